@@ -1,0 +1,94 @@
+# Pharos: build, run, test. `make run` and `make test` install what they need and say so; the other targets are their steps.
+#
+# What is built goes outside the checkout (~/.cache/pharos), so that a second clone builds fast; a CARGO_TARGET_DIR of your own
+# is respected. Plain `cargo build` works too: it needs no make, only more time.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PHAROS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pharos
+export PHAROS_CACHE
+export CARGO_TARGET_DIR ?= $(PHAROS_CACHE)/target
+# Recipes find the toolchains that install-sdks.sh brings only where the machine has none, and Debian's daemons in sbin.
+export PATH := $(PHAROS_CACHE)/bin:$(PATH):/usr/sbin:/sbin
+
+# Read by the end-to-end tests: the binaries under test and the tools beside them.
+export PHAROS_BIN ?= $(CARGO_TARGET_DIR)/release/pharos
+export LOADGEN_BIN ?= $(CARGO_TARGET_DIR)/release/loadgen
+export PHAROS_PYTHON ?= $(PHAROS_CACHE)/venv/bin/python
+# Upstream's promqltest scripts and parser cases; they are not part of this repository.
+PHAROS_CONFORMANCE ?= $(wildcard $(CURDIR)/../shared/conformance)
+export PHAROS_CONFORMANCE
+
+CARGO := deploy/build/cargo
+NPM := npm --prefix ui
+
+.PHONY: help run test build release check fmt clippy test-rust test-ui test-e2e conformance nginx-check deploy-check \
+	bench bench-compare build-deps peers sdks ui ui-deps
+
+help: ## this list
+	@grep -E '^[a-z][a-z0-9-]*:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
+
+run: release ## build the release binary and start `pharos demo`: a server with a small live workload
+	@exec "$(PHAROS_BIN)" demo
+
+test: ## install what the tests need and run everything that CI runs
+	@python3 tests/scripts/test-all.py
+
+build: build-deps ## debug build of the workspace
+	@$(CARGO) build --workspace
+
+release: build-deps ## release build of pharos and loadgen, with jemalloc
+	@$(CARGO) build --release --locked -p pharos -p loadgen --features pharos/jemalloc
+
+check: fmt clippy ## formatting and lints
+
+fmt: build-deps ## is everything formatted?
+	@cargo fmt --all --check
+
+clippy: build-deps ## lints, warnings are errors
+	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+test-rust: build-deps ## unit, property and integration tests of all crates
+	@$(CARGO) test --locked --workspace --no-fail-fast
+
+test-ui: sdks peers ui-deps ## the user interface: types, unit tests, the committed bundle, a real browser
+	@$(NPM) run check
+	@$(NPM) run test
+	@$(NPM) run build
+	@git diff --exit-code --stat -- ui/dist || { echo "ui/dist is not what ui/ builds: commit the new bundle" >&2; exit 1; }
+
+test-e2e: release sdks peers ## the release binary under real clients (vmagent, Prometheus, nginx, the OTel SDKs, a browser)
+	@$(CARGO) test --locked --workspace --no-fail-fast --test e2e
+
+conformance: release ## upstream's promqltest scripts against the release binary
+	@python3 tests/scripts/conformance.py
+
+nginx-check: peers ## nginx accepts every configuration in nginx/
+	@tests/scripts/nginx-check.sh
+
+deploy-check: ## what can be checked in deploy/ without running it
+	@tests/scripts/deploy-check.sh
+
+bench: build-deps ## criterion benches
+	@$(CARGO) bench --locked -p pharos-benches
+
+bench-compare: release peers ## Pharos and VictoriaMetrics under the same load: CPU, memory, disk
+	@python3 benches/compare.py
+
+ui: sdks ui-deps ## build the user interface's bundle into ui/dist
+	@$(NPM) run build
+
+ui-deps: sdks
+	@$(NPM) ci --no-audit --no-fund
+
+build-deps:
+	@tests/scripts/install-build-deps.sh
+
+peers: ## Debian's packages that the tests start (installs the missing)
+	@tests/scripts/install-peers.sh
+
+sdks: ## Go, Node and Python with the OTel SDKs, for the tests (installs the missing)
+	@tests/scripts/install-sdks.sh
