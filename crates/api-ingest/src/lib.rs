@@ -1,0 +1,1 @@
+//! The doors for writers: OTLP over gRPC and HTTP, Prometheus remote write.

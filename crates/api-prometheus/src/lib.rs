@@ -1,0 +1,1 @@
+//! The Prometheus query API over the PromQL engine.

@@ -1,0 +1,84 @@
+//! Cancellation: one flag and one deadline, asked between units of work.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::clock::{Clock, SystemClock};
+
+/// Why work was asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Interrupted {
+    /// The caller went away or asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// The deadline passed.
+    #[error("deadline exceeded")]
+    DeadlineExceeded,
+}
+
+/// A cheap, cloneable handle; cancelling any clone cancels all.
+#[derive(Debug, Clone, Default)]
+pub struct CancelToken {
+    cancelled: Arc<AtomicBool>,
+    deadline: Option<Instant>,
+}
+
+impl CancelToken {
+    /// A token without a deadline.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A token that also expires at `deadline`.
+    #[must_use]
+    pub fn with_deadline(deadline: Instant) -> Self {
+        Self { cancelled: Arc::default(), deadline: Some(deadline) }
+    }
+
+    /// When the work must end; `None` means never.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Asks the work to stop at its next check.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Called by the work between its units: per series, per chunk, never per sample.
+    ///
+    /// # Errors
+    /// [`Interrupted`] once the token was cancelled or its deadline has passed.
+    pub fn check(&self) -> Result<(), Interrupted> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(Interrupted::Cancelled);
+        }
+        match self.deadline {
+            Some(deadline) if SystemClock.monotonic() >= deadline => Err(Interrupted::DeadlineExceeded),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cancelling_one_clone_cancels_all() {
+        let token = CancelToken::new();
+        let clone = token.clone();
+        assert_eq!(token.check(), Ok(()));
+        clone.cancel();
+        assert_eq!(token.check(), Err(Interrupted::Cancelled));
+    }
+
+    #[test]
+    fn a_past_deadline_is_reported() {
+        let token = CancelToken::with_deadline(SystemClock.monotonic());
+        assert_eq!(token.check(), Err(Interrupted::DeadlineExceeded));
+    }
+}

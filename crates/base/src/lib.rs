@@ -1,0 +1,26 @@
+//! What std lacks, with no words of the telemetry domain: clocks, sizes, durations, secrets,
+//! completions, cancellation.
+//!
+//! This crate alone may ask the operating system for the time, for randomness and for threads;
+//! everything else takes them as values, so that engines stay deterministic under test.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod budget;
+mod cancel;
+mod class;
+mod clock;
+mod completion;
+mod random;
+mod secret;
+mod threads;
+mod units;
+
+pub use budget::{BudgetExceeded, MemoryBudget, Reservation};
+pub use cancel::{CancelToken, Interrupted};
+pub use class::ErrorClass;
+pub use clock::{Clock, SimClock, SystemClock};
+pub use completion::{Completer, Completion};
+pub use random::random_bytes;
+pub use secret::Secret;
+pub use threads::{available_cores, spawn_named};
+pub use units::{ByteSize, HumanDuration, ParseUnitError};

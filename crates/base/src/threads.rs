@@ -1,0 +1,21 @@
+//! Named threads: the one place that starts them.
+
+use std::io;
+use std::thread::{Builder, JoinHandle};
+
+/// Starts a thread called `name` (at most 15 bytes show in the system's tools).
+///
+/// The caller owns the handle and joins it: no detached threads.
+///
+/// # Errors
+/// What the operating system says when it will not start one.
+#[expect(clippy::disallowed_methods, reason = "the one place that starts threads")]
+pub fn spawn_named<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
+    Builder::new().name(name.to_owned()).spawn(run)
+}
+
+/// How many threads can run at once here; at least 1.
+#[must_use]
+pub fn available_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

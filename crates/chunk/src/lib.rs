@@ -1,0 +1,1 @@
+//! Sample codecs: pure functions on bytes.

@@ -1,0 +1,1 @@
+//! A small simulated shop that sends traces and metrics through the real doors.

@@ -1,0 +1,1 @@
+//! Who are you, which tenant, how much.

@@ -1,0 +1,1 @@
+//! Shared server parts: listeners, body limits, errors to status, JSON.

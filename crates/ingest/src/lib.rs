@@ -1,0 +1,1 @@
+//! Wire messages to model: decoding, validation, limits, translation.

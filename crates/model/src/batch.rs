@@ -1,0 +1,243 @@
+//! A batch of samples on its way in: flat columns, no allocation per series or sample.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::labels::{Fingerprint, LabelError, Labels, LabelsBuilder, fingerprint};
+use crate::{Exemplar, Histogram, HistogramSample, MetricMetadata, Sample};
+
+/// One series' share of a batch: ranges into the batch's columns.
+#[derive(Debug, Clone)]
+pub struct SeriesRun {
+    /// Hash of the encoded labels, computed once.
+    pub fingerprint: Fingerprint,
+    /// Range of the encoded labels in [`MetricBatch::label_bytes`].
+    pub labels: Range<usize>,
+    /// Range in [`MetricBatch::samples`] (and in `start_ms`, where that is not empty).
+    pub samples: Range<usize>,
+    /// Range in [`MetricBatch::histograms`].
+    pub histograms: Range<usize>,
+    /// Range in [`MetricBatch::exemplars`].
+    pub exemplars: Range<usize>,
+}
+
+/// Samples, histograms, exemplars and metadata of one request, by series, in the order of arrival.
+///
+/// The same series may occur in several runs. Timestamps may be in any order.
+#[derive(Debug, Clone, Default)]
+pub struct MetricBatch {
+    /// All series runs.
+    pub series: Vec<SeriesRun>,
+    /// Encoded labels of all runs, see [`Labels`].
+    pub label_bytes: Vec<u8>,
+    /// Float samples of all runs.
+    pub samples: Vec<Sample>,
+    /// Start timestamp of each sample in Unix milliseconds, 0 where unknown; empty if none is known.
+    pub start_ms: Vec<i64>,
+    /// Native histograms of all runs.
+    pub histograms: Vec<HistogramSample>,
+    /// Start timestamp of each histogram, as `start_ms`.
+    pub histogram_start_ms: Vec<i64>,
+    /// Exemplars of all runs.
+    pub exemplars: Vec<Exemplar>,
+    /// Metadata of metric families.
+    pub metadata: Vec<MetricMetadata>,
+}
+
+impl MetricBatch {
+    /// The encoded labels of a run.
+    #[must_use]
+    pub fn encoded_labels(&self, run: &SeriesRun) -> &[u8] {
+        &self.label_bytes[run.labels.clone()]
+    }
+
+    /// Float samples and histograms together.
+    #[must_use]
+    pub fn sample_count(&self) -> usize {
+        self.samples.len() + self.histograms.len()
+    }
+
+    /// Whether there is nothing to store.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sample_count() == 0 && self.exemplars.is_empty() && self.metadata.is_empty()
+    }
+
+    /// Bytes this batch occupies, roughly: what queues and limits count.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.label_bytes.len()
+            + size_of_val(self.series.as_slice())
+            + size_of_val(self.samples.as_slice())
+            + 8 * (self.start_ms.len() + self.histogram_start_ms.len())
+            + self.histograms.iter().map(|h| 128 + 8 * h.histogram.positive.counts.len()).sum::<usize>()
+            + self.exemplars.iter().map(|exemplar| 48 + exemplar.labels.encoded().len()).sum::<usize>()
+    }
+}
+
+/// Builds a [`MetricBatch`] series by series.
+///
+/// Per series: push samples, histograms and exemplars, then [`finish_series`](Self::finish_series)
+/// with its labels, or [`discard_series`](Self::discard_series).
+#[derive(Debug, Default)]
+pub struct BatchBuilder {
+    batch: MetricBatch,
+    samples_done: usize,
+    histograms_done: usize,
+    exemplars_done: usize,
+}
+
+impl BatchBuilder {
+    /// An empty builder.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a float sample to the current series; `start_ms` is 0 where unknown.
+    pub fn push_sample(&mut self, sample: Sample, start_ms: i64) {
+        push_start(&mut self.batch.start_ms, self.batch.samples.len(), start_ms);
+        self.batch.samples.push(sample);
+    }
+
+    /// Adds a native histogram to the current series; `start_ms` is 0 where unknown.
+    pub fn push_histogram(&mut self, timestamp_ms: i64, histogram: Histogram, start_ms: i64) {
+        push_start(&mut self.batch.histogram_start_ms, self.batch.histograms.len(), start_ms);
+        self.batch.histograms.push(HistogramSample { timestamp_ms, histogram: Arc::new(histogram) });
+    }
+
+    /// Adds an exemplar to the current series.
+    pub fn push_exemplar(&mut self, exemplar: Exemplar) {
+        self.batch.exemplars.push(exemplar);
+    }
+
+    /// Adds metadata of a metric family.
+    pub fn push_metadata(&mut self, metadata: MetricMetadata) {
+        self.batch.metadata.push(metadata);
+    }
+
+    /// Ends the current series; `labels` is emptied for the next one. Without a sample nothing is added.
+    ///
+    /// # Errors
+    /// [`LabelError::Name`]: nothing of the series is kept.
+    pub fn finish_series(&mut self, labels: &mut LabelsBuilder) -> Result<(), LabelError> {
+        let start = self.batch.label_bytes.len();
+        let encoded = labels.encode_into(&mut self.batch.label_bytes);
+        labels.clear();
+        match encoded {
+            Ok(()) => {
+                self.finish_run(start);
+                Ok(())
+            }
+            Err(error) => {
+                self.discard_series();
+                Err(error)
+            }
+        }
+    }
+
+    /// As [`finish_series`](Self::finish_series), for labels that are encoded already.
+    pub fn finish_series_encoded(&mut self, labels: &Labels) {
+        let start = self.batch.label_bytes.len();
+        self.batch.label_bytes.extend_from_slice(labels.encoded());
+        self.finish_run(start);
+    }
+
+    /// Drops what was pushed for the current series.
+    pub fn discard_series(&mut self) {
+        self.batch.samples.truncate(self.samples_done);
+        self.batch.start_ms.truncate(self.samples_done);
+        self.batch.histograms.truncate(self.histograms_done);
+        self.batch.histogram_start_ms.truncate(self.histograms_done);
+        self.batch.exemplars.truncate(self.exemplars_done);
+    }
+
+    /// Samples and histograms so far.
+    #[must_use]
+    pub fn sample_count(&self) -> usize {
+        self.batch.sample_count()
+    }
+
+    /// The batch; where only some samples have start timestamps, the others have 0.
+    #[must_use]
+    pub fn build(mut self) -> MetricBatch {
+        self.discard_series();
+        pad_starts(&mut self.batch.start_ms, self.batch.samples.len());
+        pad_starts(&mut self.batch.histogram_start_ms, self.batch.histograms.len());
+        self.batch
+    }
+
+    fn finish_run(&mut self, labels_start: usize) {
+        let batch = &mut self.batch;
+        let run = SeriesRun {
+            fingerprint: fingerprint(&batch.label_bytes[labels_start..]),
+            labels: labels_start..batch.label_bytes.len(),
+            samples: self.samples_done..batch.samples.len(),
+            histograms: self.histograms_done..batch.histograms.len(),
+            exemplars: self.exemplars_done..batch.exemplars.len(),
+        };
+        if run.samples.is_empty() && run.histograms.is_empty() && run.exemplars.is_empty() {
+            batch.label_bytes.truncate(labels_start);
+            return;
+        }
+        self.samples_done = run.samples.end;
+        self.histograms_done = run.histograms.end;
+        self.exemplars_done = run.exemplars.end;
+        batch.series.push(run);
+    }
+}
+
+/// Keeps the column empty until the first known start, as most senders give none.
+fn push_start(column: &mut Vec<i64>, index: usize, start_ms: i64) {
+    if start_ms != 0 {
+        column.resize(index, 0);
+        column.push(start_ms);
+    } else if !column.is_empty() {
+        column.resize(index, 0);
+        column.push(0);
+    }
+}
+
+fn pad_starts(column: &mut Vec<i64>, length: usize) {
+    if !column.is_empty() {
+        column.resize(length, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(timestamp_ms: i64) -> Sample {
+        Sample { timestamp_ms, value: 1.0 }
+    }
+
+    #[test]
+    fn a_series_with_bad_labels_takes_its_samples_along() {
+        let (mut builder, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
+        builder.push_sample(sample(1), 0);
+        labels.push("__name__", "good");
+        builder.finish_series(&mut labels).unwrap();
+        builder.push_sample(sample(2), 7);
+        labels.push("twice", "1");
+        labels.push("twice", "2");
+        assert!(builder.finish_series(&mut labels).is_err());
+        builder.push_sample(sample(3), 9);
+        labels.push("__name__", "also_good");
+        builder.finish_series(&mut labels).unwrap();
+        let batch = builder.build();
+        assert_eq!(batch.samples, [sample(1), sample(3)]);
+        assert_eq!(batch.start_ms, [0, 9]);
+        assert_eq!(batch.series.len(), 2);
+        let names: Vec<_> =
+            batch.series.iter().map(|run| Labels::from_encoded(batch.encoded_labels(run)).unwrap().to_string()).collect();
+        assert_eq!(names, ["good", "also_good"]);
+    }
+
+    #[test]
+    fn samples_that_were_never_finished_are_dropped() {
+        let mut builder = BatchBuilder::new();
+        builder.push_sample(sample(1), 0);
+        assert!(builder.build().is_empty());
+    }
+}

@@ -1,0 +1,32 @@
+//! The vocabulary of the field as types: labels, samples, histograms, spans, tenants, ranges.
+//!
+//! Units: metrics count Unix **milliseconds** as `i64`, traces Unix **nanoseconds** as `u64`; the
+//! conversion between them is here and nowhere else. Ranges are half-open, `[start, end)`.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod batch;
+mod exemplar;
+mod histogram;
+mod labels;
+mod matcher;
+mod metadata;
+mod sample;
+mod span;
+mod tenant;
+mod time;
+
+pub use batch::{BatchBuilder, MetricBatch, SeriesRun};
+pub use exemplar::Exemplar;
+pub use histogram::{BucketSide, BucketSpan, CUSTOM_BUCKETS_SCHEMA, Histogram, HistogramError, ResetHint};
+pub use labels::{
+    Fingerprint, LabelError, Labels, LabelsBuilder, METRIC_NAME, fingerprint, iter_encoded, push_encoded_pair,
+};
+pub use matcher::{MatchOp, Matcher, MatcherError, matches_labels};
+pub use metadata::{MetricKind, MetricMetadata};
+pub use sample::{HistogramSample, STALE_NAN_BITS, Sample, is_stale_nan, stale_nan};
+pub use span::{
+    Attribute, AttributeValue, Attributes, Link, Resource, Scope, Span, SpanBatch, SpanEvent, SpanGroup, SpanId, SpanKind,
+    SpanStatus, StatusCode, TraceId, UnknownId,
+};
+pub use tenant::{DEFAULT_TENANT, TenantId, TenantIdError};
+pub use time::{MS_PER_DAY, NS_PER_DAY, NS_PER_MS, StepRange, TimeRange, TimeRangeNs, ms_to_ns, ns_to_ms};

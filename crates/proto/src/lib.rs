@@ -1,0 +1,1 @@
+//! Generated protobuf messages and nothing else; sources in the top-level `proto/`.

@@ -1,0 +1,68 @@
+//! What can go wrong in a store.
+
+use std::time::Duration;
+
+use pharos_base::{BudgetExceeded, ErrorClass, Interrupted};
+
+/// What can go wrong in a store, whatever its engine.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message names its fields")]
+pub enum StorageError {
+    /// The request makes no sense, whatever is stored.
+    #[error("{message}")]
+    Invalid { message: String },
+    /// A limit was reached; `hint` says what to do.
+    #[error("{what} limit of {limit} reached: {hint}")]
+    LimitExceeded { what: &'static str, limit: u64, hint: &'static str },
+    /// The engine cannot do this; nothing was approximated.
+    #[error("not supported by this store: {what}")]
+    Unsupported { what: String },
+    /// Not now: disk full, overloaded, stopping. Nothing of the batch is stored, or all of it is and a
+    /// repetition changes nothing.
+    #[error("store unavailable: {reason}")]
+    Unavailable { reason: String, retry_after: Option<Duration> },
+    /// The caller went away or the deadline passed.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+    /// The query's memory budget is used up.
+    #[error("query {0}; narrow the selection or the time range")]
+    Memory(#[from] BudgetExceeded),
+    /// Damaged data or a bug; `source` says which.
+    #[error("{action} failed")]
+    Internal { action: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+impl StorageError {
+    /// The kind of failure.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Invalid { .. } => ErrorClass::Invalid,
+            Self::LimitExceeded { .. } | Self::Memory(_) => ErrorClass::LimitExceeded,
+            Self::Unsupported { .. } => ErrorClass::Unsupported,
+            Self::Unavailable { .. } => ErrorClass::Unavailable,
+            Self::Interrupted(Interrupted::Cancelled) => ErrorClass::Cancelled,
+            Self::Interrupted(Interrupted::DeadlineExceeded) => ErrorClass::Timeout,
+            Self::Internal { .. } => ErrorClass::Internal,
+        }
+    }
+
+    /// The message with all its sources, for a log line or an operator.
+    #[must_use]
+    pub fn full_message(&self) -> String {
+        let mut message = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            message.push_str(": ");
+            message.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        message
+    }
+
+    /// "Not now", to be tried again after a moment.
+    #[must_use]
+    pub fn unavailable(reason: impl Into<String>) -> Self {
+        Self::Unavailable { reason: reason.into(), retry_after: Some(Duration::from_secs(5)) }
+    }
+}

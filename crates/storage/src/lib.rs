@@ -1,0 +1,44 @@
+//! The contracts of storage: what the query engines and the doors may ask of any store.
+//!
+//! Two engines stand behind these traits: the embedded one on local disk and a ClickHouse cluster.
+//! Neither the PromQL engine nor an API crate knows which.
+//!
+//! Rules of every engine
+//! - S1 **Acknowledged is durable.** An append completes with `Ok` only when a crash or power loss
+//!   can no longer lose it; what it stored is visible to every later read.
+//! - S2 **Idempotent.** Appending the same batch again, with the same [`BatchId`] or a new one, changes
+//!   no answer: equal samples at equal instants are one sample, equal spans are one span. Where two
+//!   samples of a series differ at one instant, the one appended later wins.
+//! - S3 **Any order.** Timestamps inside retention may arrive in any order.
+//! - S4 **Tenants are walls.** Every call names one tenant and sees nothing of another.
+//! - S5 **Limits have names.** A read that would pass a limit of its [`ReadContext`] fails with
+//!   [`StorageError::LimitExceeded`] or is interrupted; it never shortens its answer silently.
+//!
+//! Reads are synchronous: they run on query threads, check [`ReadContext::check`] between series and
+//! hand out owned data. An engine on the network blocks there. Appends hand out a [`Completion`],
+//! so that many can wait for one group commit without a thread each. How each call maps to
+//! ClickHouse is written in `docs/clickhouse.md`.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod append;
+mod error;
+mod leaf;
+mod metric_store;
+mod read;
+mod trace_store;
+
+pub use append::{AppendOutcome, BatchId, RejectReason, Rejection};
+pub use error::StorageError;
+pub use leaf::{
+    Aggregation, Capabilities, GridPlan, GridSeries, Grouping, LeafPlan, LeafSeries, LeafStream, RangeFunction, RawPlan,
+    RawSeries,
+};
+pub use metric_store::{
+    CardinalityEntry, CardinalityStatus, ExemplarSeries, LabelQuery, MetricStore, MetricStoreStats, SeriesStream,
+};
+pub use pharos_base::Completion;
+pub use read::ReadContext;
+pub use trace_store::{
+    DependencyLink, FoundTraces, Operation, OperationQuery, SpanFilter, ServiceSpanCount, Trace, TraceHit, TraceLookup,
+    TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary,
+};

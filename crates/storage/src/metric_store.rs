@@ -1,0 +1,160 @@
+//! The contract of a store of metrics.
+
+use pharos_base::Completion;
+use pharos_model::{Exemplar, Labels, Matcher, MetricBatch, MetricMetadata, TenantId, TimeRange};
+
+use crate::{AppendOutcome, BatchId, Capabilities, LeafPlan, LeafStream, ReadContext, StorageError};
+
+/// Label sets, each exactly once, in no particular order. After an error the stream ends.
+pub type SeriesStream = Box<dyn Iterator<Item = Result<Labels, StorageError>> + Send>;
+
+/// Which labels to list.
+#[derive(Debug, Clone)]
+pub struct LabelQuery {
+    /// Series that pass all matchers of any set; no sets means all series.
+    pub matcher_sets: Vec<Vec<Matcher>>,
+    /// Series with samples in `[start, end)`; a store may widen this to whole blocks.
+    pub range: TimeRange,
+    /// At most this many answers, the alphabetically first.
+    pub limit: usize,
+}
+
+/// Exemplars of one series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExemplarSeries {
+    /// The series.
+    pub labels: Labels,
+    /// Its exemplars, ascending in time.
+    pub exemplars: Vec<Exemplar>,
+}
+
+/// One name and its count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CardinalityEntry {
+    /// A metric name, label name, or `name=value` pair.
+    pub name: String,
+    /// Series, values or bytes.
+    pub value: u64,
+}
+
+/// Where a tenant's series come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CardinalityStatus {
+    /// Series with samples in the head.
+    pub series: u64,
+    /// Distinct label pairs in the head.
+    pub label_pairs: u64,
+    /// Chunks in the head.
+    pub chunks: u64,
+    /// Oldest sample in the head, Unix milliseconds.
+    pub min_time_ms: i64,
+    /// Newest sample, Unix milliseconds.
+    pub max_time_ms: i64,
+    /// Metric names with the most series.
+    pub series_by_metric: Vec<CardinalityEntry>,
+    /// Label names with the most values.
+    pub values_by_label: Vec<CardinalityEntry>,
+    /// Label names whose values take the most bytes.
+    pub bytes_by_label: Vec<CardinalityEntry>,
+    /// Label pairs with the most series.
+    pub series_by_pair: Vec<CardinalityEntry>,
+}
+
+/// What a store says about itself, for its own metrics; all tenants together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MetricStoreStats {
+    /// Series with samples in the head.
+    pub head_series: u64,
+    /// Samples in the head.
+    pub head_samples: u64,
+    /// Bytes of log not yet in parts.
+    pub log_bytes: u64,
+    /// Parts on disk.
+    pub parts: u64,
+    /// Bytes of parts on disk.
+    pub part_bytes: u64,
+    /// Samples in parts.
+    pub part_samples: u64,
+    /// Whether writes are refused at the moment (disk full, failed sync).
+    pub read_only: bool,
+}
+
+/// A store of metrics. See the crate's rules S1 to S5.
+pub trait MetricStore: Send + Sync {
+    /// Which leaf plans it executes by itself.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Stores a batch; completes when it is durable and visible.
+    ///
+    /// Validates nothing that the caller should have: labels are canonical, histograms are sound, and
+    /// timestamps lie where the caller wants them. A completion that yields `None` means the store
+    /// was closed before the batch was durable.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] if the batch cannot be made durable now; series that a limit refuses
+    /// are rejections in the outcome.
+    fn append(
+        &self,
+        tenant: &TenantId,
+        batch: MetricBatch,
+        id: BatchId,
+    ) -> Completion<Result<AppendOutcome, StorageError>>;
+
+    /// Executes a leaf plan. Plans outside [`MetricStore::capabilities`] are [`StorageError::Unsupported`].
+    fn leaf(&self, tenant: &TenantId, plan: &LeafPlan, context: &ReadContext) -> Result<LeafStream, StorageError>;
+
+    /// Series that pass all matchers of any set and have samples in the range (or its blocks).
+    fn series(
+        &self,
+        tenant: &TenantId,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+        context: &ReadContext,
+    ) -> Result<SeriesStream, StorageError>;
+
+    /// Label names, ascending.
+    fn label_names(
+        &self,
+        tenant: &TenantId,
+        query: &LabelQuery,
+        context: &ReadContext,
+    ) -> Result<Vec<String>, StorageError>;
+
+    /// Values of one label, ascending.
+    fn label_values(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        query: &LabelQuery,
+        context: &ReadContext,
+    ) -> Result<Vec<String>, StorageError>;
+
+    /// Exemplars in `[start, end)` of the series that pass all matchers of any set; by labels ascending.
+    fn exemplars(
+        &self,
+        tenant: &TenantId,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+        context: &ReadContext,
+    ) -> Result<Vec<ExemplarSeries>, StorageError>;
+
+    /// Metadata of one metric or of all, by name; the newest of each family.
+    fn metadata(
+        &self,
+        tenant: &TenantId,
+        metric: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<MetricMetadata>, StorageError>;
+
+    /// Where the series come from, the `top` largest of each list.
+    fn cardinality(&self, tenant: &TenantId, top: usize) -> Result<CardinalityStatus, StorageError>;
+
+    /// Brings everything in memory to its final place on disk and empties the log; returns when done.
+    fn flush(&self) -> Result<(), StorageError>;
+
+    /// Flushes, then merges as far as merging goes; returns when done.
+    fn compact(&self) -> Result<(), StorageError>;
+
+    /// Numbers for our own metrics.
+    fn stats(&self) -> MetricStoreStats;
+}

@@ -1,0 +1,232 @@
+//! The contract of a store of traces.
+
+use pharos_base::Completion;
+use pharos_model::{SpanBatch, SpanGroup, SpanKind, StatusCode, TenantId, TimeRangeNs, TraceId};
+
+use crate::{AppendOutcome, BatchId, ReadContext, StorageError};
+
+/// One trace to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceLookup {
+    /// Which.
+    pub trace_id: TraceId,
+    /// Where to look, if the caller knows: partitions outside may be skipped. The whole trace is
+    /// returned as far as it lies in the partitions looked at, also spans outside the range.
+    pub range: Option<TimeRangeNs>,
+}
+
+/// A trace, complete: all its spans, equal ones once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trace {
+    /// Its id.
+    pub trace_id: TraceId,
+    /// Its spans by resource and scope.
+    pub groups: Vec<SpanGroup>,
+    /// What the reader should know, such as a limit that cut it.
+    pub warnings: Vec<String>,
+}
+
+/// Traces in the order they were asked for; absent ones are left out. After an error the stream ends.
+pub type TraceStream = Box<dyn Iterator<Item = Result<Trace, StorageError>> + Send>;
+
+/// A test on one span beyond service, operation, time and duration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpanFilter {
+    /// An attribute of the span, its scope, resource, one of its events or links has this key and, as
+    /// Jaeger renders it (`123`, `72.5`, `true`), this value.
+    Attribute {
+        /// The key.
+        key: String,
+        /// The rendered value.
+        value: String,
+    },
+    /// As `Attribute`, but only of the resource.
+    ResourceAttribute {
+        /// The key.
+        key: String,
+        /// The rendered value.
+        value: String,
+    },
+    /// The span's role.
+    Kind(SpanKind),
+    /// How it ended.
+    Status(StatusCode),
+    /// It ended in any other way.
+    NotStatus(StatusCode),
+    /// The scope's name.
+    ScopeName(String),
+    /// The scope's version.
+    ScopeVersion(String),
+}
+
+/// A search for traces. All tests hold on **one** span; then its whole trace is a hit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceQuery {
+    /// The resource's `service.name`.
+    pub service: Option<String>,
+    /// The span's name.
+    pub operation: Option<String>,
+    /// Further tests.
+    pub filters: Vec<SpanFilter>,
+    /// The span starts in `[start, end)`.
+    pub start: TimeRangeNs,
+    /// The span takes at least this long, nanoseconds.
+    pub duration_min_ns: Option<u64>,
+    /// The span takes at most this long, nanoseconds.
+    pub duration_max_ns: Option<u64>,
+    /// At most this many traces.
+    pub limit: usize,
+}
+
+/// A trace that a search found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceHit {
+    /// Which.
+    pub trace_id: TraceId,
+    /// Start of its newest span that passed, Unix nanoseconds: hits are sorted by this, newest first,
+    /// then by trace id ascending.
+    pub start_ns: u64,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FoundTraces {
+    /// Exactly the newest `limit` hits, newest first.
+    pub hits: Vec<TraceHit>,
+    /// What the reader should know.
+    pub warnings: Vec<String>,
+}
+
+/// How many spans of a trace one service sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceSpanCount {
+    /// The service.
+    pub service: String,
+    /// Its spans.
+    pub spans: u64,
+    /// Those of them that ended in error.
+    pub errors: u64,
+}
+
+/// A trace in short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceSummary {
+    /// Which.
+    pub trace_id: TraceId,
+    /// Service of the root span; empty where the root has not arrived.
+    pub root_service: String,
+    /// Name of the root span; empty where the root has not arrived.
+    pub root_operation: String,
+    /// Earliest start, Unix nanoseconds.
+    pub start_ns: u64,
+    /// Latest end, Unix nanoseconds.
+    pub end_ns: u64,
+    /// All spans.
+    pub span_count: u64,
+    /// Spans that ended in error.
+    pub error_count: u64,
+    /// Spans whose parent is not in the trace, beside the root.
+    pub orphan_count: u64,
+    /// By service, ascending by name.
+    pub services: Vec<ServiceSpanCount>,
+}
+
+/// Which operations to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationQuery {
+    /// Of this service.
+    pub service: String,
+    /// Of this kind only.
+    pub kind: Option<SpanKind>,
+}
+
+/// An operation of a service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Operation {
+    /// The span name.
+    pub name: String,
+    /// `server`, `client`, `producer`, `consumer`, `internal`; empty where unspecified.
+    pub kind: &'static str,
+}
+
+/// Calls from one service to another.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DependencyLink {
+    /// The caller.
+    pub parent: String,
+    /// The called.
+    pub child: String,
+    /// How many calls.
+    pub call_count: u64,
+}
+
+/// What a store says about itself, for its own metrics; all tenants together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TraceStoreStats {
+    /// Day partitions on disk.
+    pub partitions: u64,
+    /// Bytes of log not yet in partitions.
+    pub log_bytes: u64,
+    /// Bytes of rows on disk.
+    pub row_bytes: u64,
+    /// Bytes of search index on disk.
+    pub index_bytes: u64,
+    /// Spans searched from memory, not yet in the index.
+    pub tail_spans: u64,
+    /// Spans indexed.
+    pub indexed_spans: u64,
+    /// Whether writes are refused at the moment (disk full, failed sync).
+    pub read_only: bool,
+}
+
+/// A store of traces. See the crate's rules S1 to S5.
+pub trait TraceStore: Send + Sync {
+    /// Stores spans; completes when they are durable, readable by id and found by search.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] if the batch cannot be made durable now. Spans outside retention are
+    /// rejections in the outcome.
+    fn append(
+        &self,
+        tenant: &TenantId,
+        batch: SpanBatch,
+        id: BatchId,
+    ) -> Completion<Result<AppendOutcome, StorageError>>;
+
+    /// Reads whole traces.
+    fn traces(
+        &self,
+        tenant: &TenantId,
+        lookups: &[TraceLookup],
+        context: &ReadContext,
+    ) -> Result<TraceStream, StorageError>;
+
+    /// Finds the newest traces that pass.
+    fn find(&self, tenant: &TenantId, query: &TraceQuery, context: &ReadContext) -> Result<FoundTraces, StorageError>;
+
+    /// Traces in short, in the order they were asked for; absent ones are left out.
+    fn summaries(
+        &self,
+        tenant: &TenantId,
+        lookups: &[TraceLookup],
+        context: &ReadContext,
+    ) -> Result<Vec<TraceSummary>, StorageError>;
+
+    /// Services seen within retention, ascending.
+    fn services(&self, tenant: &TenantId) -> Result<Vec<String>, StorageError>;
+
+    /// Operations of a service seen within retention, ascending.
+    fn operations(&self, tenant: &TenantId, query: &OperationQuery) -> Result<Vec<Operation>, StorageError>;
+
+    /// Calls between services whose child spans start in the range, ascending by parent and child.
+    fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError>;
+
+    /// Brings everything in memory to its final place on disk and empties the log; returns when done.
+    fn flush(&self) -> Result<(), StorageError>;
+
+    /// Flushes, then merges as far as merging goes; returns when done.
+    fn compact(&self) -> Result<(), StorageError>;
+
+    /// Numbers for our own metrics.
+    fn stats(&self) -> TraceStoreStats;
+}

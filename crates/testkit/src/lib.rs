@@ -1,0 +1,1 @@
+//! Fixtures, script runners, golden files, real peers. For tests only.

