@@ -23,6 +23,7 @@
 mod append;
 mod error;
 mod leaf;
+pub mod memory;
 mod metric_store;
 mod read;
 mod trace_store;
