@@ -67,7 +67,7 @@ conformance: release ## upstream's promqltest scripts against the release binary
 	@python3 tests/scripts/conformance.py
 
 nginx-check: peers ## nginx accepts every configuration in nginx/
-	@tests/scripts/nginx-check.sh
+	@python3 tests/scripts/nginx-stage.py --check
 
 deploy-check: ## what can be checked in deploy/ without running it
 	@tests/scripts/deploy-check.sh

@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Lays out a folder in which nginx runs the project's own configuration as an ordinary user, for the tests.
+
+usage: nginx-stage.py DIR --site pharos|pharos-auth-request [--http PORT] [--https PORT] [--upstream HOST:PORT]
+       nginx-stage.py --check            every site of nginx/ through `nginx -t`, in a temporary folder
+
+What a person changes is changed here too and nothing else: ports, certificate, where Pharos listens. A line that should be
+there to change and is not is an error, so that the tests never run something other than what users copy.
+DIR then holds nginx.conf, a self-signed certificate for localhost (cert.pem, also the one to trust) and its key:
+    nginx -e error.log -p DIR -c nginx.conf            in the foreground; all files that nginx writes stay in DIR
+"""
+
+import argparse
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2] / "nginx"
+SITES = sorted(path.stem for path in (SOURCE / "sites").glob("*.conf"))
+MAIN = """\
+daemon off;
+worker_processes 1;
+pid {dir}/nginx.pid;
+error_log {dir}/error.log warn;
+events {{ worker_connections 1024; }}
+http {{
+    include /etc/nginx/mime.types;
+    client_body_temp_path {dir}/tmp-body;
+    proxy_temp_path {dir}/tmp-proxy;
+    fastcgi_temp_path {dir}/tmp-fastcgi;
+    uwsgi_temp_path {dir}/tmp-uwsgi;
+    scgi_temp_path {dir}/tmp-scgi;
+    include {dir}/conf.d/*.conf;
+    include {dir}/site.conf;
+}}
+"""
+
+
+def replaced(text, old, new, count):
+    """`text` with `old` replaced, which must occur exactly `count` times."""
+    if text.count(old) != count:
+        sys.exit(f"nginx-stage: expected {count} times {old!r} in nginx/, found {text.count(old)}")
+    return text.replace(old, new)
+
+
+def stage(folder, site, http_port, https_port, upstream):
+    """Fills `folder` for one site."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("conf.d", "snippets"):
+        shutil.copytree(SOURCE / part, folder / part, dirs_exist_ok=True)
+    upstreams = folder / "conf.d/pharos-upstream.conf"
+    upstreams.write_text(replaced(upstreams.read_text(), "server 127.0.0.1:9090;", f"server {upstream};", 2))
+    text = (SOURCE / f"sites/{site}.conf").read_text()
+    text = replaced(text, "listen [::]:80;", "", 1)
+    text = replaced(text, "listen [::]:443 ssl http2;", "", 1)
+    text = replaced(text, "listen 80;", f"listen 127.0.0.1:{http_port};", 1)
+    text = replaced(text, "listen 443 ssl http2;", f"listen 127.0.0.1:{https_port} ssl http2;", 1)
+    text = replaced(text, "server_name pharos.example.com;", "server_name localhost;", 2)
+    text = replaced(text, "/etc/letsencrypt/live/pharos.example.com/fullchain.pem", f"{folder}/cert.pem", 1)
+    text = replaced(text, "/etc/letsencrypt/live/pharos.example.com/privkey.pem", f"{folder}/key.pem", 1)
+    (folder / "site.conf").write_text(text)
+    (folder / "nginx.conf").write_text(MAIN.format(dir=folder))
+    if not (folder / "cert.pem").exists():
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=localhost".split()
+        names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:TRUE"]
+        files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+        subprocess.run(command + names + files, check=True, capture_output=True)
+
+
+def check():
+    """`nginx -t` on every site; a warning is a failure."""
+    failed = False
+    for site in SITES:
+        with tempfile.TemporaryDirectory(prefix="pharos-nginx-") as folder:
+            stage(pathlib.Path(folder), site, 8080, 8443, "127.0.0.1:9090")
+            done = subprocess.run(["nginx", "-t", "-e", "stderr", "-p", folder, "-c", "nginx.conf"], capture_output=True, text=True)
+            clean = done.returncode == 0 and "[warn]" not in done.stderr
+            print(f"nginx/sites/{site}.conf: {'ok' if clean else 'refused'}")
+            if not clean:
+                failed = True
+                print(done.stderr, file=sys.stderr)
+    sys.exit(1 if failed or not SITES else 0)
+
+
+def main():
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("dir", nargs="?", type=pathlib.Path)
+    args.add_argument("--check", action="store_true")
+    args.add_argument("--site", choices=SITES, default="pharos")
+    args.add_argument("--http", type=int, default=8080)
+    args.add_argument("--https", type=int, default=8443)
+    args.add_argument("--upstream", default="127.0.0.1:9090")
+    given = args.parse_args()
+    if given.check:
+        check()
+    if given.dir is None:
+        args.error("DIR is missing")
+    stage(given.dir.resolve(), given.site, given.http, given.https, given.upstream)
+
+
+if __name__ == "__main__":
+    main()
