@@ -8,11 +8,11 @@ use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::io::Write;
 
-pub type Error = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Encoding {
+pub(crate) enum Encoding {
     Snappy,
     Zstd,
     Gzip,
@@ -20,7 +20,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    pub fn name(self) -> Option<&'static str> {
+    pub(crate) fn name(self) -> Option<&'static str> {
         match self {
             Encoding::Snappy => Some("snappy"),
             Encoding::Zstd => Some("zstd"),
@@ -28,7 +28,7 @@ impl Encoding {
             Encoding::None => None,
         }
     }
-    pub fn pack(self, raw: &[u8]) -> Vec<u8> {
+    pub(crate) fn pack(self, raw: &[u8]) -> Vec<u8> {
         match self {
             Encoding::Snappy => snap::raw::Encoder::new().compress_vec(raw).expect("under 4 GiB"),
             Encoding::Zstd => zstd::bulk::compress(raw, 1).expect("in memory"),
@@ -42,27 +42,27 @@ impl Encoding {
 }
 
 /// What came back.
-pub struct Reply {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
     /// gRPC only; 0 is success.
-    pub grpc_status: Option<u16>,
-    pub grpc_message: String,
+    pub(crate) grpc_status: Option<u16>,
+    pub(crate) grpc_message: String,
 }
 
 impl Reply {
-    pub fn ok(&self) -> bool {
+    pub(crate) fn ok(&self) -> bool {
         (200..300).contains(&self.status) && self.grpc_status.unwrap_or(0) == 0
     }
     /// What to count an error under.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         match self.grpc_status {
             Some(s) if self.status == 200 => format!("grpc-{s}"),
             _ => self.status.to_string(),
         }
     }
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let t = if self.grpc_message.is_empty() {
             String::from_utf8_lossy(&self.body).into()
         } else {
@@ -74,20 +74,26 @@ impl Reply {
 
 /// One connection's worth of client.
 #[derive(Clone)]
-pub struct Http {
+pub(crate) struct Http {
     client: Client<HttpConnector, Full<Bytes>>,
     token: Option<String>,
 }
 
 impl Http {
-    pub fn new(token: Option<&str>, http2: bool) -> Http {
+    pub(crate) fn new(token: Option<&str>, http2: bool) -> Http {
         let mut conn = HttpConnector::new();
         conn.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).http2_only(http2).build(conn);
         Http { client, token: token.map(|t| format!("Bearer {t}")) }
     }
 
-    pub async fn send(&self, method: Method, url: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Reply, Error> {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Reply, Error> {
         let mut r = Request::builder().method(method).uri(url);
         for (k, v) in headers {
             r = r.header(*k, *v);
@@ -109,27 +115,30 @@ impl Http {
         })
     }
 
-    pub async fn get(&self, url: &str) -> Result<Reply, Error> {
+    pub(crate) async fn get(&self, url: &str) -> Result<Reply, Error> {
         self.send(Method::GET, url, &[], Bytes::new()).await
     }
 }
 
 /// A gRPC frame: one flag byte, four length bytes, the message.
-pub fn grpc_frame(compressed: bool, msg: &[u8]) -> Bytes {
+pub(crate) fn grpc_frame(compressed: bool, msg: &[u8]) -> Bytes {
     let mut b = Vec::with_capacity(msg.len() + 5);
-    b.push(compressed as u8);
+    b.push(u8::from(compressed));
     b.extend_from_slice(&(msg.len() as u32).to_be_bytes());
     b.extend_from_slice(msg);
     b.into()
 }
 
 /// Percent-encodes everything but unreserved characters.
-pub fn escape(s: &str) -> String {
+pub(crate) fn escape(s: &str) -> String {
+    use std::fmt::Write;
     let mut o = String::with_capacity(s.len() * 2);
     for b in s.bytes() {
         match b {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => o.push(b as char),
-            _ => o.push_str(&format!("%{b:02X}")),
+            _ => {
+                let _ = write!(o, "%{b:02X}");
+            }
         }
     }
     o

@@ -18,94 +18,94 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Which series and samples there are; push and verify must be given the same.
 #[derive(Args, Clone, Debug)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Active series at any time
     #[arg(long, default_value_t = 10_000)]
-    pub series: usize,
+    pub(crate) series: usize,
     /// Percent of the targets replaced by new ones per hour
     #[arg(long, default_value_t = 0.0)]
-    pub churn: f64,
+    pub(crate) churn: f64,
     #[arg(long, default_value = "15s", value_parser = duration)]
-    pub interval: Duration,
+    pub(crate) interval: Duration,
     #[arg(long, default_value = "6h", value_parser = duration)]
-    pub span: Duration,
+    pub(crate) span: Duration,
     /// UNIX seconds, or an offset from now such as -6h
     #[arg(long, default_value = "-6h", value_parser = start_ms, allow_hyphen_values = true)]
-    pub start: i64,
+    pub(crate) start: i64,
     #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Scrape times stray by at most this much
     #[arg(long, default_value_t = 3)]
-    pub jitter_ms: i64,
+    pub(crate) jitter_ms: i64,
     /// Consecutive samples per series in one request (1 is what scraping gives)
     #[arg(long, default_value_t = 1)]
-    pub fold: usize,
+    pub(crate) fold: usize,
 }
 
 impl Shape {
-    pub fn ticks(&self) -> u64 {
+    pub(crate) fn ticks(&self) -> u64 {
         (self.span.as_millis() / self.interval.as_millis().max(1)) as u64
     }
-    pub fn interval_ms(&self) -> i64 {
+    pub(crate) fn interval_ms(&self) -> i64 {
         self.interval.as_millis() as i64
     }
     /// A target's generation is settled once per request, at its first scrape.
-    pub fn generation(&self, target: u64, tick: u64) -> u64 {
+    pub(crate) fn generation(&self, target: u64, tick: u64) -> u64 {
         let first = tick / self.fold as u64 * self.fold as u64;
         generation(self.seed, target, self.churn, self.interval.as_secs_f64(), first)
     }
-    pub fn targets(&self) -> u64 {
+    pub(crate) fn targets(&self) -> u64 {
         self.series.div_ceil(SLOTS) as u64
     }
     /// How many of a target's series are sent: all but for the last target.
-    pub fn cut(&self, target: u64) -> usize {
+    pub(crate) fn cut(&self, target: u64) -> usize {
         (self.series - target as usize * SLOTS).min(SLOTS)
     }
 }
 
 #[derive(Args, Clone, Debug)]
-pub struct Push {
-    /// Full address, e.g. http://127.0.0.1:8428/api/v1/write; for gRPC only http://host:port
+pub(crate) struct Push {
+    /// Full address, e.g. <http://127.0.0.1:8428/api/v1/write>; for gRPC only http://host:port
     #[arg(long)]
-    pub url: String,
+    pub(crate) url: String,
     #[arg(long, default_value_t = 4)]
-    pub concurrency: usize,
+    pub(crate) concurrency: usize,
     #[arg(long)]
-    pub token: Option<String>,
+    pub(crate) token: Option<String>,
     /// Defaults to snappy for remote write and gzip for OTLP
     #[arg(long, value_enum)]
-    pub encoding: Option<Encoding>,
+    pub(crate) encoding: Option<Encoding>,
     /// Extra header, NAME:VALUE; repeatable
     #[arg(long = "header", value_parser = header)]
-    pub headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// Also report CPU and memory of this process (Linux, same machine)
     #[arg(long)]
-    pub server_pid: Option<u32>,
+    pub(crate) server_pid: Option<u32>,
     /// How often a request is tried again after 429, 5xx or a broken connection
     #[arg(long, default_value_t = 5)]
-    pub retries: u32,
+    pub(crate) retries: u32,
     /// Encode everything before the clock starts
     #[arg(long)]
-    pub pregen: bool,
+    pub(crate) pregen: bool,
 }
 
 #[derive(Args, Clone, Debug)]
-pub struct MetricsArgs {
+pub(crate) struct MetricsArgs {
     #[command(flatten)]
-    pub push: Push,
+    pub(crate) push: Push,
     #[command(flatten)]
-    pub shape: Shape,
+    pub(crate) shape: Shape,
     #[arg(long, value_enum, default_value = "rw1")]
-    pub format: Format,
+    pub(crate) format: Format,
     /// Samples per request, rounded to whole targets of 240 series
     #[arg(long, default_value_t = 10_000)]
-    pub batch: usize,
+    pub(crate) batch: usize,
     /// Samples a second over all workers; no limit when absent
     #[arg(long)]
-    pub rate: Option<f64>,
+    pub(crate) rate: Option<f64>,
 }
 
-pub fn duration(s: &str) -> Result<Duration, String> {
+pub(crate) fn duration(s: &str) -> Result<Duration, String> {
     let cut = s.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(s.len());
     let n: f64 = s[..cut].parse().map_err(|e| format!("{s}: {e}"))?;
     let unit = match &s[cut..] {
@@ -120,11 +120,12 @@ pub fn duration(s: &str) -> Result<Duration, String> {
 }
 
 /// UNIX seconds, or an offset from now; in ms.
-pub fn start_ms(s: &str) -> Result<i64, String> {
+pub(crate) fn start_ms(s: &str) -> Result<i64, String> {
     match s.strip_prefix('-') {
         Some(back) => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|e| e.to_string())?;
-            Ok((now - duration(back)?).as_millis() as i64)
+            let at = now.checked_sub(duration(back)?).ok_or("that is before 1970")?;
+            Ok(at.as_millis() as i64)
         }
         None => s.parse::<f64>().map(|x| (x * 1000.0) as i64).map_err(|e| e.to_string()),
     }
@@ -135,15 +136,15 @@ fn header(s: &str) -> Result<(String, String), String> {
 }
 
 /// One request, ready to go.
-pub struct Packed {
-    pub body: Bytes,
-    pub raw: u64,
+pub(crate) struct Packed {
+    pub(crate) body: Bytes,
+    pub(crate) raw: u64,
     /// Samples or spans in it.
-    pub n: u64,
+    pub(crate) n: u64,
 }
 
 /// How requests of one kind are sent and their replies read.
-pub struct Sender {
+pub(crate) struct Sender {
     http: Http,
     url: String,
     headers: Vec<(String, String)>,
@@ -154,7 +155,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    pub fn new(p: &Push, format: Format, traces: bool) -> Sender {
+    pub(crate) fn new(p: &Push, format: Format, traces: bool) -> Sender {
         let grpc = format == Format::OtlpGrpc;
         let encoding = p.encoding.unwrap_or(if format.otlp() { Encoding::Gzip } else { Encoding::Snappy });
         let mut h: Vec<(String, String)> = p.headers.clone();
@@ -184,14 +185,14 @@ impl Sender {
         Sender { http, url, headers: h, encoding, grpc, traces, retries: p.retries }
     }
 
-    pub fn pack(&self, raw: &[u8], n: u64) -> Packed {
+    pub(crate) fn pack(&self, raw: &[u8], n: u64) -> Packed {
         let body = self.encoding.pack(raw);
         let body = if self.grpc { grpc_frame(self.encoding != Encoding::None, &body) } else { body.into() };
         Packed { body, raw: raw.len() as u64, n }
     }
 
     /// Sends one request, again where that may help, and counts what came of it.
-    pub async fn send(&self, p: &Packed, t: &mut Tally) {
+    pub(crate) async fn send(&self, p: &Packed, t: &mut Tally) {
         t.sent += p.n;
         t.raw_bytes += p.raw;
         let headers: Vec<(&str, &str)> = self.headers.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
@@ -333,7 +334,7 @@ impl Source {
     }
 }
 
-pub async fn run(mut a: MetricsArgs) -> Result<Value, Error> {
+pub(crate) async fn run(mut a: MetricsArgs) -> Result<Value, Error> {
     a.shape.fold = a.shape.fold.max(1);
     if a.format.otlp() {
         a.shape.series = a.shape.series.div_ceil(SLOTS) * SLOTS;
@@ -393,7 +394,7 @@ pub async fn run(mut a: MetricsArgs) -> Result<Value, Error> {
     for t in tasks {
         all.add(t.await?);
     }
-    let mut out = all.json("samples", usage.elapsed(), usage.json());
+    let mut out = all.json("samples", usage.elapsed(), &usage.json());
     let (sh, p) = (&a.shape, &a.push);
     out["settings"] = json!({
         "format": a.format, "encoding": p.encoding, "series": sh.series, "churn_pct_h": sh.churn,
@@ -429,7 +430,7 @@ mod tests {
                 series: 1000,
                 churn: 50.0,
                 interval: Duration::from_secs(15),
-                span: Duration::from_secs(3600),
+                span: Duration::from_hours(1),
                 start: 1_760_000_000_000,
                 seed: 3,
                 jitter_ms: 3,
@@ -479,7 +480,7 @@ mod tests {
     #[test]
     fn durations() {
         assert_eq!(duration("15s").unwrap(), Duration::from_secs(15));
-        assert_eq!(duration("6h").unwrap(), Duration::from_secs(21600));
+        assert_eq!(duration("6h").unwrap(), Duration::from_hours(6));
         assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
         assert!(duration("5x").is_err());
         assert_eq!(start_ms("1760000000").unwrap(), 1_760_000_000_000);

@@ -14,49 +14,49 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Api {
+pub(crate) enum Api {
     Prom,
     Jaeger,
 }
 
 #[derive(Args, Clone, Debug)]
-pub struct QueryArgs {
+pub(crate) struct QueryArgs {
     /// Base address that the paths of the mix are put after
     #[arg(long)]
-    pub url: String,
+    pub(crate) url: String,
     #[arg(long, value_enum, default_value = "prom")]
-    pub kind: Api,
+    pub(crate) kind: Api,
     /// A JSON file as in mixes/, or "builtin"
     #[arg(long, default_value = "builtin")]
-    pub mix: String,
+    pub(crate) mix: String,
     /// For the whole mix; each query gets an equal part, and at least `min-runs`
     #[arg(long, default_value = "20s", value_parser = duration)]
-    pub duration: Duration,
+    pub(crate) duration: Duration,
     #[arg(long, default_value_t = 5)]
-    pub min_runs: u64,
+    pub(crate) min_runs: u64,
     #[arg(long, default_value_t = 1)]
-    pub concurrency: usize,
+    pub(crate) concurrency: usize,
     #[arg(long)]
-    pub token: Option<String>,
+    pub(crate) token: Option<String>,
     /// End of the data: UNIX seconds or an offset from now
     #[arg(long, default_value = "-0s", value_parser = start_ms, allow_hyphen_values = true)]
-    pub end: i64,
+    pub(crate) end: i64,
     /// How long before `end` the data begins ($start)
     #[arg(long, default_value = "6h", value_parser = duration)]
-    pub span: Duration,
+    pub(crate) span: Duration,
     /// Adds nocache=1, which VictoriaMetrics heeds and others ignore
     #[arg(long)]
-    pub nocache: bool,
-    /// Seed and number of the traces that were pushed, for $trace_id
+    pub(crate) nocache: bool,
+    /// Seed and number of the traces that were pushed, for $`trace_id`
     #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     #[arg(long, default_value_t = 10_000)]
-    pub traces: u64,
+    pub(crate) traces: u64,
     /// Only queries whose name contains this
     #[arg(long)]
-    pub only: Option<String>,
+    pub(crate) only: Option<String>,
     #[arg(long)]
-    pub server_pid: Option<u32>,
+    pub(crate) server_pid: Option<u32>,
 }
 
 #[derive(Deserialize, Clone, Debug)]
@@ -67,7 +67,7 @@ struct Query {
     params: Map<String, Value>,
 }
 
-/// Replaces $end, $start, $end_us, $start_us (each with +N or -N) and $trace_id.
+/// Replaces $end, $start, $`end_us`, $`start_us` (each with +N or -N) and $`trace_id`.
 fn expand(s: &str, start_ms: i64, end_ms: i64, trace: &str) -> String {
     let s = s.replace("$trace_id", trace);
     for (key, base) in [
@@ -86,10 +86,12 @@ fn expand(s: &str, start_ms: i64, end_ms: i64, trace: &str) -> String {
 fn url(a: &QueryArgs, q: &Query, trace: &str) -> String {
     let start = a.end - a.span.as_millis() as i64;
     let mut u = format!("{}{}", a.url.trim_end_matches('/'), q.path.replace("$trace_id", trace));
-    let mut sep = '?';
+    let mut sep = "?";
     let mut put = |k: &str, v: &str| {
-        u.push_str(&format!("{sep}{}={}", escape(k), escape(v)));
-        sep = '&';
+        for part in [sep, &escape(k), "=", &escape(v)] {
+            u.push_str(part);
+        }
+        sep = "&";
     };
     for (k, v) in &q.params {
         put(k, &expand(v.as_str().unwrap_or_default(), start, a.end, trace));
@@ -109,6 +111,12 @@ struct Answer {
     labels: u64,
 }
 
+/// The labels of a series as text, sorted by name: servers differ in the order.
+fn label_text(metric: &Value) -> String {
+    let sorted: BTreeMap<&String, &Value> = metric.as_object().into_iter().flatten().collect();
+    format!("{sorted:?}")
+}
+
 fn answer(body: &[u8]) -> Result<Answer, Error> {
     let v: Value = serde_json::from_slice(body)?;
     let mut a = Answer::default();
@@ -124,11 +132,11 @@ fn answer(body: &[u8]) -> Result<Answer, Error> {
         } else if let Some(values) = item["values"].as_array() {
             a.points += values.len();
             a.sum += values.iter().map(value).sum::<f64>();
-            names.push(item["metric"].to_string());
+            names.push(label_text(&item["metric"]));
         } else if item.get("value").is_some() {
             a.points += 1;
             a.sum += value(&item["value"]);
-            names.push(item["metric"].to_string());
+            names.push(label_text(&item["metric"]));
         } else {
             a.points += 1;
             names.push(item.to_string());
@@ -136,7 +144,7 @@ fn answer(body: &[u8]) -> Result<Answer, Error> {
     }
     names.sort_unstable();
     for b in names.iter().flat_map(|n| n.bytes()) {
-        a.labels = mix(a.labels, b as u64);
+        a.labels = mix(a.labels, u64::from(b));
     }
     Ok(a)
 }
@@ -215,7 +223,7 @@ async fn time_one(a: &QueryArgs, q: &Query, clients: &[Http], share: Duration) -
     Ok(t)
 }
 
-pub async fn run(a: QueryArgs) -> Result<Value, Error> {
+pub(crate) async fn run(a: QueryArgs) -> Result<Value, Error> {
     let text = match (a.mix.as_str(), a.kind) {
         ("builtin", Api::Prom) => include_str!("../mixes/prom.json").to_string(),
         ("builtin", Api::Jaeger) => include_str!("../mixes/jaeger.json").to_string(),

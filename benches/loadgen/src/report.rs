@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// What the workers of one push counted.
-pub struct Tally {
-    pub sent: u64,
-    pub accepted: u64,
-    pub requests: u64,
-    pub retries: u64,
-    pub errors: BTreeMap<String, u64>,
-    pub error_sample: Option<String>,
-    pub wire_bytes: u64,
-    pub raw_bytes: u64,
-    pub latency_us: Histogram<u64>,
+pub(crate) struct Tally {
+    pub(crate) sent: u64,
+    pub(crate) accepted: u64,
+    pub(crate) requests: u64,
+    pub(crate) retries: u64,
+    pub(crate) errors: BTreeMap<String, u64>,
+    pub(crate) error_sample: Option<String>,
+    pub(crate) wire_bytes: u64,
+    pub(crate) raw_bytes: u64,
+    pub(crate) latency_us: Histogram<u64>,
 }
 
 impl Default for Tally {
@@ -34,18 +34,18 @@ impl Default for Tally {
     }
 }
 
-pub fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("valid bounds")
 }
 
 impl Tally {
-    pub fn error(&mut self, code: String, text: impl FnOnce() -> String) {
+    pub(crate) fn error(&mut self, code: String, text: impl FnOnce() -> String) {
         *self.errors.entry(code).or_default() += 1;
         if self.error_sample.is_none() {
             self.error_sample = Some(text());
         }
     }
-    pub fn add(&mut self, o: Tally) {
+    pub(crate) fn add(&mut self, o: Tally) {
         self.sent += o.sent;
         self.accepted += o.accepted;
         self.requests += o.requests;
@@ -61,7 +61,7 @@ impl Tally {
         self.latency_us.add(o.latency_us).expect("same bounds");
     }
     /// The common part of a report; `unit` is "samples" or "spans".
-    pub fn json(&self, unit: &str, took: Duration, usage: Value) -> Value {
+    pub(crate) fn json(&self, unit: &str, took: Duration, usage: &Value) -> Value {
         let s = took.as_secs_f64();
         json!({
             (format!("{unit}_sent")): self.sent,
@@ -81,11 +81,11 @@ impl Tally {
     }
 }
 
-pub fn round(x: f64) -> f64 {
+pub(crate) fn round(x: f64) -> f64 {
     (x * 1000.0).round() / 1000.0
 }
 
-pub fn quantiles(h: &Histogram<u64>) -> Value {
+pub(crate) fn quantiles(h: &Histogram<u64>) -> Value {
     let q = |p| round(h.value_at_quantile(p) as f64 / 1000.0);
     json!({
         "count": h.len(), "mean": round(h.mean() / 1000.0), "p50": q(0.5), "p95": q(0.95),
@@ -94,7 +94,7 @@ pub fn quantiles(h: &Histogram<u64>) -> Value {
 }
 
 /// User and system CPU seconds of a process (Linux; 100 ticks a second).
-pub fn cpu_seconds(pid: &str) -> Option<f64> {
+pub(crate) fn cpu_seconds(pid: &str) -> Option<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let f: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     Some((f.get(11)?.parse::<f64>().ok()? + f.get(12)?.parse::<f64>().ok()?) / 100.0)
@@ -107,24 +107,24 @@ fn status_kb(pid: &str, key: &str) -> Option<u64> {
 }
 
 /// CPU of this process and, where its pid is given, of the server.
-pub struct Usage {
+pub(crate) struct Usage {
     at: Instant,
     own: f64,
     server: Option<(String, f64)>,
 }
 
 impl Usage {
-    pub fn start(server: Option<u32>) -> Usage {
+    pub(crate) fn start(server: Option<u32>) -> Usage {
         let server = server.and_then(|p| {
             let p = p.to_string();
             cpu_seconds(&p).map(|c| (p, c))
         });
         Usage { at: Instant::now(), own: cpu_seconds("self").unwrap_or(0.0), server }
     }
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.at.elapsed()
     }
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let mut v = json!({ "loadgen_cpu_s": round(cpu_seconds("self").unwrap_or(0.0) - self.own) });
         if let Some((pid, cpu)) = &self.server {
             v["server_cpu_s"] = json!(cpu_seconds(pid).map(|c| round(c - cpu)));

@@ -5,17 +5,17 @@ use crate::rng::{Rng, mix};
 
 /// Series per target: 45 % counters, 25 % integer gauges, 15 % float gauges,
 /// 10 % constants, 5 % histogram buckets.
-pub const SLOTS: usize = 240;
+pub(crate) const SLOTS: usize = 240;
 
 const LE: [&str; 12] = ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf"];
-pub const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-pub const BUCKETS: usize = 12;
+pub(crate) const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+pub(crate) const BUCKETS: usize = 12;
 /// How observations fall into the buckets (not cumulative).
 const SHARE: [f64; 12] = [0.18, 0.22, 0.2, 0.14, 0.1, 0.08, 0.04, 0.02, 0.012, 0.005, 0.002, 0.001];
 const JOBS: [&str; 8] = ["api", "checkout", "cart", "search", "auth", "billing", "ingest", "worker"];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Model {
+pub(crate) enum Model {
     /// Histogram bucket k; also adds to the running total of its target.
     Bucket(usize),
     /// The histogram's count: the running total.
@@ -38,23 +38,24 @@ pub enum Model {
 }
 
 #[derive(Clone, Debug)]
-pub struct Slot {
-    pub name: &'static str,
-    pub labels: Vec<(&'static str, String)>,
-    pub model: Model,
-    pub node: bool,
+pub(crate) struct Slot {
+    pub(crate) name: &'static str,
+    pub(crate) labels: Vec<(&'static str, String)>,
+    pub(crate) model: Model,
+    pub(crate) node: bool,
 }
 
 impl Model {
-    pub fn is_counter(&self) -> bool {
-        use Model::*;
+    pub(crate) fn is_counter(&self) -> bool {
+        use Model::{Bucket, Counter, CpuSeconds, FloatSum, HistCount};
         matches!(self, Bucket(_) | HistCount | FloatSum | CpuSeconds(_) | Counter(_))
     }
 }
 
 /// The layout of every target. The histogram comes first, in bucket order.
-pub fn layout() -> Vec<Slot> {
-    use Model::*;
+#[expect(clippy::too_many_lines, reason = "a table")]
+pub(crate) fn layout() -> Vec<Slot> {
+    use Model::{Bucket, Constant, Counter, CpuSeconds, Decimal2, FloatSum, HistCount, Pages, SmallInt, Smooth};
     let mut v: Vec<Slot> = Vec::with_capacity(SLOTS);
     let mut add = |name, labels: &[(&'static str, &str)], model| {
         let labels = labels.iter().map(|(k, x)| (*k, x.to_string())).collect();
@@ -235,7 +236,7 @@ pub fn layout() -> Vec<Slot> {
 }
 
 /// All labels of one series, sorted by name, `__name__` included.
-pub fn labels(slot: &Slot, seed: u64, target: u64, generation: u64) -> Vec<(&'static str, String)> {
+pub(crate) fn labels(slot: &Slot, seed: u64, target: u64, generation: u64) -> Vec<(&'static str, String)> {
     let mut l = slot.labels.clone();
     let h = mix(seed ^ 0x1abe1, target);
     let (a, b) = (target / 250 % 250, target % 250);
@@ -268,16 +269,16 @@ struct State {
 
 /// The state of one target: its series and the running histogram total.
 #[derive(Clone)]
-pub struct Target {
-    pub id: u64,
-    pub generation: u64,
+pub(crate) struct Target {
+    pub(crate) id: u64,
+    pub(crate) generation: u64,
     states: Vec<State>,
     seed: u64,
     phase_ms: i64,
 }
 
 impl Target {
-    pub fn new(seed: u64, id: u64, slots: &[Slot], interval_ms: i64) -> Target {
+    pub(crate) fn new(seed: u64, id: u64, slots: &[Slot], interval_ms: i64) -> Target {
         let phase_ms = (mix(seed ^ 0xfa5e, id) % interval_ms.max(1) as u64) as i64;
         let mut t = Target { id, generation: u64::MAX, states: Vec::new(), seed, phase_ms };
         t.restart(slots, 0);
@@ -285,14 +286,14 @@ impl Target {
     }
 
     /// Starts a new generation: every series begins anew.
-    pub fn restart(&mut self, slots: &[Slot], generation: u64) {
+    pub(crate) fn restart(&mut self, slots: &[Slot], generation: u64) {
         self.generation = generation;
         let base = mix(mix(self.seed, self.id), generation);
         self.states = slots.iter().enumerate().map(|(i, s)| born(&s.model, mix(base, i as u64))).collect();
     }
 
     /// When this target is scraped at this tick, in ms.
-    pub fn timestamp(&self, start_ms: i64, interval_ms: i64, jitter_ms: i64, tick: u64) -> i64 {
+    pub(crate) fn timestamp(&self, start_ms: i64, interval_ms: i64, jitter_ms: i64, tick: u64) -> i64 {
         let h = mix(self.seed ^ self.id.rotate_left(32), tick);
         let j = if jitter_ms > 0 { (h % (2 * jitter_ms as u64 + 1)) as i64 - jitter_ms } else { 0 };
         // The first sample must not fall before `start`.
@@ -300,7 +301,7 @@ impl Target {
     }
 
     /// Writes the next value of every series into `out`.
-    pub fn step(&mut self, slots: &[Slot], interval_s: f64, out: &mut [f64]) {
+    pub(crate) fn step(&mut self, slots: &[Slot], interval_s: f64, out: &mut [f64]) {
         let mut total = 0.0;
         for ((st, slot), o) in self.states.iter_mut().zip(slots).zip(out) {
             *o = next(&slot.model, st, interval_s, &mut total);
@@ -309,7 +310,7 @@ impl Target {
 }
 
 /// Which generation a target is in at a tick.
-pub fn generation(seed: u64, target: u64, churn_pct_h: f64, interval_s: f64, tick: u64) -> u64 {
+pub(crate) fn generation(seed: u64, target: u64, churn_pct_h: f64, interval_s: f64, tick: u64) -> u64 {
     if churn_pct_h <= 0.0 {
         return 0;
     }
@@ -436,7 +437,7 @@ mod tests {
         let slots = layout();
         let n = |f: fn(&Model) -> bool| slots.iter().filter(|s| f(&s.model)).count();
         assert_eq!(n(|m| matches!(m, Model::Bucket(_))), 12);
-        assert_eq!(n(|m| m.is_counter()), 12 + 108);
+        assert_eq!(n(super::Model::is_counter), 12 + 108);
         assert_eq!(n(|m| matches!(m, Model::Pages(_) | Model::SmallInt(_))), 60);
         assert_eq!(n(|m| matches!(m, Model::Decimal2(_) | Model::Smooth(_))), 36);
         assert_eq!(n(|m| matches!(m, Model::Constant(_))), 24);

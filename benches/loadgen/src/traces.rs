@@ -7,46 +7,47 @@ use crate::rng::{Rng, mix};
 use crate::wire::{Enc, Format};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
+use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     Http,
     Grpc,
 }
 
 #[derive(Args, Clone, Debug)]
-pub struct TraceShape {
+pub(crate) struct TraceShape {
     #[arg(long, default_value_t = 10_000)]
-    pub traces: u64,
+    pub(crate) traces: u64,
     #[arg(long, default_value_t = 20)]
-    pub spans_per_trace: usize,
+    pub(crate) spans_per_trace: usize,
     /// At most 16
     #[arg(long, default_value_t = 12)]
-    pub services: usize,
+    pub(crate) services: usize,
     #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// UNIX seconds, or an offset from now such as -1h
     #[arg(long, default_value = "-1h", value_parser = start_ms, allow_hyphen_values = true)]
-    pub start: i64,
+    pub(crate) start: i64,
     /// Traces begin evenly over this time
     #[arg(long, default_value = "1h", value_parser = duration)]
-    pub span_of_time: Duration,
+    pub(crate) span_of_time: Duration,
 }
 
 #[derive(Args, Clone, Debug)]
-pub struct TracesArgs {
+pub(crate) struct TracesArgs {
     #[command(flatten)]
-    pub push: Push,
+    pub(crate) push: Push,
     #[command(flatten)]
-    pub shape: TraceShape,
+    pub(crate) shape: TraceShape,
     #[arg(long, value_enum, default_value = "http")]
-    pub protocol: Protocol,
+    pub(crate) protocol: Protocol,
     /// Spans per request, rounded to whole traces
     #[arg(long, default_value_t = 2000)]
-    pub batch: usize,
+    pub(crate) batch: usize,
 }
 
 const SERVICES: [&str; 16] = [
@@ -87,15 +88,18 @@ const AGENTS: [&str; 4] = [
 ];
 
 /// The id of trace `i`.
-pub fn trace_id(seed: u64, i: u64) -> [u8; 16] {
+pub(crate) fn trace_id(seed: u64, i: u64) -> [u8; 16] {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&mix(seed ^ 0x7ace, i * 2).to_be_bytes());
     id[8..].copy_from_slice(&mix(seed ^ 0x7ace, i * 2 + 1).to_be_bytes());
     id
 }
 
-pub fn hex(b: &[u8]) -> String {
-    b.iter().map(|x| format!("{x:02x}")).collect()
+pub(crate) fn hex(b: &[u8]) -> String {
+    b.iter().fold(String::with_capacity(b.len() * 2), |mut text, x| {
+        let _ = write!(text, "{x:02x}");
+        text
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -179,6 +183,7 @@ fn plan(sh: &TraceShape, i: u64, rng: &mut Rng) -> Vec<Span> {
     spans
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of attributes, one arm per kind of span")]
 fn write(e: &mut Enc, sh: &TraceShape, i: u64, k: usize, spans: &[Span], rng: &mut Rng) {
     let s = &spans[k];
     let id = |k: usize| mix(sh.seed ^ 0x59a4, i.wrapping_mul(4096) + k as u64).to_be_bytes();
@@ -283,7 +288,7 @@ fn write(e: &mut Enc, sh: &TraceShape, i: u64, k: usize, spans: &[Span], rng: &m
         });
     } else if rng.chance(0.02) {
         e.msg(11, |e| {
-            e.fixed64(1, (s.start + s.end) / 2);
+            e.fixed64(1, u64::midpoint(s.start, s.end));
             e.str(2, "retry");
             e.attr_int(3, "attempt", 1);
         });
@@ -291,7 +296,7 @@ fn write(e: &mut Enc, sh: &TraceShape, i: u64, k: usize, spans: &[Span], rng: &m
 }
 
 /// The request with traces `from..to`, spans grouped by the pod that made them.
-pub fn request(sh: &TraceShape, from: u64, to: u64) -> (Vec<u8>, u64) {
+pub(crate) fn request(sh: &TraceShape, from: u64, to: u64) -> (Vec<u8>, u64) {
     let services = sh.services.clamp(1, SERVICES.len());
     let mut groups: Vec<Enc> = (0..services * PODS as usize).map(|_| Enc::default()).collect();
     let mut n = 0;
@@ -331,7 +336,7 @@ pub fn request(sh: &TraceShape, from: u64, to: u64) -> (Vec<u8>, u64) {
     (e.buf, n)
 }
 
-pub async fn run(a: TracesArgs) -> Result<Value, Error> {
+pub(crate) async fn run(a: TracesArgs) -> Result<Value, Error> {
     let sh = Arc::new(a.shape.clone());
     let format = if a.protocol == Protocol::Grpc { Format::OtlpGrpc } else { Format::OtlpHttp };
     let per = (a.batch / sh.spans_per_trace.max(1)).max(1) as u64;
@@ -367,7 +372,7 @@ pub async fn run(a: TracesArgs) -> Result<Value, Error> {
     for t in tasks {
         all.add(t.await?);
     }
-    let mut out = all.json("spans", usage.elapsed(), usage.json());
+    let mut out = all.json("spans", usage.elapsed(), &usage.json());
     out["settings"] = json!({
         "format": format, "encoding": a.push.encoding, "traces": sh.traces, "spans_per_trace": sh.spans_per_trace,
         "services": sh.services, "seed": sh.seed, "start": sh.start as f64 / 1000.0,
@@ -391,7 +396,7 @@ mod tests {
             services: 12,
             seed: 5,
             start: 1_760_000_000_000,
-            span_of_time: Duration::from_secs(3600),
+            span_of_time: Duration::from_hours(1),
         }
     }
 
@@ -413,7 +418,7 @@ mod tests {
             for s in r.scope_spans.iter().flat_map(|s| &s.spans) {
                 assert!(s.end_time_unix_nano >= s.start_time_unix_nano);
                 attrs += s.attributes.len();
-                failed += s.status.is_some() as usize;
+                failed += usize::from(s.status.is_some());
                 let at = (s.trace_id.clone(), s.span_id.clone());
                 assert!(
                     spans

@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 #[derive(Args, Clone, Debug)]
-pub struct VerifyArgs {
+pub(crate) struct VerifyArgs {
     /// Base address of a Prometheus API
     #[arg(long)]
-    pub url: String,
+    pub(crate) url: String,
     #[arg(long)]
-    pub token: Option<String>,
+    pub(crate) token: Option<String>,
     #[command(flatten)]
-    pub shape: Shape,
+    pub(crate) shape: Shape,
     /// Also compare every sample of this many series, picked by the seed
     #[arg(long, default_value_t = 20)]
-    pub values: usize,
+    pub(crate) values: usize,
 }
 
 /// Samples that each metric name must have.
@@ -65,7 +65,7 @@ fn regenerate(sh: &Shape, target: u64, slot: usize) -> Made {
     made
 }
 
-pub async fn run(mut a: VerifyArgs) -> Result<Value, Error> {
+pub(crate) async fn run(mut a: VerifyArgs) -> Result<Value, Error> {
     a.shape.fold = a.shape.fold.max(1);
     let sh = &a.shape;
     let http = Http::new(a.token.as_deref(), false);
@@ -109,7 +109,7 @@ pub async fn run(mut a: VerifyArgs) -> Result<Value, Error> {
                     Some(x) if *x == v => exact += 1,
                     Some(x) if (x - v).abs() <= v.abs() * 1e-12 => close += 1,
                     x => {
-                        missing += x.is_none() as u64;
+                        missing += u64::from(x.is_none());
                         example.get_or_insert_with(|| format!("{selector} at {t}: sent {v}, got {x:?}"));
                     }
                 }
@@ -136,7 +136,7 @@ mod tests {
             series: 1000,
             churn: 60.0,
             interval: Duration::from_secs(15),
-            span: Duration::from_secs(3600),
+            span: Duration::from_hours(1),
             start: 1_760_000_000_000,
             seed: 3,
             jitter_ms: 3,

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Format {
+pub(crate) enum Format {
     Rw1,
     Rw2,
     OtlpHttp,
@@ -14,7 +14,7 @@ pub enum Format {
 }
 
 impl Format {
-    pub fn otlp(self) -> bool {
+    pub(crate) fn otlp(self) -> bool {
         matches!(self, Format::OtlpHttp | Format::OtlpGrpc)
     }
 }
@@ -51,13 +51,13 @@ enum Patch {
 
 /// A growing message with the places to patch.
 #[derive(Default)]
-pub struct Enc {
-    pub buf: Vec<u8>,
+pub(crate) struct Enc {
+    pub(crate) buf: Vec<u8>,
     patches: Vec<(u32, Patch)>,
 }
 
 impl Enc {
-    pub fn varint(&mut self, mut v: u64) {
+    pub(crate) fn varint(&mut self, mut v: u64) {
         while v >= 0x80 {
             self.buf.push(v as u8 | 0x80);
             v >>= 7;
@@ -67,24 +67,24 @@ impl Enc {
     fn tag(&mut self, field: u64, wire: u64) {
         self.varint(field << 3 | wire);
     }
-    pub fn uint(&mut self, field: u64, v: u64) {
+    pub(crate) fn uint(&mut self, field: u64, v: u64) {
         self.tag(field, 0);
         self.varint(v);
     }
-    pub fn fixed64(&mut self, field: u64, v: u64) {
+    pub(crate) fn fixed64(&mut self, field: u64, v: u64) {
         self.tag(field, 1);
         self.buf.extend_from_slice(&v.to_le_bytes());
     }
-    pub fn bytes(&mut self, field: u64, b: &[u8]) {
+    pub(crate) fn bytes(&mut self, field: u64, b: &[u8]) {
         self.tag(field, 2);
         self.varint(b.len() as u64);
         self.buf.extend_from_slice(b);
     }
-    pub fn str(&mut self, field: u64, s: &str) {
+    pub(crate) fn str(&mut self, field: u64, s: &str) {
         self.bytes(field, s.as_bytes());
     }
     /// A nested message: written in place, then moved up to make room for its length.
-    pub fn msg(&mut self, field: u64, f: impl FnOnce(&mut Enc)) {
+    pub(crate) fn msg(&mut self, field: u64, f: impl FnOnce(&mut Enc)) {
         self.tag(field, 2);
         let (from, first) = (self.buf.len(), self.patches.len());
         f(self);
@@ -103,15 +103,15 @@ impl Enc {
         self.patches.push((self.buf.len() as u32, p));
         self.buf.resize(self.buf.len() + width, 0);
     }
-    /// An OTLP KeyValue with a string.
-    pub fn attr(&mut self, field: u64, key: &str, val: &str) {
+    /// An OTLP `KeyValue` with a string.
+    pub(crate) fn attr(&mut self, field: u64, key: &str, val: &str) {
         self.msg(field, |e| {
             e.str(1, key);
             e.msg(2, |e| e.str(1, val));
         });
     }
-    /// An OTLP KeyValue with an integer.
-    pub fn attr_int(&mut self, field: u64, key: &str, val: i64) {
+    /// An OTLP `KeyValue` with an integer.
+    pub(crate) fn attr_int(&mut self, field: u64, key: &str, val: i64) {
         self.msg(field, |e| {
             e.str(1, key);
             e.msg(2, |e| e.uint(3, val as u64));
@@ -120,26 +120,26 @@ impl Enc {
 }
 
 /// The scrapes that one request carries: `rows` scrapes of `targets.len()` targets.
-pub struct Scrapes {
-    pub targets: usize,
-    pub rows: usize,
+pub(crate) struct Scrapes {
+    pub(crate) targets: usize,
+    pub(crate) rows: usize,
     /// Values, row after row, `targets * SLOTS` a row.
-    pub values: Vec<f64>,
+    pub(crate) values: Vec<f64>,
     /// Timestamps in ms, row after row, one per target.
-    pub times: Vec<i64>,
+    pub(crate) times: Vec<i64>,
 }
 
 /// A request that is ready but for its times and values.
-pub struct Template {
+pub(crate) struct Template {
     enc: Enc,
-    pub samples: u64,
+    pub(crate) samples: u64,
     /// What it was built for: targets with their generations, and scrapes.
-    pub built_for: (Vec<(u64, u64)>, usize),
+    pub(crate) built_for: (Vec<(u64, u64)>, usize),
 }
 
 impl Template {
     /// `cols`: how many series of the chunk are sent (the last target may be cut).
-    pub fn build(
+    pub(crate) fn build(
         format: Format,
         slots: &[Slot],
         seed: u64,
@@ -157,7 +157,7 @@ impl Template {
     }
 
     /// Writes the scrapes into the request and returns its bytes.
-    pub fn fill(&mut self, s: &Scrapes) -> &[u8] {
+    pub(crate) fn fill(&mut self, s: &Scrapes) -> &[u8] {
         let width = s.targets * SLOTS;
         let value = |row: u32, col: u32| s.values[row as usize * width + col as usize];
         let time = |row: u32, target: u32| s.times[row as usize * s.targets + target as usize];
@@ -253,7 +253,7 @@ fn rw2(e: &mut Enc, slots: &[Slot], seed: u64, targets: &[(u64, u64)], cols: usi
     }
 }
 
-/// One ResourceMetrics per target and job, whole targets only.
+/// One `ResourceMetrics` per target and job, whole targets only.
 fn otlp(e: &mut Enc, slots: &[Slot], seed: u64, targets: &[(u64, u64)], rows: usize) {
     const RESOURCE: [&str; 5] = ["job", "instance", "cluster", "namespace", "pod"];
     for (t, &(id, generation)) in targets.iter().enumerate() {
