@@ -3,9 +3,14 @@
 
 pub mod ast;
 pub mod duration;
+pub mod engine;
+mod error;
 pub mod functions;
 pub mod limits;
 mod options;
 pub mod position;
+mod quote;
 
+pub use engine::{Annotations, Engine, EngineSettings, QueryError, QueryOptions, QueryResult, Value};
+pub use error::ParseError;
 pub use options::ParserOptions;

@@ -1,0 +1,85 @@
+//! The query engine: text → tree → plan → series → answer.
+//!
+//! Owns planning, the operators and the books of memory. It knows no storage engine: series come from
+//! [`MetricStore::leaf`]. It starts no threads and never asks the wall clock for "now"; callers run it on a
+//! thread of their own, because [`Engine::instant`] and [`Engine::range`] block until the answer is complete.
+//!
+//! How it evaluates: operators hand on whole series, each with one cell per step ([`series::Series`]). A series
+//! is decoded once per selector, evaluated over all its steps, and dropped; aggregations fold it into their
+//! groups. Only what must see all series at once (binary operators, sorting, ranking) holds series back.
+//!
+//! Invariants
+//! - E1 What one query holds is in its [`ledger::Ledger`]: bytes and samples, given back on drop.
+//! - E2 Cancellation is asked at least once per series.
+//! - E3 An answer never depends on the order in which a store streams its series.
+
+mod annotations;
+mod error;
+mod gofmt;
+mod ledger;
+mod result;
+mod settings;
+
+use std::sync::Arc;
+
+use pharos_base::{Clock, SystemClock};
+use pharos_model::{StepRange, TenantId};
+use pharos_storage::MetricStore;
+
+pub use annotations::Annotations;
+pub use error::QueryError;
+pub use gofmt::{go_f, go_g};
+pub use result::{MatrixSeries, QueryResult, QueryStats, SampleValue, Value, VectorSample};
+pub use settings::{EngineSettings, QueryOptions};
+
+/// Evaluates PromQL over a store. Cheap to clone; one serves any number of threads.
+#[derive(Clone)]
+pub struct Engine {
+    store: Arc<dyn MetricStore>,
+    settings: Arc<EngineSettings>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Engine {
+    /// An engine over `store`.
+    #[must_use]
+    pub fn new(store: Arc<dyn MetricStore>, settings: EngineSettings) -> Self {
+        Self { store, settings: Arc::new(settings), clock: SystemClock::shared() }
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn settings(&self) -> &EngineSettings {
+        &self.settings
+    }
+
+    /// Evaluates `query` at one instant, Unix milliseconds.
+    ///
+    /// # Errors
+    /// [`QueryError`]; nothing partial is ever answered.
+    pub fn instant(
+        &self,
+        tenant: &TenantId,
+        query: &str,
+        at_ms: i64,
+        options: &QueryOptions,
+    ) -> Result<QueryResult, QueryError> {
+        let _ = (tenant, query, at_ms, options, &self.store, &self.clock);
+        Err(QueryError::unsupported("the engine", "it is being built"))
+    }
+
+    /// Evaluates `query` at every step of `steps`; answers [`Value::Matrix`] sorted by labels.
+    ///
+    /// # Errors
+    /// [`QueryError`]; [`QueryError::RangeType`] for texts and range vectors.
+    pub fn range(
+        &self,
+        tenant: &TenantId,
+        query: &str,
+        steps: StepRange,
+        options: &QueryOptions,
+    ) -> Result<QueryResult, QueryError> {
+        let _ = (tenant, query, steps, options);
+        Err(QueryError::unsupported("the engine", "it is being built"))
+    }
+}

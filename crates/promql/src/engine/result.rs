@@ -1,0 +1,106 @@
+//! What a query answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pharos_model::{Histogram, Labels};
+
+use super::Annotations;
+use crate::ast::ValueType;
+
+/// The answer of a query.
+#[derive(Debug, Clone)]
+pub struct QueryResult {
+    /// The value.
+    pub value: Value,
+    /// Warnings and infos.
+    pub annotations: Annotations,
+    /// What it cost.
+    pub stats: QueryStats,
+}
+
+/// The value of an expression.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Of an instant query: at most one sample per series. Sorted by `sort` and its kin, otherwise in no order.
+    Vector(Vec<VectorSample>),
+    /// Of a range query, or of an instant query for a range selector. Sorted by labels.
+    Matrix(Vec<MatrixSeries>),
+    /// One number.
+    Scalar {
+        /// Evaluation time, Unix milliseconds.
+        timestamp_ms: i64,
+        /// The number.
+        value: f64,
+    },
+    /// One text.
+    String {
+        /// Evaluation time, Unix milliseconds.
+        timestamp_ms: i64,
+        /// The text.
+        value: String,
+    },
+}
+
+impl Value {
+    /// The type, for API answers.
+    #[must_use]
+    pub fn value_type(&self) -> ValueType {
+        match self {
+            Self::Vector(_) => ValueType::Vector,
+            Self::Matrix(_) => ValueType::Matrix,
+            Self::Scalar { .. } => ValueType::Scalar,
+            Self::String { .. } => ValueType::String,
+        }
+    }
+}
+
+/// A float or a native histogram.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SampleValue {
+    /// A float.
+    Float(f64),
+    /// A native histogram.
+    Histogram(Arc<Histogram>),
+}
+
+/// One series of an instant vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VectorSample {
+    /// The series.
+    pub labels: Labels,
+    /// Evaluation time, Unix milliseconds.
+    pub timestamp_ms: i64,
+    /// The value.
+    pub value: SampleValue,
+}
+
+/// One series of a matrix; both lists ascend in time and share no instant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MatrixSeries {
+    /// The series.
+    pub labels: Labels,
+    /// Float samples: Unix milliseconds and value.
+    pub floats: Vec<(i64, f64)>,
+    /// Native histograms: Unix milliseconds and value.
+    pub histograms: Vec<(i64, Arc<Histogram>)>,
+}
+
+/// What a query cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueryStats {
+    /// Series read from the store, once per selector.
+    pub series_read: u64,
+    /// Samples read from the store.
+    pub samples_read: u64,
+    /// Samples that windows and lookbacks touched, over all steps; upstream calls them queryable samples.
+    pub samples_queryable: u64,
+    /// The most samples held at once.
+    pub samples_peak: u64,
+    /// The most bytes held at once.
+    pub memory_bytes_peak: u64,
+    /// Parsing and planning.
+    pub prepare_duration: Duration,
+    /// Reading and computing.
+    pub evaluate_duration: Duration,
+}

@@ -1,0 +1,60 @@
+//! What the operator of an engine and the caller of a query may choose.
+
+use std::time::Duration;
+
+use pharos_base::CancelToken;
+
+use crate::ParserOptions;
+
+/// Limits and switches of an engine; one set for all its queries.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    /// How far back an instant selector looks for the newest sample, ms. Default 5 min.
+    pub lookback_ms: i64,
+    /// Step of subqueries that name none, ms. Default 1 min.
+    pub default_subquery_step_ms: i64,
+    /// Longest run of one query. Default 2 min.
+    pub timeout: Duration,
+    /// What one query may hold in memory at a time, bytes. Default 1 GiB.
+    pub memory_bytes_max: u64,
+    /// Samples one query may hold in memory at a time. Default 50 million.
+    pub samples_max: u64,
+    /// Series one selector may touch. Default 1 million.
+    pub series_max: u64,
+    /// Steps one range query may have, whoever asks. Default 1 million; doors have lower limits of their own.
+    pub steps_max: usize,
+    /// Whether metric names are removed at the very end only, so that label functions can still see them.
+    pub delayed_name_removal: bool,
+    /// Whether `rate`, `irate`, `increase` and `resets` read the start timestamps of samples.
+    pub use_start_timestamps: bool,
+    /// Which parts of the language are allowed.
+    pub parser: ParserOptions,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            lookback_ms: 300_000,
+            default_subquery_step_ms: 60_000,
+            timeout: Duration::from_mins(2),
+            memory_bytes_max: 1 << 30,
+            samples_max: 50_000_000,
+            series_max: 1_000_000,
+            steps_max: 1_000_000,
+            delayed_name_removal: false,
+            use_start_timestamps: false,
+            parser: ParserOptions::default(),
+        }
+    }
+}
+
+/// What the caller of one query may choose.
+#[derive(Debug, Clone, Default)]
+pub struct QueryOptions {
+    /// Replaces [`EngineSettings::lookback_ms`].
+    pub lookback_ms: Option<i64>,
+    /// Lowers [`EngineSettings::timeout`]; a longer one has no effect.
+    pub timeout: Option<Duration>,
+    /// Cancels the query from outside. Its own deadline, if any, counts as well.
+    pub cancel: CancelToken,
+}
