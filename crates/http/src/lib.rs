@@ -1,1 +1,16 @@
-//! Shared server parts: listeners, body limits, errors to status, JSON.
+//! Shared server parts: listeners, the three error dialects, request metrics.
+//!
+//! This crate alone maps an [`ErrorClass`](pharos_base::ErrorClass) to HTTP and gRPC status, and
+//! alone renders refusals in the dialect a client reads: `google.rpc.Status` for OTLP and gRPC,
+//! Prometheus' JSON envelope, Jaeger's envelope, plain text elsewhere.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod dialect;
+mod metrics;
+mod server;
+mod status;
+
+pub use dialect::{Dialect, Refusal, RpcStatus};
+pub use metrics::{HttpMetrics, count_requests};
+pub use server::{BindError, ListenerSettings, PeerAddress, bind, serve};
+pub use status::{grpc_code, http_status};

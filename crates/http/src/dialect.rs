@@ -1,0 +1,210 @@
+//! The dialects in which clients read a refusal.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use pharos_base::ErrorClass;
+use prost::Message;
+use serde_json::json;
+
+use crate::status::{grpc_code, http_status};
+
+/// Which form of error a client understands; told by the path and content type of its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// gRPC: HTTP 200 with `grpc-status` and `grpc-message`.
+    Grpc,
+    /// OTLP/HTTP with protobuf bodies: a binary `google.rpc.Status`.
+    OtlpProtobuf,
+    /// OTLP/HTTP with JSON bodies: a JSON `google.rpc.Status`.
+    OtlpJson,
+    /// `{"status":"error","errorType":…,"error":…}`.
+    Prometheus,
+    /// `{"data":null,…,"errors":[{"code":…,"msg":…}]}`.
+    Jaeger,
+    /// One line of text: remote write, operation.
+    Plain,
+}
+
+/// `google.rpc.Status` without details: field numbers 1 and 2 of the public message.
+#[derive(Clone, PartialEq, Message)]
+pub struct RpcStatus {
+    /// A gRPC code.
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    /// In words.
+    #[prost(string, tag = "2")]
+    pub message: String,
+}
+
+/// An answer that says no: the class of failure and what to do about it.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    class: ErrorClass,
+    status: StatusCode,
+    message: String,
+    retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// A refusal with the usual status of its class.
+    #[must_use]
+    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+        Self { class, status: http_status(class), message: message.into(), retry_after: None }
+    }
+
+    /// With another HTTP status, such as 413 or 415, where the protocol asks for it.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// With the time after which a retry may succeed.
+    #[must_use]
+    pub fn with_retry_after(mut self, after: Option<Duration>) -> Self {
+        self.retry_after = after;
+        self
+    }
+
+    /// The answer in `dialect`.
+    #[must_use]
+    pub fn render(&self, dialect: Dialect) -> Response {
+        let mut response = match dialect {
+            Dialect::Grpc => return self.grpc(),
+            Dialect::OtlpProtobuf => {
+                let status = RpcStatus { code: grpc_code(self.class) as i32, message: self.message.clone() };
+                body("application/x-protobuf", status.encode_to_vec())
+            }
+            Dialect::OtlpJson => {
+                let status = json!({"code": grpc_code(self.class) as i32, "message": self.message});
+                body("application/json", status.to_string())
+            }
+            Dialect::Prometheus => {
+                let status =
+                    json!({"status": "error", "errorType": prometheus_type(self.class), "error": self.message});
+                body("application/json", status.to_string())
+            }
+            Dialect::Jaeger => {
+                let error = json!({"code": self.status.as_u16(), "msg": self.message});
+                let status = json!({"data": null, "total": 0, "limit": 0, "offset": 0, "errors": [error]});
+                body("application/json", status.to_string())
+            }
+            Dialect::Plain => body("text/plain; charset=utf-8", format!("{}\n", self.message)),
+        };
+        *response.status_mut() = self.status;
+        self.add_headers(response.headers_mut());
+        response
+    }
+
+    fn add_headers(&self, headers: &mut HeaderMap) {
+        if self.class == ErrorClass::Unauthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pharos\""));
+        }
+        if let Some(after) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        }
+    }
+
+    fn grpc(&self) -> Response {
+        let mut response = tonic::Status::new(grpc_code(self.class), self.message.clone()).into_http::<Body>();
+        self.add_headers(response.headers_mut());
+        response
+    }
+}
+
+impl Dialect {
+    /// The dialect of a request.
+    #[must_use]
+    pub fn of(path: &str, headers: &HeaderMap) -> Self {
+        let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        if content_type.starts_with("application/grpc") {
+            return Self::Grpc;
+        }
+        let path = path.strip_prefix("/jaeger").unwrap_or(path);
+        let writes_samples = path.ends_with("/api/v1/write") || path.ends_with("/api/v1/push");
+        if is_otlp(path) {
+            if content_type.starts_with("application/json") { Self::OtlpJson } else { Self::OtlpProtobuf }
+        } else if writes_samples || path.contains("/api/v1/import") {
+            Self::Plain
+        } else if path.contains("/api/v1/") || path == "/federate" {
+            Self::Prometheus
+        } else if path.starts_with("/api/") {
+            Self::Jaeger
+        } else {
+            Self::Plain
+        }
+    }
+}
+
+fn is_otlp(path: &str) -> bool {
+    let signal = ["/v1/metrics", "/v1/traces", "/v1/logs"].iter().any(|signal| path.ends_with(signal));
+    signal && (path.len() <= "/v1/metrics".len() || path.contains("/otlp/") || path.contains("/opentelemetry/"))
+}
+
+/// Prometheus' `errorType` of a class.
+fn prometheus_type(class: ErrorClass) -> &'static str {
+    match class {
+        ErrorClass::Invalid => "bad_data",
+        ErrorClass::Unauthenticated => "unauthorized",
+        ErrorClass::Forbidden => "forbidden",
+        ErrorClass::NotFound => "not_found",
+        ErrorClass::LimitExceeded | ErrorClass::Unsupported => "execution",
+        ErrorClass::Timeout => "timeout",
+        ErrorClass::Cancelled => "canceled",
+        ErrorClass::Unavailable => "unavailable",
+        ErrorClass::Internal => "internal",
+    }
+}
+
+fn body(content_type: &'static str, bytes: impl Into<Body>) -> Response {
+    let mut response = Response::new(bytes.into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dialect(path: &str, content_type: &'static str) -> Dialect {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Dialect::of(path, &headers)
+    }
+
+    #[test]
+    fn paths_tell_the_dialect() {
+        let form = "application/x-www-form-urlencoded";
+        assert_eq!(dialect("/opentelemetry.proto.collector.trace.v1.TraceService/Export", "application/grpc"), Dialect::Grpc);
+        assert_eq!(dialect("/v1/traces", "application/json"), Dialect::OtlpJson);
+        assert_eq!(dialect("/v1/metrics", "application/x-protobuf"), Dialect::OtlpProtobuf);
+        assert_eq!(dialect("/api/v1/otlp/v1/metrics", "application/x-protobuf"), Dialect::OtlpProtobuf);
+        assert_eq!(dialect("/insert/0/prometheus/api/v1/write", "application/x-protobuf"), Dialect::Plain);
+        assert_eq!(dialect("/select/0/prometheus/api/v1/query", form), Dialect::Prometheus);
+        assert_eq!(dialect("/api/v1/query", form), Dialect::Prometheus);
+        assert_eq!(dialect("/api/traces", form), Dialect::Jaeger);
+        assert_eq!(dialect("/jaeger/api/traces", form), Dialect::Jaeger);
+        assert_eq!(dialect("/api/v3/services", form), Dialect::Jaeger);
+        assert_eq!(dialect("/-/flush", form), Dialect::Plain);
+    }
+
+    #[test]
+    fn a_refused_grpc_call_answers_200_with_its_code_in_the_header() {
+        let response = Refusal::new(ErrorClass::Unauthenticated, "no token").render(Dialect::Grpc);
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["grpc-status"], "16");
+        assert!(response.headers().contains_key(WWW_AUTHENTICATE));
+    }
+
+    #[test]
+    fn an_overloaded_store_tells_when_to_come_back() {
+        let refusal = Refusal::new(ErrorClass::Unavailable, "disk full").with_retry_after(Some(Duration::from_secs(7)));
+        let response = refusal.render(Dialect::Prometheus);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[RETRY_AFTER], "7");
+    }
+}
