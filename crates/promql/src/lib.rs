@@ -2,15 +2,23 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod ast;
+mod check;
 pub mod duration;
 pub mod engine;
 mod error;
 pub mod functions;
+mod lexer;
 pub mod limits;
 mod options;
+mod parser;
 pub mod position;
+mod printer;
 mod quote;
+mod token;
 
 pub use engine::{Annotations, Engine, EngineSettings, QueryError, QueryOptions, QueryResult, Value};
 pub use error::ParseError;
 pub use options::ParserOptions;
+pub use parser::{parse, parse_selector};
+pub use printer::pretty;
+pub use quote::quote;

@@ -1,0 +1,161 @@
+//! Operators: precedence, binding, and the matching clause between them.
+
+use super::{Node, Parser};
+use crate::ast::{
+    Binary, BinaryOp, Cardinality, Expr, NumberLiteral, Paren, Unary, UnaryOp, VectorMatching,
+};
+use crate::error::ParseError;
+use crate::token::{Keyword, TokenKind};
+
+/// Binding strength of `^`, the strongest.
+const POW: u8 = 6;
+
+fn precedence(op: BinaryOp) -> u8 {
+    match op {
+        BinaryOp::Or => 1,
+        BinaryOp::And | BinaryOp::Unless => 2,
+        BinaryOp::Eql
+        | BinaryOp::Neq
+        | BinaryOp::Lss
+        | BinaryOp::Lte
+        | BinaryOp::Gtr
+        | BinaryOp::Gte
+        | BinaryOp::TrimUpper
+        | BinaryOp::TrimLower => 3,
+        BinaryOp::Add | BinaryOp::Sub => 4,
+        BinaryOp::Mul | BinaryOp::Div | BinaryOp::Mod | BinaryOp::Atan2 => 5,
+        BinaryOp::Pow => POW,
+    }
+}
+
+impl Parser<'_> {
+    pub(super) fn expression(&mut self) -> Result<Node, ParseError> {
+        self.operators(1)
+    }
+
+    /// An expression of operators that bind at least as strongly as `strength`.
+    fn operators(&mut self, strength: u8) -> Result<Node, ParseError> {
+        self.nested(|parser| {
+            let mut lhs = parser.operand()?;
+            while let TokenKind::Operator(op) = parser.peek_kind()? {
+                if precedence(op) < strength {
+                    break;
+                }
+                lhs = parser.binary(lhs, op)?;
+            }
+            Ok(lhs)
+        })
+    }
+
+    fn binary(&mut self, lhs: Node, op: BinaryOp) -> Result<Node, ParseError> {
+        self.advance()?;
+        let (return_bool, matching) = self.binary_modifiers()?;
+        // `^` binds to the right, all others to the left.
+        let rhs = self.operators(if op == BinaryOp::Pow { POW } else { precedence(op) + 1 })?;
+        let span = lhs.expr.span().to(rhs.expr.span());
+        let depth = lhs.depth.max(rhs.depth);
+        let (lhs, rhs) = (Box::new(lhs.expr), Box::new(rhs.expr));
+        self.node(Expr::Binary(Binary { op, lhs, rhs, matching: Some(matching), return_bool, span }), depth)
+    }
+
+    /// `bool`, then `on` or `ignoring` with its `group_left` or `group_right`, then the fill modifiers.
+    fn binary_modifiers(&mut self) -> Result<(bool, VectorMatching), ParseError> {
+        let mut matching = VectorMatching::default();
+        let return_bool = self.accept(TokenKind::Keyword(Keyword::Bool))?;
+        if let TokenKind::Keyword(keyword @ (Keyword::On | Keyword::Ignoring)) = self.peek_kind()? {
+            self.advance()?;
+            matching.on = keyword == Keyword::On;
+            matching.labels = self.grouping_labels()?;
+            if let TokenKind::Keyword(keyword @ (Keyword::GroupLeft | Keyword::GroupRight)) = self.peek_kind()? {
+                self.advance()?;
+                let many_left = keyword == Keyword::GroupLeft;
+                matching.cardinality = if many_left { Cardinality::ManyToOne } else { Cardinality::OneToMany };
+                if self.peek_kind()? == TokenKind::LeftParen {
+                    matching.include = self.grouping_labels()?;
+                }
+            }
+        }
+        self.fill_modifiers(&mut matching)?;
+        Ok((return_bool, matching))
+    }
+
+    /// `fill(x)`, or `fill_left(x)` and `fill_right(x)` in either order. The words are metric names unless a
+    /// parenthesis follows.
+    fn fill_modifiers(&mut self, matching: &mut VectorMatching) -> Result<(), ParseError> {
+        while let TokenKind::Keyword(keyword @ (Keyword::Fill | Keyword::FillLeft | Keyword::FillRight)) =
+            self.peek_kind()?
+        {
+            if self.peek_second() != Some(TokenKind::LeftParen) {
+                return Ok(());
+            }
+            let (left, right) = (keyword != Keyword::FillRight, keyword != Keyword::FillLeft);
+            if (left && matching.fill_left.is_some()) || (right && matching.fill_right.is_some()) {
+                return Err(self.unexpected("", ""));
+            }
+            let token = self.advance()?;
+            if !self.options.binop_fill_modifiers {
+                let message = format!("{} modifier is experimental and not enabled", self.source(token));
+                return Err(self.error(token.span, message));
+            }
+            self.advance()?;
+            let value = self.signed_number("fill modifier", "number")?.value;
+            self.expect(TokenKind::RightParen, "fill modifier", "\")\"")?;
+            matching.fill_left = if left { Some(value) } else { matching.fill_left };
+            matching.fill_right = if right { Some(value) } else { matching.fill_right };
+        }
+        Ok(())
+    }
+
+    /// An operand with its signs before and its modifiers behind.
+    fn operand(&mut self) -> Result<Node, ParseError> {
+        let op = match self.peek_kind()? {
+            TokenKind::Operator(BinaryOp::Add) => UnaryOp::Plus,
+            TokenKind::Operator(BinaryOp::Sub) => UnaryOp::Minus,
+            _ => {
+                let primary = self.primary()?;
+                return self.postfix(primary);
+            }
+        };
+        let sign = self.advance()?.span;
+        // A sign binds weaker than `^`: -2^2 is -(2^2).
+        let Node { expr, depth } = self.operators(POW)?;
+        let span = sign.to(expr.span());
+        if let Expr::Number(number) = expr {
+            let value = if op == UnaryOp::Minus { -number.value } else { number.value };
+            return Ok(Self::leaf(Expr::Number(NumberLiteral { value, span, ..number })));
+        }
+        self.node(Expr::Unary(Unary { op, expr: Box::new(expr), span }), depth)
+    }
+
+    fn primary(&mut self) -> Result<Node, ParseError> {
+        let token = self.peek()?;
+        match token.kind {
+            TokenKind::LeftParen => {
+                self.advance()?;
+                let inner = self.expression()?;
+                self.expect(TokenKind::RightParen, "", "")?;
+                let span = self.span_since(token.span);
+                self.node(Expr::Paren(Paren { expr: Box::new(inner.expr), span }), inner.depth)
+            }
+            TokenKind::Number | TokenKind::Duration => Ok(Self::leaf(Expr::Number(self.number()?))),
+            TokenKind::String => Ok(Self::leaf(Expr::String(self.string_literal()?))),
+            TokenKind::LeftBrace => Ok(Self::leaf(Expr::VectorSelector(self.selector()?))),
+            TokenKind::Aggregate(op) if self.aggregation_follows() => self.aggregate(op),
+            TokenKind::Identifier
+            | TokenKind::Keyword(Keyword::Start | Keyword::End | Keyword::Step | Keyword::Range)
+                if self.peek_second() == Some(TokenKind::LeftParen) =>
+            {
+                self.call()
+            }
+            _ if token.is_metric_name() => Ok(Self::leaf(Expr::VectorSelector(self.selector()?))),
+            _ => Err(self.unexpected("", "")),
+        }
+    }
+
+    fn aggregation_follows(&self) -> bool {
+        matches!(
+            self.peek_second(),
+            Some(TokenKind::LeftParen | TokenKind::Keyword(Keyword::By | Keyword::Without))
+        )
+    }
+}

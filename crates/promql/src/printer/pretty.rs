@@ -1,0 +1,100 @@
+//! The layout of long queries: what exceeds a line is split at its operator or parentheses and indented.
+
+use std::fmt::{self, Write};
+
+use super::{AggregateHead, OperatorClause, SubquerySuffix};
+use crate::ast::Expr;
+
+/// Widest expression that stays on one line, indentation not counted.
+const LINE_CHARS_MAX: usize = 100;
+
+/// The expression as people read it best: on one line if it fits, else split into indented lines.
+#[must_use]
+pub fn pretty(expr: &Expr) -> String {
+    let mut text = String::new();
+    write_lines(&mut text, expr, 0);
+    text
+}
+
+/// Writes `expr` with its first line indented, too.
+fn write_lines(out: &mut String, expr: &Expr, level: usize) {
+    indent(out, level);
+    write_unindented(out, expr, level);
+}
+
+fn write_unindented(out: &mut String, expr: &Expr, level: usize) {
+    if fits_one_line(expr) {
+        write_to(out, format_args!("{expr}"));
+        return;
+    }
+    match expr {
+        Expr::Aggregate(node) => {
+            write_to(out, format_args!("{}(\n", AggregateHead(node)));
+            if let Some(param) = &node.param {
+                write_lines(out, param, level + 1);
+                out.push_str(",\n");
+            }
+            write_lines(out, &node.expr, level + 1);
+            close(out, level);
+        }
+        Expr::Call(node) if !node.args.is_empty() => {
+            write_to(out, format_args!("{}(\n", node.function.name));
+            for (index, arg) in node.args.iter().enumerate() {
+                out.push_str(if index > 0 { ",\n" } else { "" });
+                write_lines(out, arg, level + 1);
+            }
+            close(out, level);
+        }
+        Expr::Paren(node) => {
+            out.push_str("(\n");
+            write_lines(out, &node.expr, level + 1);
+            close(out, level);
+        }
+        Expr::Binary(node) => {
+            // The operands are indented more than the operator between them.
+            out.push_str("  ");
+            write_unindented(out, &node.lhs, level + 1);
+            out.push('\n');
+            indent(out, level);
+            write_to(out, format_args!("{}\n", OperatorClause(node)));
+            write_lines(out, &node.rhs, level + 1);
+        }
+        Expr::Unary(node) => {
+            out.push_str(node.op.symbol());
+            write_unindented(out, &node.expr, level);
+        }
+        Expr::Subquery(node) => {
+            write_unindented(out, &node.expr, level);
+            write_to(out, format_args!("{}", SubquerySuffix(node)));
+        }
+        Expr::Number(_) | Expr::String(_) | Expr::VectorSelector(_) | Expr::MatrixSelector(_) | Expr::Call(_) => {
+            write_to(out, format_args!("{expr}"));
+        }
+    }
+}
+
+fn close(out: &mut String, level: usize) {
+    out.push('\n');
+    indent(out, level);
+    out.push(')');
+}
+
+fn indent(out: &mut String, level: usize) {
+    (0..level).for_each(|_| out.push_str("  "));
+}
+
+fn write_to(out: &mut String, args: fmt::Arguments<'_>) {
+    let _ = out.write_fmt(args); // writing to a String cannot fail
+}
+
+/// Prints into a counter that gives up after one line, so that the cost of the question is bounded.
+fn fits_one_line(expr: &Expr) -> bool {
+    struct Room(usize);
+    impl Write for Room {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0 = self.0.checked_sub(text.len()).ok_or(fmt::Error)?;
+            Ok(())
+        }
+    }
+    write!(Room(LINE_CHARS_MAX), "{expr}").is_ok()
+}

@@ -1,0 +1,8 @@
+//! The crate through its public interface.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+mod conformance_files;
+mod grammar;
+mod parser_conformance;
+mod printing;
+mod round_trip;
