@@ -1,0 +1,117 @@
+//! What each path asks of its caller: one table for the whole product.
+
+use crate::Scope;
+
+/// What a path asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing: the UI's files, health, login.
+    Public,
+    /// Any valid credential.
+    Authenticated,
+    /// A valid credential with this scope.
+    Scope(Scope),
+}
+
+/// What `path` asks for. Everything not listed asks for a valid credential, so that a route that was
+/// forgotten here is closed, not open.
+#[must_use]
+pub fn access(path: &str) -> Access {
+    // gRPC: `/package.Service/Method`.
+    if let Some((service, _method)) = path[1.min(path.len())..].split_once('/').filter(|(first, _)| first.contains('.')) {
+        return grpc_access(service);
+    }
+    match path {
+        "/" | "/index.html" | "/favicon.svg" | "/favicon.ico" | "/robots.txt" => return Access::Public,
+        "/-/healthy" | "/-/ready" | "/health" => return Access::Public,
+        // These read the credential themselves.
+        "/auth/login" | "/auth/logout" | "/auth/session" | "/auth/verify" => return Access::Public,
+        "/metrics" | "/federate" => return Access::Scope(Scope::MetricsRead),
+        _ => {}
+    }
+    if path.starts_with("/assets/") {
+        return Access::Public;
+    }
+    if path.starts_with("/-/") || path.contains("/api/v1/admin/") || path.starts_with("/snapshot") {
+        return Access::Scope(Scope::Admin);
+    }
+    http_access(path)
+}
+
+fn http_access(path: &str) -> Access {
+    let ends = |tails: &[&str]| tails.iter().any(|tail| path.ends_with(tail));
+    // OTLP's own paths come first: `/api/v1/otlp/v1/metrics` ends like them and writes.
+    if ends(&["/v1/traces"]) && !path.starts_with("/api/traces") {
+        return Access::Scope(Scope::TracesWrite);
+    }
+    if path == "/v1/metrics" || ends(&["/otlp/v1/metrics", "/opentelemetry/v1/metrics"]) || ends(&["/v1/logs"]) {
+        return Access::Scope(Scope::MetricsWrite);
+    }
+    if ends(&["/api/v1/write", "/api/v1/push"]) || path.contains("/api/v1/import") {
+        return Access::Scope(Scope::MetricsWrite);
+    }
+    let bare = path.strip_prefix("/jaeger").unwrap_or(path);
+    if path.contains("/api/v1/") || bare.starts_with("/api/metrics/") || path.ends_with("/federate") {
+        return Access::Scope(Scope::MetricsRead);
+    }
+    if bare.starts_with("/api/") {
+        return Access::Scope(Scope::TracesRead);
+    }
+    Access::Authenticated
+}
+
+fn grpc_access(service: &str) -> Access {
+    if service.starts_with("opentelemetry.proto.collector.trace.") {
+        Access::Scope(Scope::TracesWrite)
+    } else if service.starts_with("opentelemetry.proto.collector.") {
+        Access::Scope(Scope::MetricsWrite)
+    } else if service.starts_with("jaeger.") {
+        Access::Scope(Scope::TracesRead)
+    } else if service.starts_with("grpc.health.") {
+        Access::Public
+    } else {
+        Access::Authenticated
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_path_asks_for_its_scope() {
+        let scope = Access::Scope;
+        for (path, expected) in [
+            ("/", Access::Public),
+            ("/assets/app.js", Access::Public),
+            ("/-/ready", Access::Public),
+            ("/-/flush", scope(Scope::Admin)),
+            ("/-/reload", scope(Scope::Admin)),
+            ("/metrics", scope(Scope::MetricsRead)),
+            ("/v1/metrics", scope(Scope::MetricsWrite)),
+            ("/v1/traces", scope(Scope::TracesWrite)),
+            ("/api/v1/otlp/v1/metrics", scope(Scope::MetricsWrite)),
+            ("/opentelemetry/v1/metrics", scope(Scope::MetricsWrite)),
+            ("/api/v1/write", scope(Scope::MetricsWrite)),
+            ("/insert/3/prometheus/api/v1/write", scope(Scope::MetricsWrite)),
+            ("/api/v1/query", scope(Scope::MetricsRead)),
+            ("/prometheus/api/v1/label/job/values", scope(Scope::MetricsRead)),
+            ("/select/3/prometheus/api/v1/query_range", scope(Scope::MetricsRead)),
+            ("/select/3/prometheus/federate", scope(Scope::MetricsRead)),
+            ("/api/v1/admin/tsdb/delete_series", scope(Scope::Admin)),
+            ("/api/traces", scope(Scope::TracesRead)),
+            ("/api/traces/abc", scope(Scope::TracesRead)),
+            ("/api/v3/services", scope(Scope::TracesRead)),
+            ("/jaeger/api/services", scope(Scope::TracesRead)),
+            ("/api/metrics/calls", scope(Scope::MetricsRead)),
+            ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", scope(Scope::TracesWrite)),
+            ("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", scope(Scope::MetricsWrite)),
+            ("/jaeger.api_v3.QueryService/GetTrace", scope(Scope::TracesRead)),
+            ("/grpc.health.v1.Health/Check", Access::Public),
+            ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::Authenticated),
+            ("/something/else", Access::Authenticated),
+        ] {
+            assert_eq!(access(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The gateway as middleware, and the routes of login and of nginx' `auth_request`.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::header::SET_COOKIE;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use pharos_base::ErrorClass;
+use pharos_http::{Dialect, Refusal};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::access::{Access, access};
+use crate::authenticate::{AuthError, Authenticator, SESSION_COOKIE};
+use crate::principal::Principal;
+use crate::session::SESSION_SECONDS;
+
+/// The header in which a sender names its tenant, as Grafana's products do.
+#[must_use]
+pub fn tenant_header() -> HeaderName {
+    HeaderName::from_static("x-scope-orgid")
+}
+
+/// Middleware around the whole router: authenticates before anything reads the body, checks the scope of
+/// the path, and leaves the [`Principal`] in the request's extensions.
+pub async fn authenticate_request(
+    State(authenticator): State<Arc<Authenticator>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let (path, headers) = (request.uri().path(), request.headers());
+    match admit(&authenticator, path, request.method(), headers) {
+        Ok(None) => next.run(request).await,
+        Ok(Some(principal)) => {
+            request.extensions_mut().insert(principal);
+            next.run(request).await
+        }
+        Err(error) => {
+            tracing::info!(path, reason = %error, "request refused");
+            Refusal::new(error.class(), error.to_string()).render(Dialect::of(path, headers))
+        }
+    }
+}
+
+fn admit(
+    authenticator: &Authenticator,
+    path: &str,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Option<Principal>, AuthError> {
+    let needed = match access(path) {
+        Access::Public => return Ok(None),
+        Access::Authenticated => None,
+        Access::Scope(scope) => Some(scope),
+    };
+    // A browser's preflight carries no credential, and its answer none of our data.
+    if method == Method::OPTIONS {
+        return Ok(None);
+    }
+    let principal = authenticator.authenticate(headers)?;
+    if authenticator.is_by_cookie(headers) && !is_same_site(method, headers) {
+        return Err(AuthError::Missing);
+    }
+    if let Some(scope) = needed {
+        principal.require(scope)?;
+    }
+    // Bytes that are no text are no tenant either; the principal says so.
+    let asked = headers.get(tenant_header()).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    Ok(Some(principal.asking_for(asked.as_deref())?))
+}
+
+/// A cookie proves nothing about who made the browser send it: a request that changes something must
+/// come from our own pages.
+fn is_same_site(method: &Method, headers: &HeaderMap) -> bool {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    let site = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
+    reads || matches!(site, None | Some("same-origin" | "none"))
+}
+
+/// `/auth/login`, `/auth/logout`, `/auth/session` for the UI and `/auth/verify` for nginx.
+pub fn session_routes(authenticator: Arc<Authenticator>) -> Router {
+    Router::new()
+        .route("/auth/login", post(log_in))
+        .route("/auth/logout", post(log_out))
+        .route("/auth/session", get(session))
+        .route("/auth/verify", get(verify))
+        .with_state(authenticator)
+}
+
+#[derive(Deserialize)]
+struct LogIn {
+    token: String,
+}
+
+async fn log_in(
+    State(authenticator): State<Arc<Authenticator>>,
+    headers: HeaderMap,
+    Json(form): Json<LogIn>,
+) -> Response {
+    match authenticator.log_in(&form.token) {
+        Ok(cookie) => cookie_answer(cookie.reveal(), SESSION_SECONDS, &headers),
+        Err(error) => Refusal::new(error.class(), error.to_string()).render(Dialect::Plain),
+    }
+}
+
+async fn log_out(State(authenticator): State<Arc<Authenticator>>, headers: HeaderMap) -> Response {
+    authenticator.log_out(&headers);
+    cookie_answer("", 0, &headers)
+}
+
+fn cookie_answer(value: &str, seconds: i64, headers: &HeaderMap) -> Response {
+    let by_tls = headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
+    let secure = if by_tls { "; Secure" } else { "" };
+    let cookie = format!("{SESSION_COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
+    (StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response()
+}
+
+async fn session(State(authenticator): State<Arc<Authenticator>>, headers: HeaderMap) -> Response {
+    match authenticator.authenticate(&headers) {
+        Ok(principal) => {
+            let scopes: Vec<_> = principal.scopes().iter().map(|scope| scope.as_str()).collect();
+            let auth = if authenticator.is_enabled() { "on" } else { "off" };
+            let tenant = principal.tenants().to_string();
+            Json(json!({"name": principal.name(), "scopes": scopes, "tenant": tenant, "auth": auth})).into_response()
+        }
+        Err(error) => Refusal::new(error.class(), error.to_string()).render(Dialect::Plain),
+    }
+}
+
+/// Answers nginx' `auth_request`: 204, 401 or 403 for the request that nginx describes in
+/// `X-Original-URI` and `X-Original-Method`.
+async fn verify(State(authenticator): State<Arc<Authenticator>>, headers: HeaderMap) -> Response {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(uri) = text("x-original-uri") else {
+        let message = "nginx must pass the header X-Original-URI: proxy_set_header X-Original-URI $request_uri";
+        return Refusal::new(ErrorClass::Invalid, message).render(Dialect::Plain);
+    };
+    let path = uri.split(['?', '#']).next().unwrap_or(uri);
+    let method = text("x-original-method").and_then(|method| method.parse().ok()).unwrap_or(Method::GET);
+    match admit(&authenticator, path, &method, &headers) {
+        Ok(principal) => {
+            let name = principal.as_ref().map_or("", Principal::name);
+            let tenant = principal.as_ref().map_or(String::new(), |principal| principal.tenants().to_string());
+            let mut answer = StatusCode::NO_CONTENT.into_response();
+            for (header, value) in [("x-pharos-principal", name), ("x-pharos-tenant", tenant.as_str())] {
+                if let Ok(value) = HeaderValue::from_str(value) {
+                    answer.headers_mut().insert(HeaderName::from_static(header), value);
+                }
+            }
+            answer
+        }
+        Err(error) => Refusal::new(error.class(), error.to_string()).render(Dialect::Plain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::{Body, to_bytes};
+    use pharos_base::{Clock, SystemClock};
+    use tower::ServiceExt;
+
+    use crate::{AuthSettings, NewToken, Scope, TokenFile};
+
+    struct Fixture {
+        _folder: tempfile::TempDir,
+        router: Router,
+        token: String,
+    }
+
+    /// A gateway in front of a handler that tells who came; its token may query tenant 7.
+    fn fixture() -> Fixture {
+        let folder = tempfile::tempdir().unwrap();
+        let token_file = TokenFile::at(folder.path().join("tokens.json"));
+        let new = NewToken {
+            name: "reader".to_owned(),
+            scopes: vec![Scope::MetricsRead],
+            tenant: "7".parse().unwrap(),
+            created_at: SystemClock.unix_ms() / 1_000,
+            expires_at: None,
+        };
+        let (secret, _) = token_file.add(new).unwrap();
+        let settings = AuthSettings { enabled: true, token_file };
+        let authenticator = Arc::new(Authenticator::open(settings, SystemClock::shared()).unwrap());
+        let who = |principal: axum::Extension<Principal>| async move { principal.tenant_for(None).unwrap().to_string() };
+        let router = Router::new()
+            .fallback(who)
+            .merge(session_routes(Arc::clone(&authenticator)))
+            .layer(axum::middleware::from_fn_with_state(authenticator, authenticate_request));
+        Fixture { _folder: folder, router, token: secret.reveal().to_owned() }
+    }
+
+    impl Fixture {
+        async fn call(&self, request: http::request::Builder, body: &str) -> (StatusCode, HeaderMap, String) {
+            let request = request.body(Body::from(body.to_owned())).unwrap();
+            let response = self.router.clone().oneshot(request).await.unwrap();
+            let (parts, body) = response.into_parts();
+            let text = String::from_utf8(to_bytes(body, 1 << 20).await.unwrap().to_vec()).unwrap();
+            (parts.status, parts.headers, text)
+        }
+
+        fn with_token(&self, path: &str) -> http::request::Builder {
+            Request::builder().uri(path).header("authorization", format!("Bearer {}", self.token))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_opens_what_its_scope_and_tenant_allow_and_nothing_else() {
+        let fixture = fixture();
+        let (status, _, body) = fixture.call(fixture.with_token("/api/v1/query"), "").await;
+        assert_eq!((status, body.as_str()), (StatusCode::OK, "7"));
+        let (status, _, body) = fixture.call(fixture.with_token("/api/v1/write").method("POST"), "").await;
+        assert_eq!(status, StatusCode::FORBIDDEN);
+        assert!(body.contains("metrics:write"), "{body}");
+        let other = fixture.with_token("/api/v1/query").header(tenant_header(), "8");
+        assert_eq!(fixture.call(other, "").await.0, StatusCode::FORBIDDEN);
+        let (status, headers, _) = fixture.call(Request::builder().uri("/api/v1/query"), "").await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED);
+        assert!(headers.contains_key("www-authenticate"));
+    }
+
+    #[tokio::test]
+    async fn a_browser_session_reads_but_other_sites_cannot_make_it_write() {
+        let fixture = fixture();
+        let form = json!({"token": fixture.token}).to_string();
+        let login = Request::builder().method("POST").uri("/auth/login").header("content-type", "application/json");
+        let (status, headers, _) = fixture.call(login, &form).await;
+        assert_eq!(status, StatusCode::NO_CONTENT);
+        let cookie = headers[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+        assert!(headers[SET_COOKIE].to_str().unwrap().contains("HttpOnly; SameSite=Strict"));
+        let with_cookie = |site: &str| {
+            let request = Request::builder().method("POST").uri("/api/v1/query").header("cookie", &cookie);
+            request.header("sec-fetch-site", site)
+        };
+        assert_eq!(fixture.call(with_cookie("same-origin"), "").await.0, StatusCode::OK);
+        assert_eq!(fixture.call(with_cookie("cross-site"), "").await.0, StatusCode::UNAUTHORIZED);
+    }
+
+    #[tokio::test]
+    async fn nginx_is_told_about_the_original_request() {
+        let fixture = fixture();
+        let verify = |original: &str| fixture.with_token("/auth/verify").header("x-original-uri", original);
+        let (status, headers, _) = fixture.call(verify("/api/v1/query?query=up"), "").await;
+        assert_eq!((status, headers["x-pharos-principal"].to_str().unwrap()), (StatusCode::NO_CONTENT, "reader"));
+        assert_eq!(fixture.call(verify("/v1/traces"), "").await.0, StatusCode::FORBIDDEN);
+        let anonymous = Request::builder().uri("/auth/verify").header("x-original-uri", "/api/v1/query");
+        assert_eq!(fixture.call(anonymous, "").await.0, StatusCode::UNAUTHORIZED);
+    }
+}
