@@ -12,6 +12,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import textwrap
 
 GAPS = pathlib.Path(__file__).resolve().parent.parent / "data" / "conformance-gaps.txt"
 HEADER = "# Cases of upstream's promqltest scripts that fail today: file, count. Written by tests/scripts/conformance.py --update.\n"
@@ -53,14 +54,14 @@ def main():
     for script in scripts:
         passed, failed, output = run_script(binary, script)
         if passed is None:
-            worse.append(f"{script.name}: {output}")
+            worse.append(f"{script.name}: did not run\n{textwrap.indent(output, '  ')}")
             continue
         allowed = gaps.get(script.name, 0)
         print(f"{script.name:<34}{passed:>6} of {passed + failed}" + (f"   (known gaps: {allowed})" if allowed else ""))
         measured[script.name] = failed
         cases, passing = cases + passed + failed, passing + passed
         if failed > allowed:
-            worse.append(f"{script.name}: {failed} cases fail, {allowed} are known to\n{output.strip()[-4000:]}")
+            worse.append(f"{script.name}: {failed} cases fail, {allowed} are known to\n{textwrap.indent(output.strip()[-4000:], '  ')}")
     print(f"upstream cases that pass: {passing} of {cases}")
     if "--update" in sys.argv[1:]:
         GAPS.write_text(HEADER + "".join(f"{name} {count}\n" for name, count in sorted(measured.items()) if count))

@@ -24,6 +24,7 @@ chromium                     chromium
 openssl                      openssl
 curl                         curl
 zstd                         zstd
+systemd-analyze              systemd
 "
 
 # nginx and the Prometheus family live in sbin on some machines, which a user's PATH may lack.
