@@ -14,6 +14,7 @@ mod parser;
 pub mod position;
 mod printer;
 mod quote;
+pub mod script;
 mod token;
 
 pub use engine::{Annotations, Engine, EngineSettings, QueryError, QueryOptions, QueryResult, Value};
