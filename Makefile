@@ -41,7 +41,8 @@ build: build-deps ## debug build of the workspace
 	@$(CARGO) build --workspace
 
 release: build-deps ## release build of pharos and loadgen, with jemalloc
-	@$(CARGO) build --release --locked -p pharos -p loadgen --features pharos/jemalloc
+	@PHAROS_REVISION="$${PHAROS_REVISION:-$$(git rev-parse --short HEAD 2>/dev/null || echo unknown)}" \
+		$(CARGO) build --release --locked -p pharos -p loadgen --features pharos/jemalloc
 
 check: fmt clippy ## formatting and lints
 
