@@ -197,6 +197,13 @@ impl LabelsBuilder {
         self.pairs.iter().any(|pair| &self.text[pair.name_start..pair.value_start] == name)
     }
 
+    /// All pairs added, in the order they were added (sorted, once they were encoded).
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        let text = self.text.as_str();
+        let pair = |at: &PairAt| (&text[at.name_start..at.value_start], &text[at.value_start..at.end]);
+        self.pairs.iter().map(pair)
+    }
+
     /// Appends the canonical bytes to `out`.
     ///
     /// # Errors

@@ -1,1 +1,8 @@
-//! Generated protobuf messages and nothing else; sources in the top-level `proto/`.
+//! Protobuf messages and nothing else: the Rust side of the top-level `proto/`.
+//!
+//! OTLP's messages come from the `opentelemetry-proto` crate. Types of this crate stop at `ingest`
+//! and the API crates: no engine sees them.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod remote_write;
+pub mod rpc;

@@ -1,0 +1,145 @@
+//! The way in, past the doors: inflate, decode, validate, append.
+//!
+//! The first three are pure and belong on a thread that may be busy; the last hands out a future.
+//! Nothing here knows of HTTP or gRPC, waits for a store or starts a thread.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pharos_base::{Clock, HumanDuration};
+use pharos_model::TenantId;
+use pharos_storage::{BatchId, Completion, MetricStore, TraceStore};
+
+use crate::otlp::{DecodedSpans, OtlpSettings, WireForm};
+use crate::remote_write::RemoteWriteVersion;
+use crate::report::{IngestReport, PendingReport};
+use crate::{DecodedMetrics, Encoding, IngestError, Limits, TimeWindow, inflate, otlp, remote_write};
+
+/// What an [`Ingestor`] is made of.
+#[derive(Clone)]
+pub struct IngestComponents {
+    /// Where metrics go.
+    pub metrics: Arc<dyn MetricStore>,
+    /// Where spans go.
+    pub traces: Arc<dyn TraceStore>,
+    /// What "now" is.
+    pub clock: Arc<dyn Clock>,
+    /// Samples older than this are refused; `None` where samples are kept for ever.
+    pub metrics_retention: Option<HumanDuration>,
+}
+
+/// Settings of ingest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct IngestSettings {
+    /// What a request may hold.
+    pub limits: Limits,
+    /// How OTLP becomes Prometheus' names and labels.
+    pub otlp: OtlpSettings,
+}
+
+/// Takes request bodies and brings what is in them to the stores.
+pub struct Ingestor {
+    components: IngestComponents,
+    settings: IngestSettings,
+}
+
+impl std::fmt::Debug for Ingestor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ingestor").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Ingestor {
+    /// An ingestor on these stores.
+    #[must_use]
+    pub fn new(components: IngestComponents, settings: IngestSettings) -> Self {
+        Self { components, settings }
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn settings(&self) -> &IngestSettings {
+        &self.settings
+    }
+
+    /// Where a sample's timestamp may lie now.
+    #[must_use]
+    pub fn window(&self) -> TimeWindow {
+        let now_ms = self.components.clock.unix_ms();
+        let past = self.components.metrics_retention.map(|retention| now_ms.saturating_sub(retention.as_ms()));
+        TimeWindow {
+            min_ms: past.unwrap_or(i64::MIN),
+            max_ms: now_ms.saturating_add(self.settings.limits.future_max.as_ms()),
+        }
+    }
+
+    /// Inflates and translates a remote write body. Busy: not for an async worker.
+    ///
+    /// # Errors
+    /// [`IngestError::BodyTooLarge`], [`IngestError::BatchTooLarge`], [`IngestError::Inflate`], [`IngestError::Decode`].
+    pub fn decode_remote_write(
+        &self,
+        body: Bytes,
+        encoding: Encoding,
+        version: RemoteWriteVersion,
+    ) -> Result<DecodedMetrics, IngestError> {
+        let limits = &self.settings.limits;
+        let plain = inflate::inflate_remote_write(body, encoding, limits.body_max)?;
+        remote_write::decode(&plain, version, limits, self.window())
+    }
+
+    /// Inflates and translates an `ExportMetricsServiceRequest`. Busy: not for an async worker.
+    ///
+    /// # Errors
+    /// As [`decode_remote_write`](Self::decode_remote_write).
+    pub fn decode_otlp_metrics(
+        &self,
+        body: Bytes,
+        encoding: Encoding,
+        form: WireForm,
+    ) -> Result<DecodedMetrics, IngestError> {
+        let limits = &self.settings.limits;
+        let plain = inflate::inflate(body, encoding, limits.body_max)?;
+        otlp::decode_metrics(&plain, form, &self.settings.otlp, limits, self.window())
+    }
+
+    /// Inflates and translates an `ExportTraceServiceRequest`. Busy: not for an async worker.
+    ///
+    /// # Errors
+    /// As [`decode_remote_write`](Self::decode_remote_write).
+    pub fn decode_otlp_traces(
+        &self,
+        body: Bytes,
+        encoding: Encoding,
+        form: WireForm,
+    ) -> Result<DecodedSpans, IngestError> {
+        let limits = &self.settings.limits;
+        let plain = inflate::inflate(body, encoding, limits.body_max)?;
+        otlp::decode_traces(&plain, form, limits)
+    }
+
+    /// Hands samples to the store.
+    pub fn append_metrics(&self, tenant: &TenantId, decoded: DecodedMetrics) -> PendingReport {
+        let DecodedMetrics { batch, rejections, exemplars_dropped, warnings } = decoded;
+        let ahead = IngestReport { exemplars_dropped, rejections, warnings, ..IngestReport::default() };
+        let completion = if batch.is_empty() {
+            Completion::ready(Ok(pharos_storage::AppendOutcome::default()))
+        } else {
+            self.components.metrics.append(tenant, batch, BatchId::random())
+        };
+        PendingReport::new(completion, ahead)
+    }
+
+    /// Hands spans to the store.
+    pub fn append_spans(&self, tenant: &TenantId, decoded: DecodedSpans) -> PendingReport {
+        let DecodedSpans { batch, rejections } = decoded;
+        let ahead = IngestReport { rejections, ..IngestReport::default() };
+        let completion = if batch.is_empty() {
+            Completion::ready(Ok(pharos_storage::AppendOutcome::default()))
+        } else {
+            self.components.traces.append(tenant, batch, BatchId::random())
+        };
+        PendingReport::new(completion, ahead)
+    }
+}

@@ -1,0 +1,89 @@
+//! What a request may hold: every limit of the way in, and its name.
+
+use pharos_base::{ByteSize, HumanDuration};
+use serde::{Deserialize, Serialize};
+
+/// Limits of ingest. What breaks one is refused and told; the rest of its request is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Largest request body, counted while inflating. Default 64 MiB, as OpenTelemetry recommends. Above: 413.
+    pub body_max: ByteSize,
+    /// Bytes of label text of one decoded request, all series together: a bound on what a small body can grow
+    /// to by repeating. Default 128 MiB. Above: 413.
+    pub label_bytes_max: ByteSize,
+    /// Labels of a series, the metric name included. Default 64.
+    pub labels_max: usize,
+    /// Bytes of a label name. Default 512.
+    pub label_name_bytes_max: usize,
+    /// Bytes of a label value, the metric name included. Default 4096.
+    pub label_value_bytes_max: usize,
+    /// Characters of all labels of an exemplar; one with more is dropped. Default 128, as OpenMetrics says.
+    pub exemplar_label_chars_max: usize,
+    /// Buckets of one native histogram, both sides together. Default 2048.
+    pub histogram_buckets_max: usize,
+    /// Bytes of a metric's help text; longer ones are cut. Default 2048.
+    pub help_bytes_max: usize,
+    /// How far ahead of the server's clock a sample may be. Default 10 minutes.
+    pub future_max: HumanDuration,
+    /// Attributes of a span, resource, scope, event or link; and events and links of a span. A span with
+    /// more is refused. Default 4096.
+    pub span_items_max: usize,
+    /// Nesting of attribute values and of JSON. Default 32. Deeper: 400.
+    pub nesting_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_max: ByteSize::mib(64),
+            label_bytes_max: ByteSize::mib(128),
+            labels_max: 64,
+            label_name_bytes_max: 512,
+            label_value_bytes_max: 4096,
+            exemplar_label_chars_max: 128,
+            histogram_buckets_max: 2048,
+            help_bytes_max: 2048,
+            future_max: HumanDuration::from_ms(600_000),
+            span_items_max: 4096,
+            nesting_max: 32,
+        }
+    }
+}
+
+/// Where a sample's timestamp may lie, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeWindow {
+    /// Oldest, Unix milliseconds: what retention still keeps.
+    pub min_ms: i64,
+    /// Newest, Unix milliseconds.
+    pub max_ms: i64,
+}
+
+impl TimeWindow {
+    /// All of time.
+    pub const ALL: Self = Self { min_ms: i64::MIN, max_ms: i64::MAX };
+}
+
+/// The front of `text`, at most `bytes_max` long, cut between characters.
+pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_limits_are_errors_and_absent_ones_defaults() {
+        let limits: Limits = serde_json::from_str(r#"{"body-max": "1MiB"}"#).unwrap();
+        assert_eq!(limits, Limits { body_max: ByteSize::mib(1), ..Limits::default() });
+        assert!(serde_json::from_str::<Limits>(r#"{"body": "1MiB"}"#).is_err());
+    }
+
+    #[test]
+    fn text_is_cut_between_characters() {
+        assert_eq!(cut("aé", 2), "a");
+        assert_eq!(cut("aé", 3), "aé");
+    }
+}

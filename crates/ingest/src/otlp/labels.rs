@@ -1,0 +1,151 @@
+//! Labels of a data point: its attributes, then what resource and scope add, in Prometheus' order.
+
+use std::borrow::Cow;
+
+use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
+use pharos_model::{LabelsBuilder, METRIC_NAME};
+use pharos_storage::RejectReason;
+
+use super::OtlpSettings;
+use super::attributes::text;
+use super::names::label_name;
+use crate::sink::Refusal;
+
+const IDENTIFYING: [&str; 3] = ["service.name", "service.namespace", "service.instance.id"];
+
+type Pair = (String, String);
+
+/// What a resource adds to its series, and its own series.
+#[derive(Debug, Default)]
+pub(super) struct ResourceLabels {
+    /// Added where the name is still free.
+    promoted: Vec<Pair>,
+    /// `job` and `instance`, in place of what is there.
+    identity: Vec<Pair>,
+    /// Labels of `target_info` beside the identity.
+    pub info: Vec<Pair>,
+}
+
+impl ResourceLabels {
+    /// The attribute names that have no label name are left out.
+    pub(super) fn new(attributes: &[KeyValue], settings: &OtlpSettings) -> Self {
+        let value = |key: &str| {
+            attributes.iter().find(|attribute| attribute.key == key).map_or(Cow::Borrowed(""), |found| text(found.value.as_ref()))
+        };
+        let (name, namespace, instance) = (value(IDENTIFYING[0]), value(IDENTIFYING[1]), value(IDENTIFYING[2]));
+        let job = match (name.is_empty(), namespace.is_empty()) {
+            (true, _) => String::new(),
+            (false, true) => name.into_owned(),
+            (false, false) => format!("{namespace}/{name}"),
+        };
+        let identity = [("job", job), ("instance", instance.into_owned())];
+        let identity = identity.into_iter().filter(|(_, value)| !value.is_empty());
+        let keeps = |key: &str| settings.keep_identifying_resource_attributes || !IDENTIFYING.contains(&key);
+        Self {
+            promoted: joined(attributes.iter().filter(|attribute| settings.promotes(&attribute.key)), settings),
+            identity: identity.map(|(name, value)| (name.to_owned(), value)).collect(),
+            info: joined(attributes.iter().filter(|attribute| keeps(&attribute.key)), settings),
+        }
+    }
+
+    /// Whether the resource has a `job` or `instance`.
+    pub(super) fn is_identified(&self) -> bool {
+        !self.identity.is_empty()
+    }
+
+    pub(super) fn push_identity(&self, labels: &mut LabelsBuilder) {
+        self.identity.iter().for_each(|(name, value)| labels.set(name, value));
+    }
+
+    fn push_all(&self, labels: &mut LabelsBuilder) {
+        for (name, value) in &self.promoted {
+            if !labels.contains(name) {
+                labels.push(name, value);
+            }
+        }
+        self.push_identity(labels);
+    }
+}
+
+/// What a scope adds to its series, if scopes are promoted.
+pub(super) fn scope_labels(scope: Option<&InstrumentationScope>, schema_url: &str, settings: &OtlpSettings) -> Vec<Pair> {
+    let Some(scope) = scope.filter(|_| settings.promote_scope_metadata) else { return Vec::new() };
+    let mut labels: Vec<Pair> = Vec::new();
+    for attribute in &scope.attributes {
+        let key = format!("otel_scope_{}", attribute.key);
+        if let Some(name) = label_name(&key, settings) {
+            push_joined(&mut labels, &name, &text(attribute.value.as_ref()));
+        }
+    }
+    for (name, value) in [("name", &*scope.name), ("version", &*scope.version), ("schema_url", schema_url)] {
+        let name = format!("otel_scope_{name}");
+        labels.retain(|(found, _)| *found != name);
+        labels.push((name, value.to_owned()));
+    }
+    labels
+}
+
+/// Builds the labels of one point after another, without allocating where names need no change.
+#[derive(Debug, Default)]
+pub(super) struct PointLabels {
+    /// The labels of the current point, all but the metric's name.
+    pub base: LabelsBuilder,
+    order: Vec<usize>,
+}
+
+impl PointLabels {
+    /// Prepares [`base`](Self::base) for a point with these attributes.
+    pub(super) fn build(
+        &mut self,
+        attributes: &[KeyValue],
+        resource: &ResourceLabels,
+        scope: &[Pair],
+        settings: &OtlpSettings,
+    ) -> Result<(), Refusal> {
+        self.base.clear();
+        self.order.clear();
+        self.order.extend(0..attributes.len());
+        // Values that meet under one name are joined in the order of the keys.
+        self.order.sort_by(|&a, &b| attributes[a].key.cmp(&attributes[b].key));
+        for attribute in self.order.iter().map(|&index| &attributes[index]) {
+            if attribute.key == METRIC_NAME {
+                continue;
+            }
+            let Some(name) = label_name(&attribute.key, settings) else {
+                let message = format!("attribute {:?} has no letter or digit to name a label", attribute.key);
+                return Err(Refusal { reason: RejectReason::InvalidLabels, message });
+            };
+            let value = text(attribute.value.as_ref());
+            let taken = self.base.pairs().find(|(found, _)| *found == name).map(|(_, there)| format!("{there};{value}"));
+            match taken {
+                Some(both) => self.base.set(&name, &both),
+                None => self.base.push(&name, &value),
+            }
+        }
+        resource.push_all(&mut self.base);
+        scope.iter().for_each(|(name, value)| self.base.set(name, value));
+        Ok(())
+    }
+}
+
+fn joined<'a>(attributes: impl Iterator<Item = &'a KeyValue>, settings: &OtlpSettings) -> Vec<Pair> {
+    let mut sorted: Vec<&KeyValue> = attributes.filter(|attribute| attribute.key != METRIC_NAME).collect();
+    sorted.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut labels = Vec::with_capacity(sorted.len());
+    for attribute in sorted {
+        if let Some(name) = label_name(&attribute.key, settings) {
+            push_joined(&mut labels, &name, &text(attribute.value.as_ref()));
+        }
+    }
+    labels
+}
+
+fn push_joined(labels: &mut Vec<Pair>, name: &str, value: &str) {
+    match labels.iter_mut().find(|(found, _)| found == name) {
+        Some((_, there)) => {
+            there.push(';');
+            there.push_str(value);
+        }
+        None => labels.push((name.to_owned(), value.to_owned())),
+    }
+}

@@ -1,0 +1,332 @@
+//! Translation, through the public functions: JSON requests in, series and spans out.
+
+use std::fmt::Write;
+
+use pharos_model::{AttributeValue, Labels, MetricKind, SpanKind, StatusCode};
+use pharos_storage::{RejectReason, Rejection};
+
+use super::*;
+
+const MS: &str = "1700000000000";
+const NS: &str = "1700000000000000000";
+
+fn decode_with(settings: &OtlpSettings, limits: &Limits, resource: &str, metrics: &str) -> DecodedMetrics {
+    let json = format!(
+        r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{resource}]}},"scopeMetrics":[{{"scope":{{"name":"lib","version":"2","attributes":[{{"key":"tier","value":{{"stringValue":"x"}}}}]}},"metrics":[{metrics}]}}]}}]}}"#
+    );
+    let window = TimeWindow { min_ms: 1_600_000_000_000, max_ms: 1_800_000_000_000 };
+    decode_metrics(json.as_bytes(), WireForm::Json, settings, limits, window).unwrap()
+}
+
+fn decode(metrics: &str) -> DecodedMetrics {
+    decode_with(&OtlpSettings::default(), &Limits::default(), "", metrics)
+}
+
+/// All float samples as `series value`, or `series stale`; with `@ms` where not at [`MS`].
+fn samples(decoded: &DecodedMetrics) -> Vec<String> {
+    let batch = &decoded.batch;
+    let mut lines = Vec::new();
+    for run in &batch.series {
+        let labels = Labels::from_encoded(batch.encoded_labels(run)).unwrap();
+        for sample in &batch.samples[run.samples.clone()] {
+            let mut line = format!("{labels} ");
+            if pharos_model::is_stale_nan(sample.value) {
+                line.push_str("stale");
+            } else {
+                write!(line, "{}", sample.value).unwrap();
+            }
+            if sample.timestamp_ms.to_string() != MS {
+                write!(line, "@{}", sample.timestamp_ms).unwrap();
+            }
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+fn text(key: &str, value: &str) -> String {
+    format!(r#"{{"key":"{key}","value":{{"stringValue":"{value}"}}}}"#)
+}
+
+fn gauge(name: &str, attributes: &str) -> String {
+    format!(r#"{{"name":"{name}","gauge":{{"dataPoints":[{{"timeUnixNano":"{NS}","asDouble":1.5,"attributes":[{attributes}]}}]}}}}"#)
+}
+
+fn told(rejections: &[Rejection]) -> Vec<(RejectReason, u64)> {
+    rejections.iter().map(|rejection| (rejection.reason, rejection.count)).collect()
+}
+
+#[test]
+fn numbers_become_gauges_and_counters() {
+    let decoded = decode(&format!(
+        r#"{{"name":"queue.size","unit":"{{item}}","gauge":{{"dataPoints":[{{"timeUnixNano":"{NS}","asInt":"7"}}]}}}},
+           {{"name":"http.requests","description":"All.","sum":{{"isMonotonic":true,"aggregationTemporality":2,"dataPoints":[
+              {{"startTimeUnixNano":"1699999999000000000","timeUnixNano":"{NS}","asInt":"12","attributes":[{}],
+                "exemplars":[{{"timeUnixNano":"{NS}","asDouble":1,"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","filteredAttributes":[{}]}}]}}]}}}},
+           {{"name":"pool.used","unit":"1","sum":{{"aggregationTemporality":2,"dataPoints":[{{"timeUnixNano":"{NS}","asDouble":3}}]}}}}"#,
+        text("http.route", "/a"),
+        text("user", "7")
+    ));
+    assert_eq!(samples(&decoded), ["queue_size 7", r#"http_requests_total{http_route="/a"} 12"#, "pool_used 3"]);
+    assert_eq!(decoded.batch.start_ms, [0, 1_699_999_999_000, 0]);
+    let exemplar = &decoded.batch.exemplars[0].labels;
+    assert_eq!(exemplar.get("trace_id"), Some("5b8efff798038103d269b633813fc60c"));
+    assert_eq!((exemplar.get("span_id"), exemplar.get("user")), (Some("eee19b7ec3c1b174"), Some("7")));
+    let metadata: Vec<_> = decoded.batch.metadata.iter().map(|m| (&*m.metric, m.kind, &*m.help)).collect();
+    assert_eq!(
+        metadata,
+        [("queue_size", MetricKind::Gauge, ""), ("http_requests_total", MetricKind::Counter, "All."), ("pool_used", MetricKind::Gauge, "")]
+    );
+}
+
+#[test]
+fn attributes_that_meet_under_one_label_are_joined() {
+    let attributes = [text("a.b", "2"), text("a_b", "3"), text("a-b", "1"), text("__name__", "no"), text("empty", "")].join(",");
+    let decoded = decode(&gauge("g", &attributes));
+    assert_eq!(samples(&decoded), [r#"g{a_b="1;2;3"} 1.5"#]);
+}
+
+#[test]
+fn resource_becomes_job_instance_and_target_info() {
+    let resource = [
+        text("service.name", "shop"),
+        text("service.namespace", "eu"),
+        text("service.instance.id", "i1"),
+        text("host.name", "h"),
+        text("job", "overridden"),
+    ]
+    .join(",");
+    let settings = OtlpSettings { promote_resource_attributes: vec!["host.name".into()], ..OtlpSettings::default() };
+    let decoded = decode_with(&settings, &Limits::default(), &resource, &gauge("g", &text("host.name", "mine")));
+    assert_eq!(
+        samples(&decoded),
+        [
+            r#"g{host_name="mine", instance="i1", job="eu/shop"} 1.5"#,
+            r#"target_info{host_name="h", instance="i1", job="eu/shop"} 1"#
+        ]
+    );
+    let decoded = decode_with(&settings, &Limits::default(), &resource, &gauge("g", ""));
+    assert_eq!(samples(&decoded)[0], r#"g{host_name="h", instance="i1", job="eu/shop"} 1.5"#);
+    let only_identity = decode_with(&settings, &Limits::default(), &text("service.name", "shop"), &gauge("g", ""));
+    assert_eq!(samples(&only_identity), [r#"g{job="shop"} 1.5"#]);
+}
+
+#[test]
+fn target_info_covers_the_span_of_its_points() {
+    let point = |ms: i64| format!(r#"{{"timeUnixNano":"{ms}000000","asInt":1}}"#);
+    let metric = format!(r#"{{"name":"g","gauge":{{"dataPoints":[{},{}]}}}}"#, point(1_700_000_400_000), point(1_700_000_000_000));
+    let resource = [text("service.name", "s"), text("a", "b")].join(",");
+    let decoded = decode_with(&OtlpSettings::default(), &Limits::default(), &resource, &metric);
+    let info: Vec<_> = samples(&decoded).into_iter().filter_map(|line| Some(line.strip_prefix("target_info{a=\"b\", job=\"s\"} ")?.to_owned())).collect();
+    assert_eq!(info, ["1", "1@1700000150000", "1@1700000300000", "1@1700000400000"]);
+}
+
+#[test]
+fn scopes_are_labels_when_asked() {
+    let settings = OtlpSettings { promote_scope_metadata: true, ..OtlpSettings::default() };
+    let decoded = decode_with(&settings, &Limits::default(), "", &gauge("g", ""));
+    assert_eq!(samples(&decoded), [r#"g{otel_scope_name="lib", otel_scope_tier="x", otel_scope_version="2"} 1.5"#]);
+}
+
+fn histogram(point: &str) -> String {
+    format!(r#"{{"name":"h","unit":"s","histogram":{{"aggregationTemporality":2,"dataPoints":[{{"timeUnixNano":"{NS}",{point}}}]}}}}"#)
+}
+
+#[test]
+fn explicit_histograms_become_classic_ones() {
+    let exemplar = |value: f64| format!(r#"{{"timeUnixNano":"{NS}","asDouble":{value},"traceId":"01"}}"#);
+    let exemplars = [0.5, 0.7, 30.0].map(exemplar).join(",");
+    let decoded = decode(&histogram(&format!(
+        r#""count":"6","sum":9.5,"bucketCounts":["1","2","3"],"explicitBounds":[0.5,10],"exemplars":[{exemplars}]"#
+    )));
+    assert_eq!(
+        samples(&decoded),
+        [
+            "h_seconds_sum 9.5",
+            "h_seconds_count 6",
+            r#"h_seconds_bucket{le="0.5"} 1"#,
+            r#"h_seconds_bucket{le="10"} 3"#,
+            r#"h_seconds_bucket{le="+Inf"} 6"#
+        ]
+    );
+    let values: Vec<_> =
+        decoded.batch.series.iter().map(|run| decoded.batch.exemplars[run.exemplars.clone()].iter().map(|e| e.value).collect::<Vec<_>>()).collect();
+    assert_eq!(values, [vec![], vec![], vec![0.5], vec![0.7], vec![30.0]]);
+    assert_eq!(decoded.batch.metadata[0].metric, "h_seconds");
+    assert_eq!(decoded.batch.metadata[0].unit, "seconds");
+}
+
+#[test]
+fn a_point_without_a_recorded_value_ends_its_series() {
+    let decoded = decode(&histogram(r#""flags":1,"count":"0","bucketCounts":["0","0"],"explicitBounds":[1]"#));
+    assert_eq!(
+        samples(&decoded),
+        ["h_seconds_count stale", r#"h_seconds_bucket{le="1"} stale"#, r#"h_seconds_bucket{le="+Inf"} stale"#]
+    );
+    let decoded = decode(&format!(r#"{{"name":"g","gauge":{{"dataPoints":[{{"timeUnixNano":"{NS}","flags":1}}]}}}}"#));
+    assert_eq!(samples(&decoded), ["g stale"]);
+}
+
+#[test]
+fn explicit_histograms_become_native_ones_when_asked() {
+    let settings = OtlpSettings { convert_histograms_to_nhcb: true, ..OtlpSettings::default() };
+    let point = histogram(r#""count":"5","sum":9.5,"bucketCounts":["0","2","3"],"explicitBounds":[0.5,10]"#);
+    let decoded = decode_with(&settings, &Limits::default(), "", &point);
+    let histogram = &decoded.batch.histograms[0].histogram;
+    assert!(histogram.has_custom_buckets());
+    assert_eq!(histogram.custom_bounds, [0.5, 10.0]);
+    assert_eq!(histogram.positive.iter().collect::<Vec<_>>(), [(1, 2.0), (2, 3.0)]);
+}
+
+fn exponential(point: &str) -> DecodedMetrics {
+    decode(&format!(
+        r#"{{"name":"e","exponentialHistogram":{{"aggregationTemporality":2,"dataPoints":[{{"timeUnixNano":"{NS}",{point}}}]}}}}"#
+    ))
+}
+
+#[test]
+fn exponential_histograms_become_native_ones() {
+    let decoded = exponential(
+        r#""count":"7","sum":3.5,"scale":1,"zeroCount":"1","positive":{"offset":-1,"bucketCounts":["2","0","0","0","0","3"]},"negative":{"offset":0,"bucketCounts":["1"]}"#,
+    );
+    let histogram = &decoded.batch.histograms[0].histogram;
+    assert_eq!((histogram.schema, histogram.count, histogram.sum, histogram.zero_threshold), (1, 7.0, 3.5, 1e-128));
+    assert_eq!(histogram.positive.iter().filter(|(_, count)| *count > 0.0).collect::<Vec<_>>(), [(0, 2.0), (5, 3.0)]);
+    assert_eq!(histogram.negative.iter().collect::<Vec<_>>(), [(1, 1.0)]);
+    assert!(histogram.is_integer);
+}
+
+#[test]
+fn fine_scales_are_lowered_and_coarse_ones_refused() {
+    let decoded = exponential(r#""count":"6","scale":10,"positive":{"offset":0,"bucketCounts":["1","1","1","1","2"]}"#);
+    let histogram = &decoded.batch.histograms[0].histogram;
+    // Buckets 1 to 4 of schema 10 are bucket 1 of schema 8, bucket 5 lies in bucket 2.
+    assert_eq!((histogram.schema, histogram.positive.iter().collect::<Vec<_>>()), (8, vec![(1, 4.0), (2, 2.0)]));
+    let refused = exponential(r#""count":"1","scale":-5,"positive":{"offset":0,"bucketCounts":["1"]}"#);
+    assert_eq!(told(&refused.rejections), [(RejectReason::InvalidHistogram, 1)]);
+    let wrong_count = exponential(r#""count":"9","scale":0,"positive":{"offset":0,"bucketCounts":["1"]}"#);
+    assert_eq!(told(&wrong_count.rejections), [(RejectReason::InvalidHistogram, 1)]);
+}
+
+#[test]
+fn summaries_become_quantiles_sum_and_count() {
+    let decoded = decode(&format!(
+        r#"{{"name":"q","summary":{{"dataPoints":[{{"timeUnixNano":"{NS}","count":"4","sum":2.5,"quantileValues":[{{"quantile":0.99,"value":1.25}},{{"quantile":1,"value":2}}]}}]}}}}"#
+    ));
+    assert_eq!(samples(&decoded), ["q_sum 2.5", "q_count 4", r#"q{quantile="0.99"} 1.25"#, r#"q{quantile="1"} 2"#]);
+}
+
+#[test]
+fn refused_points_are_counted_exactly_and_the_rest_is_kept() {
+    let delta = format!(
+        r#"{{"name":"d","sum":{{"isMonotonic":true,"aggregationTemporality":1,"dataPoints":[{{"timeUnixNano":"{NS}","asInt":1}},{{"timeUnixNano":"{NS}","asInt":2}}]}}}}"#
+    );
+    let old = r#"{"name":"h","histogram":{"aggregationTemporality":2,"dataPoints":[{"timeUnixNano":"1","count":"3","sum":1,"bucketCounts":["1","2"],"explicitBounds":[1]}]}}"#;
+    let valueless = format!(r#"{{"name":"v","gauge":{{"dataPoints":[{{"timeUnixNano":"{NS}"}}]}}}}"#);
+    let bounds = histogram(r#""count":"1","bucketCounts":["1"],"explicitBounds":[2,1]"#);
+    let metrics = [delta, old.to_owned(), valueless, bounds, gauge("...", ""), gauge("g", &text("..", "x")), gauge("good", "")].join(",");
+    let decoded = decode(&metrics);
+    assert_eq!(samples(&decoded), ["good 1.5"]);
+    assert_eq!(
+        told(&decoded.rejections),
+        [
+            (RejectReason::Unsupported, 3),
+            (RejectReason::TooOld, 1),
+            (RejectReason::InvalidHistogram, 1),
+            (RejectReason::InvalidLabels, 2)
+        ]
+    );
+    assert!(decoded.rejections[0].message.contains("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"));
+}
+
+#[test]
+fn a_histogram_point_is_stored_whole_or_refused_as_one() {
+    let limits = Limits { labels_max: 2, ..Limits::default() };
+    let point = format!(r#""count":"3","sum":1,"bucketCounts":["1","2"],"explicitBounds":[1],"attributes":[{}]"#, text("a", "1"));
+    let decoded = decode_with(&OtlpSettings::default(), &limits, "", &histogram(&point));
+    assert_eq!((samples(&decoded).len(), told(&decoded.rejections)), (0, vec![(RejectReason::Limit, 1)]));
+}
+
+#[test]
+fn metrics_without_points_are_warned_of() {
+    let decoded = decode(r#"{"name":"nothing"},{"name":"empty","gauge":{}}"#);
+    assert!(decoded.batch.is_empty() && decoded.rejections.is_empty());
+    assert_eq!(decoded.warnings.len(), 2);
+}
+
+#[test]
+fn spans_are_kept_in_full() {
+    let decoded = decode_traces(include_bytes!("json/testdata/traces.json"), WireForm::Json, &Limits::default()).unwrap();
+    assert!(decoded.rejections.is_empty());
+    let group = &decoded.batch.groups[0];
+    assert_eq!(group.resource.service_name(), "shop");
+    assert_eq!((group.resource.dropped_attributes_count, &*group.resource.schema_url), (1, "https://example.com/resource"));
+    assert_eq!((&*group.scope.name, &*group.scope.version, &*group.scope.schema_url), ("lib", "1.2", "https://example.com/scope"));
+    assert_eq!((group.scope.attributes.len(), group.scope.dropped_attributes_count), (1, 2));
+    let span = &group.spans[0];
+    assert_eq!(span.trace_id.to_string(), "5b8efff798038103d269b633813fc60c");
+    assert_eq!((span.span_id.to_string(), span.parent_span_id.to_string()), ("eee19b7ec3c1b174".into(), "eee19b7ec3c1b173".into()));
+    assert_eq!((&*span.trace_state, span.flags, &*span.name, span.kind), ("k=v", 257, "GET /", SpanKind::Server));
+    assert_eq!((span.start_ns, span.duration_ns()), (1_544_712_660_000_000_000, 1_000_000_000));
+    assert_eq!((span.status.code, &*span.status.message), (StatusCode::Error, "boom"));
+    let value = |key: &str| span.attributes.iter().find(|attribute| attribute.key == key).unwrap().value.clone();
+    assert_eq!(value("int"), AttributeValue::Int(-3));
+    assert_eq!(value("double"), AttributeValue::Double(2.5));
+    assert_eq!(value("bytes"), AttributeValue::Bytes(vec![1, 2, 3]));
+    assert_eq!(value("array"), AttributeValue::Array(vec![AttributeValue::String("x".into())]));
+    assert!(matches!(value("map"), AttributeValue::Map(pairs) if pairs[0].key == "in"));
+    let (event, link) = (&span.events[0], &span.links[0]);
+    assert_eq!((event.time_ns, &*event.name, event.attributes.len(), event.dropped_attributes_count), (1_544_712_660_500_000_000, "e", 1, 4));
+    assert_eq!((link.span_id.to_string(), &*link.trace_state, link.flags), ("eee19b7ec3c1b175".into(), "l=1", 1));
+    assert_eq!((link.attributes.len(), link.dropped_attributes_count), (1, 6));
+    assert_eq!((span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count), (3, 5, 7));
+}
+
+fn spans(spans: &str, limits: &Limits) -> DecodedSpans {
+    let json = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#);
+    decode_traces(json.as_bytes(), WireForm::Json, limits).unwrap()
+}
+
+#[test]
+fn spans_without_valid_ids_are_refused_one_by_one() {
+    let span = |trace: &str, span: &str, more: &str| format!(r#"{{"name":"n","traceId":"{trace}","spanId":"{span}"{more}}}"#);
+    let (trace, id) = ("5b8efff798038103d269b633813fc60c", "eee19b7ec3c1b174");
+    let all = [
+        span(trace, id, ""),
+        span(&"0".repeat(32), id, ""),
+        span(trace, &"0".repeat(16), ""),
+        span("5b8e", id, ""),
+        span(trace, "", ""),
+        span(trace, id, r#","parentSpanId":"0102""#),
+        span(trace, id, r#","links":[{"traceId":"01"}]"#),
+        span(trace, id, r#","links":[{}],"parentSpanId":"0000000000000000""#),
+    ];
+    let decoded = spans(&all.join(","), &Limits::default());
+    assert_eq!((decoded.batch.span_count(), told(&decoded.rejections)), (2, vec![(RejectReason::InvalidSpan, 6)]));
+}
+
+#[test]
+fn span_limits_have_names() {
+    let limits = Limits { span_items_max: 1, nesting_max: 1, ..Limits::default() };
+    let ids = r#""traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174""#;
+    let check = |more: &str, expected: &str| {
+        let decoded = spans(&format!("{{{ids},{more}}}"), &limits);
+        assert_eq!((decoded.batch.span_count(), told(&decoded.rejections)), (0, vec![(RejectReason::Limit, 1)]), "{more}");
+        assert!(decoded.rejections[0].message.contains(expected), "{:?}", decoded.rejections);
+    };
+    check(r#""events":[{},{}]"#, "2 events, more than limits.span-items-max = 1");
+    check(r#""attributes":[{},{}]"#, "2 attributes, more than limits.span-items-max = 1");
+    check(
+        r#""attributes":[{"key":"k","value":{"arrayValue":{"values":[{"arrayValue":{}}]}}}]"#,
+        "deeper than limits.nesting-max = 1",
+    );
+}
+
+#[test]
+fn damaged_protobuf_is_refused() {
+    for body in [&b"\x0a\x05a"[..], b"\xff\xff\xff"] {
+        assert!(matches!(decode_traces(body, WireForm::Protobuf, &Limits::default()), Err(IngestError::Decode { .. })));
+        let metrics = decode_metrics(body, WireForm::Protobuf, &OtlpSettings::default(), &Limits::default(), TimeWindow::ALL);
+        assert!(matches!(metrics, Err(IngestError::Decode { .. })));
+    }
+}

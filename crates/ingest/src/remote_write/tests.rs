@@ -1,0 +1,299 @@
+//! The own decoder against prost's, on generated, damaged and hostile bytes; and the rules one by one.
+
+use pharos_model::{Labels, Sample};
+use pharos_proto::remote_write::{v1, v2};
+use pharos_storage::RejectReason;
+use proptest::prelude::*;
+use prost::Message;
+
+use super::*;
+use crate::sink::rejected;
+
+const V1: RemoteWriteVersion = RemoteWriteVersion::V1;
+const V2: RemoteWriteVersion = RemoteWriteVersion::V2;
+
+fn decode_all(body: &[u8], version: RemoteWriteVersion) -> DecodedMetrics {
+    decode(body, version, &Limits::default(), TimeWindow::ALL).unwrap()
+}
+
+/// The series of a batch as text, samples in order.
+fn series(decoded: &DecodedMetrics) -> Vec<(String, Vec<Sample>)> {
+    let batch = &decoded.batch;
+    let labels = |run| Labels::from_encoded(batch.encoded_labels(run)).unwrap().to_string();
+    batch.series.iter().map(|run| (labels(run), batch.samples[run.samples.clone()].to_vec())).collect()
+}
+
+fn label(name: &str, value: &str) -> v1::Label {
+    v1::Label { name: name.into(), value: value.into() }
+}
+
+fn series_v1(pairs: &[(&str, &str)], timestamps: &[i64]) -> v1::TimeSeries {
+    v1::TimeSeries {
+        labels: pairs.iter().map(|(name, value)| label(name, value)).collect(),
+        samples: timestamps.iter().map(|&timestamp| v1::Sample { value: 1.5, timestamp }).collect(),
+        ..v1::TimeSeries::default()
+    }
+}
+
+fn request_v1(timeseries: Vec<v1::TimeSeries>) -> Vec<u8> {
+    v1::WriteRequest { timeseries, metadata: Vec::new() }.encode_to_vec()
+}
+
+#[test]
+fn good_series_are_kept_and_bad_ones_told() {
+    let body = request_v1(vec![
+        series_v1(&[("b", "2"), ("__name__", "up"), ("a", "1")], &[10, 20]),
+        series_v1(&[("job", "nameless")], &[1, 2, 3]),
+        series_v1(&[("__name__", "twice"), ("a", "1"), ("a", "2")], &[4]),
+        series_v1(&[("__name__", "late")], &[-5, 30, 999]),
+    ]);
+    let window = TimeWindow { min_ms: 0, max_ms: 100 };
+    let decoded = decode(&body, V1, &Limits::default(), window).unwrap();
+    let sample = |timestamp_ms| Sample { timestamp_ms, value: 1.5 };
+    assert_eq!(
+        series(&decoded),
+        [(r#"up{a="1", b="2"}"#.into(), vec![sample(10), sample(20)]), ("late".into(), vec![sample(30)])]
+    );
+    let told: Vec<_> = decoded.rejections.iter().map(|r| (r.reason, r.count)).collect();
+    assert_eq!(told, [(RejectReason::InvalidLabels, 4), (RejectReason::TooOld, 1), (RejectReason::TooNew, 1)]);
+    assert!(decoded.rejections[0].message.contains("nameless"), "{:?}", decoded.rejections);
+}
+
+#[test]
+fn label_limits_have_names() {
+    let limits = Limits { labels_max: 2, label_name_bytes_max: 8, label_value_bytes_max: 8, ..Limits::default() };
+    let check = |pairs: &[(&str, &str)], expected: &str| {
+        let decoded = decode(&request_v1(vec![series_v1(pairs, &[1])]), V1, &limits, TimeWindow::ALL).unwrap();
+        assert_eq!((decoded.batch.sample_count(), rejected(&decoded.rejections)), (0, 1), "{pairs:?}");
+        assert!(decoded.rejections[0].message.contains(expected), "{:?}", decoded.rejections);
+    };
+    check(&[("__name__", "m"), ("a", "1"), ("b", "1")], "limits.labels-max = 2");
+    check(&[("__name__", "m"), ("a", "123456789")], "limits.label-value-bytes-max = 8");
+    check(&[("__name__", "m"), ("abcdefghi", "1")], "limits.label-name-bytes-max = 8");
+}
+
+#[test]
+fn metadata_and_exemplars_are_kept() {
+    let exemplar = |labels| v1::Exemplar { labels, value: 3.0, timestamp: 7 };
+    let body = v1::WriteRequest {
+        timeseries: vec![v1::TimeSeries {
+            exemplars: vec![exemplar(vec![label("trace_id", "abc")]), exemplar(vec![label("x", &"é".repeat(200))])],
+            ..series_v1(&[("__name__", "m_total")], &[7])
+        }],
+        metadata: vec![v1::MetricMetadata {
+            r#type: 1,
+            metric_family_name: "m_total".into(),
+            help: "Things.".into(),
+            unit: "things".into(),
+        }],
+    };
+    let decoded = decode_all(&body.encode_to_vec(), V1);
+    assert_eq!((decoded.batch.exemplars.len(), decoded.exemplars_dropped), (1, 1));
+    assert_eq!(decoded.batch.exemplars[0].labels.get("trace_id"), Some("abc"));
+    let metadata = &decoded.batch.metadata[0];
+    assert_eq!((&*metadata.metric, metadata.kind, &*metadata.help), ("m_total", MetricKind::Counter, "Things."));
+}
+
+fn integer_histogram() -> v1::Histogram {
+    v1::Histogram {
+        count: Some(v1::histogram::Count::CountInt(6)),
+        sum: 9.0,
+        schema: 0,
+        zero_threshold: 1e-128,
+        zero_count: Some(v1::histogram::ZeroCount::ZeroCountInt(1)),
+        positive_spans: vec![v1::BucketSpan { offset: 1, length: 2 }, v1::BucketSpan { offset: 3, length: 1 }],
+        positive_deltas: vec![2, -1, 1],
+        timestamp: 5,
+        reset_hint: 3,
+        ..v1::Histogram::default()
+    }
+}
+
+fn histogram_of(message: v1::Histogram) -> DecodedMetrics {
+    let timeseries = v1::TimeSeries { histograms: vec![message], ..series_v1(&[("__name__", "h")], &[]) };
+    decode_all(&request_v1(vec![timeseries]), V1)
+}
+
+#[test]
+fn integer_histograms_become_absolute() {
+    let decoded = histogram_of(integer_histogram());
+    let histogram = &decoded.batch.histograms[0].histogram;
+    assert_eq!(histogram.positive.iter().collect::<Vec<_>>(), [(1, 2.0), (2, 1.0), (6, 2.0)]);
+    assert!(histogram.is_integer);
+    assert_eq!(histogram.reset_hint, pharos_model::ResetHint::Gauge);
+}
+
+#[test]
+fn float_and_custom_histograms_are_kept() {
+    let float = v1::Histogram {
+        count: Some(v1::histogram::Count::CountFloat(2.5)),
+        schema: pharos_model::CUSTOM_BUCKETS_SCHEMA,
+        positive_spans: vec![v1::BucketSpan { offset: 0, length: 2 }],
+        positive_counts: vec![1.0, 1.5],
+        custom_values: vec![0.5, 1.0],
+        ..v1::Histogram::default()
+    };
+    let decoded = histogram_of(float);
+    let histogram = &decoded.batch.histograms[0].histogram;
+    assert_eq!((histogram.is_integer, histogram.custom_bounds.as_slice()), (false, &[0.5, 1.0][..]));
+    assert_eq!(histogram.positive.counts, [1.0, 1.5]);
+}
+
+#[test]
+fn fine_schemas_are_lowered_and_unknown_ones_refused() {
+    let fine = histogram_of(v1::Histogram { schema: 10, ..integer_histogram() });
+    let histogram = &fine.batch.histograms[0].histogram;
+    assert_eq!((histogram.schema, histogram.count), (8, 6.0));
+    assert_eq!(histogram.positive.iter().collect::<Vec<_>>(), [(1, 3.0), (2, 2.0)]);
+    for schema in [-5, 53, i32::MAX, i32::MIN] {
+        let refused = histogram_of(v1::Histogram { schema, ..integer_histogram() });
+        assert_eq!((refused.batch.sample_count(), refused.rejections[0].reason), (0, RejectReason::InvalidHistogram));
+    }
+}
+
+#[test]
+fn a_stale_histogram_is_only_that() {
+    let stale = v1::Histogram { sum: pharos_model::stale_nan(), positive_spans: vec![v1::BucketSpan { offset: -9, length: u32::MAX }], ..integer_histogram() };
+    let decoded = histogram_of(stale);
+    assert!(decoded.batch.histograms[0].histogram.is_stale());
+    assert!(decoded.batch.histograms[0].histogram.positive.spans.is_empty());
+}
+
+fn request_v2() -> v2::Request {
+    let symbols = ["", "__name__", "rpc_seconds_bucket", "le", "0.5", "Help.", "trace_id", "abc"];
+    v2::Request {
+        symbols: symbols.map(str::to_owned).to_vec(),
+        timeseries: vec![v2::TimeSeries {
+            labels_refs: vec![1, 2, 3, 4],
+            samples: vec![v2::Sample { value: 4.0, timestamp: 20, start_timestamp: 10 }],
+            exemplars: vec![v2::Exemplar { labels_refs: vec![6, 7], value: 0.3, timestamp: 19 }],
+            metadata: Some(v2::Metadata { r#type: 3, help_ref: 5, unit_ref: 0 }),
+            ..v2::TimeSeries::default()
+        }],
+    }
+}
+
+#[test]
+fn version_2_resolves_symbols() {
+    let decoded = decode_all(&request_v2().encode_to_vec(), V2);
+    assert_eq!(series(&decoded), [(r#"rpc_seconds_bucket{le="0.5"}"#.into(), vec![Sample { timestamp_ms: 20, value: 4.0 }])]);
+    assert_eq!(decoded.batch.start_ms, [10]);
+    assert_eq!(decoded.batch.exemplars[0].labels.get("trace_id"), Some("abc"));
+    let metadata = &decoded.batch.metadata[0];
+    assert_eq!((&*metadata.metric, metadata.kind, &*metadata.help), ("rpc_seconds", MetricKind::Histogram, "Help."));
+}
+
+#[test]
+fn version_2_refuses_series_one_by_one() {
+    let mut request = request_v2();
+    let with = |labels_refs: Vec<u32>| v2::TimeSeries { labels_refs, ..request_v2().timeseries[0].clone() };
+    request.timeseries.extend([with(vec![1, 99]), with(vec![1, 2, 3]), with(vec![3, 4])]);
+    request.timeseries.push(v2::TimeSeries { labels_refs: vec![1, 2], ..v2::TimeSeries::default() });
+    let decoded = decode_all(&request.encode_to_vec(), V2);
+    assert_eq!(decoded.batch.sample_count(), 1);
+    let told: Vec<_> = decoded.rejections.iter().map(|r| (r.reason, r.count)).collect();
+    assert_eq!(told, [(RejectReason::InvalidLabels, 3), (RejectReason::Unsupported, 1)]);
+}
+
+#[test]
+fn a_few_references_cannot_grow_without_bound() {
+    let mut request = v2::Request { symbols: vec![String::new(), "__name__".into(), "x".repeat(4096)], ..v2::Request::default() };
+    let one = v2::TimeSeries { labels_refs: vec![1, 2], samples: vec![v2::Sample::default()], ..v2::TimeSeries::default() };
+    request.timeseries = vec![one; 100];
+    let limits = Limits { label_bytes_max: pharos_base::ByteSize(100_000), ..Limits::default() };
+    let refused = decode(&request.encode_to_vec(), V2, &limits, TimeWindow::ALL);
+    assert!(matches!(refused, Err(IngestError::BatchTooLarge { limit: 100_000, .. })), "{refused:?}");
+}
+
+fn arb_label() -> impl Strategy<Value = v1::Label> {
+    ("[a-e_]{0,3}", ".{0,6}").prop_map(|(name, value)| v1::Label { name, value })
+}
+
+prop_compose! {
+    fn arb_histogram()(
+        is_float in any::<bool>(), sum in any::<f64>(), schema in -6..12_i32, spans in prop::collection::vec((-3..4_i32, 0..3_u32), 0..3),
+        deltas in prop::collection::vec(-3..9_i64, 0..5), counts in prop::collection::vec(0.0..9.0, 0..5), timestamp in any::<i64>(),
+    ) -> v1::Histogram {
+        let spans: Vec<_> = spans.into_iter().map(|(offset, length)| v1::BucketSpan { offset, length }).collect();
+        let mut count = 0;
+        let total: i64 = deltas.iter().map(|delta| { count += delta; count }).sum();
+        let count = if is_float { v1::histogram::Count::CountFloat(9.0) } else { v1::histogram::Count::CountInt(total as u64) };
+        v1::Histogram {
+            count: Some(count), sum, schema, positive_spans: spans.clone(), positive_deltas: deltas, positive_counts: counts.clone(),
+            negative_spans: spans, negative_counts: counts, timestamp, ..v1::Histogram::default()
+        }
+    }
+}
+
+prop_compose! {
+    fn arb_series()(
+        named in any::<bool>(), labels in prop::collection::vec(arb_label(), 0..4),
+        samples in prop::collection::vec((any::<f64>(), any::<i64>()), 0..4), histograms in prop::collection::vec(arb_histogram(), 0..2),
+    ) -> v1::TimeSeries {
+        let name = named.then(|| label("__name__", "metric"));
+        v1::TimeSeries {
+            labels: name.into_iter().chain(labels).collect(),
+            samples: samples.into_iter().map(|(value, timestamp)| v1::Sample { value, timestamp }).collect(),
+            histograms,
+            ..v1::TimeSeries::default()
+        }
+    }
+}
+
+/// What the decoder must give, by way of prost and the slow constructors.
+fn expected(request: &v1::WriteRequest) -> (Vec<(String, Vec<Sample>)>, u64) {
+    let (mut kept, mut refused) = (Vec::new(), 0);
+    for one in &request.timeseries {
+        let samples: Vec<_> = one.samples.iter().map(|s| Sample { timestamp_ms: s.timestamp, value: s.value }).collect();
+        let labels = Labels::from_pairs(one.labels.iter().map(|label| (&label.name, &label.value)));
+        match labels.ok().filter(|labels| !labels.metric_name().is_empty()) {
+            Some(labels) if !samples.is_empty() => kept.push((labels.to_string(), samples)),
+            Some(_) => {}
+            None => refused += samples.len() as u64,
+        }
+    }
+    (kept, refused)
+}
+
+proptest! {
+    #[test]
+    fn equals_prost(timeseries in prop::collection::vec(arb_series(), 0..4)) {
+        let request = v1::WriteRequest { timeseries, metadata: Vec::new() };
+        let body = request.encode_to_vec();
+        let decoded = decode_all(&body, V1);
+        // Through the wire, as prost does not send a value of -0.0.
+        let (kept, refused) = expected(&v1::WriteRequest::decode(&*body).unwrap());
+        let with_samples: Vec<_> = series(&decoded).into_iter().filter(|(_, samples)| !samples.is_empty()).collect();
+        prop_assert_eq!(with_samples, kept);
+        let histograms: usize = request.timeseries.iter().map(|one| one.histograms.len()).sum();
+        prop_assert_eq!(
+            rejected(&decoded.rejections) + decoded.batch.histograms.len() as u64,
+            refused + histograms as u64,
+            "every sample is stored or told"
+        );
+        for sample in &decoded.batch.histograms {
+            prop_assert_eq!(sample.histogram.validate(), Ok(()));
+        }
+    }
+
+    /// Damage anywhere: whatever prost takes, we take; whatever it refuses, we refuse.
+    #[test]
+    fn damaged_requests_are_judged_as_prost_does(
+        timeseries in prop::collection::vec(arb_series(), 1..3), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>(),
+    ) {
+        let mut body = request_v1(timeseries);
+        prop_assume!(!body.is_empty());
+        let at = at.index(body.len());
+        if cut { body.truncate(at) } else { body[at] = byte }
+        let oracle = v1::WriteRequest::decode(&*body);
+        let ours = decode(&body, V1, &Limits::default(), TimeWindow::ALL);
+        prop_assert_eq!(oracle.is_ok(), ours.is_ok(), "{:?} {:?}", oracle, ours);
+    }
+
+    #[test]
+    fn hostile_bytes_neither_panic_nor_grow(bytes in prop::collection::vec(any::<u8>(), 0..300), version in prop::sample::select(vec![V1, V2])) {
+        if let Ok(decoded) = decode(&bytes, version, &Limits::default(), TimeWindow::ALL) {
+            prop_assert!(decoded.batch.memory_bytes() <= 200 * bytes.len() + 1);
+        }
+    }
+}

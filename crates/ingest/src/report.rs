@@ -1,0 +1,90 @@
+//! The end of the way in: what became of a request.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pharos_storage::{AppendOutcome, Completion, Rejection, StorageError};
+
+use crate::IngestError;
+
+/// What became of a request; everything accepted is durable and visible.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IngestReport {
+    /// Float samples, or spans, stored or already there.
+    pub items: u64,
+    /// Native histograms stored or already there.
+    pub histograms: u64,
+    /// Exemplars stored or already there.
+    pub exemplars: u64,
+    /// Exemplars left out; never a reason to refuse anything.
+    pub exemplars_dropped: u64,
+    /// What was refused, by us or by the store.
+    pub rejections: Vec<Rejection>,
+    /// What the sender should know although nothing was refused.
+    pub warnings: Vec<String>,
+}
+
+impl IngestReport {
+    /// Items refused: samples, data points or spans.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        crate::sink::rejected(&self.rejections)
+    }
+
+    /// All rejections and warnings in one line; empty if there are none.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let refused = self.rejections.iter().map(|r| format!("{} refused ({}): {}", r.count, r.reason.as_str(), r.message));
+        refused.chain(self.warnings.iter().cloned()).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// An append under way; await it, or [`wait`](Self::wait) on a plain thread.
+#[derive(Debug)]
+#[must_use = "the request is acknowledged only when this completes"]
+pub struct PendingReport {
+    completion: Completion<Result<AppendOutcome, StorageError>>,
+    /// What is known before the store answers.
+    ahead: IngestReport,
+}
+
+impl PendingReport {
+    pub(crate) fn new(completion: Completion<Result<AppendOutcome, StorageError>>, ahead: IngestReport) -> Self {
+        Self { completion, ahead }
+    }
+
+    /// Blocks until the store answers. Not on an async worker.
+    ///
+    /// # Errors
+    /// As the future's.
+    pub fn wait(self) -> Result<IngestReport, IngestError> {
+        join(self.ahead, self.completion.wait())
+    }
+}
+
+impl Future for PendingReport {
+    /// Fails with [`IngestError::Storage`] or [`IngestError::Closing`].
+    type Output = Result<IngestReport, IngestError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = std::task::ready!(Pin::new(&mut self.completion).poll(context));
+        Poll::Ready(join(std::mem::take(&mut self.ahead), answer))
+    }
+}
+
+fn join(
+    mut report: IngestReport,
+    answer: Option<Result<AppendOutcome, StorageError>>,
+) -> Result<IngestReport, IngestError> {
+    let outcome = answer.ok_or(IngestError::Closing)??;
+    report.items = outcome.items;
+    report.histograms = outcome.histograms;
+    report.exemplars = outcome.exemplars;
+    let mut all = AppendOutcome { rejections: std::mem::take(&mut report.rejections), ..AppendOutcome::default() };
+    for Rejection { reason, count, message } in outcome.rejections {
+        all.reject(reason, count, || message);
+    }
+    report.rejections = all.rejections;
+    Ok(report)
+}

@@ -1,0 +1,295 @@
+//! Where all translators put series: checks limits once, builds the batch, counts what is refused.
+//!
+//! Invariants
+//! - K1 What comes out is sound: canonical labels with a metric name and inside the limits, valid
+//!   histograms, timestamps inside the window. Stores need not look again.
+//! - K2 Every sample pushed is either in the batch or counted in exactly one rejection.
+
+use pharos_model::{
+    BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, MetricBatch, MetricKind, MetricMetadata, Sample,
+};
+use pharos_storage::{AppendOutcome, RejectReason, Rejection};
+
+use crate::limits::cut;
+use crate::{IngestError, Limits, TimeWindow};
+
+/// Longest example of a series in a message, bytes.
+const EXAMPLE_BYTES_MAX: usize = 256;
+
+/// A translated request: what to store, and what of it was refused.
+#[derive(Debug, Clone, Default)]
+pub struct DecodedMetrics {
+    /// What to store.
+    pub batch: MetricBatch,
+    /// What is refused, by reason.
+    pub rejections: Vec<Rejection>,
+    /// Exemplars left out because they break a rule; never a reason to refuse their sample.
+    pub exemplars_dropped: u64,
+    /// What the sender should know although nothing was refused.
+    pub warnings: Vec<String>,
+}
+
+/// Builds a batch series by series.
+#[derive(Debug)]
+pub(crate) struct SeriesSink<'a> {
+    /// Labels of the current series.
+    pub labels: LabelsBuilder,
+    limits: &'a Limits,
+    window: TimeWindow,
+    builder: BatchBuilder,
+    refused: AppendOutcome,
+    exemplars_dropped: u64,
+    label_bytes: u64,
+    kept: u64,
+    late: [Late; 2],
+}
+
+/// Samples of the current series on one side of the window.
+#[derive(Debug, Clone, Copy, Default)]
+struct Late {
+    count: u64,
+    example_ms: i64,
+}
+
+const LATE_REASONS: [RejectReason; 2] = [RejectReason::TooOld, RejectReason::TooNew];
+
+/// Why a label set is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub reason: RejectReason,
+    pub message: String,
+}
+
+impl<'a> SeriesSink<'a> {
+    pub(crate) fn new(limits: &'a Limits, window: TimeWindow) -> Self {
+        Self {
+            labels: LabelsBuilder::default(),
+            limits,
+            window,
+            builder: BatchBuilder::new(),
+            refused: AppendOutcome::default(),
+            exemplars_dropped: 0,
+            label_bytes: 0,
+            kept: 0,
+            late: [Late::default(); 2],
+        }
+    }
+
+    pub(crate) fn limits(&self) -> &'a Limits {
+        self.limits
+    }
+
+    /// Why a sample of this instant is refused, if it is.
+    pub(crate) fn outside(&self, timestamp_ms: i64) -> Option<RejectReason> {
+        if timestamp_ms < self.window.min_ms {
+            Some(RejectReason::TooOld)
+        } else if timestamp_ms > self.window.max_ms {
+            Some(RejectReason::TooNew)
+        } else {
+            None
+        }
+    }
+
+    fn admit(&mut self, timestamp_ms: i64) -> bool {
+        let Some(reason) = self.outside(timestamp_ms) else {
+            self.kept += 1;
+            return true;
+        };
+        let late = &mut self.late[usize::from(reason == RejectReason::TooNew)];
+        late.count += 1;
+        late.example_ms = timestamp_ms;
+        false
+    }
+
+    pub(crate) fn push_sample(&mut self, sample: Sample, start_ms: i64) {
+        if self.admit(sample.timestamp_ms) {
+            self.builder.push_sample(sample, start_ms);
+        }
+    }
+
+    /// Adds a histogram that [`check_histogram`](Self::check_histogram) passed, or counts why not.
+    pub(crate) fn push_histogram(&mut self, timestamp_ms: i64, histogram: Histogram, start_ms: i64) {
+        if let Err(refusal) = self.check_histogram(&histogram) {
+            self.reject(1, refusal);
+        } else if self.admit(timestamp_ms) {
+            self.builder.push_histogram(timestamp_ms, histogram, start_ms);
+        }
+    }
+
+    pub(crate) fn check_histogram(&self, histogram: &Histogram) -> Result<(), Refusal> {
+        let (buckets, limit) =
+            (histogram.positive.counts.len() + histogram.negative.counts.len(), self.limits.histogram_buckets_max);
+        if buckets > limit || histogram.custom_bounds.len() > limit {
+            let message =
+                format!("native histogram has {buckets} buckets, more than limits.histogram-buckets-max = {limit}");
+            return Err(Refusal { reason: RejectReason::Limit, message });
+        }
+        let invalid = |error: pharos_model::HistogramError| Refusal {
+            reason: RejectReason::InvalidHistogram,
+            message: error.to_string(),
+        };
+        histogram.validate().map_err(invalid)
+    }
+
+    /// Adds an exemplar, or drops it: too many characters, or outside the window.
+    pub(crate) fn push_exemplar(&mut self, exemplar: Exemplar) {
+        let chars: usize = exemplar.labels.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum();
+        if chars > self.limits.exemplar_label_chars_max || self.outside(exemplar.timestamp_ms).is_some() {
+            self.drop_exemplar();
+        } else {
+            self.builder.push_exemplar(exemplar);
+        }
+    }
+
+    pub(crate) fn drop_exemplar(&mut self) {
+        self.exemplars_dropped += 1;
+    }
+
+    /// Adds metadata; help and unit are cut at their limit, a family without a usable name is left out.
+    pub(crate) fn push_metadata(&mut self, metric: &str, kind: MetricKind, help: &str, unit: &str) {
+        if metric.is_empty() || metric.len() > self.limits.label_value_bytes_max {
+            return;
+        }
+        let short = |text| cut(text, self.limits.help_bytes_max).to_owned();
+        self.builder.push_metadata(MetricMetadata { metric: metric.to_owned(), kind, help: short(help), unit: short(unit) });
+    }
+
+    /// Checks the current labels, as if they had `labels_more` labels and a metric name of `name_more`
+    /// bytes more than they have.
+    pub(crate) fn check_labels(&self, labels_more: usize, name_more: usize) -> Result<(), Refusal> {
+        let (mut count, mut named) = (labels_more, false);
+        for (name, value) in self.labels.pairs() {
+            count += 1;
+            let is_metric_name = name == METRIC_NAME;
+            named |= is_metric_name;
+            let value_bytes = value.len() + if is_metric_name { name_more } else { 0 };
+            if value_bytes > self.limits.label_value_bytes_max {
+                let limit = self.limits.label_value_bytes_max;
+                return Err(self.limit(|| {
+                    format!("value of label {name:?} has {value_bytes} bytes, more than limits.label-value-bytes-max = {limit}")
+                }));
+            }
+            if name.len() > self.limits.label_name_bytes_max {
+                let (length, limit) = (name.len(), self.limits.label_name_bytes_max);
+                let start = cut(name, 64);
+                return Err(self.limit(|| {
+                    format!("label name {start:?}… has {length} bytes, more than limits.label-name-bytes-max = {limit}")
+                }));
+            }
+        }
+        if count > self.limits.labels_max {
+            let limit = self.limits.labels_max;
+            return Err(self.limit(|| format!("series has {count} labels, more than limits.labels-max = {limit}")));
+        }
+        if !named {
+            let message = format!("series has no metric name (label {METRIC_NAME}): {}", example(&self.labels));
+            return Err(Refusal { reason: RejectReason::InvalidLabels, message });
+        }
+        Ok(())
+    }
+
+    fn limit(&self, message: impl FnOnce() -> String) -> Refusal {
+        Refusal { reason: RejectReason::Limit, message: format!("{}: {}", message(), example(&self.labels)) }
+    }
+
+    /// Ends the current series: its samples are in the batch, or counted.
+    ///
+    /// # Errors
+    /// [`IngestError::BatchTooLarge`]: the request as a whole is too much.
+    pub(crate) fn finish(&mut self) -> Result<(), IngestError> {
+        match self.check_labels(0, 0) {
+            Ok(()) => self.finish_checked(),
+            Err(refusal) => self.discard(refusal),
+        }
+    }
+
+    /// As [`finish`](Self::finish), after [`check_labels`](Self::check_labels) passed.
+    pub(crate) fn finish_checked(&mut self) -> Result<(), IngestError> {
+        self.count_label_bytes()?;
+        for (late, reason) in std::mem::take(&mut self.late).into_iter().zip(LATE_REASONS) {
+            if late.count > 0 {
+                let message = || outside_message(reason, late.example_ms, self.window, &example(&self.labels));
+                self.refused.reject(reason, late.count, message);
+            }
+        }
+        let kept = std::mem::take(&mut self.kept);
+        if let Err(error) = self.builder.finish_series(&mut self.labels) {
+            self.reject(kept, Refusal { reason: RejectReason::InvalidLabels, message: error.to_string() });
+        }
+        Ok(())
+    }
+
+    /// Drops the current series; all its samples count as refused for this reason.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub(crate) fn discard(&mut self, refusal: Refusal) -> Result<(), IngestError> {
+        self.count_label_bytes()?;
+        let late: u64 = std::mem::take(&mut self.late).iter().map(|late| late.count).sum();
+        let count = std::mem::take(&mut self.kept) + late;
+        self.builder.discard_series();
+        self.labels.clear();
+        self.reject(count, refusal);
+        Ok(())
+    }
+
+    /// Counts text that was copied, kept or not: work is bounded as well as memory.
+    fn count_label_bytes(&mut self) -> Result<(), IngestError> {
+        let limit = self.limits.label_bytes_max.0;
+        self.label_bytes += self.labels.pairs().map(|(name, value)| name.len() + value.len()).sum::<usize>() as u64;
+        if self.label_bytes > limit {
+            let (what, setting) = ("bytes of label text", "limits.label-bytes-max");
+            return Err(IngestError::BatchTooLarge { what, setting, limit });
+        }
+        Ok(())
+    }
+
+    /// Counts items as refused.
+    pub(crate) fn reject(&mut self, count: u64, refusal: Refusal) {
+        if count > 0 {
+            self.refused.reject(refusal.reason, count, || refusal.message);
+        }
+    }
+
+    pub(crate) fn build(self) -> DecodedMetrics {
+        DecodedMetrics {
+            batch: self.builder.build(),
+            rejections: self.refused.rejections,
+            exemplars_dropped: self.exemplars_dropped,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Why a point of `what` at this instant is refused, in words.
+    pub(crate) fn outside_refusal(&self, reason: RejectReason, timestamp_ms: i64, what: &str) -> Refusal {
+        Refusal { reason, message: outside_message(reason, timestamp_ms, self.window, what) }
+    }
+}
+
+/// Labels as text for a message, cut.
+fn example(labels: &LabelsBuilder) -> String {
+    let text = labels.clone().build().unwrap_or_default().to_string();
+    let start = cut(&text, EXAMPLE_BYTES_MAX);
+    if start.len() < text.len() { format!("{start}…") } else { text }
+}
+
+fn outside_message(reason: RejectReason, timestamp_ms: i64, window: TimeWindow, what: &str) -> String {
+    if reason == RejectReason::TooOld {
+        format!("sample at {timestamp_ms} ms is older than retention keeps ({} ms): {what}", window.min_ms)
+    } else {
+        format!("sample at {timestamp_ms} ms is too far ahead of the server's clock (at most {} ms): {what}", window.max_ms)
+    }
+}
+
+/// Labels of an exemplar; `None` if they are no label set.
+pub(crate) fn exemplar_labels(builder: &mut LabelsBuilder) -> Option<Labels> {
+    let labels = builder.build().ok();
+    builder.clear();
+    labels
+}
+
+/// The sum of all rejections.
+pub(crate) fn rejected(rejections: &[Rejection]) -> u64 {
+    rejections.iter().map(|rejection| rejection.count).sum()
+}
+
