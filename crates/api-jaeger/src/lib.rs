@@ -1,1 +1,21 @@
-//! The Jaeger query APIs: v1 and v3 over HTTP and gRPC.
+//! The Jaeger query APIs over a store of traces: v1 and v3 over HTTP.
+//!
+//! Handlers read parameters, hand the work to the query pool and render what the store answers. Every path
+//! stands under `/` and under `/jaeger/`. Searching without a service is allowed; Jaeger itself asks for one.
+//!
+//! Source of shapes and codes: Jaeger 2.20's query service.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod call;
+mod duration;
+mod filter;
+mod otlp_json;
+mod params;
+mod routes;
+mod v1;
+mod v1_json;
+mod v3;
+#[cfg(test)]
+mod tests;
+
+pub use routes::{JaegerApi, router};

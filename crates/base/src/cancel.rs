@@ -37,6 +37,13 @@ impl CancelToken {
         Self { cancelled: Arc::default(), deadline: Some(deadline) }
     }
 
+    /// The same token, expiring at `deadline` or at its own, whichever comes first.
+    #[must_use]
+    pub fn with_deadline_at(&self, deadline: Instant) -> Self {
+        let deadline = self.deadline.map_or(deadline, |own| own.min(deadline));
+        Self { cancelled: Arc::clone(&self.cancelled), deadline: Some(deadline) }
+    }
+
     /// When the work must end; `None` means never.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {

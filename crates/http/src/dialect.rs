@@ -25,6 +25,8 @@ pub enum Dialect {
     Prometheus,
     /// `{"data":null,…,"errors":[{"code":…,"msg":…}]}`.
     Jaeger,
+    /// `{"error":{"grpcCode":…,"httpCode":…,"message":…}}`, of Jaeger's API v3.
+    JaegerV3,
     /// One line of text: remote write, operation.
     Plain,
 }
@@ -93,6 +95,13 @@ impl Refusal {
                 let status = json!({"data": null, "total": 0, "limit": 0, "offset": 0, "errors": [error]});
                 body("application/json", status.to_string())
             }
+            Dialect::JaegerV3 => {
+                let code = self.status.as_u16();
+                let reason = self.status.canonical_reason().unwrap_or("");
+                let grpc = grpc_code(self.class) as i32;
+                let error = json!({"grpcCode": grpc, "httpCode": code, "message": self.message, "httpStatus": reason});
+                body("application/json", json!({"error": error}).to_string())
+            }
             Dialect::Plain => body("text/plain; charset=utf-8", format!("{}\n", self.message)),
         };
         *response.status_mut() = self.status;
@@ -132,6 +141,8 @@ impl Dialect {
             Self::Plain
         } else if path.contains("/api/v1/") || path == "/federate" {
             Self::Prometheus
+        } else if path.starts_with("/api/v3/") {
+            Self::JaegerV3
         } else if path.starts_with("/api/") {
             Self::Jaeger
         } else {
@@ -188,7 +199,7 @@ mod tests {
         assert_eq!(dialect("/api/v1/query", form), Dialect::Prometheus);
         assert_eq!(dialect("/api/traces", form), Dialect::Jaeger);
         assert_eq!(dialect("/jaeger/api/traces", form), Dialect::Jaeger);
-        assert_eq!(dialect("/api/v3/services", form), Dialect::Jaeger);
+        assert_eq!(dialect("/api/v3/services", form), Dialect::JaegerV3);
         assert_eq!(dialect("/-/flush", form), Dialect::Plain);
     }
 

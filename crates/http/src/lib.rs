@@ -7,10 +7,12 @@
 
 mod dialect;
 mod metrics;
+mod pool;
 mod server;
 mod status;
 
 pub use dialect::{Dialect, Refusal, RpcStatus};
 pub use metrics::{HttpMetrics, count_requests};
+pub use pool::QueryPool;
 pub use server::{BindError, ListenerSettings, PeerAddress, bind, serve};
 pub use status::{grpc_code, http_status};

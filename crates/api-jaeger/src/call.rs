@@ -1,0 +1,53 @@
+//! Who calls, for which tenant; and how a failed read is answered.
+
+use axum::extract::FromRequestParts;
+use axum::response::Response;
+use http::request::Parts;
+use pharos_base::ErrorClass;
+use pharos_gateway::{Principal, Scope};
+use pharos_http::{Dialect, Refusal};
+use pharos_model::TenantId;
+use pharos_storage::StorageError;
+
+/// The tenant whose traces a request may read, and the dialect of its errors.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) tenant: TenantId,
+    pub(crate) dialect: Dialect,
+}
+
+impl Caller {
+    /// Renders a refusal as this caller reads it.
+    pub(crate) fn refuse(&self, refusal: &Refusal) -> Response {
+        refusal.render(self.dialect)
+    }
+
+    /// Renders a wrong parameter.
+    pub(crate) fn bad(&self, message: impl Into<String>) -> Response {
+        self.refuse(&Refusal::new(ErrorClass::Invalid, message))
+    }
+
+    /// Renders a failed read.
+    pub(crate) fn failed(&self, error: &StorageError) -> Response {
+        if error.class() == ErrorClass::Internal {
+            tracing::error!(error = error.full_message(), "a read of traces failed");
+        }
+        self.refuse(&Refusal::new(error.class(), error.full_message()))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+        let dialect = Dialect::of(parts.uri.path(), &parts.headers);
+        let Some(principal) = parts.extensions.get::<Principal>() else {
+            return Err(Refusal::new(ErrorClass::Unauthenticated, "no credential").render(dialect));
+        };
+        let tenant = principal
+            .require(Scope::TracesRead)
+            .and_then(|()| principal.tenant_for(None))
+            .map_err(|error| Refusal::new(error.class(), error.to_string()).render(dialect))?;
+        Ok(Self { tenant, dialect })
+    }
+}

@@ -1,0 +1,62 @@
+//! Which path is answered by what.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use pharos_base::{CancelToken, Clock, MemoryBudget};
+use pharos_http::QueryPool;
+use pharos_storage::{ReadContext, TraceStore};
+
+use crate::{v1, v3};
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct JaegerApi {
+    /// Where the traces are.
+    pub store: Arc<dyn TraceStore>,
+    /// Runs reads, a bounded number at a time.
+    pub pool: QueryPool,
+    /// What "now" is.
+    pub clock: Arc<dyn Clock>,
+    /// Longest run of one read.
+    pub timeout: Duration,
+    /// What one read may hold in memory, bytes.
+    pub memory_bytes_max: u64,
+}
+
+impl JaegerApi {
+    /// The bounds of one read.
+    pub(crate) fn context(&self, cancel: &CancelToken) -> ReadContext {
+        ReadContext {
+            cancel: cancel.with_deadline_at(self.clock.monotonic() + self.timeout),
+            memory: MemoryBudget::new(self.memory_bytes_max),
+            series_max: u64::MAX,
+        }
+    }
+}
+
+/// All routes, below `/api` and `/jaeger/api`.
+pub fn router(api: JaegerApi) -> Router {
+    let api = Arc::new(api);
+    let below = |prefix: &str| routes(prefix).with_state(Arc::clone(&api));
+    Router::new().merge(below("/api")).merge(below("/jaeger/api"))
+}
+
+fn routes(prefix: &str) -> Router<Arc<JaegerApi>> {
+    let at = |path: &str| format!("{prefix}/{path}");
+    Router::new()
+        .route(&at("services"), get(v1::services))
+        .route(&at("services/{service}/operations"), get(v1::operation_names))
+        .route(&at("operations"), get(v1::operations))
+        .route(&at("traces"), get(v1::find))
+        .route(&at("traces/{trace_id}"), get(v1::trace))
+        .route(&at("dependencies"), get(v1::dependencies))
+        .route(&at("v3/services"), get(v3::services))
+        .route(&at("v3/operations"), get(v3::operations))
+        .route(&at("v3/traces"), get(v3::find))
+        .route(&at("v3/traces/{trace_id}"), get(v3::trace))
+        .route(&at("v3/trace-summaries"), get(v3::summaries))
+        .route(&at("v3/dependencies"), get(v3::dependencies))
+}
