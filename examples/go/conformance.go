@@ -126,7 +126,7 @@ func sendSpans(frontend, warehouse trace.Tracer, started time.Time) context.Cont
 	wire := propagation.MapCarrier{}
 	propagator.Inject(client, wire)
 	reserve, reserveSpan := warehouse.Start(propagator.Extract(context.Background(), wire), "reserve stock", at(2_100_007),
-		trace.WithSpanKind(trace.SpanKindServer), trace.WithLinks(overLimitLinks(clientSpan, checkoutSpan)...))
+		trace.WithSpanKind(trace.SpanKindServer), trace.WithLinks(overLimitLinks(cart, checkoutSpan)...))
 	for shelf := range 6 {
 		reserveSpan.SetAttributes(attribute.Int(fmt.Sprintf("shelf.%d", shelf), shelf))
 	}

@@ -109,7 +109,7 @@ function sendSpans(frontend, warehouse, started) {
   const wire = {};
   propagator.inject(within(client), wire, defaultTextMapSetter);
   // Two links, each with two attributes, where one of each is allowed.
-  const links = [client, checkout].map((span, number) => ({
+  const links = [cart, checkout].map((span, number) => ({
     context: span.spanContext(),
     attributes: { number, beyond: 'the limit' },
   }));

@@ -97,7 +97,7 @@ def _send_spans(frontend: Tracer, warehouse: Tracer, started: int) -> Span:
     propagator.inject(wire, set_span_in_context(client))
     # Two links, each with two attributes, where one of each is allowed.
     links = [
-        Link(span.get_span_context(), {"number": number, "beyond": "the limit"}) for number, span in enumerate((client, checkout))
+        Link(span.get_span_context(), {"number": number, "beyond": "the limit"}) for number, span in enumerate((cart, checkout))
     ]
     reserve = warehouse.start_span(
         "reserve stock", propagator.extract(wire), SpanKind.SERVER, links=links, start_time=started + 2_100_007

@@ -137,7 +137,7 @@ fn send_spans(frontend: &SdkTracer, warehouse: &SdkTracer, started: SystemTime) 
     let mut wire = HashMap::new();
     propagator.inject_context(&client, &mut wire);
     // Two links, each with two attributes, where one of each is allowed.
-    let links = [&client, &checkout].into_iter().zip(0..).map(|(linked, number)| {
+    let links = [&cart, &checkout].into_iter().zip(0..).map(|(linked, number)| {
         link(linked, vec![KeyValue::new("number", number), KeyValue::new("beyond", "the limit")])
     });
     let received = propagator.extract_with_context(&Context::new(), &wire);
