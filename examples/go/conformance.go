@@ -167,6 +167,7 @@ func everyType() []attribute.KeyValue {
 		attribute.Int64("example.int.max", math.MaxInt64),
 		attribute.Int64("example.int.min", math.MinInt64),
 		attribute.Float64("example.double", 0.1),
+		attribute.Float64("example.double.digits", 0.0017000000000000001),
 		attribute.Float64("example.double.whole", 2),
 		attribute.Float64("example.double.tiny", math.SmallestNonzeroFloat64),
 		attribute.Float64("example.double.huge", math.MaxFloat64),

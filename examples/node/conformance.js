@@ -165,6 +165,7 @@ function everyType() {
     'example.int.max': Number.MAX_SAFE_INTEGER,
     'example.int.min': Number.MIN_SAFE_INTEGER,
     'example.double': 0.1,
+    'example.double.digits': 0.0017000000000000001,
     'example.double.tiny': Number.MIN_VALUE,
     'example.strings': ['a', '', '東京'],
     'example.bools': [true, false],

@@ -139,6 +139,7 @@ def _every_type() -> dict:
         "example.int.max": 2**63 - 1,
         "example.int.min": -(2**63),
         "example.double": 0.1,
+        "example.double.digits": 0.0017000000000000001,
         "example.double.whole": 2.0,
         "example.double.tiny": 5e-324,
         "example.double.huge": sys.float_info.max,

@@ -207,6 +207,7 @@ fn every_type() -> Vec<KeyValue> {
         KeyValue::new("example.int.max", i64::MAX),
         KeyValue::new("example.int.min", i64::MIN),
         KeyValue::new("example.double", 0.1),
+        KeyValue::new("example.double.digits", 0.001_700_000_000_000_000_1),
         KeyValue::new("example.double.whole", 2.0),
         KeyValue::new("example.double.tiny", 5e-324),
         KeyValue::new("example.double.huge", f64::MAX),

@@ -85,6 +85,12 @@ fn is_default(value: &Value) -> bool {
 }
 
 #[test]
+fn doubles_of_seventeen_digits_are_read_exactly_or_nothing_here_could_tell() {
+    let read: Value = serde_json::from_str("0.0017000000000000001").expect("a number");
+    assert_eq!(read.as_f64(), "0.0017000000000000001".parse().ok());
+}
+
+#[test]
 fn an_integer_that_became_a_double_is_a_difference() {
     let span = |value: Value| canonical(&json!({ "attributes": [{ "key": "n", "value": value }] }));
     let (sent, found) = (span(json!({ "intValue": "9007199254740993" })), span(json!({ "doubleValue": 2.0 })));
