@@ -10,7 +10,7 @@ pub const QUERY_BYTES_MAX: usize = 1 << 20;
 pub const EXPRESSION_DEPTH_MAX: usize = 500;
 
 /// Deepest nesting the parser itself recurses through (parentheses, arguments, unary operators, `^` chains).
-pub const NESTING_MAX: usize = 200;
+pub const NESTING_MAX: usize = 128;
 
 /// Most operators in one duration expression.
 pub const DURATION_OPERATORS_MAX: usize = 200;

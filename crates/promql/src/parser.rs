@@ -37,7 +37,7 @@ pub fn parse(text: &str, options: ParserOptions) -> Result<Expr, ParseError> {
         return Err(parser.unexpected("", ""));
     }
     check(&mut expr, text)?;
-    Ok(expr)
+    Ok(*expr)
 }
 
 /// Parses the matchers of one series selector, as `match[]` parameters carry them: `name{label="value"}`.
@@ -51,9 +51,9 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
     }
 }
 
-/// An expression and how many nodes deep it is.
+/// An expression and how many nodes deep it is. Boxed, to keep the frames of the recursion small.
 struct Node {
-    expr: Expr,
+    expr: Box<Expr>,
     depth: usize,
 }
 
@@ -149,16 +149,18 @@ impl<'a> Parser<'a> {
         self.error(token.span, message)
     }
 
-    /// Runs `parse` one level deeper.
-    fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, ParseError>) -> Result<T, ParseError> {
+    /// Goes one level deeper. Nobody comes back up from an error, so only success has to [`Self::leave`].
+    fn enter(&mut self) -> Result<(), ParseError> {
         if self.nesting >= NESTING_MAX {
             let message = format!("expression is nested too deeply: at most {NESTING_MAX} levels");
             return Err(self.error(self.peek()?.span, message));
         }
         self.nesting += 1;
-        let parsed = parse(self);
+        Ok(())
+    }
+
+    fn leave(&mut self) {
         self.nesting -= 1;
-        parsed
     }
 
     fn node(&self, expr: Expr, children_depth: usize) -> Result<Node, ParseError> {
@@ -167,10 +169,10 @@ impl<'a> Parser<'a> {
             let message = format!("expression is too deep: at most {EXPRESSION_DEPTH_MAX} operators on one path");
             return Err(self.error(expr.span(), message));
         }
-        Ok(Node { expr, depth })
+        Ok(Node { expr: Box::new(expr), depth })
     }
 
     fn leaf(expr: Expr) -> Node {
-        Node { expr, depth: 1 }
+        Node { expr: Box::new(expr), depth: 1 }
     }
 }

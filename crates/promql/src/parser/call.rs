@@ -21,7 +21,7 @@ impl Parser<'_> {
             return Err(self.error(name_token.span, message));
         }
         let depth = args.iter().map(|arg| arg.depth).max().unwrap_or(0);
-        let args = args.into_iter().map(|arg| arg.expr).collect();
+        let args = args.into_iter().map(|arg| *arg.expr).collect();
         let span = self.span_since(name_token.span);
         self.node(Expr::Call(Call { function, args, span }), depth)
     }
@@ -82,8 +82,8 @@ impl Parser<'_> {
         }
         let depth = args.iter().map(|arg| arg.depth).max().unwrap_or(0);
         let Some(Node { expr, .. }) = args.pop() else { return Err(self.unexpected("aggregation", "")) };
-        let param = args.pop().map(|param| Box::new(param.expr));
-        self.node(Expr::Aggregate(Aggregate { op, expr: Box::new(expr), param, grouping, span }), depth)
+        let param = args.pop().map(|param| param.expr);
+        self.node(Expr::Aggregate(Aggregate { op, expr, param, grouping, span }), depth)
     }
 
     fn grouping(&mut self) -> Result<Grouping, ParseError> {

@@ -52,28 +52,29 @@ impl Parser<'_> {
     }
 
     fn duration(&mut self, strength: u8, context: &str, expected: &str) -> Result<DurationExpr, ParseError> {
-        self.nested(|parser| {
-            let mut lhs = parser.duration_operand(context, expected, true)?;
-            while let TokenKind::Operator(op) = parser.peek_kind()? {
-                let Some(own_strength) = precedence(op).filter(|own| *own >= strength) else { break };
-                parser.count_duration_operator()?;
-                parser.advance()?;
-                let rhs_strength = if op == BinaryOp::Pow { POW } else { own_strength + 1 };
-                let rhs = parser.duration(rhs_strength, context, expected)?;
-                if let DurationExpr::Literal(number) = &rhs
-                    && number.value == 0.0
-                {
-                    match op {
-                        BinaryOp::Div => return Err(parser.error(number.span, "division by zero")),
-                        BinaryOp::Mod => return Err(parser.error(number.span, "modulo by zero")),
-                        _ => {}
-                    }
-                }
-                let span = lhs.span().to(rhs.span());
-                lhs = DurationExpr::Binary(op, Box::new(lhs), Box::new(rhs), span);
-            }
-            Ok(lhs)
-        })
+        self.enter()?;
+        let mut lhs = self.duration_operand(context, expected, true)?;
+        while let TokenKind::Operator(op) = self.peek_kind()? {
+            let Some(own_strength) = precedence(op).filter(|own| *own >= strength) else { break };
+            self.count_duration_operator()?;
+            self.advance()?;
+            let rhs_strength = if op == BinaryOp::Pow { POW } else { own_strength + 1 };
+            let rhs = self.duration(rhs_strength, context, expected)?;
+            self.check_divisor(op, &rhs)?;
+            let span = lhs.span().to(rhs.span());
+            lhs = DurationExpr::Binary(op, Box::new(lhs), Box::new(rhs), span);
+        }
+        self.leave();
+        Ok(lhs)
+    }
+
+    fn check_divisor(&self, op: BinaryOp, divisor: &DurationExpr) -> Result<(), ParseError> {
+        let DurationExpr::Literal(number) = divisor else { return Ok(()) };
+        match op {
+            BinaryOp::Div if number.value == 0.0 => Err(self.error(number.span, "division by zero")),
+            BinaryOp::Mod if number.value == 0.0 => Err(self.error(number.span, "modulo by zero")),
+            _ => Ok(()),
+        }
     }
 
     /// A literal, `step()`, `range()`, `min_of(a, b)`, `max_of(a, b)` or parentheses, with signs before it. In brackets
@@ -140,7 +141,10 @@ impl Parser<'_> {
         let operand = if in_brackets {
             self.duration(POW, context, expected)?
         } else {
-            self.nested(|parser| parser.duration_operand(context, expected, false))?
+            self.enter()?;
+            let operand = self.duration_operand(context, expected, false)?;
+            self.leave();
+            operand
         };
         let span = sign.to(operand.span());
         Ok(match operand {

@@ -1,9 +1,7 @@
 //! Operators: precedence, binding, and the matching clause between them.
 
 use super::{Node, Parser};
-use crate::ast::{
-    Binary, BinaryOp, Cardinality, Expr, NumberLiteral, Paren, Unary, UnaryOp, VectorMatching,
-};
+use crate::ast::{Binary, BinaryOp, Cardinality, Expr, Paren, Unary, UnaryOp, VectorMatching};
 use crate::error::ParseError;
 use crate::token::{Keyword, TokenKind};
 
@@ -35,16 +33,16 @@ impl Parser<'_> {
 
     /// An expression of operators that bind at least as strongly as `strength`.
     fn operators(&mut self, strength: u8) -> Result<Node, ParseError> {
-        self.nested(|parser| {
-            let mut lhs = parser.operand()?;
-            while let TokenKind::Operator(op) = parser.peek_kind()? {
-                if precedence(op) < strength {
-                    break;
-                }
-                lhs = parser.binary(lhs, op)?;
+        self.enter()?;
+        let mut lhs = self.operand()?;
+        while let TokenKind::Operator(op) = self.peek_kind()? {
+            if precedence(op) < strength {
+                break;
             }
-            Ok(lhs)
-        })
+            lhs = self.binary(lhs, op)?;
+        }
+        self.leave();
+        Ok(lhs)
     }
 
     fn binary(&mut self, lhs: Node, op: BinaryOp) -> Result<Node, ParseError> {
@@ -54,7 +52,7 @@ impl Parser<'_> {
         let rhs = self.operators(if op == BinaryOp::Pow { POW } else { precedence(op) + 1 })?;
         let span = lhs.expr.span().to(rhs.expr.span());
         let depth = lhs.depth.max(rhs.depth);
-        let (lhs, rhs) = (Box::new(lhs.expr), Box::new(rhs.expr));
+        let (lhs, rhs) = (lhs.expr, rhs.expr);
         self.node(Expr::Binary(Binary { op, lhs, rhs, matching: Some(matching), return_bool, span }), depth)
     }
 
@@ -108,38 +106,36 @@ impl Parser<'_> {
 
     /// An operand with its signs before and its modifiers behind.
     fn operand(&mut self) -> Result<Node, ParseError> {
-        let op = match self.peek_kind()? {
-            TokenKind::Operator(BinaryOp::Add) => UnaryOp::Plus,
-            TokenKind::Operator(BinaryOp::Sub) => UnaryOp::Minus,
+        match self.peek_kind()? {
+            TokenKind::Operator(BinaryOp::Add) => self.signed(UnaryOp::Plus),
+            TokenKind::Operator(BinaryOp::Sub) => self.signed(UnaryOp::Minus),
             _ => {
                 let primary = self.primary()?;
-                return self.postfix(primary);
+                self.postfix(primary)
             }
-        };
+        }
+    }
+
+    fn signed(&mut self, op: UnaryOp) -> Result<Node, ParseError> {
         let sign = self.advance()?.span;
         // A sign binds weaker than `^`: -2^2 is -(2^2).
-        let Node { expr, depth } = self.operators(POW)?;
+        let Node { mut expr, depth } = self.operators(POW)?;
         let span = sign.to(expr.span());
-        if let Expr::Number(number) = expr {
-            let value = if op == UnaryOp::Minus { -number.value } else { number.value };
-            return Ok(Self::leaf(Expr::Number(NumberLiteral { value, span, ..number })));
+        if let Expr::Number(number) = expr.as_mut() {
+            number.value = if op == UnaryOp::Minus { -number.value } else { number.value };
+            number.span = span;
+            return Ok(Node { expr, depth });
         }
-        self.node(Expr::Unary(Unary { op, expr: Box::new(expr), span }), depth)
+        self.node(Expr::Unary(Unary { op, expr, span }), depth)
     }
 
     fn primary(&mut self) -> Result<Node, ParseError> {
         let token = self.peek()?;
         match token.kind {
-            TokenKind::LeftParen => {
-                self.advance()?;
-                let inner = self.expression()?;
-                self.expect(TokenKind::RightParen, "", "")?;
-                let span = self.span_since(token.span);
-                self.node(Expr::Paren(Paren { expr: Box::new(inner.expr), span }), inner.depth)
-            }
-            TokenKind::Number | TokenKind::Duration => Ok(Self::leaf(Expr::Number(self.number()?))),
-            TokenKind::String => Ok(Self::leaf(Expr::String(self.string_literal()?))),
-            TokenKind::LeftBrace => Ok(Self::leaf(Expr::VectorSelector(self.selector()?))),
+            TokenKind::LeftParen => self.parentheses(),
+            TokenKind::Number | TokenKind::Duration => self.number().map(|node| Self::leaf(Expr::Number(node))),
+            TokenKind::String => self.string_literal().map(|node| Self::leaf(Expr::String(node))),
+            TokenKind::LeftBrace => self.selector_node(),
             TokenKind::Aggregate(op) if self.aggregation_follows() => self.aggregate(op),
             TokenKind::Identifier
             | TokenKind::Keyword(Keyword::Start | Keyword::End | Keyword::Step | Keyword::Range)
@@ -147,15 +143,24 @@ impl Parser<'_> {
             {
                 self.call()
             }
-            _ if token.is_metric_name() => Ok(Self::leaf(Expr::VectorSelector(self.selector()?))),
+            _ if token.is_metric_name() => self.selector_node(),
             _ => Err(self.unexpected("", "")),
         }
     }
 
+    fn parentheses(&mut self) -> Result<Node, ParseError> {
+        let open = self.advance()?.span;
+        let Node { expr, depth } = self.expression()?;
+        self.expect(TokenKind::RightParen, "", "")?;
+        let span = self.span_since(open);
+        self.node(Expr::Paren(Paren { expr, span }), depth)
+    }
+
+    fn selector_node(&mut self) -> Result<Node, ParseError> {
+        self.selector().map(|node| Self::leaf(Expr::VectorSelector(node)))
+    }
+
     fn aggregation_follows(&self) -> bool {
-        matches!(
-            self.peek_second(),
-            Some(TokenKind::LeftParen | TokenKind::Keyword(Keyword::By | Keyword::Without))
-        )
+        matches!(self.peek_second(), Some(TokenKind::LeftParen | TokenKind::Keyword(Keyword::By | Keyword::Without)))
     }
 }

@@ -49,7 +49,7 @@ impl Parser<'_> {
         }
         self.expect(TokenKind::RightBracket, "subquery or range selector", "\":\" or \"]\"")?;
         let bracket = self.span_since(open);
-        let Expr::VectorSelector(selector) = node.expr else {
+        let Expr::VectorSelector(selector) = *node.expr else {
             return Err(self.error(bracket, "ranges only allowed for vector selectors"));
         };
         if selector.offset.is_some() {
@@ -72,7 +72,7 @@ impl Parser<'_> {
         }
         self.expect(TokenKind::RightBracket, "subquery selector", "\"]\"")?;
         let span = self.span_since(node.expr.span());
-        let expr = Box::new(node.expr);
+        let expr = node.expr;
         self.node(Expr::Subquery(Subquery { expr, range, step, offset: None, at: None, span }), node.depth)
     }
 
@@ -136,7 +136,8 @@ impl Parser<'_> {
                 return Err(self.error(node.span, message));
             }
             other => {
-                let message = format!("{} modifier must be preceded by an instant or range vector selector", edge.keyword());
+                let message =
+                    format!("{} modifier must be preceded by an instant or range vector selector", edge.keyword());
                 return Err(self.error(other.span(), message));
             }
         };

@@ -6,10 +6,8 @@ use std::path::PathBuf;
 /// The folder or file `name` of the conformance cases. Absent cases are an error only where
 /// `PHAROS_REQUIRE_CONFORMANCE=1` asks for them.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
-    let root = env::var_os("PHAROS_CONFORMANCE").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance"),
-        PathBuf::from,
-    );
+    let root = env::var_os("PHAROS_CONFORMANCE")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance"), PathBuf::from);
     let path = root.join(name);
     if path.exists() {
         return Some(path);

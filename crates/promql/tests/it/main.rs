@@ -3,6 +3,10 @@
 
 mod conformance_files;
 mod grammar;
+mod hostile;
 mod parser_conformance;
 mod printing;
 mod round_trip;
+mod script_conformance;
+mod scripts;
+mod spans;

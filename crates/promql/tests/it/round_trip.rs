@@ -1,1 +1,202 @@
-//! (in progress)
+//! Any tree that the parser can make is printed as text that gives the same tree.
+
+use pharos_promql::ast::{
+    Aggregate, AggregateOp, AtModifier, Binary, BinaryOp, Call, Cardinality, DurationExpr, EdgeMode, Expr, Grouping,
+    MatchOp, Matcher, MatrixSelector, NumberLiteral, Paren, StringLiteral, Subquery, Unary, UnaryOp, VectorMatching,
+    VectorSelector,
+};
+use pharos_promql::functions::Function;
+use pharos_promql::position::Span;
+use pharos_promql::{ParserOptions, parse, pretty};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::spans::without_spans;
+
+const NO_SPAN: Span = Span { start: 0, end: 0 };
+
+fn arb_label() -> impl Strategy<Value = String> {
+    select(vec!["job", "on", "sum", "le", "my label", "é", "x\"y", "bool"]).prop_map(str::to_owned)
+}
+
+fn arb_labels() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec(arb_label(), 0..3)
+}
+
+fn number(value: f64) -> NumberLiteral {
+    NumberLiteral { value, is_duration: false, span: NO_SPAN }
+}
+
+fn arb_duration_literal() -> impl Strategy<Value = DurationExpr> {
+    (1_i64..100_000_000_000).prop_map(|ms| {
+        DurationExpr::Literal(NumberLiteral { value: ms as f64 / 1000.0, is_duration: true, span: NO_SPAN })
+    })
+}
+
+fn arb_duration() -> impl Strategy<Value = DurationExpr> {
+    let leaf = prop_oneof![
+        3 => arb_duration_literal(),
+        1 => Just(DurationExpr::Step(NO_SPAN)),
+        1 => Just(DurationExpr::Range(NO_SPAN)),
+    ];
+    leaf.prop_recursive(3, 10, 2, |inner| {
+        let ops =
+            select(vec![BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div, BinaryOp::Mod, BinaryOp::Pow]);
+        prop_oneof![
+            (ops, inner.clone(), inner.clone()).prop_map(|(op, lhs, rhs)| {
+                DurationExpr::Binary(op, Box::new(duration_operand(lhs)), Box::new(duration_operand(rhs)), NO_SPAN)
+            }),
+            inner.clone().prop_map(|expr| {
+                DurationExpr::Unary(UnaryOp::Minus, Box::new(DurationExpr::Paren(Box::new(expr), NO_SPAN)), NO_SPAN)
+            }),
+            (inner.clone(), inner).prop_map(|(a, b)| DurationExpr::MaxOf(Box::new(a), Box::new(b), NO_SPAN)),
+        ]
+    })
+}
+
+fn duration_operand(expr: DurationExpr) -> DurationExpr {
+    match expr {
+        DurationExpr::Binary(..) | DurationExpr::Unary(..) => DurationExpr::Paren(Box::new(expr), NO_SPAN),
+        other => other,
+    }
+}
+
+fn arb_offset() -> impl Strategy<Value = Option<DurationExpr>> {
+    prop::option::of(arb_duration().prop_map(duration_operand))
+}
+
+fn arb_at() -> impl Strategy<Value = Option<AtModifier>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(AtModifier::Start)),
+        Just(Some(AtModifier::End)),
+        (-1_000_000_000_000_i64..1_000_000_000_000).prop_map(|ms| Some(AtModifier::TimestampMs(ms))),
+    ]
+}
+
+fn arb_matcher() -> impl Strategy<Value = Matcher> {
+    let ops = select(vec![MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex]);
+    let values = select(vec!["", "a", "a|b", "a.*", "\\d+", "\"q\"\n", "\u{1f600}\u{0}"]);
+    (ops, arb_label(), values).prop_map(|(op, name, value)| Matcher::new(op, name, value).unwrap())
+}
+
+fn arb_selector() -> impl Strategy<Value = VectorSelector> {
+    let names = select(vec!["up", "a:b", "sum", "offset", "step", "my.metric", "bool", "inf", "5xx", "and", "é"]);
+    let edges = select(vec![None, None, Some(EdgeMode::Anchored), Some(EdgeMode::Smoothed)]);
+    (names, prop::collection::vec(arb_matcher(), 0..3), arb_offset(), arb_at(), edges).prop_map(
+        |(name, mut matchers, offset, at, edge)| {
+            matchers.push(Matcher::equal("__name__", name));
+            VectorSelector { name: Some(name.to_owned()), matchers, offset, at, edge, span: NO_SPAN }
+        },
+    )
+}
+
+fn arb_matrix() -> impl Strategy<Value = Expr> {
+    (arb_selector(), arb_duration())
+        .prop_map(|(selector, range)| Expr::MatrixSelector(MatrixSelector { selector, range, span: NO_SPAN }))
+}
+
+/// As an operand, what binds weaker needs parentheses.
+fn operand(expr: Expr) -> Box<Expr> {
+    let weak = match &expr {
+        Expr::Binary(_) | Expr::Unary(_) => true,
+        Expr::Number(number) => number.value.is_sign_negative(),
+        _ => false,
+    };
+    Box::new(if weak { Expr::Paren(Paren { expr: Box::new(expr), span: NO_SPAN }) } else { expr })
+}
+
+fn call(name: &str, args: Vec<Expr>) -> Expr {
+    Expr::Call(Call { function: Function::find(name).unwrap(), args, span: NO_SPAN })
+}
+
+fn arb_matching(set: bool) -> impl Strategy<Value = VectorMatching> {
+    let cardinality = if set {
+        select(vec![Cardinality::ManyToMany])
+    } else {
+        select(vec![Cardinality::OneToOne, Cardinality::ManyToOne, Cardinality::OneToMany])
+    };
+    let fill = move || prop::option::of(if set { Just(0.0).boxed() } else { any::<f32>().prop_map(f64::from).boxed() });
+    (cardinality, any::<bool>(), arb_labels(), arb_labels(), fill(), fill()).prop_map(
+        move |(cardinality, on, labels, include, left, right)| {
+            let grouped = matches!(cardinality, Cardinality::ManyToOne | Cardinality::OneToMany);
+            let include = if grouped { include } else { Vec::new() };
+            let include = include.into_iter().filter(|label| !on || !labels.contains(label)).collect();
+            let finite = |value: Option<f64>| value.filter(|value| value.is_finite() && !set);
+            let (fill_left, fill_right) = (finite(left), finite(right));
+            VectorMatching { cardinality, on, labels, include, fill_left, fill_right }
+        },
+    )
+}
+
+fn arb_vector() -> impl Strategy<Value = Expr> {
+    let leaf = arb_selector().prop_map(Expr::VectorSelector);
+    leaf.prop_recursive(4, 24, 2, |inner| {
+        let comparisons = select(vec![BinaryOp::Eql, BinaryOp::Lss, BinaryOp::Gte]);
+        let arithmetic =
+            select(vec![BinaryOp::Add, BinaryOp::Pow, BinaryOp::Mod, BinaryOp::Atan2, BinaryOp::TrimLower]);
+        let sets = select(vec![BinaryOp::And, BinaryOp::Or, BinaryOp::Unless]);
+        prop_oneof![
+            arb_matrix().prop_map(|matrix| call("rate", vec![matrix])),
+            (inner.clone(), any::<String>().prop_filter("lossless", |text| !text.contains('\u{fffd}'))).prop_map(
+                |(expr, text)| {
+                    let text = Expr::String(StringLiteral { value: text, span: NO_SPAN });
+                    call("sort_by_label", vec![expr, text])
+                }
+            ),
+            (inner.clone(), arb_duration(), prop::option::of(arb_duration()), arb_offset(), arb_at()).prop_map(
+                |(expr, range, step, offset, at)| {
+                    let subquery = Subquery { expr: operand(expr), range, step, offset, at, span: NO_SPAN };
+                    call("max_over_time", vec![Expr::Subquery(subquery)])
+                }
+            ),
+            (inner.clone(), arb_labels(), 0..3).prop_map(|(expr, labels, kind)| {
+                let grouping = match kind {
+                    0 => Grouping::None,
+                    1 => Grouping::By(labels),
+                    _ => Grouping::Without(labels),
+                };
+                Expr::Aggregate(Aggregate {
+                    op: AggregateOp::Sum,
+                    expr: Box::new(expr),
+                    param: None,
+                    grouping,
+                    span: NO_SPAN,
+                })
+            }),
+            (inner.clone(), any::<f64>().prop_filter("finite", |value| value.is_finite())).prop_map(|(expr, k)| {
+                let param = Some(Box::new(Expr::Number(number(k))));
+                let grouping = Grouping::None;
+                Expr::Aggregate(Aggregate {
+                    op: AggregateOp::Topk,
+                    expr: Box::new(expr),
+                    param,
+                    grouping,
+                    span: NO_SPAN,
+                })
+            }),
+            (comparisons, inner.clone(), inner.clone(), arb_matching(false), any::<bool>()).prop_map(binary),
+            (arithmetic, inner.clone(), inner.clone(), arb_matching(false), Just(false)).prop_map(binary),
+            (sets, inner.clone(), inner.clone(), arb_matching(true), Just(false)).prop_map(binary),
+            inner.prop_map(|expr| Expr::Unary(Unary { op: UnaryOp::Minus, expr: operand(expr), span: NO_SPAN })),
+        ]
+    })
+}
+
+fn binary((op, lhs, rhs, matching, return_bool): (BinaryOp, Expr, Expr, VectorMatching, bool)) -> Expr {
+    let (lhs, rhs) = (operand(lhs), operand(rhs));
+    Expr::Binary(Binary { op, lhs, rhs, matching: Some(matching), return_bool, span: NO_SPAN })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn printed_trees_parse_to_themselves(expr in arb_vector()) {
+        for text in [expr.to_string(), pretty(&expr)] {
+            let again = parse(&text, ParserOptions::all());
+            prop_assert!(again.is_ok(), "{text}: {again:?}");
+            prop_assert_eq!(&without_spans(again.unwrap()), &expr, "{}", text);
+        }
+    }
+}
