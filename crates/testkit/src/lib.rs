@@ -1,1 +1,14 @@
-//! Fixtures, script runners, golden files, real peers. For tests only.
+//! For tests only: the real binary, real peers, golden files.
+//!
+//! A peer that is not installed fails the test: `make test` installs all of them.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod golden;
+mod peer;
+mod pharos;
+mod ports;
+
+pub use golden::assert_golden;
+pub use peer::{Peer, find_program};
+pub use pharos::{Pharos, PharosBuilder};
+pub use ports::free_address;
