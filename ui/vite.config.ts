@@ -15,6 +15,8 @@ export default defineConfig({
     // Source maps would triple what is embedded in the binary; `npm run dev` has them.
     sourcemap: false,
     reportCompressedSize: false,
+    // Every browser that runs this target knows modulepreload.
+    modulePreload: { polyfill: false },
   },
   server: {
     proxy: {

@@ -28,7 +28,8 @@ export interface VectorSample {
 export type QueryData =
   | { resultType: 'matrix'; result: MatrixSeries[] }
   | { resultType: 'vector'; result: VectorSample[] }
-  | { resultType: 'scalar' | 'string'; result: [number, string] };
+  | { resultType: 'scalar'; result: [number, string] }
+  | { resultType: 'string'; result: [number, string] };
 
 export interface Answer<T> {
   data: T;
