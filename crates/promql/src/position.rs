@@ -48,7 +48,7 @@ impl LineColumn {
     pub fn of(text: &str, offset: u32) -> Self {
         let offset = (offset as usize).min(text.len());
         let before = &text.as_bytes()[..offset];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = before.split(|byte| *byte == b'\n').count();
         let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         Self { line, column: offset - line_start + 1 }
     }

@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn escapes_resolve_and_come_back() {
-        let source = r#"'\a\b\f\n\r\t\v\\\' - \x41\101\u1234\U00010111☺'"#;
+        let source = r"'\a\b\f\n\r\t\v\\\' - \x41\101\u1234\U00010111☺'";
         let text = String::from_utf8(unquote(source)).unwrap();
         assert_eq!(text, "\u{7}\u{8}\u{c}\n\r\t\u{b}\\' - AA\u{1234}\u{10111}☺");
         assert_eq!(unquote(&quote(&text)), text.as_bytes());

@@ -1,11 +1,11 @@
 //! Whether a result is what was expected: floats within a relative 1e-6, histograms bucket by bucket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
 use pharos_model::{BucketSide, Histogram, Labels, StepRange, is_stale_nan};
 
-use super::expectation::{Expectation, Notes};
+use super::expectation::{Expectation, Notes, TextPattern};
 use super::histogram::HistogramText;
 use super::series::{Point, SeriesText};
 use crate::engine::{MatrixSeries, SampleValue, Value, VectorSample};
@@ -169,27 +169,22 @@ fn buckets_equal(a: &BucketSide, b: &BucketSide) -> bool {
 
 /// Compares warnings or infos. With `places` the `(line:column)` at their ends count, too; a printed variant of a query has
 /// other columns than its original.
-pub(super) fn notes<'a>(
-    expected: &Notes,
-    found: impl Iterator<Item = &'a String> + Clone,
-    kind: &str,
-    places: bool,
-) -> Result<(), String> {
-    let list = || found.clone().map(String::as_str).collect::<Vec<_>>().join("\n");
-    if expected.forbidden && found.clone().next().is_some() {
+pub(super) fn notes(expected: &Notes, found: &BTreeSet<String>, kind: &str, places: bool) -> Result<(), String> {
+    let list = || found.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
+    if expected.forbidden && !found.is_empty() {
         return Err(format!("expected no {kind} but got\n{}", list()));
     }
-    if expected.required && found.clone().next().is_none() {
+    if expected.required && found.is_empty() {
         return Err(format!("expected a {kind} but got none"));
     }
-    let meets = |pattern: &super::expectation::TextPattern, text: &str| match pattern {
-        super::expectation::TextPattern::Exact(wanted) if !places => without_place(wanted) == without_place(text),
+    let meets = |pattern: &TextPattern, text: &str| match pattern {
+        TextPattern::Exact(wanted) if !places => without_place(wanted) == without_place(text),
         pattern => pattern.is_met_by(text),
     };
-    if let Some(unmet) = expected.texts.iter().find(|pattern| !found.clone().any(|text| meets(pattern, text))) {
+    if let Some(unmet) = expected.texts.iter().find(|pattern| !found.iter().any(|text| meets(pattern, text))) {
         return Err(format!("no {kind} meets {unmet:?}, there are\n{}", list()));
     }
-    let left_over = found.clone().find(|text| !expected.texts.iter().any(|pattern| meets(pattern, text)));
+    let left_over = found.iter().find(|text| !expected.texts.iter().any(|pattern| meets(pattern, text)));
     match left_over {
         Some(text) if !expected.texts.is_empty() => Err(format!("unexpected {kind}: {text}")),
         _ => Ok(()),
@@ -240,11 +235,11 @@ mod tests {
         let expected = Notes {
             required: true,
             forbidden: false,
-            texts: vec![super::super::expectation::TextPattern::Exact("PromQL info: a (1:2)".to_owned())],
+            texts: vec![TextPattern::Exact("PromQL info: a (1:2)".to_owned())],
         };
         let check = |found: &[&str], places| {
-            let found: Vec<String> = found.iter().map(|text| (*text).to_owned()).collect();
-            notes(&expected, found.iter(), "info", places)
+            let found = found.iter().map(|text| (*text).to_owned()).collect();
+            notes(&expected, &found, "info", places)
         };
         assert_eq!(check(&["PromQL info: a (1:2)"], true), Ok(()));
         assert!(check(&["PromQL info: a (1:9)"], true).is_err());

@@ -153,7 +153,9 @@ mod tests {
 
     fn expectation(lines: &[&str]) -> Expectation {
         let mut expectation = Expectation::default();
-        lines.iter().for_each(|line| expectation.read_line(line).unwrap());
+        for line in lines {
+            expectation.read_line(line).unwrap();
+        }
         expectation
     }
 

@@ -171,8 +171,8 @@ fn check(
         (Ok(found), None) => found,
     };
     let annotations = &found.annotations;
-    compare::notes(&expected.warnings, annotations.warnings.iter(), "warning", places)?;
-    compare::notes(&expected.infos, annotations.infos.iter(), "info", places)?;
+    compare::notes(&expected.warnings, &annotations.warnings, "warning", places)?;
+    compare::notes(&expected.infos, &annotations.infos, "info", places)?;
     compare::value(expected, &found.value, steps)?;
     Ok(Some(found))
 }

@@ -1,5 +1,5 @@
 //! The crate through its public interface.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "tests")]
 
 mod conformance_files;
 mod grammar;
