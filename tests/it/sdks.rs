@@ -12,40 +12,35 @@ mod metrics;
 mod programs;
 mod reference;
 
+use pharos_testkit::Pharos;
+
 use api::Api;
 use programs::{Language, Program, Protocol};
 use reference::Reference;
 
-/// Where a running Pharos listens; addresses as `http://host:port`.
-struct Addresses {
-    query: String,
-    otlp_grpc: String,
-    otlp_http: String,
-    token: String,
-}
-
-impl Addresses {
-    fn otlp(&self, protocol: Protocol) -> &str {
-        match protocol {
-            Protocol::Grpc => &self.otlp_grpc,
-            Protocol::HttpProtobuf | Protocol::HttpJson => &self.otlp_http,
-        }
-    }
+/// Where Pharos takes OTLP.
+fn otlp(pharos: &Pharos, protocol: Protocol) -> String {
+    let address = match protocol {
+        Protocol::Grpc => pharos.otlp_grpc_address(),
+        Protocol::HttpProtobuf | Protocol::HttpJson => pharos.otlp_http_address(),
+    };
+    format!("http://{address}")
 }
 
 /// Sends over every protocol of `language` and compares.
 async fn check(language: Language) {
     let scratch = tempfile::tempdir().expect("a folder for the program and its file");
     let program = Program::build(language, scratch.path());
-    let pharos = start().await;
-    let api = Api::new(&pharos.query, &pharos.token);
+    let pharos = Pharos::builder().start().await;
+    let api = Api(&pharos);
     for &protocol in language.protocols() {
         let (what, file) = (format!("{} over {}", language.name(), protocol.name()), scratch.path().join("sent.json"));
-        let refused = program.send(protocol, pharos.otlp(protocol), "not-the-token", &file);
+        let endpoint = otlp(&pharos, protocol);
+        let refused = program.send(protocol, &endpoint, "not-the-token", &file);
         assert_eq!(refused.status.code(), Some(1), "{what}: a wrong token is noticed");
         assert!(!file.exists(), "{what}: nothing is claimed to be sent with a wrong token");
 
-        let sent = program.send(protocol, pharos.otlp(protocol), &pharos.token, &file);
+        let sent = program.send(protocol, &endpoint, pharos.token(), &file);
         assert!(sent.status.success(), "{what}: {}", String::from_utf8_lossy(&sent.stderr));
         let reference = Reference::read(&file);
         reference.assert_rich(language, protocol);

@@ -16,7 +16,7 @@ use super::reference::{Reference, SentSpan, list, text};
 const INTEGER_IN_JSON_MAX: u64 = (1 << 53) - 1;
 
 /// What came back differently from what was sent.
-pub(crate) async fn check(api: &Api, reference: &Reference) -> Vec<String> {
+pub(crate) async fn check(api: &Api<'_>, reference: &Reference) -> Vec<String> {
     let mut wrong = Vec::new();
     for (trace_id, sent) in reference.traces() {
         let answer = api.get(&format!("/api/traces/{trace_id}"), &[]).await;
@@ -36,7 +36,7 @@ pub(crate) async fn check(api: &Api, reference: &Reference) -> Vec<String> {
 }
 
 /// A trace is found by a tag of its resource, by an operation, and by a tag of its span.
-async fn check_search(api: &Api, reference: &Reference) -> Vec<String> {
+async fn check_search(api: &Api<'_>, reference: &Reference) -> Vec<String> {
     let instance = json!({ "service.instance.id": reference.instance() });
     let mut instance_and_key = instance.clone();
     instance_and_key["schlüssel"] = json!("wert");

@@ -9,7 +9,7 @@ use super::compare::{canonical, differences};
 use super::reference::{Reference, SentSpan, list, text};
 
 /// What came back differently from what was sent.
-pub(crate) async fn check(api: &Api, reference: &Reference) -> Vec<String> {
+pub(crate) async fn check(api: &Api<'_>, reference: &Reference) -> Vec<String> {
     let mut wrong = Vec::new();
     for (trace_id, sent) in reference.traces() {
         let answer = api.get(&format!("/api/v3/traces/{trace_id}"), &[]).await;
@@ -55,7 +55,7 @@ fn whole(span: &SentSpan<'_>) -> Value {
 }
 
 /// Services and their operations with kinds.
-async fn check_operations(api: &Api, reference: &Reference) -> Vec<String> {
+async fn check_operations(api: &Api<'_>, reference: &Reference) -> Vec<String> {
     let mut sent: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
     let spans = reference.spans();
     for span in &spans {

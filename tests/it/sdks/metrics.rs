@@ -18,7 +18,7 @@ const LEFT_OPEN: i64 = 0;
 const CLOSED: i64 = 3;
 
 /// What came back differently from what was sent.
-pub(crate) async fn check(api: &Api, reference: &Reference) -> Vec<String> {
+pub(crate) async fn check(api: &Api<'_>, reference: &Reference) -> Vec<String> {
     let mut wrong = check_samples(api, reference).await;
     wrong.extend(check_exemplars(api, reference).await);
     wrong.extend(check_metadata(api, reference).await);
@@ -31,7 +31,7 @@ fn selector(reference: &Reference) -> String {
     format!("{{__name__=~{WORKLOAD_NAMES:?},job={},instance={}}}", labels["job"], labels["instance"])
 }
 
-async fn check_samples(api: &Api, reference: &Reference) -> Vec<String> {
+async fn check_samples(api: &Api<'_>, reference: &Reference) -> Vec<String> {
     let (start_ms, end_ms) = reference.window_ms();
     // A range selector answers raw samples; one second later everything of the run is inside.
     let (query, at) = (format!("{}[10m]", selector(reference)), seconds(end_ms + 1000));
@@ -66,7 +66,7 @@ async fn check_samples(api: &Api, reference: &Reference) -> Vec<String> {
     wrong
 }
 
-async fn check_exemplars(api: &Api, reference: &Reference) -> Vec<String> {
+async fn check_exemplars(api: &Api<'_>, reference: &Reference) -> Vec<String> {
     let (start_ms, end_ms) = reference.window_ms();
     let (query, start, end) = (selector(reference), seconds(start_ms), seconds(end_ms));
     let parameters = [("query", query.as_str()), ("start", &start), ("end", &end)];
@@ -87,7 +87,7 @@ async fn check_exemplars(api: &Api, reference: &Reference) -> Vec<String> {
     lost.chain(new).collect()
 }
 
-async fn check_metadata(api: &Api, reference: &Reference) -> Vec<String> {
+async fn check_metadata(api: &Api<'_>, reference: &Reference) -> Vec<String> {
     let mut wrong = Vec::new();
     for sent in reference.series() {
         let name = family(text(&sent["labels"], "__name__"), text(sent, "type"));

@@ -1,0 +1,3 @@
+//! End-to-end tests: the release binary under real clients.
+
+mod sdks;
