@@ -25,7 +25,7 @@ export PHAROS_CONFORMANCE
 CARGO := deploy/build/cargo
 NPM := npm --prefix ui
 
-.PHONY: help run test build release check fmt clippy test-rust test-ui test-e2e conformance nginx-check deploy-check \
+.PHONY: help run test build release check fmt clippy test-rust test-ui test-demo test-e2e conformance nginx-check deploy-check \
 	bench bench-compare build-deps peers sdks ui ui-deps
 
 help: ## this list
@@ -59,6 +59,9 @@ test-ui: sdks peers ui-deps ## the user interface: types, unit tests, the commit
 	@$(NPM) test
 	@tests/scripts/ui-bundle-is-committed.sh
 
+test-demo: release sdks peers ui-deps ## `pharos demo` as a newcomer meets it: what it prints, metrics and traces, the interface in a browser
+	@python3 tests/scripts/demo-in-browser.py
+
 test-e2e: release sdks peers ## the release binary under real clients (vmagent, Prometheus, nginx, the OTel SDKs, a browser)
 	@$(CARGO) test --locked --workspace --no-fail-fast --test e2e
 
@@ -80,8 +83,10 @@ bench-compare: release peers ## Pharos and VictoriaMetrics under the same load: 
 ui: sdks ui-deps ## build the user interface's bundle into ui/dist
 	@$(NPM) run build
 
+# `npm ci`, unless what is installed is what is locked.
 ui-deps: sdks
-	@$(NPM) ci --no-audit --no-fund
+	@cmp -s ui/package-lock.json ui/node_modules/.installed-lock || \
+		{ $(NPM) ci --no-audit --no-fund && cp ui/package-lock.json ui/node_modules/.installed-lock; }
 
 build-deps:
 	@tests/scripts/install-build-deps.sh

@@ -30,6 +30,7 @@ STEPS = [
     ("test-rust", True, 45),
     ("release", False, 45),
     ("test-ui", True, 15),
+    ("test-demo", True, 10),
     ("conformance", True, 10),
     ("test-e2e", True, 30),
 ]
