@@ -4,21 +4,36 @@
 //! [`MetricStore::leaf`]. It starts no threads and never asks the wall clock for "now"; callers run it on a
 //! thread of their own, because [`Engine::instant`] and [`Engine::range`] block until the answer is complete.
 //!
-//! How it evaluates: operators hand on whole series, each with one cell per step ([`series::Series`]). A series
+//! How it evaluates: operators hand on whole series, each with one cell per step (`series::Series`). A series
 //! is decoded once per selector, evaluated over all its steps, and dropped; aggregations fold it into their
 //! groups. Only what must see all series at once (binary operators, sorting, ranking) holds series back.
 //!
 //! Invariants
-//! - E1 What one query holds is in its [`ledger::Ledger`]: bytes and samples, given back on drop.
+//! - E1 What one query holds is in its ledger: bytes and samples, given back on drop.
 //! - E2 Cancellation is asked at least once per series.
 //! - E3 An answer never depends on the order in which a store streams its series.
 
+mod aggregate;
 mod annotations;
+mod binary;
+mod call;
+mod edges;
 mod error;
+mod eval;
 mod gofmt;
+mod grouping;
+mod histogram;
 mod ledger;
+mod over_time;
+mod plan;
+mod quantile;
 mod result;
+mod run;
+mod select;
+mod series;
 mod settings;
+mod sums;
+mod window;
 
 use std::sync::Arc;
 
@@ -64,8 +79,7 @@ impl Engine {
         at_ms: i64,
         options: &QueryOptions,
     ) -> Result<QueryResult, QueryError> {
-        let _ = (tenant, query, at_ms, options, &self.store, &self.clock);
-        Err(QueryError::unsupported("the engine", "it is being built"))
+        self.run(tenant, query, StepRange::instant(at_ms), options, true)
     }
 
     /// Evaluates `query` at every step of `steps`; answers [`Value::Matrix`] sorted by labels.
@@ -79,7 +93,6 @@ impl Engine {
         steps: StepRange,
         options: &QueryOptions,
     ) -> Result<QueryResult, QueryError> {
-        let _ = (tenant, query, steps, options);
-        Err(QueryError::unsupported("the engine", "it is being built"))
+        self.run(tenant, query, steps, options, false)
     }
 }

@@ -28,8 +28,7 @@ impl Annotations {
     pub(super) fn add(&mut self, query: &str, span: Span, note: &Note<'_>) {
         let place = LineColumn::of(query, span.start);
         let text = note.text();
-        let (list, level) =
-            if note.is_warning() { (&mut self.warnings, "warning") } else { (&mut self.infos, "info") };
+        let (list, level) = if note.is_warning() { (&mut self.warnings, "warning") } else { (&mut self.infos, "info") };
         list.insert(format!("PromQL {level}: {text} ({place})"));
     }
 }

@@ -27,6 +27,8 @@ pub struct EngineSettings {
     pub delayed_name_removal: bool,
     /// Whether `rate`, `irate`, `increase` and `resets` read the start timestamps of samples.
     pub use_start_timestamps: bool,
+    /// Whether `__type__` tells counters apart, rather than the suffix of the name.
+    pub type_and_unit_labels: bool,
     /// Which parts of the language are allowed.
     pub parser: ParserOptions,
 }
@@ -43,6 +45,7 @@ impl Default for EngineSettings {
             steps_max: 1_000_000,
             delayed_name_removal: false,
             use_start_timestamps: false,
+            type_and_unit_labels: false,
             parser: ParserOptions::default(),
         }
     }

@@ -1,0 +1,191 @@
+//! Aggregations that fold each series into a column per group: memory grows with groups, not with series.
+
+use pharos_model::{Histogram, Labels, StepRange};
+
+use crate::ast::AggregateOp;
+use crate::engine::QueryError;
+use crate::engine::annotations::Note;
+use crate::engine::eval::{Evaluator, from_list};
+use crate::engine::grouping::Groups;
+use crate::engine::histogram;
+use crate::engine::ledger::Lease;
+use crate::engine::over_time::{greater, lesser};
+use crate::engine::plan::Aggregate;
+use crate::engine::series::{Cell, SeriesIter};
+use crate::engine::sums::{Mean, Sum};
+
+/// What a group has gathered at one step.
+#[derive(Debug, Default)]
+enum Gathered {
+    #[default]
+    Nothing,
+    /// `sum`
+    Sum(Sum),
+    /// `avg`
+    Mean(Mean),
+    /// `min`, `max`: the best; `count`: how many; `group`: 1
+    Value(f64),
+    /// `stddev`, `stdvar`
+    Spread { count: f64, mean: f64, squares: f64 },
+    /// `sum` and `avg` of histograms, with their count
+    Histogram(Box<(Histogram, f64)>),
+    /// Floats and histograms, or histograms that do not go together: no result.
+    Spoiled,
+}
+
+struct Group {
+    labels: Labels,
+    drop_name: bool,
+    column: Vec<Gathered>,
+    _lease: Lease,
+}
+
+impl Evaluator<'_> {
+    pub(super) fn fold<'a>(
+        &'a self,
+        aggregate: &'a Aggregate,
+        mut groups: Groups,
+        steps: StepRange,
+    ) -> Result<SeriesIter<'a>, QueryError> {
+        let mut columns: Vec<Group> = Vec::new();
+        let fold = Fold { evaluator: self, aggregate };
+        for series in self.vector(&aggregate.input, steps)? {
+            self.context.check()?;
+            let series = series?;
+            let (number, is_new) = groups.number(&series.labels);
+            if is_new {
+                let _lease = self.ledger.hold(0, steps.len() * size_of::<Gathered>())?;
+                let column = std::iter::repeat_with(Gathered::default).take(steps.len()).collect();
+                columns.push(Group { labels: groups.key_of(&series.labels), drop_name: false, column, _lease });
+            }
+            let group = &mut columns[number];
+            group.drop_name |= series.drop_name;
+            for (gathered, cell) in group.column.iter_mut().zip(&series.cells) {
+                match cell {
+                    Cell::Empty => {}
+                    Cell::Float(value) => fold.float(gathered, *value),
+                    Cell::Histogram(histogram) => fold.histogram(gathered, histogram, &series.labels),
+                }
+            }
+        }
+        let op = aggregate.op;
+        let mut output = Vec::with_capacity(columns.len());
+        for group in columns {
+            let cells: Vec<Cell> = group.column.into_iter().map(|gathered| finish(op, gathered)).collect();
+            if !cells.iter().all(Cell::is_empty) {
+                output.push(self.series(group.labels, group.drop_name, cells)?);
+            }
+        }
+        Ok(from_list(output))
+    }
+}
+
+struct Fold<'a> {
+    evaluator: &'a Evaluator<'a>,
+    aggregate: &'a Aggregate,
+}
+
+impl Fold<'_> {
+    fn float(&self, gathered: &mut Gathered, value: f64) {
+        let op = self.aggregate.op;
+        match gathered {
+            Gathered::Nothing => *gathered = first(op, value),
+            Gathered::Sum(sum) => sum.add(value),
+            Gathered::Mean(mean) => mean.add(value),
+            Gathered::Value(best) => match op {
+                AggregateOp::Min => *best = lesser(*best, value),
+                AggregateOp::Max => *best = greater(*best, value),
+                AggregateOp::Count => *best += 1.0,
+                _ => {}
+            },
+            Gathered::Spread { count, mean, squares } => {
+                *count += 1.0;
+                let before = value - *mean;
+                *mean += before / *count;
+                *squares += before * (value - *mean);
+            }
+            Gathered::Histogram(_) => {
+                self.note(&Note::MixedFloatsHistogramsAggregation);
+                *gathered = Gathered::Spoiled;
+            }
+            Gathered::Spoiled => {}
+        }
+    }
+
+    fn histogram(&self, gathered: &mut Gathered, histogram: &Histogram, labels: &Labels) {
+        let op = self.aggregate.op;
+        match (op, &mut *gathered) {
+            (AggregateOp::Count | AggregateOp::Group, Gathered::Nothing) => *gathered = Gathered::Value(1.0),
+            (AggregateOp::Count, Gathered::Value(count)) => *count += 1.0,
+            (AggregateOp::Group, _) | (_, Gathered::Spoiled) => {}
+            (AggregateOp::Sum | AggregateOp::Avg, Gathered::Nothing) => {
+                let mut first = histogram.clone();
+                first.is_integer = false;
+                *gathered = Gathered::Histogram(Box::new((first, 1.0)));
+            }
+            (AggregateOp::Sum | AggregateOp::Avg, Gathered::Histogram(held)) => {
+                let (sum, count) = held.as_mut();
+                *count += 1.0;
+                let joined = if op == AggregateOp::Avg {
+                    histogram::add_to_mean(sum, histogram, *count)
+                } else {
+                    histogram::add(sum, histogram)
+                };
+                match joined {
+                    Ok(joined) => {
+                        if joined.conflicting_resets {
+                            self.note(&Note::ConflictingResets { operation: "aggregation" });
+                        }
+                        if joined.bounds_reconciled {
+                            self.note(&Note::MismatchedCustomBuckets { operation: "aggregation" });
+                        }
+                    }
+                    Err(histogram::Incompatible) => {
+                        self.note(&Note::MixedSchemas { metric: labels.metric_name() });
+                        *gathered = Gathered::Spoiled;
+                    }
+                }
+            }
+            (AggregateOp::Sum | AggregateOp::Avg, _) => {
+                self.note(&Note::MixedFloatsHistogramsAggregation);
+                *gathered = Gathered::Spoiled;
+            }
+            _ => self.note(&Note::HistogramIgnored { aggregation: op.name() }),
+        }
+    }
+
+    fn note(&self, note: &Note<'_>) {
+        self.evaluator.note(self.aggregate.input_span, note);
+    }
+}
+
+fn first(op: AggregateOp, value: f64) -> Gathered {
+    match op {
+        AggregateOp::Sum => Gathered::Sum(Sum::starting_at(value)),
+        AggregateOp::Avg => Gathered::Mean(Mean::starting_at(value)),
+        AggregateOp::Min | AggregateOp::Max => Gathered::Value(value),
+        AggregateOp::Stddev | AggregateOp::Stdvar => {
+            let squares = if value.is_finite() { 0.0 } else { f64::NAN };
+            Gathered::Spread { count: 1.0, mean: value, squares }
+        }
+        _ => Gathered::Value(1.0),
+    }
+}
+
+fn finish(op: AggregateOp, gathered: Gathered) -> Cell {
+    match gathered {
+        Gathered::Nothing | Gathered::Spoiled => Cell::Empty,
+        Gathered::Sum(sum) => Cell::Float(sum.value()),
+        Gathered::Mean(mean) => Cell::Float(mean.value()),
+        Gathered::Value(value) => Cell::Float(value),
+        Gathered::Spread { count, squares, .. } => {
+            let variance = squares / count;
+            Cell::Float(if op == AggregateOp::Stddev { variance.sqrt() } else { variance })
+        }
+        Gathered::Histogram(held) => {
+            let mut sum = held.0;
+            histogram::compact(&mut sum);
+            Cell::histogram(sum)
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Aggregations that need all values of a group at once: `quantile`, `count_values`.
+
+use hashbrown::HashMap;
+use pharos_model::{Labels, StepRange};
+
+use crate::engine::QueryError;
+use crate::engine::annotations::Note;
+use crate::engine::eval::{Evaluator, from_list};
+use crate::engine::gofmt::go_f;
+use crate::engine::grouping::{Groups, KeyLabels};
+use crate::engine::histogram;
+use crate::engine::plan::Aggregate;
+use crate::engine::quantile::quantile;
+use crate::engine::series::{Cell, SeriesIter, build, builder_of};
+
+impl Evaluator<'_> {
+    pub(super) fn quantile<'a>(
+        &'a self,
+        aggregate: &'a Aggregate,
+        mut groups: Groups,
+        steps: StepRange,
+    ) -> Result<SeriesIter<'a>, QueryError> {
+        let phis = self.param(aggregate, steps)?;
+        for phi in &phis {
+            if !(0.0..=1.0).contains(phi) {
+                self.note(aggregate.param_span, &Note::InvalidQuantile(*phi));
+            }
+        }
+        let mut labels: Vec<(Labels, bool)> = Vec::new();
+        let mut columns: Vec<Vec<Vec<f64>>> = Vec::new();
+        let mut lease = self.ledger.hold(0, 0)?;
+        for series in self.vector(&aggregate.input, steps)? {
+            self.context.check()?;
+            let series = series?;
+            let (number, is_new) = groups.number(&series.labels);
+            if is_new {
+                labels.push((groups.key_of(&series.labels), false));
+                columns.push(vec![Vec::new(); steps.len()]);
+            }
+            labels[number].1 |= series.drop_name;
+            lease.grow(series.cells.len(), series.cells.len() * 8)?;
+            for (values, cell) in columns[number].iter_mut().zip(&series.cells) {
+                match cell {
+                    Cell::Empty => {}
+                    Cell::Float(value) => values.push(*value),
+                    Cell::Histogram(_) => {
+                        self.note(aggregate.input_span, &Note::HistogramIgnored { aggregation: "quantile" });
+                    }
+                }
+            }
+        }
+        let mut output = Vec::with_capacity(columns.len());
+        for ((labels, drop_name), column) in labels.into_iter().zip(columns) {
+            let values = column.into_iter().zip(&phis);
+            let cells: Vec<Cell> = values
+                .map(|(mut values, phi)| (!values.is_empty()).then(|| quantile(*phi, &mut values)).into())
+                .collect();
+            if !cells.iter().all(Cell::is_empty) {
+                output.push(self.series(labels, drop_name, cells)?);
+            }
+        }
+        Ok(from_list(output))
+    }
+
+    pub(super) fn count_values<'a>(
+        &'a self,
+        aggregate: &'a Aggregate,
+        steps: StepRange,
+    ) -> Result<SeriesIter<'a>, QueryError> {
+        let name = match &aggregate.param {
+            Some(param) => self.text(param)?,
+            None => return Err(QueryError::execution("count_values needs a parameter")),
+        };
+        if name.is_empty() {
+            return Err(QueryError::execution(format!("invalid label name {}", crate::quote::quote(name))));
+        }
+        let groups = Groups::new(KeyLabels::new(aggregate.without, &aggregate.labels));
+        let mut counts: HashMap<Labels, Vec<f64>> = HashMap::new();
+        let mut order: Vec<(Labels, bool)> = Vec::new();
+        let mut lease = self.ledger.hold(0, 0)?;
+        for series in self.vector(&aggregate.input, steps)? {
+            self.context.check()?;
+            let series = series?;
+            let key = groups.key_of(&series.labels);
+            for (step, cell) in series.cells.iter().enumerate() {
+                let text = match cell {
+                    Cell::Empty => continue,
+                    Cell::Float(value) => go_f(*value),
+                    Cell::Histogram(histogram) => histogram::text(histogram),
+                };
+                let mut builder = builder_of(&key);
+                builder.set(name, &text);
+                let labels = build(builder);
+                if !counts.contains_key(&labels) {
+                    lease.grow(steps.len(), steps.len() * 8 + labels.encoded().len())?;
+                    order.push((labels.clone(), series.drop_name));
+                    counts.insert(labels.clone(), vec![0.0; steps.len()]);
+                }
+                if let Some(column) = counts.get_mut(&labels) {
+                    column[step] += 1.0;
+                }
+            }
+        }
+        let mut output = Vec::with_capacity(order.len());
+        for (labels, drop_name) in order {
+            let column = counts.remove(&labels).unwrap_or_default();
+            let cells = column.into_iter().map(|count| (count > 0.0).then_some(count).into()).collect();
+            output.push(self.series(labels, drop_name, cells)?);
+        }
+        Ok(from_list(output))
+    }
+}

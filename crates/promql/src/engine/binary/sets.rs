@@ -1,0 +1,82 @@
+//! `and`, `or`, `unless`: which samples stay depends on whether the other side has one of equal key.
+
+use pharos_model::StepRange;
+
+use super::matching::key_labels;
+use crate::ast::BinaryOp;
+use crate::engine::QueryError;
+use crate::engine::eval::{Evaluator, from_list};
+use crate::engine::grouping::Groups;
+use crate::engine::plan::Binary;
+use crate::engine::series::{Cell, Merger, Series, SeriesIter};
+
+impl Evaluator<'_> {
+    pub(super) fn set_operation<'a>(
+        &'a self,
+        binary: &'a Binary,
+        steps: StepRange,
+    ) -> Result<SeriesIter<'a>, QueryError> {
+        let mut groups = Groups::new(key_labels(binary));
+        if binary.op == BinaryOp::Or {
+            let mut present = Presence::default();
+            let mut merger = Merger::default();
+            for series in self.vector(&binary.lhs, steps)? {
+                let series = series?;
+                present.add(&mut groups, &series);
+                merger.push(series)?;
+            }
+            for series in self.vector(&binary.rhs, steps)? {
+                let mut series = series?;
+                present.filter(&mut groups, &mut series, false);
+                if !series.is_empty() {
+                    merger.push(series)?;
+                }
+            }
+            return Ok(from_list(merger.into_series()));
+        }
+        let mut present = Presence::default();
+        for series in self.vector(&binary.rhs, steps)? {
+            present.add(&mut groups, &series?);
+        }
+        let wanted = binary.op == BinaryOp::And;
+        let input = self.vector(&binary.lhs, steps)?;
+        Ok(Box::new(input.filter_map(move |series| match series {
+            Ok(mut series) => {
+                present.filter(&mut groups, &mut series, wanted);
+                (!series.is_empty()).then_some(Ok(series))
+            }
+            Err(error) => Some(Err(error)),
+        })))
+    }
+}
+
+/// For each key, at which steps some series of it has a sample.
+#[derive(Default)]
+struct Presence(Vec<Vec<bool>>);
+
+impl Presence {
+    fn add(&mut self, groups: &mut Groups, series: &Series) {
+        let (number, is_new) = groups.number(&series.labels);
+        if is_new {
+            self.0.push(vec![false; series.cells.len()]);
+        }
+        for (flag, cell) in self.0[number].iter_mut().zip(&series.cells) {
+            *flag |= !cell.is_empty();
+        }
+    }
+
+    /// Leaves the cells at the steps where the key is present, or (`wanted` is false) where it is not.
+    fn filter(&self, groups: &mut Groups, series: &mut Series, wanted: bool) {
+        match groups.find(&series.labels) {
+            Some(number) => {
+                for (cell, present) in series.cells.iter_mut().zip(&self.0[number]) {
+                    if *present != wanted {
+                        *cell = Cell::Empty;
+                    }
+                }
+            }
+            None if wanted => series.cells.fill(Cell::Empty),
+            None => {}
+        }
+    }
+}

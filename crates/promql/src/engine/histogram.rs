@@ -1,0 +1,14 @@
+//! Native histograms under operators: adding, scaling, comparing, and the functions built on that.
+//!
+//! Buckets are handled as ascending lists of `(index, count)`; spans are only the form in which they are kept.
+
+mod arithmetic;
+mod buckets;
+mod rates;
+mod shape;
+
+pub(super) use arithmetic::{
+    Incompatible, add, add_to_mean, compact, divided, equals, is_reset, scale, scaled, subtract, with_unknown_resets,
+};
+pub(super) use rates::{increase, last_change, sum_over_time};
+pub(super) use shape::{Remark, fraction, mean, quantile, text, trimmed, variance};

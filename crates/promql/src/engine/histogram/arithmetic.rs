@@ -1,0 +1,199 @@
+//! Adding, subtracting, scaling and comparing histograms.
+
+use std::sync::Arc;
+
+use pharos_model::{BucketSide, Histogram, ResetHint};
+
+use super::buckets::{
+    coarsened, common_bounds, joined, list, reconcile_zero, side, to_schema, wider_zero, with_bounds,
+};
+
+/// Exponential and custom buckets: there is no sum of the two.
+#[derive(Debug)]
+pub(in crate::engine) struct Incompatible;
+
+/// What had to be done to add two histograms.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::engine) struct Joined {
+    /// One says "reset", the other "no reset".
+    pub(in crate::engine) conflicting_resets: bool,
+    /// Only the bounds that both had were kept.
+    pub(in crate::engine) bounds_reconciled: bool,
+}
+
+pub(in crate::engine) fn add(sum: &mut Histogram, other: &Histogram) -> Result<Joined, Incompatible> {
+    join(sum, other, |a, b| a + b)
+}
+
+pub(in crate::engine) fn subtract(minuend: &mut Histogram, other: &Histogram) -> Result<Joined, Incompatible> {
+    let joined = join(minuend, other, |a, b| a - b)?;
+    minuend.reset_hint = ResetHint::Gauge;
+    Ok(joined)
+}
+
+/// Turns the mean of `count − 1` histograms into that of `count`.
+pub(in crate::engine) fn add_to_mean(
+    mean: &mut Histogram,
+    next: &Histogram,
+    count: f64,
+) -> Result<Joined, Incompatible> {
+    let mut share = next.clone();
+    scale(&mut share, 1.0 / count);
+    let mut sum = mean.clone();
+    scale(&mut sum, (count - 1.0) / count);
+    let joined = add(&mut sum, &share)?;
+    *mean = sum;
+    Ok(joined)
+}
+
+fn join(a: &mut Histogram, b: &Histogram, with: impl Fn(f64, f64) -> f64 + Copy) -> Result<Joined, Incompatible> {
+    if a.has_custom_buckets() != b.has_custom_buckets() {
+        return Err(Incompatible);
+    }
+    let mut other = b.clone();
+    let mut joined_by = Joined { conflicting_resets: join_hints(a, b), bounds_reconciled: false };
+    if a.has_custom_buckets() {
+        if a.custom_bounds != b.custom_bounds {
+            let bounds = common_bounds(&a.custom_bounds, &b.custom_bounds);
+            with_bounds(a, &bounds);
+            with_bounds(&mut other, &bounds);
+            joined_by.bounds_reconciled = true;
+        }
+    } else {
+        reconcile_zero(a, &mut other);
+        let schema = a.schema.min(other.schema);
+        to_schema(a, schema);
+        to_schema(&mut other, schema);
+        a.zero_count = with(a.zero_count, other.zero_count);
+    }
+    a.is_integer = false;
+    a.count = with(a.count, other.count);
+    a.sum = with(a.sum, other.sum);
+    a.positive = side(&joined(&list(&a.positive), &list(&other.positive), with));
+    a.negative = side(&joined(&list(&a.negative), &list(&other.negative), with));
+    Ok(joined_by)
+}
+
+/// The hint of the result; `true` if the hints contradict each other.
+fn join_hints(a: &mut Histogram, b: &Histogram) -> bool {
+    use ResetHint as H;
+    let (hint, conflict) = match (a.reset_hint, b.reset_hint) {
+        (x, y) if x == y => (x, false),
+        (H::Gauge, _) | (_, H::Gauge) => (H::Gauge, false),
+        (H::Unknown, _) | (_, H::Unknown) => (H::Unknown, false),
+        _ => (H::Unknown, true),
+    };
+    a.reset_hint = hint;
+    conflict
+}
+
+/// Applies `map` to every number that counts or sums.
+fn map_counts(histogram: &mut Histogram, map: impl Fn(f64) -> f64) {
+    histogram.is_integer = false;
+    for value in [&mut histogram.count, &mut histogram.sum, &mut histogram.zero_count] {
+        *value = map(*value);
+    }
+    for count in histogram.positive.counts.iter_mut().chain(&mut histogram.negative.counts) {
+        *count = map(*count);
+    }
+}
+
+/// Multiplies in place; by a negative factor it is no longer a counter.
+pub(in crate::engine) fn scale(histogram: &mut Histogram, factor: f64) {
+    map_counts(histogram, |value| value * factor);
+    if factor < 0.0 {
+        histogram.reset_hint = ResetHint::Gauge;
+    }
+}
+
+pub(in crate::engine) fn scaled(histogram: &Histogram, factor: f64) -> Histogram {
+    let mut result = histogram.clone();
+    scale(&mut result, factor);
+    result
+}
+
+/// Divided by a number; by 0 nothing is left in the buckets.
+pub(in crate::engine) fn divided(histogram: &Histogram, by: f64) -> Histogram {
+    let mut result = histogram.clone();
+    map_counts(&mut result, |value| value / by);
+    if by == 0.0 {
+        (result.positive, result.negative) = (BucketSide::default(), BucketSide::default());
+    } else if by < 0.0 {
+        result.reset_hint = ResetHint::Gauge;
+    }
+    result
+}
+
+/// Leaves out empty buckets.
+pub(in crate::engine) fn compact(histogram: &mut Histogram) {
+    histogram.positive = side(&list(&histogram.positive));
+    histogram.negative = side(&list(&histogram.negative));
+}
+
+/// Equality as `==` means it: the same observations, in the same buckets; hints do not count.
+pub(in crate::engine) fn equals(a: &Histogram, b: &Histogram) -> bool {
+    let same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan());
+    a.schema == b.schema
+        && same(a.count, b.count)
+        && same(a.sum, b.sum)
+        && a.zero_threshold == b.zero_threshold
+        && same(a.zero_count, b.zero_count)
+        && a.custom_bounds == b.custom_bounds
+        && side(&list(&a.positive)) == side(&list(&b.positive))
+        && side(&list(&a.negative)) == side(&list(&b.negative))
+}
+
+/// The same with hints "reset" and "no reset" forgotten.
+pub(in crate::engine) fn with_unknown_resets(histogram: Arc<Histogram>) -> Arc<Histogram> {
+    match histogram.reset_hint {
+        ResetHint::Reset | ResetHint::NotReset => {
+            let mut histogram = Arc::unwrap_or_clone(histogram);
+            histogram.reset_hint = ResetHint::Unknown;
+            Arc::new(histogram)
+        }
+        ResetHint::Unknown | ResetHint::Gauge => histogram,
+    }
+}
+
+/// Whether `current` started a new count after `previous`.
+pub(in crate::engine) fn is_reset(previous: &Histogram, current: &Histogram) -> bool {
+    match current.reset_hint {
+        ResetHint::Reset => return true,
+        ResetHint::NotReset => return false,
+        ResetHint::Unknown | ResetHint::Gauge => {}
+    }
+    if current.count < previous.count || current.has_custom_buckets() != previous.has_custom_buckets() {
+        return true;
+    }
+    if current.has_custom_buckets() {
+        if current.custom_bounds == previous.custom_bounds {
+            return falls(&list(&previous.positive), &list(&current.positive));
+        }
+        // Finer than before can only be a new start; otherwise compare under the common bounds.
+        let bounds = common_bounds(&previous.custom_bounds, &current.custom_bounds);
+        let (mut old, mut new) = (previous.clone(), current.clone());
+        with_bounds(&mut old, &bounds);
+        with_bounds(&mut new, &bounds);
+        return falls(&list(&old.positive), &list(&new.positive));
+    }
+    if current.schema > previous.schema || current.zero_threshold < previous.zero_threshold {
+        return true;
+    }
+    let (zero_count, threshold) = wider_zero(previous, current.zero_threshold);
+    if threshold != current.zero_threshold || current.zero_count < zero_count {
+        return true;
+    }
+    let halvings = u32::try_from(previous.schema - current.schema).unwrap_or(0);
+    [(&previous.positive, &current.positive), (&previous.negative, &current.negative)].into_iter().any(|(old, new)| {
+        let outside: Vec<(i32, f64)> = old
+            .iter()
+            .filter(|(index, _)| super::buckets::exponential_bound(previous.schema, *index) > threshold)
+            .collect();
+        falls(&coarsened(&outside, halvings), &list(new))
+    })
+}
+
+/// Whether any bucket holds less than before.
+fn falls(old: &[(i32, f64)], new: &[(i32, f64)]) -> bool {
+    joined(old, new, |old, new| if new < old { 1.0 } else { 0.0 }).iter().any(|(_, fell)| *fell != 0.0)
+}

@@ -1,0 +1,192 @@
+//! Functions of range vectors: one cell per step from the samples of a window.
+//!
+//! Each series is evaluated over all its steps at once. The hot functions slide ([`sliding`]); the others look at
+//! each window afresh, which costs its length.
+
+mod rate;
+mod regression;
+mod scan;
+mod sliding;
+
+pub(super) use rate::is_histogram_reset;
+pub(super) use scan::{greater, lesser};
+
+use hashbrown::HashSet;
+use pharos_model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, StepRange};
+
+use super::QueryError;
+use super::annotations::Note;
+use super::eval::{Evaluator, from_list};
+use super::plan::{Call, Node, Range, RangeSource};
+use super::select::Samples;
+use super::series::{Cell, Series, SeriesIter};
+use super::window::{Slider, Window};
+use crate::ast::ValueType;
+use crate::functions::FunctionId;
+use crate::position::Span;
+
+/// What is the same for all windows of a call.
+pub(super) struct Context<'a> {
+    pub(super) evaluator: &'a Evaluator<'a>,
+    pub(super) function: FunctionId,
+    pub(super) range: &'a Range,
+    /// Scalar arguments, one column each.
+    pub(super) params: Vec<Vec<f64>>,
+    pub(super) param_spans: Vec<Span>,
+}
+
+impl Context<'_> {
+    pub(super) fn note(&self, note: &Note<'_>) {
+        self.evaluator.note(self.range.span, note);
+    }
+}
+
+impl Evaluator<'_> {
+    /// A function with a range argument.
+    pub(super) fn range_call<'a>(&'a self, call: &'a Call, steps: StepRange) -> Result<SeriesIter<'a>, QueryError> {
+        let Some(node) = call.args.iter().find(|arg| arg.value_type() == ValueType::Matrix) else {
+            return Err(QueryError::execution(format!("function {} needs a range vector", call.function.name)));
+        };
+        let Node::Range(range) = node else { return Err(super::eval::mistyped(node, ValueType::Matrix)) };
+        if call.function.id == FunctionId::AbsentOverTime {
+            return self.absent_over_time(range, steps);
+        }
+        let mut params = Vec::new();
+        let mut param_spans = Vec::new();
+        for (arg, span) in call.args.iter().zip(&call.arg_spans) {
+            if arg.value_type() == ValueType::Scalar {
+                params.push(self.scalar(arg, steps)?);
+                param_spans.push(*span);
+            }
+        }
+        let context = Context { evaluator: self, function: call.function.id, range, params, param_spans };
+        scan::check_params(&context)?;
+        let input = self.samples(range, steps)?;
+        let output = input.filter_map(move |samples| {
+            let series = samples.and_then(|samples| self.range_series(&context, samples, steps));
+            series.transpose()
+        });
+        if matches!(call.function.id, FunctionId::LastOverTime | FunctionId::FirstOverTime) {
+            return Ok(Box::new(output));
+        }
+        self.renamed(node, Box::new(output))
+    }
+
+    fn range_series(
+        &self,
+        context: &Context<'_>,
+        samples: Samples,
+        steps: StepRange,
+    ) -> Result<Option<Series>, QueryError> {
+        self.context.check()?;
+        let cells = cells(context, &samples, steps)?;
+        if cells.iter().all(Cell::is_empty) {
+            return Ok(None);
+        }
+        if matches!(context.function, FunctionId::Rate | FunctionId::Increase)
+            && cells.iter().any(|cell| matches!(cell, Cell::Float(_)))
+        {
+            self.note_if_no_counter(context.range, &samples.labels);
+        }
+        let labels = samples.labels.clone();
+        self.series(labels, samples.drop_name, cells).map(Some)
+    }
+
+    fn note_if_no_counter(&self, range: &Range, labels: &Labels) {
+        let metric = labels.metric_name();
+        if metric.is_empty() {
+            return;
+        }
+        if self.settings.type_and_unit_labels {
+            let found = labels.get("__type__").unwrap_or("");
+            if !matches!(found, "counter" | "histogram") {
+                self.note(range.span, &Note::PossiblyNoCounterType { metric, found });
+            }
+        } else if !["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| metric.ends_with(suffix)) {
+            self.note(range.span, &Note::PossiblyNoCounter { metric });
+        }
+    }
+
+    fn absent_over_time<'a>(&'a self, range: &'a Range, steps: StepRange) -> Result<SeriesIter<'a>, QueryError> {
+        let mut present = vec![false; steps.len()];
+        for samples in self.samples(range, steps)? {
+            let samples = samples?;
+            let mut slider = Slider::new(&samples, range.time, range.range_ms);
+            for (found, step) in present.iter_mut().zip(steps.iter()) {
+                *found |= !slider.window(step).is_empty();
+            }
+        }
+        let labels = match &range.source {
+            RangeSource::Samples(matchers) => labels_of_absent(matchers),
+            RangeSource::Subquery { .. } => Labels::empty(),
+        };
+        self.absent_series(labels, &present)
+    }
+
+    /// 1 at each step where nothing was present.
+    pub(super) fn absent_series<'a>(&'a self, labels: Labels, present: &[bool]) -> Result<SeriesIter<'a>, QueryError> {
+        if present.iter().all(|found| *found) {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        let cells = present.iter().map(|found| if *found { Cell::Empty } else { Cell::Float(1.0) }).collect();
+        Ok(from_list(vec![self.series(labels, false, cells)?]))
+    }
+}
+
+/// The labels that a selector pins down: those of equality matchers, unless the label is matched twice.
+pub(super) fn labels_of_absent(matchers: &[Matcher]) -> Labels {
+    let mut seen = HashSet::new();
+    let mut builder = LabelsBuilder::default();
+    for matcher in matchers.iter().filter(|matcher| matcher.name() != METRIC_NAME) {
+        if matcher.op() == MatchOp::Equal && seen.insert(matcher.name()) {
+            builder.push(matcher.name(), matcher.value());
+        } else {
+            seen.insert(matcher.name());
+            builder.remove(matcher.name());
+        }
+    }
+    super::series::build(builder)
+}
+
+/// Evaluates the function over all steps of one series.
+fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) -> Result<Vec<Cell>, QueryError> {
+    let range = context.range;
+    if range.edge.is_some() {
+        return super::edges::cells(context, samples, steps);
+    }
+    if samples.histograms.is_empty()
+        && let Some(cells) = sliding::cells(context, samples, steps)
+    {
+        return Ok(cells);
+    }
+    let mut slider = Slider::new(samples, range.time, range.range_ms);
+    let mut queryable = 0;
+    let mut cells = Vec::with_capacity(steps.len());
+    for (index, step) in steps.iter().enumerate() {
+        let window = slider.window(step);
+        queryable += window.values.len() + window.histograms.len();
+        cells.push(if window.is_empty() { Cell::Empty } else { cell(context, &window, index)? });
+    }
+    context.evaluator.ledger.count_queryable(queryable);
+    Ok(cells)
+}
+
+/// The function of one window that is not empty.
+fn cell(context: &Context<'_>, window: &Window<'_>, index: usize) -> Result<Cell, QueryError> {
+    use FunctionId as F;
+    Ok(match context.function {
+        F::Rate => rate::extrapolated(context, window, true, true),
+        F::Increase => rate::extrapolated(context, window, true, false),
+        F::Delta => rate::extrapolated(context, window, false, false),
+        F::Irate => rate::instant(context, window, true),
+        F::Idelta => rate::instant(context, window, false),
+        F::Changes => rate::changes(window),
+        F::Resets => rate::resets(window),
+        F::Deriv => regression::deriv(context, window),
+        F::PredictLinear => regression::predict(context, window, context.params[0][index]),
+        F::DoubleExponentialSmoothing => {
+            regression::smoothed(context, window, context.params[0][index], context.params[1][index])
+        }
+        _ => scan::cell(context, window, index)?,
+    })
+}

@@ -1,0 +1,180 @@
+//! One query from text to answer.
+
+use std::cell::RefCell;
+use std::time::Instant;
+
+use pharos_base::{CancelToken, MemoryBudget};
+use pharos_model::{Labels, StepRange, TenantId};
+use pharos_storage::ReadContext;
+
+use super::eval::Evaluator;
+use super::ledger::Ledger;
+use super::plan::{Node, Range, plan};
+use super::result::{MatrixSeries, SampleValue, VectorSample};
+use super::series::{Cell, Merger, Series, duplicate_labels, without_metadata};
+use super::{Annotations, Engine, QueryError, QueryOptions, QueryResult, QueryStats, Value};
+use crate::ast::ValueType;
+
+impl Engine {
+    pub(super) fn run(
+        &self,
+        tenant: &TenantId,
+        query: &str,
+        steps: StepRange,
+        options: &QueryOptions,
+        is_instant: bool,
+    ) -> Result<QueryResult, QueryError> {
+        let began = self.clock.monotonic();
+        let settings = &*self.settings;
+        if steps.step_ms < 1 || steps.is_empty() {
+            return Err(QueryError::Invalid { message: "the range must not end before it starts".to_owned() });
+        }
+        if steps.len() > settings.steps_max {
+            return Err(QueryError::TooManySteps { steps: steps.len(), limit: settings.steps_max });
+        }
+        let expr = crate::parse(query, settings.parser)?;
+        let node = plan(query, &expr, steps, settings)?;
+        let kind = node.value_type();
+        if !is_instant && matches!(kind, ValueType::Matrix | ValueType::String) {
+            return Err(QueryError::RangeType { found: kind });
+        }
+        let memory = MemoryBudget::new(settings.memory_bytes_max);
+        let evaluator = Evaluator {
+            store: &*self.store,
+            tenant,
+            settings,
+            query,
+            steps,
+            lookback_ms: options.lookback_ms.filter(|lookback| *lookback > 0).unwrap_or(settings.lookback_ms),
+            context: ReadContext {
+                cancel: self.cancel_token(options, began),
+                memory: memory.clone(),
+                series_max: settings.series_max,
+            },
+            ledger: Ledger::new(memory.clone(), settings.samples_max),
+            notes: RefCell::new(Annotations::default()),
+        };
+        evaluator.context.check()?;
+        let prepared = self.clock.monotonic();
+        let value = evaluator.value(&node, steps, is_instant)?;
+        let counts = evaluator.ledger.counts();
+        let stats = QueryStats {
+            series_read: counts.series_read,
+            samples_read: counts.samples_read,
+            samples_queryable: counts.samples_queryable,
+            samples_peak: counts.samples_peak,
+            memory_bytes_peak: memory.peak_bytes(),
+            prepare_duration: prepared - began,
+            evaluate_duration: self.clock.monotonic() - prepared,
+        };
+        Ok(QueryResult { value, annotations: evaluator.notes.into_inner(), stats })
+    }
+
+    /// The caller's token; the earlier of its deadline and ours counts.
+    fn cancel_token(&self, options: &QueryOptions, began: Instant) -> CancelToken {
+        let timeout = options.timeout.map_or(self.settings.timeout, |wanted| wanted.min(self.settings.timeout));
+        options.cancel.with_deadline_at(began + timeout)
+    }
+}
+
+impl Evaluator<'_> {
+    fn value(&self, node: &Node, steps: StepRange, is_instant: bool) -> Result<Value, QueryError> {
+        let timestamp_ms = steps.start_ms;
+        match (node.value_type(), node) {
+            (ValueType::String, _) => Ok(Value::String { timestamp_ms, value: self.text(node)?.to_owned() }),
+            (ValueType::Scalar, _) => {
+                let column = self.scalar(node, steps)?;
+                if is_instant {
+                    return Ok(Value::Scalar { timestamp_ms, value: column.first().copied().unwrap_or(f64::NAN) });
+                }
+                let floats = steps.iter().zip(column).collect();
+                Ok(Value::Matrix(vec![MatrixSeries { labels: Labels::empty(), floats, histograms: Vec::new() }]))
+            }
+            (ValueType::Vector, _) => {
+                let series = self.finished(node, steps)?;
+                Ok(if is_instant { vector(series, timestamp_ms, node.is_ordered()) } else { matrix(series, steps) })
+            }
+            (ValueType::Matrix, Node::Range(range)) => self.windows(range, steps),
+            (ValueType::Matrix, _) => Err(super::eval::mistyped(node, ValueType::Matrix)),
+        }
+    }
+
+    /// All series of the answer, names removed, each label set once.
+    fn finished(&self, node: &Node, steps: StepRange) -> Result<Vec<Series>, QueryError> {
+        let mut merger = Merger::default();
+        for series in self.vector(node, steps)? {
+            self.context.check()?;
+            let mut series = series?;
+            if series.drop_name {
+                series.labels = without_metadata(&series.labels);
+            }
+            if !series.is_empty() {
+                merger.push(series)?;
+            }
+        }
+        Ok(merger.into_series())
+    }
+
+    /// An instant query for a range vector answers the samples of its window.
+    fn windows(&self, range: &Range, steps: StepRange) -> Result<Value, QueryError> {
+        let mut list: Vec<MatrixSeries> = Vec::new();
+        let mut held = Vec::new();
+        let end_ms = range.time.apply(steps.start_ms);
+        let after_ms = end_ms.saturating_sub(range.range_ms);
+        for samples in self.samples(range, steps)? {
+            let samples = samples?;
+            let samples = if range.edge.is_some() { super::edges::bare(samples, range, end_ms)? } else { samples };
+            let inside = |time_ms: i64| range.edge.is_some() || (after_ms < time_ms && time_ms <= end_ms);
+            let floats = samples.times_ms.iter().copied().zip(samples.values.iter().copied());
+            let histograms = samples.histograms.iter().map(|sample| (sample.timestamp_ms, sample.histogram.clone()));
+            let series = MatrixSeries {
+                labels: if samples.drop_name { without_metadata(&samples.labels) } else { samples.labels.clone() },
+                floats: floats.filter(|(time_ms, _)| inside(*time_ms)).collect(),
+                histograms: histograms.filter(|(time_ms, _)| inside(*time_ms)).collect(),
+            };
+            if !series.floats.is_empty() || !series.histograms.is_empty() {
+                list.push(series);
+                held.push(samples);
+            }
+        }
+        list.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        if list.windows(2).any(|pair| pair[0].labels == pair[1].labels) {
+            return Err(duplicate_labels());
+        }
+        Ok(Value::Matrix(list))
+    }
+}
+
+fn vector(series: Vec<Series>, timestamp_ms: i64, is_ordered: bool) -> Value {
+    let samples = series.into_iter().filter_map(|mut series| {
+        let value = match std::mem::take(series.cells.first_mut()?) {
+            Cell::Empty => return None,
+            Cell::Float(value) => SampleValue::Float(value),
+            Cell::Histogram(histogram) => SampleValue::Histogram(histogram),
+        };
+        Some(VectorSample { labels: series.labels.clone(), timestamp_ms, value })
+    });
+    let mut samples: Vec<VectorSample> = samples.collect();
+    if !is_ordered {
+        samples.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+    }
+    Value::Vector(samples)
+}
+
+fn matrix(series: Vec<Series>, steps: StepRange) -> Value {
+    let mut list: Vec<MatrixSeries> = Vec::with_capacity(series.len());
+    for mut series in series {
+        let cells = std::mem::take(&mut series.cells);
+        let mut one = MatrixSeries { labels: series.labels.clone(), floats: Vec::new(), histograms: Vec::new() };
+        for (step, cell) in steps.iter().zip(cells) {
+            match cell {
+                Cell::Empty => {}
+                Cell::Float(value) => one.floats.push((step, value)),
+                Cell::Histogram(histogram) => one.histograms.push((step, histogram)),
+            }
+        }
+        list.push(one);
+    }
+    list.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+    Value::Matrix(list)
+}
