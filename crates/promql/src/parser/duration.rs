@@ -43,7 +43,7 @@ impl Parser<'_> {
     fn finish(&self, duration: DurationExpr) -> Result<DurationExpr, ParseError> {
         match duration {
             DurationExpr::Literal(number) => {
-                let is_duration = (number.value * 1000.0).fract() == 0.0;
+                let is_duration = number.is_duration || (number.value * 1000.0).round() / 1000.0 == number.value;
                 Ok(DurationExpr::Literal(NumberLiteral { is_duration, ..number }))
             }
             other if self.options.duration_expressions => Ok(other),

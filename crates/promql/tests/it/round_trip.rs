@@ -191,6 +191,7 @@ fn binary((op, lhs, rhs, matching, return_bool): (BinaryOp, Expr, Expr, VectorMa
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
+    /// Both in one line and in many.
     #[test]
     fn printed_trees_parse_to_themselves(expr in arb_vector()) {
         for text in [expr.to_string(), pretty(&expr)] {
