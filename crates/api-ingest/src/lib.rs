@@ -1,1 +1,37 @@
 //! The doors for writers: OTLP over gRPC and HTTP, Prometheus remote write.
+//!
+//! Every door does the same: who is it (the gateway has asked already, the door checks scope and
+//! tenant) → read the body, bounded → inflate, decode and append on a pool of blocking threads, bounded →
+//! await the store → answer in the sender's dialect. A 2xx means durable. What was refused singly is
+//! told, the rest is stored.
+//!
+//! Rules on which senders rely
+//! - A body that can never be taken is 400, 413 or 415: senders drop it. Anything that may pass later is 429
+//!   or 503 with `Retry-After`, on gRPC with `RetryInfo`: senders try again.
+//! - A sample that is refused (too old, bad labels) never makes a sender repeat its batch for ever.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod body;
+mod grpc;
+mod metrics;
+mod otlp_http;
+mod pool;
+mod refuse;
+mod remote_write;
+mod state;
+
+pub use grpc::grpc_routes;
+pub use state::DoorState;
+
+/// The doors over HTTP: OTLP and remote write, under all their paths.
+#[must_use]
+pub fn http_router(state: DoorState) -> axum::Router {
+    otlp_http::router().merge(remote_write::router()).with_state(state)
+}
+
+/// The fallback of a port that serves OTLP/HTTP alone: says where exports go. Merge it into
+/// [`http_router`] where no other router brings a fallback.
+#[must_use]
+pub fn otlp_hints() -> axum::Router {
+    otlp_http::hints()
+}

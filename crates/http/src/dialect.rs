@@ -72,6 +72,24 @@ impl Refusal {
         self
     }
 
+    /// The kind of failure.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        self.class
+    }
+
+    /// What happened, in words.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// When a retry may succeed.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
     /// The answer in `dialect`.
     #[must_use]
     pub fn render(&self, dialect: Dialect) -> Response {

@@ -91,19 +91,25 @@ pub fn inflate(body: Bytes, encoding: Encoding, limit: ByteSize) -> Result<Bytes
     }
 }
 
-/// As [`inflate`], for remote write: vmagent may send snappy under a zstd header and the other way
-/// round, so a body that fails as the one is tried as the other.
+/// As [`inflate`], for remote write.
+///
+/// - vmagent may send snappy under a zstd header and the other way round: a body that fails as the one is tried as
+///   the other.
+/// - The first senders named no encoding and meant snappy: an undeclared body is snappy, or else plain.
 ///
 /// # Errors
 /// As [`inflate`], for the encoding that was declared.
-pub fn inflate_remote_write(body: Bytes, declared: Encoding, limit: ByteSize) -> Result<Bytes, IngestError> {
-    let other = match declared {
-        Encoding::Snappy => Encoding::Zstd,
-        Encoding::Zstd => Encoding::Snappy,
-        Encoding::Identity | Encoding::Gzip => return inflate(body, declared, limit),
+pub fn inflate_remote_write(body: Bytes, declared: Option<Encoding>, limit: ByteSize) -> Result<Bytes, IngestError> {
+    let (first, second) = match declared {
+        Some(Encoding::Snappy) => (Encoding::Snappy, Encoding::Zstd),
+        Some(Encoding::Zstd) => (Encoding::Zstd, Encoding::Snappy),
+        None => (Encoding::Snappy, Encoding::Identity),
+        Some(encoding @ (Encoding::Identity | Encoding::Gzip)) => return inflate(body, encoding, limit),
     };
-    match inflate(body.clone(), declared, limit) {
-        Err(error @ IngestError::Inflate { .. }) => inflate(body, other, limit).map_err(|_| error),
+    match inflate(body.clone(), first, limit) {
+        Err(error) if declared.is_none() || matches!(error, IngestError::Inflate { .. }) => {
+            inflate(body, second, limit).map_err(|_| error)
+        }
         done => done,
     }
 }
@@ -173,11 +179,12 @@ mod tests {
 
     #[test]
     fn remote_write_takes_either_codec_under_either_header() {
-        for (sent, declared) in [(Encoding::Snappy, Encoding::Zstd), (Encoding::Zstd, Encoding::Snappy)] {
+        let snappy_or_zstd = [(Encoding::Snappy, Some(Encoding::Zstd)), (Encoding::Zstd, Some(Encoding::Snappy))];
+        for (sent, declared) in snappy_or_zstd.into_iter().chain([(Encoding::Snappy, None), (Encoding::Identity, None)]) {
             let body = deflate(b"series", sent);
             assert_eq!(inflate_remote_write(body, declared, ByteSize::mib(1)).unwrap(), "series");
         }
-        let neither = inflate_remote_write(Bytes::from_static(b"\xff\xff"), Encoding::Zstd, ByteSize::mib(1));
+        let neither = inflate_remote_write(Bytes::from_static(b"\xff\xff"), Some(Encoding::Zstd), ByteSize::mib(1));
         assert!(matches!(neither, Err(IngestError::Inflate { encoding: Encoding::Zstd, .. })));
     }
 

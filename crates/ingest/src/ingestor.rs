@@ -30,7 +30,7 @@ pub struct IngestComponents {
 
 /// Settings of ingest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct IngestSettings {
     /// What a request may hold.
     pub limits: Limits,
@@ -74,14 +74,15 @@ impl Ingestor {
         }
     }
 
-    /// Inflates and translates a remote write body. Busy: not for an async worker.
+    /// Inflates and translates a remote write body; without an encoding, as [`inflate_remote_write`](crate::inflate_remote_write)
+    /// says. Busy: not for an async worker.
     ///
     /// # Errors
     /// [`IngestError::BodyTooLarge`], [`IngestError::BatchTooLarge`], [`IngestError::Inflate`], [`IngestError::Decode`].
     pub fn decode_remote_write(
         &self,
         body: Bytes,
-        encoding: Encoding,
+        encoding: Option<Encoding>,
         version: RemoteWriteVersion,
     ) -> Result<DecodedMetrics, IngestError> {
         let limits = &self.settings.limits;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Limits of ingest. What breaks one is refused and told; the rest of its request is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Largest request body, counted while inflating. Default 64 MiB, as OpenTelemetry recommends. Above: 413.
     pub body_max: ByteSize,
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn unknown_limits_are_errors_and_absent_ones_defaults() {
-        let limits: Limits = serde_json::from_str(r#"{"body-max": "1MiB"}"#).unwrap();
+        let limits: Limits = serde_json::from_str(r#"{"body_max": "1MiB"}"#).unwrap();
         assert_eq!(limits, Limits { body_max: ByteSize::mib(1), ..Limits::default() });
         assert!(serde_json::from_str::<Limits>(r#"{"body": "1MiB"}"#).is_err());
     }

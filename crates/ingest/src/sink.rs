@@ -121,7 +121,7 @@ impl<'a> SeriesSink<'a> {
             (histogram.positive.counts.len() + histogram.negative.counts.len(), self.limits.histogram_buckets_max);
         if buckets > limit || histogram.custom_bounds.len() > limit {
             let message =
-                format!("native histogram has {buckets} buckets, more than limits.histogram-buckets-max = {limit}");
+                format!("native histogram has {buckets} buckets, more than ingest.limits.histogram_buckets_max = {limit}");
             return Err(Refusal { reason: RejectReason::Limit, message });
         }
         let invalid = |error: pharos_model::HistogramError| Refusal {
@@ -166,20 +166,20 @@ impl<'a> SeriesSink<'a> {
             if value_bytes > self.limits.label_value_bytes_max {
                 let limit = self.limits.label_value_bytes_max;
                 return Err(self.limit(|| {
-                    format!("value of label {name:?} has {value_bytes} bytes, more than limits.label-value-bytes-max = {limit}")
+                    format!("value of label {name:?} has {value_bytes} bytes, more than ingest.limits.label_value_bytes_max = {limit}")
                 }));
             }
             if name.len() > self.limits.label_name_bytes_max {
                 let (length, limit) = (name.len(), self.limits.label_name_bytes_max);
                 let start = cut(name, 64);
                 return Err(self.limit(|| {
-                    format!("label name {start:?}… has {length} bytes, more than limits.label-name-bytes-max = {limit}")
+                    format!("label name {start:?}… has {length} bytes, more than ingest.limits.label_name_bytes_max = {limit}")
                 }));
             }
         }
         if count > self.limits.labels_max {
             let limit = self.limits.labels_max;
-            return Err(self.limit(|| format!("series has {count} labels, more than limits.labels-max = {limit}")));
+            return Err(self.limit(|| format!("series has {count} labels, more than ingest.limits.labels_max = {limit}")));
         }
         if !named {
             let message = format!("series has no metric name (label {METRIC_NAME}): {}", example(&self.labels));
@@ -238,7 +238,7 @@ impl<'a> SeriesSink<'a> {
         let limit = self.limits.label_bytes_max.0;
         self.label_bytes += self.labels.pairs().map(|(name, value)| name.len() + value.len()).sum::<usize>() as u64;
         if self.label_bytes > limit {
-            let (what, setting) = ("bytes of label text", "limits.label-bytes-max");
+            let (what, setting) = ("bytes of label text", "ingest.limits.label_bytes_max");
             return Err(IngestError::BatchTooLarge { what, setting, limit });
         }
         Ok(())

@@ -40,7 +40,7 @@ impl<'de> DeserializeSeed<'de> for MessageSeed<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         if self.depth_left == 0 {
-            return Err(D::Error::custom("values nest deeper than limits.nesting-max"));
+            return Err(D::Error::custom("values nest deeper than ingest.limits.nesting_max"));
         }
         deserializer.deserialize_map(self)
     }

@@ -32,35 +32,26 @@ impl TranslationStrategy {
 
 /// Settings of the translation. Names and defaults are those of Prometheus' `otlp:` block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a key of Prometheus' block")]
 pub struct OtlpSettings {
     /// How names are translated. Default `UnderscoreEscapingWithSuffixes`.
-    #[serde(alias = "translation_strategy")]
     pub translation_strategy: TranslationStrategy,
     /// Resource attributes that every series of the resource gets as labels. Default none.
-    #[serde(alias = "promote_resource_attributes")]
     pub promote_resource_attributes: Vec<String>,
     /// Whether all resource attributes are promoted. Default no.
-    #[serde(alias = "promote_all_resource_attributes")]
     pub promote_all_resource_attributes: bool,
     /// Resource attributes that are not promoted although all are. Default none.
-    #[serde(alias = "ignore_resource_attributes")]
     pub ignore_resource_attributes: Vec<String>,
     /// Whether `target_info` has `service.*` too, beside `job` and `instance`. Default no.
-    #[serde(alias = "keep_identifying_resource_attributes")]
     pub keep_identifying_resource_attributes: bool,
     /// Whether explicit-bucket histograms become native histograms with custom buckets. Default no.
-    #[serde(alias = "convert_histograms_to_nhcb")]
     pub convert_histograms_to_nhcb: bool,
     /// Whether every series gets its scope's name, version, schema and attributes. Default no.
-    #[serde(alias = "promote_scope_metadata")]
     pub promote_scope_metadata: bool,
     /// Whether a label `_x` becomes `key_x` where names are escaped. Default yes.
-    #[serde(alias = "label_name_underscore_sanitization")]
     pub label_name_underscore_sanitization: bool,
     /// Whether `a__b` stays so where names are escaped. Default yes.
-    #[serde(alias = "label_name_preserve_multiple_underscores")]
     pub label_name_preserve_multiple_underscores: bool,
 }
 

@@ -314,11 +314,11 @@ fn span_limits_have_names() {
         assert_eq!((decoded.batch.span_count(), told(&decoded.rejections)), (0, vec![(RejectReason::Limit, 1)]), "{more}");
         assert!(decoded.rejections[0].message.contains(expected), "{:?}", decoded.rejections);
     };
-    check(r#""events":[{},{}]"#, "2 events, more than limits.span-items-max = 1");
-    check(r#""attributes":[{},{}]"#, "2 attributes, more than limits.span-items-max = 1");
+    check(r#""events":[{},{}]"#, "2 events, more than ingest.limits.span_items_max = 1");
+    check(r#""attributes":[{},{}]"#, "2 attributes, more than ingest.limits.span_items_max = 1");
     check(
         r#""attributes":[{"key":"k","value":{"arrayValue":{"values":[{"arrayValue":{}}]}}}]"#,
-        "deeper than limits.nesting-max = 1",
+        "deeper than ingest.limits.nesting_max = 1",
     );
 }
 

@@ -160,7 +160,7 @@ fn attributes(
     check_count("attributes", messages.len(), limits)?;
     model(messages, limits.nesting_max).map_err(|TooDeep| Refusal {
         reason: RejectReason::Limit,
-        message: format!("{of} attribute nests deeper than limits.nesting-max = {}", limits.nesting_max),
+        message: format!("{of} attribute nests deeper than ingest.limits.nesting_max = {}", limits.nesting_max),
     })
 }
 
@@ -168,7 +168,7 @@ fn check_count(what: &str, count: usize, limits: &Limits) -> Result<(), Refusal>
     if count <= limits.span_items_max {
         return Ok(());
     }
-    let message = format!("{count} {what}, more than limits.span-items-max = {}", limits.span_items_max);
+    let message = format!("{count} {what}, more than ingest.limits.span_items_max = {}", limits.span_items_max);
     Err(Refusal { reason: RejectReason::Limit, message })
 }
 

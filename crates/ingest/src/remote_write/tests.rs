@@ -67,9 +67,9 @@ fn label_limits_have_names() {
         assert_eq!((decoded.batch.sample_count(), rejected(&decoded.rejections)), (0, 1), "{pairs:?}");
         assert!(decoded.rejections[0].message.contains(expected), "{:?}", decoded.rejections);
     };
-    check(&[("__name__", "m"), ("a", "1"), ("b", "1")], "limits.labels-max = 2");
-    check(&[("__name__", "m"), ("a", "123456789")], "limits.label-value-bytes-max = 8");
-    check(&[("__name__", "m"), ("abcdefghi", "1")], "limits.label-name-bytes-max = 8");
+    check(&[("__name__", "m"), ("a", "1"), ("b", "1")], "ingest.limits.labels_max = 2");
+    check(&[("__name__", "m"), ("a", "123456789")], "ingest.limits.label_value_bytes_max = 8");
+    check(&[("__name__", "m"), ("abcdefghi", "1")], "ingest.limits.label_name_bytes_max = 8");
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn resolve(references: &[u32], symbols: &[&str], labels: &mut LabelsBuilder, lim
     }
     if references.len() / 2 > limits.labels_max {
         let message = format!(
-            "series has {} labels or more, more than limits.labels-max = {}",
+            "series has {} labels or more, more than ingest.limits.labels_max = {}",
             references.len() / 2,
             limits.labels_max
         );
@@ -166,8 +166,8 @@ fn resolve(references: &[u32], symbols: &[&str], labels: &mut LabelsBuilder, lim
         };
         if name.len() > limits.label_name_bytes_max || value.len() > limits.label_value_bytes_max {
             let message = format!(
-                "label has a name of {} and a value of {} bytes, more than limits.label-name-bytes-max = {} or \
-                 limits.label-value-bytes-max = {}",
+                "label has a name of {} and a value of {} bytes, more than ingest.limits.label_name_bytes_max = {} or \
+                 ingest.limits.label_value_bytes_max = {}",
                 name.len(),
                 value.len(),
                 limits.label_name_bytes_max,

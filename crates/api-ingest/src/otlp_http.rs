@@ -1,0 +1,188 @@
+//! OTLP over HTTP, in protobuf and JSON, under the paths of the collector, Prometheus and VictoriaMetrics.
+//!
+//! Source: OpenTelemetry protocol specification, "OTLP/HTTP".
+
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
+use pharos_base::ErrorClass;
+use pharos_http::{Dialect, Refusal};
+use pharos_ingest::otlp::WireForm;
+use pharos_ingest::{Encoding, IngestReport, Ingestor};
+use prost::Message;
+use serde_json::json;
+
+use crate::body;
+use crate::metrics::{Protocol, Signal};
+use crate::refuse::unsupported_media;
+use crate::state::DoorState;
+
+/// Why logs are turned away.
+pub(crate) const LOGS_UNSUPPORTED: &str =
+    "this server stores metrics and traces, not logs; disable the logs exporter (OTEL_LOGS_EXPORTER=none) or send them elsewhere";
+const HINT: &str = "no such path: OTLP/HTTP is sent to /v1/metrics and /v1/traces. OTEL_EXPORTER_OTLP_ENDPOINT gets them appended, \
+    but a per-signal variable such as OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is used as it is and must end in /v1/traces";
+
+pub(crate) fn router() -> Router<DoorState> {
+    let prefixes = ["", "/api/v1/otlp", "/opentelemetry", "/prometheus/api/v1/otlp"];
+    let mut router = Router::new();
+    for prefix in prefixes {
+        router = router
+            .route(&format!("{prefix}/v1/metrics"), post(metrics))
+            .route(&format!("{prefix}/v1/traces"), post(traces))
+            .route(&format!("{prefix}/v1/logs"), post(logs));
+    }
+    router
+        .route("/insert/{tenant}/opentelemetry/v1/metrics", post(metrics_for_tenant))
+        .route("/insert/{tenant}/opentelemetry/v1/traces", post(traces_for_tenant))
+}
+
+/// Answers every path that no door has, with a hint at what the sender's settings should be: for ports that
+/// serve OTLP/HTTP alone.
+pub(crate) fn hints() -> Router {
+    Router::new().fallback(hint)
+}
+
+async fn metrics(State(state): State<DoorState>, request: Request) -> Response {
+    export(&state, Signal::Metrics, None, request).await
+}
+
+async fn metrics_for_tenant(State(state): State<DoorState>, Path(tenant): Path<String>, request: Request) -> Response {
+    export(&state, Signal::Metrics, Some(&tenant), request).await
+}
+
+async fn traces(State(state): State<DoorState>, request: Request) -> Response {
+    export(&state, Signal::Traces, None, request).await
+}
+
+async fn traces_for_tenant(State(state): State<DoorState>, Path(tenant): Path<String>, request: Request) -> Response {
+    export(&state, Signal::Traces, Some(&tenant), request).await
+}
+
+async fn logs(request: Request) -> Response {
+    // 404, as 5xx and 429 make exporters repeat the batch.
+    Refusal::new(ErrorClass::Unsupported, LOGS_UNSUPPORTED)
+        .with_status(http::StatusCode::NOT_FOUND)
+        .render(dialect(wire_form(request.headers()).ok()))
+}
+
+async fn hint(request: Request) -> Response {
+    Refusal::new(ErrorClass::NotFound, HINT).render(dialect(wire_form(request.headers()).ok()))
+}
+
+async fn export(state: &DoorState, signal: Signal, url_tenant: Option<&str>, request: Request) -> Response {
+    let form = wire_form(request.headers());
+    let dialect = dialect(form.as_ref().ok().copied());
+    let outcome = match form {
+        Ok(form) => accept(state, signal, url_tenant, form, request).await.map(|report| (form, report)),
+        Err(refusal) => Err(refusal),
+    };
+    match outcome {
+        Ok((form, report)) => success(signal, form, &report),
+        Err(refusal) => refusal.render(dialect),
+    }
+}
+
+async fn accept(
+    state: &DoorState,
+    signal: Signal,
+    url_tenant: Option<&str>,
+    form: WireForm,
+    request: Request,
+) -> Result<IngestReport, Refusal> {
+    let (parts, body) = request.into_parts();
+    let tenant = state.tenant(&parts.extensions, url_tenant, signal)?;
+    let encoding = encoding(&parts.headers)?;
+    let body = body::read(&parts.headers, body, state.body_bytes_max()).await?;
+    let accept = move |ingestor: &Ingestor, body| match signal {
+        Signal::Metrics => {
+            let decoded = ingestor.decode_otlp_metrics(body, encoding, form)?;
+            Ok(ingestor.append_metrics(&tenant, decoded))
+        }
+        Signal::Traces => {
+            let decoded = ingestor.decode_otlp_traces(body, encoding, form)?;
+            Ok(ingestor.append_spans(&tenant, decoded))
+        }
+    };
+    state.ingest(Protocol::OtlpHttp, signal, body, accept).await
+}
+
+fn wire_form(headers: &HeaderMap) -> Result<WireForm, Refusal> {
+    let (media, _) = body::content_type(headers);
+    if media.eq_ignore_ascii_case("application/x-protobuf") {
+        Ok(WireForm::Protobuf)
+    } else if media.eq_ignore_ascii_case("application/json") {
+        Ok(WireForm::Json)
+    } else {
+        Err(unsupported_media(format!("content type {media:?} is not supported; send application/x-protobuf or application/json")))
+    }
+}
+
+fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
+    let name = body::content_encoding(headers);
+    match Encoding::from_header(name) {
+        Some(encoding @ (Encoding::Identity | Encoding::Gzip | Encoding::Zstd)) => Ok(encoding),
+        _ => Err(unsupported_media(format!(
+            "content encoding {:?} is not supported; send gzip, zstd or none",
+            name.unwrap_or("")
+        ))),
+    }
+}
+
+/// Errors come in the form of the request; one without a known form gets text that a person can read.
+fn dialect(form: Option<WireForm>) -> Dialect {
+    match form {
+        Some(WireForm::Protobuf) => Dialect::OtlpProtobuf,
+        Some(WireForm::Json) => Dialect::OtlpJson,
+        None => Dialect::Plain,
+    }
+}
+
+fn success(signal: Signal, form: WireForm, report: &IngestReport) -> Response {
+    let (rejected, message) = (report.rejected(), report.message());
+    match form {
+        WireForm::Protobuf => {
+            let bytes = match signal {
+                Signal::Metrics => metrics_response(report).encode_to_vec(),
+                Signal::Traces => traces_response(report).encode_to_vec(),
+            };
+            ([(CONTENT_TYPE, "application/x-protobuf")], bytes).into_response()
+        }
+        WireForm::Json => {
+            let count_name = match signal {
+                Signal::Metrics => "rejectedDataPoints",
+                Signal::Traces => "rejectedSpans",
+            };
+            let body = if message.is_empty() {
+                json!({})
+            } else {
+                // Protobuf's JSON mapping writes 64-bit integers as text.
+                json!({"partialSuccess": {count_name: rejected.to_string(), "errorMessage": message}})
+            };
+            ([(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+        }
+    }
+}
+
+/// The answer to metrics; partial success is unset unless there is something to tell.
+pub(crate) fn metrics_response(report: &IngestReport) -> ExportMetricsServiceResponse {
+    let message = report.message();
+    let partial = ExportMetricsPartialSuccess { rejected_data_points: count(report), error_message: message };
+    ExportMetricsServiceResponse { partial_success: (!partial.error_message.is_empty()).then_some(partial) }
+}
+
+/// The answer to traces; partial success is unset unless there is something to tell.
+pub(crate) fn traces_response(report: &IngestReport) -> ExportTraceServiceResponse {
+    let message = report.message();
+    let partial = ExportTracePartialSuccess { rejected_spans: count(report), error_message: message };
+    ExportTraceServiceResponse { partial_success: (!partial.error_message.is_empty()).then_some(partial) }
+}
+
+fn count(report: &IngestReport) -> i64 {
+    i64::try_from(report.rejected()).unwrap_or(i64::MAX)
+}

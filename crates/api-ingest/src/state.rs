@@ -1,0 +1,83 @@
+//! What all doors share.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Extensions;
+use pharos_base::ErrorClass;
+use pharos_gateway::{Principal, Scope};
+use pharos_http::Refusal;
+use pharos_ingest::{IngestError, IngestReport, Ingestor, PendingReport};
+use pharos_model::TenantId;
+use prometheus_client::registry::Registry;
+
+use crate::metrics::{DoorMetrics, Protocol, Signal};
+use crate::pool::DecodePool;
+use crate::refuse::refusal;
+
+/// The doors' common state; clones share it.
+#[derive(Debug, Clone)]
+pub struct DoorState {
+    ingestor: Arc<Ingestor>,
+    pool: DecodePool,
+    metrics: DoorMetrics,
+}
+
+impl DoorState {
+    /// Doors to `ingestor`; what passes them is counted in `registry`.
+    #[must_use]
+    pub fn new(ingestor: Arc<Ingestor>, registry: &mut Registry) -> Self {
+        Self { ingestor, pool: DecodePool::for_this_machine(), metrics: DoorMetrics::register(registry) }
+    }
+
+    /// As [`new`](Self::new), with a pool of another size: one that is never free, say.
+    #[cfg(test)]
+    pub(crate) fn with_pool(ingestor: Arc<Ingestor>, pool: DecodePool) -> Self {
+        Self { ingestor, pool, metrics: DoorMetrics::register(&mut Registry::default()) }
+    }
+
+    /// Largest body, inflated or not.
+    pub(crate) fn body_bytes_max(&self) -> usize {
+        usize::try_from(self.ingestor.settings().limits.body_max.0).unwrap_or(usize::MAX)
+    }
+
+    /// The tenant that the request writes for, if its sender may write there.
+    pub(crate) fn tenant(&self, extensions: &Extensions, url_tenant: Option<&str>, signal: Signal) -> Result<TenantId, Refusal> {
+        let Some(principal) = extensions.get::<Principal>() else {
+            return Err(Refusal::new(ErrorClass::Unauthenticated, "no credential"));
+        };
+        let scope = match signal {
+            Signal::Metrics => Scope::MetricsWrite,
+            Signal::Traces => Scope::TracesWrite,
+        };
+        let allowed = principal.require(scope).and_then(|()| principal.tenant_for(url_tenant));
+        allowed.map_err(|error| Refusal::new(error.class(), error.to_string()))
+    }
+
+    /// Runs `accept` (inflate, decode, append) on the pool, then awaits the store.
+    pub(crate) async fn ingest(
+        &self,
+        protocol: Protocol,
+        signal: Signal,
+        body: Bytes,
+        accept: impl FnOnce(&Ingestor, Bytes) -> Result<PendingReport, IngestError> + Send + 'static,
+    ) -> Result<IngestReport, Refusal> {
+        self.metrics.body(protocol, body.len());
+        let ingestor = Arc::clone(&self.ingestor);
+        let pending = self.pool.run(move || accept(&ingestor, body)).await?;
+        let done = match pending {
+            Ok(pending) => pending.await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(report) => {
+                self.metrics.report(protocol, signal, &report);
+                Ok(report)
+            }
+            Err(error) => {
+                self.metrics.failure(protocol, &error);
+                Err(refusal(&error))
+            }
+        }
+    }
+}

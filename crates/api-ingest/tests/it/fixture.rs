@@ -1,0 +1,216 @@
+//! Doors on memory stores, a principal in front, and what the tests ask of them.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use http::{HeaderMap, Request, StatusCode};
+use pharos_api_ingest::{DoorState, grpc_routes, http_router, otlp_hints};
+use pharos_base::{ByteSize, Completion, HumanDuration, SimClock};
+use pharos_gateway::{Principal, Scope, TenantAccess};
+use pharos_ingest::{IngestComponents, IngestSettings, Ingestor};
+use pharos_model::{Matcher, MatchOp, MetricBatch, SpanBatch, TenantId, TimeRange};
+use pharos_storage::memory::{MemoryMetricStore, MemoryTraceStore};
+use pharos_storage::{
+    AppendOutcome, BatchId, LeafPlan, LeafSeries, MetricStore, RawPlan, ReadContext, StorageError, TraceLookup, TraceStore,
+};
+use prometheus_client::registry::Registry;
+use tower::ServiceExt;
+
+pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
+const DAY_MS: u64 = 86_400_000;
+
+/// Doors and the stores behind them.
+pub(crate) struct Doors {
+    pub(crate) router: Router,
+    pub(crate) metrics: Arc<MemoryMetricStore>,
+    pub(crate) traces: Arc<MemoryTraceStore>,
+    pub(crate) registry: Registry,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// Doors that everyone may use for every tenant.
+pub(crate) fn doors() -> Doors {
+    doors_for(Principal::anonymous(), IngestSettings::default())
+}
+
+pub(crate) fn doors_for(principal: Principal, settings: IngestSettings) -> Doors {
+    let (metrics, traces) = (Arc::new(MemoryMetricStore::new()), Arc::new(MemoryTraceStore::new()));
+    build(principal, settings, Arc::clone(&metrics) as _, Arc::clone(&traces) as _, metrics, traces)
+}
+
+/// Doors to a store that cannot take anything at the moment.
+pub(crate) fn doors_to_a_full_disk() -> Doors {
+    let full = Arc::new(FullDisk);
+    let (metrics, traces) = (Arc::new(MemoryMetricStore::new()), Arc::new(MemoryTraceStore::new()));
+    let (metrics_on_full, traces_on_full) = (Refusing { inner: Arc::clone(&metrics), full: Arc::clone(&full) }, RefusingTraces { inner: Arc::clone(&traces), full });
+    build(Principal::anonymous(), IngestSettings::default(), Arc::new(metrics_on_full), Arc::new(traces_on_full), metrics, traces)
+}
+
+fn build(
+    principal: Principal,
+    settings: IngestSettings,
+    metric_store: Arc<dyn MetricStore>,
+    trace_store: Arc<dyn TraceStore>,
+    metrics: Arc<MemoryMetricStore>,
+    traces: Arc<MemoryTraceStore>,
+) -> Doors {
+    let components = IngestComponents {
+        metrics: metric_store,
+        traces: trace_store,
+        clock: SimClock::at_ms(NOW_MS),
+        metrics_retention: Some(HumanDuration::from_ms(30 * DAY_MS)),
+    };
+    let mut registry = Registry::default();
+    let state = DoorState::new(Arc::new(Ingestor::new(components, settings)), &mut registry);
+    let router = http_router(state.clone())
+        .merge(grpc_routes(state).into_axum_router())
+        .merge(otlp_hints())
+        .layer(axum::Extension(principal));
+    Doors { router, metrics, traces, registry }
+}
+
+pub(crate) fn small_bodies(limit: ByteSize) -> IngestSettings {
+    let mut settings = IngestSettings::default();
+    settings.limits.body_max = limit;
+    settings
+}
+
+pub(crate) fn principal(scope: Scope, tenant: &str) -> Principal {
+    Principal::new("test", &[scope], tenant.parse::<TenantAccess>().unwrap())
+}
+
+impl Doors {
+    pub(crate) async fn send(&self, request: http::request::Builder, body: impl Into<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, 1 << 24).await.unwrap().to_vec();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// Samples stored for a tenant, as `series value@ms`.
+    pub(crate) fn stored(&self, tenant: &str) -> Vec<String> {
+        let matchers = vec![Matcher::new("__name__", MatchOp::NotEqual, "").unwrap()];
+        let plan = LeafPlan::Raw(RawPlan { matchers, range: TimeRange::ALL });
+        let tenant: TenantId = tenant.parse().unwrap();
+        let mut lines = Vec::new();
+        for series in self.metrics.leaf(&tenant, &plan, &ReadContext::unlimited()).unwrap() {
+            let LeafSeries::Raw(series) = series.unwrap() else { panic!("raw plan") };
+            for (at_ms, value) in series.timestamps_ms.iter().zip(&series.values) {
+                lines.push(format!("{} {value}@{at_ms}", series.labels));
+            }
+            for sample in &series.histograms {
+                lines.push(format!("{} histogram of {}@{}", series.labels, sample.histogram.count, sample.timestamp_ms));
+            }
+        }
+        lines.sort();
+        lines
+    }
+
+    /// Names of the spans of a trace.
+    pub(crate) fn spans(&self, tenant: &str, trace_id: &str) -> Vec<String> {
+        let lookup = TraceLookup { trace_id: trace_id.parse().unwrap(), range: None };
+        let tenant: TenantId = tenant.parse().unwrap();
+        let traces = self.traces.traces(&tenant, &[lookup], &ReadContext::unlimited()).unwrap();
+        traces.flat_map(|trace| trace.unwrap().groups).flat_map(|group| group.spans).map(|span| span.name).collect()
+    }
+
+    pub(crate) fn own_metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+}
+
+pub(crate) fn post(path: &str) -> http::request::Builder {
+    Request::builder().method("POST").uri(path)
+}
+
+pub(crate) fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    writer.write_all(plain).unwrap();
+    writer.finish().unwrap()
+}
+
+pub(crate) fn snappy(plain: &[u8]) -> Vec<u8> {
+    snap::raw::Encoder::new().compress_vec(plain).unwrap()
+}
+
+struct FullDisk;
+
+impl FullDisk {
+    fn refuse(&self) -> Completion<Result<AppendOutcome, StorageError>> {
+        let retry_after = Some(std::time::Duration::from_secs(7));
+        Completion::ready(Err(StorageError::Unavailable { reason: "no space left on device".into(), retry_after }))
+    }
+}
+
+struct Refusing {
+    inner: Arc<MemoryMetricStore>,
+    full: Arc<FullDisk>,
+}
+
+struct RefusingTraces {
+    inner: Arc<MemoryTraceStore>,
+    full: Arc<FullDisk>,
+}
+
+macro_rules! delegate {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $output:ty;)*) => {
+        $(fn $name(&self, $($argument: $type),*) -> $output { self.inner.$name($($argument),*) })*
+    };
+}
+
+impl MetricStore for Refusing {
+    fn append(&self, _: &TenantId, _: MetricBatch, _: BatchId) -> Completion<Result<AppendOutcome, StorageError>> {
+        self.full.refuse()
+    }
+
+    delegate! {
+        capabilities() -> pharos_storage::Capabilities;
+        leaf(tenant: &TenantId, plan: &LeafPlan, context: &ReadContext) -> Result<pharos_storage::LeafStream, StorageError>;
+        series(tenant: &TenantId, sets: &[Vec<Matcher>], range: TimeRange, context: &ReadContext) -> Result<pharos_storage::SeriesStream, StorageError>;
+        label_names(tenant: &TenantId, query: &pharos_storage::LabelQuery, context: &ReadContext) -> Result<Vec<String>, StorageError>;
+        label_values(tenant: &TenantId, name: &str, query: &pharos_storage::LabelQuery, context: &ReadContext) -> Result<Vec<String>, StorageError>;
+        exemplars(tenant: &TenantId, sets: &[Vec<Matcher>], range: TimeRange, context: &ReadContext) -> Result<Vec<pharos_storage::ExemplarSeries>, StorageError>;
+        metadata(tenant: &TenantId, metric: Option<&str>, limit: usize) -> Result<Vec<pharos_model::MetricMetadata>, StorageError>;
+        cardinality(tenant: &TenantId, top: usize) -> Result<pharos_storage::CardinalityStatus, StorageError>;
+        flush() -> Result<(), StorageError>;
+        compact() -> Result<(), StorageError>;
+        stats() -> pharos_storage::MetricStoreStats;
+    }
+}
+
+impl TraceStore for RefusingTraces {
+    fn append(&self, _: &TenantId, _: SpanBatch, _: BatchId) -> Completion<Result<AppendOutcome, StorageError>> {
+        self.full.refuse()
+    }
+
+    delegate! {
+        traces(tenant: &TenantId, lookups: &[TraceLookup], context: &ReadContext) -> Result<pharos_storage::TraceStream, StorageError>;
+        find(tenant: &TenantId, query: &pharos_storage::TraceQuery, context: &ReadContext) -> Result<pharos_storage::FoundTraces, StorageError>;
+        summaries(tenant: &TenantId, lookups: &[TraceLookup], context: &ReadContext) -> Result<Vec<pharos_storage::TraceSummary>, StorageError>;
+        services(tenant: &TenantId) -> Result<Vec<String>, StorageError>;
+        operations(tenant: &TenantId, query: &pharos_storage::OperationQuery) -> Result<Vec<pharos_storage::Operation>, StorageError>;
+        dependencies(tenant: &TenantId, range: pharos_model::TimeRangeNs) -> Result<Vec<pharos_storage::DependencyLink>, StorageError>;
+        flush() -> Result<(), StorageError>;
+        compact() -> Result<(), StorageError>;
+        stats() -> pharos_storage::TraceStoreStats;
+    }
+}

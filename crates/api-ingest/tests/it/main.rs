@@ -1,0 +1,7 @@
+//! The doors from outside: real requests, a real gRPC client, stores in memory.
+#![allow(missing_docs, reason = "tests")]
+
+mod fixture;
+mod grpc;
+mod otlp_http;
+mod remote_write;
