@@ -1,4 +1,11 @@
 //! PromQL: text, plan, operators, result. Knows no storage engine.
+//!
+//! - Text to tree: [`parse`] lexes, parses and checks; the tree is in [`ast`], each node with its place in the text.
+//!   Printing a tree ([`std::fmt::Display`], [`pretty()`]) gives text that parses to the same tree.
+//! - Tree to answer: [`Engine`] evaluates over any [`pharos_storage::MetricStore`].
+//! - [`script`] runs promqltest scripts over both.
+//!
+//! Query text is hostile until parsed: [`limits`] bounds its length, nesting and depth.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod ast;
