@@ -144,7 +144,9 @@ describe('pasted trace ids', () => {
     ['  "0AF7651916CD43DD"  ', '0af7651916cd43dd'],
     ['0x1f', '1f'],
     ['https://jaeger.example/trace/0af7651916cd43dd?uiFind=x', '0af7651916cd43dd'],
+    ['https://pharos.example/x/#/trace/ab12?span=cd', 'ab12'],
     ['hello', null],
+    ['no id', null],
     ['', null],
     ['0af7651916cd43dd8448eb211c80319c00', null],
   ])('%s', (text, id) => expect(parseTraceId(text)).toBe(id));

@@ -91,6 +91,6 @@ export function sortSummaries(summaries: readonly TraceSummary[], order: SortOrd
 
 /** Trims what people paste: quotes, spaces, `0x`, a whole URL that ends in an id. `null` if no id is in it. */
 export function parseTraceId(text: string): string | null {
-  const match = /(?:^|[^0-9a-f])(?:0x)?([0-9a-f]{1,32})["'\s]*$/i.exec(text.trim().replace(/[?#]uiFind=.*$/, ''));
+  const match = /(?:^|[/\s="':])(?:0x)?([0-9a-f]{1,32})["'\s]*$/i.exec(text.trim().replace(/\?.*$/, ''));
   return match?.[1]?.toLowerCase() ?? null;
 }
