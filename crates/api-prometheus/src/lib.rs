@@ -1,1 +1,25 @@
 //! The Prometheus query API over the PromQL engine.
+//!
+//! Handlers read parameters, hand the work to a bounded pool of blocking threads and stream JSON back.
+//! A client that hangs up cancels its query. The tenant comes from the gateway's principal and, below
+//! `/select/{tenant}`, from the path.
+//!
+//! Source of shapes, codes and limits: Prometheus 3.14's HTTP API.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod call;
+mod exemplars;
+mod federate;
+mod json;
+mod labels;
+mod metadata;
+mod number;
+mod params;
+mod query;
+mod reply;
+mod routes;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use routes::{ApiSettings, BuildInfo, PrometheusApi, router};

@@ -1,0 +1,266 @@
+//! Values of queries as JSON, written piece by piece so that no answer stands in memory twice.
+
+use pharos_model::{Histogram, Labels};
+use pharos_promql::Value;
+use pharos_promql::engine::{MatrixSeries, SampleValue, VectorSample};
+
+use crate::number::{push_float, push_seconds};
+
+/// Pieces of about this size go to the socket, bytes.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Appends a JSON string with its quotes.
+pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
+    // Serializing a `str` into memory cannot fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+/// Appends labels as an object.
+pub(crate) fn push_labels(out: &mut Vec<u8>, labels: &Labels) {
+    let mut separator = b'{';
+    for (name, value) in labels.iter() {
+        out.push(separator);
+        push_string(out, name);
+        out.push(b':');
+        push_string(out, value);
+        separator = b',';
+    }
+    if separator == b'{' {
+        out.push(b'{');
+    }
+    out.push(b'}');
+}
+
+/// The members of `data` up to `"result":`.
+pub(crate) fn result_head(value: &Value) -> Vec<u8> {
+    format!("\"resultType\":\"{}\",\"result\":", value.value_type().api_name()).into_bytes()
+}
+
+/// The result itself, in pieces.
+pub(crate) fn result_pieces(value: Value) -> Box<dyn Iterator<Item = Vec<u8>> + Send> {
+    match value {
+        Value::Vector(samples) => Box::new(ListPieces::new(samples.into_iter(), push_vector_sample)),
+        Value::Matrix(series) => Box::new(ListPieces::new(series.into_iter(), push_matrix_series)),
+        Value::Scalar { timestamp_ms, value } => {
+            let mut out = Vec::new();
+            push_point(&mut out, timestamp_ms, value);
+            Box::new(std::iter::once(out))
+        }
+        Value::String { timestamp_ms, value } => {
+            let mut out = vec![b'['];
+            push_seconds(&mut out, timestamp_ms);
+            out.push(b',');
+            push_string(&mut out, &value);
+            out.push(b']');
+            Box::new(std::iter::once(out))
+        }
+    }
+}
+
+struct ListPieces<T, I: Iterator<Item = T>> {
+    items: I,
+    push: fn(&mut Vec<u8>, &T),
+    begun: bool,
+    done: bool,
+}
+
+impl<T, I: Iterator<Item = T>> ListPieces<T, I> {
+    fn new(items: I, push: fn(&mut Vec<u8>, &T)) -> Self {
+        Self { items, push, begun: false, done: false }
+    }
+}
+
+impl<T, I: Iterator<Item = T>> Iterator for ListPieces<T, I> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        if self.done {
+            return None;
+        }
+        let mut piece = Vec::with_capacity(PIECE_BYTES / 4);
+        if !self.begun {
+            piece.push(b'[');
+        }
+        while piece.len() < PIECE_BYTES {
+            let Some(item) = self.items.next() else {
+                piece.push(b']');
+                self.done = true;
+                break;
+            };
+            if self.begun {
+                piece.push(b',');
+            }
+            self.begun = true;
+            (self.push)(&mut piece, &item);
+        }
+        Some(piece)
+    }
+}
+
+fn push_vector_sample(out: &mut Vec<u8>, sample: &VectorSample) {
+    out.extend_from_slice(b"{\"metric\":");
+    push_labels(out, &sample.labels);
+    match &sample.value {
+        SampleValue::Float(value) => {
+            out.extend_from_slice(b",\"value\":");
+            push_point(out, sample.timestamp_ms, *value);
+        }
+        SampleValue::Histogram(histogram) => {
+            out.extend_from_slice(b",\"histogram\":");
+            push_histogram_point(out, sample.timestamp_ms, histogram);
+        }
+    }
+    out.push(b'}');
+}
+
+fn push_matrix_series(out: &mut Vec<u8>, series: &MatrixSeries) {
+    out.extend_from_slice(b"{\"metric\":");
+    push_labels(out, &series.labels);
+    push_list(out, b",\"values\":", &series.floats, |out, (at_ms, value)| push_point(out, *at_ms, *value));
+    push_list(out, b",\"histograms\":", &series.histograms, |out, (at_ms, h)| push_histogram_point(out, *at_ms, h));
+    out.push(b'}');
+}
+
+fn push_list<T>(out: &mut Vec<u8>, key: &[u8], items: &[T], push: impl Fn(&mut Vec<u8>, &T)) {
+    if items.is_empty() {
+        return;
+    }
+    out.extend_from_slice(key);
+    let mut separator = b'[';
+    for item in items {
+        out.push(separator);
+        push(out, item);
+        separator = b',';
+    }
+    out.push(b']');
+}
+
+fn push_point(out: &mut Vec<u8>, at_ms: i64, value: f64) {
+    out.push(b'[');
+    push_seconds(out, at_ms);
+    out.extend_from_slice(b",\"");
+    push_float(out, value);
+    out.extend_from_slice(b"\"]");
+}
+
+fn push_histogram_point(out: &mut Vec<u8>, at_ms: i64, histogram: &Histogram) {
+    out.push(b'[');
+    push_seconds(out, at_ms);
+    out.push(b',');
+    push_histogram(out, histogram);
+    out.push(b']');
+}
+
+/// Which bounds of a bucket belong to it, as the API numbers it.
+#[derive(Clone, Copy)]
+enum Bounds {
+    OpenLeft = 0,
+    OpenRight = 1,
+    Closed = 3,
+}
+
+fn push_histogram(out: &mut Vec<u8>, histogram: &Histogram) {
+    out.extend_from_slice(b"{\"count\":\"");
+    push_float(out, histogram.count);
+    out.extend_from_slice(b"\",\"sum\":\"");
+    push_float(out, histogram.sum);
+    out.push(b'"');
+    let buckets = buckets(histogram);
+    push_list(out, b",\"buckets\":", &buckets, |out, (bounds, lower, upper, count)| {
+        out.push(b'[');
+        out.push(b'0' + *bounds as u8);
+        for number in [lower, upper, count] {
+            out.extend_from_slice(b",\"");
+            push_float(out, *number);
+            out.push(b'"');
+        }
+        out.push(b']');
+    });
+    out.push(b'}');
+}
+
+/// Buckets that hold something, from the most negative to the most positive.
+fn buckets(histogram: &Histogram) -> Vec<(Bounds, f64, f64, f64)> {
+    if histogram.has_custom_buckets() {
+        return custom_buckets(histogram);
+    }
+    let bound = |index: i32| exponential_bound(index, histogram.schema);
+    let negative = histogram.negative.iter().map(|(i, count)| (Bounds::OpenRight, -bound(i), -bound(i - 1), count));
+    let mut all: Vec<_> = negative.filter(|bucket| bucket.3 != 0.0).collect();
+    all.reverse();
+    if histogram.zero_count != 0.0 {
+        all.push((Bounds::Closed, -histogram.zero_threshold, histogram.zero_threshold, histogram.zero_count));
+    }
+    let positive = histogram.positive.iter().map(|(i, count)| (Bounds::OpenLeft, bound(i - 1), bound(i), count));
+    all.extend(positive.filter(|bucket| bucket.3 != 0.0));
+    all
+}
+
+fn custom_buckets(histogram: &Histogram) -> Vec<(Bounds, f64, f64, f64)> {
+    let bound = |index: i32| usize::try_from(index).ok().and_then(|index| histogram.custom_bounds.get(index).copied());
+    let buckets = histogram.positive.iter().filter(|(_, count)| *count != 0.0);
+    buckets
+        .map(|(index, count)| {
+            let lower = bound(index - 1).unwrap_or(f64::NEG_INFINITY);
+            let upper = bound(index).unwrap_or(f64::INFINITY);
+            // The first bucket of all has no lower bound to exclude.
+            let bounds = if index == 0 { Bounds::Closed } else { Bounds::OpenLeft };
+            (bounds, lower, upper, count)
+        })
+        .collect()
+}
+
+/// The upper bound of bucket `index`: 2^(index · 2^−schema).
+fn exponential_bound(index: i32, schema: i32) -> f64 {
+    if schema <= 0 {
+        let exponent = i64::from(index) << -schema;
+        return (exponent as f64).exp2();
+    }
+    let per_octave = 1_i32 << schema;
+    let (octave, step) = (index.div_euclid(per_octave), index.rem_euclid(per_octave));
+    (f64::from(step) / f64::from(per_octave)).exp2() * f64::from(octave).exp2()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pharos_model::{BucketSide, BucketSpan};
+
+    #[test]
+    fn histograms_list_their_buckets_from_left_to_right() {
+        let side = |counts: &[f64]| BucketSide {
+            spans: vec![BucketSpan { offset: 0, length: counts.len() as u32 }],
+            counts: counts.to_vec(),
+        };
+        let histogram = Histogram {
+            count: 9.0,
+            sum: 3.5,
+            zero_count: 2.0,
+            zero_threshold: 0.001,
+            positive: side(&[1.0, 0.0, 3.0]),
+            negative: side(&[2.0, 1.0]),
+            ..Histogram::empty(0)
+        };
+        let mut out = Vec::new();
+        push_histogram(&mut out, &histogram);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            r#"{"count":"9","sum":"3.5","buckets":[[1,"-2","-1","1"],[1,"-1","-0.5","2"],[3,"-0.001","0.001","2"],[0,"0.5","1","1"],[0,"2","4","3"]]}"#
+        );
+    }
+
+    #[test]
+    fn long_lists_come_in_pieces_that_join_to_valid_json() {
+        let sample = |index: usize| VectorSample {
+            labels: Labels::from_pairs([("i", index.to_string())]).unwrap(),
+            timestamp_ms: 1_000,
+            value: SampleValue::Float(1.0),
+        };
+        for count in [0, 1, 5_000] {
+            let pieces: Vec<_> = result_pieces(Value::Vector((0..count).map(sample).collect())).collect();
+            let joined: Vec<serde_json::Value> = serde_json::from_slice(&pieces.concat()).unwrap();
+            assert_eq!(joined.len(), count);
+            assert!(count < 5_000 || pieces.len() > 1);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `labels`, `label/{name}/values`, `series`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::{RawPathParams, State};
+use pharos_base::{CancelToken, ErrorClass, MemoryBudget};
+use pharos_http::Refusal;
+use pharos_model::{Labels, TimeRange};
+use pharos_storage::{LabelQuery, ReadContext, StorageError};
+
+use crate::call::Caller;
+use crate::json::push_labels;
+use crate::params::Params;
+use crate::reply::{ApiError, Reply, success_with};
+use crate::routes::PrometheusApi;
+
+const TRUNCATED: &str = "results truncated due to limit";
+
+/// The range of a listing: all of time where it is not given.
+pub(crate) fn range(params: &Params) -> Result<TimeRange, ApiError> {
+    let start_ms = params.time_ms("start")?.unwrap_or(i64::MIN);
+    let end_ms = params.time_ms("end")?.unwrap_or(i64::MAX);
+    if end_ms < start_ms {
+        let message = "invalid parameter \"end\": end timestamp must not be before start time";
+        return Err(ApiError(Refusal::new(ErrorClass::Invalid, message)));
+    }
+    Ok(TimeRange::inclusive(start_ms, end_ms))
+}
+
+/// What a listing may cost.
+pub(crate) fn context(api: &PrometheusApi, cancel: CancelToken) -> ReadContext {
+    ReadContext {
+        cancel,
+        memory: MemoryBudget::new(api.engine.settings().memory_bytes_max),
+        series_max: api.settings.listed_series_max,
+    }
+}
+
+/// Lists label names.
+pub(crate) async fn names(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
+    list(&api, &params, move |api, query, context| api.store.label_names(&caller.tenant, query, context)).await
+}
+
+/// Lists the values of one label.
+pub(crate) async fn values(
+    State(api): State<Arc<PrometheusApi>>,
+    caller: Caller,
+    path: RawPathParams,
+    params: Params,
+) -> Reply {
+    let raw = path.iter().find(|(name, _)| *name == "name").map_or("", |(_, value)| value);
+    let name = unescape_name(raw);
+    if name.is_empty() {
+        return Err(ApiError(Refusal::new(ErrorClass::Invalid, format!("invalid label name: {raw:?}"))));
+    }
+    list(&api, &params, move |api, query, context| api.store.label_values(&caller.tenant, &name, query, context)).await
+}
+
+async fn list(
+    api: &Arc<PrometheusApi>,
+    params: &Params,
+    read: impl FnOnce(&PrometheusApi, &LabelQuery, &ReadContext) -> Result<Vec<String>, StorageError> + Send + 'static,
+) -> Reply {
+    let limit = params.limit()?;
+    let query = LabelQuery {
+        matcher_sets: params.matcher_sets()?,
+        range: range(params)?,
+        // One more than asked for tells whether something was left out.
+        limit: limit.map_or(usize::MAX, |limit| limit.saturating_add(1)),
+    };
+    let inner = Arc::clone(api);
+    let mut found = api.pool.run(move |cancel| read(&inner, &query, &context(&inner, cancel))).await??;
+    let truncated = limit.is_some_and(|limit| found.len() > limit);
+    found.truncate(limit.unwrap_or(usize::MAX));
+    Ok(success_with(&found, if truncated { &[TRUNCATED] } else { &[] }))
+}
+
+/// Lists series.
+pub(crate) async fn series(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
+    let sets = params.matcher_sets()?;
+    if sets.is_empty() {
+        return Err(ApiError(Refusal::new(ErrorClass::Invalid, "no match[] parameter provided")));
+    }
+    let (range, limit) = (range(&params)?, params.limit()?.unwrap_or(usize::MAX));
+    let inner = Arc::clone(&api);
+    let work = move |cancel| -> Result<(Vec<Labels>, bool), StorageError> {
+        let context = context(&inner, cancel);
+        let found = inner.store.series(&caller.tenant, &sets, range, &context)?;
+        let mut sorted = found.collect::<Result<BTreeSet<_>, _>>()?.into_iter();
+        let listed = sorted.by_ref().take(limit).collect();
+        Ok((listed, sorted.next().is_some()))
+    };
+    let (found, truncated) = api.pool.run(work).await??;
+    let listed: Vec<_> = found.iter().map(AsObject).collect();
+    Ok(success_with(&listed, if truncated { &[TRUNCATED] } else { &[] }))
+}
+
+/// Labels serialized as a JSON object.
+pub(crate) struct AsObject<'a>(pub(crate) &'a Labels);
+
+impl serde::Serialize for AsObject<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter())
+    }
+}
+
+/// A name in Prometheus' `U__` form, in which `_2e_` stands for U+002E and `__` for `_`; other names as they are.
+fn unescape_name(raw: &str) -> String {
+    let Some(escaped) = raw.strip_prefix("U__") else { return raw.to_owned() };
+    let (mut name, mut rest) = (String::new(), escaped);
+    while let Some(at) = rest.find('_') {
+        name.push_str(&rest[..at]);
+        let Some((code, tail)) = rest[at + 1..].split_once('_') else { return raw.to_owned() };
+        if code.is_empty() {
+            name.push('_');
+        } else {
+            match u32::from_str_radix(code, 16).ok().and_then(char::from_u32) {
+                Some(character) if code.len() <= 6 => name.push(character),
+                _ => return raw.to_owned(),
+            }
+        }
+        rest = tail;
+    }
+    name.push_str(rest);
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_names_are_unescaped_and_broken_escapes_left_alone() {
+        for (raw, name) in [
+            ("job", "job"),
+            ("U__http_2e_status__code", "http.status_code"),
+            ("U__a_1F600_", "a\u{1f600}"),
+            ("U__a_zz_", "U__a_zz_"),
+            ("U__a_2e", "U__a_2e"),
+        ] {
+            assert_eq!(unescape_name(raw), name);
+        }
+    }
+
+    #[test]
+    fn labels_serialize_alike_in_both_writers() {
+        let labels = Labels::from_pairs([("a", "1\"\n"), ("__name__", "m")]).unwrap();
+        let mut out = Vec::new();
+        push_labels(&mut out, &labels);
+        assert_eq!(out, serde_json::to_vec(&AsObject(&labels)).unwrap());
+    }
+}

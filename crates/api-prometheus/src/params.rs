@@ -1,0 +1,186 @@
+//! Parameters: from the URL and, for a form, from the body; both together.
+
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{FromRequest, Request};
+use axum::response::Response;
+use http::header::CONTENT_TYPE;
+use jiff::Timestamp;
+use pharos_base::{ErrorClass, HumanDuration};
+use pharos_http::{Dialect, Refusal};
+use pharos_model::Matcher;
+use pharos_promql::parse_selector;
+
+/// A form with a query and hundreds of `match[]` fits in a tenth of this.
+const FORM_BYTES_MAX: usize = 16 << 20;
+/// Prometheus' own sentinels for "the beginning" and "the end" of time.
+const MIN_TIME: &str = "-292273086-05-16T16:47:06Z";
+const MAX_TIME: &str = "+292277025-08-18T07:12:54.999999999Z";
+
+/// All parameters of a request, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Params(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequest<S> for Params {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Response> {
+        let (parts, body) = request.into_parts();
+        let refuse = |message: String| Refusal::new(ErrorClass::Invalid, message).render(Dialect::Prometheus);
+        let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let form = if content_type.starts_with("application/x-www-form-urlencoded") {
+            let read = to_bytes(body, FORM_BYTES_MAX).await;
+            read.map_err(|error| refuse(format!("cannot read the form: {error} (limit {FORM_BYTES_MAX} bytes)")))?
+        } else {
+            Bytes::new()
+        };
+        let mut params = Vec::new();
+        for encoded in [form.as_ref(), parts.uri.query().unwrap_or("").as_bytes()] {
+            params.extend(decode_form(encoded).map_err(&refuse)?);
+        }
+        Ok(Self(params))
+    }
+}
+
+/// `a=b&c=d` with percent escapes and `+` for a space.
+fn decode_form(encoded: &[u8]) -> Result<Vec<(String, String)>, String> {
+    let text = |part: &[u8]| -> Result<String, String> {
+        let spaced: Vec<u8> = part.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+        let decoded = percent_encoding::percent_decode(&spaced).decode_utf8();
+        decoded.map(std::borrow::Cow::into_owned).map_err(|_| "parameters must be UTF-8".to_owned())
+    };
+    let pairs = encoded.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let split = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+            Ok((text(&pair[..split])?, text(pair.get(split + 1..).unwrap_or(&[]))?))
+        })
+        .collect()
+}
+
+fn bad(message: impl Into<String>) -> Refusal {
+    Refusal::new(ErrorClass::Invalid, message)
+}
+
+impl Params {
+    /// The first value of `name`; an empty one counts as absent.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(found, value)| found == name && !value.is_empty()).map(|(_, value)| value.as_str())
+    }
+
+    /// All values of `name`.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// An instant, Unix milliseconds; `None` if absent.
+    pub(crate) fn time_ms(&self, name: &str) -> Result<Option<i64>, Refusal> {
+        self.get(name)
+            .map(|text| {
+                parse_time_ms(text).ok_or_else(|| {
+                    bad(format!("invalid parameter \"{name}\": cannot parse \"{text}\" to a valid timestamp"))
+                })
+            })
+            .transpose()
+    }
+
+    /// A length of time, milliseconds; `None` if absent.
+    pub(crate) fn duration_ms(&self, name: &str) -> Result<Option<i64>, Refusal> {
+        self.get(name)
+            .map(|text| {
+                parse_duration_ms(text).ok_or_else(|| {
+                    bad(format!("invalid parameter \"{name}\": cannot parse \"{text}\" to a valid duration"))
+                })
+            })
+            .transpose()
+    }
+
+    /// A value that must be there.
+    pub(crate) fn required<T>(&self, name: &str, value: Option<T>) -> Result<T, Refusal> {
+        value.ok_or_else(|| bad(format!("invalid parameter \"{name}\": it is missing")))
+    }
+
+    /// `limit`: 0 and absent mean none.
+    pub(crate) fn limit(&self) -> Result<Option<usize>, Refusal> {
+        let Some(text) = self.get("limit") else { return Ok(None) };
+        let limit: i64 = text
+            .parse()
+            .map_err(|_| bad(format!("invalid parameter \"limit\": cannot parse \"{text}\" to a whole number")))?;
+        let limit = usize::try_from(limit).map_err(|_| bad("invalid parameter \"limit\": limit must be non-negative"))?;
+        Ok((limit > 0).then_some(limit))
+    }
+
+    /// All `match[]` selectors; each has a matcher that rejects the empty string.
+    pub(crate) fn matcher_sets(&self) -> Result<Vec<Vec<Matcher>>, Refusal> {
+        self.all("match[]")
+            .map(|text| {
+                let matchers = parse_selector(text)
+                    .map_err(|error| bad(format!("invalid parameter \"match[]\": {error}")))?;
+                if matchers.iter().all(Matcher::matches_empty) {
+                    return Err(bad("match[] must contain at least one non-empty matcher"));
+                }
+                Ok(matchers)
+            })
+            .collect()
+    }
+}
+
+/// Unix seconds as a decimal number, or RFC 3339.
+fn parse_time_ms(text: &str) -> Option<i64> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        // `round` of a product: 1.0005 s is 1001 ms or 1000 ms, as the double has it.
+        let ms = (seconds * 1_000.0).round();
+        return (ms.is_finite() && ms.abs() < 9.2e18).then_some(ms as i64);
+    }
+    match text {
+        MIN_TIME => Some(i64::MIN),
+        MAX_TIME => Some(i64::MAX),
+        _ => text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond),
+    }
+}
+
+/// Decimal seconds, or Prometheus' form such as `1h30m`.
+fn parse_duration_ms(text: &str) -> Option<i64> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        let ms = seconds * 1_000.0;
+        return (ms.is_finite() && ms.abs() < 9.2e15).then_some(ms as i64);
+    }
+    text.parse::<HumanDuration>().ok().map(HumanDuration::as_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_all_forms() {
+        for (text, expected) in [
+            ("1435781430.781", Some(1_435_781_430_781)),
+            ("1.5e9", Some(1_500_000_000_000)),
+            ("2015-07-01T20:10:51.781Z", Some(1_435_781_451_781)),
+            ("2015-07-01T22:10:51+02:00", Some(1_435_781_451_000)),
+            // Grafana's exemplar probe sends milliseconds: a far future, but a time.
+            ("1700000000000", Some(1_700_000_000_000_000)),
+            (MIN_TIME, Some(i64::MIN)),
+            ("yesterday", None),
+            ("NaN", None),
+            ("1e300", None),
+        ] {
+            assert_eq!(parse_time_ms(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_seconds_or_units() {
+        for (text, expected) in [("15", Some(15_000)), ("0.5", Some(500)), ("1h30m", Some(5_400_000)), ("x", None)] {
+            assert_eq!(parse_duration_ms(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn forms_are_decoded() {
+        let pairs = decode_form(b"query=a%2Bb+c&match[]=%7Ba%3D%22%C3%A4%22%7D&empty").unwrap();
+        let expected = [("query", "a+b c"), ("match[]", "{a=\"\u{e4}\"}"), ("empty", "")];
+        assert_eq!(pairs.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect::<Vec<_>>(), expected);
+        assert!(decode_form(b"q=%ff").is_err());
+    }
+}

@@ -1,0 +1,177 @@
+//! The API from outside, over the in-memory store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use http::{Request, StatusCode};
+use pharos_base::SimClock;
+use pharos_gateway::Principal;
+use pharos_http::QueryPool;
+use pharos_model::{
+    BatchBuilder, Exemplar, Labels, LabelsBuilder, MetricKind, MetricMetadata, Sample, TenantId, stale_nan,
+};
+use pharos_promql::{Engine, EngineSettings};
+use pharos_storage::memory::MemoryMetricStore;
+use pharos_storage::{BatchId, MetricStore};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::{ApiSettings, BuildInfo, PrometheusApi, router};
+
+const NOW_MS: i64 = 1_700_000_000_000;
+
+struct Fixture {
+    router: Router,
+}
+
+fn fixture() -> Fixture {
+    let store = Arc::new(MemoryMetricStore::new());
+    let (mut builder, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
+    for job in ["api", "web"] {
+        for step in 0..5 {
+            builder.push_sample(Sample { timestamp_ms: NOW_MS - 60_000 + step * 15_000, value: step as f64 }, 0);
+        }
+        labels.push("__name__", "requests_total");
+        labels.push("job", job);
+        let exemplar_labels = Labels::from_pairs([("trace_id", "abc")]).unwrap();
+        builder.push_exemplar(Exemplar { labels: exemplar_labels, timestamp_ms: NOW_MS - 500, value: 0.25 });
+        builder.finish_series(&mut labels).unwrap();
+    }
+    builder.push_sample(Sample { timestamp_ms: NOW_MS - 5_000, value: stale_nan() }, 0);
+    labels.push("__name__", "ended");
+    builder.finish_series(&mut labels).unwrap();
+    builder.push_metadata(MetricMetadata {
+        metric: "requests_total".to_owned(),
+        kind: MetricKind::Counter,
+        help: "Requests.".to_owned(),
+        unit: String::new(),
+    });
+    store.append(&TenantId::default(), builder.build(), BatchId::random()).wait().unwrap().unwrap();
+    let api = PrometheusApi {
+        engine: Engine::new(Arc::clone(&store) as Arc<dyn MetricStore>, EngineSettings::default()),
+        store,
+        pool: QueryPool::new(4, Duration::from_secs(10)),
+        clock: SimClock::at_ms(NOW_MS),
+        settings: Arc::new(ApiSettings {
+            points_per_series_max: 11_000,
+            listed_series_max: 1_000,
+            retention: "30d".to_owned(),
+        }),
+        build: BuildInfo { version: "0.0.0", revision: "unknown" },
+        started_at_ms: NOW_MS,
+    };
+    Fixture { router: router(api).layer(axum::Extension(Principal::anonymous())) }
+}
+
+impl Fixture {
+    async fn text(&self, request: Request<Body>) -> (StatusCode, String) {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (status, body) = (response.status(), response.into_body());
+        (status, String::from_utf8(to_bytes(body, 1 << 24).await.unwrap().to_vec()).unwrap())
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        let (status, text) = self.text(Request::get(path).body(Body::empty()).unwrap()).await;
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+}
+
+#[tokio::test]
+async fn an_instant_query_answers_below_every_prefix_and_by_post() {
+    let fixture = fixture();
+    let expected = json!({"status": "success", "data": {"resultType": "vector", "result": [
+        {"metric": {"__name__": "requests_total", "job": "api"}, "value": [1_700_000_000, "4"]}]}});
+    let query = "query?query=requests_total%7Bjob%3D%22api%22%7D&time=1700000000";
+    for prefix in ["/api/v1", "/prometheus/api/v1", "/select/0/prometheus/api/v1"] {
+        assert_eq!(fixture.get(&format!("{prefix}/{query}")).await, (StatusCode::OK, expected.clone()), "{prefix}");
+    }
+    let post = Request::post("/api/v1/query?time=1700000000")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Body::from("query=requests_total{job=\"api\"}"))
+        .unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&fixture.text(post).await.1).unwrap(), expected);
+    let (_, other) = fixture.get(&format!("/select/9/prometheus/api/v1/{query}")).await;
+    assert_eq!(other["data"]["result"], json!([]), "another tenant sees nothing");
+}
+
+#[tokio::test]
+async fn a_range_query_answers_a_matrix() {
+    let fixture = fixture();
+    let (_, answer) = fixture.get("/api/v1/query_range?query=sum(requests_total)&start=1699999970&end=1700000000&step=15").await;
+    let values = json!([[1_699_999_970, "4"], [1_699_999_985, "6"], [1_700_000_000, "8"]]);
+    assert_eq!(answer["data"], json!({"resultType": "matrix", "result": [{"metric": {}, "values": values}]}));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_in_prometheus_words() {
+    let fixture = fixture();
+    for (path, status, kind, part) in [
+        ("query", 400, "bad_data", "query"),
+        ("query?query=up&time=noon", 400, "bad_data", "cannot parse \"noon\" to a valid timestamp"),
+        ("query?query=sum(", 400, "bad_data", "parse error"),
+        ("query?query=up&limit=-1", 400, "bad_data", "limit must be non-negative"),
+        ("query_range?query=up&start=10&end=5&step=1", 400, "bad_data", "end timestamp must not be before start"),
+        ("query_range?query=up&start=1&end=5&step=0", 400, "bad_data", "zero or negative query resolution"),
+        ("query_range?query=up&start=0&end=11001&step=1", 400, "bad_data", "maximum resolution of 11000 points"),
+        ("query_range?query=up[5m]&start=0&end=10&step=1", 400, "bad_data", "invalid expression type"),
+        ("series", 400, "bad_data", "no match[]"),
+        ("series?match[]={job=~\".*\"}", 400, "bad_data", "at least one non-empty matcher"),
+        ("labels?match[]=a%20b", 400, "bad_data", "match[]"),
+        ("status/tsdb?limit=99999", 400, "bad_data", "limit must not exceed 10000"),
+    ] {
+        let (found, answer) = fixture.get(&format!("/api/v1/{}", path.replace('"', "%22").replace('{', "%7B").replace('}', "%7D"))).await;
+        assert_eq!((found.as_u16(), &answer["status"], &answer["errorType"]), (status, &json!("error"), &json!(kind)), "{path}");
+        assert!(answer["error"].as_str().unwrap().contains(part), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn labels_values_series_and_metadata_are_listed() {
+    let fixture = fixture();
+    let data = async |path: &str| fixture.get(&format!("/api/v1/{path}")).await.1["data"].clone();
+    assert_eq!(data("labels").await, json!(["__name__", "job"]));
+    assert_eq!(data("label/job/values?match[]=requests_total").await, json!(["api", "web"]));
+    assert_eq!(data("label/job/values?end=1000").await, json!([]));
+    assert_eq!(data("series?match[]=requests_total").await, json!([
+        {"__name__": "requests_total", "job": "api"}, {"__name__": "requests_total", "job": "web"}]));
+    assert_eq!(data("metadata").await, json!({"requests_total": [{"type": "counter", "unit": "", "help": "Requests."}]}));
+    let (_, limited) = fixture.get("/api/v1/label/job/values?limit=1").await;
+    assert_eq!((&limited["data"], &limited["warnings"]), (&json!(["api"]), &json!(["results truncated due to limit"])));
+}
+
+#[tokio::test]
+async fn exemplars_are_found_through_any_expression() {
+    let fixture = fixture();
+    let (_, answer) = fixture.get("/api/v1/query_exemplars?query=rate(requests_total%7Bjob%3D%22web%22%7D%5B1m%5D)").await;
+    let exemplars = json!([{"labels": {"trace_id": "abc"}, "value": "0.25", "timestamp": 1_699_999_999.5}]);
+    let series = json!({"seriesLabels": {"__name__": "requests_total", "job": "web"}, "exemplars": exemplars});
+    assert_eq!(answer["data"], json!([series]));
+    assert_eq!(fixture.get("/api/v1/query_exemplars?query=1").await.0, StatusCode::NO_CONTENT);
+    let probe = fixture.get("/api/v1/query_exemplars?query=test&start=1700000000000&end=1700000600000").await.1;
+    assert_eq!(probe["status"], "success");
+}
+
+#[tokio::test]
+async fn federation_leaves_ended_series_out() {
+    let fixture = fixture();
+    let (_, text) = fixture
+        .text(Request::get("/federate?match[]=%7B__name__=~%22.%2B%22%7D").body(Body::empty()).unwrap())
+        .await;
+    assert_eq!(
+        text,
+        "# TYPE requests_total untyped\nrequests_total{job=\"api\",instance=\"\"} 4 1700000000000\n\
+         requests_total{job=\"web\",instance=\"\"} 4 1700000000000\n"
+    );
+}
+
+#[tokio::test]
+async fn the_status_of_series_and_build_is_told() {
+    let fixture = fixture();
+    let (_, tsdb) = fixture.get("/api/v1/status/tsdb").await;
+    assert_eq!(tsdb["data"]["headStats"]["numSeries"], 3);
+    assert_eq!(tsdb["data"]["seriesCountByMetricName"][0], json!({"name": "requests_total", "value": 2}));
+    let (_, build) = fixture.get("/api/v1/status/buildinfo").await;
+    assert!(build["data"].get("features").is_none(), "Grafana takes a server with features for Mimir");
+}
