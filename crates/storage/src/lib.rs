@@ -21,11 +21,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod append;
+pub mod conformance;
 mod error;
 mod leaf;
 pub mod memory;
 mod metric_store;
 mod read;
+mod render;
+mod span_rules;
 mod trace_store;
 
 pub use append::{AppendOutcome, BatchId, RejectReason, Rejection};
@@ -39,6 +42,8 @@ pub use metric_store::{
 };
 pub use pharos_base::Completion;
 pub use read::ReadContext;
+pub use render::render_attribute_value;
+pub use span_rules::{DEPENDENCY_STEP_NS, dependency_minutes, span_kind_name, span_passes};
 pub use trace_store::{
     DependencyLink, FoundTraces, Operation, OperationQuery, SpanFilter, ServiceSpanCount, Trace, TraceHit, TraceLookup,
     TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary,

@@ -36,7 +36,7 @@ impl ReadContext {
     /// [`StorageError::LimitExceeded`] above it.
     pub fn check_series(&self, count: u64) -> Result<(), StorageError> {
         if count > self.series_max {
-            let hint = "select fewer series with more matchers, or raise query.max-series";
+            let hint = "select fewer series with more matchers, or raise query.series_max";
             return Err(StorageError::LimitExceeded { what: "series per selection", limit: self.series_max, hint });
         }
         Ok(())

@@ -218,7 +218,12 @@ pub trait TraceStore: Send + Sync {
     /// Operations of a service seen within retention, ascending.
     fn operations(&self, tenant: &TenantId, query: &OperationQuery) -> Result<Vec<Operation>, StorageError>;
 
-    /// Calls between services whose child spans start in the range, ascending by parent and child.
+    /// Calls between services whose child spans start in the range, widened to whole minutes; ascending by
+    /// parent and child.
+    ///
+    /// A call is a span whose parent is a span of another service. Spans that agree in id, parent, service
+    /// and start are one call; where several services sent a span with the parent's id, the
+    /// alphabetically first is the caller, and there is no call if the child's own is among them.
     fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError>;
 
     /// Brings everything in memory to its final place on disk and empties the log; returns when done.

@@ -3,5 +3,7 @@
 //! Nothing here is durable and nothing is fast; tests and the PromQL script runner use it.
 
 mod metrics;
+mod traces;
 
 pub use metrics::MemoryMetricStore;
+pub use traces::MemoryTraceStore;

@@ -1,0 +1,5 @@
+//! What every engine must do, as functions that panic where it does not.
+//!
+//! An engine's tests hand in a way to open an empty store; the in-memory stores of this crate are the oracle.
+
+pub mod traces;

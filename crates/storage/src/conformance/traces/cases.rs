@@ -1,0 +1,345 @@
+//! The cases, each a rule of the contract with its own data.
+
+use std::sync::Arc;
+
+use pharos_model::{
+    Attribute, AttributeValue, Resource, Scope, Span, SpanBatch, SpanEvent, SpanGroup, SpanId, SpanKind, SpanStatus,
+    StatusCode, TenantId, TimeRangeNs, TraceId,
+};
+
+use super::{Case, SpanGenerator, check_equal, comparable, random_query};
+use crate::memory::MemoryTraceStore;
+use crate::{
+    BatchId, DependencyLink, Operation, OperationQuery, ReadContext, ServiceSpanCount, SpanFilter, TraceLookup, TraceQuery,
+    TraceStore,
+};
+
+pub(super) struct NamedCase {
+    pub(super) name: &'static str,
+    pub(super) run: fn(&mut Case),
+}
+
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => { &[$(NamedCase { name: stringify!($name), run: $name }),*] };
+}
+
+pub(super) const ALL: &[NamedCase] = cases![
+    an_empty_store_answers_nothing,
+    appended_spans_are_seen_at_once,
+    every_field_comes_back,
+    equal_spans_are_one_and_different_ones_with_one_id_are_both_kept,
+    tenants_are_walls,
+    all_tests_hold_on_one_span,
+    attributes_are_found_at_every_level,
+    bounds_of_time_and_duration,
+    newest_first_across_days_and_late_spans,
+    services_and_operations_are_listed,
+    calls_are_counted_once_in_any_order,
+    summaries_tell_root_errors_and_orphans,
+    lookups_keep_their_order_and_skip_the_absent,
+    random_spans_are_answered_as_by_the_reference,
+];
+
+const NS_PER_MINUTE: u64 = 60_000_000_000;
+const NS_PER_HOUR: u64 = 60 * NS_PER_MINUTE;
+
+fn trace_id(number: u8) -> TraceId {
+    TraceId([number; 16])
+}
+
+fn attribute(key: &str, value: AttributeValue) -> Attribute {
+    Attribute { key: key.to_owned(), value }
+}
+
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::String(value.to_owned())
+}
+
+fn span(trace: u8, id: u8, start_ns: u64) -> Span {
+    Span {
+        trace_id: trace_id(trace),
+        span_id: SpanId([id; 8]),
+        name: "op".to_owned(),
+        start_ns,
+        end_ns: start_ns + 1000,
+        ..Span::default()
+    }
+}
+
+fn group(service: &str, spans: Vec<Span>) -> SpanGroup {
+    let attributes = vec![attribute("service.name", text(service))];
+    let resource = Resource { attributes, ..Resource::default() };
+    SpanGroup { resource: Arc::new(resource), scope: Arc::default(), spans }
+}
+
+fn batch(service: &str, spans: Vec<Span>) -> SpanBatch {
+    SpanBatch { groups: vec![group(service, spans)] }
+}
+
+fn any() -> TraceQuery {
+    TraceQuery {
+        service: None,
+        operation: None,
+        filters: Vec::new(),
+        start: TimeRangeNs::ALL,
+        duration_min_ns: None,
+        duration_max_ns: None,
+        limit: 100,
+    }
+}
+
+fn ids(hits: &[(TraceId, u64)]) -> Vec<u8> {
+    hits.iter().map(|(trace_id, _)| trace_id.0[0]).collect()
+}
+
+fn an_empty_store_answers_nothing(case: &mut Case) {
+    let tenant = TenantId::default();
+    case.append(SpanBatch::default());
+    case.subject.settle();
+    let store = case.subject.store();
+    assert_eq!(case.find(&any()), []);
+    assert!(case.traces(&[trace_id(1)]).is_empty());
+    assert!(store.services(&tenant).expect("services").is_empty());
+    assert!(store.dependencies(&tenant, TimeRangeNs::ALL).expect("dependencies").is_empty());
+}
+
+fn appended_spans_are_seen_at_once(case: &mut Case) {
+    // No settling in between: acknowledged is visible.
+    for number in 1..20 {
+        case.append(batch("web", vec![span(number, 1, case.now_ns - u64::from(number))]));
+        assert_eq!(case.find(&any()).len(), usize::from(number));
+        assert_eq!(case.traces(&[trace_id(number)]).len(), 1);
+    }
+}
+
+fn every_field_comes_back(case: &mut Case) {
+    let mut generator = SpanGenerator::new(41, case.now_ns, 4);
+    let oracle = MemoryTraceStore::new();
+    for _ in 0..30 {
+        let batch = generator.batch();
+        let _ = oracle.append(&TenantId::default(), batch.clone(), BatchId::random()).wait();
+        case.append(batch);
+    }
+    case.subject.settle();
+    check_equal(case.subject.store(), &oracle, &TenantId::default(), &generator.trace_ids(), &[]);
+}
+
+fn equal_spans_are_one_and_different_ones_with_one_id_are_both_kept(case: &mut Case) {
+    let (first, second) = (span(1, 1, case.now_ns), span(1, 2, case.now_ns - 5));
+    let changed = Span { name: "other".to_owned(), ..first.clone() };
+    case.append(batch("web", vec![first.clone(), second.clone()]));
+    case.append(batch("web", vec![first.clone(), second.clone()]));
+    // The same spans in another batch, as after a retry that was cut differently.
+    case.append(batch("web", vec![second.clone()]));
+    case.append(batch("web", vec![first.clone(), changed.clone(), first.clone()]));
+    case.append(batch("shop", vec![first.clone()]));
+    case.subject.settle();
+    let traces = case.traces(&[trace_id(1)]);
+    let expected = SpanBatch { groups: vec![group("web", vec![first.clone(), changed, second]), group("shop", vec![first])] };
+    let expected =
+        crate::Trace { trace_id: trace_id(1), groups: expected.groups, warnings: Vec::new() };
+    assert_eq!(traces.iter().map(comparable).collect::<Vec<_>>(), [comparable(&expected)]);
+    let lookup = TraceLookup { trace_id: trace_id(1), range: None };
+    let summaries = case.subject.store().summaries(&TenantId::default(), &[lookup], &ReadContext::unlimited());
+    assert_eq!(summaries.expect("summaries")[0].span_count, 4);
+}
+
+fn tenants_are_walls(case: &mut Case) {
+    let other: TenantId = "other".parse().expect("a tenant");
+    case.append(batch("web", vec![span(1, 1, case.now_ns)]));
+    case.append_to(&other, batch("secret", vec![span(1, 2, case.now_ns), Span { name: "hidden".into(), ..span(2, 1, case.now_ns) }]));
+    case.subject.settle();
+    assert_eq!(ids(&case.find(&any())), [1]);
+    assert_eq!(case.find(&TraceQuery { service: Some("secret".into()), ..any() }), []);
+    assert_eq!(case.find(&TraceQuery { operation: Some("hidden".into()), ..any() }), []);
+    assert_eq!(case.traces(&[trace_id(2)]), []);
+    assert_eq!(case.traces(&[trace_id(1)])[0].groups[0].spans.len(), 1);
+    let store = case.subject.store();
+    assert_eq!(store.services(&TenantId::default()).expect("services"), ["web"]);
+    assert_eq!(store.services(&other).expect("services"), ["secret"]);
+    assert!(store.services(&"third".parse().expect("a tenant")).expect("services").is_empty());
+}
+
+fn all_tests_hold_on_one_span(case: &mut Case) {
+    let now_ns = case.now_ns;
+    let slow_ok = Span { end_ns: now_ns + NS_PER_MINUTE, ..span(1, 1, now_ns) };
+    let mut quick_error = span(1, 2, now_ns);
+    quick_error.status = SpanStatus { code: StatusCode::Error, message: "no".to_owned() };
+    quick_error.kind = SpanKind::Server;
+    case.append(batch("web", vec![slow_ok, quick_error]));
+    case.subject.settle();
+    let slow = TraceQuery { duration_min_ns: Some(NS_PER_MINUTE), ..any() };
+    let with = |query: &TraceQuery, filter: SpanFilter| TraceQuery { filters: vec![filter], ..query.clone() };
+    assert_eq!(ids(&case.find(&slow)), [1]);
+    assert_eq!(ids(&case.find(&with(&any(), SpanFilter::Status(StatusCode::Error)))), [1]);
+    assert_eq!(case.find(&with(&slow, SpanFilter::Status(StatusCode::Error))), []);
+    assert_eq!(ids(&case.find(&with(&slow, SpanFilter::NotStatus(StatusCode::Error)))), [1]);
+    assert_eq!(ids(&case.find(&with(&any(), SpanFilter::Kind(SpanKind::Server)))), [1]);
+    assert_eq!(case.find(&with(&slow, SpanFilter::Kind(SpanKind::Server))), []);
+}
+
+fn attributes_are_found_at_every_level(case: &mut Case) {
+    let mut found = span(1, 1, case.now_ns);
+    found.attributes = vec![attribute("http.status", AttributeValue::Int(500)), attribute("ratio", AttributeValue::Double(72.5))];
+    found.attributes.push(attribute("stack", text(&"frame ".repeat(2000))));
+    found.events = vec![SpanEvent { attributes: vec![attribute("in.event", AttributeValue::Bool(true))], ..SpanEvent::default() }];
+    found.links = vec![pharos_model::Link { attributes: vec![attribute("in.link", text("x"))], ..Default::default() }];
+    let attributes = vec![attribute("service.name", text("web")), attribute("pod", text("p1"))];
+    let resource = Resource { attributes, ..Resource::default() };
+    let scope =
+        Scope { name: "lib".into(), version: "1.2".into(), attributes: vec![attribute("in.scope", text("y"))], ..Scope::default() };
+    let found = SpanGroup { resource: Arc::new(resource), scope: Arc::new(scope), spans: vec![found] };
+    case.append(SpanBatch { groups: vec![found, group("shop", vec![span(2, 1, case.now_ns)])] });
+    case.subject.settle();
+    let tag = |key: &str, value: &str| SpanFilter::Attribute { key: key.into(), value: value.into() };
+    let resource_tag = |key: &str, value: &str| SpanFilter::ResourceAttribute { key: key.into(), value: value.into() };
+    let find = |filters: Vec<SpanFilter>| ids(&case.find(&TraceQuery { filters, ..any() }));
+    for (key, value) in [
+        ("http.status", "500"),
+        ("ratio", "72.5"),
+        ("in.event", "true"),
+        ("in.link", "x"),
+        ("pod", "p1"),
+        ("in.scope", "y"),
+        ("service.name", "web"),
+        ("stack", &"frame ".repeat(2000)),
+    ] {
+        assert_eq!(find(vec![tag(key, value)]), [1], "{key}");
+        assert_eq!(find(vec![tag(key, &format!("{value}1"))]), [0_u8; 0], "{key}");
+    }
+    assert_eq!(find(vec![tag("pod", "p1"), tag("http.status", "500"), tag("in.event", "true")]), [1]);
+    assert_eq!(find(vec![resource_tag("pod", "p1")]), [1]);
+    assert_eq!(find(vec![resource_tag("http.status", "500")]), [0_u8; 0]);
+    assert_eq!(find(vec![SpanFilter::ScopeName("lib".into()), SpanFilter::ScopeVersion("1.2".into())]), [1]);
+    assert_eq!(find(vec![SpanFilter::ScopeName("1.2".into())]), [0_u8; 0]);
+}
+
+fn bounds_of_time_and_duration(case: &mut Case) {
+    let now_ns = case.now_ns;
+    case.append(batch("web", vec![span(1, 1, now_ns), span(2, 1, now_ns - 1), span(3, 1, now_ns - 2)]));
+    case.subject.settle();
+    let between = |start_ns, end_ns| TraceQuery { start: TimeRangeNs { start_ns, end_ns }, ..any() };
+    assert_eq!(ids(&case.find(&between(now_ns - 2, now_ns))), [2, 3]);
+    assert_eq!(ids(&case.find(&between(now_ns - 1, now_ns + 1))), [1, 2]);
+    assert_eq!(case.find(&between(now_ns, now_ns)), []);
+    let lasting = |min, max| TraceQuery { duration_min_ns: min, duration_max_ns: max, ..any() };
+    assert_eq!(case.find(&lasting(Some(1000), Some(1000))).len(), 3);
+    assert_eq!(case.find(&lasting(Some(1001), None)), []);
+    assert_eq!(case.find(&lasting(None, Some(999))), []);
+    assert_eq!(case.find(&TraceQuery { limit: 0, ..any() }), []);
+}
+
+fn newest_first_across_days_and_late_spans(case: &mut Case) {
+    let now_ns = case.now_ns;
+    // Trace 9 begins two days ago; its newest span comes first, its oldest last.
+    case.append(batch("web", vec![span(9, 1, now_ns - NS_PER_HOUR)]));
+    case.append(batch("web", vec![span(5, 1, now_ns - 30 * NS_PER_HOUR), span(4, 1, now_ns - 30 * NS_PER_HOUR)]));
+    case.append(batch("web", vec![span(7, 1, now_ns), span(6, 1, now_ns - 40 * NS_PER_HOUR)]));
+    case.append(batch("web", vec![span(9, 2, now_ns - 47 * NS_PER_HOUR), span(6, 2, now_ns - 2 * NS_PER_HOUR)]));
+    case.subject.settle();
+    let hits = case.find(&any());
+    assert_eq!(ids(&hits), [7, 9, 6, 4, 5]);
+    assert_eq!(hits[1].1, now_ns - NS_PER_HOUR);
+    for limit in 1..6 {
+        assert_eq!(case.find(&TraceQuery { limit, ..any() }), hits[..limit]);
+    }
+    let old = TraceQuery { start: TimeRangeNs { start_ns: 0, end_ns: now_ns - 35 * NS_PER_HOUR }, ..any() };
+    assert_eq!(ids(&case.find(&old)), [6, 9]);
+    let spans: usize = case.traces(&[trace_id(9)])[0].groups.iter().map(|group| group.spans.len()).sum();
+    assert_eq!(spans, 2, "a trace that spans days is whole");
+}
+
+fn services_and_operations_are_listed(case: &mut Case) {
+    let named = |id, name: &str, kind| Span { name: name.into(), kind, ..span(1, id, case.now_ns) };
+    let spans = vec![named(1, "b", SpanKind::Server), named(2, "a", SpanKind::Client), named(3, "a", SpanKind::Unspecified)];
+    case.append(batch("web", spans.clone()));
+    case.append(batch("web", spans));
+    case.append(batch("db", vec![named(9, "q", SpanKind::Internal)]));
+    case.subject.settle();
+    let store = case.subject.store();
+    assert_eq!(store.services(&TenantId::default()).expect("services"), ["db", "web"]);
+    let operations = |service: &str, kind| {
+        let query = OperationQuery { service: service.into(), kind };
+        store.operations(&TenantId::default(), &query).expect("operations")
+    };
+    let operation = |name: &str, kind| Operation { name: name.into(), kind };
+    assert_eq!(operations("web", None), [operation("a", ""), operation("a", "client"), operation("b", "server")]);
+    assert_eq!(operations("web", Some(SpanKind::Client)), [operation("a", "client")]);
+    assert_eq!(operations("absent", None), []);
+}
+
+fn calls_are_counted_once_in_any_order(case: &mut Case) {
+    let now_ns = case.now_ns;
+    let child_of = |parent: u8, span: Span| Span { parent_span_id: SpanId([parent; 8]), ..span };
+    let call = batch("shop", vec![child_of(1, span(1, 2, now_ns))]);
+    let query = batch("db", vec![child_of(2, span(1, 3, now_ns - NS_PER_HOUR))]);
+    // Grandchild first, root last, everything twice.
+    for _ in 0..2 {
+        case.append(query.clone());
+        case.append(call.clone());
+        case.append(batch("web", vec![span(1, 1, now_ns - 30 * NS_PER_HOUR), child_of(1, span(1, 7, now_ns))]));
+    }
+    case.append(batch("web", vec![span(2, 1, now_ns)]));
+    case.append(batch("shop", vec![child_of(1, span(2, 2, now_ns)), child_of(77, span(2, 5, now_ns))]));
+    case.subject.settle();
+    let dependencies = |start_ns, end_ns| {
+        let range = TimeRangeNs { start_ns, end_ns };
+        case.subject.store().dependencies(&TenantId::default(), range).expect("dependencies")
+    };
+    let link = |parent: &str, child: &str, call_count| DependencyLink { parent: parent.into(), child: child.into(), call_count };
+    assert_eq!(dependencies(0, u64::MAX), [link("shop", "db", 1), link("web", "shop", 2)]);
+    assert_eq!(dependencies(now_ns - NS_PER_MINUTE, now_ns + 1), [link("web", "shop", 2)]);
+    assert_eq!(dependencies(now_ns - 2 * NS_PER_HOUR, now_ns - NS_PER_HOUR + 1), [link("shop", "db", 1)]);
+    assert_eq!(dependencies(now_ns, now_ns), []);
+}
+
+fn summaries_tell_root_errors_and_orphans(case: &mut Case) {
+    let now_ns = case.now_ns;
+    let mut failed = Span { parent_span_id: SpanId([1; 8]), ..span(1, 2, now_ns + 10) };
+    failed.status.code = StatusCode::Error;
+    let orphan = Span { parent_span_id: SpanId([99; 8]), end_ns: now_ns + 9_000_000, ..span(1, 3, now_ns - 3) };
+    case.append(batch("shop", vec![failed, orphan]));
+    case.append(batch("web", vec![Span { name: "root".into(), ..span(1, 1, now_ns) }]));
+    case.subject.settle();
+    let lookups = [2, 1].map(|number| TraceLookup { trace_id: trace_id(number), range: None });
+    let summaries = case.subject.store().summaries(&TenantId::default(), &lookups, &ReadContext::unlimited());
+    let count = |service: &str, spans, errors| ServiceSpanCount { service: service.into(), spans, errors };
+    let expected = crate::TraceSummary {
+        trace_id: trace_id(1),
+        root_service: "web".into(),
+        root_operation: "root".into(),
+        start_ns: now_ns - 3,
+        end_ns: now_ns + 9_000_000,
+        span_count: 3,
+        error_count: 1,
+        orphan_count: 1,
+        services: vec![count("shop", 2, 1), count("web", 1, 0)],
+    };
+    assert_eq!(summaries.expect("summaries"), [expected]);
+}
+
+fn lookups_keep_their_order_and_skip_the_absent(case: &mut Case) {
+    for number in 1..5 {
+        case.append(batch("web", vec![span(number, 1, case.now_ns)]));
+    }
+    case.subject.settle();
+    let order: Vec<_> = case.traces(&[4, 9, 2, 3].map(trace_id)).iter().map(|trace| trace.trace_id.0[0]).collect();
+    assert_eq!(order, [4, 2, 3]);
+    let range = Some(TimeRangeNs { start_ns: case.now_ns - 5, end_ns: case.now_ns + 5 });
+    let lookup = TraceLookup { trace_id: trace_id(1), range };
+    let found = case.subject.store().traces(&TenantId::default(), &[lookup], &ReadContext::unlimited());
+    assert_eq!(found.expect("traces").count(), 1);
+}
+
+fn random_spans_are_answered_as_by_the_reference(case: &mut Case) {
+    let mut generator = SpanGenerator::new(7, case.now_ns, 40);
+    let oracle = MemoryTraceStore::new();
+    for _ in 0..60 {
+        let batch = generator.batch();
+        let _ = oracle.append(&TenantId::default(), batch.clone(), BatchId::random()).wait();
+        case.append(batch);
+    }
+    case.subject.settle();
+    let queries: Vec<_> = (0..60).map(|_| random_query(&mut generator)).collect();
+    check_equal(case.subject.store(), &oracle, &TenantId::default(), &generator.trace_ids(), &queries);
+}
