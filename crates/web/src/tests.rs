@@ -32,7 +32,7 @@ async fn body(response: Response) -> Vec<u8> {
 
 /// Some script of the bundle whose name carries a hash.
 fn hashed_script() -> String {
-    let path = assets::paths().find(|path| path.starts_with("assets/index-") && path.ends_with(".js"));
+    let path = assets::paths().find(|path| path.starts_with("assets/index-") && path.strip_suffix(".js").is_some());
     format!("/{}", path.expect("ui/dist is committed"))
 }
 

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { formatTag, parseLogfmt } from './logfmt';
 import { exploreHash, parseExplore } from './metrics/query';
 import { parseHash, toHash, traceHash } from './route';
-import { absoluteRange, alignRange, autoStep, chooseStep, describeRange, resolveRange, shiftRange, STEPS_MAX, zoomOut } from './timerange';
+import { absoluteRange, alignRange, autoStep, chooseStep, describeRange, instantTicks, resolveRange, shiftRange, STEPS_MAX, zoomOut } from './timerange';
 import { parseSearch, searchHash, toSearch } from './traces/query';
 import { parseTraceId } from './traces/summary';
 
@@ -113,6 +113,13 @@ describe('ranges', () => {
     expect('problem' in tooFine && tooFine.problem).toContain('8s or more');
     expect((24 * HOUR) / 8_000).toBeLessThanOrEqual(STEPS_MAX);
     expect('problem' in chooseStep('often', { from_ms: 0, to_ms: HOUR })).toBe(true);
+  });
+
+  it('have round ticks in the zone of the reader', () => {
+    const range = { from_ms: NOW - HOUR, to_ms: NOW };
+    expect(instantTicks(range, 7, 0)).toEqual([0, 1, 2, 3, 4, 5, 6].map((at) => NOW - HOUR + at * 600_000));
+    const day = instantTicks({ from_ms: NOW - 72 * HOUR, to_ms: NOW }, 4, 5.5 * HOUR);
+    expect(day.map((ms) => new Date(ms + 5.5 * HOUR).toISOString().slice(11, 19))).toEqual(['00:00:00', '00:00:00', '00:00:00']);
   });
 
   it('stand on the grid of the step', () => {

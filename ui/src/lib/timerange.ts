@@ -94,6 +94,15 @@ const NICE_STEPS_MS = [
   14_400_000, 21_600_000, 43_200_000, 86_400_000, 172_800_000, 604_800_000,
 ];
 
+/** Round instants inside `range`, at most `count` apart evenly: multiples of a nice step, counted from local or UTC midnight. */
+export function instantTicks(range: Range, count: number, offset_ms: number): number[] {
+  const step = autoStep(range, Math.max(1, count));
+  const first = Math.ceil((range.from_ms + offset_ms) / step) * step - offset_ms;
+  const ticks: number[] = [];
+  for (let at = first; at <= range.to_ms; at += step) ticks.push(at);
+  return ticks;
+}
+
 /** Points the server is willing to answer per series (Prometheus' limit, which Pharos keeps). */
 export const STEPS_MAX = 11_000;
 

@@ -43,7 +43,8 @@ describe('plot data', () => {
   it('draw what is finite', () => expect(drawable([1, Number.NaN, Number.POSITIVE_INFINITY, null])).toEqual([1, null, null, null]));
 
   it('stack from the last series up, over gaps', () => {
-    expect(stack([[1, 2, null], [10, null, 30], [100, 200, 300]])).toEqual([[111, 202, null], [110, null, 330], [100, 200, 300]]);
+    expect(stack([[1, 2, null], [10, null, 30], [100, 200, 300]])).toEqual([[111, 202, 330], [110, 200, 330], [100, 200, 300]]);
+    expect(stack([[1, 2], [null, null], [10, 20]])).toEqual([[11, 22], [null, null], [10, 20]]);
   });
 });
 

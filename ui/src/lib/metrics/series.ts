@@ -85,15 +85,20 @@ export function drawable(values: readonly (number | null)[]): (number | null)[] 
   return values.map((value) => (value !== null && Number.isFinite(value) ? value : null));
 }
 
-/** Running sums from the last series up, for the stacked view; a gap counts as nothing. */
+/**
+ * Running sums from the last series up, for the stacked view. A gap counts as nothing, so the layers above it stay
+ * joined to those below; a column without any value (a hidden series) stays empty.
+ */
 export function stack(columns: readonly (readonly (number | null)[])[]): (number | null)[][] {
   const sums: number[] = [];
   const out: (number | null)[][] = new Array(columns.length);
   for (let at = columns.length - 1; at >= 0; at -= 1) {
-    out[at] = (columns[at] ?? []).map((value, index) => {
-      const sum = (sums[index] ?? 0) + (value !== null && Number.isFinite(value) ? value : 0);
+    const column = drawable(columns[at] ?? []);
+    const empty = column.every((value) => value === null);
+    out[at] = column.map((value, index) => {
+      const sum = (sums[index] ?? 0) + (value ?? 0);
       sums[index] = sum;
-      return value === null || !Number.isFinite(value) ? null : sum;
+      return empty ? null : sum;
     });
   }
   return out;
