@@ -59,3 +59,47 @@ impl DecodePool {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn a_full_queue_is_refused_with_the_time_to_come_back() {
+        let pool = DecodePool::new(1, 1, Duration::from_secs(60));
+        let (release, released) = oneshot::channel::<()>();
+        let (begin, begun) = oneshot::channel();
+        let running = pool.run(move || {
+            begin.send(()).unwrap();
+            released.blocking_recv().unwrap();
+            1
+        });
+        let waiting = async {
+            begun.await.unwrap();
+            let second = pool.run(|| 2);
+            let third = async {
+                let refusal = pool.run(|| 3).await.unwrap_err();
+                release.send(()).unwrap();
+                refusal
+            };
+            tokio::join!(biased; second, third)
+        };
+        let (first, (second, refusal)) = tokio::join!(running, waiting);
+        assert_eq!((first.unwrap(), second.unwrap()), (1, 2));
+        assert_eq!((refusal.class(), refusal.retry_after()), (ErrorClass::Unavailable, Some(RETRY_AFTER)));
+    }
+
+    #[tokio::test]
+    async fn waiting_ends() {
+        let pool = DecodePool::new(0, 1, Duration::ZERO);
+        assert_eq!(pool.run(|| ()).await.unwrap_err().class(), ErrorClass::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_the_failure_of_one_request() {
+        let pool = DecodePool::new(1, 1, Duration::from_secs(60));
+        assert_eq!(pool.run(|| panic!("a bug")).await.unwrap_err().class(), ErrorClass::Internal);
+        assert_eq!(pool.run(|| 1).await.unwrap(), 1);
+    }
+}

@@ -30,12 +30,6 @@ impl DoorState {
         Self { ingestor, pool: DecodePool::for_this_machine(), metrics: DoorMetrics::register(registry) }
     }
 
-    /// As [`new`](Self::new), with a pool of another size: one that is never free, say.
-    #[cfg(test)]
-    pub(crate) fn with_pool(ingestor: Arc<Ingestor>, pool: DecodePool) -> Self {
-        Self { ingestor, pool, metrics: DoorMetrics::register(&mut Registry::default()) }
-    }
-
     /// Largest body, inflated or not.
     pub(crate) fn body_bytes_max(&self) -> usize {
         usize::try_from(self.ingestor.settings().limits.body_max.0).unwrap_or(usize::MAX)

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// Largest request body, counted while inflating. Default 64 MiB, as OpenTelemetry recommends. Above: 413.
     pub body_max: ByteSize,
+    /// Memory that one OTLP request may take, decoded: a message of 2 bytes can be one of hundreds in memory.
+    /// Default 512 MiB. Above: 413.
+    pub decoded_max: ByteSize,
     /// Bytes of label text of one decoded request, all series together: a bound on what a small body can grow
     /// to by repeating. Default 128 MiB. Above: 413.
     pub label_bytes_max: ByteSize,
@@ -37,6 +40,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_max: ByteSize::mib(64),
+            decoded_max: ByteSize::mib(512),
             label_bytes_max: ByteSize::mib(128),
             labels_max: 64,
             label_name_bytes_max: 512,

@@ -3,6 +3,7 @@
 //! Both encodings lead to one translation: JSON is turned into the protobuf wire form first.
 
 mod attributes;
+mod footprint;
 mod json;
 mod labels;
 mod metrics;
@@ -39,7 +40,7 @@ const TRACES_REQUEST: &str = "ExportTraceServiceRequest";
 ///
 /// # Errors
 /// - [`IngestError::Decode`]: the bytes are no such message.
-/// - [`IngestError::BatchTooLarge`]: the labels grow beyond the limit.
+/// - [`IngestError::BatchTooLarge`]: the message or its labels grow beyond their limit.
 pub fn decode_metrics(
     body: &[u8],
     form: WireForm,
@@ -55,7 +56,8 @@ pub fn decode_metrics(
 /// Translates an inflated trace request.
 ///
 /// # Errors
-/// [`IngestError::Decode`]: the bytes are no such message.
+/// - [`IngestError::Decode`]: the bytes are no such message.
+/// - [`IngestError::BatchTooLarge`]: the message grows beyond its limit.
 pub fn decode_traces(body: &[u8], form: WireForm, limits: &Limits) -> Result<DecodedSpans, IngestError> {
     let wire = wire_bytes(body, form, &json::TRACES_REQUEST, TRACES_REQUEST, limits)?;
     let request = ExportTraceServiceRequest::decode(&*wire).map_err(|error| damaged(TRACES_REQUEST, &error))?;
@@ -69,12 +71,14 @@ fn wire_bytes<'a>(
     name: &'static str,
     limits: &Limits,
 ) -> Result<Cow<'a, [u8]>, IngestError> {
-    match form {
-        WireForm::Protobuf => Ok(Cow::Borrowed(body)),
-        WireForm::Json => json::to_wire(body, schema, limits.nesting_max)
-            .map(Cow::Owned)
-            .map_err(|error| damaged(name, &error)),
-    }
+    let wire = match form {
+        WireForm::Protobuf => Cow::Borrowed(body),
+        WireForm::Json => {
+            Cow::Owned(json::to_wire(body, schema, limits.nesting_max).map_err(|error| damaged(name, &error))?)
+        }
+    };
+    footprint::check(&wire, schema, limits.decoded_max)?;
+    Ok(wire)
 }
 
 fn damaged(message_name: &'static str, error: &dyn std::fmt::Display) -> IngestError {

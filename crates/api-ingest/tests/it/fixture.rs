@@ -106,7 +106,7 @@ impl Doors {
 
     /// Samples stored for a tenant, as `series value@ms`.
     pub(crate) fn stored(&self, tenant: &str) -> Vec<String> {
-        let matchers = vec![Matcher::new("__name__", MatchOp::NotEqual, "").unwrap()];
+        let matchers = vec![Matcher::new(MatchOp::NotEqual, "__name__", "").unwrap()];
         let plan = LeafPlan::Raw(RawPlan { matchers, range: TimeRange::ALL });
         let tenant: TenantId = tenant.parse().unwrap();
         let mut lines = Vec::new();

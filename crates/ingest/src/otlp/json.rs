@@ -15,8 +15,8 @@ use std::fmt;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-pub(super) use schema::{METRICS_REQUEST, MessageSchema, TRACES_REQUEST};
-use schema::{FieldSchema, Kind};
+use schema::FieldSchema;
+pub(super) use schema::{Kind, METRICS_REQUEST, MessageSchema, TRACES_REQUEST};
 
 /// Turns a JSON text into the wire form of the message that `schema` describes.
 pub(super) fn to_wire(body: &[u8], schema: &'static MessageSchema, nesting_max: usize) -> Result<Vec<u8>, serde_json::Error> {

@@ -1,14 +1,26 @@
 //! The fields of OTLP's metrics and trace messages: JSON name, number, kind.
 
-use opentelemetry_proto::tonic::metrics::v1::AggregationTemporality;
-use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList};
+use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
+use opentelemetry_proto::tonic::metrics::v1::summary_data_point::ValueAtQuantile;
+use opentelemetry_proto::tonic::metrics::v1::{
+    AggregationTemporality, Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram,
+    HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint,
+};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 
 /// A message.
 #[derive(Debug)]
 pub(in crate::otlp) struct MessageSchema {
     /// Its name, for error messages.
     pub name: &'static str,
+    /// What one takes in memory, decoded, without what it points to.
+    pub memory_bytes: usize,
     /// Its fields.
     pub fields: &'static [FieldSchema],
 }
@@ -53,8 +65,12 @@ const fn many(name: &'static str, number: u32, kind: Kind) -> FieldSchema {
 }
 
 macro_rules! messages {
-    ($($name:ident $text:literal [$($field:expr),* $(,)?])*) => {
-        $(pub(in crate::otlp) static $name: MessageSchema = MessageSchema { name: $text, fields: &[$($field),*] };)*
+    ($($name:ident $message:ident [$($field:expr),* $(,)?])*) => {
+        $(pub(in crate::otlp) static $name: MessageSchema = MessageSchema {
+            name: stringify!($message),
+            memory_bytes: size_of::<$message>(),
+            fields: &[$($field),*],
+        };)*
     };
 }
 
@@ -65,7 +81,7 @@ const STATUS_CODE: Kind = Enum(|name| StatusCode::from_str_name(name).map(|code|
 const TEMPORALITY: Kind = Enum(|name| AggregationTemporality::from_str_name(name).map(|temporality| temporality as i32));
 
 messages! {
-    ANY_VALUE "AnyValue" [
+    ANY_VALUE AnyValue [
         one("stringValue", 1, Text),
         one("boolValue", 2, Bool),
         one("intValue", 3, Varint),
@@ -74,29 +90,29 @@ messages! {
         one("kvlistValue", 6, Message(&KEY_VALUE_LIST)),
         one("bytesValue", 7, Base64),
     ]
-    ARRAY_VALUE "ArrayValue" [many("values", 1, Message(&ANY_VALUE))]
-    KEY_VALUE_LIST "KeyValueList" [many("values", 1, Message(&KEY_VALUE))]
-    KEY_VALUE "KeyValue" [one("key", 1, Text), one("value", 2, Message(&ANY_VALUE))]
-    RESOURCE "Resource" [many("attributes", 1, Message(&KEY_VALUE)), one("droppedAttributesCount", 2, Varint)]
-    SCOPE "InstrumentationScope" [
+    ARRAY_VALUE ArrayValue [many("values", 1, Message(&ANY_VALUE))]
+    KEY_VALUE_LIST KeyValueList [many("values", 1, Message(&KEY_VALUE))]
+    KEY_VALUE KeyValue [one("key", 1, Text), one("value", 2, Message(&ANY_VALUE))]
+    RESOURCE Resource [many("attributes", 1, Message(&KEY_VALUE)), one("droppedAttributesCount", 2, Varint)]
+    SCOPE InstrumentationScope [
         one("name", 1, Text),
         one("version", 2, Text),
         many("attributes", 3, Message(&KEY_VALUE)),
         one("droppedAttributesCount", 4, Varint),
     ]
 
-    TRACES_REQUEST "ExportTraceServiceRequest" [many("resourceSpans", 1, Message(&RESOURCE_SPANS))]
-    RESOURCE_SPANS "ResourceSpans" [
+    TRACES_REQUEST ExportTraceServiceRequest [many("resourceSpans", 1, Message(&RESOURCE_SPANS))]
+    RESOURCE_SPANS ResourceSpans [
         one("resource", 1, Message(&RESOURCE)),
         many("scopeSpans", 2, Message(&SCOPE_SPANS)),
         one("schemaUrl", 3, Text),
     ]
-    SCOPE_SPANS "ScopeSpans" [
+    SCOPE_SPANS ScopeSpans [
         one("scope", 1, Message(&SCOPE)),
         many("spans", 2, Message(&SPAN)),
         one("schemaUrl", 3, Text),
     ]
-    SPAN "Span" [
+    SPAN Span [
         one("traceId", 1, Hex),
         one("spanId", 2, Hex),
         one("traceState", 3, Text),
@@ -114,13 +130,13 @@ messages! {
         one("status", 15, Message(&STATUS)),
         one("flags", 16, Fixed32),
     ]
-    EVENT "Event" [
+    EVENT Event [
         one("timeUnixNano", 1, Fixed64),
         one("name", 2, Text),
         many("attributes", 3, Message(&KEY_VALUE)),
         one("droppedAttributesCount", 4, Varint),
     ]
-    LINK "Link" [
+    LINK Link [
         one("traceId", 1, Hex),
         one("spanId", 2, Hex),
         one("traceState", 3, Text),
@@ -128,20 +144,20 @@ messages! {
         one("droppedAttributesCount", 5, Varint),
         one("flags", 6, Fixed32),
     ]
-    STATUS "Status" [one("message", 2, Text), one("code", 3, STATUS_CODE)]
+    STATUS Status [one("message", 2, Text), one("code", 3, STATUS_CODE)]
 
-    METRICS_REQUEST "ExportMetricsServiceRequest" [many("resourceMetrics", 1, Message(&RESOURCE_METRICS))]
-    RESOURCE_METRICS "ResourceMetrics" [
+    METRICS_REQUEST ExportMetricsServiceRequest [many("resourceMetrics", 1, Message(&RESOURCE_METRICS))]
+    RESOURCE_METRICS ResourceMetrics [
         one("resource", 1, Message(&RESOURCE)),
         many("scopeMetrics", 2, Message(&SCOPE_METRICS)),
         one("schemaUrl", 3, Text),
     ]
-    SCOPE_METRICS "ScopeMetrics" [
+    SCOPE_METRICS ScopeMetrics [
         one("scope", 1, Message(&SCOPE)),
         many("metrics", 2, Message(&METRIC)),
         one("schemaUrl", 3, Text),
     ]
-    METRIC "Metric" [
+    METRIC Metric [
         one("name", 1, Text),
         one("description", 2, Text),
         one("unit", 3, Text),
@@ -152,22 +168,22 @@ messages! {
         one("summary", 11, Message(&SUMMARY)),
         many("metadata", 12, Message(&KEY_VALUE)),
     ]
-    GAUGE "Gauge" [many("dataPoints", 1, Message(&NUMBER_DATA_POINT))]
-    SUM "Sum" [
+    GAUGE Gauge [many("dataPoints", 1, Message(&NUMBER_DATA_POINT))]
+    SUM Sum [
         many("dataPoints", 1, Message(&NUMBER_DATA_POINT)),
         one("aggregationTemporality", 2, TEMPORALITY),
         one("isMonotonic", 3, Bool),
     ]
-    HISTOGRAM "Histogram" [
+    HISTOGRAM Histogram [
         many("dataPoints", 1, Message(&HISTOGRAM_DATA_POINT)),
         one("aggregationTemporality", 2, TEMPORALITY),
     ]
-    EXPONENTIAL_HISTOGRAM "ExponentialHistogram" [
+    EXPONENTIAL_HISTOGRAM ExponentialHistogram [
         many("dataPoints", 1, Message(&EXPONENTIAL_HISTOGRAM_DATA_POINT)),
         one("aggregationTemporality", 2, TEMPORALITY),
     ]
-    SUMMARY "Summary" [many("dataPoints", 1, Message(&SUMMARY_DATA_POINT))]
-    NUMBER_DATA_POINT "NumberDataPoint" [
+    SUMMARY Summary [many("dataPoints", 1, Message(&SUMMARY_DATA_POINT))]
+    NUMBER_DATA_POINT NumberDataPoint [
         one("startTimeUnixNano", 2, Fixed64),
         one("timeUnixNano", 3, Fixed64),
         one("asDouble", 4, Double),
@@ -176,7 +192,7 @@ messages! {
         many("attributes", 7, Message(&KEY_VALUE)),
         one("flags", 8, Varint),
     ]
-    HISTOGRAM_DATA_POINT "HistogramDataPoint" [
+    HISTOGRAM_DATA_POINT HistogramDataPoint [
         one("startTimeUnixNano", 2, Fixed64),
         one("timeUnixNano", 3, Fixed64),
         one("count", 4, Fixed64),
@@ -189,7 +205,7 @@ messages! {
         one("min", 11, Double),
         one("max", 12, Double),
     ]
-    EXPONENTIAL_HISTOGRAM_DATA_POINT "ExponentialHistogramDataPoint" [
+    EXPONENTIAL_HISTOGRAM_DATA_POINT ExponentialHistogramDataPoint [
         many("attributes", 1, Message(&KEY_VALUE)),
         one("startTimeUnixNano", 2, Fixed64),
         one("timeUnixNano", 3, Fixed64),
@@ -205,8 +221,8 @@ messages! {
         one("max", 13, Double),
         one("zeroThreshold", 14, Double),
     ]
-    BUCKETS "Buckets" [one("offset", 1, Zigzag), many("bucketCounts", 2, Varint)]
-    SUMMARY_DATA_POINT "SummaryDataPoint" [
+    BUCKETS Buckets [one("offset", 1, Zigzag), many("bucketCounts", 2, Varint)]
+    SUMMARY_DATA_POINT SummaryDataPoint [
         one("startTimeUnixNano", 2, Fixed64),
         one("timeUnixNano", 3, Fixed64),
         one("count", 4, Fixed64),
@@ -215,8 +231,8 @@ messages! {
         many("attributes", 7, Message(&KEY_VALUE)),
         one("flags", 8, Varint),
     ]
-    VALUE_AT_QUANTILE "ValueAtQuantile" [one("quantile", 1, Double), one("value", 2, Double)]
-    EXEMPLAR "Exemplar" [
+    VALUE_AT_QUANTILE ValueAtQuantile [one("quantile", 1, Double), one("value", 2, Double)]
+    EXEMPLAR Exemplar [
         one("timeUnixNano", 2, Fixed64),
         one("asDouble", 3, Double),
         one("spanId", 4, Hex),

@@ -1,0 +1,161 @@
+//! Decoding, from inflated bytes to batches: what every sample and span costs before it reaches a store.
+//!
+//! `remote_write/prost` is the oracle of the tests, here as the yardstick: decoding alone, without labels,
+//! limits or batch.
+#![allow(missing_docs, reason = "a bench")]
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, number_data_point};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use pharos_ingest::otlp::{OtlpSettings, WireForm, decode_metrics, decode_traces};
+use pharos_ingest::remote_write::{RemoteWriteVersion, decode};
+use pharos_ingest::{Limits, TimeWindow};
+use pharos_proto::remote_write::{v1, v2};
+use prost::Message;
+
+const SERIES: usize = 2_000;
+const NOW_MS: i64 = 1_700_000_000_000;
+const NOW_NS: u64 = 1_700_000_000_000_000_000;
+const LABELS: [(&str, &str); 9] = [
+    ("__name__", "http_server_request_duration_seconds_bucket"),
+    ("cluster", "production-eu-1"),
+    ("http_method", "GET"),
+    ("http_route", "/api/v1/orders/{id}"),
+    ("instance", "10.12.3.4:9100"),
+    ("job", "orders/order-service"),
+    ("le", "0.25"),
+    ("namespace", "orders"),
+    ("pod", "order-service-7d9f8b6c5d-abcde"),
+];
+
+/// Ten sorted labels, one of them different in each series.
+fn labels(index: usize) -> Vec<(String, String)> {
+    let fixed = LABELS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    fixed.chain([("series".to_owned(), format!("s{index:06}"))]).collect()
+}
+
+fn remote_write_v1() -> Vec<u8> {
+    let series = |index| v1::TimeSeries {
+        labels: labels(index).into_iter().map(|(name, value)| v1::Label { name, value }).collect(),
+        samples: vec![v1::Sample { value: index as f64, timestamp: NOW_MS }],
+        ..v1::TimeSeries::default()
+    };
+    v1::WriteRequest { timeseries: (0..SERIES).map(series).collect(), metadata: Vec::new() }.encode_to_vec()
+}
+
+fn remote_write_v2() -> Vec<u8> {
+    let mut symbols = vec![String::new()];
+    let mut reference = |text: &str| {
+        let found = symbols.iter().position(|symbol| symbol == text);
+        found.unwrap_or_else(|| {
+            symbols.push(text.to_owned());
+            symbols.len() - 1
+        }) as u32
+    };
+    let timeseries = (0..SERIES)
+        .map(|index| v2::TimeSeries {
+            labels_refs: labels(index).iter().flat_map(|(name, value)| [reference(name), reference(value)]).collect(),
+            samples: vec![v2::Sample { value: index as f64, timestamp: NOW_MS, start_timestamp: 0 }],
+            ..v2::TimeSeries::default()
+        })
+        .collect();
+    v2::Request { symbols, timeseries }.encode_to_vec()
+}
+
+fn attributes(count: usize, index: usize) -> Vec<KeyValue> {
+    let text = |key: String, value: String| KeyValue {
+        key,
+        value: Some(AnyValue { value: Some(Value::StringValue(value)) }),
+        ..KeyValue::default()
+    };
+    (0..count).map(|at| text(format!("http.attribute.{at}"), format!("value {at} of {index}"))).collect()
+}
+
+fn resource() -> Resource {
+    let mut attributes = attributes(10, 0);
+    attributes.push(KeyValue {
+        key: "service.name".to_owned(),
+        value: Some(AnyValue { value: Some(Value::StringValue("shop".to_owned())) }),
+        ..KeyValue::default()
+    });
+    Resource { attributes, ..Resource::default() }
+}
+
+fn otlp_metrics() -> Vec<u8> {
+    let point = |index| NumberDataPoint {
+        attributes: attributes(6, index),
+        time_unix_nano: NOW_NS,
+        value: Some(number_data_point::Value::AsInt(index as i64)),
+        ..NumberDataPoint::default()
+    };
+    let metric = |index: usize| Metric {
+        name: format!("http.server.requests.{index}"),
+        unit: "{request}".to_owned(),
+        data: Some(Data::Sum(Sum {
+            data_points: (0..SERIES / 20).map(point).collect(),
+            aggregation_temporality: 2,
+            is_monotonic: true,
+        })),
+        ..Metric::default()
+    };
+    let scope_metrics = vec![ScopeMetrics { metrics: (0..20).map(metric).collect(), ..ScopeMetrics::default() }];
+    let resource_metrics = vec![ResourceMetrics { resource: Some(resource()), scope_metrics, ..ResourceMetrics::default() }];
+    ExportMetricsServiceRequest { resource_metrics }.encode_to_vec()
+}
+
+fn otlp_spans() -> Vec<u8> {
+    let span = |index: usize| Span {
+        trace_id: (index as u128 / 10 + 1).to_be_bytes().to_vec(),
+        span_id: (index as u64 + 1).to_be_bytes().to_vec(),
+        name: "GET /api/v1/orders/{id}".to_owned(),
+        kind: 2,
+        start_time_unix_nano: NOW_NS,
+        end_time_unix_nano: NOW_NS + 1_000_000,
+        attributes: attributes(11, index),
+        ..Span::default()
+    };
+    let scope_spans = vec![ScopeSpans { spans: (0..SERIES).map(span).collect(), ..ScopeSpans::default() }];
+    let resource_spans = vec![ResourceSpans { resource: Some(resource()), scope_spans, ..ResourceSpans::default() }];
+    ExportTraceServiceRequest { resource_spans }.encode_to_vec()
+}
+
+fn decoding(c: &mut Criterion) {
+    let limits = Limits::default();
+    let settings = OtlpSettings::default();
+    let mut group = c.benchmark_group("ingest/decode");
+    group.throughput(Throughput::Elements(SERIES as u64));
+    let body = remote_write_v1();
+    group.bench_function("remote_write/v1", |b| {
+        b.iter(|| decode(black_box(&body), RemoteWriteVersion::V1, &limits, TimeWindow::ALL).map(|d| d.batch.series.len()));
+    });
+    group.bench_function("remote_write/prost", |b| {
+        b.iter(|| v1::WriteRequest::decode(black_box(&*body)).map(|request| request.timeseries.len()));
+    });
+    let body = remote_write_v2();
+    group.bench_function("remote_write/v2", |b| {
+        b.iter(|| decode(black_box(&body), RemoteWriteVersion::V2, &limits, TimeWindow::ALL).map(|d| d.batch.series.len()));
+    });
+    let body = otlp_metrics();
+    group.bench_function("otlp/points", |b| {
+        b.iter(|| {
+            let decoded = decode_metrics(black_box(&body), WireForm::Protobuf, &settings, &limits, TimeWindow::ALL);
+            decoded.map(|decoded| decoded.batch.series.len())
+        });
+    });
+    let body = otlp_spans();
+    group.bench_function("otlp/spans", |b| {
+        b.iter(|| decode_traces(black_box(&body), WireForm::Protobuf, &limits).map(|decoded| decoded.batch.span_count()));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, decoding);
+criterion_main!(benches);
