@@ -1,0 +1,235 @@
+//! Compaction and retention: many parts become few, old ones go.
+//!
+//! A merged part takes the highest sequence of its sources, so it may only replace a set of parts that
+//! no other overlapping part stands between: precedence (S2) must not change. The description of the
+//! new part lists its sources; a crash between publishing it and removing them is cleaned up at start.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pharos_model::{Labels, TimeRange};
+
+use crate::TsdbError;
+use crate::index::LabelIndex;
+use crate::merge::{Merge, Source};
+use crate::part::Part;
+use crate::part::exemplars;
+use crate::part::reader::PartCursor;
+use crate::part::writer::{PartPlan, PartWriter, TEMPORARY_PREFIX};
+use crate::shared::Shared;
+use crate::tenant::Tenant;
+use crate::windows;
+
+/// Parts of one level in one window that are merged before the window is over.
+const TIER_PARTS: usize = 4;
+/// A window counts as over this long after its end: stragglers are cheaper in the head.
+const WINDOW_GRACE_MS: i64 = 30 * 60_000;
+
+impl Shared {
+    /// Merges everything that can be merged: at most one part per largest window remains.
+    pub(crate) fn compact_all(&self) -> Result<(), TsdbError> {
+        let _one_at_a_time = self.compacting.lock();
+        self.flush()?;
+        self.retain_locked()?;
+        let largest = *windows::ladder(self.retention_ms()).last().expect("the ladder is never empty");
+        for tenant in self.tenants.all() {
+            for (start, parts) in by_window(&tenant, largest) {
+                if parts.len() > 1 {
+                    self.merge_parts(&tenant, &parts, windows::window_of(start, largest))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges what is due.
+    pub(crate) fn compact_due(&self) -> Result<(), TsdbError> {
+        for tenant in self.tenants.all() {
+            loop {
+                let _one_at_a_time = self.compacting.lock();
+                if self.wake.is_stopping() {
+                    return Ok(());
+                }
+                let Some((parts, window)) = self.next_merge(&tenant) else { break };
+                self.merge_parts(&tenant, &parts, window)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn next_merge(&self, tenant: &Tenant) -> Option<(Vec<Arc<Part>>, TimeRange)> {
+        let ladder = windows::ladder(self.retention_ms());
+        let over_ms = self.clock.unix_ms().saturating_sub(WINDOW_GRACE_MS);
+        for length in ladder {
+            for (start, parts) in by_window(tenant, *length) {
+                let window = windows::window_of(start, *length);
+                if window.end_ms <= over_ms && parts.len() > 1 && self.may_merge(tenant, &parts) {
+                    return Some((parts, window));
+                }
+                if *length == ladder[0]
+                    && let Some(tier) = full_tier(&parts)
+                    && self.may_merge(tenant, &tier)
+                {
+                    return Some((tier, window));
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether nothing that overlaps them stands between them in precedence, and none is known to be damaged.
+    fn may_merge(&self, tenant: &Tenant, parts: &[Arc<Part>]) -> bool {
+        let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return false };
+        let between = first.meta.sequence..=last.meta.sequence;
+        let covers = |other: &Part| {
+            parts.iter().any(|part| {
+                other.meta.min_time_ms <= part.meta.max_time_ms && part.meta.min_time_ms <= other.meta.max_time_ms
+            })
+        };
+        let others = tenant.state.read().parts.clone();
+        parts.iter().all(|part| !part.damaged.load(Ordering::Relaxed))
+            && !others.iter().any(|other| {
+                between.contains(&other.meta.sequence)
+                    && !parts.iter().any(|part| part.meta.number == other.meta.number)
+                    && covers(other)
+            })
+    }
+
+    fn merge_parts(&self, tenant: &Tenant, parts: &[Arc<Part>], window: TimeRange) -> Result<(), TsdbError> {
+        let merged = match self.write_merged(tenant, parts, window) {
+            Ok(merged) => merged,
+            Err(error) => {
+                if matches!(error, TsdbError::Checksum { .. } | TsdbError::Corrupt { .. }) {
+                    // Trying again would fail again; the parts stay as they are and go on being served.
+                    parts.iter().for_each(|part| part.damaged.store(true, Ordering::Relaxed));
+                }
+                return Err(error);
+            }
+        };
+        let mut state = tenant.state.write();
+        state.parts.retain(|part| !parts.iter().any(|source| source.meta.number == part.meta.number));
+        state.parts.extend(merged);
+        state.parts.sort_by_key(|part| part.meta.sequence);
+        drop(state);
+        parts.iter().try_for_each(|part| self.remove_part(&part.dir))
+    }
+
+    /// Writes the merged part; `None` if retention leaves nothing of it.
+    fn write_merged(&self, tenant: &Tenant, parts: &[Arc<Part>], window: TimeRange) -> Result<Option<Arc<Part>>, TsdbError> {
+        let plan = PartPlan {
+            parts_dir: self.parts_dir(&tenant.id),
+            tenant: tenant.id.clone(),
+            number: self.next_part.fetch_add(1, Ordering::Relaxed),
+            sequence: parts.iter().map(|part| part.meta.sequence).max().unwrap_or(0),
+            window,
+            level: parts.iter().map(|part| part.meta.level + 1).max().unwrap_or(1),
+            replaces: parts.iter().map(|part| part.meta.number).collect(),
+        };
+        let mut writer = PartWriter::create(Arc::clone(&self.disk), plan)?;
+        let kept = self.kept(TimeRange::ALL);
+        let mut sources = Vec::with_capacity(parts.len());
+        for part in parts {
+            sources.push(Source::Part(Box::new(PartCursor::new(Arc::clone(part), part.all()?)?)));
+        }
+        let mut merge = Merge::new(sources);
+        while let Some((labels, samples)) = merge.next(Some(kept))? {
+            writer.add_series(labels, &samples)?;
+        }
+        let mut entries = Vec::new();
+        let mut invalid = false;
+        for part in parts {
+            part.exemplars(&mut |encoded, exemplar| match Labels::from_encoded(encoded) {
+                Ok(labels) if kept.contains(exemplar.timestamp_ms) => entries.push((labels, exemplar)),
+                Ok(_) => {}
+                Err(_) => invalid = true,
+            })?;
+        }
+        if invalid {
+            tracing::error!(tenant = %tenant.id, "exemplars of series with invalid labels are dropped");
+        }
+        exemplars::sort(&mut entries);
+        if writer.series_count() == 0 && entries.is_empty() {
+            writer.abandon();
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(Part::open(&writer.finish(&entries)?)?)))
+    }
+
+    /// Deletes parts that are too old, then the oldest while all are too large.
+    pub(crate) fn apply_retention(&self) -> Result<(), TsdbError> {
+        let _one_at_a_time = self.compacting.lock();
+        self.retain_locked()
+    }
+
+    fn retain_locked(&self) -> Result<(), TsdbError> {
+        let oldest_ms = self.kept(TimeRange::ALL).start_ms;
+        for tenant in self.tenants.all() {
+            self.drop_parts(&tenant, |part| part.meta.max_time_ms < oldest_ms)?;
+        }
+        let Some(size_max) = self.settings.retention_size else { return Ok(()) };
+        let mut all: Vec<_> = self
+            .tenants
+            .all()
+            .into_iter()
+            .flat_map(|tenant| {
+                let parts = tenant.state.read().parts.clone();
+                parts.into_iter().map(move |part| (Arc::clone(&tenant), part))
+            })
+            .collect();
+        all.sort_by_key(|(_, part)| part.meta.max_time_ms);
+        let mut total: u64 = all.iter().map(|(_, part)| part.meta.file_bytes()).sum();
+        for (tenant, oldest) in all {
+            if total <= size_max.0 {
+                break;
+            }
+            total -= oldest.meta.file_bytes();
+            self.drop_parts(&tenant, |part| part.meta.number == oldest.meta.number)?;
+        }
+        Ok(())
+    }
+
+    fn drop_parts(&self, tenant: &Tenant, condemned: impl Fn(&Part) -> bool) -> Result<(), TsdbError> {
+        let mut dropped = Vec::new();
+        tenant.state.write().parts.retain(|part| {
+            let goes = condemned(part);
+            if goes {
+                dropped.push(Arc::clone(part));
+            }
+            !goes
+        });
+        for part in dropped {
+            tracing::info!(part = %part.dir.display(), "retention deletes a part");
+            self.remove_part(&part.dir)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a part's directory so that no half of it is ever opened.
+    fn remove_part(&self, dir: &Path) -> Result<(), TsdbError> {
+        let parent = dir.parent().unwrap_or(dir);
+        let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let condemned = parent.join(format!("{TEMPORARY_PREFIX}removed-{name}"));
+        self.disk.rename(dir, &condemned).map_err(TsdbError::io("rename", dir))?;
+        self.disk.sync_dir(parent).map_err(TsdbError::io("sync", parent))?;
+        self.disk.remove_dir_all(&condemned).map_err(TsdbError::io("remove", &condemned))
+    }
+}
+
+/// Parts that lie within one window of the length, by its start; each by sequence ascending.
+fn by_window(tenant: &Tenant, length_ms: i64) -> BTreeMap<i64, Vec<Arc<Part>>> {
+    let mut groups: BTreeMap<i64, Vec<Arc<Part>>> = BTreeMap::new();
+    for part in &tenant.state.read().parts {
+        let window = windows::window_of(part.meta.window_start_ms, length_ms);
+        if part.meta.window_end_ms <= window.end_ms {
+            groups.entry(window.start_ms).or_default().push(Arc::clone(part));
+        }
+    }
+    groups
+}
+
+/// The first run of neighbours of one level that is long enough to merge.
+fn full_tier(parts: &[Arc<Part>]) -> Option<Vec<Arc<Part>>> {
+    parts.chunk_by(|a, b| a.meta.level == b.meta.level).find(|run| run.len() >= TIER_PARTS).map(<[_]>::to_vec)
+}

@@ -1,0 +1,108 @@
+//! [`MetricStore`] for [`Tsdb`].
+
+use std::sync::atomic::Ordering;
+
+use pharos_base::Completion;
+use pharos_model::{Matcher, MetricBatch, MetricMetadata, TenantId, TimeRange};
+use pharos_storage::{
+    AppendOutcome, BatchId, Capabilities, CardinalityStatus, ExemplarSeries, LabelQuery, LeafPlan, LeafStream, MetricStore,
+    MetricStoreStats, ReadContext, SeriesStream, StorageError,
+};
+
+use crate::Tsdb;
+
+impl MetricStore for Tsdb {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    fn append(&self, tenant: &TenantId, batch: MetricBatch, _id: BatchId) -> Completion<Result<AppendOutcome, StorageError>> {
+        self.submit(tenant, batch)
+    }
+
+    fn leaf(&self, tenant: &TenantId, plan: &LeafPlan, context: &ReadContext) -> Result<LeafStream, StorageError> {
+        match plan {
+            LeafPlan::Raw(plan) => Ok(Box::new(self.shared.raw(tenant, plan, context)?)),
+            LeafPlan::Grid(_) | LeafPlan::Aggregate { .. } => {
+                Err(StorageError::Unsupported { what: "leaf plans other than raw".to_owned() })
+            }
+        }
+    }
+
+    fn series(
+        &self,
+        tenant: &TenantId,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+        context: &ReadContext,
+    ) -> Result<SeriesStream, StorageError> {
+        self.shared.series(tenant, matcher_sets, range, context)
+    }
+
+    fn label_names(&self, tenant: &TenantId, query: &LabelQuery, context: &ReadContext) -> Result<Vec<String>, StorageError> {
+        self.shared.label_names(tenant, query, context)
+    }
+
+    fn label_values(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        query: &LabelQuery,
+        context: &ReadContext,
+    ) -> Result<Vec<String>, StorageError> {
+        self.shared.label_values(tenant, name, query, context)
+    }
+
+    fn exemplars(
+        &self,
+        tenant: &TenantId,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+        context: &ReadContext,
+    ) -> Result<Vec<ExemplarSeries>, StorageError> {
+        self.shared.exemplars(tenant, matcher_sets, range, context)
+    }
+
+    fn metadata(&self, tenant: &TenantId, metric: Option<&str>, limit: usize) -> Result<Vec<MetricMetadata>, StorageError> {
+        let Some(tenant) = self.shared.tenants.get(tenant) else { return Ok(Vec::new()) };
+        let known = tenant.metadata.read();
+        Ok(match metric {
+            Some(metric) => known.get(metric).into_iter().take(limit).cloned().collect(),
+            None => known.values().take(limit).cloned().collect(),
+        })
+    }
+
+    fn cardinality(&self, tenant: &TenantId, top: usize) -> Result<CardinalityStatus, StorageError> {
+        self.shared.cardinality(tenant, top)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        Ok(self.shared.flush()?)
+    }
+
+    fn compact(&self) -> Result<(), StorageError> {
+        Ok(self.shared.compact_all()?)
+    }
+
+    fn stats(&self) -> MetricStoreStats {
+        let queue = &self.shared.queue;
+        let mut stats = MetricStoreStats {
+            log_bytes: queue.log_bytes.load(Ordering::Relaxed),
+            read_only: queue.is_poisoned() || queue.disk_full.load(Ordering::Relaxed),
+            ..MetricStoreStats::default()
+        };
+        for tenant in self.shared.tenants.all() {
+            let state = tenant.state.read();
+            for generation in state.frozen.iter().chain([&state.active]) {
+                stats.head_samples += generation.sample_count();
+            }
+            stats.head_series += state.active.series_count() as u64;
+            for part in &state.parts {
+                stats.parts += 1;
+                stats.part_bytes += part.meta.file_bytes();
+                stats.part_samples += part.meta.samples + part.meta.histograms;
+            }
+        }
+        stats
+    }
+}

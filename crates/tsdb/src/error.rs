@@ -1,0 +1,75 @@
+//! What can go wrong in the time-series store.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use pharos_base::ErrorClass;
+use pharos_chunk::ChunkError;
+use pharos_storage::StorageError;
+
+/// What can go wrong in the time-series store.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message names its fields")]
+pub enum TsdbError {
+    /// The operating system refused; `source` says why.
+    #[error("cannot {action} {path}")]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    /// Bytes on disk disagree with their checksum. The file is left untouched for inspection.
+    #[error("corrupt {what} in {path} at byte {offset}: expected checksum {expected:08x}, found {found:08x}")]
+    Checksum { what: &'static str, path: PathBuf, offset: u64, expected: u32, found: u32 },
+    /// Bytes on disk have a sound checksum but no sense, or are no file of ours.
+    #[error("corrupt {what} in {path} at byte {offset}: {reason}")]
+    Corrupt { what: &'static str, path: PathBuf, offset: u64, reason: String },
+    /// A newer version of this program wrote the file.
+    #[error("{path} has format version {found}; this program reads up to {supported}")]
+    Version { path: PathBuf, found: u32, supported: u32 },
+    /// Another process works on the same directory.
+    #[error("{path} is in use by another process")]
+    Locked { path: PathBuf },
+    /// A thread could not be started.
+    #[error("cannot start thread {name}")]
+    Thread { name: &'static str, source: io::Error },
+    /// The settings contradict each other.
+    #[error("setting {setting}: {reason}")]
+    Settings { setting: &'static str, reason: String },
+    /// The store no longer takes commands.
+    #[error("the store is closed or its log failed; restart to recover")]
+    Stopped,
+}
+
+impl TsdbError {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn chunk(what: &'static str, path: &Path, offset: u64) -> impl FnOnce(ChunkError) -> Self {
+        move |error| Self::Corrupt { what, path: path.to_owned(), offset, reason: error.to_string() }
+    }
+
+    /// The kind of failure.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorClass::Unavailable,
+            Self::Stopped => ErrorClass::Unavailable,
+            Self::Settings { .. } => ErrorClass::Invalid,
+            _ => ErrorClass::Internal,
+        }
+    }
+}
+
+impl From<TsdbError> for StorageError {
+    fn from(error: TsdbError) -> Self {
+        match error.class() {
+            ErrorClass::Unavailable => Self::unavailable(describe(&error)),
+            _ => Self::Internal { action: "reading or writing metrics", source: Box::new(error) },
+        }
+    }
+}
+
+fn describe(error: &TsdbError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

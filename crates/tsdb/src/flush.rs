@@ -1,0 +1,172 @@
+//! From head to parts: frozen generations are written, published, and their log segments removed.
+//!
+//! Order, so that a crash at any line loses nothing: parts durable, parts published in place of their
+//! generation, metadata durable, then segments removed oldest first. A crash before the end replays
+//! segments whose samples are in parts already, which changes no answer (S2).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pharos_model::TimeRange;
+
+use crate::TsdbError;
+use crate::head::generation::Generation;
+use crate::log::segment;
+use crate::metadata;
+use crate::part::Part;
+use crate::part::exemplars::{self, Entries};
+use crate::part::writer::{PartPlan, PartWriter};
+use crate::samples::Samples;
+use crate::shared::Shared;
+use crate::tenant::Tenant;
+use crate::windows;
+
+/// Parts written at once; further windows wait for another pass.
+const OPEN_WRITERS_MAX: usize = 64;
+
+/// Start and end of a window.
+type Window = (i64, i64);
+
+impl Shared {
+    /// Brings everything acknowledged so far into parts.
+    pub(crate) fn flush(&self) -> Result<(), TsdbError> {
+        let _one_at_a_time = self.flushing.lock();
+        let swapped = self.queue.swap()?;
+        for tenant in self.tenants.all() {
+            loop {
+                let oldest = tenant.state.read().frozen.first().cloned();
+                let Some(generation) = oldest else { break };
+                let parts = self.write_generation(&tenant, &generation)?;
+                let mut state = tenant.state.write();
+                state.frozen.remove(0);
+                state.parts.extend(parts.into_iter().map(Arc::new));
+            }
+            metadata::write_if_changed(self, &tenant)?;
+        }
+        self.remove_segments(swapped.last_segment)?;
+        self.after_commit();
+        Ok(())
+    }
+
+    fn write_generation(&self, tenant: &Tenant, generation: &Generation) -> Result<Vec<Part>, TsdbError> {
+        self.create_tenant_dirs(tenant)?;
+        // One sequence for all windows of a generation: they do not overlap.
+        let sequence = self.next_part.fetch_add(1, Ordering::Relaxed);
+        let mut exemplars = self.exemplars_by_window(generation)?;
+        let series = generation.select(&[], TimeRange::ALL)?;
+        let mut parts = Vec::new();
+        let mut done = BTreeSet::new();
+        loop {
+            let mut writers: BTreeMap<Window, PartWriter> = BTreeMap::new();
+            let mut postponed = false;
+            for (labels, number) in &series {
+                let samples = generation.read(*number, TimeRange::ALL)?;
+                for (window, piece) in self.split(samples) {
+                    let key = (window.start_ms, window.end_ms);
+                    if done.contains(&key) {
+                        continue;
+                    }
+                    if !writers.contains_key(&key) {
+                        if writers.len() >= OPEN_WRITERS_MAX {
+                            postponed = true;
+                            continue;
+                        }
+                        writers.insert(key, self.new_part(tenant, sequence, window)?);
+                    }
+                    if let Some(writer) = writers.get_mut(&key) {
+                        writer.add_series(labels.encoded(), &piece)?;
+                    }
+                }
+            }
+            if !postponed {
+                for key in exemplars.keys().filter(|key| !done.contains(*key)) {
+                    if !writers.contains_key(key) {
+                        writers.insert(*key, self.new_part(tenant, sequence, TimeRange::new(key.0, key.1))?);
+                    }
+                }
+            }
+            for (key, writer) in writers {
+                done.insert(key);
+                let entries = exemplars.remove(&key).unwrap_or_default();
+                parts.push(Part::open(&writer.finish(&entries)?)?);
+            }
+            if !postponed {
+                return Ok(parts);
+            }
+        }
+    }
+
+    fn new_part(&self, tenant: &Tenant, sequence: u64, window: TimeRange) -> Result<PartWriter, TsdbError> {
+        let plan = PartPlan {
+            parts_dir: self.parts_dir(&tenant.id),
+            tenant: tenant.id.clone(),
+            number: self.next_part.fetch_add(1, Ordering::Relaxed),
+            sequence,
+            window,
+            level: 0,
+            replaces: Vec::new(),
+        };
+        PartWriter::create(Arc::clone(&self.disk), plan)
+    }
+
+    /// Samples by window, ascending.
+    fn split(&self, samples: Samples) -> Vec<(TimeRange, Samples)> {
+        let (now_ms, retention_ms) = (self.clock.unix_ms(), self.retention_ms());
+        let mut pieces = Vec::new();
+        let mut rest = samples;
+        while let Some((first, last)) = rest.bounds() {
+            let window = windows::flush_window(first, now_ms, retention_ms);
+            if last < window.end_ms {
+                pieces.push((window, rest));
+                break;
+            }
+            // Only the end of time is outside of its own half-open window; it goes with the last one.
+            let end_ms = if window.end_ms == i64::MAX { return vec![(window, rest)] } else { window.end_ms };
+            let mut piece = rest.clone();
+            piece.cut(TimeRange::new(i64::MIN, end_ms));
+            rest.floats.cut(TimeRange::new(end_ms, i64::MAX));
+            rest.histograms.cut(TimeRange::new(end_ms, i64::MAX));
+            pieces.push((window, piece));
+        }
+        pieces
+    }
+
+    fn exemplars_by_window(&self, generation: &Generation) -> Result<BTreeMap<Window, Entries>, TsdbError> {
+        let (now_ms, retention_ms) = (self.clock.unix_ms(), self.retention_ms());
+        let mut by_window: BTreeMap<Window, Entries> = BTreeMap::new();
+        for entry in generation.exemplars(&[], TimeRange::ALL)? {
+            let window = windows::flush_window(entry.1.timestamp_ms, now_ms, retention_ms);
+            by_window.entry((window.start_ms, window.end_ms)).or_default().push(entry);
+        }
+        by_window.values_mut().for_each(exemplars::sort);
+        Ok(by_window)
+    }
+
+    pub(crate) fn create_tenant_dirs(&self, tenant: &Tenant) -> Result<(), TsdbError> {
+        let parts = self.parts_dir(&tenant.id);
+        if parts.is_dir() {
+            return Ok(());
+        }
+        self.disk.create_dir_all(&parts).map_err(TsdbError::io("create", &parts))?;
+        for dir in [self.tenant_dir(&tenant.id), crate::shared::tenants_dir(&self.dir)] {
+            self.disk.sync_dir(&dir).map_err(TsdbError::io("sync", &dir))?;
+        }
+        Ok(())
+    }
+
+    fn remove_segments(&self, last: u64) -> Result<(), TsdbError> {
+        let log_dir = self.log_dir();
+        let mut left = 0;
+        for number in segment::list(&log_dir)? {
+            let path = segment::path_of(&log_dir, number);
+            if number <= last {
+                self.disk.remove_file(&path).map_err(TsdbError::io("remove", &path))?;
+            } else {
+                left += std::fs::metadata(&path).map_or(0, |found| found.len());
+            }
+        }
+        self.queue.log_bytes.store(left, Ordering::Relaxed);
+        self.disk.sync_dir(&log_dir).map_err(TsdbError::io("sync", &log_dir))
+    }
+}

@@ -1,0 +1,250 @@
+//! One series' samples in the head: a short open run and sealed chunks before it, in order of arrival.
+//!
+//! Invariants
+//! - B1 Chunks and the open run stand in order of arrival: where two hold one instant, the later wins.
+//! - B2 Only one of the open runs holds samples; one of the other kind seals it first.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use pharos_chunk::{ChunkError, timestamps};
+use pharos_model::{Histogram, Sample, TimeRange};
+
+use crate::body;
+use crate::samples::{Column, Samples};
+
+/// Samples of an open run: 16 bytes each here, about 1 byte each sealed.
+const OPEN_SAMPLES_MAX: usize = 32;
+/// Sealed columns of instants remembered for sharing.
+const TIMES_CACHED_MAX: usize = 512;
+
+#[derive(Debug)]
+struct Times {
+    first: i64,
+    last: i64,
+    encoded: Box<[u8]>,
+}
+
+#[derive(Debug)]
+struct Sealed {
+    times: Arc<Times>,
+    body: Box<[u8]>,
+    kind: u8,
+}
+
+/// One series' samples.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    open: Vec<Sample>,
+    /// Starts of the open floats and the open histograms; rare, hence boxed.
+    rare: Option<Box<Rare>>,
+    sealed: Vec<Sealed>,
+}
+
+#[derive(Debug, Default)]
+struct Rare {
+    starts: Vec<i64>,
+    histograms: Column<Arc<Histogram>>,
+}
+
+/// Lets series that are sealed at the same instants share them: all series of one target.
+#[derive(Debug, Default)]
+pub(crate) struct TimesCache {
+    hasher: foldhash::fast::FixedState,
+    known: HashMap<u64, Arc<Times>>,
+    scratch: Vec<u8>,
+}
+
+impl TimesCache {
+    fn intern(&mut self, times: &[i64], bytes: &mut u64) -> Arc<Times> {
+        self.scratch.clear();
+        timestamps::encode(times, &mut self.scratch);
+        let hash = self.hasher.hash_one(&self.scratch);
+        if let Some(known) = self.known.get(&hash)
+            && *known.encoded == *self.scratch
+        {
+            return Arc::clone(known);
+        }
+        let fresh = Arc::new(Times {
+            first: times[0],
+            last: times[times.len() - 1],
+            encoded: self.scratch.as_slice().into(),
+        });
+        *bytes += fresh.encoded.len() as u64 + 64;
+        if self.known.len() >= TIMES_CACHED_MAX {
+            self.known.clear();
+        }
+        self.known.insert(hash, Arc::clone(&fresh));
+        fresh
+    }
+}
+
+impl Buffer {
+    /// Adds floats in order of arrival; `starts` is empty or as long. `bytes` counts memory taken.
+    pub(crate) fn push_floats(&mut self, samples: &[Sample], starts: &[i64], cache: &mut TimesCache, bytes: &mut u64) {
+        if self.rare.as_ref().is_some_and(|rare| !rare.histograms.is_empty()) {
+            self.seal_histograms(cache, bytes);
+        }
+        let capacity = self.open.capacity();
+        for (index, sample) in samples.iter().enumerate() {
+            if let Some(&start) = starts.get(index)
+                && (start != 0 || self.rare.as_ref().is_some_and(|rare| !rare.starts.is_empty()))
+            {
+                let column = &mut self.rare.get_or_insert_default().starts;
+                column.resize(self.open.len(), 0);
+                column.push(start);
+            }
+            self.open.push(*sample);
+            if self.open.len() >= OPEN_SAMPLES_MAX {
+                self.seal_floats(cache, bytes);
+            }
+        }
+        *bytes += (self.open.capacity() - capacity) as u64 * size_of::<Sample>() as u64;
+    }
+
+    /// Adds one histogram.
+    pub(crate) fn push_histogram(
+        &mut self,
+        time: i64,
+        histogram: Arc<Histogram>,
+        start: i64,
+        cache: &mut TimesCache,
+        bytes: &mut u64,
+    ) {
+        if !self.open.is_empty() {
+            self.seal_floats(cache, bytes);
+        }
+        *bytes += 200 + 8 * (histogram.positive.counts.len() + histogram.negative.counts.len()) as u64;
+        let column = &mut self.rare.get_or_insert_default().histograms;
+        column.push(time, histogram, start);
+        if column.len() >= OPEN_SAMPLES_MAX {
+            self.seal_histograms(cache, bytes);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.sealed.is_empty() && self.rare.as_ref().is_none_or(|rare| rare.histograms.is_empty())
+    }
+
+    pub(crate) fn chunk_count(&self) -> usize {
+        self.sealed.len() + usize::from(!self.open.is_empty())
+    }
+
+    /// First and last instant.
+    pub(crate) fn bounds(&self) -> Option<(i64, i64)> {
+        let histograms = self.rare.iter().flat_map(|rare| &rare.histograms.times).map(|time| (*time, *time));
+        let open = self.open.iter().map(|sample| (sample.timestamp_ms, sample.timestamp_ms));
+        let sealed = self.sealed.iter().map(|sealed| (sealed.times.first, sealed.times.last));
+        sealed.chain(open).chain(histograms).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// Whether a sample may lie in the range (exact but for gaps inside a chunk).
+    pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
+        self.open.iter().any(|sample| range.contains(sample.timestamp_ms))
+            || self.sealed.iter().any(|sealed| sealed.overlaps(range))
+            || self.rare.iter().flat_map(|rare| &rare.histograms.times).any(|time| range.contains(*time))
+    }
+
+    /// All samples in the range, sorted.
+    ///
+    /// # Errors
+    /// Never for chunks sealed here; kept as a result because decoding has one.
+    pub(crate) fn read(&self, range: TimeRange) -> Result<Samples, ChunkError> {
+        let mut all = Samples::default();
+        let mut times = Vec::new();
+        for sealed in self.sealed.iter().filter(|sealed| sealed.overlaps(range)) {
+            times.clear();
+            timestamps::decode(&sealed.times.encoded, &mut times)?;
+            all.merge(body::decode(sealed.kind, &sealed.body, &times)?);
+        }
+        let mut open = Samples::default();
+        for (index, sample) in self.open.iter().enumerate() {
+            let start = self.rare.as_ref().and_then(|rare| rare.starts.get(index)).copied().unwrap_or(0);
+            open.floats.push(sample.timestamp_ms, sample.value, start);
+        }
+        if let Some(rare) = &self.rare {
+            open.histograms = rare.histograms.clone();
+        }
+        open.floats.sort();
+        open.histograms.sort();
+        all.merge(open);
+        all.cut(range);
+        Ok(all)
+    }
+
+    fn seal_floats(&mut self, cache: &mut TimesCache, bytes: &mut u64) {
+        let mut column = Column::default();
+        for (index, sample) in self.open.drain(..).enumerate() {
+            let start = self.rare.as_ref().and_then(|rare| rare.starts.get(index)).copied().unwrap_or(0);
+            column.push(sample.timestamp_ms, sample.value, start);
+        }
+        if let Some(rare) = &mut self.rare {
+            rare.starts.clear();
+        }
+        column.sort();
+        let mut encoded = Vec::new();
+        let kind = body::encode_floats(&column.values, &column.starts, &mut encoded);
+        self.push_sealed(kind, encoded, &column.times, cache, bytes);
+    }
+
+    fn seal_histograms(&mut self, cache: &mut TimesCache, bytes: &mut u64) {
+        let Some(rare) = &mut self.rare else { return };
+        let mut column = std::mem::take(&mut rare.histograms);
+        column.sort();
+        let mut from = 0;
+        for to in body::histogram_cuts(&column.values) {
+            let mut encoded = Vec::new();
+            let piece = column.slice(from, to);
+            let kind = body::encode_histograms(&piece.values, &piece.starts, &mut encoded);
+            self.push_sealed(kind, encoded, &piece.times, cache, bytes);
+            from = to;
+        }
+    }
+
+    fn push_sealed(&mut self, kind: u8, encoded: Vec<u8>, times: &[i64], cache: &mut TimesCache, bytes: &mut u64) {
+        let times = cache.intern(times, bytes);
+        *bytes += (encoded.len() + size_of::<Sealed>()) as u64;
+        self.sealed.push(Sealed { times, body: encoded.into(), kind });
+    }
+}
+
+impl Sealed {
+    fn overlaps(&self, range: TimeRange) -> bool {
+        self.times.first < range.end_ms && range.start_ms <= self.times.last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(timestamp_ms: i64, value: f64) -> Sample {
+        Sample { timestamp_ms, value }
+    }
+
+    #[test]
+    fn late_and_double_samples_are_read_in_order_across_chunks() {
+        let (mut buffer, mut cache, mut bytes) = (Buffer::default(), TimesCache::default(), 0);
+        for time in (0..100).rev() {
+            buffer.push_floats(&[sample(time, 1.0)], &[], &mut cache, &mut bytes);
+        }
+        buffer.push_floats(&[sample(50, 2.0), sample(50, 3.0)], &[0, 7], &mut cache, &mut bytes);
+        let all = buffer.read(TimeRange::ALL).unwrap();
+        assert_eq!(all.floats.times, (0..100).collect::<Vec<_>>());
+        assert_eq!((all.floats.values[50], all.floats.starts[50], all.floats.starts[49]), (3.0, 7, 0));
+        assert_eq!(buffer.bounds(), Some((0, 99)));
+        assert_eq!(buffer.read(TimeRange::new(10, 12)).unwrap().floats.times, [10, 11]);
+    }
+
+    #[test]
+    fn kinds_may_alternate() {
+        let (mut buffer, mut cache, mut bytes) = (Buffer::default(), TimesCache::default(), 0);
+        for time in 0..10 {
+            buffer.push_floats(&[sample(time, 1.0)], &[], &mut cache, &mut bytes);
+            buffer.push_histogram(time + i64::from(time % 2 == 0), Arc::new(Histogram::empty(0)), 0, &mut cache, &mut bytes);
+        }
+        let all = buffer.read(TimeRange::ALL).unwrap();
+        assert_eq!((all.floats.times, all.histograms.times), (vec![0, 2, 4, 6, 8], vec![1, 3, 5, 7, 9]));
+    }
+}

@@ -1,0 +1,235 @@
+//! One generation of the head: what was appended between two flushes, of one tenant.
+//!
+//! Invariants
+//! - H1 A sample is visible to readers only after its log record is synced: only the commit thread
+//!   calls [`Generation::apply`], after the sync.
+//! - H2 After it is frozen nothing is added; readers that hold it go on reading it.
+//!
+//! Lock order: registry, then buffers, then exemplars.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+use pharos_model::{Exemplar, Labels, Matcher, MetricBatch, TimeRange};
+use roaring::RoaringBitmap;
+
+use super::buffer::{Buffer, TimesCache};
+use super::registry::{Registry, SeriesNumber};
+use crate::samples::Samples;
+use crate::{TsdbError, index};
+
+/// Marks a run of a batch that was refused.
+pub(crate) const REFUSED: SeriesNumber = SeriesNumber::MAX;
+
+/// Samples of one tenant between two flushes.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    pub(crate) registry: Arc<RwLock<Registry>>,
+    buffers: RwLock<Buffers>,
+    exemplars: RwLock<VecDeque<(SeriesNumber, Exemplar)>>,
+    bytes: AtomicU64,
+    samples: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Buffers {
+    by_series: Vec<Buffer>,
+    times: TimesCache,
+}
+
+impl Generation {
+    pub(crate) fn new(registry: Arc<RwLock<Registry>>) -> Self {
+        Self {
+            registry,
+            buffers: RwLock::default(),
+            exemplars: RwLock::default(),
+            bytes: AtomicU64::new(0),
+            samples: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds a batch whose runs belong to the series `numbers`, [`REFUSED`] ones excepted.
+    pub(crate) fn apply(&self, batch: &MetricBatch, numbers: &[SeriesNumber], exemplars_max: usize) {
+        let mut bytes = 0;
+        let mut samples = 0;
+        {
+            let mut buffers = self.buffers.write();
+            let Buffers { by_series, times } = &mut *buffers;
+            for (run, number) in batch.series.iter().zip(numbers) {
+                let number = *number as usize;
+                if number >= by_series.len() {
+                    if number == REFUSED as usize {
+                        continue;
+                    }
+                    let before = by_series.capacity();
+                    by_series.resize_with(number + 1, Buffer::default);
+                    bytes += ((by_series.capacity() - before) * size_of::<Buffer>()) as u64;
+                }
+                let buffer = &mut by_series[number];
+                if !run.samples.is_empty() {
+                    let starts = batch.start_ms.get(run.samples.clone()).unwrap_or_default();
+                    buffer.push_floats(&batch.samples[run.samples.clone()], starts, times, &mut bytes);
+                }
+                for index in run.histograms.clone() {
+                    let sample = &batch.histograms[index];
+                    let start = batch.histogram_start_ms.get(index).copied().unwrap_or(0);
+                    buffer.push_histogram(sample.timestamp_ms, Arc::clone(&sample.histogram), start, times, &mut bytes);
+                }
+                samples += (run.samples.len() + run.histograms.len()) as u64;
+            }
+        }
+        if !batch.exemplars.is_empty() {
+            self.apply_exemplars(batch, numbers, exemplars_max);
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.samples.fetch_add(samples, Ordering::Relaxed);
+    }
+
+    fn apply_exemplars(&self, batch: &MetricBatch, numbers: &[SeriesNumber], exemplars_max: usize) {
+        let mut kept = self.exemplars.write();
+        for (run, number) in batch.series.iter().zip(numbers).filter(|(_, number)| **number != REFUSED) {
+            for exemplar in &batch.exemplars[run.exemplars.clone()] {
+                if kept.len() >= exemplars_max {
+                    kept.pop_front();
+                }
+                kept.push_back((*number, exemplar.clone()));
+            }
+        }
+    }
+
+    /// Bytes of sample buffers.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Samples, duplicates included.
+    pub(crate) fn sample_count(&self) -> u64 {
+        self.samples.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sample_count() == 0 && self.exemplars.read().is_empty()
+    }
+
+    /// Series with samples.
+    pub(crate) fn series_count(&self) -> usize {
+        self.buffers.read().by_series.iter().filter(|buffer| !buffer.is_empty()).count()
+    }
+
+    /// A registry of the series with samples.
+    pub(crate) fn live_registry(&self) -> Registry {
+        let registry = self.registry.read();
+        let buffers = self.buffers.read();
+        let mut live = Registry::default();
+        for (number, _) in buffers.by_series.iter().enumerate().filter(|(_, buffer)| !buffer.is_empty()) {
+            live.adopt(registry.series(number as SeriesNumber));
+        }
+        live
+    }
+
+    pub(crate) fn chunk_count(&self) -> usize {
+        self.buffers.read().by_series.iter().map(Buffer::chunk_count).sum()
+    }
+
+    /// First and last instant.
+    pub(crate) fn bounds(&self) -> Option<(i64, i64)> {
+        let buffers = self.buffers.read();
+        buffers.by_series.iter().filter_map(Buffer::bounds).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// Series that pass all matchers of any set and may have samples in the range, by label bytes ascending.
+    pub(crate) fn select(
+        &self,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<Vec<(Labels, SeriesNumber)>, TsdbError> {
+        let registry = self.registry.read();
+        let passed = index::select_any(&*registry, matcher_sets)?;
+        let buffers = self.buffers.read();
+        let mut found: Vec<_> = visible(&buffers, &passed, range)
+            .map(|number| (registry.series(number).labels.clone(), number))
+            .collect();
+        drop(buffers);
+        drop(registry);
+        found.sort_unstable_by(|a, b| a.0.encoded().cmp(b.0.encoded()));
+        Ok(found)
+    }
+
+    /// Calls `each` with every label value of `name` on a selected series.
+    pub(crate) fn label_values(
+        &self,
+        name: &str,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+        mut each: impl FnMut(&str),
+    ) -> Result<(), TsdbError> {
+        let registry = self.registry.read();
+        let selected = self.visible_set(&registry, matcher_sets, range)?;
+        for (value, numbers) in registry.values(name) {
+            if numbers.iter().any(|number| selected.contains(*number)) {
+                each(value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with every label name of a selected series.
+    pub(crate) fn label_names(
+        &self,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+        mut each: impl FnMut(&str),
+    ) -> Result<(), TsdbError> {
+        let registry = self.registry.read();
+        let selected = self.visible_set(&registry, matcher_sets, range)?;
+        for name in registry.names() {
+            if registry.values(name).any(|(_, numbers)| numbers.iter().any(|number| selected.contains(*number))) {
+                each(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn visible_set(
+        &self,
+        registry: &Registry,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<RoaringBitmap, TsdbError> {
+        let passed = index::select_any(registry, matcher_sets)?;
+        let buffers = self.buffers.read();
+        Ok(visible(&buffers, &passed, range).collect())
+    }
+
+    /// Samples of one series in the range, sorted.
+    pub(crate) fn read(&self, number: SeriesNumber, range: TimeRange) -> Result<Samples, TsdbError> {
+        let buffers = self.buffers.read();
+        let Some(buffer) = buffers.by_series.get(number as usize) else { return Ok(Samples::default()) };
+        buffer.read(range).map_err(|error| TsdbError::Corrupt {
+            what: "chunk in memory",
+            path: std::path::PathBuf::new(),
+            offset: 0,
+            reason: error.to_string(),
+        })
+    }
+
+    /// All exemplars with the labels of their series, in order of arrival.
+    pub(crate) fn exemplars(&self, matcher_sets: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<(Labels, Exemplar)>, TsdbError> {
+        let registry = self.registry.read();
+        let kept = self.exemplars.read();
+        if kept.is_empty() {
+            return Ok(Vec::new());
+        }
+        let passed = index::select_any(&*registry, matcher_sets)?;
+        let inside = kept.iter().filter(|(number, exemplar)| passed.contains(*number) && range.contains(exemplar.timestamp_ms));
+        Ok(inside.map(|(number, exemplar)| (registry.series(*number).labels.clone(), exemplar.clone())).collect())
+    }
+}
+
+fn visible(buffers: &Buffers, passed: &RoaringBitmap, range: TimeRange) -> impl Iterator<Item = SeriesNumber> {
+    passed.iter().filter(move |number| {
+        buffers.by_series.get(*number as usize).is_some_and(|buffer| buffer.overlaps(range))
+    })
+}

@@ -1,0 +1,147 @@
+//! The series a tenant's head knows: label bytes to number, and postings over their labels.
+//!
+//! Invariants
+//! - R1 Numbers are given in order and never reused within a registry, so postings only grow at the end
+//!   and stay sorted.
+//! - R2 A fingerprint finds candidates; the label bytes decide.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::{HashMap, HashTable};
+use pharos_model::{Fingerprint, LabelError, Labels};
+use roaring::RoaringBitmap;
+
+use crate::TsdbError;
+use crate::index::LabelIndex;
+
+/// A series' number within one registry.
+pub(crate) type SeriesNumber = u32;
+
+/// A segment number that no log segment has.
+const NO_SEGMENT: u64 = 0;
+
+/// One known series.
+#[derive(Debug)]
+pub(crate) struct Series {
+    pub(crate) labels: Labels,
+    fingerprint: Fingerprint,
+    /// What log records call it; unique in this process.
+    pub(crate) log_id: u64,
+    /// The newest log segment that holds its definition.
+    defined_in: AtomicU64,
+}
+
+/// All series of one tenant's head.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    series: Vec<Series>,
+    by_fingerprint: HashTable<SeriesNumber>,
+    postings: HashMap<Box<str>, HashMap<Box<str>, Vec<SeriesNumber>>>,
+}
+
+impl Series {
+    /// Notes that `segment` holds the definition; true if it did not before.
+    pub(crate) fn define_in(&self, segment: u64) -> bool {
+        self.defined_in.swap(segment, Ordering::Relaxed) != segment
+    }
+}
+
+impl Registry {
+    pub(crate) fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    pub(crate) fn series(&self, number: SeriesNumber) -> &Series {
+        &self.series[number as usize]
+    }
+
+    pub(crate) fn find(&self, fingerprint: Fingerprint, encoded: &[u8]) -> Option<SeriesNumber> {
+        let same = |number: &SeriesNumber| {
+            let series = &self.series[*number as usize];
+            series.fingerprint == fingerprint && series.labels.encoded() == encoded
+        };
+        self.by_fingerprint.find(fingerprint as u64, same).copied()
+    }
+
+    /// The number of a series, known or new.
+    ///
+    /// # Errors
+    /// [`LabelError`] if the bytes are no canonical label set.
+    pub(crate) fn find_or_add(
+        &mut self,
+        fingerprint: Fingerprint,
+        encoded: &[u8],
+        next_log_id: &AtomicU64,
+    ) -> Result<SeriesNumber, LabelError> {
+        if let Some(number) = self.find(fingerprint, encoded) {
+            return Ok(number);
+        }
+        let labels = Labels::from_encoded(encoded)?;
+        Ok(self.add(labels, fingerprint, next_log_id.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// The number here of a series of another registry; it keeps its log id.
+    pub(crate) fn adopt(&mut self, other: &Series) -> SeriesNumber {
+        match self.find(other.fingerprint, other.labels.encoded()) {
+            Some(number) => number,
+            None => self.add(other.labels.clone(), other.fingerprint, other.log_id),
+        }
+    }
+
+    fn add(&mut self, labels: Labels, fingerprint: Fingerprint, log_id: u64) -> SeriesNumber {
+        let number = self.series.len() as SeriesNumber;
+        for (name, value) in labels.iter() {
+            let values = match self.postings.get_mut(name) {
+                Some(values) => values,
+                None => self.postings.entry(name.into()).or_default(),
+            };
+            match values.get_mut(value) {
+                Some(numbers) => numbers.push(number),
+                None => {
+                    values.insert(value.into(), vec![number]);
+                }
+            }
+        }
+        self.series.push(Series { labels, fingerprint, log_id, defined_in: AtomicU64::new(NO_SEGMENT) });
+        let series = &self.series;
+        self.by_fingerprint.insert_unique(fingerprint as u64, number, |number| series[*number as usize].fingerprint as u64);
+        number
+    }
+
+    /// Each value of a label with its series.
+    pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = (&str, &[SeriesNumber])> {
+        self.postings.get(name).into_iter().flatten().map(|(value, numbers)| (value.as_ref(), numbers.as_slice()))
+    }
+
+    /// Every label name.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.postings.keys().map(AsRef::as_ref)
+    }
+}
+
+impl LabelIndex for Registry {
+    fn all(&self) -> Result<RoaringBitmap, TsdbError> {
+        let mut all = RoaringBitmap::new();
+        all.insert_range(0..self.series.len() as u32);
+        Ok(all)
+    }
+
+    fn equal(&self, name: &str, value: &str) -> Result<RoaringBitmap, TsdbError> {
+        let numbers = self.postings.get(name).and_then(|values| values.get(value));
+        Ok(numbers.map_or_else(RoaringBitmap::new, |numbers| from_sorted(numbers)))
+    }
+
+    fn any_of(&self, name: &str, passes: &mut dyn FnMut(&str) -> bool) -> Result<RoaringBitmap, TsdbError> {
+        let mut found = RoaringBitmap::new();
+        for (value, numbers) in self.values(name) {
+            if passes(value) {
+                found |= from_sorted(numbers);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn from_sorted(numbers: &[SeriesNumber]) -> RoaringBitmap {
+    RoaringBitmap::from_sorted_iter(numbers.iter().copied()).expect("R1: numbers ascend")
+}

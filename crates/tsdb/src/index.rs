@@ -1,0 +1,86 @@
+//! From matchers to series: the same algebra over the head's index and over a part's.
+
+use pharos_model::{MatchOp, Matcher};
+use roaring::RoaringBitmap;
+
+use crate::TsdbError;
+
+/// Postings of one index: sets of series numbers that mean something to its owner only.
+pub(crate) trait LabelIndex {
+    /// All series.
+    fn all(&self) -> Result<RoaringBitmap, TsdbError>;
+    /// Series with `name=value`.
+    fn equal(&self, name: &str, value: &str) -> Result<RoaringBitmap, TsdbError>;
+    /// Series that have the label with a value that passes.
+    fn any_of(&self, name: &str, passes: &mut dyn FnMut(&str) -> bool) -> Result<RoaringBitmap, TsdbError>;
+}
+
+/// Series that pass all matchers of any set; no sets means all series.
+pub(crate) fn select_any(index: &impl LabelIndex, matcher_sets: &[Vec<Matcher>]) -> Result<RoaringBitmap, TsdbError> {
+    if matcher_sets.is_empty() {
+        return index.all();
+    }
+    let mut found = RoaringBitmap::new();
+    for matchers in matcher_sets {
+        found |= select(index, matchers)?;
+    }
+    Ok(found)
+}
+
+/// Series that pass all matchers.
+///
+/// A matcher that rejects the empty string is a union of postings. One that passes it also passes
+/// series without the label, so it is a union of postings of rejected values, taken away at the end.
+pub(crate) fn select(index: &impl LabelIndex, matchers: &[Matcher]) -> Result<RoaringBitmap, TsdbError> {
+    let mut found: Option<RoaringBitmap> = None;
+    let (excluding, including): (Vec<&Matcher>, Vec<&Matcher>) =
+        matchers.iter().partition(|matcher| matcher.matches_empty());
+    for matcher in including {
+        let passed = included(index, matcher)?;
+        found = Some(match found {
+            Some(found) => found & passed,
+            None => passed,
+        });
+        if found.as_ref().is_some_and(RoaringBitmap::is_empty) {
+            return Ok(RoaringBitmap::new());
+        }
+    }
+    let mut found = match found {
+        Some(found) => found,
+        None => index.all()?,
+    };
+    for matcher in excluding {
+        found -= excluded(index, matcher)?;
+    }
+    Ok(found)
+}
+
+fn included(index: &impl LabelIndex, matcher: &Matcher) -> Result<RoaringBitmap, TsdbError> {
+    match matcher.values() {
+        Some(values) => {
+            let mut passed = RoaringBitmap::new();
+            for value in values {
+                passed |= index.equal(matcher.name(), value)?;
+            }
+            Ok(passed)
+        }
+        None if is_any_value(matcher) => index.any_of(matcher.name(), &mut |_| true),
+        None => index.any_of(matcher.name(), &mut |value| matcher.matches(value)),
+    }
+}
+
+fn excluded(index: &impl LabelIndex, matcher: &Matcher) -> Result<RoaringBitmap, TsdbError> {
+    match matcher.op() {
+        MatchOp::NotEqual => index.equal(matcher.name(), matcher.value()),
+        MatchOp::Regex if matcher.value() == ".*" => Ok(RoaringBitmap::new()),
+        _ => index.any_of(matcher.name(), &mut |value| !matcher.matches(value)),
+    }
+}
+
+fn is_any_value(matcher: &Matcher) -> bool {
+    match matcher.op() {
+        MatchOp::Regex => matcher.value() == ".+",
+        MatchOp::NotEqual => matcher.value().is_empty(),
+        MatchOp::Equal | MatchOp::NotRegex => false,
+    }
+}

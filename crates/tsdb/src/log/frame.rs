@@ -1,0 +1,143 @@
+//! Record frames: what makes a record findable and its damage visible.
+//!
+//! Header, 24 bytes: magic, CRC-32 of everything after it, payload length, plain length, offset from the
+//! start of its group (`u32` each), kind, codec (`u8` each), two zero bytes. Then the payload.
+
+/// First bytes of every record.
+pub(crate) const RECORD_MAGIC: [u8; 4] = *b"\xf1PHR";
+pub(crate) const HEADER_LEN: usize = 24;
+/// A longer record is not written and not believed.
+pub(crate) const RECORD_BYTES_MAX: usize = 256 << 20;
+
+const CODEC_PLAIN: u8 = 0;
+const CODEC_SNAPPY: u8 = 1;
+/// Shorter payloads are left as they are.
+const COMPRESS_MIN: usize = 128;
+
+/// What a record holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Series and the ids that later batches of the segment call them by.
+    Definitions = 1,
+    /// One batch.
+    Batch = 2,
+}
+
+/// A payload, compressed where that helps; made by whoever has the time, framed by the writer.
+#[derive(Debug)]
+pub(crate) struct Payload {
+    kind: Kind,
+    codec: u8,
+    plain_len: u32,
+    bytes: Vec<u8>,
+}
+
+/// A sound record.
+pub(crate) struct Record {
+    pub(crate) kind: Kind,
+    /// Where its group starts, as an offset before the record.
+    pub(crate) group_offset: u32,
+    pub(crate) plain: Vec<u8>,
+    /// Bytes of the whole record.
+    pub(crate) len: usize,
+}
+
+/// Why there is no sound record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unsound {
+    /// The bytes end inside it.
+    Cut,
+    Magic,
+    Checksum { expected: u32, found: u32 },
+    Content(String),
+}
+
+impl Payload {
+    /// `None` if `plain` is longer than a record may be.
+    pub(crate) fn new(kind: Kind, plain: Vec<u8>) -> Option<Self> {
+        if plain.len() > RECORD_BYTES_MAX {
+            return None;
+        }
+        let plain_len = plain.len() as u32;
+        if plain.len() >= COMPRESS_MIN
+            && let Ok(packed) = snap::raw::Encoder::new().compress_vec(&plain)
+            && packed.len() < plain.len()
+        {
+            return Some(Self { kind, codec: CODEC_SNAPPY, plain_len, bytes: packed });
+        }
+        Some(Self { kind, codec: CODEC_PLAIN, plain_len, bytes: plain })
+    }
+
+    /// Bytes of the whole record.
+    pub(crate) fn record_len(&self) -> usize {
+        HEADER_LEN + self.bytes.len()
+    }
+
+    /// Appends the record to `written`, which follows `unsynced` bytes of the same group.
+    pub(crate) fn write(&self, written: &mut Vec<u8>, unsynced: u64) {
+        let group = written;
+        let start = group.len();
+        // A group past 4 GiB would need an hour-long sync interval; saturating only makes recovery stricter.
+        let offset = u32::try_from(unsynced + start as u64).unwrap_or(u32::MAX);
+        group.extend_from_slice(&RECORD_MAGIC);
+        group.extend_from_slice(&[0; 4]);
+        for number in [self.bytes.len() as u32, self.plain_len, offset] {
+            group.extend_from_slice(&number.to_le_bytes());
+        }
+        group.extend_from_slice(&[self.kind as u8, self.codec, 0, 0]);
+        group.extend_from_slice(&self.bytes);
+        let checksum = crc32fast::hash(&group[start + 8..]);
+        group[start + 4..start + 8].copy_from_slice(&checksum.to_le_bytes());
+    }
+}
+
+/// Reads the record at the start of `bytes`.
+pub(crate) fn read(bytes: &[u8]) -> Result<Record, Unsound> {
+    let header: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(Unsound::Cut)?;
+    if header[..4] != RECORD_MAGIC {
+        return Err(Unsound::Magic);
+    }
+    let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let (expected, payload_len, plain_len, group_offset) = (number(4), number(8) as usize, number(12) as usize, number(16));
+    if payload_len > RECORD_BYTES_MAX || plain_len > RECORD_BYTES_MAX {
+        return Err(Unsound::Content("record length above the limit".to_owned()));
+    }
+    let len = HEADER_LEN + payload_len;
+    let record = bytes.get(..len).ok_or(Unsound::Cut)?;
+    let found = crc32fast::hash(&record[8..]);
+    if found != expected {
+        return Err(Unsound::Checksum { expected, found });
+    }
+    let kind = match header[20] {
+        1 => Kind::Definitions,
+        2 => Kind::Batch,
+        kind => return Err(Unsound::Content(format!("unknown record kind {kind}"))),
+    };
+    let payload = &record[HEADER_LEN..];
+    let plain = match header[21] {
+        CODEC_PLAIN => payload.to_vec(),
+        CODEC_SNAPPY => {
+            // The length inside the compressed bytes must agree before anything is allocated for it.
+            if snap::raw::decompress_len(payload).ok() != Some(plain_len) {
+                return Err(Unsound::Content("plain length disagrees".to_owned()));
+            }
+            snap::raw::Decoder::new().decompress_vec(payload).map_err(|error| Unsound::Content(error.to_string()))?
+        }
+        codec => return Err(Unsound::Content(format!("unknown record codec {codec}"))),
+    };
+    Ok(Record { kind, group_offset, plain, len })
+}
+
+/// The offset of the next sound record at or after `from`.
+pub(crate) fn find_sound(bytes: &[u8], from: usize) -> Option<(usize, Record)> {
+    let mut at = from;
+    while at + HEADER_LEN <= bytes.len() {
+        if bytes[at..at + 4] == RECORD_MAGIC
+            && let Ok(record) = read(&bytes[at..])
+        {
+            return Some((at, record));
+        }
+        at += 1;
+    }
+    None
+}

@@ -1,0 +1,49 @@
+//! The two background threads: one flushes, the other merges parts and applies retention. They are
+//! apart because a long merge must not keep the head from being emptied.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::TsdbError;
+use crate::shared::Shared;
+
+/// How often they look without being woken.
+const TICK: Duration = Duration::from_secs(10);
+
+/// Flushes when due, until the store stops.
+pub(crate) fn run_flusher(shared: &Arc<Shared>) {
+    let mut flushed_at = shared.clock.monotonic();
+    while let Some(wanted) = shared.wake.wait_for_flush(TICK) {
+        if shared.queue.is_poisoned() {
+            continue;
+        }
+        let now = shared.clock.monotonic();
+        if wanted || is_due(shared, flushed_at, now) {
+            match shared.flush() {
+                Ok(()) => flushed_at = now,
+                Err(error) => report("flush", &error),
+            }
+            shared.wake.merge();
+        }
+    }
+}
+
+/// Merges and deletes when due, until the store stops.
+pub(crate) fn run_compactor(shared: &Arc<Shared>) {
+    while shared.wake.wait_for_merge(TICK) {
+        if let Err(error) = shared.apply_retention() {
+            report("retention", &error);
+        }
+        if let Err(error) = shared.compact_due() {
+            report("compaction", &error);
+        }
+    }
+}
+
+fn is_due(shared: &Shared, flushed_at: Instant, now: Instant) -> bool {
+    now.duration_since(flushed_at) >= shared.settings.flush_interval.0
+}
+
+fn report(work: &'static str, error: &TsdbError) {
+    tracing::error!(work, error = %error, source = ?std::error::Error::source(error), "background work failed, it is tried again");
+}

@@ -1,0 +1,144 @@
+//! Opening a store: what is on disk becomes what is in memory.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use hashbrown::{HashMap, HashSet};
+use pharos_model::TenantId;
+
+use crate::TsdbError;
+use crate::disk::Disk;
+use crate::head::generation::REFUSED;
+use crate::head::registry::SeriesNumber;
+use crate::log::frame::Kind;
+use crate::log::record::{self, Definitions};
+use crate::log::recovery::Replay;
+use crate::metadata;
+use crate::part::Part;
+use crate::part::meta::PartMeta;
+use crate::part::writer::TEMPORARY_PREFIX;
+use crate::shared::{METADATA_FILE, PARTS_DIR, tenants_dir};
+use crate::tenant::{Tenant, Tenants};
+
+/// Opens all parts and metadata; answers what could not be opened and the next free part number.
+pub(crate) fn load_tenants(disk: &dyn Disk, dir: &Path, tenants: &Tenants) -> Result<(Vec<String>, AtomicU64), TsdbError> {
+    let root = tenants_dir(dir);
+    let (mut damaged, mut next_part) = (Vec::new(), 1);
+    for entry in fs::read_dir(&root).map_err(TsdbError::io("list", &root))? {
+        let name = entry.map_err(TsdbError::io("list", &root))?.file_name();
+        let Some(id) = name.to_str().and_then(|name| name.parse::<TenantId>().ok()) else {
+            tracing::warn!(path = %root.join(name).display(), "not a tenant's directory, left alone");
+            continue;
+        };
+        let tenant = tenants.get_or_create(&id);
+        let path = root.join(&name);
+        match metadata::read(&path.join(METADATA_FILE)) {
+            Ok(all) => tenant.metadata.write().extend(all.into_iter().map(|one| (one.metric.clone(), one))),
+            Err(error) => report(&mut damaged, &error),
+        }
+        load_parts(disk, &path.join(PARTS_DIR), &tenant, &mut damaged, &mut next_part)?;
+    }
+    Ok((damaged, AtomicU64::new(next_part)))
+}
+
+fn load_parts(disk: &dyn Disk, dir: &Path, tenant: &Tenant, damaged: &mut Vec<String>, next: &mut u64) -> Result<(), TsdbError> {
+    if !dir.is_dir() {
+        return Ok(());
+    }
+    let mut metas = Vec::new();
+    for entry in fs::read_dir(dir).map_err(TsdbError::io("list", dir))? {
+        let path = entry.map_err(TsdbError::io("list", dir))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with(TEMPORARY_PREFIX) {
+            disk.remove_dir_all(&path).map_err(TsdbError::io("remove", &path))?;
+            continue;
+        }
+        // A damaged description still occupies its number.
+        let number = name.rsplit('-').next().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        *next = (*next).max(number.map_or(0, |number| number.saturating_add(1)));
+        match PartMeta::read(&path) {
+            Ok(meta) => metas.push((path, meta)),
+            Err(error) => report(damaged, &error),
+        }
+    }
+    let replaced: HashSet<u64> = metas.iter().flat_map(|(_, meta)| meta.replaces.iter().copied()).collect();
+    let mut parts = Vec::new();
+    for (path, meta) in metas {
+        *next = (*next).max(meta.sequence + 1);
+        if replaced.contains(&meta.number) {
+            disk.remove_dir_all(&path).map_err(TsdbError::io("remove", &path))?;
+            continue;
+        }
+        match Part::open(&path) {
+            Ok(part) => parts.push(Arc::new(part)),
+            Err(error) => report(damaged, &error),
+        }
+    }
+    parts.sort_by_key(|part| part.meta.sequence);
+    tenant.state.write().parts = parts;
+    Ok(())
+}
+
+fn report(damaged: &mut Vec<String>, error: &TsdbError) {
+    tracing::error!(error = %error, "damaged file is left untouched and not served");
+    damaged.push(error.to_string());
+}
+
+/// Replays the log into the tenants' heads.
+pub(crate) struct HeadReplay<'a> {
+    pub(crate) tenants: &'a Tenants,
+    pub(crate) exemplars_max: usize,
+    numbers: HashMap<u64, (Arc<Tenant>, SeriesNumber)>,
+    pub(crate) samples: u64,
+}
+
+impl<'a> HeadReplay<'a> {
+    pub(crate) fn new(tenants: &'a Tenants, exemplars_max: usize) -> Self {
+        Self { tenants, exemplars_max, numbers: HashMap::new(), samples: 0 }
+    }
+
+    fn define(&mut self, plain: &[u8]) -> Result<(), String> {
+        // The tenant comes first in the bytes but is known only when they are read.
+        let mut definitions = Vec::new();
+        let tenant = Definitions::read(plain, |log_id, encoded| definitions.push((log_id, encoded.to_vec())))
+            .map_err(|error| error.to_string())?;
+        let tenant = self.tenants.get_or_create(&tenant);
+        for (log_id, encoded) in definitions {
+            let number = self.tenants.define(&tenant, &encoded).map_err(|error| error.to_string())?;
+            self.numbers.insert(log_id, (Arc::clone(&tenant), number));
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, plain: &[u8]) -> Result<(), String> {
+        let (tenant, log_ids, batch) = record::decode_batch(plain).map_err(|error| error.to_string())?;
+        let tenant = self.tenants.get_or_create(&tenant);
+        let numbers = log_ids
+            .iter()
+            .map(|log_id| match self.numbers.get(log_id) {
+                Some((owner, number)) if owner.id == tenant.id => Ok(*number),
+                _ => Err(format!("batch refers to series {log_id}, which is not defined")),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        debug_assert!(!numbers.contains(&REFUSED));
+        let registry = Arc::clone(&tenant.state.read().active.registry);
+        tenant.apply(&batch, &registry, &numbers, self.exemplars_max);
+        self.samples += batch.sample_count() as u64;
+        Ok(())
+    }
+}
+
+impl Replay for HeadReplay<'_> {
+    fn begin_segment(&mut self) {
+        self.numbers.clear();
+    }
+
+    fn record(&mut self, kind: Kind, plain: &[u8]) -> Result<(), String> {
+        match kind {
+            Kind::Definitions => self.define(plain),
+            Kind::Batch => self.batch(plain),
+        }
+    }
+}

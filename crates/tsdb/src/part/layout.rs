@@ -1,0 +1,270 @@
+//! The payloads of a part's blocks: label sets, chunk headers, instants and postings.
+
+use std::ops::Range;
+
+use pharos_chunk::bytes::{Reader, push_slice, push_varint, push_zigzag};
+use pharos_chunk::{ChunkError, timestamps};
+
+use super::toc::BLOCK_SERIES;
+
+/// Bodies up to this size lie in the compressed header, where constants shrink to almost nothing.
+pub(crate) const INLINE_BODY_MAX: usize = 16;
+
+/// Label sets of up to [`BLOCK_SERIES`] series: each as the bytes it does not share with its predecessor.
+pub(crate) fn encode_labels(sets: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    push_varint(&mut out, sets.len() as u64);
+    let mut previous: &[u8] = &[];
+    for set in sets {
+        let shared = previous.iter().zip(set).take_while(|(a, b)| a == b).count();
+        push_varint(&mut out, shared as u64);
+        push_slice(&mut out, &set[shared..]);
+        previous = set;
+    }
+    out
+}
+
+pub(crate) fn decode_labels(payload: &[u8]) -> Result<Vec<Box<[u8]>>, ChunkError> {
+    let mut reader = Reader::new(payload);
+    let count = reader.count("series count", BLOCK_SERIES)?;
+    let mut sets = Vec::with_capacity(count);
+    let mut current: Vec<u8> = Vec::new();
+    for _ in 0..count {
+        let shared = reader.count("shared prefix", current.len())?;
+        current.truncate(shared);
+        current.extend_from_slice(reader.slice()?);
+        sets.push(current.as_slice().into());
+    }
+    Ok(sets)
+}
+
+/// Where a chunk's body is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BodyAt {
+    /// In the header block.
+    Inline(Range<usize>),
+    /// In the bodies behind it.
+    Section(Range<usize>),
+}
+
+/// One chunk of a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChunkAt {
+    pub(crate) kind: u8,
+    /// Number of its column of instants in the part.
+    pub(crate) times: u32,
+    pub(crate) body: BodyAt,
+}
+
+/// Chunk headers of one block, decoded.
+#[derive(Debug, Default)]
+pub(crate) struct Headers {
+    /// For each series of the block, its range in `chunks`.
+    pub(crate) series: Vec<Range<usize>>,
+    pub(crate) chunks: Vec<ChunkAt>,
+}
+
+/// Collects the chunks of one block.
+#[derive(Debug, Default)]
+pub(crate) struct HeadersBuilder {
+    chunk_counts: Vec<u64>,
+    kinds: Vec<u8>,
+    times: Vec<u32>,
+    /// For each chunk: 0 inline, 1 next in the bodies, n the body of the chunk n − 1 before it.
+    forms: Vec<u64>,
+    lengths: Vec<u64>,
+    inline: Vec<u8>,
+    pub(crate) bodies: Vec<u8>,
+    known_bodies: hashbrown::HashMap<Vec<u8>, usize>,
+}
+
+impl HeadersBuilder {
+    pub(crate) fn begin_series(&mut self) {
+        self.chunk_counts.push(0);
+    }
+
+    /// Adds a chunk to the series begun last.
+    pub(crate) fn push(&mut self, kind: u8, times: u32, body: &[u8]) {
+        if let Some(count) = self.chunk_counts.last_mut() {
+            *count += 1;
+        }
+        let index = self.kinds.len();
+        self.kinds.push(kind);
+        self.times.push(times);
+        if body.len() <= INLINE_BODY_MAX {
+            self.forms.push(0);
+            self.lengths.push(body.len() as u64);
+            self.inline.extend_from_slice(body);
+        } else if let Some(known) = self.known_bodies.get(body) {
+            self.forms.push((index - known + 1) as u64);
+        } else {
+            self.known_bodies.insert(body.to_vec(), index);
+            self.forms.push(1);
+            self.lengths.push(body.len() as u64);
+            self.bodies.extend_from_slice(body);
+        }
+    }
+
+    pub(crate) fn series_count(&self) -> usize {
+        self.chunk_counts.len()
+    }
+
+    /// The header payload; column by column, because equal things compress when they stand together.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        push_varint(&mut out, self.chunk_counts.len() as u64);
+        self.chunk_counts.iter().for_each(|count| push_varint(&mut out, *count));
+        out.extend_from_slice(&self.kinds);
+        let mut previous = 0;
+        for times in &self.times {
+            push_zigzag(&mut out, i64::from(*times) - previous);
+            previous = i64::from(*times);
+        }
+        self.forms.iter().for_each(|form| push_varint(&mut out, *form));
+        self.lengths.iter().for_each(|length| push_varint(&mut out, *length));
+        out.extend_from_slice(&self.inline);
+        out
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Headers {
+    pub(crate) fn decode(payload: &[u8], bodies_len: usize) -> Result<Self, ChunkError> {
+        let mut reader = Reader::new(payload);
+        let count = reader.count("series count", BLOCK_SERIES)?;
+        let mut headers = Self::default();
+        let mut total = 0;
+        for _ in 0..count {
+            let chunks = reader.count("chunk count", payload.len())?;
+            headers.series.push(total..total + chunks);
+            total += chunks;
+            if total > payload.len() {
+                return Err(ChunkError::OutOfBounds { what: "chunk count" });
+            }
+        }
+        let kinds = reader.take(total)?;
+        let mut column = 0_i64;
+        let mut times = Vec::with_capacity(total);
+        for _ in 0..total {
+            column = column.wrapping_add(reader.zigzag()?);
+            times.push(u32::try_from(column).map_err(|_| ChunkError::OutOfBounds { what: "column number" })?);
+        }
+        let forms = (0..total).map(|_| reader.count("body form", payload.len())).collect::<Result<Vec<_>, _>>()?;
+        let lengths = forms.iter().filter(|form| **form < 2).count();
+        let lengths =
+            (0..lengths).map(|_| reader.count("body length", u32::MAX as usize)).collect::<Result<Vec<_>, _>>()?;
+        let (mut inline, mut section) = (payload.len() - reader.rest().len(), 0);
+        let mut lengths = lengths.into_iter();
+        for (index, form) in forms.into_iter().enumerate() {
+            let body = if form >= 2 {
+                let source = index.checked_sub(form - 1).and_then(|source| headers.chunks.get(source));
+                source.ok_or(ChunkError::OutOfBounds { what: "shared body" })?.body.clone()
+            } else {
+                let length = lengths.next().ok_or(ChunkError::Truncated)?;
+                let (at, end) = if form == 0 { (&mut inline, payload.len()) } else { (&mut section, bodies_len) };
+                let range = *at..*at + length;
+                if range.end > end {
+                    return Err(ChunkError::OutOfBounds { what: "body" });
+                }
+                *at = range.end;
+                if form == 0 { BodyAt::Inline(range) } else { BodyAt::Section(range) }
+            };
+            headers.chunks.push(ChunkAt { kind: kinds[index], times: times[index], body });
+        }
+        Ok(headers)
+    }
+}
+
+/// Columns of instants, each encoded.
+pub(crate) fn encode_times(columns: &[Box<[u8]>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    push_varint(&mut out, columns.len() as u64);
+    columns.iter().for_each(|column| push_slice(&mut out, column));
+    out
+}
+
+/// The columns of a block of instants, each as a range of the payload.
+pub(crate) fn decode_times(payload: &[u8]) -> Result<Vec<Range<usize>>, ChunkError> {
+    let mut reader = Reader::new(payload);
+    let count = reader.count("column count", payload.len())?;
+    (0..count)
+        .map(|_| {
+            let length = reader.slice()?.len();
+            let end = payload.len() - reader.rest().len();
+            Ok(end - length..end)
+        })
+        .collect()
+}
+
+pub(crate) fn decode_instants(encoded: &[u8]) -> Result<Vec<i64>, ChunkError> {
+    let mut times = Vec::new();
+    timestamps::decode(encoded, &mut times)?;
+    // Reading cuts and merges by binary search.
+    if !times.is_sorted_by(|a, b| a < b) {
+        return Err(ChunkError::OutOfBounds { what: "order of instants" });
+    }
+    Ok(times)
+}
+
+/// Series numbers with one label value, ascending, being collected.
+#[derive(Debug, Default)]
+pub(crate) struct PostingList {
+    pub(crate) count: u32,
+    next: u32,
+    bytes: Vec<u8>,
+}
+
+impl PostingList {
+    pub(crate) fn push(&mut self, number: u32) {
+        push_varint(&mut self.bytes, u64::from(number - self.next));
+        self.next = number + 1;
+        self.count += 1;
+    }
+}
+
+/// Appends one value with its postings to a block.
+pub(crate) fn push_postings(out: &mut Vec<u8>, previous: &str, value: &str, list: &PostingList) {
+    let shared = previous.bytes().zip(value.bytes()).take_while(|(a, b)| a == b).count();
+    push_varint(out, shared as u64);
+    push_slice(out, &value.as_bytes()[shared..]);
+    push_varint(out, u64::from(list.count));
+    push_slice(out, &list.bytes);
+}
+
+/// Calls `each` with every value of a postings block, its count and its encoded numbers, until it says stop.
+pub(crate) fn for_each_value(
+    payload: &[u8],
+    mut each: impl FnMut(&str, u32, &[u8]) -> Result<bool, ChunkError>,
+) -> Result<(), ChunkError> {
+    let mut reader = Reader::new(payload);
+    let mut value: Vec<u8> = Vec::new();
+    while !reader.is_empty() {
+        let shared = reader.count("shared prefix", value.len())?;
+        value.truncate(shared);
+        value.extend_from_slice(reader.slice()?);
+        let text = std::str::from_utf8(&value).map_err(|_| ChunkError::OutOfBounds { what: "label value" })?;
+        let count = reader.count("postings count", u32::MAX as usize)? as u32;
+        if !each(text, count, reader.slice()?)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Appends the numbers of encoded postings, all below `end`.
+pub(crate) fn decode_numbers(encoded: &[u8], end: u32, out: &mut Vec<u32>) -> Result<(), ChunkError> {
+    let mut reader = Reader::new(encoded);
+    let mut next = 0_u64;
+    while !reader.is_empty() {
+        let number = next.saturating_add(reader.varint()?);
+        if number >= u64::from(end) {
+            return Err(ChunkError::OutOfBounds { what: "series number" });
+        }
+        out.push(number as u32);
+        next = number + 1;
+    }
+    Ok(())
+}

@@ -1,0 +1,325 @@
+//! Reading a part: its index, and a cursor over selected series in label order.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use hashbrown::HashMap;
+use pharos_chunk::ChunkError;
+use pharos_model::{Exemplar, TimeRange};
+use roaring::RoaringBitmap;
+
+use super::block::{BlockAt, BlockFile};
+use super::exemplars;
+use super::layout::{self, BodyAt, Headers};
+use super::meta::{PART_VERSION, PartMeta};
+use super::toc::{BLOCK_SERIES, Toc};
+use super::writer::{DATA_FILE, DATA_MAGIC, EXEMPLARS_FILE, INDEX_FILE, INDEX_FOOTER_LEN, INDEX_MAGIC};
+use crate::TsdbError;
+use crate::body;
+use crate::index::LabelIndex;
+use crate::samples::Samples;
+
+/// Decoded columns of instants a cursor remembers.
+const COLUMNS_CACHED_MAX: usize = 64;
+
+/// An open part. Its files stay readable while it is held, even after they are removed.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) meta: PartMeta,
+    pub(crate) dir: PathBuf,
+    /// Set when merging met damage: it is not tried again.
+    pub(crate) damaged: AtomicBool,
+    toc: Toc,
+    data: BlockFile,
+    index: BlockFile,
+    exemplars: Option<BlockFile>,
+}
+
+impl Part {
+    /// Opens the part in `dir`.
+    ///
+    /// # Errors
+    /// [`TsdbError`] if a file is missing, cut or damaged where it is read now: description, contents.
+    pub(crate) fn open(dir: &Path) -> Result<Self, TsdbError> {
+        let meta = PartMeta::read(dir)?;
+        let data = open_exact(&dir.join(DATA_FILE), meta.data_bytes)?;
+        let head = data.read_raw(0, 12.min(data.len as usize))?;
+        if head.get(..8) != Some(&DATA_MAGIC) {
+            return Err(corrupt(&data, "data file", 0, "not a data file"));
+        }
+        let index = open_exact(&dir.join(INDEX_FILE), meta.index_bytes)?;
+        let toc = read_toc(&index)?;
+        let exemplars = if meta.exemplar_bytes > 0 {
+            Some(open_exact(&dir.join(EXEMPLARS_FILE), meta.exemplar_bytes)?)
+        } else {
+            None
+        };
+        Ok(Self { meta, dir: dir.to_owned(), damaged: AtomicBool::new(false), toc, data, index, exemplars })
+    }
+
+    /// Whether a sample or exemplar may lie in the range.
+    pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
+        self.meta.min_time_ms < range.end_ms && range.start_ms <= self.meta.max_time_ms
+    }
+
+    /// Every label name of any series.
+    pub(crate) fn label_names(&self) -> impl Iterator<Item = &str> {
+        self.toc.postings.iter().map(|block| block.name.as_str())
+    }
+
+    /// Calls `each` with every value of a label and its series among `selected` (`None`: all).
+    pub(crate) fn label_values(
+        &self,
+        name: &str,
+        selected: Option<&RoaringBitmap>,
+        mut each: impl FnMut(&str),
+    ) -> Result<(), TsdbError> {
+        let mut numbers = Vec::new();
+        self.for_each_value(name, |value, encoded| {
+            if let Some(selected) = selected {
+                numbers.clear();
+                layout::decode_numbers(encoded, self.toc.series_count, &mut numbers)?;
+                if !numbers.iter().any(|number| selected.contains(*number)) {
+                    return Ok(());
+                }
+            }
+            each(value);
+            Ok(())
+        })
+    }
+
+    /// Calls `each` with all exemplars: label bytes of the series, exemplar.
+    pub(crate) fn exemplars(&self, each: &mut dyn FnMut(&[u8], Exemplar)) -> Result<(), TsdbError> {
+        self.exemplars.as_ref().map_or(Ok(()), |file| exemplars::read(file, each))
+    }
+
+    fn for_each_value(
+        &self,
+        name: &str,
+        mut each: impl FnMut(&str, &[u8]) -> Result<(), ChunkError>,
+    ) -> Result<(), TsdbError> {
+        let from = self.toc.postings.partition_point(|block| block.name.as_str() < name);
+        for block in self.toc.postings[from..].iter().take_while(|block| block.name == name) {
+            let payload = self.index.read("postings block", block.at)?;
+            layout::for_each_value(&payload, |value, _, encoded| each(value, encoded).map(|()| true))
+                .map_err(TsdbError::chunk("postings block", &self.index.path, block.at.offset))?;
+        }
+        Ok(())
+    }
+
+    fn read_labels(&self, block: usize) -> Result<Vec<Box<[u8]>>, TsdbError> {
+        let at = self.toc.labels[block];
+        let payload = self.index.read("label block", at)?;
+        let sets = layout::decode_labels(&payload).map_err(TsdbError::chunk("label block", &self.index.path, at.offset))?;
+        let expected = (self.toc.series_count as usize - block * BLOCK_SERIES).min(BLOCK_SERIES);
+        if sets.len() != expected {
+            return Err(corrupt(&self.index, "label block", at.offset, "wrong number of series"));
+        }
+        Ok(sets)
+    }
+}
+
+impl LabelIndex for Part {
+    fn all(&self) -> Result<RoaringBitmap, TsdbError> {
+        let mut all = RoaringBitmap::new();
+        all.insert_range(0..self.toc.series_count);
+        Ok(all)
+    }
+
+    fn equal(&self, name: &str, value: &str) -> Result<RoaringBitmap, TsdbError> {
+        let after =
+            self.toc.postings.partition_point(|block| (block.name.as_str(), block.first_value.as_str()) <= (name, value));
+        let Some(block) = after.checked_sub(1).map(|last| &self.toc.postings[last]).filter(|block| block.name == name) else {
+            return Ok(RoaringBitmap::new());
+        };
+        let payload = self.index.read("postings block", block.at)?;
+        let mut numbers = Vec::new();
+        layout::for_each_value(&payload, |found, _, encoded| {
+            if found == value {
+                layout::decode_numbers(encoded, self.toc.series_count, &mut numbers)?;
+            }
+            Ok(found < value)
+        })
+        .map_err(TsdbError::chunk("postings block", &self.index.path, block.at.offset))?;
+        Ok(RoaringBitmap::from_sorted_iter(numbers).expect("decoded numbers ascend"))
+    }
+
+    fn any_of(&self, name: &str, passes: &mut dyn FnMut(&str) -> bool) -> Result<RoaringBitmap, TsdbError> {
+        let mut found = RoaringBitmap::new();
+        let mut numbers = Vec::new();
+        self.for_each_value(name, |value, encoded| {
+            if passes(value) {
+                numbers.clear();
+                layout::decode_numbers(encoded, self.toc.series_count, &mut numbers)?;
+                found |= RoaringBitmap::from_sorted_iter(numbers.iter().copied()).expect("decoded numbers ascend");
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+}
+
+/// Walks selected series of a part in label order, decoding one block at a time.
+pub(crate) struct PartCursor {
+    part: Arc<Part>,
+    numbers: roaring::bitmap::IntoIter,
+    current: Option<u32>,
+    label_block: Option<(usize, Vec<Box<[u8]>>)>,
+    chunk_block: Option<ChunkBlock>,
+    columns: HashMap<u32, Arc<[i64]>>,
+    times_block: Option<(usize, Vec<u8>, Vec<std::ops::Range<usize>>)>,
+}
+
+struct ChunkBlock {
+    number: usize,
+    headers: Headers,
+    payload: Vec<u8>,
+    bodies: Vec<u8>,
+}
+
+impl PartCursor {
+    /// A cursor that stands on the first selected series.
+    pub(crate) fn new(part: Arc<Part>, selected: RoaringBitmap) -> Result<Self, TsdbError> {
+        let mut cursor = Self {
+            part,
+            numbers: selected.into_iter(),
+            current: None,
+            label_block: None,
+            chunk_block: None,
+            columns: HashMap::new(),
+            times_block: None,
+        };
+        cursor.advance()?;
+        Ok(cursor)
+    }
+
+    /// Label bytes of the series it stands on; `None` at the end.
+    pub(crate) fn labels(&self) -> Option<&[u8]> {
+        let number = self.current? as usize;
+        let (_, sets) = self.label_block.as_ref()?;
+        sets.get(number % BLOCK_SERIES).map(AsRef::as_ref)
+    }
+
+    /// Goes to the next selected series.
+    pub(crate) fn advance(&mut self) -> Result<(), TsdbError> {
+        self.current = self.numbers.next();
+        if let Some(number) = self.current {
+            let block = number as usize / BLOCK_SERIES;
+            if self.label_block.as_ref().is_none_or(|(loaded, _)| *loaded != block) {
+                self.label_block = Some((block, self.part.read_labels(block)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// Samples in the range of the series it stands on, sorted.
+    pub(crate) fn read(&mut self, range: TimeRange) -> Result<Samples, TsdbError> {
+        let Some(number) = self.current else { return Ok(Samples::default()) };
+        let (block_number, slot) = (number as usize / BLOCK_SERIES, number as usize % BLOCK_SERIES);
+        let block = match self.chunk_block.take() {
+            Some(block) if block.number == block_number => block,
+            _ => self.load_chunks(block_number)?,
+        };
+        let samples = self.decode(&block, slot, range);
+        self.chunk_block = Some(block);
+        samples
+    }
+
+    fn decode(&mut self, block: &ChunkBlock, slot: usize, range: TimeRange) -> Result<Samples, TsdbError> {
+        let at = self.part.toc.headers[block.number];
+        let Some(chunks) = block.headers.series.get(slot) else {
+            return Err(corrupt(&self.part.data, "chunk header block", at.offset, "wrong number of series"));
+        };
+        let mut all = Samples::default();
+        for chunk in &block.headers.chunks[chunks.clone()] {
+            let times = self.column(chunk.times)?;
+            let inside = times.first().is_some_and(|first| *first < range.end_ms)
+                && times.last().is_some_and(|last| range.start_ms <= *last);
+            if !inside {
+                continue;
+            }
+            let bytes = match &chunk.body {
+                BodyAt::Inline(range) => &block.payload[range.clone()],
+                BodyAt::Section(range) => &block.bodies[range.clone()],
+            };
+            let decoded = body::decode(chunk.kind, bytes, &times)
+                .map_err(TsdbError::chunk("chunk", &self.part.data.path, at.offset))?;
+            all.merge(decoded);
+        }
+        all.cut(range);
+        Ok(all)
+    }
+
+    fn load_chunks(&self, number: usize) -> Result<ChunkBlock, TsdbError> {
+        let (at, bodies_at) = (self.part.toc.headers[number], self.part.toc.bodies[number]);
+        let payload = self.part.data.read("chunk header block", at)?;
+        let bodies = self.part.data.read("chunk body block", bodies_at)?;
+        let headers = Headers::decode(&payload, bodies.len())
+            .map_err(TsdbError::chunk("chunk header block", &self.part.data.path, at.offset))?;
+        Ok(ChunkBlock { number, headers, payload, bodies })
+    }
+
+    fn column(&mut self, number: u32) -> Result<Arc<[i64]>, TsdbError> {
+        if let Some(column) = self.columns.get(&number) {
+            return Ok(Arc::clone(column));
+        }
+        let times = &self.part.toc.times;
+        let Some(block) = times.partition_point(|(first, _)| *first <= number).checked_sub(1) else {
+            return Err(corrupt(&self.part.data, "chunk", 0, "refers to no column of instants"));
+        };
+        let (first, at) = times[block];
+        if self.times_block.as_ref().is_none_or(|(loaded, ..)| *loaded != block) {
+            let payload = self.part.data.read("block of instants", at)?;
+            let columns = layout::decode_times(&payload).map_err(self.times_error(at))?;
+            self.times_block = Some((block, payload, columns));
+        }
+        let encoded = self.times_block.as_ref().and_then(|(_, payload, columns)| {
+            columns.get((number - first) as usize).map(|range| &payload[range.clone()])
+        });
+        let Some(encoded) = encoded else {
+            return Err(corrupt(&self.part.data, "block of instants", at.offset, "has too few columns"));
+        };
+        let column: Arc<[i64]> = layout::decode_instants(encoded).map_err(self.times_error(at))?.into();
+        if self.columns.len() >= COLUMNS_CACHED_MAX {
+            self.columns.clear();
+        }
+        self.columns.insert(number, Arc::clone(&column));
+        Ok(column)
+    }
+
+    fn times_error(&self, at: BlockAt) -> impl FnOnce(ChunkError) -> TsdbError {
+        TsdbError::chunk("block of instants", &self.part.data.path, at.offset)
+    }
+}
+
+fn open_exact(path: &Path, expected: u64) -> Result<BlockFile, TsdbError> {
+    let file = BlockFile::open(path)?;
+    if file.len != expected {
+        return Err(corrupt(&file, "part file", file.len, &format!("has {} bytes instead of {expected}", file.len)));
+    }
+    Ok(file)
+}
+
+fn read_toc(index: &BlockFile) -> Result<Toc, TsdbError> {
+    let Some(footer_at) = index.len.checked_sub(INDEX_FOOTER_LEN as u64) else {
+        return Err(corrupt(index, "index footer", 0, "file is too short"));
+    };
+    let footer = index.read_raw(footer_at, INDEX_FOOTER_LEN)?;
+    let (numbers, magic) = footer.split_at(16);
+    if magic != INDEX_MAGIC {
+        return Err(corrupt(index, "index footer", footer_at, "not an index file"));
+    }
+    let mut reader = pharos_chunk::bytes::Reader::new(numbers);
+    let fail = || TsdbError::chunk("index footer", &index.path, footer_at);
+    let at = BlockAt { offset: reader.u64().map_err(fail())?, len: reader.u32().map_err(fail())? };
+    let found = reader.u32().map_err(fail())?;
+    if found > PART_VERSION {
+        return Err(TsdbError::Version { path: index.path.clone(), found, supported: PART_VERSION });
+    }
+    Toc::decode(&index.read("table of contents", at)?).map_err(TsdbError::chunk("table of contents", &index.path, at.offset))
+}
+
+fn corrupt(file: &BlockFile, what: &'static str, offset: u64, reason: &str) -> TsdbError {
+    TsdbError::Corrupt { what, path: file.path.clone(), offset, reason: reason.to_owned() }
+}

@@ -1,0 +1,353 @@
+//! Writing a part: series in label order in, a durable directory out.
+//!
+//! Nothing is visible before [`PartWriter::finish`]: the files lie in a directory whose name starts with
+//! `tmp-`, which the next start removes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use pharos_chunk::{CHUNK_SAMPLES_MAX, timestamps};
+use pharos_model::{TenantId, TimeRange, iter_encoded};
+
+use super::block::{self, BlockAt, Packing};
+use super::exemplars::{self, Entries};
+use super::layout::{self, HeadersBuilder, PostingList};
+use super::meta::{META_FILE, PART_VERSION, PartMeta};
+use super::toc::{BLOCK_SERIES, PostingsBlock, Toc};
+use crate::TsdbError;
+use crate::body;
+use crate::disk::{Disk, DiskFile};
+use crate::samples::Samples;
+
+pub(crate) const DATA_FILE: &str = "data";
+pub(crate) const INDEX_FILE: &str = "index";
+pub(crate) const EXEMPLARS_FILE: &str = "exemplars";
+pub(crate) const TEMPORARY_PREFIX: &str = "tmp-";
+pub(crate) const DATA_MAGIC: [u8; 8] = *b"PHAROSDA";
+pub(crate) const INDEX_MAGIC: [u8; 8] = *b"PHAROSIX";
+/// TOC offset `u64`, TOC length `u32`, version `u32`, magic.
+pub(crate) const INDEX_FOOTER_LEN: usize = 24;
+
+const HEADER_ZSTD: Packing = Packing::Zstd(3);
+const LABELS_ZSTD: Packing = Packing::Zstd(6);
+const POSTINGS_BLOCK_BYTES: usize = 64 << 10;
+const TIMES_BLOCK_BYTES: usize = 16 << 10;
+/// Columns remembered for sharing; forgetting one only costs its sharing.
+const TIMES_KNOWN_MAX: usize = 16 << 10;
+const WRITE_BUFFER_BYTES: usize = 256 << 10;
+
+/// Where and as what a part is written.
+#[derive(Debug, Clone)]
+pub(crate) struct PartPlan {
+    pub(crate) parts_dir: PathBuf,
+    pub(crate) tenant: TenantId,
+    /// Unique within the tenant.
+    pub(crate) number: u64,
+    /// Precedence over other parts.
+    pub(crate) sequence: u64,
+    pub(crate) window: TimeRange,
+    pub(crate) level: u32,
+    pub(crate) replaces: Vec<u64>,
+}
+
+/// A part being written.
+pub(crate) struct PartWriter {
+    disk: Arc<dyn Disk>,
+    plan: PartPlan,
+    temporary: PathBuf,
+    data: Box<dyn DiskFile>,
+    data_path: PathBuf,
+    buffered: Vec<u8>,
+    data_len: u64,
+    index: Vec<u8>,
+    toc: Toc,
+    label_sets: Vec<Vec<u8>>,
+    headers: HeadersBuilder,
+    times: TimeColumns,
+    postings: HashMap<Box<str>, HashMap<Box<str>, PostingList>>,
+    meta: PartMeta,
+}
+
+#[derive(Default)]
+struct TimeColumns {
+    known: HashMap<Box<[u8]>, u32>,
+    pending: Vec<Box<[u8]>>,
+    pending_bytes: usize,
+    next: u32,
+}
+
+impl TimeColumns {
+    fn intern(&mut self, times: &[i64]) -> u32 {
+        let mut encoded = Vec::new();
+        timestamps::encode(times, &mut encoded);
+        if let Some(number) = self.known.get(encoded.as_slice()) {
+            return *number;
+        }
+        if self.known.len() >= TIMES_KNOWN_MAX {
+            self.known.clear();
+        }
+        let (number, encoded) = (self.next, encoded.into_boxed_slice());
+        self.next += 1;
+        self.pending_bytes += encoded.len();
+        self.pending.push(encoded.clone());
+        self.known.insert(encoded, number);
+        number
+    }
+}
+
+impl PartWriter {
+    pub(crate) fn create(disk: Arc<dyn Disk>, plan: PartPlan) -> Result<Self, TsdbError> {
+        let meta = PartMeta {
+            version: PART_VERSION,
+            tenant: plan.tenant.as_str().to_owned(),
+            number: plan.number,
+            sequence: plan.sequence,
+            window_start_ms: plan.window.start_ms,
+            window_end_ms: plan.window.end_ms,
+            min_time_ms: i64::MAX,
+            max_time_ms: i64::MIN,
+            level: plan.level,
+            series: 0,
+            samples: 0,
+            histograms: 0,
+            chunks: 0,
+            exemplars: 0,
+            data_bytes: 0,
+            index_bytes: 0,
+            exemplar_bytes: 0,
+            replaces: plan.replaces.clone(),
+        };
+        let temporary = plan.parts_dir.join(format!("{TEMPORARY_PREFIX}{}", meta.dir_name()));
+        if temporary.exists() {
+            disk.remove_dir_all(&temporary).map_err(TsdbError::io("remove", &temporary))?;
+        }
+        disk.create_dir_all(&temporary).map_err(TsdbError::io("create", &temporary))?;
+        let data_path = temporary.join(DATA_FILE);
+        let data = disk.create(&data_path).map_err(TsdbError::io("create", &data_path))?;
+        let mut writer = Self {
+            disk,
+            plan,
+            temporary,
+            data,
+            data_path,
+            buffered: Vec::new(),
+            data_len: 0,
+            index: Vec::new(),
+            toc: Toc::default(),
+            label_sets: Vec::new(),
+            headers: HeadersBuilder::default(),
+            times: TimeColumns::default(),
+            postings: HashMap::new(),
+            meta,
+        };
+        let mut header = DATA_MAGIC.to_vec();
+        header.extend_from_slice(&PART_VERSION.to_le_bytes());
+        header.extend_from_slice(&[0; 4]);
+        writer.write_data(&header)?;
+        Ok(writer)
+    }
+
+    /// Adds a series with its sorted samples; label bytes ascend from call to call.
+    pub(crate) fn add_series(&mut self, labels: &[u8], samples: &Samples) -> Result<(), TsdbError> {
+        debug_assert!(self.label_sets.last().is_none_or(|previous| previous.as_slice() < labels));
+        let Some((first, last)) = samples.bounds() else { return Ok(()) };
+        self.meta.min_time_ms = self.meta.min_time_ms.min(first);
+        self.meta.max_time_ms = self.meta.max_time_ms.max(last);
+        self.meta.samples += samples.floats.len() as u64;
+        self.meta.histograms += samples.histograms.len() as u64;
+        self.headers.begin_series();
+        self.add_floats(samples);
+        self.add_histograms(samples);
+        let number = self.toc.series_count;
+        for (name, value) in iter_encoded(labels) {
+            let values = match self.postings.get_mut(name) {
+                Some(values) => values,
+                None => self.postings.entry(name.into()).or_default(),
+            };
+            match values.get_mut(value) {
+                Some(list) => list.push(number),
+                None => values.entry(value.into()).or_default().push(number),
+            }
+        }
+        self.toc.series_count += 1;
+        self.label_sets.push(labels.to_vec());
+        if self.headers.series_count() >= BLOCK_SERIES {
+            self.end_block()?;
+        }
+        Ok(())
+    }
+
+    fn add_floats(&mut self, samples: &Samples) {
+        let floats = &samples.floats;
+        // Equal cuts for equal lengths, so that series of one target go on sharing their instants.
+        let pieces = floats.len().div_ceil(CHUNK_SAMPLES_MAX);
+        for piece in 0..pieces {
+            let range = floats.len() * piece / pieces..floats.len() * (piece + 1) / pieces;
+            let starts = floats.starts.get(range.clone()).unwrap_or_default();
+            let mut encoded = Vec::new();
+            let kind = body::encode_floats(&floats.values[range.clone()], starts, &mut encoded);
+            let times = self.times.intern(&floats.times[range]);
+            self.headers.push(kind, times, &encoded);
+            self.meta.chunks += 1;
+        }
+    }
+
+    fn add_histograms(&mut self, samples: &Samples) {
+        let histograms = &samples.histograms;
+        let mut from = 0;
+        for to in body::histogram_cuts(&histograms.values) {
+            let starts = histograms.starts.get(from..to).unwrap_or_default();
+            let mut encoded = Vec::new();
+            let kind = body::encode_histograms(&histograms.values[from..to], starts, &mut encoded);
+            let times = self.times.intern(&histograms.times[from..to]);
+            self.headers.push(kind, times, &encoded);
+            self.meta.chunks += 1;
+            from = to;
+        }
+    }
+
+    /// Series so far.
+    pub(crate) fn series_count(&self) -> u32 {
+        self.toc.series_count
+    }
+
+    /// Ends the part and makes it durable; answers its directory. `entries` are sorted.
+    pub(crate) fn finish(mut self, entries: &Entries) -> Result<PathBuf, TsdbError> {
+        if self.headers.series_count() > 0 {
+            self.end_block()?;
+        }
+        self.end_times()?;
+        self.flush_data()?;
+        self.data.sync().map_err(TsdbError::io("sync", &self.data_path))?;
+        self.end_index();
+        let index = std::mem::take(&mut self.index);
+        self.write_file(INDEX_FILE, &index)?;
+        self.meta.index_bytes = index.len() as u64;
+        if !entries.is_empty() {
+            let bytes = exemplars::encode(entries);
+            self.write_file(EXEMPLARS_FILE, &bytes)?;
+            self.meta.exemplars = entries.len() as u64;
+            self.meta.exemplar_bytes = bytes.len() as u64;
+            for (_, exemplar) in entries {
+                self.meta.min_time_ms = self.meta.min_time_ms.min(exemplar.timestamp_ms);
+                self.meta.max_time_ms = self.meta.max_time_ms.max(exemplar.timestamp_ms);
+            }
+        }
+        self.meta.data_bytes = self.data_len;
+        self.meta.series = u64::from(self.toc.series_count);
+        let meta = serde_json::to_vec_pretty(&self.meta).expect("plain numbers and text serialize");
+        self.write_file(META_FILE, &meta)?;
+        self.disk.sync_dir(&self.temporary).map_err(TsdbError::io("sync", &self.temporary))?;
+        let target = self.plan.parts_dir.join(self.meta.dir_name());
+        self.disk.rename(&self.temporary, &target).map_err(TsdbError::io("rename", &self.temporary))?;
+        self.disk.sync_dir(&self.plan.parts_dir).map_err(TsdbError::io("sync", &self.plan.parts_dir))?;
+        Ok(target)
+    }
+
+    /// Removes what was written.
+    pub(crate) fn abandon(self) {
+        if let Err(error) = self.disk.remove_dir_all(&self.temporary) {
+            tracing::warn!(path = %self.temporary.display(), %error, "cannot remove an unfinished part");
+        }
+    }
+
+    fn end_block(&mut self) -> Result<(), TsdbError> {
+        let at = BlockAt { offset: self.index.len() as u64, len: 0 };
+        let len = block::write(&layout::encode_labels(&self.label_sets), LABELS_ZSTD, &mut self.index);
+        self.toc.labels.push(BlockAt { len, ..at });
+        self.label_sets.clear();
+        let payload = self.headers.encode();
+        let headers = self.write_block(&payload, HEADER_ZSTD)?;
+        self.toc.headers.push(headers);
+        let bodies = std::mem::take(&mut self.headers.bodies);
+        let at = self.write_block(&bodies, Packing::Plain)?;
+        self.toc.bodies.push(at);
+        self.headers.clear();
+        if self.times.pending_bytes >= TIMES_BLOCK_BYTES {
+            self.end_times()?;
+        }
+        Ok(())
+    }
+
+    fn end_times(&mut self) -> Result<(), TsdbError> {
+        let columns = std::mem::take(&mut self.times.pending);
+        self.times.pending_bytes = 0;
+        if columns.is_empty() {
+            return Ok(());
+        }
+        let first = self.times.next - columns.len() as u32;
+        let at = self.write_block(&layout::encode_times(&columns), HEADER_ZSTD)?;
+        self.toc.times.push((first, at));
+        Ok(())
+    }
+
+    fn end_index(&mut self) {
+        let mut names: Vec<_> = std::mem::take(&mut self.postings).into_iter().collect();
+        names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        for (name, values) in names {
+            let mut values: Vec<_> = values.into_iter().collect();
+            values.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            let (mut payload, mut first, mut previous) = (Vec::new(), String::new(), String::new());
+            for (value, list) in values {
+                if payload.is_empty() {
+                    first = value.to_string();
+                    previous.clear();
+                }
+                layout::push_postings(&mut payload, &previous, &value, &list);
+                previous.replace_range(.., &value);
+                if payload.len() >= POSTINGS_BLOCK_BYTES {
+                    self.end_postings(&name, &first, &mut payload);
+                }
+            }
+            if !payload.is_empty() {
+                self.end_postings(&name, &first, &mut payload);
+            }
+        }
+        let toc_offset = self.index.len() as u64;
+        let toc_len = block::write(&self.toc.encode(), HEADER_ZSTD, &mut self.index);
+        self.index.extend_from_slice(&toc_offset.to_le_bytes());
+        self.index.extend_from_slice(&toc_len.to_le_bytes());
+        self.index.extend_from_slice(&PART_VERSION.to_le_bytes());
+        self.index.extend_from_slice(&INDEX_MAGIC);
+    }
+
+    fn end_postings(&mut self, name: &str, first_value: &str, payload: &mut Vec<u8>) {
+        let offset = self.index.len() as u64;
+        let len = block::write(payload, LABELS_ZSTD, &mut self.index);
+        let at = BlockAt { offset, len };
+        self.toc.postings.push(PostingsBlock { name: name.to_owned(), first_value: first_value.to_owned(), at });
+        payload.clear();
+    }
+
+    fn write_block(&mut self, payload: &[u8], packing: Packing) -> Result<BlockAt, TsdbError> {
+        let mut bytes = Vec::with_capacity(payload.len() + 16);
+        let len = block::write(payload, packing, &mut bytes);
+        let at = BlockAt { offset: self.data_len, len };
+        self.write_data(&bytes)?;
+        Ok(at)
+    }
+
+    fn write_data(&mut self, bytes: &[u8]) -> Result<(), TsdbError> {
+        self.buffered.extend_from_slice(bytes);
+        self.data_len += bytes.len() as u64;
+        if self.buffered.len() >= WRITE_BUFFER_BYTES { self.flush_data() } else { Ok(()) }
+    }
+
+    fn flush_data(&mut self) -> Result<(), TsdbError> {
+        self.data.write_all(&self.buffered).map_err(TsdbError::io("write", &self.data_path))?;
+        self.buffered.clear();
+        Ok(())
+    }
+
+    fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), TsdbError> {
+        write_synced(self.disk.as_ref(), &self.temporary.join(name), bytes)
+    }
+}
+
+/// Creates a file of these bytes and syncs it, not its name.
+pub(crate) fn write_synced(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), TsdbError> {
+    let mut file = disk.create(path).map_err(TsdbError::io("create", path))?;
+    file.write_all(bytes).map_err(TsdbError::io("write", path))?;
+    file.sync().map_err(TsdbError::io("sync", path))
+}

@@ -1,0 +1,249 @@
+//! The contract's reading half: selections over parts and heads, merged series by series.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pharos_base::Reservation;
+use pharos_model::{Exemplar, Labels, Matcher, TenantId, TimeRange, matches_labels};
+use pharos_storage::{
+    ExemplarSeries, LabelQuery, LeafSeries, RawPlan, ReadContext, SeriesStream, StorageError,
+};
+
+use crate::TsdbError;
+use crate::head::generation::Generation;
+use crate::index::{self, LabelIndex};
+use crate::merge::{HeadCursor, Merge, Source};
+use crate::part::Part;
+use crate::part::reader::PartCursor;
+use crate::shared::Shared;
+
+/// What a selection holds for each selected series of a head.
+const SELECTED_BYTES: u64 = 32;
+/// What a cursor over a part holds at a time, roughly: one block of each kind.
+const CURSOR_BYTES: u64 = 256 << 10;
+
+/// Everything of a tenant that overlaps a range, oldest first.
+struct View {
+    parts: Vec<Arc<Part>>,
+    generations: Vec<Arc<Generation>>,
+}
+
+/// An open selection.
+struct Selection {
+    merge: Merge,
+    context: ReadContext,
+    series: u64,
+    _held: Reservation,
+}
+
+impl Shared {
+    fn view(&self, tenant: &TenantId, range: TimeRange) -> View {
+        let Some(tenant) = self.tenants.get(tenant).filter(|_| !range.is_empty()) else {
+            return View { parts: Vec::new(), generations: Vec::new() };
+        };
+        let state = tenant.state.read();
+        let parts = state.parts.iter().filter(|part| part.overlaps(range)).cloned().collect();
+        let generations = state.frozen.iter().chain([&state.active]).cloned().collect();
+        View { parts, generations }
+    }
+
+    fn select(&self, tenant: &TenantId, sets: &[Vec<Matcher>], range: TimeRange, context: &ReadContext) -> Result<Selection, StorageError> {
+        let view = self.view(tenant, range);
+        let mut held = context.memory.reserve(0)?;
+        let mut sources = Vec::new();
+        for part in view.parts {
+            context.check()?;
+            let selected = index::select_any(part.as_ref(), sets)?;
+            if !selected.is_empty() {
+                held.grow(CURSOR_BYTES + selected.serialized_size() as u64)?;
+                sources.push(Source::Part(Box::new(PartCursor::new(part, selected)?)));
+            }
+        }
+        for generation in view.generations {
+            context.check()?;
+            let selected = generation.select(sets, range)?;
+            held.grow(selected.len() as u64 * SELECTED_BYTES)?;
+            sources.push(Source::Head(HeadCursor::new(generation, selected)));
+        }
+        Ok(Selection { merge: Merge::new(sources), context: context.clone(), series: 0, _held: held })
+    }
+
+    pub(crate) fn raw(
+        &self,
+        tenant: &TenantId,
+        plan: &RawPlan,
+        context: &ReadContext,
+    ) -> Result<impl Iterator<Item = Result<LeafSeries, StorageError>> + Send + use<>, StorageError> {
+        let range = self.kept(plan.range);
+        let selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, context)?;
+        Ok(until_error(selection, move |selection| selection.next_raw(range)))
+    }
+
+    pub(crate) fn series(
+        &self,
+        tenant: &TenantId,
+        sets: &[Vec<Matcher>],
+        range: TimeRange,
+        context: &ReadContext,
+    ) -> Result<SeriesStream, StorageError> {
+        let selection = self.select(tenant, sets, self.kept(range), context)?;
+        Ok(Box::new(until_error(selection, Selection::next_labels)))
+    }
+
+    pub(crate) fn label_names(&self, tenant: &TenantId, query: &LabelQuery, context: &ReadContext) -> Result<Vec<String>, StorageError> {
+        let range = self.kept(query.range);
+        let view = self.view(tenant, range);
+        let mut names = BTreeSet::new();
+        for part in &view.parts {
+            context.check()?;
+            if query.matcher_sets.is_empty() {
+                names.extend(part.label_names().map(str::to_owned));
+                continue;
+            }
+            let selected = index::select_any(part.as_ref(), &query.matcher_sets)?;
+            let of_part: BTreeSet<&str> = part.label_names().collect();
+            for name in of_part {
+                if !names.contains(name) && !part.any_of(name, &mut |_| true)?.is_disjoint(&selected) {
+                    names.insert(name.to_owned());
+                }
+            }
+        }
+        for generation in &view.generations {
+            context.check()?;
+            generation.label_names(&query.matcher_sets, range, |name| {
+                names.insert(name.to_owned());
+            })?;
+        }
+        Ok(names.into_iter().take(query.limit).collect())
+    }
+
+    pub(crate) fn label_values(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        query: &LabelQuery,
+        context: &ReadContext,
+    ) -> Result<Vec<String>, StorageError> {
+        let range = self.kept(query.range);
+        let view = self.view(tenant, range);
+        let mut values: BTreeSet<String> = BTreeSet::new();
+        let mut add = |value: &str| {
+            if !values.contains(value) {
+                values.insert(value.to_owned());
+            }
+        };
+        for part in &view.parts {
+            context.check()?;
+            let selected = if query.matcher_sets.is_empty() {
+                None
+            } else {
+                Some(index::select_any(part.as_ref(), &query.matcher_sets)?)
+            };
+            part.label_values(name, selected.as_ref(), &mut add)?;
+        }
+        for generation in &view.generations {
+            context.check()?;
+            generation.label_values(name, &query.matcher_sets, range, &mut add)?;
+        }
+        Ok(values.into_iter().take(query.limit).collect())
+    }
+
+    pub(crate) fn exemplars(
+        &self,
+        tenant: &TenantId,
+        sets: &[Vec<Matcher>],
+        range: TimeRange,
+        context: &ReadContext,
+    ) -> Result<Vec<ExemplarSeries>, StorageError> {
+        let range = self.kept(range);
+        let view = self.view(tenant, range);
+        let mut found: BTreeMap<Labels, BTreeMap<(i64, Labels), Exemplar>> = BTreeMap::new();
+        let mut held = context.memory.reserve(0)?;
+        for part in &view.parts {
+            context.check()?;
+            // Entries of a series stand together: its labels are tested once.
+            let mut last: Option<(Vec<u8>, Option<Labels>)> = None;
+            part.exemplars(&mut |encoded, exemplar| {
+                if last.as_ref().is_none_or(|(bytes, _)| bytes.as_slice() != encoded) {
+                    let passed = Labels::from_encoded(encoded).ok().filter(|labels| passes(sets, labels));
+                    last = Some((encoded.to_vec(), passed));
+                }
+                if let Some((_, Some(labels))) = &last
+                    && range.contains(exemplar.timestamp_ms)
+                {
+                    let key = (exemplar.timestamp_ms, exemplar.labels.clone());
+                    found.entry(labels.clone()).or_default().insert(key, exemplar);
+                }
+            })?;
+            context.check_series(found.len() as u64)?;
+            held.grow(part.meta.exemplar_bytes)?;
+        }
+        for generation in &view.generations {
+            for (labels, exemplar) in generation.exemplars(sets, range)? {
+                found.entry(labels).or_default().insert((exemplar.timestamp_ms, exemplar.labels.clone()), exemplar);
+            }
+            context.check_series(found.len() as u64)?;
+        }
+        let series = found.into_iter();
+        Ok(series.map(|(labels, exemplars)| ExemplarSeries { labels, exemplars: exemplars.into_values().collect() }).collect())
+    }
+}
+
+fn passes(sets: &[Vec<Matcher>], labels: &Labels) -> bool {
+    sets.is_empty() || sets.iter().any(|matchers| matches_labels(matchers, labels))
+}
+
+impl Selection {
+    fn next_raw(&mut self, range: TimeRange) -> Result<Option<LeafSeries>, StorageError> {
+        loop {
+            self.context.check()?;
+            let Some((encoded, samples)) = self.merge.next(Some(range))? else { return Ok(None) };
+            if samples.is_empty() {
+                continue;
+            }
+            let labels = labels_of(encoded)?;
+            self.count()?;
+            return Ok(Some(LeafSeries::Raw(samples.into_raw(labels))));
+        }
+    }
+
+    fn next_labels(&mut self) -> Result<Option<Labels>, StorageError> {
+        self.context.check()?;
+        let Some((encoded, _)) = self.merge.next(None)? else { return Ok(None) };
+        let labels = labels_of(encoded)?;
+        self.count()?;
+        Ok(Some(labels))
+    }
+
+    fn count(&mut self) -> Result<(), StorageError> {
+        self.series += 1;
+        self.context.check_series(self.series)
+    }
+}
+
+fn labels_of(encoded: &[u8]) -> Result<Labels, StorageError> {
+    Labels::from_encoded(encoded).map_err(|error| {
+        StorageError::from(TsdbError::Corrupt {
+            what: "label set",
+            path: std::path::PathBuf::new(),
+            offset: 0,
+            reason: error.to_string(),
+        })
+    })
+}
+
+/// A stream that ends after its first error.
+fn until_error<T>(
+    mut selection: Selection,
+    mut next: impl FnMut(&mut Selection) -> Result<Option<T>, StorageError>,
+) -> impl Iterator<Item = Result<T, StorageError>> {
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        let item = next(&mut selection).transpose();
+        ended = !matches!(item, Some(Ok(_)));
+        item
+    })
+}

@@ -1,0 +1,146 @@
+//! What a user tunes.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use pharos_base::{ByteSize, HumanDuration};
+use serde::{Deserialize, Serialize};
+
+use crate::TsdbError;
+
+/// When an append is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SyncPolicy {
+    /// After its log record is synced; appends that wait share one sync. Nothing acknowledged is lost at
+    /// power loss.
+    #[default]
+    Batch,
+    /// After its log record is written; a sync follows within this time. A killed process loses nothing,
+    /// power loss up to this much.
+    Interval(HumanDuration),
+}
+
+impl Serialize for SyncPolicy {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Batch => serializer.serialize_str("batch"),
+            Self::Interval(every) => every.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SyncPolicy {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl std::str::FromStr for SyncPolicy {
+    type Err = String;
+
+    /// `batch` or a duration above zero.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "batch" {
+            return Ok(Self::Batch);
+        }
+        match text.parse::<HumanDuration>() {
+            Ok(every) if every.as_ms() > 0 => Ok(Self::Interval(every)),
+            _ => Err(format!("{text:?} is no sync policy: write `batch` or a duration such as 100ms")),
+        }
+    }
+}
+
+impl std::fmt::Display for SyncPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Batch => f.write_str("batch"),
+            Self::Interval(every) => every.fmt(f),
+        }
+    }
+}
+
+/// Settings of the metrics store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// When an append is acknowledged: `batch`, or a duration. Default `batch`.
+    pub sync: SyncPolicy,
+    /// Samples older than this are deleted. Default 30d, minimum 1h.
+    pub retention: HumanDuration,
+    /// Parts on disk take at most this much; the oldest are deleted first. Default: no limit.
+    pub retention_size: Option<ByteSize>,
+    /// The head is flushed at the latest after this time. Default 2h, minimum 1s.
+    pub flush_interval: HumanDuration,
+    /// Sample buffers of the head take at most about this much; above it they are flushed, at twice as
+    /// much writes are refused until a flush is done. Default 64MiB, minimum 1MiB.
+    pub head_memory_max: ByteSize,
+    /// The log is flushed away when it is larger. Bounds the time of recovery. Default 512MiB, minimum 1MiB.
+    pub log_size_max: ByteSize,
+    /// Size at which a log segment is closed and the next one begun. Default 128MiB, minimum 64KiB.
+    pub log_segment_size: ByteSize,
+    /// Batches that wait for the log take at most this much; more are refused. Default 64MiB, minimum 1MiB.
+    pub queue_memory_max: ByteSize,
+    /// Series of one tenant that may be active; samples of further ones are refused. Default: no limit.
+    pub series_max_per_tenant: Option<NonZeroU64>,
+    /// Exemplars of one tenant kept between two flushes; the oldest go first. Default 100000.
+    pub exemplars_max: usize,
+    /// Metric families of one tenant whose metadata is kept. Default 100000.
+    pub metadata_max: usize,
+    /// Writes are refused while the disk has less free space than this. Default 64MiB; `0B` turns it off.
+    pub disk_free_min: ByteSize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            sync: SyncPolicy::Batch,
+            retention: HumanDuration::from_ms(30 * 86_400_000),
+            retention_size: None,
+            flush_interval: HumanDuration::from_ms(2 * 3_600_000),
+            head_memory_max: ByteSize::mib(64),
+            log_size_max: ByteSize::mib(512),
+            log_segment_size: ByteSize::mib(128),
+            queue_memory_max: ByteSize::mib(64),
+            series_max_per_tenant: None,
+            exemplars_max: 100_000,
+            metadata_max: 100_000,
+            disk_free_min: ByteSize::mib(64),
+        }
+    }
+}
+
+impl Settings {
+    /// Small and quick, for tests of any crate.
+    #[must_use]
+    pub fn for_tests() -> Self {
+        Self { disk_free_min: ByteSize(0), retention: HumanDuration::from_ms(400 * 365 * 86_400_000), ..Self::default() }
+    }
+
+    /// Checks every minimum.
+    ///
+    /// # Errors
+    /// [`TsdbError::Settings`] with the first setting below its minimum.
+    pub fn check(&self) -> Result<(), TsdbError> {
+        let durations = [
+            ("retention", self.retention, Duration::from_secs(3600)),
+            ("flush_interval", self.flush_interval, Duration::from_secs(1)),
+        ];
+        for (setting, value, min) in durations {
+            if value.0 < min {
+                return Err(TsdbError::Settings { setting, reason: format!("{value} is below the minimum {}", HumanDuration(min)) });
+            }
+        }
+        let sizes = [
+            ("head_memory_max", self.head_memory_max, ByteSize::mib(1)),
+            ("log_size_max", self.log_size_max, ByteSize::mib(1)),
+            ("log_segment_size", self.log_segment_size, ByteSize(64 << 10)),
+            ("queue_memory_max", self.queue_memory_max, ByteSize::mib(1)),
+        ];
+        for (setting, value, min) in sizes {
+            if value < min {
+                return Err(TsdbError::Settings { setting, reason: format!("{value} is below the minimum {min}") });
+            }
+        }
+        Ok(())
+    }
+}

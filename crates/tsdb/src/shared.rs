@@ -1,0 +1,138 @@
+//! What the store's threads and its callers share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use pharos_base::Clock;
+use pharos_model::{TenantId, TimeRange};
+
+use crate::commit::CommitQueue;
+use crate::disk::Disk;
+use crate::settings::Settings;
+use crate::tenant::Tenants;
+
+/// The store without its threads.
+pub(crate) struct Shared {
+    pub(crate) dir: PathBuf,
+    pub(crate) settings: Settings,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tenants: Arc<Tenants>,
+    pub(crate) queue: Arc<CommitQueue>,
+    /// Held by whoever compacts or applies retention: one at a time. Taken before `flushing`.
+    pub(crate) compacting: Mutex<()>,
+    /// Held by whoever flushes.
+    pub(crate) flushing: Mutex<()>,
+    pub(crate) next_part: AtomicU64,
+    /// Bytes of all generations, as of the last commit or flush.
+    pub(crate) head_bytes: AtomicU64,
+    pub(crate) wake: Wake,
+    /// Parts that could not be opened, with the reason.
+    pub(crate) damaged: Mutex<Vec<String>>,
+}
+
+/// What wakes the background threads.
+#[derive(Default)]
+pub(crate) struct Wake {
+    state: Mutex<WakeState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct WakeState {
+    flush: bool,
+    merge: bool,
+    stop: bool,
+}
+
+impl Wake {
+    /// Asks for a flush.
+    pub(crate) fn flush(&self) {
+        self.state.lock().flush = true;
+        self.changed.notify_all();
+    }
+
+    /// Asks for a look at what can be merged.
+    pub(crate) fn merge(&self) {
+        self.state.lock().merge = true;
+        self.changed.notify_all();
+    }
+
+    /// Asks the threads to end.
+    pub(crate) fn stop(&self) {
+        self.state.lock().stop = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.state.lock().stop
+    }
+
+    /// Waits for a request or a tick: whether a flush was asked for, `None` to end.
+    pub(crate) fn wait_for_flush(&self, tick: Duration) -> Option<bool> {
+        let mut state = self.state.lock();
+        self.changed.wait_while_for(&mut state, |state| !state.flush && !state.stop, tick);
+        (!state.stop).then(|| std::mem::take(&mut state.flush))
+    }
+
+    /// Waits for a request or a tick; false to end.
+    pub(crate) fn wait_for_merge(&self, tick: Duration) -> bool {
+        let mut state = self.state.lock();
+        self.changed.wait_while_for(&mut state, |state| !state.merge && !state.stop, tick);
+        state.merge = false;
+        !state.stop
+    }
+}
+
+impl Shared {
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        log_dir(&self.dir)
+    }
+
+    pub(crate) fn tenant_dir(&self, tenant: &TenantId) -> PathBuf {
+        tenants_dir(&self.dir).join(tenant.as_str())
+    }
+
+    pub(crate) fn parts_dir(&self, tenant: &TenantId) -> PathBuf {
+        self.tenant_dir(tenant).join(PARTS_DIR)
+    }
+
+    pub(crate) fn retention_ms(&self) -> i64 {
+        self.settings.retention.as_ms()
+    }
+
+    /// The part of a range that retention has not taken yet.
+    pub(crate) fn kept(&self, range: TimeRange) -> TimeRange {
+        let oldest = self.clock.unix_ms().saturating_sub(self.retention_ms());
+        TimeRange::new(range.start_ms.max(oldest), range.end_ms)
+    }
+
+    /// Counts the head anew and wakes maintenance if a flush is due.
+    pub(crate) fn after_commit(&self) {
+        let (mut active, mut frozen) = (0, 0);
+        for tenant in self.tenants.all() {
+            let state = tenant.state.read();
+            active += state.active.bytes();
+            frozen += state.frozen.iter().map(|generation| generation.bytes()).sum::<u64>();
+        }
+        self.head_bytes.store(active + frozen, Ordering::Relaxed);
+        let log_bytes = self.queue.log_bytes.load(Ordering::Relaxed);
+        if active >= self.settings.head_memory_max.0 || log_bytes >= self.settings.log_size_max.0 {
+            self.wake.flush();
+        }
+    }
+}
+
+pub(crate) const PARTS_DIR: &str = "parts";
+pub(crate) const METADATA_FILE: &str = "metadata";
+
+pub(crate) fn log_dir(dir: &Path) -> PathBuf {
+    dir.join("log")
+}
+
+pub(crate) fn tenants_dir(dir: &Path) -> PathBuf {
+    dir.join("tenants")
+}

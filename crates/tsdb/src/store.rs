@@ -1,0 +1,223 @@
+//! The store: opens, owns and stops everything.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use pharos_base::{Clock, Completion, SystemClock, spawn_named};
+use pharos_model::{MetricBatch, TenantId};
+use pharos_storage::{AppendOutcome, StorageError};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::TsdbError;
+use crate::commit::{CommitQueue, Committer, Submission};
+use crate::disk::{Disk, RealDisk};
+use crate::log::record::encode_batch;
+use crate::log::{recovery, segment};
+use crate::open::{self, HeadReplay};
+use crate::settings::Settings;
+use crate::shared::{Shared, Wake, log_dir, tenants_dir};
+use crate::tenant::Tenants;
+use crate::maintenance;
+
+/// What the store is handed instead of taking it from its surroundings.
+#[derive(Debug, Clone)]
+pub struct Components {
+    /// Time, for retention and the age of windows.
+    pub clock: Arc<dyn Clock>,
+    /// Where writes go.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl Default for Components {
+    fn default() -> Self {
+        Self { clock: SystemClock::shared(), disk: Arc::new(RealDisk) }
+    }
+}
+
+/// The embedded store of metrics. See the crate's documentation.
+pub struct Tsdb {
+    pub(crate) shared: Arc<Shared>,
+    committer: Option<JoinHandle<()>>,
+    background: Vec<JoinHandle<()>>,
+    /// Held for its lock.
+    _lock: File,
+}
+
+impl std::fmt::Debug for Tsdb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tsdb").field("dir", &self.shared.dir).finish_non_exhaustive()
+    }
+}
+
+impl Tsdb {
+    /// Opens the store in `dir`, creating it if need be, and replays the log.
+    ///
+    /// Parts that cannot be opened are reported by [`Tsdb::damaged`] and left alone; everything else is served.
+    ///
+    /// # Errors
+    /// - [`TsdbError::Settings`]: a setting is below its minimum.
+    /// - [`TsdbError::Locked`]: another process has the directory.
+    /// - [`TsdbError::Checksum`], [`TsdbError::Corrupt`]: what was synced to the log is damaged.
+    /// - [`TsdbError::Io`]: the directory cannot be read or written.
+    pub fn open(dir: &Path, settings: Settings, components: Components) -> Result<Self, TsdbError> {
+        settings.check()?;
+        let Components { clock, disk } = components;
+        let lock = create_and_lock(disk.as_ref(), dir)?;
+        let tenants = Arc::new(Tenants::default());
+        let (damaged, next_part) = open::load_tenants(disk.as_ref(), dir, &tenants)?;
+        let mut replay = HeadReplay::new(&tenants, settings.exemplars_max);
+        let last_segment = recovery::replay(disk.as_ref(), &log_dir(dir), &mut replay)?;
+        if replay.samples > 0 {
+            tracing::info!(samples = replay.samples, "replayed the log");
+        }
+        let queue = Arc::new(CommitQueue::new(&settings));
+        queue.log_bytes.store(log_bytes(&log_dir(dir))?, Ordering::Relaxed);
+        let shared = Arc::new(Shared {
+            dir: dir.to_owned(),
+            settings: settings.clone(),
+            disk: Arc::clone(&disk),
+            clock: Arc::clone(&clock),
+            tenants: Arc::clone(&tenants),
+            queue: Arc::clone(&queue),
+            compacting: Mutex::new(()),
+            flushing: Mutex::new(()),
+            next_part,
+            head_bytes: AtomicU64::new(0),
+            wake: Wake::default(),
+            damaged: Mutex::new(damaged),
+        });
+        shared.after_commit();
+        let after_commit = Arc::clone(&shared);
+        let committer = Committer {
+            disk,
+            clock,
+            log_dir: log_dir(dir),
+            settings,
+            queue,
+            tenants,
+            on_commit: Box::new(move || after_commit.after_commit()),
+            last_segment,
+            writer: None,
+            unsynced: 0,
+            sync_due: None,
+        };
+        let mut store = Self { shared, committer: None, background: Vec::new(), _lock: lock };
+        let spawned = spawn_named("tsdb-commit", move || committer.run());
+        store.committer = Some(spawned.map_err(|source| TsdbError::Thread { name: "tsdb-commit", source })?);
+        store.spawn_background("tsdb-flush", maintenance::run_flusher)?;
+        store.spawn_background("tsdb-compact", maintenance::run_compactor)?;
+        Ok(store)
+    }
+
+    /// Flushes the head and stops all threads.
+    ///
+    /// # Errors
+    /// What the flush met; the threads are stopped in any case, and the log still holds what was not flushed.
+    pub fn close(mut self) -> Result<(), TsdbError> {
+        let flushed = self.shared.flush();
+        self.stop();
+        flushed
+    }
+
+    /// What could not be opened, in words with file and offset.
+    #[must_use]
+    pub fn damaged(&self) -> Vec<String> {
+        self.shared.damaged.lock().clone()
+    }
+
+    pub(crate) fn submit(&self, tenant: &TenantId, mut batch: MetricBatch) -> Completion<Result<AppendOutcome, StorageError>> {
+        let shared = &self.shared;
+        if let Some(reason) = self.refusal() {
+            return Completion::ready(Err(StorageError::unavailable(reason)));
+        }
+        let tenant = shared.tenants.get_or_create(tenant);
+        tenant.keep_new_metadata(&mut batch, shared.settings.metadata_max);
+        let resolved = shared.tenants.resolve(&tenant, &batch, &shared.settings);
+        if batch.is_empty() {
+            return Completion::ready(Ok(resolved.outcome));
+        }
+        let Some(payload) = encode_batch(&tenant.id, &batch, &resolved.numbers, &resolved.log_ids) else {
+            let hint = "send smaller batches";
+            let limit = crate::log::frame::RECORD_BYTES_MAX as u64;
+            return Completion::ready(Err(StorageError::LimitExceeded { what: "batch bytes", limit, hint }));
+        };
+        let (completer, completion) = Completion::pair();
+        shared.queue.append(Submission {
+            tenant,
+            registry: resolved.registry,
+            numbers: resolved.numbers,
+            batch,
+            payload,
+            outcome: resolved.outcome,
+            completer,
+        });
+        completion
+    }
+
+    fn refusal(&self) -> Option<&'static str> {
+        let head_max = self.shared.settings.head_memory_max.0.saturating_mul(2);
+        if self.shared.head_bytes.load(Ordering::Relaxed) > head_max {
+            self.shared.wake.flush();
+            return Some("the head is full and its flush is not done");
+        }
+        None
+    }
+
+    fn spawn_background(&mut self, name: &'static str, run: fn(&Arc<Shared>)) -> Result<(), TsdbError> {
+        let shared = Arc::clone(&self.shared);
+        let spawned = spawn_named(name, move || run(&shared));
+        self.background.push(spawned.map_err(|source| TsdbError::Thread { name, source })?);
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        self.shared.wake.stop();
+        for thread in self.background.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a background thread of the metrics store panicked");
+            }
+        }
+        self.shared.queue.stop();
+        if self.committer.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the commit thread of the metrics store panicked");
+        }
+    }
+}
+
+impl Drop for Tsdb {
+    /// Stops the threads without flushing: the log holds everything acknowledged.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Creates the directories, durably, and takes the lock.
+fn create_and_lock(disk: &dyn Disk, dir: &Path) -> Result<File, TsdbError> {
+    for path in [log_dir(dir), tenants_dir(dir)] {
+        if !path.is_dir() {
+            disk.create_dir_all(&path).map_err(TsdbError::io("create", &path))?;
+            disk.sync_dir(dir).map_err(TsdbError::io("sync", dir))?;
+            if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                disk.sync_dir(parent).map_err(TsdbError::io("sync", parent))?;
+            }
+        }
+    }
+    let path: PathBuf = dir.join("LOCK");
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(TsdbError::io("open", &path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(TsdbError::Locked { path: dir.to_owned() }),
+        Err(error) => Err(TsdbError::Io { action: "lock", path, source: error.into() }),
+    }
+}
+
+fn log_bytes(log_dir: &Path) -> Result<u64, TsdbError> {
+    let lengths = segment::list(log_dir)?
+        .into_iter()
+        .map(|number| std::fs::metadata(segment::path_of(log_dir, number)).map_or(0, |found| found.len()));
+    Ok(lengths.sum())
+}

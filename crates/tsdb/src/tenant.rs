@@ -1,0 +1,214 @@
+//! One tenant's share of the store: its head, its parts, its metadata.
+//!
+//! Lock order: tenants, then one tenant's state, then what a generation locks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+use pharos_model::{MetricBatch, MetricMetadata, SeriesRun, TenantId};
+use pharos_storage::{AppendOutcome, RejectReason};
+
+use crate::head::generation::{Generation, REFUSED};
+use crate::head::registry::{Registry, SeriesNumber};
+use crate::part::Part;
+use crate::settings::Settings;
+
+/// Registries up to this size are not worth rebuilding.
+const FORGET_MIN: usize = 4096;
+
+/// One tenant.
+#[derive(Debug)]
+pub(crate) struct Tenant {
+    pub(crate) id: TenantId,
+    pub(crate) state: RwLock<State>,
+    pub(crate) metadata: RwLock<BTreeMap<String, MetricMetadata>>,
+    /// Whether metadata changed since it was written to its file.
+    pub(crate) metadata_changed: AtomicBool,
+}
+
+/// What readers take a copy of, oldest first: parts, frozen generations, the active one.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) active: Arc<Generation>,
+    pub(crate) frozen: Vec<Arc<Generation>>,
+    /// By sequence ascending.
+    pub(crate) parts: Vec<Arc<Part>>,
+}
+
+/// All tenants and the counter of log ids.
+#[derive(Debug, Default)]
+pub(crate) struct Tenants {
+    by_id: RwLock<HashMap<TenantId, Arc<Tenant>>>,
+    next_log_id: AtomicU64,
+}
+
+/// A batch's runs as numbers of one registry.
+pub(crate) struct Resolved {
+    pub(crate) registry: Arc<RwLock<Registry>>,
+    pub(crate) numbers: Vec<SeriesNumber>,
+    pub(crate) log_ids: Vec<u64>,
+    pub(crate) outcome: AppendOutcome,
+}
+
+impl Tenants {
+    pub(crate) fn get(&self, id: &TenantId) -> Option<Arc<Tenant>> {
+        self.by_id.read().get(id).cloned()
+    }
+
+    pub(crate) fn get_or_create(&self, id: &TenantId) -> Arc<Tenant> {
+        if let Some(tenant) = self.get(id) {
+            return tenant;
+        }
+        let mut by_id = self.by_id.write();
+        let tenant = by_id.entry(id.clone()).or_insert_with(|| Arc::new(Tenant::new(id.clone())));
+        Arc::clone(tenant)
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Tenant>> {
+        self.by_id.read().values().cloned().collect()
+    }
+
+    /// Finds the series of a batch; unknown ones are added as far as the limit allows.
+    pub(crate) fn resolve(&self, tenant: &Tenant, batch: &MetricBatch, settings: &Settings) -> Resolved {
+        let registry = Arc::clone(&tenant.state.read().active.registry);
+        let mut resolved = Resolved { registry, numbers: Vec::new(), log_ids: Vec::new(), outcome: AppendOutcome::default() };
+        let mut unknown = Vec::new();
+        {
+            let known = resolved.registry.read();
+            resolved.numbers.reserve(batch.series.len());
+            resolved.log_ids.reserve(batch.series.len());
+            for (index, run) in batch.series.iter().enumerate() {
+                let number = known.find(run.fingerprint, batch.encoded_labels(run));
+                resolved.log_ids.push(number.map_or(0, |number| known.series(number).log_id));
+                resolved.numbers.push(number.unwrap_or(REFUSED));
+                if number.is_none() {
+                    unknown.push(index);
+                }
+            }
+        }
+        let mut refused_items = [0_u64; 3];
+        if !unknown.is_empty() {
+            self.add_unknown(batch, &unknown, settings, &mut resolved, &mut refused_items);
+        }
+        resolved.outcome.items = batch.samples.len() as u64 - refused_items[0];
+        resolved.outcome.histograms = batch.histograms.len() as u64 - refused_items[1];
+        resolved.outcome.exemplars = batch.exemplars.len() as u64 - refused_items[2];
+        resolved
+    }
+
+    fn add_unknown(&self, batch: &MetricBatch, unknown: &[usize], settings: &Settings, resolved: &mut Resolved, refused: &mut [u64; 3]) {
+        let mut registry = resolved.registry.write();
+        let series_max = settings.series_max_per_tenant.map_or(u64::from(REFUSED), |max| max.get().min(u64::from(REFUSED)));
+        for index in unknown {
+            let run = &batch.series[*index];
+            let encoded = batch.encoded_labels(run);
+            let (reason, message) = if registry.len() as u64 >= series_max && registry.find(run.fingerprint, encoded).is_none() {
+                let message = format!("the tenant has {series_max} active series, its limit; raise series_max_per_tenant or send fewer");
+                (RejectReason::SeriesLimit, message)
+            } else {
+                match registry.find_or_add(run.fingerprint, encoded, &self.next_log_id) {
+                    Ok(number) => {
+                        resolved.numbers[*index] = number;
+                        resolved.log_ids[*index] = registry.series(number).log_id;
+                        continue;
+                    }
+                    Err(error) => (RejectReason::InvalidLabels, error.to_string()),
+                }
+            };
+            refused[0] += run.samples.len() as u64;
+            refused[1] += run.histograms.len() as u64;
+            refused[2] += run.exemplars.len() as u64;
+            let count = (run.samples.len() + run.histograms.len()).max(1) as u64;
+            resolved.outcome.reject(reason, count, || message);
+        }
+    }
+
+    /// The number of one series, for replay: limits do not apply to what was acknowledged.
+    pub(crate) fn define(&self, tenant: &Tenant, encoded: &[u8]) -> Result<SeriesNumber, pharos_model::LabelError> {
+        let registry = Arc::clone(&tenant.state.read().active.registry);
+        let number = registry.write().find_or_add(pharos_model::fingerprint(encoded), encoded, &self.next_log_id);
+        number
+    }
+}
+
+impl Tenant {
+    fn new(id: TenantId) -> Self {
+        let active = Arc::new(Generation::new(Arc::default()));
+        Self {
+            id,
+            state: RwLock::new(State { active, frozen: Vec::new(), parts: Vec::new() }),
+            metadata: RwLock::default(),
+            metadata_changed: AtomicBool::new(false),
+        }
+    }
+
+    /// Replaces the active generation by an empty one, if there is anything in it. Only the commit thread
+    /// calls this, so nothing is applied in between.
+    pub(crate) fn freeze(&self, settings: &Settings) {
+        let active = Arc::clone(&self.state.read().active);
+        if active.is_empty() {
+            return;
+        }
+        let known = active.registry.read().len();
+        let limit_near = settings.series_max_per_tenant.is_some_and(|max| known as u64 >= max.get());
+        let live = active.series_count();
+        let registry = if (known > FORGET_MIN && live < known / 2) || (limit_near && live < known) {
+            // Series that got nothing since the last flush are forgotten; batches in flight are renumbered.
+            Arc::new(RwLock::new(active.live_registry()))
+        } else {
+            Arc::clone(&active.registry)
+        };
+        let mut state = self.state.write();
+        state.active = Arc::new(Generation::new(registry));
+        state.frozen.push(active);
+    }
+
+    /// Leaves only metadata that says something new, at most as much as the limit allows.
+    pub(crate) fn keep_new_metadata(&self, batch: &mut MetricBatch, metadata_max: usize) {
+        if batch.metadata.is_empty() {
+            return;
+        }
+        let known = self.metadata.read();
+        let room = metadata_max.saturating_sub(known.len());
+        let mut added = 0;
+        batch.metadata.retain(|metadata| match known.get(&metadata.metric) {
+            Some(found) => found != metadata,
+            None => {
+                added += 1;
+                added <= room
+            }
+        });
+    }
+
+    /// Makes a synced batch visible.
+    pub(crate) fn apply(&self, batch: &MetricBatch, registry: &Arc<RwLock<Registry>>, numbers: &[SeriesNumber], exemplars_max: usize) {
+        let active = Arc::clone(&self.state.read().active);
+        if Arc::ptr_eq(&active.registry, registry) {
+            active.apply(batch, numbers, exemplars_max);
+        } else {
+            // The registry was rebuilt between resolving and syncing.
+            let numbers = renumber(&active, registry, &batch.series, numbers);
+            active.apply(batch, &numbers, exemplars_max);
+        }
+        if !batch.metadata.is_empty() {
+            let mut known = self.metadata.write();
+            for metadata in &batch.metadata {
+                known.insert(metadata.metric.clone(), metadata.clone());
+            }
+            self.metadata_changed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn renumber(active: &Generation, old: &RwLock<Registry>, runs: &[SeriesRun], numbers: &[SeriesNumber]) -> Vec<SeriesNumber> {
+    let old = old.read();
+    let mut registry = active.registry.write();
+    debug_assert_eq!(runs.len(), numbers.len());
+    numbers
+        .iter()
+        .map(|number| if *number == REFUSED { REFUSED } else { registry.adopt(old.series(*number)) })
+        .collect()
+}
