@@ -1,1 +1,31 @@
 //! Spans in RocksDB (the truth), search in tantivy (derived, rebuildable).
+//!
+//! [`SpanStore`] keeps the contract `pharos_storage::TraceStore` on one directory of a local disk:
+//!
+//! ```text
+//! append → prepare (sender's thread) → log, one sync for all that wait (commit thread)
+//!        → rows in RocksDB's memory, documents in the tail, names, calls → acknowledged
+//! checkpoint (maintenance thread) → RocksDB flush, tantivy commit, log removed below
+//! find   → tail and index of each day, newest day first, newest span first, until `limit` traces are sure
+//! traces → rows of the trace on each day → spans
+//! ```
+//!
+//! A span belongs to the partition of the UTC day it starts on; retention drops whole partitions. Formats:
+//! `docs/log.md`, `docs/keys.md`.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod calls;
+mod codec;
+mod disk;
+mod error;
+mod log;
+mod partition;
+mod record;
+mod search;
+mod settings;
+mod store;
+mod terms;
+
+pub use error::TraceStoreError;
+pub use settings::{Components, Settings, SyncPolicy};
+pub use store::SpanStore;

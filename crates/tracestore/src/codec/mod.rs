@@ -1,0 +1,16 @@
+//! The bytes of spans, resources and scopes: pure functions, no files. Every byte is specified in
+//! `docs/keys.md`.
+//!
+//! Decoders take hostile bytes: they never panic, loop or allocate more than the input's length times
+//! a constant.
+
+mod attributes;
+mod origin;
+mod row;
+mod span;
+mod wire;
+
+pub(crate) use attributes::{ATTRIBUTE_DEPTH_MAX, attribute_depth};
+pub(crate) use origin::{Origin, OriginHash, decode_origin, encode_origin};
+pub(crate) use row::{RowBuilder, RowReader, SpanSkeleton, kind_code, kind_of, row_sequence, set_row_sequence};
+pub(crate) use wire::{DecodeError, Reader, Writer};

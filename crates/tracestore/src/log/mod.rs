@@ -1,0 +1,18 @@
+//! The log: accepted batches in order, synced before they are acknowledged.
+//!
+//! A log is a directory of segments. A segment is a header and frames; a frame is what one group commit
+//! wrote and holds one record per batch. Every byte is specified in `docs/log.md`.
+//!
+//! Invariants
+//! - L1 Sequences ascend by one from record to record, over all segments.
+//! - L2 A frame is followed by another only after it was written whole; a frame that failed is cut off.
+//! - L3 Bytes below a later frame's `synced_bytes` are never cut off at start: damage there is an error.
+//! - L4 After a failed sync nothing is written any more, until the store is opened anew.
+
+mod frame;
+mod reader;
+mod writer;
+
+pub(crate) use reader::scan;
+pub(crate) use frame::{decode_record, encode_record};
+pub(crate) use writer::{LogWriteError, LogWriter};

@@ -1,0 +1,290 @@
+//! A batch as the log keeps it and as partitions take it: rows by day and trace, and the origins they name.
+//!
+//! The sender's thread builds it ([`prepare`]), so that the one commit thread only writes and applies.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use pharos_model::{NS_PER_DAY, Span, SpanBatch, SpanKind, TenantId, TraceId};
+use pharos_storage::{AppendOutcome, RejectReason};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::codec::{
+    ATTRIBUTE_DEPTH_MAX, DecodeError, Origin, OriginHash, Reader, RowBuilder, RowReader, SpanSkeleton, Writer,
+    attribute_depth, decode_origin, encode_origin,
+};
+use crate::terms::{TermList, span_terms};
+
+const VERSION: u8 = 1;
+
+/// A UTC day: the unit of partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Day(pub(crate) u32);
+
+impl Day {
+    pub(crate) fn of(unix_ns: u64) -> Self {
+        // The largest u64 is day 213,503.
+        Self((unix_ns / NS_PER_DAY) as u32)
+    }
+
+    pub(crate) fn start_ns(self) -> u64 {
+        u64::from(self.0) * NS_PER_DAY
+    }
+
+    /// The reverse of `to_string`, for the days that have been; `None` for any other text.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let year: u64 = text.get(..4)?.parse().ok()?;
+        // Days are few: count from the first of the year.
+        let first = year.checked_sub(1970)? * 365;
+        (first..first + 366 + year / 4).map(|day| Self(day as u32)).find(|day| day.to_string() == text)
+    }
+
+    /// The last nanosecond of the day.
+    pub(crate) fn last_ns(self) -> u64 {
+        self.start_ns().saturating_add(NS_PER_DAY - 1)
+    }
+}
+
+impl fmt::Display for Day {
+    /// `2026-11-21`, from the civil-from-days rule of the proleptic Gregorian calendar.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let days = u64::from(self.0) + 719_468;
+        let (era, day_of_era) = (days / 146_097, days % 146_097);
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        let year = era * 400 + year_of_era + u64::from(month <= 2);
+        write!(f, "{year:04}-{month:02}-{day:02}")
+    }
+}
+
+/// One span as search sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SearchDocument {
+    pub(crate) start_ns: u64,
+    pub(crate) duration_ns: u64,
+    pub(crate) terms: TermList,
+}
+
+/// One span as the lists of services and the pairing of calls see it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SpanMention {
+    pub(crate) service: String,
+    pub(crate) operation: String,
+    pub(crate) kind: SpanKind,
+    pub(crate) skeleton: SpanSkeleton,
+}
+
+/// The spans of one trace that start on one day.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PreparedRow {
+    pub(crate) day: Day,
+    pub(crate) trace_id: TraceId,
+    pub(crate) min_start_ns: u64,
+    /// Of the value with sequence 0.
+    pub(crate) hash: u64,
+    pub(crate) value: Vec<u8>,
+    pub(crate) documents: Vec<SearchDocument>,
+    pub(crate) mentions: Vec<SpanMention>,
+}
+
+/// A batch, ready to be logged and applied.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PreparedBatch {
+    pub(crate) tenant: TenantId,
+    pub(crate) origins: Vec<(OriginHash, Vec<u8>)>,
+    pub(crate) rows: Vec<PreparedRow>,
+}
+
+/// Which starts are accepted, both ends inside.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AcceptedStarts {
+    pub(crate) first_ns: u64,
+    pub(crate) last_ns: u64,
+}
+
+/// Splits a batch into rows; what is not accepted is told in the outcome.
+pub(crate) fn prepare(tenant: &TenantId, batch: &SpanBatch, accepted: AcceptedStarts) -> (PreparedBatch, AppendOutcome) {
+    let mut outcome = AppendOutcome::default();
+    let mut origins = BTreeMap::new();
+    let mut rows: BTreeMap<(Day, TraceId), Vec<(OriginHash, &str, Vec<&Span>)>> = BTreeMap::new();
+    for group in &batch.groups {
+        if group.spans.is_empty() {
+            continue;
+        }
+        let depth = attribute_depth(&group.resource.attributes).max(attribute_depth(&group.scope.attributes));
+        if depth > ATTRIBUTE_DEPTH_MAX {
+            outcome.reject(RejectReason::InvalidSpan, group.spans.len() as u64, too_deep);
+            continue;
+        }
+        let (origin, bytes) = encode_origin(&group.resource, &group.scope);
+        let mut is_used = false;
+        for span in &group.spans {
+            if !is_accepted(span, accepted, &mut outcome) {
+                continue;
+            }
+            is_used = true;
+            outcome.items += 1;
+            let groups = rows.entry((Day::of(span.start_ns), span.trace_id)).or_default();
+            match groups.last_mut() {
+                Some((last, _, spans)) if *last == origin => spans.push(span),
+                _ => groups.push((origin, group.resource.service_name(), vec![span])),
+            }
+        }
+        if is_used {
+            origins.insert(origin, bytes);
+        }
+    }
+    let rows = rows.into_iter().map(|((day, trace_id), groups)| build_row(tenant, day, trace_id, &groups)).collect();
+    (PreparedBatch { tenant: tenant.clone(), origins: origins.into_iter().collect(), rows }, outcome)
+}
+
+fn is_accepted(span: &Span, accepted: AcceptedStarts, outcome: &mut AppendOutcome) -> bool {
+    if span.start_ns < accepted.first_ns {
+        outcome.reject(RejectReason::TooOld, 1, || {
+            format!("span {} of trace {} starts before the retention of traces", span.span_id, span.trace_id)
+        });
+        return false;
+    }
+    if span.start_ns > accepted.last_ns {
+        outcome.reject(RejectReason::TooNew, 1, || {
+            format!("span {} of trace {} starts too far in the future: check the sender's clock", span.span_id, span.trace_id)
+        });
+        return false;
+    }
+    let events = span.events.iter().map(|event| &event.attributes);
+    let links = span.links.iter().map(|link| &link.attributes);
+    let mut attributes = std::iter::once(&span.attributes).chain(events).chain(links);
+    if attributes.any(|attributes| attribute_depth(attributes) > ATTRIBUTE_DEPTH_MAX) {
+        outcome.reject(RejectReason::InvalidSpan, 1, too_deep);
+        return false;
+    }
+    true
+}
+
+fn too_deep() -> String {
+    format!("attributes nest deeper than {ATTRIBUTE_DEPTH_MAX} arrays and maps")
+}
+
+fn build_row(
+    tenant: &TenantId,
+    day: Day,
+    trace_id: TraceId,
+    groups: &[(OriginHash, &str, Vec<&Span>)],
+) -> PreparedRow {
+    let spans = || groups.iter().flat_map(|(_, _, spans)| spans.iter().copied());
+    let min_start_ns = spans().map(|span| span.start_ns).min().unwrap_or(0);
+    let mut builder = RowBuilder::default();
+    let mut row = PreparedRow {
+        day,
+        trace_id,
+        min_start_ns,
+        hash: 0,
+        value: Vec::new(),
+        documents: Vec::new(),
+        mentions: Vec::new(),
+    };
+    for (origin, service, spans) in groups {
+        builder.push_group(*origin, service, spans, min_start_ns);
+        for span in spans {
+            row.describe(tenant, *origin, service, span);
+        }
+    }
+    row.value = builder.finish();
+    row.hash = xxh3_64(&row.value);
+    row
+}
+
+impl PreparedRow {
+    fn describe(&mut self, tenant: &TenantId, origin: OriginHash, service: &str, span: &Span) {
+        self.documents.push(SearchDocument {
+            start_ns: span.start_ns,
+            duration_ns: span.duration_ns(),
+            terms: span_terms(tenant, origin, service, span),
+        });
+        self.mentions.push(SpanMention {
+            service: service.to_owned(),
+            operation: span.name.clone(),
+            kind: span.kind,
+            skeleton: SpanSkeleton {
+                span_id: span.span_id,
+                parent_span_id: span.parent_span_id,
+                kind: span.kind,
+                status: span.status.code,
+                start_ns: span.start_ns,
+                end_ns: span.end_ns,
+            },
+        });
+    }
+}
+
+/// A row with all that is derived from its value: for replay, and for rebuilding the index.
+pub(crate) fn row_from_value(
+    tenant: &TenantId,
+    day: Day,
+    trace_id: TraceId,
+    min_start_ns: u64,
+    value: Vec<u8>,
+) -> Result<PreparedRow, DecodeError> {
+    let mut row =
+        PreparedRow { day, trace_id, min_start_ns, hash: 0, value, documents: Vec::new(), mentions: Vec::new() };
+    let value = std::mem::take(&mut row.value);
+    let reader = RowReader::new(&value, min_start_ns)?;
+    for (row_span, whole) in reader.spans().iter().zip(reader.whole_spans(trace_id)) {
+        let (origin, span) = whole?;
+        row.describe(tenant, origin, row_span.service, &span);
+    }
+    row.value = value;
+    row.hash = xxh3_64(&row.value);
+    Ok(row)
+}
+
+/// The content of a log record.
+pub(crate) fn encode_batch(batch: &PreparedBatch) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    out.put_bytes(batch.tenant.as_str().as_bytes());
+    out.put_varint(batch.origins.len() as u64);
+    for (_, bytes) in &batch.origins {
+        out.put_bytes(bytes);
+    }
+    out.put_varint(batch.rows.len() as u64);
+    for row in &batch.rows {
+        out.put_varint(u64::from(row.day.0));
+        out.extend_from_slice(&row.trace_id.0);
+        out.extend_from_slice(&row.min_start_ns.to_le_bytes());
+        out.put_bytes(&row.value);
+    }
+    out
+}
+
+/// The reverse of [`encode_batch`].
+pub(crate) fn decode_batch(content: &[u8]) -> Result<PreparedBatch, DecodeError> {
+    let mut reader = Reader::new(content);
+    match reader.byte("record version")? {
+        VERSION => {}
+        other => return Err(DecodeError::Version(other)),
+    }
+    let tenant: TenantId = reader.text("tenant")?.parse().map_err(|_| DecodeError::OutOfRange("tenant"))?;
+    let origin_count = reader.count("origin count")?;
+    let mut origins = HashMap::new();
+    for _ in 0..origin_count {
+        let bytes = reader.bytes("origin")?;
+        let Origin { resource, scope } = decode_origin(bytes)?;
+        let (hash, _) = encode_origin(&resource, &scope);
+        origins.insert(hash, bytes.to_vec());
+    }
+    let row_count = reader.count("row count")?;
+    let mut rows = Vec::new();
+    for _ in 0..row_count {
+        let day = Day(reader.varint_u32("day")?);
+        let trace_id = TraceId(reader.array("trace id")?);
+        let min_start_ns = u64::from_le_bytes(reader.array("start")?);
+        let value = reader.bytes("row")?.to_vec();
+        rows.push(row_from_value(&tenant, day, trace_id, min_start_ns, value)?);
+    }
+    let mut origins: Vec<_> = origins.into_iter().collect();
+    origins.sort();
+    Ok(PreparedBatch { tenant, origins, rows })
+}

@@ -1,0 +1,156 @@
+//! What a user tunes, and what the store is handed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pharos_base::{ByteSize, Clock, HumanDuration};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::TraceStoreError;
+
+/// When an acknowledged batch is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SyncPolicy {
+    /// Before it is acknowledged; batches that arrive together share one sync. Written `batch`.
+    #[default]
+    Batch,
+    /// At most this long after it is acknowledged: a power loss may cost so much. Written as a duration.
+    Interval(HumanDuration),
+}
+
+impl Serialize for SyncPolicy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Batch => serializer.serialize_str("batch"),
+            Self::Interval(interval) => serializer.serialize_str(&interval.to_string()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SyncPolicy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "batch" => Ok(Self::Batch),
+            other => other.parse().map(Self::Interval).map_err(de::Error::custom),
+        }
+    }
+}
+
+/// What a user tunes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// When an acknowledged batch is on disk: `batch`, or an interval such as `1s`. Default `batch`.
+    pub sync: SyncPolicy,
+    /// Spans that started longer ago are refused, and dropped by whole UTC days. Default 7d, minimum 1h.
+    pub retention: HumanDuration,
+    /// The oldest days are dropped while the store is larger than this; the newest day always stays.
+    /// Default: no limit.
+    pub retention_size: Option<ByteSize>,
+    /// Spans that start later than now plus this are refused. Default 10m.
+    pub future_max: HumanDuration,
+    /// Memory of RocksDB over all days: write buffers and block cache. Default 64MiB, minimum 8MiB.
+    pub rows_memory: ByteSize,
+    /// Memory of one index writer; the newest day has one, late spans open a second for a moment.
+    /// Default 32MiB, minimum 16MiB (tantivy's).
+    pub index_memory: ByteSize,
+    /// Spans in memory that start an index commit. Default 100000, minimum 1.
+    pub commit_spans: u64,
+    /// Time after which an index commit starts, if there is anything to commit. Default 30s, minimum 10ms.
+    pub commit_interval: HumanDuration,
+    /// Spans in memory, not yet in the index, above which appends are answered "unavailable" until the
+    /// index has caught up. Default 500000, at least twice `commit_spans`.
+    pub tail_spans_max: u64,
+    /// Encoded bytes of batches that wait for the log; more are answered "unavailable". Default 128MiB.
+    pub queue_max: ByteSize,
+    /// A log file that is larger is closed and a new one begun. Default 64MiB.
+    pub log_segment: ByteSize,
+    /// Writes are answered "unavailable" while the file system has less free than this. Default 64MiB.
+    pub free_space_min: ByteSize,
+    /// Spans of one trace that a read returns; beyond, the trace carries a warning. Default 100000.
+    pub trace_spans_max: u64,
+    /// Operations of one service, tenant and day that are listed; beyond, spans are stored and found, but
+    /// their operations are not listed. Default 10000.
+    pub operations_max: u64,
+    /// Spans whose ids are kept in memory to pair callers and called; older ones are looked up on disk.
+    /// Default 200000.
+    pub pairing_spans: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        const MS_PER_HOUR: u64 = 3_600_000;
+        Self {
+            sync: SyncPolicy::Batch,
+            retention: HumanDuration::from_ms(7 * 24 * MS_PER_HOUR),
+            retention_size: None,
+            future_max: HumanDuration::from_ms(MS_PER_HOUR / 6),
+            rows_memory: ByteSize::mib(64),
+            index_memory: ByteSize::mib(32),
+            commit_spans: 100_000,
+            commit_interval: HumanDuration::from_ms(30_000),
+            tail_spans_max: 500_000,
+            queue_max: ByteSize::mib(128),
+            log_segment: ByteSize::mib(64),
+            free_space_min: ByteSize::mib(64),
+            trace_spans_max: 100_000,
+            operations_max: 10_000,
+            pairing_spans: 200_000,
+        }
+    }
+}
+
+impl Settings {
+    /// Checks every setting against its minimum.
+    ///
+    /// # Errors
+    /// [`TraceStoreError::Setting`] with the first that makes no sense.
+    pub fn check(&self) -> Result<(), TraceStoreError> {
+        let rule = |holds: bool, setting: &'static str, message: &str| {
+            if holds { Ok(()) } else { Err(TraceStoreError::Setting { setting, message: message.to_owned() }) }
+        };
+        rule(self.retention.0 >= Duration::from_secs(3600), "retention", "at least 1h")?;
+        rule(self.rows_memory >= ByteSize::mib(8), "rows_memory", "at least 8MiB")?;
+        rule(self.index_memory >= ByteSize::mib(16), "index_memory", "at least 16MiB")?;
+        rule(self.index_memory <= ByteSize::gib(3), "index_memory", "at most 3GiB")?;
+        rule(self.commit_spans >= 1, "commit_spans", "at least 1")?;
+        rule(self.commit_interval.0 >= Duration::from_millis(10), "commit_interval", "at least 10ms")?;
+        rule(self.tail_spans_max / 2 >= self.commit_spans, "tail_spans_max", "at least twice commit_spans")?;
+        rule(self.queue_max >= ByteSize::mib(1), "queue_max", "at least 1MiB")?;
+        rule(self.log_segment >= ByteSize(4096), "log_segment", "at least 4KiB")?;
+        rule(self.trace_spans_max >= 1, "trace_spans_max", "at least 1")?;
+        match self.sync {
+            SyncPolicy::Interval(interval) => rule(!interval.0.is_zero(), "sync", "`batch` or more than 0"),
+            SyncPolicy::Batch => Ok(()),
+        }
+    }
+}
+
+/// What the store is handed.
+#[derive(Debug, Clone)]
+pub struct Components {
+    /// Decides what is too old and too new.
+    pub clock: Arc<dyn Clock>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_sound_and_round_trip() {
+        let settings = Settings { sync: SyncPolicy::Interval(HumanDuration::from_ms(1000)), ..Settings::default() };
+        Settings::default().check().unwrap();
+        settings.check().unwrap();
+        let text = serde_json::to_string(&settings).unwrap();
+        assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);
+        assert!(serde_json::from_str::<Settings>(r#"{"retentoin":"7d"}"#).is_err());
+    }
+
+    #[test]
+    fn settings_below_their_minimum_are_named() {
+        let wrong = Settings { retention: HumanDuration::from_ms(5), ..Settings::default() };
+        assert!(wrong.check().unwrap_err().to_string().contains("retention"));
+    }
+}

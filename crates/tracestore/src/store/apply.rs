@@ -1,0 +1,111 @@
+//! Applying a record: into RocksDB first, which can fail, then into memory, which cannot.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::DAYS_DIRECTORY;
+use crate::calls::{CallSpan, CallWindow};
+use crate::disk::sync_directory;
+use crate::partition::{Partition, RowsMemory};
+use crate::record::{Day, PreparedBatch, PreparedRow};
+use crate::{Settings, TraceStoreError};
+
+/// How far records are applied.
+#[derive(Debug)]
+pub(super) struct Applied {
+    /// The sequence of the next record to apply: all below are.
+    pub(super) next_sequence: u64,
+    window: CallWindow,
+}
+
+/// Where records are applied to.
+#[derive(Clone, Copy)]
+pub(super) struct Places<'a> {
+    pub(super) directory: &'a Path,
+    pub(super) settings: &'a Settings,
+    pub(super) memory: &'a RowsMemory,
+    pub(super) partitions: &'a RwLock<BTreeMap<Day, Arc<Partition>>>,
+}
+
+impl Places<'_> {
+    fn partition(&self, day: Day) -> Result<Arc<Partition>, TraceStoreError> {
+        if let Some(partition) = self.partitions.read().get(&day) {
+            return Ok(Arc::clone(partition));
+        }
+        let days = self.directory.join(DAYS_DIRECTORY);
+        let partition = Arc::new(Partition::open(&days.join(day.to_string()), day, self.memory, self.settings)?);
+        sync_directory(&days).map_err(TraceStoreError::io("sync", &days))?;
+        self.partitions.write().insert(day, Arc::clone(&partition));
+        Ok(partition)
+    }
+}
+
+impl Applied {
+    pub(super) fn new(window: CallWindow) -> Self {
+        Self { next_sequence: 0, window }
+    }
+
+    /// Applies the record `sequence`. After an error nothing of it is visible to searches, and applying it
+    /// again completes it.
+    pub(super) fn apply(
+        &mut self,
+        places: &Places<'_>,
+        prepared: &PreparedBatch,
+        sequence: u64,
+    ) -> Result<(), TraceStoreError> {
+        let mut by_day: BTreeMap<Day, Vec<&PreparedRow>> = BTreeMap::new();
+        for row in &prepared.rows {
+            by_day.entry(row.day).or_default().push(row);
+        }
+        let mut staged = Vec::with_capacity(by_day.len());
+        for (day, rows) in by_day {
+            let partition = places.partition(day)?;
+            let effect = partition.stage(prepared, &rows, sequence)?;
+            staged.push((partition, effect));
+        }
+        let mut calls = Vec::new();
+        for row in staged.iter().flat_map(|(_, effect)| &effect.fresh) {
+            calls.push(self.new_calls(places, prepared, row, sequence)?);
+        }
+        for (partition, effect) in &mut staged {
+            partition.write(effect)?;
+        }
+        let partitions = places.partitions.read();
+        for (partition, effect) in staged {
+            partition.publish(effect);
+        }
+        for (trace_id, stored, spans) in calls {
+            for change in self.window.add(&prepared.tenant, trace_id, stored, spans) {
+                if let Some(partition) = partitions.get(&Day::of(change.child_start_ns)) {
+                    partition.count_call(&prepared.tenant, &change, sequence);
+                }
+            }
+        }
+        self.next_sequence = sequence + 1;
+        Ok(())
+    }
+
+    /// The spans of a row for the window, and those on disk if the window does not know the trace.
+    fn new_calls(
+        &mut self,
+        places: &Places<'_>,
+        prepared: &PreparedBatch,
+        row: &PreparedRow,
+        sequence: u64,
+    ) -> Result<(pharos_model::TraceId, Vec<CallSpan>, Vec<CallSpan>), TraceStoreError> {
+        let mut stored = Vec::new();
+        if !self.window.knows(&prepared.tenant, row.trace_id) {
+            for partition in places.partitions.read().values() {
+                let service = |name: &str| self.window.service(name);
+                stored.extend(partition.call_spans(&prepared.tenant, row.trace_id, sequence, service)?);
+            }
+        }
+        let spans = row.mentions.iter().map(|mention| {
+            CallSpan::new(&mention.skeleton, self.window.service(&mention.service))
+        });
+        Ok((row.trace_id, stored, spans.collect()))
+    }
+}

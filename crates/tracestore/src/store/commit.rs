@@ -1,0 +1,255 @@
+//! The commit thread: one write and one sync for all batches that wait, then they are applied and
+//! acknowledged.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use pharos_base::{Clock, Completer, SystemClock};
+use pharos_storage::{AppendOutcome, StorageError};
+
+use super::apply::Places;
+use super::maintain::Maintenance;
+use super::Shared;
+use crate::error::shared_unavailable;
+use crate::log::LogWriteError;
+use crate::record::PreparedBatch;
+use crate::{SyncPolicy, TraceStoreError};
+
+/// A group commit gathers no more than this.
+const GROUP_BYTES_MAX: usize = 16 << 20;
+const GROUP_BATCHES_MAX: usize = 512;
+/// How long a full tail is waited for before the batch is refused.
+const TAIL_WAIT: Duration = Duration::from_secs(2);
+
+type AppendResult = Result<AppendOutcome, StorageError>;
+
+/// What the commit thread is asked.
+pub(super) enum Commit {
+    /// Make this durable and visible.
+    Append {
+        prepared: PreparedBatch,
+        record: Vec<u8>,
+        outcome: AppendOutcome,
+        completer: Completer<AppendResult>,
+    },
+    /// Finish what waits, then end.
+    Stop,
+}
+
+struct Waiting {
+    prepared: PreparedBatch,
+    record: Vec<u8>,
+    outcome: AppendOutcome,
+    completer: Completer<AppendResult>,
+}
+
+pub(super) struct CommitThread {
+    shared: Arc<Shared>,
+    maintenance: SyncSender<Maintenance>,
+    /// Logged, but RocksDB refused them: applied before anything else.
+    unapplied: VecDeque<(u64, PreparedBatch)>,
+    spans_since_commit: u64,
+    synced_at: std::time::Instant,
+}
+
+impl CommitThread {
+    pub(super) fn new(shared: Arc<Shared>, maintenance: SyncSender<Maintenance>) -> Self {
+        let synced_at = SystemClock.monotonic();
+        Self { shared, maintenance, unapplied: VecDeque::new(), spans_since_commit: 0, synced_at }
+    }
+
+    pub(super) fn run(&mut self, queue: &Receiver<Commit>) {
+        loop {
+            let mut is_stopping = false;
+            match self.next(queue) {
+                Ok(Commit::Append { prepared, record, outcome, completer }) => {
+                    let mut group_bytes = record.len();
+                    let mut group = vec![Waiting { prepared, record, outcome, completer }];
+                    while group_bytes < GROUP_BYTES_MAX && group.len() < GROUP_BATCHES_MAX {
+                        match queue.try_recv() {
+                            Ok(Commit::Append { prepared, record, outcome, completer }) => {
+                                group_bytes += record.len();
+                                group.push(Waiting { prepared, record, outcome, completer });
+                            }
+                            Ok(Commit::Stop) => {
+                                is_stopping = true;
+                                break;
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                    self.step(group);
+                    self.shared.queued_bytes.fetch_sub(group_bytes as u64, Ordering::Relaxed);
+                }
+                Ok(Commit::Stop) | Err(RecvTimeoutError::Disconnected) => is_stopping = true,
+                Err(RecvTimeoutError::Timeout) => self.sync_if_due(),
+            }
+            if is_stopping {
+                self.sync_now();
+                return;
+            }
+        }
+    }
+
+    fn next(&self, queue: &Receiver<Commit>) -> Result<Commit, RecvTimeoutError> {
+        match self.shared.settings.sync {
+            SyncPolicy::Interval(interval) if self.shared.log.lock().is_unsynced() => queue.recv_timeout(interval.0),
+            _ => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Logs, applies and acknowledges a group.
+    fn step(&mut self, group: Vec<Waiting>) {
+        let refuse = |group: Vec<Waiting>, error: &Arc<TraceStoreError>| {
+            for waiting in group {
+                waiting.completer.complete(Err(shared_unavailable(error)));
+            }
+        };
+        if let Err(error) = self.make_room() {
+            self.shared.is_refusing.store(true, Ordering::Relaxed);
+            return refuse(group, &error);
+        }
+        let records: Vec<&[u8]> = group.iter().map(|waiting| waiting.record.as_slice()).collect();
+        let logged = self.shared.log.lock().append(&records, self.shared.settings.sync == SyncPolicy::Batch);
+        let first_sequence = match logged {
+            Ok(first_sequence) => first_sequence,
+            Err(error) => {
+                self.shared.is_refusing.store(true, Ordering::Relaxed);
+                return refuse(group, &self.refused(error));
+            }
+        };
+        self.shared.is_refusing.store(false, Ordering::Relaxed);
+        for (sequence, waiting) in (first_sequence..).zip(group) {
+            let Waiting { prepared, outcome, completer, .. } = waiting;
+            let span_count = outcome.items;
+            let result = if self.unapplied.is_empty() { self.apply(&prepared, sequence) } else { Err(stalled()) };
+            match result {
+                Ok(()) => {
+                    self.spans_since_commit += span_count;
+                    completer.complete(Ok(outcome));
+                }
+                Err(error) => {
+                    tracing::error!(%error, sequence, "a logged batch cannot be applied, trying again later");
+                    self.unapplied.push_back((sequence, prepared));
+                    completer.complete(Err(shared_unavailable(&Arc::new(error))));
+                }
+            }
+        }
+        if self.spans_since_commit >= self.shared.settings.commit_spans {
+            self.spans_since_commit = 0;
+            // A full queue means that one is coming anyway.
+            let _ = self.maintenance.try_send(Maintenance::Commit);
+        }
+        self.sync_if_due();
+    }
+
+    /// Everything that must hold before something is logged.
+    fn make_room(&mut self) -> Result<(), Arc<TraceStoreError>> {
+        if let Some(poison) = self.shared.poison.lock().clone() {
+            return Err(poison);
+        }
+        let free_min = self.shared.settings.free_space_min.0;
+        if self.shared.disk.free_bytes(&self.shared.directory).is_ok_and(|free| free < free_min) {
+            return Err(Arc::new(disk_full(&self.shared)));
+        }
+        while let Some((sequence, prepared)) = self.unapplied.pop_front() {
+            if let Err(error) = self.apply(&prepared, sequence) {
+                self.unapplied.push_front((sequence, prepared));
+                return Err(Arc::new(error));
+            }
+        }
+        self.wait_for_tail()
+    }
+
+    /// The tail has a limit; above it the index must catch up first.
+    fn wait_for_tail(&self) -> Result<(), Arc<TraceStoreError>> {
+        let spans_max = self.shared.settings.tail_spans_max;
+        let is_full = || {
+            let partitions = self.shared.partitions.read();
+            partitions.values().map(|partition| partition.tail_spans() as u64).sum::<u64>() >= spans_max
+        };
+        if !is_full() {
+            return Ok(());
+        }
+        let _ = self.maintenance.try_send(Maintenance::Commit);
+        let (lock, shrank) = &self.shared.tail_shrank;
+        let mut guard = lock.lock();
+        let deadline = SystemClock.monotonic() + TAIL_WAIT;
+        while is_full() {
+            if self.shared.is_checkpoint_failing.load(Ordering::Relaxed)
+                || shrank.wait_until(&mut guard, deadline).timed_out()
+            {
+                return Err(Arc::new(TraceStoreError::Io {
+                    action: "take more spans before the index has caught up in",
+                    path: self.shared.directory.clone(),
+                    source: std::io::Error::other(format!("limit of {spans_max} spans in memory reached")),
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&self, prepared: &PreparedBatch, sequence: u64) -> Result<(), TraceStoreError> {
+        let places = Places {
+            directory: &self.shared.directory,
+            settings: &self.shared.settings,
+            memory: &self.shared.memory,
+            partitions: &self.shared.partitions,
+        };
+        self.shared.applied.lock().apply(&places, prepared, sequence)
+    }
+
+    fn refused(&self, error: LogWriteError) -> Arc<TraceStoreError> {
+        match error {
+            LogWriteError::Refused(error) => {
+                tracing::warn!(error = %crate::error::with_source(&error), "spans refused for now");
+                Arc::new(error)
+            }
+            LogWriteError::Poisoned(error) => {
+                let error = Arc::new(error);
+                tracing::error!(
+                    error = %crate::error::with_source(&error),
+                    "the trace log cannot be trusted any more: writes are refused until a restart"
+                );
+                *self.shared.poison.lock() = Some(Arc::clone(&error));
+                error
+            }
+        }
+    }
+
+    fn sync_if_due(&mut self) {
+        let SyncPolicy::Interval(interval) = self.shared.settings.sync else { return };
+        if SystemClock.monotonic().duration_since(self.synced_at) >= interval.0 {
+            self.sync_now();
+        }
+    }
+
+    fn sync_now(&mut self) {
+        if let Err(error) = self.shared.log.lock().sync() {
+            self.refused(error);
+        }
+        self.synced_at = SystemClock.monotonic();
+    }
+}
+
+fn disk_full(shared: &Shared) -> TraceStoreError {
+    TraceStoreError::Io {
+        action: "write to",
+        path: shared.directory.clone(),
+        source: std::io::Error::new(
+            std::io::ErrorKind::StorageFull,
+            format!("less than {} free; remove files or lower the retention", shared.settings.free_space_min),
+        ),
+    }
+}
+
+fn stalled() -> TraceStoreError {
+    TraceStoreError::Rows {
+        action: "apply a batch after one that failed",
+        path: std::path::PathBuf::new(),
+        message: "earlier batches wait".to_owned(),
+    }
+}

@@ -1,0 +1,156 @@
+//! The maintenance thread: checkpoints, and retention by dropping whole days.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+
+use pharos_base::Completer;
+
+use super::{DAYS_DIRECTORY, Shared};
+use crate::TraceStoreError;
+use crate::disk::sync_directory;
+use crate::error::with_source;
+use crate::log::LogWriteError;
+use crate::partition::Partition;
+use crate::record::Day;
+
+/// A partition that is being removed bears this before its name.
+pub(super) const DROPPED_PREFIX: &str = "dropped-";
+
+pub(super) type Answer = Completer<Result<(), TraceStoreError>>;
+
+/// What the maintenance thread is asked.
+pub(super) enum Maintenance {
+    /// A checkpoint, nobody waits.
+    Commit,
+    /// A checkpoint.
+    Flush(Answer),
+    /// A checkpoint, then merge everything.
+    Compact(Answer),
+    /// End.
+    Stop,
+}
+
+pub(super) struct MaintenanceThread {
+    shared: Arc<Shared>,
+}
+
+impl MaintenanceThread {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    pub(super) fn run(&self, queue: &Receiver<Maintenance>) {
+        loop {
+            match queue.recv_timeout(self.shared.settings.commit_interval.0) {
+                Ok(Maintenance::Commit) | Err(RecvTimeoutError::Timeout) => {
+                    if let Err(error) = self.shared.maintain() {
+                        tracing::error!(error = %with_source(&error), "trace store checkpoint failed, trying again later");
+                    }
+                }
+                Ok(Maintenance::Flush(answer)) => answer.complete(self.shared.maintain()),
+                Ok(Maintenance::Compact(answer)) => {
+                    answer.complete(self.shared.maintain().and_then(|()| self.shared.compact()));
+                }
+                Ok(Maintenance::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn maintain(&self) -> Result<(), TraceStoreError> {
+        self.drop_expired()?;
+        self.checkpoint()?;
+        self.drop_oversize()
+    }
+
+    /// Brings both engines to the present position and removes the log below it.
+    pub(super) fn checkpoint(&self) -> Result<(), TraceStoreError> {
+        let result = self.try_checkpoint();
+        self.is_checkpoint_failing.store(result.is_err(), Ordering::Relaxed);
+        let (lock, shrank) = &self.tail_shrank;
+        drop(lock.lock());
+        shrank.notify_all();
+        result
+    }
+
+    fn try_checkpoint(&self) -> Result<(), TraceStoreError> {
+        let (position, begun) = {
+            let applied = self.applied.lock();
+            // What a checkpoint makes durable must not be ahead of the log.
+            self.log.lock().sync().map_err(LogWriteError::into_inner)?;
+            let position = applied.next_sequence;
+            let mut begun = Vec::new();
+            for partition in self.partitions.read().values() {
+                if partition.begin_checkpoint(position)? {
+                    begun.push(Arc::clone(partition));
+                }
+            }
+            (position, begun)
+        };
+        let newest = self.partitions.read().last_key_value().map(|(day, _)| *day);
+        let mut complete = position;
+        for partition in begun {
+            let keep_writer = Some(partition.day()) == newest;
+            complete = complete.min(partition.finish_checkpoint(position, keep_writer)?);
+        }
+        self.log.lock().remove_before(complete)
+    }
+
+    fn compact(&self) -> Result<(), TraceStoreError> {
+        self.partitions_newest_first().iter().try_for_each(|partition| partition.compact())
+    }
+
+    /// Drops the days whose last span is out of retention.
+    fn drop_expired(&self) -> Result<(), TraceStoreError> {
+        let now_ns = u64::try_from(self.clock.unix_ns()).unwrap_or(0);
+        let retention_ns = u64::try_from(self.settings.retention.0.as_nanos()).unwrap_or(u64::MAX);
+        let first_ns = now_ns.saturating_sub(retention_ns);
+        let days: Vec<Day> = self.partitions.read().keys().copied().take_while(|day| day.last_ns() < first_ns).collect();
+        days.into_iter().try_for_each(|day| self.drop_partition(day))
+    }
+
+    /// Drops the oldest days while the store is too large.
+    fn drop_oversize(&self) -> Result<(), TraceStoreError> {
+        let Some(limit) = self.settings.retention_size else { return Ok(()) };
+        loop {
+            let partitions = self.partitions_newest_first();
+            let size = |partition: &Arc<Partition>| {
+                let (row_bytes, index_bytes) = partition.bytes();
+                row_bytes + index_bytes
+            };
+            let total: u64 = partitions.iter().map(size).sum();
+            let Some(oldest) = partitions.last().filter(|_| partitions.len() > 1 && total > limit.0) else {
+                return Ok(());
+            };
+            let day = oldest.day();
+            tracing::info!(%day, total_bytes = total, limit_bytes = limit.0, "dropping the oldest day of traces for its size");
+            let mut through = self.dropped_through.lock();
+            *through = (*through).max(Some(day));
+            drop(through);
+            drop(partitions);
+            self.drop_partition(day)?;
+        }
+    }
+
+    fn drop_partition(&self, day: Day) -> Result<(), TraceStoreError> {
+        // Not while a record is applied: it could still write to it.
+        let applied = self.applied.lock();
+        let Some(partition) = self.partitions.write().remove(&day) else { return Ok(()) };
+        drop(applied);
+        partition.stop()?;
+        let days = self.directory.join(DAYS_DIRECTORY);
+        let dropped = days.join(format!("{DROPPED_PREFIX}{day}"));
+        if dropped.exists() {
+            fs::remove_dir_all(&dropped).map_err(TraceStoreError::io("remove", &dropped))?;
+        }
+        fs::rename(partition.directory(), &dropped).map_err(TraceStoreError::io("rename", partition.directory()))?;
+        sync_directory(&days).map_err(TraceStoreError::io("sync", &days))?;
+        // Readers that hold the partition keep their open files.
+        fs::remove_dir_all(&dropped).map_err(TraceStoreError::io("remove", &dropped))?;
+        tracing::info!(%day, "dropped a day of traces");
+        Ok(())
+    }
+}

@@ -1,0 +1,407 @@
+//! The store: one directory, one log, one partition per day, two threads.
+//!
+//! The commit thread alone writes the log and changes partitions; the maintenance thread makes
+//! checkpoints and drops old partitions. Readers take what they need under short locks.
+//!
+//! Lock order: `applied`, `log`, `partitions`, a partition's state.
+
+mod apply;
+mod commit;
+mod maintain;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex, RwLock};
+use pharos_base::{Clock, Completion, spawn_named};
+use pharos_model::{SpanBatch, TenantId, TimeRangeNs};
+use pharos_storage::{
+    AppendOutcome, BatchId, DependencyLink, FoundTraces, Operation, OperationQuery, ReadContext, StorageError,
+    TraceLookup, TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary,
+};
+
+use crate::calls::CallWindow;
+use crate::disk::{Disk, SystemDisk, sync_directory};
+use crate::error::storage_error;
+use crate::log::{LogWriter, encode_record, scan};
+use crate::partition::{Partition, RowsMemory};
+use crate::record::{AcceptedStarts, Day, decode_batch, encode_batch, prepare};
+use crate::{Components, Settings, TraceStoreError};
+use apply::Applied;
+use commit::{Commit, CommitThread};
+use maintain::{Maintenance, MaintenanceThread};
+
+const FORMAT_FILE: &str = "FORMAT";
+const FORMAT: &str = "pharos-tracestore 1\n";
+const LOCK_FILE: &str = "LOCK";
+const LOG_DIRECTORY: &str = "log";
+const DAYS_DIRECTORY: &str = "days";
+/// Batches that wait for the log, beside the limit in bytes.
+const QUEUE_BATCHES_MAX: usize = 4096;
+
+/// What both threads and all readers share.
+struct Shared {
+    directory: PathBuf,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    disk: Arc<dyn Disk>,
+    memory: RowsMemory,
+    partitions: RwLock<BTreeMap<Day, Arc<Partition>>>,
+    /// Held while a record is applied, and for a moment at the start of a checkpoint.
+    applied: Mutex<Applied>,
+    log: Mutex<LogWriter>,
+    /// Why writes are refused for good: a failed sync.
+    poison: Mutex<Option<Arc<TraceStoreError>>>,
+    /// Whether the last write was refused for want of space or by a failing checkpoint.
+    is_refusing: AtomicBool,
+    /// Whether the last checkpoint failed.
+    is_checkpoint_failing: AtomicBool,
+    queued_bytes: AtomicU64,
+    /// Spans in tails, and a signal when they become fewer.
+    tail_shrank: (Mutex<()>, Condvar),
+    /// Days up to here were dropped by size; spans that start there are too old.
+    dropped_through: Mutex<Option<Day>>,
+}
+
+/// A store of traces on local disk. See `pharos_storage::TraceStore` for what its calls promise.
+///
+/// Dropping it without [`SpanStore::close`] is a crash as far as the disk is concerned: the next start
+/// replays the log.
+pub struct SpanStore {
+    shared: Arc<Shared>,
+    commits: SyncSender<Commit>,
+    maintenance: SyncSender<Maintenance>,
+    threads: Mutex<Option<(JoinHandle<()>, JoinHandle<()>)>>,
+    _lock: File,
+}
+
+impl std::fmt::Debug for SpanStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SpanStore").field("directory", &self.shared.directory).finish_non_exhaustive()
+    }
+}
+
+impl SpanStore {
+    /// Opens or creates the store in `directory`: reads the partitions, replays the log, starts the threads.
+    ///
+    /// # Errors
+    /// - [`TraceStoreError::Setting`]: a setting makes no sense.
+    /// - [`TraceStoreError::Locked`]: the directory is in use.
+    /// - [`TraceStoreError::Format`]: another version wrote it.
+    /// - [`TraceStoreError::CorruptLog`] and others: synced data is damaged; nothing was changed.
+    pub fn open(directory: &Path, settings: Settings, components: Components) -> Result<Self, TraceStoreError> {
+        Self::open_on(directory, settings, components, Arc::new(SystemDisk))
+    }
+
+    fn open_on(
+        directory: &Path,
+        settings: Settings,
+        components: Components,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Self, TraceStoreError> {
+        settings.check()?;
+        let lock = prepare_directory(directory)?;
+        let memory = RowsMemory::new(settings.rows_memory);
+        let partitions = open_partitions(directory, &settings, &memory)?;
+        let log_directory = directory.join(LOG_DIRECTORY);
+        let first_position = partitions.values().map(|partition| partition.position()).max().unwrap_or(0);
+        let mut applied = Applied::new(CallWindow::new(settings.pairing_spans));
+        let places = apply::Places {
+            directory,
+            settings: &settings,
+            memory: &memory,
+            partitions: &RwLock::new(partitions),
+        };
+        let retention_ns = i64::try_from(settings.retention.0.as_nanos()).unwrap_or(i64::MAX);
+        let oldest = u64::try_from(components.clock.unix_ns().saturating_sub(retention_ns)).unwrap_or(0);
+        let scanned = scan(&log_directory, |sequence, content| {
+            let corrupt = TraceStoreError::corrupt("log record", format!("record {sequence}"));
+            let mut prepared = decode_batch(&content).map_err(corrupt)?;
+            prepared.rows.retain(|row| row.day >= Day::of(oldest));
+            applied.apply(&places, &prepared, sequence)
+        })?;
+        let next_sequence = scanned.next_sequence.unwrap_or(0).max(first_position);
+        let replayed = scanned.segments.len();
+        let log = LogWriter::open(
+            &log_directory,
+            Arc::clone(&disk),
+            settings.log_segment.0,
+            scanned,
+            next_sequence,
+        )?;
+        applied.next_sequence = next_sequence;
+        let partitions = std::mem::take(&mut *places.partitions.write());
+        tracing::info!(
+            directory = %directory.display(), partitions = partitions.len(), log_segments = replayed, "trace store opened"
+        );
+        let shared = Arc::new(Shared {
+            directory: directory.to_owned(),
+            settings,
+            clock: components.clock,
+            disk,
+            memory,
+            partitions: RwLock::new(partitions),
+            applied: Mutex::new(applied),
+            log: Mutex::new(log),
+            poison: Mutex::new(None),
+            is_refusing: AtomicBool::new(false),
+            is_checkpoint_failing: AtomicBool::new(false),
+            queued_bytes: AtomicU64::new(0),
+            tail_shrank: (Mutex::new(()), Condvar::new()),
+            dropped_through: Mutex::new(None),
+        });
+        Self::start(shared, lock)
+    }
+
+    fn start(shared: Arc<Shared>, lock: File) -> Result<Self, TraceStoreError> {
+        let (commits, commit_queue) = sync_channel(QUEUE_BATCHES_MAX);
+        let (maintenance, maintenance_queue) = sync_channel(16);
+        let spawn_error = |source| TraceStoreError::Io {
+            action: "start a thread for",
+            path: shared.directory.clone(),
+            source,
+        };
+        let mut commit_thread = CommitThread::new(Arc::clone(&shared), maintenance.clone());
+        let commit = spawn_named("trace-commit", move || commit_thread.run(&commit_queue)).map_err(spawn_error)?;
+        let maintenance_thread = MaintenanceThread::new(Arc::clone(&shared));
+        let maintain = spawn_named("trace-maintain", move || maintenance_thread.run(&maintenance_queue));
+        let maintain = match maintain {
+            Ok(handle) => handle,
+            Err(source) => {
+                let _ = commits.send(Commit::Stop);
+                let _ = commit.join();
+                return Err(spawn_error(source));
+            }
+        };
+        Ok(Self { shared, commits, maintenance, threads: Mutex::new(Some((commit, maintain))), _lock: lock })
+    }
+
+    /// Refuses new batches, finishes those that wait, brings everything to disk and ends the threads.
+    /// Idempotent; reads still work afterwards.
+    ///
+    /// # Errors
+    /// What kept the last checkpoint from finishing. Nothing acknowledged is lost: the log has it.
+    pub fn close(&self) -> Result<(), TraceStoreError> {
+        let threads = self.threads.lock().take();
+        let Some((commit, maintain)) = threads else { return Ok(()) };
+        let _ = self.commits.send(Commit::Stop);
+        let committed = commit.join();
+        let _ = self.maintenance.send(Maintenance::Stop);
+        let maintained = maintain.join();
+        if committed.is_err() || maintained.is_err() {
+            return Err(TraceStoreError::Closed);
+        }
+        let result = self.shared.checkpoint();
+        let partitions: Vec<_> = self.shared.partitions.read().values().cloned().collect();
+        partitions.iter().try_for_each(|partition| partition.stop())?;
+        result
+    }
+
+    /// Asks the maintenance thread for something and waits for it.
+    fn ask(&self, task: impl FnOnce(maintain::Answer) -> Maintenance) -> Result<(), TraceStoreError> {
+        let (completer, completion) = Completion::pair();
+        self.maintenance.send(task(completer)).map_err(|_| TraceStoreError::Closed)?;
+        completion.wait().ok_or(TraceStoreError::Closed)?
+    }
+}
+
+impl Drop for SpanStore {
+    fn drop(&mut self) {
+        if let Some((commit, maintain)) = self.threads.get_mut().take() {
+            let _ = self.commits.send(Commit::Stop);
+            let _ = commit.join();
+            let _ = self.maintenance.send(Maintenance::Stop);
+            let _ = maintain.join();
+        }
+    }
+}
+
+impl TraceStore for SpanStore {
+    fn append(
+        &self,
+        tenant: &TenantId,
+        batch: SpanBatch,
+        _id: BatchId,
+    ) -> Completion<Result<AppendOutcome, StorageError>> {
+        if let Some(reason) = self.shared.refusal() {
+            return Completion::ready(Err(reason));
+        }
+        let (prepared, outcome) = prepare(tenant, &batch, self.shared.accepted_starts());
+        if prepared.rows.is_empty() {
+            return Completion::ready(Ok(outcome));
+        }
+        let record = match encode_record(&encode_batch(&prepared)) {
+            Ok(record) => record,
+            Err(source) => {
+                let source = Box::new(source);
+                return Completion::ready(Err(StorageError::Internal { action: "compression of a batch", source }));
+            }
+        };
+        let record_bytes = record.len() as u64;
+        let queued = self.shared.queued_bytes.fetch_add(record_bytes, Ordering::Relaxed);
+        let (completer, completion) = Completion::pair();
+        // A single batch above the limit passes when nothing else waits.
+        if queued > 0 && queued + record_bytes > self.shared.settings.queue_max.0 {
+            self.shared.queued_bytes.fetch_sub(record_bytes, Ordering::Relaxed);
+            return Completion::ready(Err(StorageError::unavailable("too many spans wait for the disk")));
+        }
+        match self.commits.try_send(Commit::Append { prepared, record, outcome, completer }) {
+            Ok(()) => completion,
+            Err(refused) => {
+                self.shared.queued_bytes.fetch_sub(record_bytes, Ordering::Relaxed);
+                let reason = match refused {
+                    TrySendError::Full(_) => "too many batches of spans wait for the disk",
+                    TrySendError::Disconnected(_) => "the trace store is closed",
+                };
+                Completion::ready(Err(StorageError::unavailable(reason)))
+            }
+        }
+    }
+
+    fn traces(
+        &self,
+        tenant: &TenantId,
+        lookups: &[TraceLookup],
+        context: &ReadContext,
+    ) -> Result<TraceStream, StorageError> {
+        Ok(self.shared.traces(tenant, lookups, context))
+    }
+
+    fn find(&self, tenant: &TenantId, query: &TraceQuery, context: &ReadContext) -> Result<FoundTraces, StorageError> {
+        self.shared.find(tenant, query, context)
+    }
+
+    fn summaries(
+        &self,
+        tenant: &TenantId,
+        lookups: &[TraceLookup],
+        context: &ReadContext,
+    ) -> Result<Vec<TraceSummary>, StorageError> {
+        self.shared.summaries(tenant, lookups, context)
+    }
+
+    fn services(&self, tenant: &TenantId) -> Result<Vec<String>, StorageError> {
+        Ok(self.shared.services(tenant))
+    }
+
+    fn operations(&self, tenant: &TenantId, query: &OperationQuery) -> Result<Vec<Operation>, StorageError> {
+        Ok(self.shared.operations(tenant, query))
+    }
+
+    fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError> {
+        self.shared.dependencies(tenant, range)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.ask(Maintenance::Flush).map_err(storage_error("flush of the trace store"))
+    }
+
+    fn compact(&self) -> Result<(), StorageError> {
+        self.ask(Maintenance::Compact).map_err(storage_error("compaction of the trace store"))
+    }
+
+    fn stats(&self) -> TraceStoreStats {
+        self.shared.stats()
+    }
+}
+
+impl Shared {
+    /// Which starts are inside retention now.
+    fn accepted_starts(&self) -> AcceptedStarts {
+        let now_ns = u64::try_from(self.clock.unix_ns()).unwrap_or(0);
+        let ns = |duration: pharos_base::HumanDuration| u64::try_from(duration.0.as_nanos()).unwrap_or(u64::MAX);
+        let mut first_ns = now_ns.saturating_sub(ns(self.settings.retention));
+        if let Some(day) = *self.dropped_through.lock() {
+            first_ns = first_ns.max(day.last_ns().saturating_add(1));
+        }
+        AcceptedStarts { first_ns, last_ns: now_ns.saturating_add(ns(self.settings.future_max)) }
+    }
+
+    /// Why a batch cannot be taken now, if so.
+    fn refusal(&self) -> Option<StorageError> {
+        let poison = self.poison.lock().clone();
+        poison.map(|error| crate::error::shared_unavailable(&error))
+    }
+
+    /// Partitions, newest first.
+    fn partitions_newest_first(&self) -> Vec<Arc<Partition>> {
+        self.partitions.read().values().rev().cloned().collect()
+    }
+
+    fn stats(&self) -> TraceStoreStats {
+        let partitions = self.partitions_newest_first();
+        let mut stats = TraceStoreStats {
+            partitions: partitions.len() as u64,
+            log_bytes: self.log.lock().bytes(),
+            read_only: self.is_refusing.load(Ordering::Relaxed) || self.poison.lock().is_some(),
+            ..TraceStoreStats::default()
+        };
+        for partition in partitions {
+            let (row_bytes, index_bytes) = partition.bytes();
+            stats.row_bytes += row_bytes;
+            stats.index_bytes += index_bytes;
+            stats.tail_spans += partition.tail_spans() as u64;
+            stats.indexed_spans += partition.indexed_spans();
+        }
+        stats
+    }
+}
+
+/// Creates what is missing, checks the format, takes the lock.
+fn prepare_directory(directory: &Path) -> Result<File, TraceStoreError> {
+    for path in [directory.to_owned(), directory.join(LOG_DIRECTORY), directory.join(DAYS_DIRECTORY)] {
+        fs::create_dir_all(&path).map_err(TraceStoreError::io("create", &path))?;
+    }
+    let lock_path = directory.join(LOCK_FILE);
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+    let lock = lock.map_err(TraceStoreError::io("create", &lock_path))?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| TraceStoreError::Locked { path: directory.to_owned() })?;
+    let format_path = directory.join(FORMAT_FILE);
+    match fs::read_to_string(&format_path) {
+        Ok(format) if format == FORMAT => {}
+        Ok(format) => {
+            let found = format.trim().chars().take(64).collect();
+            return Err(TraceStoreError::Format { path: directory.to_owned(), found, supported: FORMAT.trim_ascii() });
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let write = || -> std::io::Result<()> {
+                fs::write(&format_path, FORMAT)?;
+                File::open(&format_path)?.sync_all()?;
+                sync_directory(directory)
+            };
+            write().map_err(TraceStoreError::io("write", &format_path))?;
+        }
+        Err(source) => return Err(TraceStoreError::io("read", &format_path)(source)),
+    }
+    Ok(lock)
+}
+
+/// Opens every partition; what was dropped but not removed yet is removed now.
+fn open_partitions(
+    directory: &Path,
+    settings: &Settings,
+    memory: &RowsMemory,
+) -> Result<BTreeMap<Day, Arc<Partition>>, TraceStoreError> {
+    let days = directory.join(DAYS_DIRECTORY);
+    let error = |source| TraceStoreError::Io { action: "list", path: days.clone(), source };
+    let mut partitions = BTreeMap::new();
+    for entry in fs::read_dir(&days).map_err(error)? {
+        let path = entry.map_err(error)?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        if name.starts_with(maintain::DROPPED_PREFIX) {
+            fs::remove_dir_all(&path).map_err(TraceStoreError::io("remove", &path))?;
+        } else if let Some(day) = Day::parse(name) {
+            partitions.insert(day, Arc::new(Partition::open(&path, day, memory, settings)?));
+        }
+    }
+    Ok(partitions)
+}

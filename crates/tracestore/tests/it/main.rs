@@ -1,0 +1,6 @@
+//! The trace store through its public interface.
+
+mod conformance;
+mod recovery;
+mod retention;
+mod support;
