@@ -1,4 +1,4 @@
-// Assertions that name what they looked at.
+// Assertions that name what they looked at, and the moves that many scenarios make.
 
 export function equal(actual, expected, what) {
   if (JSON.stringify(actual) !== JSON.stringify(expected)) throw new Error(`${what}: expected ${JSON.stringify(expected)}, found ${JSON.stringify(actual)}`);
@@ -38,4 +38,15 @@ export function paintedPixels(page) {
     for (let at = 3; at < data.length; at += 4) if (data[at] > 0) count += 1;
     return count;
   });
+}
+
+/** The hash as a person reads it. */
+export function hashOf(page) {
+  return decodeURIComponent(new URL(page.url()).hash.replaceAll('+', ' '));
+}
+
+/** Goes to a place of the application; the document stays when it is loaded already. */
+export async function visit(page, url, hash) {
+  await page.goto(url + hash);
+  await page.waitForSelector('main');
 }

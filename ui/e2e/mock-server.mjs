@@ -51,6 +51,8 @@ export async function startMock({ port = 0, prefix = '/pharos/', auth = 'on' } =
       if (options.delay_ms > 0) await new Promise((resolve) => setTimeout(resolve, options.delay_ms));
       return path.startsWith('/api/v1/') ? prometheus(path.slice('/api/v1/'.length), form, json) : jaeger(path.slice('/api/'.length), url.searchParams, json);
     }
+    // Links of Prometheus' own page move as crates/web moves them.
+    if (path === '/graph') return void response.writeHead(302, { location: `./#/graph${url.search}` }).end();
     return file(path, response);
   }
 

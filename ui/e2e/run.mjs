@@ -2,9 +2,13 @@
 // PHAROS_TOKEN unless its authentication is off): a walk through a real Pharos. SCREENSHOTS=dir keeps a picture of every step.
 import { mkdirSync } from 'node:fs';
 import { launch } from './browser.mjs';
-import { mockScenarios } from './mock-scenarios.mjs';
 import { startMock } from './mock-server.mjs';
-import { realScenarios } from './real-scenarios.mjs';
+import { around } from './scenarios/around.mjs';
+import { explore } from './scenarios/explore.mjs';
+import { realScenarios } from './scenarios/real.mjs';
+import { search } from './scenarios/search.mjs';
+import { signIn } from './scenarios/sign-in.mjs';
+import { trace } from './scenarios/trace.mjs';
 
 const shots = process.env.SCREENSHOTS;
 if (shots) mkdirSync(shots, { recursive: true });
@@ -50,7 +54,7 @@ if (process.env.PHAROS_URL) {
   failed += await run('pharos', realScenarios, {}, { url, token: process.env.PHAROS_TOKEN ?? '' });
 } else {
   const mock = await startMock();
-  failed += await run('mock', mockScenarios, { permissions: ['clipboard-read', 'clipboard-write'] }, { url: mock.url, mock });
+  failed += await run('mock', [...signIn, ...explore, ...search, ...trace, ...around], { permissions: ['clipboard-read', 'clipboard-write'] }, { url: mock.url, mock });
   await mock.close();
 }
 console.log(failed === 0 ? 'all passed' : `${failed} failed`);
