@@ -1,31 +1,363 @@
-//! `anchored` and `smoothed`: windows with values at their edges.
+//! `anchored` and `smoothed`: windows with values at their very edges instead of extrapolation.
+//!
+//! `anchored` takes the newest sample at or before an edge; `smoothed` interpolates between the neighbours of an
+//! edge. Both look beyond the window by the lookback: `anchored` before it, `smoothed` on both sides.
 
-use pharos_model::StepRange;
+use std::sync::Arc;
+
+use pharos_model::{Histogram, HistogramSample, ResetHint, StepRange, is_stale_nan};
 use pharos_storage::RawSeries;
 
 use super::QueryError;
+use super::annotations::Note;
 use super::eval::Evaluator;
-use super::over_time::Context;
-use super::plan::TimeShift;
+use super::histogram::{self, Incompatible};
+use super::over_time::{Context, counts_over};
+use super::plan::{Range, Selector};
 use super::select::Samples;
 use super::series::Cell;
+use super::window::{Bounds, Window};
+use crate::ast::EdgeMode;
+use crate::functions::FunctionId as F;
 
-pub(super) fn cells(context: &Context<'_>, _: &Samples, _: StepRange) -> Result<Vec<Cell>, QueryError> {
-    let keyword = context.range.edge.map_or("", |edge| edge.keyword());
-    Err(QueryError::unsupported(format!("modifier {keyword}"), "in range selectors"))
+/// The cells of a range function with edges.
+pub(super) fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) -> Result<Vec<Cell>, QueryError> {
+    let range = context.range;
+    let smoothed = range.edge == Some(EdgeMode::Smoothed);
+    let lookback_ms = context.evaluator.lookback_ms;
+    let (mut floats, mut histograms) = (Bounds::default(), Bounds::default());
+    let mut cells = Vec::with_capacity(steps.len());
+    for step in steps.iter() {
+        let end_ms = range.time.apply(step);
+        let after_ms = end_ms.saturating_sub(range.range_ms);
+        let first_ms = after_ms.saturating_sub(lookback_ms);
+        let last_ms = if smoothed { end_ms.saturating_add(lookback_ms) } else { end_ms };
+        floats.advance(first_ms, last_ms, samples.times_ms.len(), |at| samples.times_ms[at]);
+        histograms.advance(first_ms, last_ms, samples.histograms.len(), |at| samples.histograms[at].timestamp_ms);
+        let (float_range, histogram_range) = (floats.low..floats.high, histograms.low..histograms.high);
+        let window = Window {
+            labels: &samples.labels,
+            times_ms: &samples.times_ms[float_range.clone()],
+            values: &samples.values[float_range.clone()],
+            starts_ms: samples.starts_ms.get(float_range).unwrap_or_default(),
+            histograms: &samples.histograms[histogram_range.clone()],
+            histogram_starts_ms: samples.histogram_starts_ms.get(histogram_range).unwrap_or_default(),
+            after_ms,
+            end_ms,
+            step_ms: step,
+            range_ms: range.range_ms,
+        };
+        cells.push(if window.is_empty() { Cell::Empty } else { cell(context, &window, smoothed) });
+    }
+    Ok(cells)
 }
 
+fn cell(context: &Context<'_>, window: &Window<'_>, smoothed: bool) -> Cell {
+    if matches!(context.function, F::Changes | F::Resets) {
+        return anchored_count(context.function, window);
+    }
+    let is_counter = context.function != F::Delta;
+    let per_second = (context.function == F::Rate).then(|| window.range_ms as f64 / 1000.0);
+    match (window.values.is_empty(), window.histograms.is_empty()) {
+        (false, true) => {
+            let change = float_change(window, is_counter, smoothed);
+            change.map(|change| change / per_second.unwrap_or(1.0)).into()
+        }
+        (true, false) => histogram_change(context, window, is_counter, smoothed).map_or(Cell::Empty, |mut change| {
+            if let Some(seconds) = per_second {
+                histogram::scale(&mut change, 1.0 / seconds);
+            }
+            Cell::histogram(change)
+        }),
+        _ => {
+            context.note(&Note::MixedFloatsHistograms { metric: window.labels.metric_name() });
+            Cell::Empty
+        }
+    }
+}
+
+/// Counts changes or resets from the newest sample at or before the window on.
+fn anchored_count(function: F, window: &Window<'_>) -> Cell {
+    let floats_before = window.times_ms.partition_point(|time| *time <= window.after_ms);
+    let histograms_before = window.histograms.partition_point(|sample| sample.timestamp_ms <= window.after_ms);
+    if floats_before == window.values.len() && histograms_before == window.histograms.len() {
+        return Cell::Empty;
+    }
+    let float_anchor = floats_before.checked_sub(1).map(|at| window.times_ms[at]);
+    let histogram_anchor = histograms_before.checked_sub(1).map(|at| window.histograms[at].timestamp_ms);
+    let anchor_is_float = float_anchor > histogram_anchor;
+    let first_float = if anchor_is_float { floats_before - 1 } else { floats_before };
+    let first_histogram =
+        if !anchor_is_float && histogram_anchor.is_some() { histograms_before - 1 } else { histograms_before };
+    let anchored = Window {
+        times_ms: &window.times_ms[first_float..],
+        values: &window.values[first_float..],
+        starts_ms: window.starts_ms.get(first_float..).unwrap_or_default(),
+        histograms: &window.histograms[first_histogram..],
+        histogram_starts_ms: window.histogram_starts_ms.get(first_histogram..).unwrap_or_default(),
+        ..*window
+    };
+    counts_over(function, &anchored)
+}
+
+/// First and last sample that matter; `None` if nothing lies after the start of the window.
+fn relevant(count: usize, time: impl Fn(usize) -> i64, window: &Window<'_>, smoothed: bool) -> Option<(usize, usize)> {
+    let mut last = count.checked_sub(1)?;
+    let after_start = (0..last).find(|at| time(*at) > window.after_ms).unwrap_or(last);
+    let first = after_start.saturating_sub(1);
+    if smoothed {
+        last = (0..last).find(|at| time(*at) >= window.end_ms).unwrap_or(last);
+    }
+    (time(last) > window.after_ms).then_some((first, last))
+}
+
+/// How far `at_ms` lies between two instants, 0 to 1.
+fn share(at_ms: i64, from_ms: i64, to_ms: i64) -> f64 {
+    (at_ms - from_ms) as f64 / (to_ms - from_ms) as f64
+}
+
+/// The float at `at_ms` between samples `left` and `left + 1`; a counter that was reset starts from 0.
+fn float_at(window: &Window<'_>, left: usize, at_ms: i64, is_counter: bool) -> f64 {
+    let (mut from, to) = (window.values[left], window.values[left + 1]);
+    if is_counter && to < from {
+        from = 0.0;
+    }
+    from + (to - from) * share(at_ms, window.times_ms[left], window.times_ms[left + 1])
+}
+
+/// Values at both edges of the window, with the first and last sample that matter.
+fn float_edges(window: &Window<'_>, is_counter: bool, smoothed: bool) -> Option<(f64, f64, usize, usize)> {
+    let times = window.times_ms;
+    let (first, last) = relevant(times.len(), |at| times[at], window, smoothed)?;
+    let left = if smoothed && times[first] < window.after_ms {
+        float_at(window, first, window.after_ms, is_counter)
+    } else {
+        window.values[first]
+    };
+    let right = if smoothed && last > 0 && times[last] > window.end_ms {
+        float_at(window, last - 1, window.end_ms, is_counter)
+    } else {
+        window.values[last]
+    };
+    Some((left, right, first, last))
+}
+
+fn float_change(window: &Window<'_>, is_counter: bool, smoothed: bool) -> Option<f64> {
+    let (left, right, first, last) = float_edges(window, is_counter, smoothed)?;
+    let mut change = right - left;
+    if is_counter {
+        let mut previous = left;
+        for at in first..=last {
+            // Samples on the edges are already `left` and `right`.
+            if window.times_ms[at] <= window.after_ms || window.times_ms[at] >= window.end_ms {
+                continue;
+            }
+            if window.values[at] < previous {
+                change += previous;
+            }
+            previous = window.values[at];
+        }
+        if right < previous {
+            change += previous;
+        }
+    }
+    Some(change)
+}
+
+/// The histogram at `at_ms` between two samples; after a reset it grows from nothing.
+fn histogram_at(
+    from: &HistogramSample,
+    to: &HistogramSample,
+    at_ms: i64,
+    is_counter: bool,
+) -> Result<Histogram, Incompatible> {
+    let share = share(at_ms, from.timestamp_ms, to.timestamp_ms);
+    if from.histogram.has_custom_buckets() != to.histogram.has_custom_buckets() {
+        return Err(Incompatible);
+    }
+    if is_counter && histogram::is_reset(&from.histogram, &to.histogram) {
+        return Ok(histogram::scaled(&to.histogram, share));
+    }
+    let mut between = histogram::scaled(&from.histogram, 1.0 - share);
+    histogram::add(&mut between, &histogram::scaled(&to.histogram, share))?;
+    Ok(between)
+}
+
+fn histogram_change(
+    context: &Context<'_>,
+    window: &Window<'_>,
+    is_counter: bool,
+    smoothed: bool,
+) -> Option<Histogram> {
+    let metric = window.labels.metric_name();
+    let samples = window.histograms;
+    let (first, last) = relevant(samples.len(), |at| samples[at].timestamp_ms, window, smoothed)?;
+    let custom = samples[first].histogram.has_custom_buckets();
+    if samples[first..=last].iter().any(|sample| sample.histogram.has_custom_buckets() != custom) {
+        context.note(&Note::MixedSchemas { metric });
+        return None;
+    }
+    let is_gauge = |histogram: &Histogram| histogram.reset_hint == ResetHint::Gauge;
+    if is_counter && samples[first..=last].iter().any(|sample| is_gauge(&sample.histogram)) {
+        context.note(&Note::NotCounterHistogram { metric });
+    }
+    match change_between(window, first, last, is_counter, smoothed) {
+        Ok((left, right, mut change, reconciled)) => {
+            if !is_counter && !(is_gauge(&left) && is_gauge(&right)) {
+                context.note(&Note::NotGaugeHistogram { metric });
+            }
+            if reconciled {
+                context.note(&Note::MismatchedCustomBuckets { operation: "subtraction" });
+            }
+            change.reset_hint = ResetHint::Gauge;
+            histogram::compact(&mut change);
+            Some(change)
+        }
+        Err(Incompatible) => {
+            context.note(&Note::MixedSchemas { metric });
+            None
+        }
+    }
+}
+
+/// Both edges, the change between them, and whether bucket bounds had to be reconciled.
+fn change_between(
+    window: &Window<'_>,
+    first: usize,
+    last: usize,
+    is_counter: bool,
+    smoothed: bool,
+) -> Result<(Histogram, Histogram, Histogram, bool), Incompatible> {
+    let samples = window.histograms;
+    let interpolated = smoothed && samples[first].timestamp_ms < window.after_ms;
+    let left = if interpolated {
+        histogram_at(&samples[first], &samples[first + 1], window.after_ms, is_counter)?
+    } else {
+        (*samples[first].histogram).clone()
+    };
+    let right = if smoothed && last > 0 && samples[last].timestamp_ms > window.end_ms {
+        histogram_at(&samples[last - 1], &samples[last], window.end_ms, is_counter)?
+    } else {
+        (*samples[last].histogram).clone()
+    };
+    let mut change = right.clone();
+    change.is_integer = false;
+    let reconciled = histogram::subtract(&mut change, &left)?.bounds_reconciled;
+    if is_counter {
+        let mut previous = &left;
+        let mut from = first + 1;
+        if interpolated && histogram::is_reset(&samples[first].histogram, &samples[first + 1].histogram) {
+            // The value at the left edge already grows from that reset.
+            previous = &samples[first + 1].histogram;
+            from = first + 2;
+        }
+        if from <= last {
+            for sample in &samples[from..last] {
+                if histogram::is_reset(previous, &sample.histogram) {
+                    histogram::add(&mut change, previous)?;
+                }
+                previous = &sample.histogram;
+            }
+            if histogram::is_reset(previous, &right) {
+                histogram::add(&mut change, previous)?;
+            }
+        }
+    }
+    Ok((left, right, change, reconciled))
+}
+
+/// The window of a bare range selector: a sample at each edge, those inside between them.
+pub(super) fn bare(mut samples: Samples, range: &Range, end_ms: i64) -> Result<Samples, QueryError> {
+    if !samples.histograms.is_empty() {
+        return Err(QueryError::execution("smoothed and anchored modifiers do not work with native histograms"));
+    }
+    let after_ms = end_ms.saturating_sub(range.range_ms);
+    let window = Window {
+        labels: &samples.labels,
+        times_ms: &samples.times_ms,
+        values: &samples.values,
+        starts_ms: &[],
+        histograms: &[],
+        histogram_starts_ms: &[],
+        after_ms,
+        end_ms,
+        step_ms: end_ms,
+        range_ms: range.range_ms,
+    };
+    let edges = float_edges(&window, false, range.edge == Some(EdgeMode::Smoothed));
+    let inside = |time_ms: i64| after_ms < time_ms && time_ms < end_ms;
+    let (mut times, mut values) = (Vec::new(), Vec::new());
+    if let Some((left, right, _, _)) = edges {
+        let between = samples.times_ms.iter().zip(&samples.values).filter(|(time_ms, _)| inside(**time_ms));
+        let between = between.map(|(time_ms, value)| (*time_ms, *value));
+        (times, values) = std::iter::once((after_ms, left)).chain(between).chain([(end_ms, right)]).unzip();
+    }
+    (samples.times_ms, samples.values) = (times, values);
+    samples.starts_ms.clear();
+    Ok(samples)
+}
+
+/// An instant selector with `smoothed`: the sample at that instant, the value between its neighbours, or the newest
+/// sample before it where none follows.
 pub(super) fn smoothed_cells(
-    _: &Evaluator<'_>,
-    _: &RawSeries,
-    _: TimeShift,
-    _: StepRange,
-) -> Result<Vec<Cell>, QueryError> {
-    Err(QueryError::unsupported("modifier smoothed", "in instant selectors"))
+    evaluator: &Evaluator<'_>,
+    raw: &RawSeries,
+    selector: &Selector,
+    steps: StepRange,
+) -> Vec<Cell> {
+    let lookback_ms = evaluator.lookback_ms;
+    let metric = raw.labels.metric_name();
+    let (mut floats, mut histograms) = (Bounds::default(), Bounds::default());
+    let cell = |step: i64| {
+        let at_ms = selector.time.apply(step);
+        let (after, until) = (at_ms.saturating_sub(lookback_ms), at_ms.saturating_add(lookback_ms));
+        floats.advance(after, until, raw.timestamps_ms.len(), |at| raw.timestamps_ms[at]);
+        histograms.advance(after, until, raw.histograms.len(), |at| raw.histograms[at].timestamp_ms);
+        match (floats.len(), histograms.len()) {
+            (0, 0) => Cell::Empty,
+            (_, 0) => smoothed_float(raw, floats, at_ms).into(),
+            (0, _) => smoothed_histogram(raw, histograms, at_ms).unwrap_or_else(|Incompatible| {
+                evaluator.note(selector.span, &Note::MixedSchemas { metric });
+                Cell::Empty
+            }),
+            _ => {
+                evaluator.note(selector.span, &Note::MixedFloatsHistograms { metric });
+                Cell::Empty
+            }
+        }
+    };
+    steps.iter().map(cell).collect()
 }
 
-/// The window of a bare range selector, with samples at both edges.
-pub(super) fn bare(_: Samples, range: &super::plan::Range, _: i64) -> Result<Samples, QueryError> {
-    let keyword = range.edge.map_or("", |edge| edge.keyword());
-    Err(QueryError::unsupported(format!("modifier {keyword}"), "in range selectors"))
+fn smoothed_float(raw: &RawSeries, bounds: Bounds, at_ms: i64) -> Option<f64> {
+    let times = &raw.timestamps_ms[bounds.low..bounds.high];
+    let values = &raw.values[bounds.low..bounds.high];
+    let after = times.partition_point(|time| *time <= at_ms);
+    let before = after.checked_sub(1)?;
+    let from = values[before];
+    if is_stale_nan(from) {
+        return None;
+    }
+    match values.get(after) {
+        Some(to) if times[before] < at_ms && !is_stale_nan(*to) => {
+            Some(from + (to - from) * share(at_ms, times[before], times[after]))
+        }
+        _ => Some(from),
+    }
+}
+
+fn smoothed_histogram(raw: &RawSeries, bounds: Bounds, at_ms: i64) -> Result<Cell, Incompatible> {
+    let samples = &raw.histograms[bounds.low..bounds.high];
+    let after = samples.partition_point(|sample| sample.timestamp_ms <= at_ms);
+    let Some(before) = after.checked_sub(1).map(|at| &samples[at]) else { return Ok(Cell::Empty) };
+    if before.histogram.is_stale() {
+        return Ok(Cell::Empty);
+    }
+    match samples.get(after) {
+        Some(next) if before.timestamp_ms < at_ms && !next.histogram.is_stale() => {
+            let is_counter = next.histogram.reset_hint != ResetHint::Gauge;
+            histogram_at(before, next, at_ms, is_counter).map(Cell::histogram)
+        }
+        _ => Ok(Cell::Histogram(Arc::clone(&before.histogram))),
+    }
 }

@@ -70,8 +70,4 @@ impl Groups {
     pub(super) fn key_of(&self, labels: &Labels) -> Labels {
         super::series::filtered(labels, |name| self.key_labels.keeps(name))
     }
-
-    pub(super) fn len(&self) -> usize {
-        self.numbers.len()
-    }
 }

@@ -171,6 +171,11 @@ fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) -> Result<V
     Ok(cells)
 }
 
+/// Changes or resets in the window.
+pub(super) fn counts_over(function: FunctionId, window: &Window<'_>) -> Cell {
+    if function == FunctionId::Changes { rate::changes(window) } else { rate::resets(window) }
+}
+
 /// The function of one window that is not empty.
 fn cell(context: &Context<'_>, window: &Window<'_>, index: usize) -> Result<Cell, QueryError> {
     use FunctionId as F;
@@ -180,8 +185,7 @@ fn cell(context: &Context<'_>, window: &Window<'_>, index: usize) -> Result<Cell
         F::Delta => rate::extrapolated(context, window, false, false),
         F::Irate => rate::instant(context, window, true),
         F::Idelta => rate::instant(context, window, false),
-        F::Changes => rate::changes(window),
-        F::Resets => rate::resets(window),
+        F::Changes | F::Resets => counts_over(context.function, window),
         F::Deriv => regression::deriv(context, window),
         F::PredictLinear => regression::predict(context, window, context.params[0][index]),
         F::DoubleExponentialSmoothing => {

@@ -47,6 +47,7 @@ pub(super) struct Selector {
     pub(super) matchers: Vec<Matcher>,
     pub(super) time: TimeShift,
     pub(super) edge: Option<EdgeMode>,
+    pub(super) span: Span,
 }
 
 /// A range vector: windows `(t − range, t]` of samples.
@@ -199,7 +200,7 @@ impl Planner<'_> {
             Expr::Paren(paren) => self.node(&paren.expr)?,
             Expr::VectorSelector(selector) => {
                 let time = self.time(selector.at, selector.offset.as_ref())?;
-                let node = Selector { matchers: selector.matchers.clone(), time, edge: selector.edge };
+                let node = Selector { matchers: selector.matchers.clone(), time, edge: selector.edge, span: selector.span };
                 (Node::Selector(node), time.at_ms.is_some())
             }
             Expr::MatrixSelector(matrix) => {

@@ -106,12 +106,9 @@ impl Evaluator<'_> {
                 Ok(series) => series,
                 Err(error) => return Some(Err(error)),
             };
-            let cells = super::edges::smoothed_cells(self, &raw, selector.time, steps);
-            match cells {
-                Ok(cells) if cells.iter().all(Cell::is_empty) => None,
-                Ok(cells) => Some(Series::new(raw.labels, false, cells, &self.ledger)),
-                Err(error) => Some(Err(error)),
-            }
+            let cells = super::edges::smoothed_cells(self, &raw, selector, steps);
+            let is_empty = cells.iter().all(Cell::is_empty);
+            (!is_empty).then(|| Series::new(raw.labels, false, cells, &self.ledger))
         })))
     }
 

@@ -83,8 +83,10 @@ impl Evaluator<'_> {
 }
 
 impl Matcher<'_> {
+    /// The value for a side without a sample. Upstream's `fill_left` stands for the "many" side also where
+    /// `group_right` has it on the right; so does ours.
     fn fill(&self, many: bool) -> Option<f64> {
-        if many == self.swapped { self.matching.fill_right } else { self.matching.fill_left }
+        if many { self.matching.fill_left } else { self.matching.fill_right }
     }
 
     fn pair(&mut self, pairing: Pairing, steps: StepRange) -> Result<(), QueryError> {

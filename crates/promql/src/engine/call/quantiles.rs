@@ -15,7 +15,7 @@ use super::without_empty;
 use crate::engine::QueryError;
 use crate::engine::annotations::Note;
 use crate::engine::eval::{Evaluator, from_list};
-use crate::engine::gofmt::{go_f, go_g};
+use crate::engine::gofmt::go_g;
 use crate::engine::histogram::{self, Remark};
 use crate::engine::plan::Call;
 use crate::engine::series::{Cell, Merger, Series, SeriesIter, build, builder_of, filtered, without_metadata};
@@ -25,7 +25,6 @@ use crate::position::Span;
 /// The histograms of one label set: its classic buckets, its native histograms.
 struct Family {
     labels: Labels,
-    drop_name: bool,
     buckets: Vec<(f64, Series)>,
     natives: Vec<Series>,
 }
@@ -103,20 +102,20 @@ impl Evaluator<'_> {
             let mut series = series?;
             let has_floats = series.cells.iter().any(|cell| cell.float().is_some());
             let has_histograms = series.cells.iter().any(|cell| matches!(cell, Cell::Histogram(_)));
-            let mut family = |labels: Labels, drop_name: bool| {
+            let mut family = |labels: Labels| {
                 let number = *numbers.entry(labels.clone()).or_insert_with(|| {
-                    families.push(Family { labels, drop_name, buckets: Vec::new(), natives: Vec::new() });
+                    families.push(Family { labels, buckets: Vec::new(), natives: Vec::new() });
                     families.len() - 1
                 });
                 number
             };
-            let native = has_histograms.then(|| family(series.labels.clone(), series.drop_name));
+            let native = has_histograms.then(|| family(series.labels.clone()));
             let bound_text = series.labels.get("le").unwrap_or("");
             let bound: Option<f64> = bound_text.parse().ok();
             let classic = match bound {
                 Some(bound) if has_floats => {
                     let labels = filtered(&series.labels, |name| name != "le");
-                    Some((bound, family(labels, series.drop_name)))
+                    Some((bound, family(labels)))
                 }
                 None if has_floats => {
                     let metric = series.labels.metric_name();
@@ -246,7 +245,7 @@ fn labelled(family: &Family, label: Option<&str>, question: &Question, column: V
         .into_iter()
         .map(|(bits, cells)| {
             let mut builder = builder_of(&family.labels);
-            builder.set(label, &go_f(f64::from_bits(bits)));
+            builder.set(label, &open_metrics(f64::from_bits(bits)));
             (build(builder), cells)
         })
         .collect()
@@ -286,6 +285,12 @@ impl Repairs {
             evaluator.note(span, &Note::ForcedMonotonicity { metric, detail: &detail });
         }
     }
+}
+
+/// A number as OpenMetrics writes bounds and quantiles: whole ones with a `.0`.
+fn open_metrics(value: f64) -> String {
+    let text = go_g(value);
+    if !value.is_finite() || text.contains(['e', '.']) { text } else { text + ".0" }
 }
 
 /// Two significant digits.

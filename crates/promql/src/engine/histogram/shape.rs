@@ -185,7 +185,11 @@ pub(in crate::engine) fn trimmed(histogram: &Histogram, at: f64, keep_below: boo
     let mut was_cut = false;
     result.zero_count = 0.0;
     for bucket in one_sided(histogram) {
-        let below = if bucket.upper <= at {
+        let nowhere = bucket.lower == f64::NEG_INFINITY && bucket.upper == f64::INFINITY;
+        let below = if nowhere {
+            // Nothing is known of these observations: only a limit at infinity surely keeps them.
+            f64::from(u8::from(if keep_below { at == f64::INFINITY } else { at != f64::NEG_INFINITY }))
+        } else if bucket.upper <= at {
             1.0
         } else if bucket.lower >= at {
             0.0

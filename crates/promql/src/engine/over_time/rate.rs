@@ -46,8 +46,8 @@ pub(in crate::engine) fn is_histogram_reset(window: &Window<'_>, at: usize) -> b
 pub(super) struct Sampled {
     pub(super) first_ms: i64,
     pub(super) last_ms: i64,
-    /// Distances between samples, one less than samples.
-    pub(super) gaps: usize,
+    /// Mean distance of the samples, seconds; irrelevant for a single one.
+    pub(super) mean_gap: f64,
     /// First value (or count) and the increase from it, for counters.
     pub(super) counter: Option<(f64, f64)>,
     /// The first point is the known start of the counter: nothing came before it.
@@ -63,7 +63,7 @@ pub(super) struct Sampled {
 pub(super) fn stretch(sampled: &Sampled, after_ms: i64, end_ms: i64) -> f64 {
     let seconds = |ms: i64| ms as f64 / 1000.0;
     let interval = seconds(sampled.last_ms - sampled.first_ms);
-    let mean_gap = interval / sampled.gaps as f64;
+    let mean_gap = sampled.mean_gap;
     let threshold = mean_gap * 1.1;
     let mut to_start = seconds(sampled.first_ms - after_ms);
     let mut to_end = seconds(end_ms - sampled.last_ms);
@@ -86,6 +86,11 @@ pub(super) fn stretch(sampled: &Sampled, after_ms: i64, end_ms: i64) -> f64 {
         to_end = 0.0;
     }
     (interval + to_start + to_end) / interval
+}
+
+/// Mean distance of `count` samples, seconds.
+fn mean_gap(first_ms: i64, last_ms: i64, count: usize) -> f64 {
+    (last_ms - first_ms) as f64 / 1000.0 / (count - 1) as f64
 }
 
 /// The start of the first sample if it lies inside the window.
@@ -133,7 +138,7 @@ pub(super) fn float_extrapolated(
     let sampled = Sampled {
         first_ms: start.unwrap_or(window.times_ms[0]),
         last_ms: window.times_ms[count - 1],
-        gaps: count - 1 + usize::from(start.is_some()),
+        mean_gap: mean_gap(window.times_ms[0], window.times_ms[count - 1], count),
         counter: is_counter.then_some((first, change)),
         from_start: start.is_some(),
         single: count == 1,
@@ -158,7 +163,7 @@ fn histogram_extrapolated(context: &Context<'_>, window: &Window<'_>, is_counter
     let sampled = Sampled {
         first_ms: start.unwrap_or(first.timestamp_ms),
         last_ms: last.timestamp_ms,
-        gaps: samples.len() - 1 + usize::from(start.is_some()),
+        mean_gap: mean_gap(first.timestamp_ms, last.timestamp_ms, samples.len()),
         counter: is_counter.then_some((first.histogram.count, change.count)),
         from_start: start.is_some(),
         single: samples.len() == 1,
