@@ -31,6 +31,19 @@ export const explore = [
     },
   ],
   [
+    'running a query closes the suggestions, which would cover the result',
+    async ({ page, url }) => {
+      await visit(page, url, '#/explore');
+      await typeExpression(page, 'u');
+      await page.keyboard.press('Control+Space');
+      await page.waitForSelector('.cm-tooltip-autocomplete');
+      await page.keyboard.press('Control+Enter');
+      await page.waitForSelector('.cm-tooltip-autocomplete', { state: 'detached' });
+      await visit(page, url, '#/explore?expr=process_resident_memory_bytes');
+      await until(async () => (await page.locator('.legend tbody tr').count()) === 5, 'the legend');
+    },
+  ],
+  [
     'a click in the legend isolates a series and a second one brings all back',
     async ({ page }) => {
       const before = await paintedPixels(page);

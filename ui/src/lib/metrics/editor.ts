@@ -2,7 +2,7 @@
 // far the largest one. It lives in a shadow root, because there CodeMirror hands its styles over as
 // constructed sheets; in the document it would write <style> elements, which our policy forbids.
 
-import { acceptCompletion, autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap } from '@codemirror/autocomplete';
+import { acceptCompletion, autocompletion, closeBrackets, closeBracketsKeymap, closeCompletion, completionKeymap } from '@codemirror/autocomplete';
 import { defaultKeymap, history, historyKeymap } from '@codemirror/commands';
 import { bracketMatching, HighlightStyle, indentOnInput, syntaxHighlighting } from '@codemirror/language';
 import { EditorState, Prec } from '@codemirror/state';
@@ -74,7 +74,9 @@ export function createEditor(host: HTMLElement, text: string, onchange: (text: s
       httpErrorHandler: () => undefined,
     },
   });
-  const run = (): boolean => {
+  const run = (view: EditorView): boolean => {
+    // Suggestions that are open, or still on their way, would cover the result.
+    closeCompletion(view);
     onrun();
     return true;
   };
