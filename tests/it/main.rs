@@ -1,3 +1,12 @@
-//! End-to-end tests: the release binary under real clients.
+//! End-to-end tests: the real binary, real clients, real servers, on loopback.
+//!
+//! `make test-e2e` builds the release binary, installs the peers and runs these; a peer that is missing is a failure.
 
+mod bad_input;
+mod durability;
+mod grafana;
+mod loadgen;
+mod otlp;
 mod sdks;
+mod start;
+mod tokens;

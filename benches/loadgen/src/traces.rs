@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Protocol {
@@ -48,6 +48,9 @@ pub(crate) struct TracesArgs {
     /// Spans per request, rounded to whole traces
     #[arg(long, default_value_t = 2000)]
     pub(crate) batch: usize,
+    /// Spans a second over all workers; no limit when absent
+    #[arg(long)]
+    pub(crate) rate: Option<f64>,
 }
 
 const SERVICES: [&str; 16] = [
@@ -352,6 +355,7 @@ pub(crate) async fn run(a: TracesArgs) -> Result<Value, Error> {
     let usage = Usage::start(a.push.server_pid);
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = Vec::new();
+    let (share, begin) = (a.rate.map(|rate| rate / senders.len() as f64), Instant::now());
     for snd in senders {
         let (sh, next, ready) = (sh.clone(), next.clone(), ready.clone());
         tasks.push(tokio::spawn(async move {
@@ -360,6 +364,10 @@ pub(crate) async fn run(a: TracesArgs) -> Result<Value, Error> {
                 let b = next.fetch_add(1, Relaxed);
                 if b >= batches {
                     return t;
+                }
+                if let Some(rate) = share {
+                    let due = Duration::from_secs_f64(t.sent as f64 / rate);
+                    tokio::time::sleep(due.saturating_sub(begin.elapsed())).await;
                 }
                 match ready.get(b) {
                     Some(p) => snd.send(p, &mut t).await,

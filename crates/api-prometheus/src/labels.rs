@@ -10,7 +10,6 @@ use pharos_model::{Labels, TimeRange};
 use pharos_storage::{LabelQuery, ReadContext, StorageError};
 
 use crate::call::Caller;
-use crate::json::push_labels;
 use crate::params::Params;
 use crate::reply::{ApiError, Reply, success_with};
 use crate::routes::PrometheusApi;
@@ -129,6 +128,7 @@ fn unescape_name(raw: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::push_labels;
 
     #[test]
     fn escaped_names_are_unescaped_and_broken_escapes_left_alone() {

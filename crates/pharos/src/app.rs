@@ -1,0 +1,251 @@
+//! The running server: what it is made of, and the order of start and stop.
+//!
+//! Start: lock the data folder, open the ports, open the stores (which replays their logs), serve. Ports come
+//! before replay so that a taken port is told at once, and connections wait in the kernel meanwhile. Stop: no
+//! new connections, requests under way finish, stores close, the folder is unlocked.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use parking_lot::Mutex;
+use pharos_api_prometheus::{ApiSettings, BuildInfo, PrometheusApi};
+use pharos_base::{Clock, Secret, SystemClock};
+use pharos_gateway::{AuthSettings, Authenticator, TokenFile};
+use pharos_http::{HttpMetrics, ListenerSettings, QueryPool, bind, serve};
+use pharos_ingest::{IngestComponents, Ingestor};
+use pharos_promql::{Engine, EngineSettings, ParserOptions};
+use pharos_storage::{MetricStore, TraceStore};
+use pharos_tracestore::SpanStore;
+use pharos_tsdb::Tsdb;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::data_dir::DataDir;
+use crate::doors::{self, Doors};
+use crate::self_metrics;
+use crate::settings::{Port, Settings, Switch};
+
+/// What it is called to have been built from.
+pub(crate) const BUILD: BuildInfo = BuildInfo {
+    version: env!("CARGO_PKG_VERSION"),
+    revision: match option_env!("PHAROS_REVISION") {
+        Some(revision) => revision,
+        None => "unknown",
+    },
+};
+
+/// A server that is up.
+pub(crate) struct App {
+    stores: Stores,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    addresses: Addresses,
+    first_token: Option<Secret>,
+    _data_dir: DataDir,
+}
+
+struct Stores {
+    metrics: Arc<Tsdb>,
+    traces: Arc<SpanStore>,
+}
+
+/// Where the server listens; `None` where a port is off.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addresses {
+    pub(crate) main: SocketAddr,
+    pub(crate) otlp_grpc: Option<SocketAddr>,
+    pub(crate) otlp_http: Option<SocketAddr>,
+    pub(crate) jaeger: Option<SocketAddr>,
+    pub(crate) jaeger_grpc: Option<SocketAddr>,
+}
+
+impl App {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// One line that says what could not be opened.
+    pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let clock = SystemClock::shared();
+        let data_dir = DataDir::open(&settings.data_dir)?;
+        let auth = AuthSettings {
+            enabled: settings.auth == Switch::On,
+            token_file: TokenFile::at(settings.token_path()),
+        };
+        let authenticator = Arc::new(Authenticator::open(auth, Arc::clone(&clock))?);
+        let first_token = if authenticator.is_enabled() { authenticator.first_token()? } else { None };
+        let listeners = Listeners::bind(settings).await?;
+        let addresses = listeners.addresses()?;
+        let stores = open_stores(settings, &data_dir, &clock).await?;
+        let doors = doors(settings, &stores, authenticator, &clock);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        listeners.serve(doors::routers(doors), &tasks, &stop);
+        tasks.close();
+        Ok(Self { stores, tasks, stop, addresses, first_token, _data_dir: data_dir })
+    }
+
+    /// Where it listens.
+    pub(crate) fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The token made at the very first start.
+    pub(crate) fn first_token(&self) -> Option<&Secret> {
+        self.first_token.as_ref()
+    }
+
+    /// Stops everything in order; what was acknowledged is on disk.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.tasks.wait().await;
+        let stores = self.stores;
+        let close = move || -> anyhow::Result<()> {
+            close_metrics(stores.metrics).context("cannot close the metrics store")?;
+            stores.traces.close().context("cannot close the trace store")
+        };
+        tokio::task::spawn_blocking(close).await.context("a store panicked while closing")?
+    }
+}
+
+/// Replays logs, which may take a while: not on an async worker.
+async fn open_stores(settings: &Settings, data_dir: &DataDir, clock: &Arc<dyn Clock>) -> anyhow::Result<Stores> {
+    let tsdb_settings = settings.tsdb().map_err(anyhow::Error::msg)?;
+    let trace_settings = settings.tracestore().map_err(anyhow::Error::msg)?;
+    let (metrics_dir, traces_dir) = (data_dir.folder("metrics")?, data_dir.folder("traces")?);
+    let (metrics_clock, traces_clock) = (Arc::clone(clock), Arc::clone(clock));
+    let open = move || -> anyhow::Result<Stores> {
+        let components = pharos_tsdb::Components { clock: metrics_clock, ..pharos_tsdb::Components::default() };
+        let metrics = Tsdb::open(&metrics_dir, tsdb_settings, components).context("cannot open the metrics store")?;
+        let components = pharos_tracestore::Components { clock: traces_clock };
+        let traces = SpanStore::open(&traces_dir, trace_settings, components).context("cannot open the trace store")?;
+        Ok(Stores { metrics: Arc::new(metrics), traces: Arc::new(traces) })
+    };
+    tokio::task::spawn_blocking(open).await.context("a store panicked while opening")?
+}
+
+/// Closes the store, or at least empties its log where a cut connection still holds on to it.
+fn close_metrics(metrics: Arc<Tsdb>) -> anyhow::Result<()> {
+    match Arc::try_unwrap(metrics) {
+        Ok(metrics) => Ok(metrics.close()?),
+        Err(shared) => Ok(shared.flush()?),
+    }
+}
+
+fn doors(settings: &Settings, stores: &Stores, authenticator: Arc<Authenticator>, clock: &Arc<dyn Clock>) -> Doors {
+    let metrics: Arc<dyn MetricStore> = Arc::clone(&stores.metrics) as _;
+    let traces: Arc<dyn TraceStore> = Arc::clone(&stores.traces) as _;
+    let mut registry = Registry::default();
+    let http_metrics = HttpMetrics::register(&mut registry);
+    self_metrics::register(&mut registry, Arc::clone(&metrics), Arc::clone(&traces), BUILD.version);
+    let components = IngestComponents {
+        metrics: Arc::clone(&metrics),
+        traces: Arc::clone(&traces),
+        clock: Arc::clone(clock),
+        metrics_retention: Some(settings.retention.metrics),
+    };
+    let pool = QueryPool::new(settings.query.concurrency_max, settings.query.queue_wait.0);
+    let prometheus = PrometheusApi {
+        engine: Engine::new(Arc::clone(&metrics), engine_settings(settings)),
+        store: Arc::clone(&metrics),
+        pool: pool.clone(),
+        clock: Arc::clone(clock),
+        settings: Arc::new(ApiSettings {
+            points_per_series_max: settings.query.points_per_series_max,
+            listed_series_max: settings.query.series_max,
+            retention: settings.retention.metrics.to_string(),
+        }),
+        build: BUILD,
+        started_at_ms: clock.unix_ms(),
+    };
+    Doors {
+        ingestor: Arc::new(Ingestor::new(components, settings.ingest.clone())),
+        metrics,
+        traces,
+        prometheus,
+        pool,
+        query_timeout: settings.query.timeout.0,
+        query_memory_bytes_max: settings.query.memory_max.0,
+        authenticator,
+        clock: Arc::clone(clock),
+        registry: Arc::new(Mutex::new(registry)),
+        http_metrics,
+    }
+}
+
+fn engine_settings(settings: &Settings) -> EngineSettings {
+    let query = &settings.query;
+    EngineSettings {
+        lookback_ms: query.lookback.as_ms(),
+        timeout: query.timeout.0,
+        memory_bytes_max: query.memory_max.0,
+        samples_max: query.samples_max,
+        series_max: query.series_max,
+        parser: ParserOptions { experimental_functions: query.experimental_functions, ..ParserOptions::default() },
+        ..EngineSettings::default()
+    }
+}
+
+/// The open ports.
+struct Listeners {
+    main: TcpListener,
+    otlp_grpc: Option<TcpListener>,
+    otlp_http: Option<TcpListener>,
+    jaeger: Option<TcpListener>,
+    jaeger_grpc: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let main = settings.listen.address().unwrap_or("127.0.0.1:9090");
+        Ok(Self {
+            main: bind(main, "the main port (change it with --listen)").await?,
+            otlp_grpc: bind_optional(&settings.otlp_grpc, "OTLP/gRPC (change it with --otlp-grpc, or turn it off)").await?,
+            otlp_http: bind_optional(&settings.otlp_http, "OTLP/HTTP (change it with --otlp-http, or turn it off)").await?,
+            jaeger: bind_optional(&settings.jaeger, "Jaeger queries (change it with --jaeger, or turn it off)").await?,
+            jaeger_grpc: bind_optional(
+                &settings.jaeger_grpc,
+                "Jaeger gRPC queries (change it with --jaeger-grpc, or turn it off)",
+            )
+            .await?,
+        })
+    }
+
+    fn addresses(&self) -> anyhow::Result<Addresses> {
+        let of = |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
+        Ok(Addresses {
+            main: self.main.local_addr()?,
+            otlp_grpc: of(&self.otlp_grpc)?,
+            otlp_http: of(&self.otlp_http)?,
+            jaeger: of(&self.jaeger)?,
+            jaeger_grpc: of(&self.jaeger_grpc)?,
+        })
+    }
+
+    fn serve(self, routers: doors::Routers, tasks: &TaskTracker, stop: &CancellationToken) {
+        let start = |listener: Option<TcpListener>, router: Router| {
+            if let Some(listener) = listener {
+                tasks.spawn(serve(listener, router, listener_settings(), stop.clone()));
+            }
+        };
+        start(Some(self.main), routers.main);
+        start(self.otlp_grpc, routers.otlp_grpc);
+        start(self.otlp_http, routers.otlp_http);
+        start(self.jaeger, routers.jaeger);
+        start(self.jaeger_grpc, routers.jaeger_grpc);
+    }
+}
+
+async fn bind_optional(port: &Port, purpose: &'static str) -> anyhow::Result<Option<TcpListener>> {
+    match port.address() {
+        Some(address) => Ok(Some(bind(address, purpose).await?)),
+        None => Ok(None),
+    }
+}
+
+fn listener_settings() -> ListenerSettings {
+    ListenerSettings { drain_timeout: Duration::from_secs(10), ..ListenerSettings::default() }
+}

@@ -1,0 +1,79 @@
+//! `pharos serve`.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::app::{Addresses, App, BUILD};
+use crate::cli::Failure;
+use crate::settings::{Log, LogFormat, Settings};
+
+/// Runs the server until SIGTERM or SIGINT.
+pub(crate) fn run(settings: Settings) -> Result<(), Failure> {
+    start_log(&settings.log).map_err(Failure::Start)?;
+    runtime().map_err(Failure::Start)?.block_on(async move {
+        let app = App::start(&settings).await.map_err(Failure::Start)?;
+        greet(&app);
+        until_told_to_stop().await.map_err(Failure::Run)?;
+        app.stop().await.map_err(Failure::Run)?;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+/// Starts the log on standard error.
+pub(crate) fn start_log(log: &Log) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level: {:?} is no filter", log.level))?;
+    let in_colour = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(in_colour).with_writer(std::io::stderr);
+    let started = match log.format {
+        LogFormat::Text => subscriber.with_target(false).try_init(),
+        LogFormat::Json => subscriber.json().try_init(),
+    };
+    started.map_err(|error| anyhow!("cannot start the log: {error}"))
+}
+
+/// The async runtime; its blocking threads carry queries and decoding.
+pub(crate) fn runtime() -> anyhow::Result<Runtime> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("pharos-async")
+        .max_blocking_threads(256)
+        .thread_keep_alive(Duration::from_secs(10))
+        .build()
+        .context("cannot start the async runtime")
+}
+
+/// Tells where the server is, and the first token, once.
+pub(crate) fn greet(app: &App) {
+    let Addresses { main, otlp_grpc, otlp_http, jaeger, jaeger_grpc } = app.addresses();
+    let shown = |address: Option<std::net::SocketAddr>| address.map_or("off".to_owned(), |address| address.to_string());
+    tracing::info!(
+        version = BUILD.version,
+        listen = %main,
+        otlp_grpc = shown(otlp_grpc),
+        otlp_http = shown(otlp_http),
+        jaeger = shown(jaeger),
+        jaeger_grpc = shown(jaeger_grpc),
+        "pharos is up"
+    );
+    if let Some(token) = app.first_token() {
+        eprintln!("\n  First start: this token opens everything. It is shown this once; keep it safe.\n");
+        eprintln!("      {}\n", token.reveal());
+        eprintln!("  Senders and Grafana use it as a bearer token; the UI asks for it at http://{main}/\n");
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(crate) async fn until_told_to_stop() -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    Ok(())
+}

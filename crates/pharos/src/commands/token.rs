@@ -1,0 +1,122 @@
+//! `pharos token new|list|revoke`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use clap::{Arg, ArgMatches, Command, value_parser};
+use jiff::Timestamp;
+use pharos_base::{Clock, HumanDuration, SystemClock};
+use pharos_gateway::{NewToken, Scope, TenantAccess, TokenEntry, TokenFile};
+
+use super::config::say;
+use crate::cli::Failure;
+use crate::settings::load;
+
+/// Names of tokens stand in logs and listings.
+const NAME_CHARS_MAX: usize = 100;
+
+/// The command line of `pharos token`.
+pub(crate) fn command() -> Command {
+    Command::new("token")
+        .about("Make, list and revoke tokens; a running server notices within a second")
+        .subcommand_required(true)
+        .subcommand(
+            location(Command::new("new").about("Make a token and print it, once"))
+                .arg(value("name", "NAME").required(true).help("For people and logs; unique"))
+                .arg(value("scopes", "SCOPES").required(true).help(
+                    "Comma-separated: metrics:write, metrics:read, traces:write, traces:read, admin; or all",
+                ))
+                .arg(value("tenant", "TENANT").default_value("0").help("The tenant it belongs to, or * for every tenant"))
+                .arg(value("expires", "DURATION").help("Stops working after this time, such as 90d; never by default")),
+        )
+        .subcommand(location(Command::new("list").about("List the live tokens, without their secrets")))
+        .subcommand(
+            location(Command::new("revoke").about("Make a token stop working"))
+                .arg(Arg::new("token").value_name("NAME|ID").required(true).help("Which token")),
+        )
+}
+
+fn value(name: &'static str, placeholder: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(placeholder)
+}
+
+fn location(command: Command) -> Command {
+    command
+        .arg(value("config", "FILE").help("Settings file that says where the data are").value_parser(value_parser!(PathBuf)))
+        .arg(value("data-dir", "DIR").help("Data folder of the server [default: ./pharos-data]"))
+        .arg(value("token-file", "FILE").help("Token file [default: tokens.json in the data folder]"))
+}
+
+/// Runs `pharos token …`.
+pub(crate) fn run(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Result<(), Failure> {
+    match matches.subcommand() {
+        Some(("new", matches)) => new(matches, &token_file(matches, environment)?),
+        Some(("list", matches)) => list(&token_file(matches, environment)?),
+        Some(("revoke", matches)) => revoke(matches, &token_file(matches, environment)?),
+        _ => unreachable!("clap demands a known subcommand"),
+    }
+}
+
+fn token_file(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Result<TokenFile, Failure> {
+    let flags = [("data_dir", "data-dir"), ("token_file", "token-file")];
+    let flags = flags.iter().filter_map(|(key, flag)| {
+        matches.get_one::<String>(flag).map(|value| ((*key).to_owned(), value.clone()))
+    });
+    let settings = load(matches.get_one::<PathBuf>("config").map(PathBuf::as_path), environment, &flags.collect())?;
+    Ok(TokenFile::at(settings.token_path()))
+}
+
+fn new(matches: &ArgMatches, file: &TokenFile) -> Result<(), Failure> {
+    let new = parse_new(matches, SystemClock.unix_ms() / 1_000).map_err(Failure::Start)?;
+    if let Some(folder) = file.path().parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))
+            .map_err(Failure::Start)?;
+    }
+    let (secret, entry) = file.add(new).map_err(|error| Failure::Run(error.into()))?;
+    eprintln!("Token {} ({}) made. It is shown this once; only its hash is kept.", entry.name, entry.id);
+    say(&format!("{}\n", secret.reveal()))
+}
+
+fn parse_new(matches: &ArgMatches, now_s: i64) -> anyhow::Result<NewToken> {
+    let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
+    let name = text("name").unwrap_or_default();
+    if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
+        return Err(anyhow!("a token's name has 1 to {NAME_CHARS_MAX} printable characters"));
+    }
+    let scopes = match text("scopes").unwrap_or_default() {
+        "all" => Scope::ALL.to_vec(),
+        list => list.split(',').map(|scope| scope.trim().parse()).collect::<Result<_, _>>()?,
+    };
+    let tenant: TenantAccess = text("tenant").unwrap_or_default().parse()?;
+    let expires = text("expires").map(str::parse::<HumanDuration>).transpose()?;
+    let expires_at = expires.map(|after| now_s.saturating_add(after.as_ms() / 1_000));
+    Ok(NewToken { name: name.to_owned(), scopes, tenant, created_at: now_s, expires_at })
+}
+
+fn list(file: &TokenFile) -> Result<(), Failure> {
+    let tokens = file.read().map_err(|error| Failure::Run(error.into()))?;
+    let head = ["ID", "NAME", "TENANT", "EXPIRES", "SCOPES"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(head).chain(tokens.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..4).map(width).collect();
+    let lines = rows.iter().map(|row| {
+        let columns = row.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}  "));
+        format!("{}{}\n", columns.collect::<String>(), row[4])
+    });
+    say(&lines.collect::<String>())
+}
+
+fn row(token: &TokenEntry) -> [String; 5] {
+    let scopes = token.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(",");
+    let expires = token.expires_at.and_then(|at| Timestamp::from_second(at).ok());
+    let expires = expires.map_or_else(|| "never".to_owned(), |at| at.to_string());
+    [token.id.clone(), token.name.clone(), token.tenant.to_string(), expires, scopes]
+}
+
+fn revoke(matches: &ArgMatches, file: &TokenFile) -> Result<(), Failure> {
+    let which = matches.get_one::<String>("token").expect("clap demands it");
+    let removed = file.remove(which).map_err(|error| Failure::Run(error.into()))?;
+    say(&format!("Token {} ({}) revoked.\n", removed.name, removed.id))
+}

@@ -1,0 +1,188 @@
+//! The routers behind the ports: which doors each port has, and the layers around them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderName, Method, StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use parking_lot::Mutex;
+use pharos_api_jaeger::JaegerApi;
+use pharos_api_prometheus::PrometheusApi;
+use pharos_base::{Clock, ErrorClass};
+use pharos_gateway::{Authenticator, authenticate_request, session_routes};
+use pharos_http::{Dialect, HttpMetrics, QueryPool, Refusal, count_requests};
+use pharos_ingest::Ingestor;
+use pharos_storage::{MetricStore, TraceStore};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tower_http::compression::CompressionLayer;
+use tower_http::cors::{Any, CorsLayer};
+
+/// What the doors are made of.
+pub(crate) struct Doors {
+    pub(crate) ingestor: Arc<Ingestor>,
+    pub(crate) metrics: Arc<dyn MetricStore>,
+    pub(crate) traces: Arc<dyn TraceStore>,
+    pub(crate) prometheus: PrometheusApi,
+    pub(crate) pool: QueryPool,
+    pub(crate) query_timeout: Duration,
+    pub(crate) query_memory_bytes_max: u64,
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) registry: Arc<Mutex<Registry>>,
+    pub(crate) http_metrics: Arc<HttpMetrics>,
+}
+
+/// One router for each port.
+pub(crate) struct Routers {
+    pub(crate) main: Router,
+    pub(crate) otlp_grpc: Router,
+    pub(crate) otlp_http: Router,
+    pub(crate) jaeger: Router,
+    pub(crate) jaeger_grpc: Router,
+}
+
+/// Builds all routers.
+pub(crate) fn routers(doors: Doors) -> Routers {
+    let ingest = pharos_api_ingest::DoorState::new(Arc::clone(&doors.ingestor), doors.registry.lock().sub_registry_with_prefix("pharos"));
+    let jaeger = JaegerApi {
+        store: Arc::clone(&doors.traces),
+        pool: doors.pool.clone(),
+        clock: Arc::clone(&doors.clock),
+        timeout: doors.query_timeout,
+        memory_bytes_max: doors.query_memory_bytes_max,
+    };
+    let ingest_http = pharos_api_ingest::http_router(ingest.clone());
+    let ingest_grpc = pharos_api_ingest::grpc_routes(ingest).into_axum_router();
+    let jaeger_http = pharos_api_jaeger::router(jaeger);
+    let session = session_routes(Arc::clone(&doors.authenticator));
+    let main = Router::new()
+        .merge(ingest_http.clone())
+        .merge(ingest_grpc.clone())
+        .merge(pharos_api_prometheus::router(doors.prometheus.clone()))
+        .merge(jaeger_http.clone())
+        .merge(operation_routes(&doors))
+        .merge(session.clone())
+        .merge(pharos_web::router());
+    let around = |router: Router| wrap(router, &doors.authenticator, &doors.http_metrics);
+    Routers {
+        main: around(main),
+        otlp_grpc: around(ingest_grpc),
+        otlp_http: around(ingest_http),
+        jaeger: around(jaeger_http.clone().merge(session).merge(pharos_web::router())),
+        jaeger_grpc: around(jaeger_http),
+    }
+}
+
+/// The layers around every router; a request passes them from the last to the first.
+fn wrap(router: Router, authenticator: &Arc<Authenticator>, http_metrics: &Arc<HttpMetrics>) -> Router {
+    router
+        .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED })
+        .layer(CompressionLayer::new())
+        .layer(middleware::from_fn_with_state(Arc::clone(authenticator), authenticate_request))
+        .layer(cors())
+        .layer(middleware::from_fn_with_state(Arc::clone(http_metrics), count_requests))
+}
+
+/// Browsers on other sites may push and query with a token of their own; the session cookie is never
+/// accepted from them.
+fn cors() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
+        .allow_headers([
+            header::ACCEPT,
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::CONTENT_ENCODING,
+            header::ORIGIN,
+            HeaderName::from_static("x-scope-orgid"),
+        ])
+        .expose_headers([header::DATE])
+}
+
+#[derive(Clone)]
+struct Operation {
+    metrics: Arc<dyn MetricStore>,
+    traces: Arc<dyn TraceStore>,
+    authenticator: Arc<Authenticator>,
+    registry: Arc<Mutex<Registry>>,
+}
+
+fn operation_routes(doors: &Doors) -> Router {
+    let state = Operation {
+        metrics: Arc::clone(&doors.metrics),
+        traces: Arc::clone(&doors.traces),
+        authenticator: Arc::clone(&doors.authenticator),
+        registry: Arc::clone(&doors.registry),
+    };
+    Router::new()
+        .route("/-/healthy", get(|| async { "Pharos is healthy.\n" }))
+        .route("/-/ready", get(ready))
+        .route("/-/flush", post(flush))
+        .route("/-/compact", post(compact))
+        .route("/-/reload", post(reload))
+        .route("/metrics", get(own_metrics))
+        .with_state(state)
+}
+
+/// Ready means that writes are taken; a store that is read-only answers queries and is not ready.
+async fn ready(State(operation): State<Operation>) -> Response {
+    let read_only = [
+        (operation.metrics.stats().read_only, "the metrics store"),
+        (operation.traces.stats().read_only, "the trace store"),
+    ];
+    match read_only.iter().find(|(is_read_only, _)| *is_read_only) {
+        None => "Pharos is ready.\n".into_response(),
+        Some((_, which)) => {
+            let message = format!("{which} takes no writes at the moment (see the log); queries are answered");
+            Refusal::new(ErrorClass::Unavailable, message).render(Dialect::Plain)
+        }
+    }
+}
+
+async fn flush(State(operation): State<Operation>) -> Response {
+    both_stores(operation, |metrics| metrics.flush(), |traces| traces.flush()).await
+}
+
+async fn compact(State(operation): State<Operation>) -> Response {
+    both_stores(operation, |metrics| metrics.compact(), |traces| traces.compact()).await
+}
+
+async fn both_stores(
+    operation: Operation,
+    on_metrics: fn(&dyn MetricStore) -> Result<(), pharos_storage::StorageError>,
+    on_traces: fn(&dyn TraceStore) -> Result<(), pharos_storage::StorageError>,
+) -> Response {
+    let work = move || on_metrics(operation.metrics.as_ref()).and_then(|()| on_traces(operation.traces.as_ref()));
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(())) => "done\n".into_response(),
+        Ok(Err(error)) => {
+            tracing::error!(error = error.full_message(), "maintenance failed");
+            Refusal::new(error.class(), error.full_message()).render(Dialect::Plain)
+        }
+        Err(_) => Refusal::new(ErrorClass::Internal, "a store panicked; see the log").render(Dialect::Plain),
+    }
+}
+
+async fn reload(State(operation): State<Operation>) -> Response {
+    match operation.authenticator.reload() {
+        Ok(()) => "reloaded\n".into_response(),
+        Err(error) => Refusal::new(ErrorClass::Internal, error.to_string()).render(Dialect::Plain),
+    }
+}
+
+async fn own_metrics(State(operation): State<Operation>) -> Response {
+    let mut text = String::new();
+    match encode(&mut text, &operation.registry.lock()) {
+        Ok(()) => {
+            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, content_type)], text).into_response()
+        }
+        Err(_) => Refusal::new(ErrorClass::Internal, "cannot write metrics").render(Dialect::Plain),
+    }
+}

@@ -1,0 +1,59 @@
+//! Our own metrics: what the stores say about themselves, read when `/metrics` is.
+
+use std::sync::Arc;
+
+use pharos_storage::{MetricStore, TraceStore};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+/// Adds the stores and the build to `registry`.
+pub(crate) fn register(
+    registry: &mut Registry,
+    metrics: Arc<dyn MetricStore>,
+    traces: Arc<dyn TraceStore>,
+    version: &'static str,
+) {
+    registry.register("pharos_build", "What this server was built from", Info::new([("version", version)]));
+    registry.register_collector(Box::new(Stores { metrics, traces }));
+}
+
+struct Stores {
+    metrics: Arc<dyn MetricStore>,
+    traces: Arc<dyn TraceStore>,
+}
+
+impl std::fmt::Debug for Stores {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stores")
+    }
+}
+
+impl Collector for Stores {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (tsdb, spans) = (self.metrics.stats(), self.traces.stats());
+        for (name, help, value) in [
+            ("pharos_tsdb_head_series", "Series with samples in the head", tsdb.head_series),
+            ("pharos_tsdb_head_samples", "Samples in the head", tsdb.head_samples),
+            ("pharos_tsdb_log_bytes", "Bytes of log not yet in parts", tsdb.log_bytes),
+            ("pharos_tsdb_parts", "Parts on disk", tsdb.parts),
+            ("pharos_tsdb_part_bytes", "Bytes of parts on disk", tsdb.part_bytes),
+            ("pharos_tsdb_part_samples", "Samples in parts", tsdb.part_samples),
+            ("pharos_tsdb_read_only", "1 while the metrics store takes no writes", u64::from(tsdb.read_only)),
+            ("pharos_tracestore_partitions", "Day partitions on disk", spans.partitions),
+            ("pharos_tracestore_log_bytes", "Bytes of log not yet in partitions", spans.log_bytes),
+            ("pharos_tracestore_row_bytes", "Bytes of span rows on disk", spans.row_bytes),
+            ("pharos_tracestore_index_bytes", "Bytes of search index on disk", spans.index_bytes),
+            ("pharos_tracestore_tail_spans", "Spans searched from memory", spans.tail_spans),
+            ("pharos_tracestore_indexed_spans", "Spans in the search index", spans.indexed_spans),
+            ("pharos_tracestore_read_only", "1 while the trace store takes no writes", u64::from(spans.read_only)),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! Settings: defaults, then `pharos.yaml`, then the environment, then flags; the later wins.
+//!
+//! Every key of the file has a flag and a variable, made from its path: `retention.metrics` is
+//! `--retention-metrics` and `PHAROS__RETENTION__METRICS`. Nothing is written twice: the keys are read off the
+//! serialized defaults, their help off [`HELP`], and a test holds the two together.
+
+mod help;
+mod layers;
+
+use std::path::PathBuf;
+
+use pharos_base::{ByteSize, HumanDuration};
+use pharos_ingest::IngestSettings;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub(crate) use help::HELP;
+pub(crate) use layers::{SettingsError, default_yaml, keys, load};
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+/// An address to listen on, or `off`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Port(Option<String>);
+
+impl Port {
+    fn at(address: &str) -> Self {
+        Self(Some(address.to_owned()))
+    }
+
+    /// The address, unless it is off.
+    pub(crate) fn address(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
+    /// Whether only this machine can reach it; true where it is off.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let host = self.0.as_deref().map(|address| address.rsplit_once(':').map_or(address, |(host, _)| host));
+        host.is_none_or(|host| {
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        })
+    }
+}
+
+impl Serialize for Port {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.as_deref().unwrap_or("off"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Port {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(if text == "off" { Self(None) } else { Self(Some(text)) })
+    }
+}
+
+/// How long data are kept, and how much of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Retention {
+    pub(crate) metrics: HumanDuration,
+    pub(crate) metrics_size: Option<ByteSize>,
+    pub(crate) traces: HumanDuration,
+    pub(crate) traces_size: Option<ByteSize>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        const DAY_MS: u64 = 86_400_000;
+        Self {
+            metrics: HumanDuration::from_ms(30 * DAY_MS),
+            metrics_size: None,
+            traces: HumanDuration::from_ms(7 * DAY_MS),
+            traces_size: None,
+        }
+    }
+}
+
+/// Bounds of a query.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Query {
+    pub(crate) concurrency_max: usize,
+    pub(crate) queue_wait: HumanDuration,
+    pub(crate) timeout: HumanDuration,
+    pub(crate) lookback: HumanDuration,
+    pub(crate) memory_max: ByteSize,
+    pub(crate) samples_max: u64,
+    pub(crate) series_max: u64,
+    pub(crate) points_per_series_max: usize,
+    pub(crate) experimental_functions: bool,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self {
+            concurrency_max: 20,
+            queue_wait: HumanDuration::from_ms(10_000),
+            timeout: HumanDuration::from_ms(120_000),
+            lookback: HumanDuration::from_ms(300_000),
+            memory_max: ByteSize::gib(1),
+            samples_max: 50_000_000,
+            series_max: 1_000_000,
+            points_per_series_max: 11_000,
+            experimental_functions: false,
+        }
+    }
+}
+
+/// The log that people read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Log {
+    pub(crate) level: String,
+    pub(crate) format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// All settings of `pharos serve`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) listen: Port,
+    pub(crate) otlp_grpc: Port,
+    pub(crate) otlp_http: Port,
+    pub(crate) jaeger: Port,
+    pub(crate) jaeger_grpc: Port,
+    pub(crate) auth: Switch,
+    pub(crate) auth_off_anywhere: bool,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) sync: String,
+    pub(crate) retention: Retention,
+    pub(crate) query: Query,
+    pub(crate) ingest: IngestSettings,
+    pub(crate) tsdb: pharos_tsdb::Settings,
+    pub(crate) tracestore: pharos_tracestore::Settings,
+    pub(crate) log: Log,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./pharos-data"),
+            listen: Port::at("127.0.0.1:9090"),
+            otlp_grpc: Port::at("127.0.0.1:4317"),
+            otlp_http: Port::at("127.0.0.1:4318"),
+            jaeger: Port::at("127.0.0.1:16686"),
+            jaeger_grpc: Port::at("127.0.0.1:16685"),
+            auth: Switch::On,
+            auth_off_anywhere: false,
+            token_file: None,
+            sync: "batch".to_owned(),
+            retention: Retention::default(),
+            query: Query::default(),
+            ingest: IngestSettings::default(),
+            tsdb: pharos_tsdb::Settings::default(),
+            tracestore: pharos_tracestore::Settings::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Where the tokens are.
+    pub(crate) fn token_path(&self) -> PathBuf {
+        self.token_file.clone().unwrap_or_else(|| self.data_dir.join("tokens.json"))
+    }
+
+    /// Everything that fits its type and still makes no sense together; all of it, not the first only.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let ports = [&self.listen, &self.otlp_grpc, &self.otlp_http, &self.jaeger, &self.jaeger_grpc];
+        if self.listen.address().is_none() {
+            faults.push("listen: the main address cannot be off".to_owned());
+        }
+        for port in ports {
+            if let Some(address) = port.address().filter(|address| !address.contains(':')) {
+                faults.push(format!("{address:?} is no address: write host:port, such as 127.0.0.1:9090"));
+            }
+        }
+        if self.auth == Switch::Off && !self.auth_off_anywhere && ports.iter().any(|port| !port.is_loopback()) {
+            faults.push(
+                "auth: off would open this server to everyone who reaches it; listen on loopback addresses only, \
+                 or say auth_off_anywhere: true"
+                    .to_owned(),
+            );
+        }
+        for (name, limit) in [("concurrency_max", self.query.concurrency_max), ("points_per_series_max", self.query.points_per_series_max)] {
+            if limit == 0 {
+                faults.push(format!("query.{name}: must be at least 1"));
+            }
+        }
+        faults.extend(self.tsdb().err());
+        faults.extend(self.tracestore().err());
+        faults
+    }
+
+    /// The metrics engine's settings, with those that have keys of their own at the top.
+    pub(crate) fn tsdb(&self) -> Result<pharos_tsdb::Settings, String> {
+        let mut settings = self.tsdb.clone();
+        settings.sync = serde_json::from_value(self.sync.as_str().into()).map_err(|error| format!("sync: {error}"))?;
+        settings.retention = self.retention.metrics;
+        settings.retention_size = self.retention.metrics_size;
+        settings.check().map_err(|error| format!("tsdb: {error}"))?;
+        Ok(settings)
+    }
+
+    /// The trace store's settings, with those that have keys of their own at the top.
+    pub(crate) fn tracestore(&self) -> Result<pharos_tracestore::Settings, String> {
+        let mut settings = self.tracestore.clone();
+        settings.sync = serde_json::from_value(self.sync.as_str().into()).map_err(|error| format!("sync: {error}"))?;
+        settings.retention = self.retention.traces;
+        settings.retention_size = self.retention.traces_size;
+        settings.check().map_err(|error| format!("tracestore: {error}"))?;
+        Ok(settings)
+    }
+}
