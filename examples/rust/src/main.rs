@@ -32,12 +32,6 @@ struct Arguments {
     /// Orders to place before leaving.
     #[arg(long, default_value_t = 20)]
     orders: u32,
-    /// The name of the service, as every OpenTelemetry SDK reads it.
-    #[arg(long, env = "OTEL_SERVICE_NAME", default_value = "example-shop-rust")]
-    service_name: String,
-    /// The protocol, as every OpenTelemetry SDK reads it; here only to be shown.
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_PROTOCOL", default_value = "http/protobuf", hide = true)]
-    protocol: String,
     /// Send the reference workload and write what was sent to this file.
     #[arg(long, value_name = "FILE")]
     emit_reference: Option<PathBuf>,
@@ -47,8 +41,15 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> Outcome<()> {
     let arguments = Arguments::parse();
-    match &arguments.emit_reference {
-        Some(path) => conformance::run(path, &arguments.protocol),
-        None => shop::run(arguments.orders, &arguments.service_name, &arguments.protocol).await,
+    // The exporters read this one themselves; here it is only told.
+    let protocol = variable("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+    if let Some(path) = &arguments.emit_reference {
+        return conformance::run(path, &protocol);
     }
+    shop::run(arguments.orders, &variable("OTEL_SERVICE_NAME", "example-shop-rust"), &protocol).await
+}
+
+/// A variable of the environment; empty counts as absent, as every OpenTelemetry SDK has it.
+fn variable(name: &str, default: &str) -> String {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned())
 }
