@@ -53,19 +53,26 @@ impl HistogramText {
     /// This one plus `factor` times the other, bucket by bucket.
     pub(super) fn plus(&self, other: &Self, factor: f64) -> Result<Self, String> {
         let (a, b) = (&self.histogram, &other.histogram);
-        if a.schema != b.schema || a.custom_bounds != b.custom_bounds {
-            return Err("an increment needs the schema and bounds of its histogram".to_owned());
+        if a.has_custom_buckets() != b.has_custom_buckets() || a.custom_bounds != b.custom_bounds {
+            return Err("an increment needs the custom bounds of its histogram".to_owned());
         }
+        let schema = a.schema.min(b.schema);
+        let side = |a_side, b_side| {
+            let mut counts = BTreeMap::new();
+            add_buckets(&mut counts, a_side, a.schema - schema, 1.0);
+            add_buckets(&mut counts, b_side, b.schema - schema, factor);
+            side_of(counts)
+        };
         let histogram = Histogram {
             is_integer: false,
             reset_hint: combined_hint(a.reset_hint, b.reset_hint),
-            schema: a.schema,
+            schema,
             zero_threshold: a.zero_threshold.max(b.zero_threshold),
             zero_count: a.zero_count + factor * b.zero_count,
             count: a.count + factor * b.count,
             sum: a.sum + factor * b.sum,
-            positive: combined_side(&a.positive, &b.positive, factor),
-            negative: combined_side(&a.negative, &b.negative, factor),
+            positive: side(&a.positive, &b.positive),
+            negative: side(&a.negative, &b.negative),
             custom_bounds: a.custom_bounds.clone(),
         };
         Ok(Self { histogram, names_hint: self.names_hint })
@@ -82,12 +89,11 @@ fn combined_hint(a: ResetHint, b: ResetHint) -> ResetHint {
     }
 }
 
-fn combined_side(a: &BucketSide, b: &BucketSide, factor: f64) -> BucketSide {
-    let mut counts: BTreeMap<i32, f64> = a.iter().collect();
-    for (index, count) in b.iter() {
-        *counts.entry(index).or_default() += factor * count;
+/// Adds buckets of a schema finer by `finer`: 2^`finer` of them make one.
+fn add_buckets(counts: &mut BTreeMap<i32, f64>, side: &BucketSide, finer: i32, factor: f64) {
+    for (index, count) in side.iter() {
+        *counts.entry(((index - 1) >> finer.clamp(0, 31)) + 1).or_default() += factor * count;
     }
-    side_of(counts)
 }
 
 /// Buckets by index, as spans and counts.
@@ -175,6 +181,9 @@ mod tests {
         let sum = base.plus(&increment, 1.0).unwrap().histogram;
         assert_eq!(sum.positive.iter().collect::<Vec<_>>(), [(1, 1.0), (4, 2.0)]);
         assert_eq!((sum.count, sum.sum), (3.0, 4.0));
+        let finer = parsed("{{schema:1 count:4 sum:4 buckets:[1 1 1 1] offset:1}}").unwrap();
+        let sum = base.plus(&finer, -1.0).unwrap().histogram;
+        assert_eq!((sum.schema, sum.positive.iter().collect::<Vec<_>>()), (0, vec![(1, -1.0), (2, -2.0)]));
     }
 
     #[test]

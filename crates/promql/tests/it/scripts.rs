@@ -15,8 +15,7 @@ fn our_scripts_pass() {
     for file in files {
         let report = ScriptRunner::new(MemoryScriptStore).run(&fs::read_to_string(&file).unwrap());
         println!("{}: {} passed, {} failed", file.display(), report.passed, report.failures.len());
-        assert!(report.passed > 0, "{} evaluates nothing", file.display());
-        if !report.failures.is_empty() {
+        if report.passed == 0 || !report.failures.is_empty() {
             failed.push(format!("{}\n{report}", file.display()));
         }
     }
