@@ -21,14 +21,13 @@ use tonic::{Code, Status};
 use crate::metrics::{Protocol, Signal};
 use crate::otlp_http::{LOGS_UNSUPPORTED, metrics_response, traces_response};
 use crate::refuse::{grpc_status, unsupported_media};
-use crate::state::DoorState;
+use crate::state::{DoorState, tenant};
 
 const METRICS_EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 const TRACES_EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const LOGS_EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
 /// The doors over gRPC. The routes have no fallback, so that they merge with others into one router.
-#[must_use]
 pub fn grpc_routes(state: DoorState) -> Routes {
     let router: Router = Router::new()
         .route(METRICS_EXPORT, post(export_metrics))
@@ -78,7 +77,7 @@ async fn export(state: DoorState, signal: Signal, request: Request) -> axum::res
 }
 
 async fn accept(state: &DoorState, signal: Signal, request: tonic::Request<Bytes>) -> Result<IngestReport, Refusal> {
-    let tenant = state.tenant(request.extensions(), None, signal)?;
+    let tenant = tenant(request.extensions(), None, signal)?;
     let accept = move |ingestor: &Ingestor, body| match signal {
         Signal::Metrics => {
             let decoded = ingestor.decode_otlp_metrics(body, Encoding::Identity, WireForm::Protobuf)?;

@@ -24,14 +24,12 @@ pub use grpc::grpc_routes;
 pub use state::DoorState;
 
 /// The doors over HTTP: OTLP and remote write, under all their paths.
-#[must_use]
 pub fn http_router(state: DoorState) -> axum::Router {
     otlp_http::router().merge(remote_write::router()).with_state(state)
 }
 
 /// The fallback of a port that serves OTLP/HTTP alone: says where exports go. Merge it into
 /// [`http_router`] where no other router brings a fallback.
-#[must_use]
 pub fn otlp_hints() -> axum::Router {
     otlp_http::hints()
 }

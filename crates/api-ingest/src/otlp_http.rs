@@ -20,11 +20,10 @@ use serde_json::json;
 use crate::body;
 use crate::metrics::{Protocol, Signal};
 use crate::refuse::unsupported_media;
-use crate::state::DoorState;
+use crate::state::{DoorState, tenant};
 
 /// Why logs are turned away.
-pub(crate) const LOGS_UNSUPPORTED: &str =
-    "this server stores metrics and traces, not logs; disable the logs exporter (OTEL_LOGS_EXPORTER=none) or send them elsewhere";
+pub(crate) const LOGS_UNSUPPORTED: &str = "this server stores metrics and traces, not logs; disable the logs exporter (OTEL_LOGS_EXPORTER=none) or send them elsewhere";
 const HINT: &str = "no such path: OTLP/HTTP is sent to /v1/metrics and /v1/traces. OTEL_EXPORTER_OTLP_ENDPOINT gets them appended, \
     but a per-signal variable such as OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is used as it is and must end in /v1/traces";
 
@@ -96,7 +95,7 @@ async fn accept(
     request: Request,
 ) -> Result<IngestReport, Refusal> {
     let (parts, body) = request.into_parts();
-    let tenant = state.tenant(&parts.extensions, url_tenant, signal)?;
+    let tenant = tenant(&parts.extensions, url_tenant, signal)?;
     let encoding = encoding(&parts.headers)?;
     let body = body::read(&parts.headers, body, state.body_bytes_max()).await?;
     let accept = move |ingestor: &Ingestor, body| match signal {
@@ -119,7 +118,9 @@ fn wire_form(headers: &HeaderMap) -> Result<WireForm, Refusal> {
     } else if media.eq_ignore_ascii_case("application/json") {
         Ok(WireForm::Json)
     } else {
-        Err(unsupported_media(format!("content type {media:?} is not supported; send application/x-protobuf or application/json")))
+        Err(unsupported_media(format!(
+            "content type {media:?} is not supported; send application/x-protobuf or application/json"
+        )))
     }
 }
 

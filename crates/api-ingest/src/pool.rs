@@ -55,7 +55,10 @@ impl DecodePool {
         });
         task.await.map_err(|error| {
             tracing::error!(%error, "a decoding thread panicked");
-            Refusal::new(ErrorClass::Internal, "the request could not be read because of a fault in the server; its log says more")
+            Refusal::new(
+                ErrorClass::Internal,
+                "the request could not be read because of a fault in the server; its log says more",
+            )
         })
     }
 }
@@ -67,7 +70,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_is_refused_with_the_time_to_come_back() {
-        let pool = DecodePool::new(1, 1, Duration::from_secs(60));
+        let pool = DecodePool::new(1, 1, Duration::from_mins(1));
         let (release, released) = oneshot::channel::<()>();
         let (begin, begun) = oneshot::channel();
         let running = pool.run(move || {
@@ -98,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_the_failure_of_one_request() {
-        let pool = DecodePool::new(1, 1, Duration::from_secs(60));
+        let pool = DecodePool::new(1, 1, Duration::from_mins(1));
         assert_eq!(pool.run(|| panic!("a bug")).await.unwrap_err().class(), ErrorClass::Internal);
         assert_eq!(pool.run(|| 1).await.unwrap(), 1);
     }

@@ -17,7 +17,7 @@ use pharos_ingest::{Encoding, IngestReport};
 use crate::body;
 use crate::metrics::{Protocol, Signal};
 use crate::refuse::unsupported_media;
-use crate::state::DoorState;
+use crate::state::{DoorState, tenant};
 
 pub(crate) fn router() -> Router<DoorState> {
     let door = post(write).get(probe);
@@ -50,7 +50,7 @@ async fn probe(request: Request) -> Response {
 
 async fn accept(state: &DoorState, url_tenant: Option<&str>, request: Request) -> Result<IngestReport, Refusal> {
     let (parts, body) = request.into_parts();
-    let tenant = state.tenant(&parts.extensions, url_tenant, Signal::Metrics)?;
+    let tenant = tenant(&parts.extensions, url_tenant, Signal::Metrics)?;
     let version = version(&parts.headers)?;
     let encoding = encoding(&parts.headers)?;
     let body = body::read(&parts.headers, body, state.body_bytes_max()).await?;

@@ -35,19 +35,6 @@ impl DoorState {
         usize::try_from(self.ingestor.settings().limits.body_max.0).unwrap_or(usize::MAX)
     }
 
-    /// The tenant that the request writes for, if its sender may write there.
-    pub(crate) fn tenant(&self, extensions: &Extensions, url_tenant: Option<&str>, signal: Signal) -> Result<TenantId, Refusal> {
-        let Some(principal) = extensions.get::<Principal>() else {
-            return Err(Refusal::new(ErrorClass::Unauthenticated, "no credential"));
-        };
-        let scope = match signal {
-            Signal::Metrics => Scope::MetricsWrite,
-            Signal::Traces => Scope::TracesWrite,
-        };
-        let allowed = principal.require(scope).and_then(|()| principal.tenant_for(url_tenant));
-        allowed.map_err(|error| Refusal::new(error.class(), error.to_string()))
-    }
-
     /// Runs `accept` (inflate, decode, append) on the pool, then awaits the store.
     pub(crate) async fn ingest(
         &self,
@@ -74,4 +61,17 @@ impl DoorState {
             }
         }
     }
+}
+
+/// The tenant that the request writes for, if its sender may write there.
+pub(crate) fn tenant(extensions: &Extensions, url_tenant: Option<&str>, signal: Signal) -> Result<TenantId, Refusal> {
+    let Some(principal) = extensions.get::<Principal>() else {
+        return Err(Refusal::new(ErrorClass::Unauthenticated, "no credential"));
+    };
+    let scope = match signal {
+        Signal::Metrics => Scope::MetricsWrite,
+        Signal::Traces => Scope::TracesWrite,
+    };
+    let allowed = principal.require(scope).and_then(|()| principal.tenant_for(url_tenant));
+    allowed.map_err(|error| Refusal::new(error.class(), error.to_string()))
 }

@@ -12,7 +12,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
-use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, number_data_point};
+use opentelemetry_proto::tonic::metrics::v1::{
+    Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, number_data_point,
+};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use pharos_ingest::otlp::{OtlpSettings, WireForm, decode_metrics, decode_traces};
@@ -107,7 +109,8 @@ fn otlp_metrics() -> Vec<u8> {
         ..Metric::default()
     };
     let scope_metrics = vec![ScopeMetrics { metrics: (0..20).map(metric).collect(), ..ScopeMetrics::default() }];
-    let resource_metrics = vec![ResourceMetrics { resource: Some(resource()), scope_metrics, ..ResourceMetrics::default() }];
+    let resource_metrics =
+        vec![ResourceMetrics { resource: Some(resource()), scope_metrics, ..ResourceMetrics::default() }];
     ExportMetricsServiceRequest { resource_metrics }.encode_to_vec()
 }
 
@@ -134,14 +137,18 @@ fn decoding(c: &mut Criterion) {
     group.throughput(Throughput::Elements(SERIES as u64));
     let body = remote_write_v1();
     group.bench_function("remote_write/v1", |b| {
-        b.iter(|| decode(black_box(&body), RemoteWriteVersion::V1, &limits, TimeWindow::ALL).map(|d| d.batch.series.len()));
+        b.iter(|| {
+            decode(black_box(&body), RemoteWriteVersion::V1, &limits, TimeWindow::ALL).map(|d| d.batch.series.len())
+        });
     });
     group.bench_function("remote_write/prost", |b| {
         b.iter(|| v1::WriteRequest::decode(black_box(&*body)).map(|request| request.timeseries.len()));
     });
     let body = remote_write_v2();
     group.bench_function("remote_write/v2", |b| {
-        b.iter(|| decode(black_box(&body), RemoteWriteVersion::V2, &limits, TimeWindow::ALL).map(|d| d.batch.series.len()));
+        b.iter(|| {
+            decode(black_box(&body), RemoteWriteVersion::V2, &limits, TimeWindow::ALL).map(|d| d.batch.series.len())
+        });
     });
     let body = otlp_metrics();
     group.bench_function("otlp/points", |b| {
@@ -152,7 +159,9 @@ fn decoding(c: &mut Criterion) {
     });
     let body = otlp_spans();
     group.bench_function("otlp/spans", |b| {
-        b.iter(|| decode_traces(black_box(&body), WireForm::Protobuf, &limits).map(|decoded| decoded.batch.span_count()));
+        b.iter(|| {
+            decode_traces(black_box(&body), WireForm::Protobuf, &limits).map(|decoded| decoded.batch.span_count())
+        });
     });
     group.finish();
 }

@@ -11,7 +11,9 @@ use crate::Encoding;
 #[expect(missing_docs, reason = "each message names its fields")]
 pub enum IngestError {
     /// The body is, or would inflate to, more than the limit.
-    #[error("request body exceeds the limit of {limit}, counted after inflation; send smaller batches or raise ingest.limits.body_max")]
+    #[error(
+        "request body exceeds the limit of {limit}, counted after inflation; send smaller batches or raise ingest.limits.body_max"
+    )]
     BodyTooLarge { limit: ByteSize },
     /// The decoded batch would hold more than the limit.
     #[error("decoded request exceeds the limit of {limit} ({what}); send smaller batches or raise {setting}")]

@@ -114,7 +114,12 @@ pub fn inflate_remote_write(body: Bytes, declared: Option<Encoding>, limit: Byte
     }
 }
 
-fn read_bounded(reader: impl Read, compressed: usize, limit: ByteSize, encoding: Encoding) -> Result<Bytes, IngestError> {
+fn read_bounded(
+    reader: impl Read,
+    compressed: usize,
+    limit: ByteSize,
+    encoding: Encoding,
+) -> Result<Bytes, IngestError> {
     let limit_bytes = usize::try_from(limit.0).unwrap_or(usize::MAX);
     let mut out = Vec::with_capacity(compressed.saturating_mul(4).min(limit_bytes).min(1 << 20));
     // One byte beyond the limit tells "too large" from "exactly full".
@@ -174,13 +179,17 @@ mod tests {
     #[test]
     fn a_snappy_header_cannot_claim_memory() {
         let claims_60_mib = Bytes::from_static(&[0x80, 0x80, 0x80, 0x1e, 0]);
-        assert!(matches!(inflate(claims_60_mib, Encoding::Snappy, ByteSize::mib(64)), Err(IngestError::Inflate { .. })));
+        assert!(matches!(
+            inflate(claims_60_mib, Encoding::Snappy, ByteSize::mib(64)),
+            Err(IngestError::Inflate { .. })
+        ));
     }
 
     #[test]
     fn remote_write_takes_either_codec_under_either_header() {
         let snappy_or_zstd = [(Encoding::Snappy, Some(Encoding::Zstd)), (Encoding::Zstd, Some(Encoding::Snappy))];
-        for (sent, declared) in snappy_or_zstd.into_iter().chain([(Encoding::Snappy, None), (Encoding::Identity, None)]) {
+        for (sent, declared) in snappy_or_zstd.into_iter().chain([(Encoding::Snappy, None), (Encoding::Identity, None)])
+        {
             let body = deflate(b"series", sent);
             assert_eq!(inflate_remote_write(body, declared, ByteSize::mib(1)).unwrap(), "series");
         }

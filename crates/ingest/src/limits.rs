@@ -12,8 +12,8 @@ pub struct Limits {
     /// Memory that one OTLP request may take, decoded: a message of 2 bytes can be one of hundreds in memory.
     /// Default 512 MiB. Above: 413.
     pub decoded_max: ByteSize,
-    /// Bytes of label text of one decoded request, all series together: a bound on what a small body can grow
-    /// to by repeating. Default 128 MiB. Above: 413.
+    /// Bytes of label text of one decoded request, all series together and 128 more for each: a bound on what a
+    /// small body can grow to by repeating. Default 512 MiB. Above: 413.
     pub label_bytes_max: ByteSize,
     /// Labels of a series, the metric name included. Default 64.
     pub labels_max: usize,
@@ -23,7 +23,7 @@ pub struct Limits {
     pub label_value_bytes_max: usize,
     /// Characters of all labels of an exemplar; one with more is dropped. Default 128, as OpenMetrics says.
     pub exemplar_label_chars_max: usize,
-    /// Buckets of one native histogram, both sides together. Default 2048.
+    /// Buckets of one histogram, both sides together. Default 2048.
     pub histogram_buckets_max: usize,
     /// Bytes of a metric's help text; longer ones are cut. Default 2048.
     pub help_bytes_max: usize,
@@ -41,7 +41,7 @@ impl Default for Limits {
         Self {
             body_max: ByteSize::mib(64),
             decoded_max: ByteSize::mib(512),
-            label_bytes_max: ByteSize::mib(128),
+            label_bytes_max: ByteSize::mib(512),
             labels_max: 64,
             label_name_bytes_max: 512,
             label_value_bytes_max: 4096,

@@ -82,7 +82,9 @@ mod tests {
 
     fn side(buckets: &[(i32, f64)]) -> BucketSide {
         let mut builder = SideBuilder::default();
-        buckets.iter().for_each(|&(index, count)| builder.push(index, count));
+        for &(index, count) in buckets {
+            builder.push(index, count);
+        }
         builder.build()
     }
 

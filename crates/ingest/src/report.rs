@@ -35,7 +35,8 @@ impl IngestReport {
     /// All rejections and warnings in one line; empty if there are none.
     #[must_use]
     pub fn message(&self) -> String {
-        let refused = self.rejections.iter().map(|r| format!("{} refused ({}): {}", r.count, r.reason.as_str(), r.message));
+        let refused =
+            self.rejections.iter().map(|r| format!("{} refused ({}): {}", r.count, r.reason.as_str(), r.message));
         refused.chain(self.warnings.iter().cloned()).collect::<Vec<_>>().join("; ")
     }
 }

@@ -6,13 +6,16 @@
 //! - K2 Every sample pushed is either in the batch or counted in exactly one rejection.
 
 use pharos_model::{
-    BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, MetricBatch, MetricKind, MetricMetadata, Sample,
+    BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, MetricBatch, MetricKind, MetricMetadata,
+    Sample,
 };
 use pharos_storage::{AppendOutcome, RejectReason, Rejection};
 
 use crate::limits::cut;
 use crate::{IngestError, Limits, TimeWindow};
 
+/// What a series takes in a batch beside its label text.
+const SERIES_BYTES: u64 = 128;
 /// Longest example of a series in a message, bytes.
 const EXAMPLE_BYTES_MAX: usize = 256;
 
@@ -120,8 +123,9 @@ impl<'a> SeriesSink<'a> {
         let (buckets, limit) =
             (histogram.positive.counts.len() + histogram.negative.counts.len(), self.limits.histogram_buckets_max);
         if buckets > limit || histogram.custom_bounds.len() > limit {
-            let message =
-                format!("native histogram has {buckets} buckets, more than ingest.limits.histogram_buckets_max = {limit}");
+            let message = format!(
+                "native histogram has {buckets} buckets, more than ingest.limits.histogram_buckets_max = {limit}"
+            );
             return Err(Refusal { reason: RejectReason::Limit, message });
         }
         let invalid = |error: pharos_model::HistogramError| Refusal {
@@ -133,7 +137,8 @@ impl<'a> SeriesSink<'a> {
 
     /// Adds an exemplar, or drops it: too many characters, or outside the window.
     pub(crate) fn push_exemplar(&mut self, exemplar: Exemplar) {
-        let chars: usize = exemplar.labels.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum();
+        let chars: usize =
+            exemplar.labels.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum();
         if chars > self.limits.exemplar_label_chars_max || self.outside(exemplar.timestamp_ms).is_some() {
             self.drop_exemplar();
         } else {
@@ -151,7 +156,12 @@ impl<'a> SeriesSink<'a> {
             return;
         }
         let short = |text| cut(text, self.limits.help_bytes_max).to_owned();
-        self.builder.push_metadata(MetricMetadata { metric: metric.to_owned(), kind, help: short(help), unit: short(unit) });
+        self.builder.push_metadata(MetricMetadata {
+            metric: metric.to_owned(),
+            kind,
+            help: short(help),
+            unit: short(unit),
+        });
     }
 
     /// Checks the current labels, as if they had `labels_more` labels and a metric name of `name_more`
@@ -162,24 +172,12 @@ impl<'a> SeriesSink<'a> {
             count += 1;
             let is_metric_name = name == METRIC_NAME;
             named |= is_metric_name;
-            let value_bytes = value.len() + if is_metric_name { name_more } else { 0 };
-            if value_bytes > self.limits.label_value_bytes_max {
-                let limit = self.limits.label_value_bytes_max;
-                return Err(self.limit(|| {
-                    format!("value of label {name:?} has {value_bytes} bytes, more than ingest.limits.label_value_bytes_max = {limit}")
-                }));
-            }
-            if name.len() > self.limits.label_name_bytes_max {
-                let (length, limit) = (name.len(), self.limits.label_name_bytes_max);
-                let start = cut(name, 64);
-                return Err(self.limit(|| {
-                    format!("label name {start:?}… has {length} bytes, more than ingest.limits.label_name_bytes_max = {limit}")
-                }));
-            }
+            let value_more = if is_metric_name { name_more } else { 0 };
+            check_pair(name, value.len() + value_more, self.limits).map_err(|message| self.limit(message))?;
         }
         if count > self.limits.labels_max {
             let limit = self.limits.labels_max;
-            return Err(self.limit(|| format!("series has {count} labels, more than ingest.limits.labels_max = {limit}")));
+            return Err(self.limit(format!("series has {count} labels, more than ingest.limits.labels_max = {limit}")));
         }
         if !named {
             let message = format!("series has no metric name (label {METRIC_NAME}): {}", example(&self.labels));
@@ -188,8 +186,8 @@ impl<'a> SeriesSink<'a> {
         Ok(())
     }
 
-    fn limit(&self, message: impl FnOnce() -> String) -> Refusal {
-        Refusal { reason: RejectReason::Limit, message: format!("{}: {}", message(), example(&self.labels)) }
+    fn limit(&self, message: String) -> Refusal {
+        Refusal { reason: RejectReason::Limit, message: format!("{message}: {}", example(&self.labels)) }
     }
 
     /// Ends the current series: its samples are in the batch, or counted.
@@ -236,7 +234,8 @@ impl<'a> SeriesSink<'a> {
     /// Counts text that was copied, kept or not: work is bounded as well as memory.
     fn count_label_bytes(&mut self) -> Result<(), IngestError> {
         let limit = self.limits.label_bytes_max.0;
-        self.label_bytes += self.labels.pairs().map(|(name, value)| name.len() + value.len()).sum::<usize>() as u64;
+        self.label_bytes +=
+            SERIES_BYTES + self.labels.pairs().map(|(name, value)| name.len() + value.len()).sum::<usize>() as u64;
         if self.label_bytes > limit {
             let (what, setting) = ("bytes of label text", "ingest.limits.label_bytes_max");
             return Err(IngestError::BatchTooLarge { what, setting, limit });
@@ -266,6 +265,36 @@ impl<'a> SeriesSink<'a> {
     }
 }
 
+/// Checks the length of one label; the error says what is wrong.
+fn check_pair(name: &str, value_bytes: usize, limits: &Limits) -> Result<(), String> {
+    let (name_max, value_max) = (limits.label_name_bytes_max, limits.label_value_bytes_max);
+    let start = cut(name, 64);
+    if name.len() > name_max {
+        let length = name.len();
+        return Err(format!(
+            "label name {start:?}… has {length} bytes, more than ingest.limits.label_name_bytes_max = {name_max}"
+        ));
+    }
+    if value_bytes > value_max {
+        return Err(format!(
+            "value of label {start:?} has {value_bytes} bytes, more than ingest.limits.label_value_bytes_max = {value_max}"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks labels that many series are to share, before they are copied into each.
+pub(crate) fn check_shared(pairs: &[(String, String)], limits: &Limits) -> Result<(), Refusal> {
+    let refuse = |message| Refusal { reason: RejectReason::Limit, message };
+    if pairs.len() > limits.labels_max {
+        let (count, limit) = (pairs.len(), limits.labels_max);
+        return Err(refuse(format!(
+            "{count} labels of resource or scope, more than ingest.limits.labels_max = {limit}"
+        )));
+    }
+    pairs.iter().try_for_each(|(name, value)| check_pair(name, value.len(), limits).map_err(refuse))
+}
+
 /// Labels as text for a message, cut.
 fn example(labels: &LabelsBuilder) -> String {
     let text = labels.clone().build().unwrap_or_default().to_string();
@@ -277,7 +306,10 @@ fn outside_message(reason: RejectReason, timestamp_ms: i64, window: TimeWindow, 
     if reason == RejectReason::TooOld {
         format!("sample at {timestamp_ms} ms is older than retention keeps ({} ms): {what}", window.min_ms)
     } else {
-        format!("sample at {timestamp_ms} ms is too far ahead of the server's clock (at most {} ms): {what}", window.max_ms)
+        format!(
+            "sample at {timestamp_ms} ms is too far ahead of the server's clock (at most {} ms): {what}",
+            window.max_ms
+        )
     }
 }
 
@@ -292,4 +324,3 @@ pub(crate) fn exemplar_labels(builder: &mut LabelsBuilder) -> Option<Labels> {
 pub(crate) fn rejected(rejections: &[Rejection]) -> u64 {
     rejections.iter().map(|rejection| rejection.count).sum()
 }
-

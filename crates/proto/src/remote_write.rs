@@ -150,9 +150,9 @@ pub mod v1 {
 /// Package `io.prometheus.write.v2`: remote write 2.0.
 #[expect(missing_docs, reason = "the fields of the .proto file, described there")]
 pub mod v2 {
+    pub use super::v1::BucketSpan;
     pub use super::v1::histogram::{Count, ResetHint, ZeroCount};
     pub use super::v1::metric_metadata::MetricType;
-    pub use super::v1::BucketSpan;
 
     #[derive(Clone, PartialEq, prost::Message)]
     pub struct Request {

@@ -10,10 +10,11 @@ use pharos_api_ingest::{DoorState, grpc_routes, http_router, otlp_hints};
 use pharos_base::{ByteSize, Completion, HumanDuration, SimClock};
 use pharos_gateway::{Principal, Scope, TenantAccess};
 use pharos_ingest::{IngestComponents, IngestSettings, Ingestor};
-use pharos_model::{Matcher, MatchOp, MetricBatch, SpanBatch, TenantId, TimeRange};
+use pharos_model::{MatchOp, Matcher, MetricBatch, SpanBatch, TenantId, TimeRange};
 use pharos_storage::memory::{MemoryMetricStore, MemoryTraceStore};
 use pharos_storage::{
-    AppendOutcome, BatchId, LeafPlan, LeafSeries, MetricStore, RawPlan, ReadContext, StorageError, TraceLookup, TraceStore,
+    AppendOutcome, BatchId, LeafPlan, LeafSeries, MetricStore, RawPlan, ReadContext, StorageError, TraceLookup,
+    TraceStore,
 };
 use prometheus_client::registry::Registry;
 use tower::ServiceExt;
@@ -57,10 +58,16 @@ pub(crate) fn doors_for(principal: Principal, settings: IngestSettings) -> Doors
 
 /// Doors to a store that cannot take anything at the moment.
 pub(crate) fn doors_to_a_full_disk() -> Doors {
-    let full = Arc::new(FullDisk);
     let (metrics, traces) = (Arc::new(MemoryMetricStore::new()), Arc::new(MemoryTraceStore::new()));
-    let (metrics_on_full, traces_on_full) = (Refusing { inner: Arc::clone(&metrics), full: Arc::clone(&full) }, RefusingTraces { inner: Arc::clone(&traces), full });
-    build(Principal::anonymous(), IngestSettings::default(), Arc::new(metrics_on_full), Arc::new(traces_on_full), metrics, traces)
+    let (metrics_on_full, traces_on_full) = (FullMetrics(Arc::clone(&metrics)), FullTraces(Arc::clone(&traces)));
+    build(
+        Principal::anonymous(),
+        IngestSettings::default(),
+        Arc::new(metrics_on_full),
+        Arc::new(traces_on_full),
+        metrics,
+        traces,
+    )
 }
 
 fn build(
@@ -116,7 +123,8 @@ impl Doors {
                 lines.push(format!("{} {value}@{at_ms}", series.labels));
             }
             for sample in &series.histograms {
-                lines.push(format!("{} histogram of {}@{}", series.labels, sample.histogram.count, sample.timestamp_ms));
+                lines
+                    .push(format!("{} histogram of {}@{}", series.labels, sample.histogram.count, sample.timestamp_ms));
             }
         }
         lines.sort();
@@ -152,34 +160,24 @@ pub(crate) fn snappy(plain: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(plain).unwrap()
 }
 
-struct FullDisk;
-
-impl FullDisk {
-    fn refuse(&self) -> Completion<Result<AppendOutcome, StorageError>> {
-        let retry_after = Some(std::time::Duration::from_secs(7));
-        Completion::ready(Err(StorageError::Unavailable { reason: "no space left on device".into(), retry_after }))
-    }
+fn disk_full() -> Completion<Result<AppendOutcome, StorageError>> {
+    let retry_after = Some(std::time::Duration::from_secs(7));
+    Completion::ready(Err(StorageError::Unavailable { reason: "no space left on device".into(), retry_after }))
 }
 
-struct Refusing {
-    inner: Arc<MemoryMetricStore>,
-    full: Arc<FullDisk>,
-}
+struct FullMetrics(Arc<MemoryMetricStore>);
 
-struct RefusingTraces {
-    inner: Arc<MemoryTraceStore>,
-    full: Arc<FullDisk>,
-}
+struct FullTraces(Arc<MemoryTraceStore>);
 
 macro_rules! delegate {
     ($($name:ident($($argument:ident: $type:ty),*) -> $output:ty;)*) => {
-        $(fn $name(&self, $($argument: $type),*) -> $output { self.inner.$name($($argument),*) })*
+        $(fn $name(&self, $($argument: $type),*) -> $output { self.0.$name($($argument),*) })*
     };
 }
 
-impl MetricStore for Refusing {
+impl MetricStore for FullMetrics {
     fn append(&self, _: &TenantId, _: MetricBatch, _: BatchId) -> Completion<Result<AppendOutcome, StorageError>> {
-        self.full.refuse()
+        disk_full()
     }
 
     delegate! {
@@ -197,9 +195,9 @@ impl MetricStore for Refusing {
     }
 }
 
-impl TraceStore for RefusingTraces {
+impl TraceStore for FullTraces {
     fn append(&self, _: &TenantId, _: SpanBatch, _: BatchId) -> Completion<Result<AppendOutcome, StorageError>> {
-        self.full.refuse()
+        disk_full()
     }
 
     delegate! {

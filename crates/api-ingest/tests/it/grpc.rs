@@ -39,11 +39,21 @@ async fn connect(doors: &Doors) -> Connection {
 
 fn gauges(values: &[(&str, u64)]) -> ExportMetricsServiceRequest {
     let metric = |(name, ms): &(&str, u64)| {
-        let point = NumberDataPoint { time_unix_nano: ms * 1_000_000, value: Some(Value::AsDouble(2.5)), ..NumberDataPoint::default() };
-        Metric { name: (*name).to_owned(), data: Some(Data::Gauge(Gauge { data_points: vec![point] })), ..Metric::default() }
+        let point = NumberDataPoint {
+            time_unix_nano: ms * 1_000_000,
+            value: Some(Value::AsDouble(2.5)),
+            ..NumberDataPoint::default()
+        };
+        Metric {
+            name: (*name).to_owned(),
+            data: Some(Data::Gauge(Gauge { data_points: vec![point] })),
+            ..Metric::default()
+        }
     };
     let scope_metrics = vec![ScopeMetrics { metrics: values.iter().map(metric).collect(), ..ScopeMetrics::default() }];
-    ExportMetricsServiceRequest { resource_metrics: vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }] }
+    ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }],
+    }
 }
 
 #[tokio::test]
@@ -100,7 +110,10 @@ async fn a_full_disk_is_unavailable_with_retry_info() {
     assert_eq!(status.code(), Code::Unavailable);
     let details = rpc::Status::decode(status.details()).unwrap().details;
     let retry = rpc::RetryInfo::decode(&*details[0].value).unwrap();
-    assert_eq!((details[0].type_url.as_str(), retry.retry_delay.unwrap().seconds), ("type.googleapis.com/google.rpc.RetryInfo", 7));
+    assert_eq!(
+        (details[0].type_url.as_str(), retry.retry_delay.unwrap().seconds),
+        ("type.googleapis.com/google.rpc.RetryInfo", 7)
+    );
 }
 
 #[tokio::test]
@@ -109,7 +122,10 @@ async fn scopes_and_logs_are_refused_in_grpc() {
     let connection = connect(&doors).await;
     let status = TraceServiceClient::new(connection.channel.clone()).export(spans(&[1])).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
-    let status = LogsServiceClient::new(connection.channel.clone()).export(ExportLogsServiceRequest::default()).await.unwrap_err();
+    let status = LogsServiceClient::new(connection.channel.clone())
+        .export(ExportLogsServiceRequest::default())
+        .await
+        .unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     assert!(status.message().contains("OTEL_LOGS_EXPORTER"), "{}", status.message());
 }

@@ -1,5 +1,5 @@
 //! The doors from outside: real requests, a real gRPC client, stores in memory.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod fixture;
 mod grpc;

@@ -46,8 +46,11 @@ async fn send(doors: &Doors, path: &str, content_type: &str, encoding: &str, bod
 async fn spans_arrive_in_every_form_and_encoding() {
     let protobuf = spans(&[1]).encode_to_vec();
     let json = serde_json::to_vec(&spans(&[1])).unwrap();
-    for (content_type, plain) in [(PROTOBUF, protobuf), (JSON, json.clone()), ("application/json; charset=utf-8", json)] {
-        for (encoding, body) in [("", plain.clone()), ("gzip", gzip(&plain)), ("zstd", zstd::encode_all(&*plain, 1).unwrap())] {
+    for (content_type, plain) in [(PROTOBUF, protobuf), (JSON, json.clone()), ("application/json; charset=utf-8", json)]
+    {
+        for (encoding, body) in
+            [("", plain.clone()), ("gzip", gzip(&plain)), ("zstd", zstd::encode_all(&*plain, 1).unwrap())]
+        {
             let doors = doors();
             let answer = send(&doors, "/v1/traces", content_type, encoding, body).await;
             assert_eq!(answer.status, StatusCode::OK, "{content_type} {encoding}: {}", answer.text());
@@ -106,7 +109,9 @@ async fn partial_success_counts_what_was_refused() {
 async fn damaged_requests_are_400_in_the_form_of_the_request() {
     let doors = doors();
     let packed = gzip(&spans(&[1]).encode_to_vec());
-    for (encoding, body) in [("", b"\x0a\xff".to_vec()), ("gzip", packed[..packed.len() - 4].to_vec()), ("zstd", b"nonsense".to_vec())] {
+    for (encoding, body) in
+        [("", b"\x0a\xff".to_vec()), ("gzip", packed[..packed.len() - 4].to_vec()), ("zstd", b"nonsense".to_vec())]
+    {
         let answer = send(&doors, "/v1/traces", PROTOBUF, encoding, body).await;
         assert_eq!((answer.status, answer.header("content-type")), (StatusCode::BAD_REQUEST, PROTOBUF), "{encoding}");
         let status = rpc::Status::decode(&*answer.body).unwrap();

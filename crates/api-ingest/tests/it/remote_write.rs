@@ -7,7 +7,9 @@ use pharos_ingest::IngestSettings;
 use pharos_proto::remote_write::{v1, v2};
 use prost::Message;
 
-use crate::fixture::{Answer, Doors, NOW_MS, doors, doors_for, doors_to_a_full_disk, gzip, post, principal, small_bodies, snappy};
+use crate::fixture::{
+    Answer, Doors, NOW_MS, doors, doors_for, doors_to_a_full_disk, gzip, post, principal, small_bodies, snappy,
+};
 
 fn series(name: &str, timestamps: &[i64]) -> v1::TimeSeries {
     v1::TimeSeries {
@@ -35,9 +37,13 @@ const UP: &str = "up 1@1700000000000";
 #[tokio::test]
 async fn every_encoding_arrives() {
     let zstd = |plain: &[u8]| zstd::encode_all(plain, 1).unwrap();
-    for (encoding, body) in
-        [("snappy", snappy(&up())), ("zstd", zstd(&up())), ("identity", up()), ("zstd", snappy(&up())), ("", snappy(&up()))]
-    {
+    for (encoding, body) in [
+        ("snappy", snappy(&up())),
+        ("zstd", zstd(&up())),
+        ("identity", up()),
+        ("zstd", snappy(&up())),
+        ("", snappy(&up())),
+    ] {
         let doors = doors();
         let answer = write(&doors, "/api/v1/write", encoding, body).await;
         assert_eq!((answer.status, answer.text()), (StatusCode::NO_CONTENT, String::new()), "{encoding}");
@@ -67,7 +73,10 @@ async fn a_principal_writes_only_where_it_may() {
     let answer = write(&other_tenant, "/insert/8/prometheus/api/v1/write", "snappy", snappy(&up())).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
     assert_eq!(write(&other_tenant, "/api/v1/write", "snappy", snappy(&up())).await.status, StatusCode::NO_CONTENT);
-    assert_eq!((other_tenant.stored("7").len(), other_tenant.stored("8").len(), other_tenant.stored("0").len()), (1, 0, 0));
+    assert_eq!(
+        (other_tenant.stored("7").len(), other_tenant.stored("8").len(), other_tenant.stored("0").len()),
+        (1, 0, 0)
+    );
     let reader = doors_for(principal(Scope::MetricsRead, "*"), IngestSettings::default());
     let answer = write(&reader, "/api/v1/write", "snappy", snappy(&up())).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
@@ -84,7 +93,11 @@ async fn version_2_answers_with_true_counts() {
                 samples: vec![v2::Sample { value: 1.0, timestamp: NOW_MS, start_timestamp: 0 }],
                 ..v2::TimeSeries::default()
             },
-            v2::TimeSeries { labels_refs: vec![1, 99], samples: vec![v2::Sample::default()], ..v2::TimeSeries::default() },
+            v2::TimeSeries {
+                labels_refs: vec![1, 99],
+                samples: vec![v2::Sample::default()],
+                ..v2::TimeSeries::default()
+            },
         ],
     };
     let doors = doors();
@@ -93,7 +106,8 @@ async fn version_2_answers_with_true_counts() {
     let answer = doors.send(request, snappy(&body.encode_to_vec())).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert!(answer.text().contains("symbol 99 of 3"), "{}", answer.text());
-    let written = ["samples", "histograms", "exemplars"].map(|what| answer.header(&format!("x-prometheus-remote-write-{what}-written")).to_owned());
+    let written = ["samples", "histograms", "exemplars"]
+        .map(|what| answer.header(&format!("x-prometheus-remote-write-{what}-written")).to_owned());
     assert_eq!(written, ["1", "0", "0"]);
     assert_eq!(doors.stored("0"), [UP]);
 }
@@ -102,7 +116,10 @@ async fn version_2_answers_with_true_counts() {
 async fn late_and_early_samples_are_told_and_the_rest_is_stored() {
     let doors = doors();
     let month_ms = 31 * 86_400_000;
-    let body = request(vec![series("up", &[NOW_MS - month_ms, NOW_MS, NOW_MS + 601_000]), series("down", &[NOW_MS + 600_000])]);
+    let body = request(vec![
+        series("up", &[NOW_MS - month_ms, NOW_MS, NOW_MS + 601_000]),
+        series("down", &[NOW_MS + 600_000]),
+    ]);
     let answer = write(&doors, "/api/v1/write", "snappy", snappy(&body)).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     for told in ["1 refused (too_old)", "1 refused (too_new)", "the rest of the request is stored"] {
@@ -156,7 +173,9 @@ async fn damaged_bodies_are_400_and_store_nothing() {
 async fn large_bodies_are_413_whether_small_on_the_wire_or_not() {
     let doors = doors_for(Principal::anonymous(), small_bodies(ByteSize(1000)));
     let long = request(vec![series(&"x".repeat(2000), &[NOW_MS])]);
-    for (encoding, body) in [("snappy", snappy(&long)), ("zstd", zstd::encode_all(&*long, 1).unwrap()), ("identity", long)] {
+    for (encoding, body) in
+        [("snappy", snappy(&long)), ("zstd", zstd::encode_all(&*long, 1).unwrap()), ("identity", long)]
+    {
         let answer = write(&doors, "/api/v1/write", encoding, body).await;
         assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{encoding}");
         assert!(answer.text().contains("ingest.limits.body_max"), "{}", answer.text());

@@ -53,7 +53,8 @@ fn json(value: &Value) -> serde_json::Value {
         Value::StringValueStrindex(_) => serde_json::Value::Null,
         Value::ArrayValue(array) => array.values.iter().map(|value| nested(Some(value))).collect(),
         Value::KvlistValue(list) => {
-            let mut pairs: Vec<_> = list.values.iter().map(|pair| (pair.key.clone(), nested(pair.value.as_ref()))).collect();
+            let mut pairs: Vec<_> =
+                list.values.iter().map(|pair| (pair.key.clone(), nested(pair.value.as_ref()))).collect();
             pairs.sort_by(|a, b| a.0.cmp(&b.0));
             pairs.into_iter().collect()
         }

@@ -39,7 +39,9 @@ fn subtract(wire: &[u8], schema: &'static MessageSchema, left: &mut u64, depth: 
         let Some(field) = schema.fields.iter().find(|field| field.number == read.number) else { continue };
         match (read.payload, field.kind) {
             (Payload::Bytes(bytes), Kind::Message(schema)) => subtract(bytes, schema, left, depth + 1)?,
-            (Payload::Bytes(bytes), Kind::Text | Kind::Hex | Kind::Base64) => *left = left.checked_sub(bytes.len() as u64)?,
+            (Payload::Bytes(bytes), Kind::Text | Kind::Hex | Kind::Base64) => {
+                *left = left.checked_sub(bytes.len() as u64)?
+            }
             // Packed numbers: a varint of one byte becomes a word.
             (Payload::Bytes(bytes), _) => *left = left.checked_sub(8 * bytes.len() as u64)?,
             _ if field.is_repeated => *left = left.checked_sub(8)?,

@@ -7,8 +7,8 @@
 //!
 //! Source: OpenTelemetry protocol specification, "JSON Protobuf Encoding".
 
-mod schema;
 mod scalar;
+mod schema;
 
 use std::fmt;
 
@@ -19,7 +19,11 @@ use schema::FieldSchema;
 pub(super) use schema::{Kind, METRICS_REQUEST, MessageSchema, TRACES_REQUEST};
 
 /// Turns a JSON text into the wire form of the message that `schema` describes.
-pub(super) fn to_wire(body: &[u8], schema: &'static MessageSchema, nesting_max: usize) -> Result<Vec<u8>, serde_json::Error> {
+pub(super) fn to_wire(
+    body: &[u8],
+    schema: &'static MessageSchema,
+    nesting_max: usize,
+) -> Result<Vec<u8>, serde_json::Error> {
     let mut out = Vec::with_capacity(body.len() / 2);
     let mut json = serde_json::Deserializer::from_slice(body);
     // Messages of a request nest 8 deep around its attribute values, which nest two levels each.

@@ -9,7 +9,8 @@ use pharos_storage::RejectReason;
 use super::OtlpSettings;
 use super::attributes::text;
 use super::names::label_name;
-use crate::sink::Refusal;
+use crate::Limits;
+use crate::sink::{Refusal, check_shared};
 
 const IDENTIFYING: [&str; 3] = ["service.name", "service.namespace", "service.instance.id"];
 
@@ -30,7 +31,10 @@ impl ResourceLabels {
     /// The attribute names that have no label name are left out.
     pub(super) fn new(attributes: &[KeyValue], settings: &OtlpSettings) -> Self {
         let value = |key: &str| {
-            attributes.iter().find(|attribute| attribute.key == key).map_or(Cow::Borrowed(""), |found| text(found.value.as_ref()))
+            attributes
+                .iter()
+                .find(|attribute| attribute.key == key)
+                .map_or(Cow::Borrowed(""), |found| text(found.value.as_ref()))
         };
         let (name, namespace, instance) = (value(IDENTIFYING[0]), value(IDENTIFYING[1]), value(IDENTIFYING[2]));
         let job = match (name.is_empty(), namespace.is_empty()) {
@@ -42,10 +46,16 @@ impl ResourceLabels {
         let identity = identity.into_iter().filter(|(_, value)| !value.is_empty());
         let keeps = |key: &str| settings.keep_identifying_resource_attributes || !IDENTIFYING.contains(&key);
         Self {
-            promoted: joined(attributes.iter().filter(|attribute| settings.promotes(&attribute.key)), settings),
+            promoted: joined(attributes.iter().filter(|attribute| settings.promotes(&attribute.key)), "", settings),
             identity: identity.map(|(name, value)| (name.to_owned(), value)).collect(),
-            info: joined(attributes.iter().filter(|attribute| keeps(&attribute.key)), settings),
+            info: joined(attributes.iter().filter(|attribute| keeps(&attribute.key)), "", settings),
         }
+    }
+
+    /// Checks what every series of the resource is to carry.
+    pub(super) fn check(&self, limits: &Limits) -> Result<(), Refusal> {
+        check_shared(&self.promoted, limits)?;
+        check_shared(&self.identity, limits)
     }
 
     /// Whether the resource has a `job` or `instance`.
@@ -54,7 +64,9 @@ impl ResourceLabels {
     }
 
     pub(super) fn push_identity(&self, labels: &mut LabelsBuilder) {
-        self.identity.iter().for_each(|(name, value)| labels.set(name, value));
+        for (name, value) in &self.identity {
+            labels.set(name, value);
+        }
     }
 
     fn push_all(&self, labels: &mut LabelsBuilder) {
@@ -68,15 +80,13 @@ impl ResourceLabels {
 }
 
 /// What a scope adds to its series, if scopes are promoted.
-pub(super) fn scope_labels(scope: Option<&InstrumentationScope>, schema_url: &str, settings: &OtlpSettings) -> Vec<Pair> {
+pub(super) fn scope_labels(
+    scope: Option<&InstrumentationScope>,
+    schema_url: &str,
+    settings: &OtlpSettings,
+) -> Vec<Pair> {
     let Some(scope) = scope.filter(|_| settings.promote_scope_metadata) else { return Vec::new() };
-    let mut labels: Vec<Pair> = Vec::new();
-    for attribute in &scope.attributes {
-        let key = format!("otel_scope_{}", attribute.key);
-        if let Some(name) = label_name(&key, settings) {
-            push_joined(&mut labels, &name, &text(attribute.value.as_ref()));
-        }
-    }
+    let mut labels = joined(scope.attributes.iter(), "otel_scope_", settings);
     for (name, value) in [("name", &*scope.name), ("version", &*scope.version), ("schema_url", schema_url)] {
         let name = format!("otel_scope_{name}");
         labels.retain(|(found, _)| *found != name);
@@ -101,8 +111,15 @@ impl PointLabels {
         resource: &ResourceLabels,
         scope: &[Pair],
         settings: &OtlpSettings,
+        labels_max: usize,
     ) -> Result<(), Refusal> {
         self.base.clear();
+        if attributes.len() > labels_max {
+            let count = attributes.len();
+            let message =
+                format!("data point has {count} attributes, more than ingest.limits.labels_max = {labels_max}");
+            return Err(Refusal { reason: RejectReason::Limit, message });
+        }
         self.order.clear();
         self.order.extend(0..attributes.len());
         // Values that meet under one name are joined in the order of the keys.
@@ -116,36 +133,41 @@ impl PointLabels {
                 return Err(Refusal { reason: RejectReason::InvalidLabels, message });
             };
             let value = text(attribute.value.as_ref());
-            let taken = self.base.pairs().find(|(found, _)| *found == name).map(|(_, there)| format!("{there};{value}"));
+            let taken =
+                self.base.pairs().find(|(found, _)| *found == name).map(|(_, there)| format!("{there};{value}"));
             match taken {
                 Some(both) => self.base.set(&name, &both),
                 None => self.base.push(&name, &value),
             }
         }
         resource.push_all(&mut self.base);
-        scope.iter().for_each(|(name, value)| self.base.set(name, value));
+        for (name, value) in scope {
+            self.base.set(name, value);
+        }
         Ok(())
     }
 }
 
-fn joined<'a>(attributes: impl Iterator<Item = &'a KeyValue>, settings: &OtlpSettings) -> Vec<Pair> {
-    let mut sorted: Vec<&KeyValue> = attributes.filter(|attribute| attribute.key != METRIC_NAME).collect();
-    sorted.sort_by(|a, b| a.key.cmp(&b.key));
-    let mut labels = Vec::with_capacity(sorted.len());
-    for attribute in sorted {
-        if let Some(name) = label_name(&attribute.key, settings) {
-            push_joined(&mut labels, &name, &text(attribute.value.as_ref()));
+/// Labels of attributes; values that meet under one name are joined in the order of the keys.
+fn joined<'a>(attributes: impl Iterator<Item = &'a KeyValue>, prefix: &str, settings: &OtlpSettings) -> Vec<Pair> {
+    let mut named: Vec<(String, &KeyValue)> = attributes
+        .filter(|attribute| attribute.key != METRIC_NAME)
+        .filter_map(|attribute| {
+            let key = format!("{prefix}{}", attribute.key);
+            label_name(&key, settings).map(|name| (name.into_owned(), attribute))
+        })
+        .collect();
+    named.sort_by(|(a, one), (b, other)| (a, &one.key).cmp(&(b, &other.key)));
+    let mut labels: Vec<Pair> = Vec::with_capacity(named.len());
+    for (name, attribute) in named {
+        let value = text(attribute.value.as_ref());
+        match labels.last_mut().filter(|(last, _)| *last == name) {
+            Some((_, there)) => {
+                there.push(';');
+                there.push_str(&value);
+            }
+            None => labels.push((name, value.into_owned())),
         }
     }
     labels
-}
-
-fn push_joined(labels: &mut Vec<Pair>, name: &str, value: &str) {
-    match labels.iter_mut().find(|(found, _)| found == name) {
-        Some((_, there)) => {
-            there.push(';');
-            there.push_str(value);
-        }
-        None => labels.push((name.to_owned(), value.to_owned())),
-    }
 }

@@ -14,7 +14,7 @@ use super::labels::{PointLabels, ResourceLabels, scope_labels};
 use super::names::{NameKind, metric_name, unit_text};
 use super::target_info::TargetInfo;
 use crate::limits::cut;
-use crate::sink::{Refusal, SeriesSink};
+use crate::sink::{Refusal, SeriesSink, check_shared};
 use crate::{DecodedMetrics, IngestError, Limits, TimeWindow};
 
 const WARNINGS_MAX: usize = 8;
@@ -49,6 +49,8 @@ pub(super) struct Translator<'a> {
     pub scope: Vec<(String, String)>,
     /// The translated name of the current metric.
     pub name: String,
+    /// Why no point of the current resource or scope can be stored, if so.
+    shared_refusal: Option<Refusal>,
     /// First and last instant of the current resource's points.
     pub seen_ms: Option<(i64, i64)>,
     families: HashSet<String>,
@@ -64,6 +66,7 @@ impl<'a> Translator<'a> {
             resource: ResourceLabels::default(),
             scope: Vec::new(),
             name: String::new(),
+            shared_refusal: None,
             seen_ms: None,
             families: HashSet::new(),
             warnings: Vec::new(),
@@ -76,13 +79,18 @@ impl<'a> Translator<'a> {
         self.seen_ms = None;
         message.scope_metrics.iter().try_for_each(|scope| self.scope(scope))?;
         if let Some((first_ms, last_ms)) = self.seen_ms {
-            target_info.add(&self.resource, first_ms, last_ms, &mut self.sink);
+            match check_shared(&self.resource.info, self.sink.limits()) {
+                Ok(()) => target_info.add(&self.resource, first_ms, last_ms, &mut self.sink),
+                Err(refusal) => self.warn(|| format!("target_info is left out: {}", refusal.message)),
+            }
         }
         Ok(())
     }
 
     fn scope(&mut self, message: &ScopeMetrics) -> Result<(), IngestError> {
         self.scope = scope_labels(message.scope.as_ref(), &message.schema_url, self.settings);
+        let limits = self.sink.limits();
+        self.shared_refusal = self.resource.check(limits).and_then(|()| check_shared(&self.scope, limits)).err();
         message.metrics.iter().try_for_each(|metric| self.metric(metric))
     }
 
@@ -96,7 +104,9 @@ impl<'a> Translator<'a> {
             self.warn(|| format!("metric {:?} has no data points", cut(&metric.name, 128)));
             return Ok(());
         }
-        if let Err(refusal) = check_temporality(data, &metric.name) {
+        let checked = self.shared_refusal.clone().map_or(Ok(()), Err);
+        let checked = checked.and_then(|()| check_name(&metric.name, self.sink.limits()));
+        if let Err(refusal) = checked.and_then(|()| check_temporality(data, &metric.name)) {
             self.sink.reject(points, refusal);
             return Ok(());
         }
@@ -156,6 +166,18 @@ fn kinds(data: &Data) -> (NameKind, MetricKind) {
         Data::Histogram(_) | Data::ExponentialHistogram(_) => (NameKind::Other, MetricKind::Histogram),
         Data::Summary(_) => (NameKind::Other, MetricKind::Summary),
     }
+}
+
+/// Checks the name before it is copied into every series; suffixes come on top and are checked with the point.
+fn check_name(name: &str, limits: &Limits) -> Result<(), Refusal> {
+    let limit = limits.label_value_bytes_max;
+    if name.len() <= limit {
+        return Ok(());
+    }
+    let (start, length) = (cut(name, 64), name.len());
+    let message =
+        format!("metric name {start:?}… has {length} bytes, more than ingest.limits.label_value_bytes_max = {limit}");
+    Err(Refusal { reason: RejectReason::Limit, message })
 }
 
 fn check_temporality(data: &Data, name: &str) -> Result<(), Refusal> {

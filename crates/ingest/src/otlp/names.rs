@@ -253,7 +253,10 @@ mod tests {
 
     #[test]
     fn units_in_words() {
-        assert_eq!(["s", "m/s", "{x}/s", "1", ""].map(unit_text), ["seconds", "meters_per_second", "per_second", "", ""]);
+        assert_eq!(
+            ["s", "m/s", "{x}/s", "1", ""].map(unit_text),
+            ["seconds", "meters_per_second", "per_second", "", ""]
+        );
     }
 
     #[test]

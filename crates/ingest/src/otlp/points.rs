@@ -17,10 +17,12 @@ use pharos_storage::RejectReason;
 
 use super::attributes::{hex, text};
 use super::metrics::Translator;
-use crate::IngestError;
 use crate::native::{SCHEMA_MAX, SideBuilder, downscale};
 use crate::sink::{Refusal, exemplar_labels};
+use crate::{IngestError, Limits};
 
+/// Exemplars of a point that are looked at; SDKs keep one per bucket.
+const EXEMPLARS_MAX: usize = 512;
 /// What Prometheus takes where the sender names no width of the zero bucket.
 const ZERO_THRESHOLD: f64 = 1e-128;
 /// The longest suffix of a metric name, and the most labels, that a point's series add.
@@ -60,7 +62,7 @@ impl Translator<'_> {
                 return Ok(());
             }
         };
-        if !self.begin(time, &point.attributes, false) {
+        if !self.begin(time, &point.attributes, false)? {
             return Ok(());
         }
         if has_exemplars {
@@ -72,11 +74,11 @@ impl Translator<'_> {
     /// An explicit-bucket histogram as Prometheus' classic one.
     pub(super) fn classic_histogram(&mut self, point: &HistogramDataPoint) -> Result<(), IngestError> {
         let time = PointTime::new(point.time_unix_nano, point.start_time_unix_nano, point.flags);
-        if let Err(refusal) = check_bounds(point) {
+        if let Err(refusal) = check_bounds(point, self.sink.limits()) {
             self.sink.reject(1, refusal);
             return Ok(());
         }
-        if !self.begin(time, &point.attributes, true) {
+        if !self.begin(time, &point.attributes, true)? {
             return Ok(());
         }
         if let Some(sum) = point.sum {
@@ -97,7 +99,7 @@ impl Translator<'_> {
     /// An explicit-bucket histogram as a native one with custom buckets.
     pub(super) fn custom_histogram(&mut self, point: &HistogramDataPoint) -> Result<(), IngestError> {
         let time = PointTime::new(point.time_unix_nano, point.start_time_unix_nano, point.flags);
-        if let Err(refusal) = check_bounds(point) {
+        if let Err(refusal) = check_bounds(point, self.sink.limits()) {
             self.sink.reject(1, refusal);
             return Ok(());
         }
@@ -139,7 +141,7 @@ impl Translator<'_> {
     /// A summary as its quantiles, sum and count.
     pub(super) fn summary(&mut self, point: &SummaryDataPoint) -> Result<(), IngestError> {
         let time = PointTime::new(point.time_unix_nano, point.start_time_unix_nano, point.flags);
-        if !self.begin(time, &point.attributes, true) {
+        if !self.begin(time, &point.attributes, true)? {
             return Ok(());
         }
         self.emit("_sum", None, time, point.sum)?;
@@ -163,7 +165,7 @@ impl Translator<'_> {
             self.sink.reject(1, refusal);
             return Ok(());
         }
-        if !self.begin(time, attributes, false) {
+        if !self.begin(time, attributes, false)? {
             return Ok(());
         }
         self.exemplars(exemplars, |_| true);
@@ -173,18 +175,18 @@ impl Translator<'_> {
     }
 
     /// Prepares the point's labels; false if the point is refused, and counted.
-    fn begin(&mut self, time: PointTime, attributes: &[KeyValue], has_suffixes: bool) -> bool {
-        let checked = self.check(time, attributes, has_suffixes);
-        self.sink.labels.clear();
-        match checked {
+    fn begin(&mut self, time: PointTime, attributes: &[KeyValue], has_suffixes: bool) -> Result<bool, IngestError> {
+        match self.check(time, attributes, has_suffixes) {
             Ok(()) => {
+                self.sink.labels.clear();
                 let (first_ms, last_ms) = self.seen_ms.unwrap_or((time.at_ms, time.at_ms));
                 self.seen_ms = Some((first_ms.min(time.at_ms), last_ms.max(time.at_ms)));
-                true
+                Ok(true)
             }
             Err(refusal) => {
-                self.sink.reject(1, refusal);
-                false
+                self.sink.reject(1, refusal.clone());
+                self.sink.discard(refusal)?;
+                Ok(false)
             }
         }
     }
@@ -193,7 +195,8 @@ impl Translator<'_> {
         if let Some(reason) = self.sink.outside(time.at_ms) {
             return Err(self.sink.outside_refusal(reason, time.at_ms, &self.name));
         }
-        self.labels.build(attributes, &self.resource, &self.scope, self.settings)?;
+        let labels_max = self.sink.limits().labels_max;
+        self.labels.build(attributes, &self.resource, &self.scope, self.settings, labels_max)?;
         self.push_labels("", None);
         let (labels_more, name_more) = if has_suffixes { (1, SUFFIX_BYTES_MAX) } else { (0, 0) };
         self.sink.check_labels(labels_more, name_more)
@@ -216,14 +219,20 @@ impl Translator<'_> {
         }
     }
 
-    fn emit(&mut self, suffix: &str, extra: Option<(&str, &str)>, time: PointTime, value: f64) -> Result<(), IngestError> {
+    fn emit(
+        &mut self,
+        suffix: &str,
+        extra: Option<(&str, &str)>,
+        time: PointTime,
+        value: f64,
+    ) -> Result<(), IngestError> {
         self.push_labels(suffix, extra);
         self.sink.push_sample(time.sample(value), time.start_ms);
         self.sink.finish_checked()
     }
 
     fn exemplars(&mut self, exemplars: &[OtlpExemplar], mut belongs: impl FnMut(f64) -> bool) {
-        for exemplar in exemplars {
+        for exemplar in exemplars.iter().take(EXEMPLARS_MAX) {
             let value = match exemplar.value {
                 Some(exemplar::Value::AsDouble(value)) => value,
                 Some(exemplar::Value::AsInt(value)) => value as f64,
@@ -250,8 +259,11 @@ fn model_exemplar(exemplar: &OtlpExemplar, value: f64, chars_max: usize) -> Opti
     }
     let chars = |name: &str, value: &str| name.chars().count() + value.chars().count();
     let linked: usize = labels.pairs().map(|(name, value)| chars(name, value)).sum();
-    let attributes: Vec<_> =
-        exemplar.filtered_attributes.iter().map(|attribute| (&*attribute.key, text(attribute.value.as_ref()))).collect();
+    let attributes: Vec<_> = exemplar
+        .filtered_attributes
+        .iter()
+        .map(|attribute| (&*attribute.key, text(attribute.value.as_ref())))
+        .collect();
     if linked + attributes.iter().map(|(name, value)| chars(name, value)).sum::<usize>() <= chars_max {
         for (name, value) in attributes {
             if !labels.contains(name) {
@@ -264,8 +276,13 @@ fn model_exemplar(exemplar: &OtlpExemplar, value: f64, chars_max: usize) -> Opti
 }
 
 /// Bounds ascend and are finite, and there is one bucket more than bounds, or none at all.
-fn check_bounds(point: &HistogramDataPoint) -> Result<(), Refusal> {
+fn check_bounds(point: &HistogramDataPoint, limits: &Limits) -> Result<(), Refusal> {
     let (bounds, counts) = (&point.explicit_bounds, &point.bucket_counts);
+    let (count, limit) = (bounds.len().max(counts.len()), limits.histogram_buckets_max);
+    if count > limit {
+        let message = format!("histogram has {count} buckets, more than ingest.limits.histogram_buckets_max = {limit}");
+        return Err(Refusal { reason: RejectReason::Limit, message });
+    }
     let message = if !bounds.is_sorted_by(|a, b| a < b) || bounds.iter().any(|bound| !bound.is_finite()) {
         "histogram bounds must ascend and be finite"
     } else if counts.len() != bounds.len() + 1 && !(counts.is_empty() && bounds.is_empty()) {

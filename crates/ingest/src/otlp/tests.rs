@@ -49,7 +49,9 @@ fn text(key: &str, value: &str) -> String {
 }
 
 fn gauge(name: &str, attributes: &str) -> String {
-    format!(r#"{{"name":"{name}","gauge":{{"dataPoints":[{{"timeUnixNano":"{NS}","asDouble":1.5,"attributes":[{attributes}]}}]}}}}"#)
+    format!(
+        r#"{{"name":"{name}","gauge":{{"dataPoints":[{{"timeUnixNano":"{NS}","asDouble":1.5,"attributes":[{attributes}]}}]}}}}"#
+    )
 }
 
 fn told(rejections: &[Rejection]) -> Vec<(RejectReason, u64)> {
@@ -75,13 +77,18 @@ fn numbers_become_gauges_and_counters() {
     let metadata: Vec<_> = decoded.batch.metadata.iter().map(|m| (&*m.metric, m.kind, &*m.help)).collect();
     assert_eq!(
         metadata,
-        [("queue_size", MetricKind::Gauge, ""), ("http_requests_total", MetricKind::Counter, "All."), ("pool_used", MetricKind::Gauge, "")]
+        [
+            ("queue_size", MetricKind::Gauge, ""),
+            ("http_requests_total", MetricKind::Counter, "All."),
+            ("pool_used", MetricKind::Gauge, "")
+        ]
     );
 }
 
 #[test]
 fn attributes_that_meet_under_one_label_are_joined() {
-    let attributes = [text("a.b", "2"), text("a_b", "3"), text("a-b", "1"), text("__name__", "no"), text("empty", "")].join(",");
+    let attributes =
+        [text("a.b", "2"), text("a_b", "3"), text("a-b", "1"), text("__name__", "no"), text("empty", "")].join(",");
     let decoded = decode(&gauge("g", &attributes));
     assert_eq!(samples(&decoded), [r#"g{a_b="1;2;3"} 1.5"#]);
 }
@@ -114,10 +121,17 @@ fn resource_becomes_job_instance_and_target_info() {
 #[test]
 fn target_info_covers_the_span_of_its_points() {
     let point = |ms: i64| format!(r#"{{"timeUnixNano":"{ms}000000","asInt":1}}"#);
-    let metric = format!(r#"{{"name":"g","gauge":{{"dataPoints":[{},{}]}}}}"#, point(1_700_000_400_000), point(1_700_000_000_000));
+    let metric = format!(
+        r#"{{"name":"g","gauge":{{"dataPoints":[{},{}]}}}}"#,
+        point(1_700_000_400_000),
+        point(1_700_000_000_000)
+    );
     let resource = [text("service.name", "s"), text("a", "b")].join(",");
     let decoded = decode_with(&OtlpSettings::default(), &Limits::default(), &resource, &metric);
-    let info: Vec<_> = samples(&decoded).into_iter().filter_map(|line| Some(line.strip_prefix("target_info{a=\"b\", job=\"s\"} ")?.to_owned())).collect();
+    let info: Vec<_> = samples(&decoded)
+        .into_iter()
+        .filter_map(|line| Some(line.strip_prefix("target_info{a=\"b\", job=\"s\"} ")?.to_owned()))
+        .collect();
     assert_eq!(info, ["1", "1@1700000150000", "1@1700000300000", "1@1700000400000"]);
 }
 
@@ -129,7 +143,9 @@ fn scopes_are_labels_when_asked() {
 }
 
 fn histogram(point: &str) -> String {
-    format!(r#"{{"name":"h","unit":"s","histogram":{{"aggregationTemporality":2,"dataPoints":[{{"timeUnixNano":"{NS}",{point}}}]}}}}"#)
+    format!(
+        r#"{{"name":"h","unit":"s","histogram":{{"aggregationTemporality":2,"dataPoints":[{{"timeUnixNano":"{NS}",{point}}}]}}}}"#
+    )
 }
 
 #[test]
@@ -149,8 +165,12 @@ fn explicit_histograms_become_classic_ones() {
             r#"h_seconds_bucket{le="+Inf"} 6"#
         ]
     );
-    let values: Vec<_> =
-        decoded.batch.series.iter().map(|run| decoded.batch.exemplars[run.exemplars.clone()].iter().map(|e| e.value).collect::<Vec<_>>()).collect();
+    let values: Vec<_> = decoded
+        .batch
+        .series
+        .iter()
+        .map(|run| decoded.batch.exemplars[run.exemplars.clone()].iter().map(|e| e.value).collect::<Vec<_>>())
+        .collect();
     assert_eq!(values, [vec![], vec![], vec![0.5], vec![0.7], vec![30.0]]);
     assert_eq!(decoded.batch.metadata[0].metric, "h_seconds");
     assert_eq!(decoded.batch.metadata[0].unit, "seconds");
@@ -224,7 +244,9 @@ fn refused_points_are_counted_exactly_and_the_rest_is_kept() {
     let old = r#"{"name":"h","histogram":{"aggregationTemporality":2,"dataPoints":[{"timeUnixNano":"1","count":"3","sum":1,"bucketCounts":["1","2"],"explicitBounds":[1]}]}}"#;
     let valueless = format!(r#"{{"name":"v","gauge":{{"dataPoints":[{{"timeUnixNano":"{NS}"}}]}}}}"#);
     let bounds = histogram(r#""count":"1","bucketCounts":["1"],"explicitBounds":[2,1]"#);
-    let metrics = [delta, old.to_owned(), valueless, bounds, gauge("...", ""), gauge("g", &text("..", "x")), gauge("good", "")].join(",");
+    let metrics =
+        [delta, old.to_owned(), valueless, bounds, gauge("...", ""), gauge("g", &text("..", "x")), gauge("good", "")]
+            .join(",");
     let decoded = decode(&metrics);
     assert_eq!(samples(&decoded), ["good 1.5"]);
     assert_eq!(
@@ -242,9 +264,35 @@ fn refused_points_are_counted_exactly_and_the_rest_is_kept() {
 #[test]
 fn a_histogram_point_is_stored_whole_or_refused_as_one() {
     let limits = Limits { labels_max: 2, ..Limits::default() };
-    let point = format!(r#""count":"3","sum":1,"bucketCounts":["1","2"],"explicitBounds":[1],"attributes":[{}]"#, text("a", "1"));
+    let point = format!(
+        r#""count":"3","sum":1,"bucketCounts":["1","2"],"explicitBounds":[1],"attributes":[{}]"#,
+        text("a", "1")
+    );
     let decoded = decode_with(&OtlpSettings::default(), &limits, "", &histogram(&point));
     assert_eq!((samples(&decoded).len(), told(&decoded.rejections)), (0, vec![(RejectReason::Limit, 1)]));
+}
+
+/// What every point would copy is refused once, before it is copied.
+#[test]
+fn what_points_share_is_limited_too() {
+    let long = "x".repeat(5000);
+    let check = |resource: &str, metrics: &str, expected: &str| {
+        let decoded = decode_with(&OtlpSettings::default(), &Limits::default(), resource, metrics);
+        assert_eq!((samples(&decoded).len(), told(&decoded.rejections)), (0, vec![(RejectReason::Limit, 1)]));
+        assert!(decoded.rejections[0].message.contains(expected), "{:?}", decoded.rejections);
+    };
+    check(&text("service.name", &long), &gauge("g", ""), "label_value_bytes_max");
+    check("", &gauge(&long, ""), "metric name");
+    let many: Vec<_> = (0..100).map(|at| text(&format!("k{at}"), "v")).collect();
+    check("", &gauge("g", &many.join(",")), "100 attributes");
+    let bounds: Vec<_> = (0..3000).map(|bound| bound.to_string()).collect();
+    let counts = vec!["0"; 3001].join(",");
+    let wide = format!(r#""count":"0","bucketCounts":[{counts}],"explicitBounds":[{}]"#, bounds.join(","));
+    check("", &histogram(&wide), "histogram_buckets_max");
+    let resource = [text("service.name", "s"), text("long", &long)].join(",");
+    let decoded = decode_with(&OtlpSettings::default(), &Limits::default(), &resource, &gauge("g", ""));
+    assert_eq!(samples(&decoded), [r#"g{job="s"} 1.5"#]);
+    assert!(decoded.warnings[0].contains("target_info is left out"), "{:?}", decoded.warnings);
 }
 
 #[test]
@@ -256,16 +304,26 @@ fn metrics_without_points_are_warned_of() {
 
 #[test]
 fn spans_are_kept_in_full() {
-    let decoded = decode_traces(include_bytes!("json/testdata/traces.json"), WireForm::Json, &Limits::default()).unwrap();
+    let decoded =
+        decode_traces(include_bytes!("json/testdata/traces.json"), WireForm::Json, &Limits::default()).unwrap();
     assert!(decoded.rejections.is_empty());
     let group = &decoded.batch.groups[0];
     assert_eq!(group.resource.service_name(), "shop");
-    assert_eq!((group.resource.dropped_attributes_count, &*group.resource.schema_url), (1, "https://example.com/resource"));
-    assert_eq!((&*group.scope.name, &*group.scope.version, &*group.scope.schema_url), ("lib", "1.2", "https://example.com/scope"));
+    assert_eq!(
+        (group.resource.dropped_attributes_count, &*group.resource.schema_url),
+        (1, "https://example.com/resource")
+    );
+    assert_eq!(
+        (&*group.scope.name, &*group.scope.version, &*group.scope.schema_url),
+        ("lib", "1.2", "https://example.com/scope")
+    );
     assert_eq!((group.scope.attributes.len(), group.scope.dropped_attributes_count), (1, 2));
     let span = &group.spans[0];
     assert_eq!(span.trace_id.to_string(), "5b8efff798038103d269b633813fc60c");
-    assert_eq!((span.span_id.to_string(), span.parent_span_id.to_string()), ("eee19b7ec3c1b174".into(), "eee19b7ec3c1b173".into()));
+    assert_eq!(
+        (span.span_id.to_string(), span.parent_span_id.to_string()),
+        ("eee19b7ec3c1b174".into(), "eee19b7ec3c1b173".into())
+    );
     assert_eq!((&*span.trace_state, span.flags, &*span.name, span.kind), ("k=v", 257, "GET /", SpanKind::Server));
     assert_eq!((span.start_ns, span.duration_ns()), (1_544_712_660_000_000_000, 1_000_000_000));
     assert_eq!((span.status.code, &*span.status.message), (StatusCode::Error, "boom"));
@@ -276,7 +334,10 @@ fn spans_are_kept_in_full() {
     assert_eq!(value("array"), AttributeValue::Array(vec![AttributeValue::String("x".into())]));
     assert!(matches!(value("map"), AttributeValue::Map(pairs) if pairs[0].key == "in"));
     let (event, link) = (&span.events[0], &span.links[0]);
-    assert_eq!((event.time_ns, &*event.name, event.attributes.len(), event.dropped_attributes_count), (1_544_712_660_500_000_000, "e", 1, 4));
+    assert_eq!(
+        (event.time_ns, &*event.name, event.attributes.len(), event.dropped_attributes_count),
+        (1_544_712_660_500_000_000, "e", 1, 4)
+    );
     assert_eq!((link.span_id.to_string(), &*link.trace_state, link.flags), ("eee19b7ec3c1b175".into(), "l=1", 1));
     assert_eq!((link.attributes.len(), link.dropped_attributes_count), (1, 6));
     assert_eq!((span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count), (3, 5, 7));
@@ -289,7 +350,8 @@ fn spans(spans: &str, limits: &Limits) -> DecodedSpans {
 
 #[test]
 fn spans_without_valid_ids_are_refused_one_by_one() {
-    let span = |trace: &str, span: &str, more: &str| format!(r#"{{"name":"n","traceId":"{trace}","spanId":"{span}"{more}}}"#);
+    let span =
+        |trace: &str, span: &str, more: &str| format!(r#"{{"name":"n","traceId":"{trace}","spanId":"{span}"{more}}}"#);
     let (trace, id) = ("5b8efff798038103d269b633813fc60c", "eee19b7ec3c1b174");
     let all = [
         span(trace, id, ""),
@@ -311,7 +373,11 @@ fn span_limits_have_names() {
     let ids = r#""traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174""#;
     let check = |more: &str, expected: &str| {
         let decoded = spans(&format!("{{{ids},{more}}}"), &limits);
-        assert_eq!((decoded.batch.span_count(), told(&decoded.rejections)), (0, vec![(RejectReason::Limit, 1)]), "{more}");
+        assert_eq!(
+            (decoded.batch.span_count(), told(&decoded.rejections)),
+            (0, vec![(RejectReason::Limit, 1)]),
+            "{more}"
+        );
         assert!(decoded.rejections[0].message.contains(expected), "{:?}", decoded.rejections);
     };
     check(r#""events":[{},{}]"#, "2 events, more than ingest.limits.span_items_max = 1");
@@ -326,7 +392,8 @@ fn span_limits_have_names() {
 fn damaged_protobuf_is_refused() {
     for body in [&b"\x0a\x05a"[..], b"\xff\xff\xff"] {
         assert!(matches!(decode_traces(body, WireForm::Protobuf, &Limits::default()), Err(IngestError::Decode { .. })));
-        let metrics = decode_metrics(body, WireForm::Protobuf, &OtlpSettings::default(), &Limits::default(), TimeWindow::ALL);
+        let metrics =
+            decode_metrics(body, WireForm::Protobuf, &OtlpSettings::default(), &Limits::default(), TimeWindow::ALL);
         assert!(matches!(metrics, Err(IngestError::Decode { .. })));
     }
 }

@@ -153,7 +153,11 @@ fn fine_schemas_are_lowered_and_unknown_ones_refused() {
 
 #[test]
 fn a_stale_histogram_is_only_that() {
-    let stale = v1::Histogram { sum: pharos_model::stale_nan(), positive_spans: vec![v1::BucketSpan { offset: -9, length: u32::MAX }], ..integer_histogram() };
+    let stale = v1::Histogram {
+        sum: pharos_model::stale_nan(),
+        positive_spans: vec![v1::BucketSpan { offset: -9, length: u32::MAX }],
+        ..integer_histogram()
+    };
     let decoded = histogram_of(stale);
     assert!(decoded.batch.histograms[0].histogram.is_stale());
     assert!(decoded.batch.histograms[0].histogram.positive.spans.is_empty());
@@ -176,7 +180,10 @@ fn request_v2() -> v2::Request {
 #[test]
 fn version_2_resolves_symbols() {
     let decoded = decode_all(&request_v2().encode_to_vec(), V2);
-    assert_eq!(series(&decoded), [(r#"rpc_seconds_bucket{le="0.5"}"#.into(), vec![Sample { timestamp_ms: 20, value: 4.0 }])]);
+    assert_eq!(
+        series(&decoded),
+        [(r#"rpc_seconds_bucket{le="0.5"}"#.into(), vec![Sample { timestamp_ms: 20, value: 4.0 }])]
+    );
     assert_eq!(decoded.batch.start_ms, [10]);
     assert_eq!(decoded.batch.exemplars[0].labels.get("trace_id"), Some("abc"));
     let metadata = &decoded.batch.metadata[0];
@@ -197,8 +204,10 @@ fn version_2_refuses_series_one_by_one() {
 
 #[test]
 fn a_few_references_cannot_grow_without_bound() {
-    let mut request = v2::Request { symbols: vec![String::new(), "__name__".into(), "x".repeat(4096)], ..v2::Request::default() };
-    let one = v2::TimeSeries { labels_refs: vec![1, 2], samples: vec![v2::Sample::default()], ..v2::TimeSeries::default() };
+    let mut request =
+        v2::Request { symbols: vec![String::new(), "__name__".into(), "x".repeat(4096)], ..v2::Request::default() };
+    let one =
+        v2::TimeSeries { labels_refs: vec![1, 2], samples: vec![v2::Sample::default()], ..v2::TimeSeries::default() };
     request.timeseries = vec![one; 100];
     let limits = Limits { label_bytes_max: pharos_base::ByteSize(100_000), ..Limits::default() };
     let refused = decode(&request.encode_to_vec(), V2, &limits, TimeWindow::ALL);
@@ -244,7 +253,8 @@ prop_compose! {
 fn expected(request: &v1::WriteRequest) -> (Vec<(String, Vec<Sample>)>, u64) {
     let (mut kept, mut refused) = (Vec::new(), 0);
     for one in &request.timeseries {
-        let samples: Vec<_> = one.samples.iter().map(|s| Sample { timestamp_ms: s.timestamp, value: s.value }).collect();
+        let samples: Vec<_> =
+            one.samples.iter().map(|s| Sample { timestamp_ms: s.timestamp, value: s.value }).collect();
         let labels = Labels::from_pairs(one.labels.iter().map(|label| (&label.name, &label.value)));
         match labels.ok().filter(|labels| !labels.metric_name().is_empty()) {
             Some(labels) if !samples.is_empty() => kept.push((labels.to_string(), samples)),

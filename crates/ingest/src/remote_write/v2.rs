@@ -17,8 +17,12 @@ const REFERENCES_MAX: usize = 4096;
 
 pub(super) fn decode(body: &[u8], limits: &Limits, window: TimeWindow) -> Result<DecodedMetrics, DecodeError> {
     let symbols = symbols(body)?;
-    let mut request =
-        Request { symbols, sink: SeriesSink::new(limits, window), scratch: Scratch::default(), families: HashSet::new() };
+    let mut request = Request {
+        symbols,
+        sink: SeriesSink::new(limits, window),
+        scratch: Scratch::default(),
+        families: HashSet::new(),
+    };
     let mut reader = Reader::new(body);
     while let Some(field) = reader.next()? {
         if field.number == 5 {

@@ -1,5 +1,5 @@
 //! The Rust messages against the `.proto` files: same fields, same numbers, same types.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,8 @@ type Messages = BTreeMap<String, BTreeMap<String, (u32, String, bool)>>;
 /// Messages of a `.proto` file, nested ones by their own name; enumerations count as `enum`.
 fn of_proto(text: &str) -> Messages {
     let (mut messages, mut open): (Messages, Vec<(String, String)>) = Default::default();
-    let enums: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("enum ")?.split(' ').next()).collect();
+    let enums: Vec<&str> =
+        text.lines().filter_map(|line| line.trim().strip_prefix("enum ")?.split(' ').next()).collect();
     for line in text.lines().map(|line| line.split("//").next().unwrap_or("").trim()) {
         if let Some((kind, name)) = line.strip_suffix('{').and_then(|head| head.trim().split_once(' ')) {
             open.push((kind.to_owned(), name.to_owned()));
@@ -27,8 +28,17 @@ fn of_proto(text: &str) -> Messages {
                 _ => continue,
             };
             let scalar = kind.starts_with(|c: char| c.is_ascii_lowercase());
-            let kind = if scalar { kind } else if enums.contains(&kind) { "enum" } else { "message" };
-            messages.get_mut(message).unwrap().insert(name.to_owned(), (number.parse().unwrap(), kind.to_owned(), repeated));
+            let kind = if scalar {
+                kind
+            } else if enums.contains(&kind) {
+                "enum"
+            } else {
+                "message"
+            };
+            messages
+                .get_mut(message)
+                .unwrap()
+                .insert(name.to_owned(), (number.parse().unwrap(), kind.to_owned(), repeated));
         }
     }
     messages
@@ -41,10 +51,11 @@ fn of_rust(text: &str) -> Messages {
     let mut message = String::new();
     for line in text.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix("pub struct ") {
-            message = name.trim_end_matches([' ', '{']).to_owned();
+            name.trim_end_matches([' ', '{']).clone_into(&mut message);
             messages.entry(message.clone()).or_default();
         } else if let Some(inner) = line.strip_prefix("#[prost(").and_then(|line| line.strip_suffix(")]")) {
-            let number = inner.split("tag = \"").nth(1).and_then(|rest| rest.split('"').next()).and_then(|tag| tag.parse().ok());
+            let number =
+                inner.split("tag = \"").nth(1).and_then(|rest| rest.split('"').next()).and_then(|tag| tag.parse().ok());
             let kind = inner.split([',', ' ']).next().unwrap_or("").to_owned();
             let kind = if kind == "enumeration" { "enum".to_owned() } else { kind };
             attribute = number.map(|number| (number, kind, inner.contains("repeated")));

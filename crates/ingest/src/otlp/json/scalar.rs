@@ -1,5 +1,6 @@
 //! Scalars: every form that protobuf's JSON mapping allows, to wire bytes.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use prost::encoding::{WireType, encode_key, encode_varint};
@@ -40,100 +41,102 @@ impl Visitor<'_> for ScalarSeed<'_> {
         write!(f, "{what} in {:?}", self.field.name)
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        match self.field.kind {
-            Kind::Bool => Ok(self.varint(u64::from(value))),
-            _ => Err(self.wrong()),
-        }
+    fn visit_bool<E: Error>(mut self, value: bool) -> Result<(), E> {
+        self.write(matches!(self.field.kind, Kind::Bool).then_some(Scalar::Varint(u64::from(value))))
     }
 
-    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.integer(i128::from(value))
+    fn visit_u64<E: Error>(mut self, value: u64) -> Result<(), E> {
+        self.write(integer(self.field.kind, i128::from(value)))
     }
 
-    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.integer(i128::from(value))
+    fn visit_i64<E: Error>(mut self, value: i64) -> Result<(), E> {
+        self.write(integer(self.field.kind, i128::from(value)))
     }
 
-    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        match self.field.kind {
-            Kind::Double => Ok(self.fixed64(value.to_bits())),
+    fn visit_f64<E: Error>(mut self, value: f64) -> Result<(), E> {
+        self.write(match self.field.kind {
+            Kind::Double => Some(Scalar::Fixed64(value.to_bits())),
             // `1.0` and `1e3` are integers to protobuf.
-            _ if value.fract() == 0.0 && value.abs() < 1e15 => self.integer(value as i128),
-            _ => Err(self.wrong()),
-        }
+            kind if value.fract() == 0.0 && value.abs() < 1e15 => integer(kind, value as i128),
+            _ => None,
+        })
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        match self.field.kind {
-            Kind::Text => Ok(self.bytes(text.as_bytes())),
-            Kind::Hex => match hex::decode(text) {
-                Ok(bytes) => Ok(self.bytes(&bytes)),
-                Err(_) => Err(self.wrong()),
-            },
-            Kind::Base64 => match base64(text) {
-                Some(bytes) => Ok(self.bytes(&bytes)),
-                None => Err(self.wrong()),
-            },
-            Kind::Double => match double(text) {
-                Some(value) => Ok(self.fixed64(value.to_bits())),
-                None => Err(self.wrong()),
-            },
-            Kind::Enum(by_name) => match by_name(text) {
-                Some(number) => Ok(self.varint(number as u64)),
-                None => Err(self.wrong()),
-            },
-            Kind::Bool | Kind::Message(_) => Err(self.wrong()),
-            Kind::Fixed64 | Kind::Fixed32 | Kind::SignedFixed64 | Kind::Varint | Kind::Zigzag => {
-                match text.parse::<i128>() {
-                    Ok(value) => self.integer(value),
-                    Err(_) => Err(self.wrong()),
-                }
+    fn visit_str<E: Error>(mut self, value: &str) -> Result<(), E> {
+        self.write(text(self.field.kind, value))
+    }
+}
+
+impl ScalarSeed<'_> {
+    /// Writes the scalar, or refuses what was no value of the field's kind.
+    fn write<E: Error>(&mut self, scalar: Option<Scalar<'_>>) -> Result<(), E> {
+        let Some(scalar) = scalar else {
+            return Err(E::custom(format_args!("expected {}", Expecting(self))));
+        };
+        scalar.write(self.field.number, self.out);
+        Ok(())
+    }
+}
+
+/// A scalar as the wire has it.
+enum Scalar<'a> {
+    Varint(u64),
+    Fixed64(u64),
+    Fixed32(u32),
+    Bytes(Cow<'a, [u8]>),
+}
+
+impl Scalar<'_> {
+    fn write(&self, field: u32, out: &mut Vec<u8>) {
+        match self {
+            Self::Varint(value) => {
+                encode_key(field, WireType::Varint, out);
+                encode_varint(*value, out);
+            }
+            Self::Fixed64(bits) => {
+                encode_key(field, WireType::SixtyFourBit, out);
+                out.extend_from_slice(&bits.to_le_bytes());
+            }
+            Self::Fixed32(bits) => {
+                encode_key(field, WireType::ThirtyTwoBit, out);
+                out.extend_from_slice(&bits.to_le_bytes());
+            }
+            Self::Bytes(bytes) => {
+                encode_key(field, WireType::LengthDelimited, out);
+                encode_varint(bytes.len() as u64, out);
+                out.extend_from_slice(bytes);
             }
         }
     }
 }
 
-impl ScalarSeed<'_> {
-    fn wrong<E: Error>(&self) -> E {
-        E::custom(format_args!("expected {}", Expecting(self)))
-    }
-
-    fn integer<E: Error>(self, value: i128) -> Result<(), E> {
-        let fits = |low: i128, high: i128| (low..=high).contains(&value);
-        match self.field.kind {
-            Kind::Double => Ok(self.fixed64((value as f64).to_bits())),
-            Kind::Fixed64 if fits(0, u64::MAX.into()) => Ok(self.fixed64(value as u64)),
-            Kind::SignedFixed64 if fits(i64::MIN.into(), i64::MAX.into()) => Ok(self.fixed64(value as i64 as u64)),
-            Kind::Fixed32 if fits(0, u32::MAX.into()) => {
-                encode_key(self.field.number, WireType::ThirtyTwoBit, self.out);
-                self.out.extend_from_slice(&(value as u32).to_le_bytes());
-                Ok(())
-            }
-            Kind::Varint if fits(i64::MIN.into(), u64::MAX.into()) => Ok(self.varint(value as u64)),
-            Kind::Enum(_) if fits(i32::MIN.into(), i32::MAX.into()) => Ok(self.varint(value as i64 as u64)),
-            Kind::Zigzag if fits(i32::MIN.into(), i32::MAX.into()) => {
-                let value = value as i64;
-                Ok(self.varint(((value << 1) ^ (value >> 63)) as u64))
-            }
-            _ => Err(self.wrong()),
+fn text(kind: Kind, text: &str) -> Option<Scalar<'_>> {
+    match kind {
+        Kind::Text => Some(Scalar::Bytes(Cow::Borrowed(text.as_bytes()))),
+        Kind::Hex => hex::decode(text).ok().map(|bytes| Scalar::Bytes(Cow::Owned(bytes))),
+        Kind::Base64 => base64(text).map(|bytes| Scalar::Bytes(Cow::Owned(bytes))),
+        Kind::Double => double(text).map(|value| Scalar::Fixed64(value.to_bits())),
+        Kind::Enum(by_name) => by_name(text).map(|number| Scalar::Varint(number as u64)),
+        Kind::Bool | Kind::Message(_) => None,
+        Kind::Fixed64 | Kind::Fixed32 | Kind::SignedFixed64 | Kind::Varint | Kind::Zigzag => {
+            integer(kind, text.parse().ok()?)
         }
     }
+}
 
-    fn varint(self, value: u64) {
-        encode_key(self.field.number, WireType::Varint, self.out);
-        encode_varint(value, self.out);
-    }
-
-    fn fixed64(self, bits: u64) {
-        encode_key(self.field.number, WireType::SixtyFourBit, self.out);
-        self.out.extend_from_slice(&bits.to_le_bytes());
-    }
-
-    fn bytes(self, bytes: &[u8]) {
-        encode_key(self.field.number, WireType::LengthDelimited, self.out);
-        encode_varint(bytes.len() as u64, self.out);
-        self.out.extend_from_slice(bytes);
+fn integer(kind: Kind, value: i128) -> Option<Scalar<'static>> {
+    let fits = |low: i128, high: i128| (low..=high).contains(&value);
+    match kind {
+        Kind::Double => Some(Scalar::Fixed64((value as f64).to_bits())),
+        Kind::Fixed64 if fits(0, u64::MAX.into()) => Some(Scalar::Fixed64(value as u64)),
+        Kind::SignedFixed64 if fits(i64::MIN.into(), i64::MAX.into()) => Some(Scalar::Fixed64(value as u64)),
+        Kind::Fixed32 if fits(0, u32::MAX.into()) => Some(Scalar::Fixed32(value as u32)),
+        Kind::Varint if fits(i64::MIN.into(), u64::MAX.into()) => Some(Scalar::Varint(value as u64)),
+        Kind::Enum(_) if fits(i32::MIN.into(), i32::MAX.into()) => Some(Scalar::Varint(value as u64)),
+        Kind::Zigzag if fits(i32::MIN.into(), i32::MAX.into()) => {
+            Some(Scalar::Varint(((value << 1) ^ (value >> 127)) as u64))
+        }
+        _ => None,
     }
 }
 
@@ -163,7 +166,8 @@ fn base64(text: &str) -> Option<Vec<u8>> {
         if chunk.len() == 1 {
             return None;
         }
-        let bits = chunk.iter().try_fold(0_u32, |bits, digit| Some(bits << 6 | sextet(*digit)?))? << (6 * (4 - chunk.len()));
+        let bits =
+            chunk.iter().try_fold(0_u32, |bits, digit| Some(bits << 6 | sextet(*digit)?))? << (6 * (4 - chunk.len()));
         out.extend_from_slice(&bits.to_be_bytes()[1..chunk.len()]);
     }
     Some(out)
@@ -186,7 +190,14 @@ mod tests {
 
     #[test]
     fn base64_of_every_kind() {
-        for (text, bytes) in [("", &b""[..]), ("YQ==", b"a"), ("YQ", b"a"), ("YWI", b"ab"), ("-_-_", &[0xfb, 0xff, 0xbf]), ("+/+/", &[0xfb, 0xff, 0xbf])] {
+        for (text, bytes) in [
+            ("", &b""[..]),
+            ("YQ==", b"a"),
+            ("YQ", b"a"),
+            ("YWI", b"ab"),
+            ("-_-_", &[0xfb, 0xff, 0xbf]),
+            ("+/+/", &[0xfb, 0xff, 0xbf]),
+        ] {
             assert_eq!(base64(text).as_deref(), Some(bytes), "{text}");
         }
         assert_eq!((base64("A"), base64("A?==")), (None, None));

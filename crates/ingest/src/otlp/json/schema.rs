@@ -78,7 +78,8 @@ use Kind::{Base64, Bool, Double, Enum, Fixed32, Fixed64, Hex, Message, SignedFix
 
 const SPAN_KIND: Kind = Enum(|name| SpanKind::from_str_name(name).map(|kind| kind as i32));
 const STATUS_CODE: Kind = Enum(|name| StatusCode::from_str_name(name).map(|code| code as i32));
-const TEMPORALITY: Kind = Enum(|name| AggregationTemporality::from_str_name(name).map(|temporality| temporality as i32));
+const TEMPORALITY: Kind =
+    Enum(|name| AggregationTemporality::from_str_name(name).map(|temporality| temporality as i32));
 
 messages! {
     ANY_VALUE AnyValue [

@@ -34,11 +34,19 @@ fn ids_are_hexadecimal_of_either_case() {
 #[test]
 fn integers_are_numbers_or_text_and_enumerations_numbers_or_names() {
     for (start, kind) in [("\"1544712660300000001\"", "2"), ("1544712660300000001", "\"SPAN_KIND_SERVER\"")] {
-        let span = span_with(&format!(r#""startTimeUnixNano":{start},"kind":{kind},"droppedEventsCount":"3","flags":257"#)).unwrap();
+        let span =
+            span_with(&format!(r#""startTimeUnixNano":{start},"kind":{kind},"droppedEventsCount":"3","flags":257"#))
+                .unwrap();
         assert_eq!(span.start_time_unix_nano, 1_544_712_660_300_000_001);
         assert_eq!((span.kind, span.dropped_events_count, span.flags), (2, 3, 257));
     }
-    for wrong in [r#""startTimeUnixNano":-1"#, r#""startTimeUnixNano":1.5"#, r#""kind":"SERVER""#, r#""name":7"#, r#""flags":4294967296"#] {
+    for wrong in [
+        r#""startTimeUnixNano":-1"#,
+        r#""startTimeUnixNano":1.5"#,
+        r#""kind":"SERVER""#,
+        r#""name":7"#,
+        r#""flags":4294967296"#,
+    ] {
         assert!(span_with(wrong).is_err(), "{wrong}");
     }
 }
@@ -65,7 +73,9 @@ fn attribute_values_of_every_kind() {
     assert_eq!(value(r#"{"doubleValue":3}"#), Value::DoubleValue(3.0));
     assert_eq!(value(r#"{"doubleValue":"-Infinity"}"#), Value::DoubleValue(f64::NEG_INFINITY));
     assert_eq!(value(r#"{"bytesValue":"AQI="}"#), Value::BytesValue(vec![1, 2]));
-    let Value::ArrayValue(array) = value(r#"{"arrayValue":{"values":[{"intValue":1},{"kvlistValue":{}}]}}"#) else { panic!("array") };
+    let Value::ArrayValue(array) = value(r#"{"arrayValue":{"values":[{"intValue":1},{"kvlistValue":{}}]}}"#) else {
+        panic!("array")
+    };
     assert_eq!(array.values.len(), 2);
     assert!(matches!(value(r#"{"arrayValue":{}}"#), Value::ArrayValue(_)));
 }
@@ -73,7 +83,8 @@ fn attribute_values_of_every_kind() {
 #[test]
 fn depth_is_bounded() {
     let nested = |depth: usize| {
-        let value = format!("{}{}{}", r#"{"arrayValue":{"values":["#.repeat(depth), r#"{"intValue":1}"#, "]}}".repeat(depth));
+        let value =
+            format!("{}{}{}", r#"{"arrayValue":{"values":["#.repeat(depth), r#"{"intValue":1}"#, "]}}".repeat(depth));
         span_with(&format!(r#""attributes":[{{"key":"k","value":{value}}}]"#))
     };
     assert!(nested(7).is_ok());
