@@ -100,7 +100,7 @@ fn anchored_count(function: F, window: &Window<'_>) -> Cell {
     counts_over(function, &anchored)
 }
 
-/// First and last sample that matter; `None` if nothing lies after the start of the window.
+/// First and last sample that matter; `None` if all lie before the window or all after it.
 fn relevant(count: usize, time: impl Fn(usize) -> i64, window: &Window<'_>, smoothed: bool) -> Option<(usize, usize)> {
     let mut last = count.checked_sub(1)?;
     let after_start = (0..last).find(|at| time(*at) > window.after_ms).unwrap_or(last);
@@ -108,7 +108,8 @@ fn relevant(count: usize, time: impl Fn(usize) -> i64, window: &Window<'_>, smoo
     if smoothed {
         last = (0..last).find(|at| time(*at) >= window.end_ms).unwrap_or(last);
     }
-    (time(last) > window.after_ms).then_some((first, last))
+    let is_inside = time(last) > window.after_ms && time(first) <= window.end_ms;
+    is_inside.then_some((first, last))
 }
 
 /// How far `at_ms` lies between two instants, 0 to 1.

@@ -2,13 +2,15 @@
 //!
 //! Buckets are handled as ascending lists of `(index, count)`; spans are only the form in which they are kept.
 
+mod accumulate;
 mod arithmetic;
 mod buckets;
 mod rates;
 mod shape;
 
+pub(super) use accumulate::Accumulator;
 pub(super) use arithmetic::{
-    Incompatible, add, add_to_mean, compact, divided, equals, is_reset, scale, scaled, subtract, with_unknown_resets,
+    Incompatible, add, compact, divided, equals, is_reset, scale, scaled, subtract, with_derived_resets, with_unknown_resets,
 };
 pub(super) use rates::{increase, last_change, sum_over_time};
 pub(super) use shape::{Remark, fraction, mean, quantile, text, trimmed, variance};

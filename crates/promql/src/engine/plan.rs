@@ -42,8 +42,21 @@ impl TimeShift {
     }
 }
 
+/// What is done about unknown reset hints of native histograms.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Hints {
+    /// Nothing: no operator above asks.
+    #[default]
+    AsStored,
+    /// "No reset" is filled in.
+    Derived,
+    /// "Reset" as well: only count and sum are asked for, where upstream decodes with detection.
+    Detected,
+}
+
 #[derive(Debug)]
 pub(super) struct Selector {
+    pub(super) hints: Hints,
     pub(super) matchers: Vec<Matcher>,
     pub(super) time: TimeShift,
     pub(super) edge: Option<EdgeMode>,
@@ -55,6 +68,7 @@ pub(super) struct Selector {
 pub(super) struct Range {
     pub(super) source: RangeSource,
     pub(super) range_ms: i64,
+    pub(super) hints: Hints,
     /// Of the selector or of the subquery.
     pub(super) time: TimeShift,
     pub(super) edge: Option<EdgeMode>,
@@ -179,7 +193,52 @@ pub(super) fn plan(
         range_ms: steps.end_ms - steps.start_ms,
     };
     let planner = Planner { query, durations, steps, settings };
-    planner.node(expr).map(once)
+    let mut node = planner.node(expr).map(once)?;
+    set_hints(&mut node, false, false);
+    Ok(node)
+}
+
+/// Tells selectors what the operators above want to know of reset hints: `joined` if histograms are added up,
+/// `counted` if of the result only count and sum are asked.
+fn set_hints(node: &mut Node, joined: bool, counted: bool) {
+    use FunctionId as F;
+    let hints = match (joined, counted) {
+        (false, _) => Hints::AsStored,
+        (true, false) => Hints::Derived,
+        (true, true) => Hints::Detected,
+    };
+    match node {
+        Node::Number(_) | Node::Text(_) => {}
+        Node::Selector(selector) => selector.hints = hints,
+        Node::Range(range) => {
+            range.hints = hints;
+            if let RangeSource::Subquery { node, .. } = &mut range.source {
+                set_hints(node, joined, false);
+            }
+        }
+        Node::Call(call) => {
+            let counted = match call.function.id {
+                F::HistogramCount | F::HistogramSum | F::HistogramAvg => true,
+                F::HistogramQuantile | F::HistogramQuantiles | F::HistogramFraction => false,
+                _ => counted,
+            };
+            let joined = joined || matches!(call.function.id, F::SumOverTime | F::AvgOverTime);
+            call.args.iter_mut().for_each(|arg| set_hints(arg, joined, counted));
+        }
+        Node::Aggregate(aggregate) => {
+            let joined = joined || matches!(aggregate.op, ast::AggregateOp::Sum | ast::AggregateOp::Avg);
+            set_hints(&mut aggregate.input, joined, counted);
+            if let Some(param) = &mut aggregate.param {
+                set_hints(param, false, false);
+            }
+        }
+        Node::Binary(binary) => {
+            let joined = joined || matches!(binary.op, ast::BinaryOp::Add | ast::BinaryOp::Sub);
+            set_hints(&mut binary.lhs, joined, counted);
+            set_hints(&mut binary.rhs, joined, counted);
+        }
+        Node::Negate(inner) | Node::Once(inner) => set_hints(inner, joined, counted),
+    }
 }
 
 /// A node and whether it is the same at every step.
@@ -200,7 +259,13 @@ impl Planner<'_> {
             Expr::Paren(paren) => self.node(&paren.expr)?,
             Expr::VectorSelector(selector) => {
                 let time = self.time(selector.at, selector.offset.as_ref())?;
-                let node = Selector { matchers: selector.matchers.clone(), time, edge: selector.edge, span: selector.span };
+                let node = Selector {
+                    matchers: selector.matchers.clone(),
+                    time,
+                    edge: selector.edge,
+                    hints: Hints::default(),
+                    span: selector.span,
+                };
                 (Node::Selector(node), time.at_ms.is_some())
             }
             Expr::MatrixSelector(matrix) => {
@@ -208,7 +273,8 @@ impl Planner<'_> {
                 let time = self.time(selector.at, selector.offset.as_ref())?;
                 let range_ms = self.resolved(matrix.range.resolve_positive_ms(self.durations))?;
                 let source = RangeSource::Samples(selector.matchers.clone());
-                let range = Range { source, range_ms, time, edge: selector.edge, span: matrix.span };
+                let hints = Hints::default();
+                let range = Range { source, range_ms, hints, time, edge: selector.edge, span: matrix.span };
                 (Node::Range(range), time.at_ms.is_some())
             }
             Expr::Subquery(subquery) => self.subquery(subquery)?,
@@ -252,7 +318,8 @@ impl Planner<'_> {
         };
         let node = Box::new(once(self.node(&subquery.expr)?));
         let source = RangeSource::Subquery { node, step_ms };
-        Ok((Node::Range(Range { source, range_ms, time, edge: None, span: subquery.span }), time.at_ms.is_some()))
+        let range = Range { source, range_ms, hints: Hints::default(), time, edge: None, span: subquery.span };
+        Ok((Node::Range(range), time.at_ms.is_some()))
     }
 
     fn call(&self, call: &ast::Call) -> Result<Planned, QueryError> {

@@ -6,7 +6,8 @@ use pharos_storage::{LeafPlan, LeafSeries, RawPlan, RawSeries};
 use super::QueryError;
 use super::eval::Evaluator;
 use super::ledger::Lease;
-use super::plan::{Range, RangeSource, Selector, TimeShift};
+use super::histogram;
+use super::plan::{Hints, Range, RangeSource, Selector, TimeShift};
 use super::series::{Cell, Series, SeriesIter, histogram_bytes};
 use crate::ast::EdgeMode;
 
@@ -33,15 +34,22 @@ impl Evaluator<'_> {
         &'a self,
         matchers: &[Matcher],
         range: TimeRange,
+        hints: Hints,
     ) -> Result<impl Iterator<Item = Result<(RawSeries, Lease), QueryError>> + 'a, QueryError> {
+        // The hint of the first sample comes from the one before.
+        let before_ms = if hints == Hints::AsStored { 0 } else { self.lookback_ms };
+        let range = TimeRange { start_ms: range.start_ms.saturating_sub(before_ms), ..range };
         let plan = LeafPlan::Raw(RawPlan { matchers: matchers.to_vec(), range });
         let stream = self.store.leaf(self.tenant, &plan, &self.context)?;
         Ok(stream.map(move |series| {
             self.context.check()?;
-            let LeafSeries::Raw(series) = series? else {
+            let LeafSeries::Raw(mut series) = series? else {
                 return Err(QueryError::execution("the store answered a raw plan with a grid"));
             };
             self.ledger.count_read(series.sample_count());
+            if hints != Hints::AsStored {
+                histogram::with_derived_resets(&mut series.histograms, hints == Hints::Detected);
+            }
             let histograms: usize = series.histograms.iter().map(|sample| histogram_bytes(&sample.histogram) + 16).sum();
             let floats = series.timestamps_ms.len() * 16 + (series.start_ms.len() + series.histogram_start_ms.len()) * 8;
             let lease = self.ledger.hold(series.timestamps_ms.len() + histograms / 16, floats + histograms)?;
@@ -74,7 +82,7 @@ impl Evaluator<'_> {
     ) -> Result<SeriesIter<'a>, QueryError> {
         let range = self.instant_range(selector.time, steps, 0);
         let lookback_ms = self.lookback_ms;
-        let series = self.raw(&selector.matchers, range)?;
+        let series = self.raw(&selector.matchers, range, selector.hints)?;
         Ok(Box::new(series.filter_map(move |series| {
             let (raw, lease) = match series {
                 Ok(series) => series,
@@ -100,7 +108,7 @@ impl Evaluator<'_> {
     /// `smoothed` instant selector: the value between the neighbours of the evaluation time.
     fn select_smoothed<'a>(&'a self, selector: &'a Selector, steps: StepRange) -> Result<SeriesIter<'a>, QueryError> {
         let range = self.instant_range(selector.time, steps, self.lookback_ms);
-        let series = self.raw(&selector.matchers, range)?;
+        let series = self.raw(&selector.matchers, range, selector.hints)?;
         Ok(Box::new(series.filter_map(move |series| {
             let (raw, _lease) = match series {
                 Ok(series) => series,
@@ -125,7 +133,7 @@ impl Evaluator<'_> {
                     last.saturating_add(after),
                 );
                 let starts = self.settings.use_start_timestamps;
-                let series = self.raw(matchers, read)?;
+                let series = self.raw(matchers, read, range.hints)?;
                 Ok(Box::new(series.map(move |series| series.map(|(raw, lease)| from_raw(raw, lease, starts)))))
             }
             RangeSource::Subquery { node, step_ms } => {
@@ -167,7 +175,7 @@ impl Evaluator<'_> {
                 }
                 Cell::Histogram(histogram) => {
                     // Resets between the inner samples are not those between the steps.
-                    let histogram = super::histogram::with_unknown_resets(histogram);
+                    let histogram = histogram::with_unknown_resets(histogram);
                     samples.histograms.push(HistogramSample { timestamp_ms: step, histogram });
                 }
             }

@@ -27,8 +27,8 @@ enum Gathered {
     Value(f64),
     /// `stddev`, `stdvar`
     Spread { count: f64, mean: f64, squares: f64 },
-    /// `sum` and `avg` of histograms, with their count
-    Histogram(Box<(Histogram, f64)>),
+    /// `sum` and `avg` of histograms
+    Histogram(Box<histogram::Accumulator>),
     /// Floats and histograms, or histograms that do not go together: no result.
     Spoiled,
 }
@@ -119,33 +119,23 @@ impl Fold<'_> {
             (AggregateOp::Count, Gathered::Value(count)) => *count += 1.0,
             (AggregateOp::Group, _) | (_, Gathered::Spoiled) => {}
             (AggregateOp::Sum | AggregateOp::Avg, Gathered::Nothing) => {
-                let mut first = histogram.clone();
-                first.is_integer = false;
-                *gathered = Gathered::Histogram(Box::new((first, 1.0)));
+                let first = histogram::Accumulator::starting_at(histogram, op == AggregateOp::Avg);
+                *gathered = Gathered::Histogram(Box::new(first));
             }
-            (AggregateOp::Sum | AggregateOp::Avg, Gathered::Histogram(held)) => {
-                let (sum, count) = held.as_mut();
-                *count += 1.0;
-                let joined = if op == AggregateOp::Avg {
-                    histogram::add_to_mean(sum, histogram, *count)
-                } else {
-                    histogram::add(sum, histogram)
-                };
-                match joined {
-                    Ok(joined) => {
-                        if joined.conflicting_resets {
-                            self.note(&Note::ConflictingResets { operation: "aggregation" });
-                        }
-                        if joined.bounds_reconciled {
-                            self.note(&Note::MismatchedCustomBuckets { operation: "aggregation" });
-                        }
+            (AggregateOp::Sum | AggregateOp::Avg, Gathered::Histogram(sum)) => match sum.add(histogram) {
+                Ok(reconciled) => {
+                    if sum.has_conflicting_resets() {
+                        self.note(&Note::ConflictingResets { operation: "aggregation" });
                     }
-                    Err(histogram::Incompatible) => {
-                        self.note(&Note::MixedSchemas { metric: labels.metric_name() });
-                        *gathered = Gathered::Spoiled;
+                    if reconciled {
+                        self.note(&Note::MismatchedCustomBuckets { operation: "aggregation" });
                     }
                 }
-            }
+                Err(histogram::Incompatible) => {
+                    self.note(&Note::MixedSchemas { metric: labels.metric_name() });
+                    *gathered = Gathered::Spoiled;
+                }
+            },
             (AggregateOp::Sum | AggregateOp::Avg, _) => {
                 self.note(&Note::MixedFloatsHistogramsAggregation);
                 *gathered = Gathered::Spoiled;
@@ -182,10 +172,6 @@ fn finish(op: AggregateOp, gathered: Gathered) -> Cell {
             let variance = squares / count;
             Cell::Float(if op == AggregateOp::Stddev { variance.sqrt() } else { variance })
         }
-        Gathered::Histogram(held) => {
-            let mut sum = held.0;
-            histogram::compact(&mut sum);
-            Cell::histogram(sum)
-        }
+        Gathered::Histogram(sum) => Cell::histogram(sum.finish()),
     }
 }

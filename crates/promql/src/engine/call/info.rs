@@ -9,7 +9,7 @@ use pharos_model::{Labels, METRIC_NAME, MatchOp, Matcher, StepRange};
 use super::unmarked;
 use crate::engine::QueryError;
 use crate::engine::eval::{Evaluator, from_list};
-use crate::engine::plan::{Call, Node, RangeSource, Selector, TimeShift};
+use crate::engine::plan::{Call, Hints, Node, RangeSource, Selector, TimeShift};
 use crate::engine::select::Picked;
 use crate::engine::series::{Cell, Merger, Series, SeriesIter, build, builder_of, filtered};
 
@@ -25,7 +25,8 @@ struct InfoSeries {
 
 /// Which labels are wanted of which info metrics.
 struct Wanted<'a> {
-    names: Vec<&'a Matcher>,
+    /// Of the metrics' names; empty if the selector says nothing of them.
+    names: Vec<Matcher>,
     data: Vec<&'a Matcher>,
 }
 
@@ -36,15 +37,10 @@ impl Evaluator<'_> {
             Some(Node::Selector(selector)) => &selector.matchers,
             _ => &[],
         };
-        let (names, data) = matchers.iter().partition(|matcher| matcher.name() == METRIC_NAME);
-        let wanted = Wanted { names, data };
+        let wanted = Wanted { names: names(matchers, call.args.len() > 1)?, data: data(matchers) };
         let is_info = |series: &Series| {
             let name = series.labels.metric_name();
-            if wanted.names.is_empty() {
-                call.args.len() < 2 && name == DEFAULT_INFO_METRIC
-            } else {
-                wanted.names.iter().all(|matcher| matcher.matches(name))
-            }
+            !wanted.names.is_empty() && wanted.names.iter().all(|matcher| matcher.matches(name))
         };
         let ignored: Vec<bool> = base.iter().map(is_info).collect();
         let infos = self.info_series(&call.args[0], &base, &ignored, &wanted, steps)?;
@@ -85,14 +81,12 @@ impl Evaluator<'_> {
         if matchers.is_empty() {
             return Ok(Vec::new());
         }
-        matchers.extend(wanted.data.iter().chain(&wanted.names).copied().cloned());
+        matchers.extend(wanted.data.iter().copied().chain(&wanted.names).cloned());
         if wanted.names.is_empty() {
             matchers.push(Matcher::equal(METRIC_NAME, DEFAULT_INFO_METRIC));
-        } else if wanted.names.iter().all(|name| matches!(name.op(), MatchOp::NotEqual | MatchOp::NotRegex)) {
-            matchers.push(matcher(MatchOp::Regex, METRIC_NAME, ".+_info")?);
         }
         let time = time_of(base_node).unwrap_or(TimeShift { at_ms: None, offset_ms: 0 });
-        let selector = Selector { matchers, time, edge: None, span: crate::position::Span::default() };
+        let selector = Selector { matchers, time, edge: None, hints: Hints::default(), span: crate::position::Span::default() };
         let mut infos = Vec::new();
         // The instant of a sample travels as its bits: cells hold floats.
         let instant = |picked: Picked, _| match picked.cell {
@@ -150,6 +144,23 @@ impl Evaluator<'_> {
 
 fn matcher(op: MatchOp, name: &str, value: &str) -> Result<Matcher, QueryError> {
     Matcher::new(op, name, value).map_err(|error| QueryError::execution(error.to_string()))
+}
+
+/// What the names of info metrics must pass; excluding some means "other info metrics".
+fn names(matchers: &[Matcher], has_selector: bool) -> Result<Vec<Matcher>, QueryError> {
+    if !has_selector {
+        return Ok(vec![Matcher::equal(METRIC_NAME, DEFAULT_INFO_METRIC)]);
+    }
+    let mut names: Vec<Matcher> = matchers.iter().filter(|matcher| matcher.name() == METRIC_NAME).cloned().collect();
+    let excludes = |name: &Matcher| matches!(name.op(), MatchOp::NotEqual | MatchOp::NotRegex);
+    if !names.is_empty() && names.iter().all(excludes) {
+        names.push(matcher(MatchOp::Regex, METRIC_NAME, ".+_info")?);
+    }
+    Ok(names)
+}
+
+fn data(matchers: &[Matcher]) -> Vec<&Matcher> {
+    matchers.iter().filter(|matcher| matcher.name() != METRIC_NAME).collect()
 }
 
 fn key(labels: &Labels) -> Labels {

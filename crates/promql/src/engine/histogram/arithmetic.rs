@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pharos_model::{BucketSide, Histogram, ResetHint};
+use pharos_model::{BucketSide, Histogram, HistogramSample, ResetHint};
 
 use super::buckets::{
     coarsened, common_bounds, joined, list, reconcile_zero, side, to_schema, wider_zero, with_bounds,
@@ -28,21 +28,6 @@ pub(in crate::engine) fn add(sum: &mut Histogram, other: &Histogram) -> Result<J
 pub(in crate::engine) fn subtract(minuend: &mut Histogram, other: &Histogram) -> Result<Joined, Incompatible> {
     let joined = join(minuend, other, |a, b| a - b)?;
     minuend.reset_hint = ResetHint::Gauge;
-    Ok(joined)
-}
-
-/// Turns the mean of `count − 1` histograms into that of `count`.
-pub(in crate::engine) fn add_to_mean(
-    mean: &mut Histogram,
-    next: &Histogram,
-    count: f64,
-) -> Result<Joined, Incompatible> {
-    let mut share = next.clone();
-    scale(&mut share, 1.0 / count);
-    let mut sum = mean.clone();
-    scale(&mut sum, (count - 1.0) / count);
-    let joined = add(&mut sum, &share)?;
-    *mean = sum;
     Ok(joined)
 }
 
@@ -75,7 +60,7 @@ fn join(a: &mut Histogram, b: &Histogram, with: impl Fn(f64, f64) -> f64 + Copy)
 }
 
 /// The hint of the result; `true` if the hints contradict each other.
-fn join_hints(a: &mut Histogram, b: &Histogram) -> bool {
+pub(super) fn join_hints(a: &mut Histogram, b: &Histogram) -> bool {
     use ResetHint as H;
     let (hint, conflict) = match (a.reset_hint, b.reset_hint) {
         (x, y) if x == y => (x, false),
@@ -152,6 +137,26 @@ pub(in crate::engine) fn with_unknown_resets(histogram: Arc<Histogram>) -> Arc<H
             Arc::new(histogram)
         }
         ResetHint::Unknown | ResetHint::Gauge => histogram,
+    }
+}
+
+/// Fills in unknown hints from the sample before: "no reset" where the counts go on. A reset that is found is named
+/// only with `name_resets`; otherwise it stays unknown, as where a new chunk begins.
+pub(in crate::engine) fn with_derived_resets(samples: &mut [HistogramSample], name_resets: bool) {
+    let mut previous: Option<Arc<Histogram>> = None;
+    for sample in samples {
+        let original = Arc::clone(&sample.histogram);
+        if let (Some(previous), ResetHint::Unknown) = (&previous, original.reset_hint) {
+            let hint = match (is_reset(previous, &original), name_resets) {
+                (false, _) => ResetHint::NotReset,
+                (true, true) => ResetHint::Reset,
+                (true, false) => ResetHint::Unknown,
+            };
+            if hint != ResetHint::Unknown {
+                Arc::make_mut(&mut sample.histogram).reset_hint = hint;
+            }
+        }
+        previous = Some(original);
     }
 }
 

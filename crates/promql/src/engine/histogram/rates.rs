@@ -2,7 +2,8 @@
 
 use pharos_model::{Histogram, ResetHint};
 
-use super::arithmetic::{Incompatible, Joined, add, add_to_mean, compact, subtract};
+use super::accumulate::Accumulator;
+use super::arithmetic::{Incompatible, Joined, add, compact, subtract};
 use crate::engine::annotations::Note;
 use crate::engine::over_time::{Context, is_histogram_reset};
 use crate::engine::window::Window;
@@ -117,34 +118,19 @@ pub(in crate::engine) fn last_change(
 pub(in crate::engine) fn sum_over_time(context: &Context<'_>, window: &Window<'_>, is_mean: bool) -> Option<Histogram> {
     debug_assert!(matches!(context.function, FunctionId::SumOverTime | FunctionId::AvgOverTime));
     let (first, rest) = window.histograms.split_first()?;
-    let mut sum = (*first.histogram).clone();
-    sum.is_integer = false;
-    let mut count = 1.0;
-    let (mut saw_reset, mut saw_none) = hints(&first.histogram);
+    let mut sum = Accumulator::starting_at(&first.histogram, is_mean);
     for sample in rest {
-        count += 1.0;
-        let (reset, none) = hints(&sample.histogram);
-        (saw_reset, saw_none) = (saw_reset || reset, saw_none || none);
-        let joined =
-            if is_mean { add_to_mean(&mut sum, &sample.histogram, count) } else { add(&mut sum, &sample.histogram) };
-        match joined {
-            Ok(joined) if joined.bounds_reconciled => {
-                context.note(&Note::MismatchedCustomBuckets { operation: "aggregation" });
-            }
-            Ok(_) => {}
+        match sum.add(&sample.histogram) {
+            Ok(false) => {}
+            Ok(true) => context.note(&Note::MismatchedCustomBuckets { operation: "aggregation" }),
             Err(Incompatible) => {
                 context.note(&Note::MixedSchemas { metric: window.labels.metric_name() });
                 return None;
             }
         }
     }
-    if saw_reset && saw_none {
+    if sum.has_conflicting_resets() {
         context.note(&Note::ConflictingResets { operation: "aggregation" });
     }
-    compact(&mut sum);
-    Some(sum)
-}
-
-fn hints(histogram: &Histogram) -> (bool, bool) {
-    (histogram.reset_hint == ResetHint::Reset, histogram.reset_hint == ResetHint::NotReset)
+    Some(sum.finish())
 }
