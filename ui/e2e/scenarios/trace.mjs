@@ -44,7 +44,7 @@ export const trace = [
       const trace = failedCheckout(mock);
       await visit(page, url, `#/trace/${trace.traceID}`);
       await page.waitForSelector('[role=treeitem]');
-      await page.keyboard.press('ArrowDown');
+      await page.keyboard.press('Home');
       await page.keyboard.press('ArrowLeft');
       equal(await page.locator('[role=treeitem]').count(), 1, 'rows after folding the root');
       equal(await page.locator('[role=treeitem]').getAttribute('aria-expanded'), 'false', 'state of the root');
@@ -58,7 +58,30 @@ export const trace = [
       await page.keyboard.press('/');
       await page.keyboard.type('acme-pay');
       await page.keyboard.press('Enter');
-      await page.waitForSelector('.hits >> text=/1 of \\d/');
+      await page.waitForSelector('.hits >> text=/1 of [0-9]/');
+    },
+  ],
+  [
+    'the page follows its URL: to another span, back again, and without asking the server anew',
+    async ({ page, url, mock }) => {
+      const trace = failedCheckout(mock);
+      const [root, edge] = trace.spans;
+      let asked = 0;
+      const count = (request) => (asked += request.url().includes('/api/traces/') ? 1 : 0);
+      await visit(page, url, `#/traces`);
+      page.on('request', count);
+      await visit(page, url, `#/trace/${trace.traceID}?span=${root.spanID}`);
+      await page.waitForSelector(`[data-span="${root.spanID}"][aria-selected=true]`);
+      await visit(page, url, `#/trace/${trace.traceID}?span=${edge.spanID}&q=stock`);
+      await page.waitForSelector(`[data-span="${edge.spanID}"][aria-selected=true]`);
+      equal(await page.inputValue('[aria-label="Search in this trace"]'), 'stock', 'search text');
+      await page.goBack();
+      await page.waitForSelector(`[data-span="${root.spanID}"][aria-selected=true]`);
+      await page.fill('[aria-label="Search in this trace"]', 'payment');
+      await page.keyboard.press('Enter');
+      await page.waitForSelector('.hits >> text=/1 of [0-9]/');
+      page.off('request', count);
+      equal(asked, 1, 'requests for the trace');
     },
   ],
   [
