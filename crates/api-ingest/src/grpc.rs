@@ -78,6 +78,7 @@ async fn export(state: DoorState, signal: Signal, request: Request) -> axum::res
 
 async fn accept(state: &DoorState, signal: Signal, request: tonic::Request<Bytes>) -> Result<IngestReport, Refusal> {
     let tenant = tenant(request.extensions(), None, signal)?;
+    let body = state.bodies().hold(request.into_inner())?;
     let accept = move |ingestor: &Ingestor, body| match signal {
         Signal::Metrics => {
             let decoded = ingestor.decode_otlp_metrics(body, Encoding::Identity, WireForm::Protobuf)?;
@@ -88,7 +89,7 @@ async fn accept(state: &DoorState, signal: Signal, request: tonic::Request<Bytes
             Ok(ingestor.append_spans(&tenant, decoded))
         }
     };
-    state.ingest(Protocol::OtlpGrpc, signal, request.into_inner(), accept).await
+    state.ingest(Protocol::OtlpGrpc, signal, body, accept).await
 }
 
 /// tonic calls a message over the limit `OUT_OF_RANGE`, which OTLP clients send again for ever, and a

@@ -97,7 +97,7 @@ async fn accept(
     let (parts, body) = request.into_parts();
     let tenant = tenant(&parts.extensions, url_tenant, signal)?;
     let encoding = encoding(&parts.headers)?;
-    let body = body::read(&parts.headers, body, state.body_bytes_max()).await?;
+    let body = body::read(&parts.headers, body, state.body_bytes_max(), state.bodies()).await?;
     let accept = move |ingestor: &Ingestor, body| match signal {
         Signal::Metrics => {
             let decoded = ingestor.decode_otlp_metrics(body, encoding, form)?;

@@ -11,6 +11,7 @@ use pharos_ingest::{IngestError, IngestReport, Ingestor, PendingReport};
 use pharos_model::TenantId;
 use prometheus_client::registry::Registry;
 
+use crate::body::{BodyBudget, HeldBody};
 use crate::metrics::{DoorMetrics, Protocol, Signal};
 use crate::pool::DecodePool;
 use crate::refuse::refusal;
@@ -20,6 +21,7 @@ use crate::refuse::refusal;
 pub struct DoorState {
     ingestor: Arc<Ingestor>,
     pool: DecodePool,
+    bodies: BodyBudget,
     metrics: DoorMetrics,
 }
 
@@ -27,7 +29,9 @@ impl DoorState {
     /// Doors to `ingestor`; what passes them is counted in `registry`.
     #[must_use]
     pub fn new(ingestor: Arc<Ingestor>, registry: &mut Registry) -> Self {
-        Self { ingestor, pool: DecodePool::for_this_machine(), metrics: DoorMetrics::register(registry) }
+        let limits = &ingestor.settings().limits;
+        let bodies = BodyBudget::new(limits.bodies_max.0.max(limits.body_max.0));
+        Self { bodies, pool: DecodePool::for_this_machine(), metrics: DoorMetrics::register(registry), ingestor }
     }
 
     /// Largest body, inflated or not.
@@ -35,14 +39,20 @@ impl DoorState {
         usize::try_from(self.ingestor.settings().limits.body_max.0).unwrap_or(usize::MAX)
     }
 
+    /// What bodies may hold together.
+    pub(crate) fn bodies(&self) -> &BodyBudget {
+        &self.bodies
+    }
+
     /// Runs `accept` (inflate, decode, append) on the pool, then awaits the store.
     pub(crate) async fn ingest(
         &self,
         protocol: Protocol,
         signal: Signal,
-        body: Bytes,
+        body: HeldBody,
         accept: impl FnOnce(&Ingestor, Bytes) -> Result<PendingReport, IngestError> + Send + 'static,
     ) -> Result<IngestReport, Refusal> {
+        let HeldBody { bytes: body, held } = body;
         self.metrics.body(protocol, body.len());
         let ingestor = Arc::clone(&self.ingestor);
         let pending = self.pool.run(move || accept(&ingestor, body)).await?;
@@ -50,6 +60,7 @@ impl DoorState {
             Ok(pending) => pending.await,
             Err(error) => Err(error),
         };
+        drop(held);
         match done {
             Ok(report) => {
                 self.metrics.report(protocol, signal, &report);

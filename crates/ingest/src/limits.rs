@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// Largest request body, counted while inflating. Default 64 MiB, as OpenTelemetry recommends. Above: 413.
     pub body_max: ByteSize,
+    /// Request bodies held at a time, all requests together, as they were sent; at least `body_max`. Default
+    /// 256 MiB. Above: 503, send again.
+    pub bodies_max: ByteSize,
     /// Memory that one OTLP request may take, decoded: a message of 2 bytes can be one of hundreds in memory.
     /// Default 512 MiB. Above: 413.
     pub decoded_max: ByteSize,
@@ -40,6 +43,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_max: ByteSize::mib(64),
+            bodies_max: ByteSize::mib(256),
             decoded_max: ByteSize::mib(512),
             label_bytes_max: ByteSize::mib(512),
             labels_max: 64,
