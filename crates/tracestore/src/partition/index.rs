@@ -108,8 +108,16 @@ impl SearchIndex {
         Ok(Self { path, index, reader, fields, memory_bytes, writer: Mutex::new(None) })
     }
 
-    pub(crate) fn searcher(&self) -> Searcher {
-        self.reader.searcher()
+    /// What the last commit made visible, with its columns opened once for all searches.
+    pub(crate) fn view(&self) -> Result<IndexView, TraceStoreError> {
+        let searcher = self.reader.searcher();
+        let columns = searcher.segment_readers().iter().map(Columns::open).collect::<tantivy::Result<Vec<_>>>();
+        let mut columns = columns.map_err(TraceStoreError::index("open the columns", &self.path))?;
+        for (segment, columns) in columns.iter_mut().enumerate() {
+            columns.segment = segment as u32;
+        }
+        columns.sort_by_key(|columns| std::cmp::Reverse(columns.start.max_value()));
+        Ok(IndexView { searcher, columns })
     }
 
     /// Adds all of `tail` and commits; from then on new searchers see it. `position` is the log position up
@@ -209,7 +217,7 @@ impl SearchIndex {
     /// Offers the newest spans that pass to `top`, as many as it takes.
     pub(crate) fn search(
         &self,
-        searcher: &Searcher,
+        view: &IndexView,
         clauses: &[Clause],
         bounds: &SearchBounds,
         top: &mut TopTraces,
@@ -219,15 +227,11 @@ impl SearchIndex {
             action: "search of the trace index",
             source: Box::new(TraceStoreError::index("search", &self.path)(source)),
         };
+        let searcher = &view.searcher;
         let query = self.query(clauses);
         let weight = query.weight(EnableScoring::disabled_from_schema(searcher.schema())).map_err(failed)?;
-        let mut segments = Vec::with_capacity(searcher.segment_readers().len());
-        for segment in searcher.segment_readers() {
-            let columns = Columns::open(segment).map_err(failed)?;
-            segments.push((columns.start.max_value(), segment, columns));
-        }
-        segments.sort_by_key(|(newest_ns, ..)| std::cmp::Reverse(*newest_ns));
-        for (newest_ns, segment, columns) in segments {
+        for columns in &view.columns {
+            let newest_ns = columns.start.max_value();
             if !top.could_take(newest_ns) {
                 break;
             }
@@ -235,6 +239,7 @@ impl SearchIndex {
             if newest_ns < bounds.start.start_ns || columns.start.min_value() >= bounds.start.end_ns {
                 continue;
             }
+            let segment = searcher.segment_reader(columns.segment);
             let mut scorer = weight.scorer(segment, 1.0).map_err(failed)?;
             columns.search(scorer.as_mut(), bounds, top, context).map_err(|error| match error {
                 SegmentSearchError::Interrupted(interrupted) => StorageError::Interrupted(interrupted),
@@ -264,8 +269,21 @@ impl SearchIndex {
     }
 }
 
+/// The index as one commit left it; segments with the newest spans first.
+pub(crate) struct IndexView {
+    searcher: Searcher,
+    columns: Vec<Columns>,
+}
+
+impl IndexView {
+    pub(crate) fn spans(&self) -> u64 {
+        self.searcher.num_docs()
+    }
+}
+
 /// The fast fields of a segment.
 struct Columns {
+    segment: u32,
     start: Column<u64>,
     duration: Column<u64>,
     trace: tantivy::columnar::BytesColumn,
@@ -284,7 +302,7 @@ impl Columns {
         let fast = segment.fast_fields();
         let trace = fast.bytes(TRACE)?;
         let missing = || tantivy::TantivyError::SchemaError("a segment has no trace ids".to_owned());
-        Ok(Self { start: fast.u64(START)?, duration: fast.u64(DURATION)?, trace: trace.ok_or_else(missing)? })
+        Ok(Self { segment: 0, start: fast.u64(START)?, duration: fast.u64(DURATION)?, trace: trace.ok_or_else(missing)? })
     }
 
     /// The first document that starts before `end_ns`: documents are sorted by start, newest first.

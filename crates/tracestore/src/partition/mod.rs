@@ -36,7 +36,7 @@ use crate::error::storage_error;
 use crate::record::{Day, PreparedBatch, PreparedRow, row_from_value};
 use crate::search::{SearchBounds, TopTraces, plan};
 use crate::{Settings, TraceStoreError};
-use index::SearchIndex;
+use index::{IndexView, SearchIndex};
 use keys::{MetaKey, POSITION, calls_key, calls_minute, name_key, origin_key, read_meta_key, read_row_key, row_key};
 use keys::{tenant_key, trace_key};
 use names::Names;
@@ -63,7 +63,7 @@ struct State {
     active: Tail,
     /// On its way into the index, which will then be complete up to the position.
     frozen: Option<(Arc<Tail>, u64)>,
-    searcher: tantivy::Searcher,
+    view: Arc<IndexView>,
     rows_position: u64,
     index_position: u64,
     is_dirty: bool,
@@ -167,7 +167,7 @@ impl Partition {
                 })?
             }
         };
-        let searcher = index.searcher();
+        let view = Arc::new(index.view()?);
         let state = RwLock::new(State {
             tenants,
             catalogue,
@@ -175,7 +175,7 @@ impl Partition {
             calls: CallCounts::new(),
             active: Tail::default(),
             frozen: None,
-            searcher,
+            view,
             rows_position,
             index_position,
             is_dirty: false,
@@ -351,9 +351,9 @@ impl Partition {
                 return Err(error);
             }
         }
-        let searcher = self.index.searcher();
+        let view = Arc::new(self.index.view()?);
         let mut state = self.state.write();
-        state.searcher = searcher;
+        state.view = view;
         state.frozen = None;
         state.index_position = state.index_position.max(index_position);
         Ok(index_position)
@@ -363,8 +363,8 @@ impl Partition {
     pub(crate) fn compact(&self) -> Result<(), TraceStoreError> {
         self.rows.compact();
         self.index.merge_all()?;
-        let searcher = self.index.searcher();
-        self.state.write().searcher = searcher;
+        let view = Arc::new(self.index.view()?);
+        self.state.write().view = view;
         Ok(())
     }
 
@@ -381,7 +381,7 @@ impl Partition {
 
     /// Documents in the index.
     pub(crate) fn indexed_spans(&self) -> u64 {
-        self.state.read().searcher.num_docs()
+        self.state.read().view.spans()
     }
 
     /// Offers the newest spans that pass to `top`.
@@ -393,8 +393,8 @@ impl Partition {
         context: &ReadContext,
     ) -> Result<(), StorageError> {
         let bounds = SearchBounds::of(query);
-        let (clauses, searcher) = {
-            // Catalogue, tails and searcher are of one moment: a span whose origin the plan does not know
+        let (clauses, view) = {
+            // Catalogue, tails and index view are of one moment: a span whose origin the plan does not know
             // is in none of them.
             let state = self.state.read();
             let Some(clauses) = plan(tenant, query, &state.catalogue) else { return Ok(()) };
@@ -402,9 +402,9 @@ impl Partition {
             if let Some((frozen, _)) = &state.frozen {
                 frozen.search(&clauses, &bounds, top);
             }
-            (clauses, state.searcher.clone())
+            (clauses, Arc::clone(&state.view))
         };
-        self.index.search(&searcher, &clauses, &bounds, top, context)
+        self.index.search(&view, &clauses, &bounds, top, context)
     }
 
     /// Rows of a trace, by earliest start.

@@ -1,0 +1,172 @@
+//! A disk that fills up and a disk that fails to sync.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use pharos_base::{ByteSize, SimClock};
+use pharos_model::{Span, SpanBatch, SpanGroup, SpanId, TenantId, TimeRangeNs, TraceId};
+use pharos_storage::{AppendOutcome, BatchId, ReadContext, StorageError, TraceQuery, TraceStore};
+
+use super::SpanStore;
+use crate::disk::{Disk, SystemDisk};
+use crate::{Components, Settings, SyncPolicy};
+
+const NOW_MS: i64 = 1_795_230_000_000;
+const NOW_NS: u64 = NOW_MS as u64 * 1_000_000;
+
+/// Does what it is told until a fault is switched on.
+#[derive(Debug)]
+struct FaultDisk {
+    /// Writes succeed for this many bytes more, then half a write reaches the file.
+    space: AtomicU64,
+    free: AtomicU64,
+    fails_sync: AtomicBool,
+    syncs: AtomicU64,
+}
+
+impl FaultDisk {
+    fn sound() -> Arc<Self> {
+        let (space, free) = (AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX));
+        Arc::new(Self { space, free, fails_sync: AtomicBool::new(false), syncs: AtomicU64::new(0) })
+    }
+}
+
+impl Disk for FaultDisk {
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let space = self.space.load(Ordering::SeqCst);
+        if bytes.len() as u64 > space {
+            SystemDisk.write_at(file, &bytes[..bytes.len() / 2], offset)?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        SystemDisk.write_at(file, bytes, offset)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::SeqCst);
+        if self.fails_sync.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the disk is gone"));
+        }
+        SystemDisk.sync(file)
+    }
+
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Ok(self.free.load(Ordering::SeqCst))
+    }
+}
+
+fn settings() -> Settings {
+    let (rows_memory, index_memory) = (ByteSize::mib(8), ByteSize::mib(16));
+    Settings { rows_memory, index_memory, commit_interval: "1h".parse().unwrap(), ..Settings::default() }
+}
+
+fn open(directory: &Path, settings: Settings, disk: &Arc<FaultDisk>) -> SpanStore {
+    let disk: Arc<dyn Disk> = Arc::<FaultDisk>::clone(disk);
+    SpanStore::open_on(directory, settings, Components { clock: SimClock::at_ms(NOW_MS) }, disk).unwrap()
+}
+
+fn append(store: &SpanStore, number: u8) -> Result<AppendOutcome, StorageError> {
+    let span = Span { trace_id: TraceId([number; 16]), span_id: SpanId([1; 8]), start_ns: NOW_NS, ..Span::default() };
+    let group = SpanGroup { resource: Arc::default(), scope: Arc::default(), spans: vec![span] };
+    store.append(&TenantId::default(), SpanBatch { groups: vec![group] }, BatchId::random()).wait().unwrap()
+}
+
+fn found(store: &SpanStore) -> Vec<u8> {
+    let query = TraceQuery {
+        service: None,
+        operation: None,
+        filters: Vec::new(),
+        start: TimeRangeNs::ALL,
+        duration_min_ns: None,
+        duration_max_ns: None,
+        limit: 100,
+    };
+    let found = store.find(&TenantId::default(), &query, &ReadContext::unlimited()).unwrap();
+    found.hits.iter().map(|hit| hit.trace_id.0[0]).collect()
+}
+
+fn assert_unavailable(result: Result<AppendOutcome, StorageError>) {
+    assert!(matches!(result, Err(StorageError::Unavailable { retry_after: Some(_), .. })), "{result:?}");
+}
+
+#[test]
+fn a_full_disk_refuses_writes_keeps_reads_and_heals_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = FaultDisk::sound();
+    let store = open(directory.path(), settings(), &disk);
+    append(&store, 1).unwrap();
+    disk.space.store(10, Ordering::SeqCst);
+    assert_unavailable(append(&store, 2));
+    assert_unavailable(append(&store, 3));
+    assert!(store.stats().read_only);
+    assert_eq!(found(&store), [1]);
+    disk.space.store(u64::MAX, Ordering::SeqCst);
+    append(&store, 4).unwrap();
+    assert!(!store.stats().read_only);
+    drop(store);
+    // The half-written frames were cut off: the log is whole.
+    assert_eq!(found(&open(directory.path(), settings(), &disk)), [1, 4]);
+}
+
+#[test]
+fn writes_stop_before_the_last_bytes_of_the_disk_are_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = FaultDisk::sound();
+    let store = open(directory.path(), Settings { free_space_min: ByteSize::mib(64), ..settings() }, &disk);
+    disk.free.store((64 << 20) - 1, Ordering::SeqCst);
+    assert_unavailable(append(&store, 1));
+    disk.free.store(64 << 20, Ordering::SeqCst);
+    append(&store, 2).unwrap();
+    assert_eq!(found(&store), [2]);
+}
+
+#[test]
+fn a_failed_sync_poisons_writes_until_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = FaultDisk::sound();
+    let store = open(directory.path(), settings(), &disk);
+    append(&store, 1).unwrap();
+    disk.fails_sync.store(true, Ordering::SeqCst);
+    assert_unavailable(append(&store, 2));
+    disk.fails_sync.store(false, Ordering::SeqCst);
+    assert_unavailable(append(&store, 3));
+    assert!(store.stats().read_only);
+    assert_eq!(found(&store), [1], "what was not acknowledged is not shown");
+    drop(store);
+    let store = open(directory.path(), settings(), &disk);
+    append(&store, 4).unwrap();
+    let found = found(&store);
+    assert!(found.contains(&1) && found.contains(&4) && !found.contains(&3), "{found:?}");
+}
+
+#[test]
+fn an_acknowledgement_follows_a_sync_or_waits_for_the_interval_at_most() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = FaultDisk::sound();
+    let store = open(directory.path(), settings(), &disk);
+    let before = disk.syncs.load(Ordering::SeqCst);
+    append(&store, 1).unwrap();
+    assert_eq!(disk.syncs.load(Ordering::SeqCst), before + 1);
+    drop(store);
+    let lazy = Settings { sync: SyncPolicy::Interval("1h".parse().unwrap()), ..settings() };
+    let store = open(directory.path(), lazy, &disk);
+    let before = disk.syncs.load(Ordering::SeqCst);
+    append(&store, 2).unwrap();
+    assert_eq!(disk.syncs.load(Ordering::SeqCst), before);
+    store.close().unwrap();
+    assert!(disk.syncs.load(Ordering::SeqCst) > before);
+}
+
+#[test]
+fn a_full_tail_waits_for_the_index() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = FaultDisk::sound();
+    let store = open(directory.path(), Settings { commit_spans: 2, tail_spans_max: 4, ..settings() }, &disk);
+    for number in 0..40 {
+        append(&store, number).unwrap();
+    }
+    assert_eq!(found(&store).len(), 40);
+    assert!(store.stats().tail_spans <= 4 && store.stats().indexed_spans >= 36);
+}

@@ -51,3 +51,8 @@ fn after_closing_and_opening() {
 fn after_replay_of_the_log() {
     check(Fixture::crash);
 }
+
+#[test]
+fn after_a_power_cut() {
+    check(Fixture::cut_power);
+}

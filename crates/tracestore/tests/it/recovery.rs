@@ -10,7 +10,7 @@ use pharos_storage::{BatchId, ReadContext, TraceQuery, TraceStore};
 use pharos_tracestore::{Settings, TraceStoreError};
 use proptest::prelude::*;
 
-use crate::support::{Fixture, NOW_NS, settings};
+use crate::support::{Fixture, NOW_NS, copy_tree, fast_directory, settings};
 
 fn any() -> TraceQuery {
     TraceQuery {
@@ -48,11 +48,12 @@ proptest! {
                 let _ = oracle.append(&tenant, batch.clone(), BatchId::random()).wait();
                 fixture.append(batch).unwrap();
             }
-            match generator.below(5) {
+            match generator.below(6) {
                 0 => fixture.store().flush().unwrap(),
                 1 => fixture.store().compact().unwrap(),
                 2 => fixture.reopen(),
                 3 => fixture.crash(),
+                4 => fixture.cut_power(),
                 _ => {}
             }
         }
@@ -81,7 +82,7 @@ fn a_torn_last_write_is_cut_off_at_every_byte() {
         }
     };
     drop(fixture.store.take());
-    let image = tempfile::tempdir().unwrap();
+    let image = fast_directory();
     copy_tree(fixture.directory.path(), image.path());
     fixture.open();
     fixture.append(lost).unwrap();
@@ -92,7 +93,7 @@ fn a_torn_last_write_is_cut_off_at_every_byte() {
     assert!(before > 16 && bytes.len() > 16);
     let step = (bytes.len() / 40).max(1);
     for torn in (0..bytes.len()).step_by(step).chain([15, 16, 17, bytes.len() - 1]) {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = fast_directory();
         copy_tree(image.path(), directory.path());
         fs::write(directory.path().join("log").join(newest.file_name().unwrap()), &bytes[..torn]).unwrap();
         let store = fixture.try_open(directory.path()).unwrap();
@@ -197,17 +198,4 @@ fn a_closed_store_refuses_writes_and_still_reads() {
     assert_eq!(error.class(), pharos_base::ErrorClass::Unavailable);
     let found = fixture.store().find(&TenantId::default(), &any(), &ReadContext::unlimited()).unwrap();
     assert!(!found.hits.is_empty());
-}
-
-fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_tree(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

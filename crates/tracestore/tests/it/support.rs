@@ -1,5 +1,6 @@
 //! A store in a temporary directory that can be closed, crashed and opened again.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn new(settings: Settings) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = fast_directory();
         let clock = SimClock::at_ms(NOW_MS);
         let mut fixture = Self { directory, clock, settings, store: None };
         fixture.open();
@@ -54,6 +55,15 @@ impl Fixture {
         self.open();
     }
 
+    /// Cuts the power: what RocksDB, tantivy and the kernel were told to write stays, all memory is lost.
+    pub(crate) fn cut_power(&mut self) {
+        let image = fast_directory();
+        copy_tree(self.directory.path(), image.path());
+        drop(self.store.take());
+        self.directory = image;
+        self.open();
+    }
+
     pub(crate) fn append(&self, batch: SpanBatch) -> Result<AppendOutcome, StorageError> {
         self.store().append(&TenantId::default(), batch, BatchId::random()).wait().unwrap()
     }
@@ -68,5 +78,26 @@ pub(crate) fn settings() -> Settings {
         log_segment: pharos_base::ByteSize(64 << 10),
         free_space_min: pharos_base::ByteSize(0),
         ..Settings::default()
+    }
+}
+
+/// Tests sync thousands of times: in memory where there is enough of it, else where temporary files go.
+pub(crate) fn fast_directory() -> TempDir {
+    const SPACE_MIN: u64 = 2 << 30;
+    let memory = Path::new("/dev/shm");
+    let has_space = rustix::fs::statvfs(memory).is_ok_and(|stat| stat.f_bavail * stat.f_frsize > SPACE_MIN);
+    if has_space { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
