@@ -217,12 +217,14 @@ fn set_hints(node: &mut Node, joined: bool, counted: bool) {
             }
         }
         Node::Call(call) => {
-            let counted = match call.function.id {
-                F::HistogramCount | F::HistogramSum | F::HistogramAvg => true,
-                F::HistogramQuantile | F::HistogramQuantiles | F::HistogramFraction => false,
-                _ => counted,
+            let (joined, counted) = match call.function.id {
+                // These answer floats or gauges: what is joined above carries no hint.
+                F::HistogramCount | F::HistogramSum | F::HistogramAvg => (false, true),
+                F::HistogramQuantile | F::HistogramQuantiles | F::HistogramFraction => (false, false),
+                F::Rate | F::Increase | F::Delta | F::Irate | F::Idelta => (false, counted),
+                F::SumOverTime | F::AvgOverTime => (true, counted),
+                _ => (joined, counted),
             };
-            let joined = joined || matches!(call.function.id, F::SumOverTime | F::AvgOverTime);
             call.args.iter_mut().for_each(|arg| set_hints(arg, joined, counted));
         }
         Node::Aggregate(aggregate) => {

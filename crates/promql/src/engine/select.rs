@@ -1,6 +1,9 @@
 //! Selectors: from the store's raw series to cells and windows.
 
-use pharos_model::{HistogramSample, Labels, Matcher, StepRange, TimeRange, is_stale_nan};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use pharos_model::{Histogram, HistogramSample, Labels, Matcher, StepRange, TimeRange, is_stale_nan};
 use pharos_storage::{LeafPlan, LeafSeries, RawPlan, RawSeries};
 
 use super::QueryError;
@@ -25,6 +28,9 @@ pub(super) struct Samples {
     _lease: Lease,
 }
 
+/// The histogram before the first one read, by series.
+type Earlier = HashMap<Labels, Arc<Histogram>>;
+
 /// Series of samples one by one; an error ends them.
 pub(super) type SamplesIter<'a> = Box<dyn Iterator<Item = Result<Samples, QueryError>> + 'a>;
 
@@ -36,25 +42,46 @@ impl Evaluator<'_> {
         range: TimeRange,
         hints: Hints,
     ) -> Result<impl Iterator<Item = Result<(RawSeries, Lease), QueryError>> + 'a, QueryError> {
-        // The hint of the first sample comes from the one before.
-        let before_ms = if hints == Hints::AsStored { 0 } else { self.lookback_ms };
-        let range = TimeRange { start_ms: range.start_ms.saturating_sub(before_ms), ..range };
         let plan = LeafPlan::Raw(RawPlan { matchers: matchers.to_vec(), range });
         let stream = self.store.leaf(self.tenant, &plan, &self.context)?;
+        let mut earlier: Option<Earlier> = None;
         Ok(stream.map(move |series| {
             self.context.check()?;
             let LeafSeries::Raw(mut series) = series? else {
                 return Err(QueryError::execution("the store answered a raw plan with a grid"));
             };
             self.ledger.count_read(series.sample_count());
-            if hints != Hints::AsStored {
-                histogram::with_derived_resets(&mut series.histograms, hints == Hints::Detected);
+            if hints != Hints::AsStored && !series.histograms.is_empty() {
+                let earlier = match &earlier {
+                    Some(earlier) => earlier,
+                    None => earlier.insert(self.earlier(&plan, range)?),
+                };
+                let previous = earlier.get(&series.labels).cloned();
+                histogram::with_derived_resets(previous, &mut series.histograms, hints == Hints::Detected);
             }
             let histograms: usize = series.histograms.iter().map(|sample| histogram_bytes(&sample.histogram) + 16).sum();
             let floats = series.timestamps_ms.len() * 16 + (series.start_ms.len() + series.histogram_start_ms.len()) * 8;
             let lease = self.ledger.hold(series.timestamps_ms.len() + histograms / 16, floats + histograms)?;
             Ok((series, lease))
         }))
+    }
+
+    /// The newest histogram of each series within the lookback before `range`: the first sample's reset hint depends
+    /// on it. Read only if there are histograms at all.
+    fn earlier(&self, plan: &LeafPlan, range: TimeRange) -> Result<Earlier, QueryError> {
+        let LeafPlan::Raw(plan) = plan else { return Ok(Earlier::default()) };
+        let before = TimeRange::new(range.start_ms.saturating_sub(self.lookback_ms), range.start_ms);
+        let plan = LeafPlan::Raw(RawPlan { matchers: plan.matchers.clone(), range: before });
+        let mut newest = Earlier::default();
+        for series in self.store.leaf(self.tenant, &plan, &self.context)? {
+            self.context.check()?;
+            if let LeafSeries::Raw(series) = series?
+                && let Some(last) = series.histograms.last()
+            {
+                newest.insert(series.labels, Arc::clone(&last.histogram));
+            }
+        }
+        Ok(newest)
     }
 
     /// What an instant selector needs to read for `steps`.

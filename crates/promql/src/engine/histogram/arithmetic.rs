@@ -142,8 +142,11 @@ pub(in crate::engine) fn with_unknown_resets(histogram: Arc<Histogram>) -> Arc<H
 
 /// Fills in unknown hints from the sample before: "no reset" where the counts go on. A reset that is found is named
 /// only with `name_resets`; otherwise it stays unknown, as where a new chunk begins.
-pub(in crate::engine) fn with_derived_resets(samples: &mut [HistogramSample], name_resets: bool) {
-    let mut previous: Option<Arc<Histogram>> = None;
+pub(in crate::engine) fn with_derived_resets(
+    mut previous: Option<Arc<Histogram>>,
+    samples: &mut [HistogramSample],
+    name_resets: bool,
+) {
     for sample in samples {
         let original = Arc::clone(&sample.histogram);
         if let (Some(previous), ResetHint::Unknown) = (&previous, original.reset_hint) {
