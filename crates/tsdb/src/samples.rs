@@ -144,10 +144,6 @@ impl Samples {
         self.floats.is_empty() && self.histograms.is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.floats.len() + self.histograms.len()
-    }
-
     /// Joins newer sorted samples to these sorted ones; where both have an instant, the newer wins.
     pub(crate) fn merge(&mut self, newer: Self) {
         self.floats.remove_instants(&newer.histograms.times);

@@ -2,4 +2,7 @@
 //!
 //! An engine's tests hand in a way to open an empty store; the in-memory stores of this crate are the oracle.
 
+pub mod metrics;
 pub mod traces;
+
+pub use metrics::metric_store_suite;

@@ -39,6 +39,8 @@ pub(crate) struct PartMeta {
     pub(crate) exemplar_bytes: u64,
     /// Numbers of the parts that this one replaces; they are removed at start if still there.
     pub(crate) replaces: Vec<u64>,
+    /// CRC-32 of this description as compact JSON with 0 here.
+    pub(crate) checksum: u32,
 }
 
 impl PartMeta {
@@ -53,7 +55,24 @@ impl PartMeta {
             let found = u32::try_from(found).unwrap_or(u32::MAX);
             return Err(TsdbError::Version { path, found, supported: PART_VERSION });
         }
-        serde_json::from_value(value).map_err(|error| corrupt(error.to_string()))
+        let meta: Self = serde_json::from_value(value).map_err(|error| corrupt(error.to_string()))?;
+        let found = meta.computed_checksum();
+        if found != meta.checksum {
+            let expected = meta.checksum;
+            return Err(TsdbError::Checksum { what: "part description", path, offset: 0, expected, found });
+        }
+        Ok(meta)
+    }
+
+    /// The bytes of the file.
+    pub(crate) fn encode(&mut self) -> Vec<u8> {
+        self.checksum = self.computed_checksum();
+        serde_json::to_vec_pretty(self).expect("plain numbers and text serialize")
+    }
+
+    fn computed_checksum(&self) -> u32 {
+        let unsigned = Self { checksum: 0, ..self.clone() };
+        crc32fast::hash(&serde_json::to_vec(&unsigned).expect("plain numbers and text serialize"))
     }
 
     /// The directory's name: unique, and sorted by window.

@@ -14,7 +14,7 @@ use super::exemplars;
 use super::layout::{self, BodyAt, Headers};
 use super::meta::{PART_VERSION, PartMeta};
 use super::toc::{BLOCK_SERIES, Toc};
-use super::writer::{DATA_FILE, DATA_MAGIC, EXEMPLARS_FILE, INDEX_FILE, INDEX_FOOTER_LEN, INDEX_MAGIC};
+use super::writer::{DATA_FILE, DATA_HEADER_LEN, EXEMPLARS_FILE, INDEX_FILE, INDEX_FOOTER_LEN, INDEX_MAGIC, data_header};
 use crate::TsdbError;
 use crate::body;
 use crate::index::LabelIndex;
@@ -44,9 +44,9 @@ impl Part {
     pub(crate) fn open(dir: &Path) -> Result<Self, TsdbError> {
         let meta = PartMeta::read(dir)?;
         let data = open_exact(&dir.join(DATA_FILE), meta.data_bytes)?;
-        let head = data.read_raw(0, 12.min(data.len as usize))?;
-        if head.get(..8) != Some(&DATA_MAGIC) {
-            return Err(corrupt(&data, "data file", 0, "not a data file"));
+        let head = data.read_raw(0, DATA_HEADER_LEN.min(data.len as usize))?;
+        if head != data_header() {
+            return Err(corrupt(&data, "data file header", 0, "not a data file of this version"));
         }
         let index = open_exact(&dir.join(INDEX_FILE), meta.index_bytes)?;
         let toc = read_toc(&index)?;

@@ -24,7 +24,8 @@ pub(crate) const DATA_FILE: &str = "data";
 pub(crate) const INDEX_FILE: &str = "index";
 pub(crate) const EXEMPLARS_FILE: &str = "exemplars";
 pub(crate) const TEMPORARY_PREFIX: &str = "tmp-";
-pub(crate) const DATA_MAGIC: [u8; 8] = *b"PHAROSDA";
+const DATA_MAGIC: [u8; 8] = *b"PHAROSDA";
+pub(crate) const DATA_HEADER_LEN: usize = 16;
 pub(crate) const INDEX_MAGIC: [u8; 8] = *b"PHAROSIX";
 /// TOC offset `u64`, TOC length `u32`, version `u32`, magic.
 pub(crate) const INDEX_FOOTER_LEN: usize = 24;
@@ -117,6 +118,7 @@ impl PartWriter {
             index_bytes: 0,
             exemplar_bytes: 0,
             replaces: plan.replaces.clone(),
+            checksum: 0,
         };
         let temporary = plan.parts_dir.join(format!("{TEMPORARY_PREFIX}{}", meta.dir_name()));
         if temporary.exists() {
@@ -141,10 +143,7 @@ impl PartWriter {
             postings: HashMap::new(),
             meta,
         };
-        let mut header = DATA_MAGIC.to_vec();
-        header.extend_from_slice(&PART_VERSION.to_le_bytes());
-        header.extend_from_slice(&[0; 4]);
-        writer.write_data(&header)?;
+        writer.write_data(&data_header())?;
         Ok(writer)
     }
 
@@ -236,7 +235,7 @@ impl PartWriter {
         }
         self.meta.data_bytes = self.data_len;
         self.meta.series = u64::from(self.toc.series_count);
-        let meta = serde_json::to_vec_pretty(&self.meta).expect("plain numbers and text serialize");
+        let meta = self.meta.encode();
         self.write_file(META_FILE, &meta)?;
         self.disk.sync_dir(&self.temporary).map_err(TsdbError::io("sync", &self.temporary))?;
         let target = self.plan.parts_dir.join(self.meta.dir_name());
@@ -343,6 +342,14 @@ impl PartWriter {
     fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), TsdbError> {
         write_synced(self.disk.as_ref(), &self.temporary.join(name), bytes)
     }
+}
+
+/// First bytes of a data file: magic, version, zeros.
+pub(crate) fn data_header() -> [u8; DATA_HEADER_LEN] {
+    let mut header = [0; DATA_HEADER_LEN];
+    header[..8].copy_from_slice(&DATA_MAGIC);
+    header[8..12].copy_from_slice(&PART_VERSION.to_le_bytes());
+    header
 }
 
 /// Creates a file of these bytes and syncs it, not its name.

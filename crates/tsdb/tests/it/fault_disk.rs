@@ -1,0 +1,219 @@
+//! A disk that fails on cue and forgets what was not synced.
+//!
+//! It works on real files and keeps book of what a power loss would leave: bytes up to the last sync of
+//! each file, entries up to the last sync of their directory. [`FaultDisk::cut_power`] makes it so.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use pharos_tsdb::{Disk, DiskFile, RealDisk};
+
+#[derive(Debug, Default)]
+struct Book {
+    /// Length at the last sync of each file written.
+    synced: BTreeMap<PathBuf, u64>,
+    /// Entries made since the last sync of their directory: what to do to lose them.
+    entries: Vec<Entry>,
+    syncs: u64,
+    fail_after_syncs: Option<u64>,
+    failed: bool,
+    full: bool,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Created(PathBuf),
+    Renamed { from: PathBuf, to: PathBuf },
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FaultDisk(Arc<Mutex<Book>>);
+
+impl FaultDisk {
+    /// Every call fails once this many syncs were done.
+    pub(crate) fn failing_after(syncs: u64) -> Self {
+        let disk = Self::default();
+        disk.book().fail_after_syncs = Some(syncs);
+        disk
+    }
+
+    /// Writes answer "no space left" or work again.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.book().full = full;
+    }
+
+    /// Whether the fault has happened.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.book().failed
+    }
+
+    /// Leaves on the real disk what a power loss would.
+    pub(crate) fn cut_power(&self) {
+        let mut book = self.book();
+        while let Some(entry) = book.entries.pop() {
+            match entry {
+                Entry::Created(path) if path.is_dir() => std::fs::remove_dir_all(&path).unwrap(),
+                Entry::Created(path) => {
+                    if path.exists() {
+                        std::fs::remove_file(&path).unwrap();
+                    }
+                }
+                Entry::Renamed { from, to } => {
+                    if to.exists() {
+                        std::fs::rename(&to, &from).unwrap();
+                        moved(&mut book.synced, &to, &from);
+                    }
+                }
+            }
+        }
+        for (path, length) in &book.synced {
+            if let Ok(file) = std::fs::OpenOptions::new().write(true).open(path) {
+                file.set_len(*length).unwrap();
+            }
+        }
+    }
+
+    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
+        self.0.lock().unwrap()
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let book = self.book();
+        if book.failed { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
+    }
+
+    fn count_sync(&self) -> io::Result<()> {
+        let mut book = self.book();
+        if book.failed || book.fail_after_syncs.is_some_and(|max| book.syncs >= max) {
+            book.failed = true;
+            return Err(io::Error::other("the disk is gone"));
+        }
+        book.syncs += 1;
+        Ok(())
+    }
+
+    fn check_space(&self) -> io::Result<()> {
+        if self.book().full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+fn moved(synced: &mut BTreeMap<PathBuf, u64>, from: &Path, to: &Path) {
+    let below: Vec<_> = synced.keys().filter(|path| path.starts_with(from)).cloned().collect();
+    for path in below {
+        let length = synced.remove(&path).unwrap();
+        let rest = path.strip_prefix(from).unwrap();
+        let target = if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) };
+        synced.insert(target, length);
+    }
+}
+
+impl Disk for FaultDisk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.check()?;
+        self.check_space()?;
+        let file = RealDisk.create(path)?;
+        let mut book = self.book();
+        book.synced.insert(path.to_owned(), 0);
+        book.entries.push(Entry::Created(path.to_owned()));
+        drop(book);
+        Ok(Box::new(FaultFile { disk: self.clone(), file, path: path.to_owned(), length: 0 }))
+    }
+
+    fn truncate(&self, path: &Path, length: u64) -> io::Result<()> {
+        self.check()?;
+        RealDisk.truncate(path, length)?;
+        self.book().synced.insert(path.to_owned(), length);
+        Ok(())
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.check()?;
+        let mut missing: Vec<_> = path.ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
+        RealDisk.create_dir_all(path)?;
+        missing.reverse();
+        self.book().entries.extend(missing.into_iter().map(Entry::Created));
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.check()?;
+        RealDisk.rename(from, to)?;
+        let mut book = self.book();
+        moved(&mut book.synced, from, to);
+        for entry in &mut book.entries {
+            let path = match entry {
+                Entry::Created(path) => path,
+                Entry::Renamed { to, .. } => to,
+            };
+            if path != from && path.starts_with(from) {
+                *path = to.join(path.strip_prefix(from).unwrap());
+            }
+        }
+        book.entries.push(Entry::Renamed { from: from.to_owned(), to: to.to_owned() });
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.check()?;
+        self.book().synced.remove(path);
+        RealDisk.remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.check()?;
+        let mut book = self.book();
+        book.synced.retain(|file, _| !file.starts_with(path));
+        book.entries.retain(|entry| match entry {
+            Entry::Created(entry) => !entry.starts_with(path),
+            Entry::Renamed { to, .. } => !to.starts_with(path),
+        });
+        RealDisk.remove_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.count_sync()?;
+        self.book().entries.retain(|entry| match entry {
+            Entry::Created(entry) => entry.parent() != Some(path),
+            Entry::Renamed { to, .. } => to.parent() != Some(path),
+        });
+        Ok(())
+    }
+
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+}
+
+struct FaultFile {
+    disk: FaultDisk,
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+    length: u64,
+}
+
+impl DiskFile for FaultFile {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.disk.check()?;
+        if self.disk.book().full {
+            // What a full disk really does: some of the bytes, then the error.
+            let part = &bytes[..bytes.len() / 2];
+            self.file.write_all(part)?;
+            self.length += part.len() as u64;
+            return self.disk.check_space();
+        }
+        self.file.write_all(bytes)?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.disk.count_sync()?;
+        self.disk.check_space()?;
+        self.file.sync()?;
+        // The store may have renamed the file's directory, but it syncs before it renames.
+        self.disk.book().synced.insert(self.path.clone(), self.length);
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! Old formats open for ever: every directory in `testdata/format` was written by a released version.
+
+use std::path::{Path, PathBuf};
+
+use pharos_model::{
+    BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, Matcher, MetricBatch, MetricKind, MetricMetadata, Sample,
+    TenantId, TimeRange,
+};
+use pharos_storage::conformance::metrics::{CASE_TIME_MS, read_all};
+use pharos_storage::{BatchId, MetricStore, ReadContext};
+use tempfile::TempDir;
+
+use crate::support::{copy_dir, open};
+
+fn fixture(version: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/format").join(version)
+}
+
+/// Floats of every codec, a histogram, starts, an exemplar, metadata: `part` 0 lies in parts, 1 in the log.
+fn batch(part: i64) -> MetricBatch {
+    let (mut builder, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
+    let from_ms = CASE_TIME_MS - 3_600_000 + part * 1_800_000;
+    for (name, value) in VALUES {
+        for i in 0..60 {
+            builder.push_sample(Sample { timestamp_ms: from_ms + i * 15_000, value: value(i) }, 0);
+        }
+        labels.push(METRIC_NAME, name);
+        labels.push("job", "fixture");
+        builder.finish_series(&mut labels).unwrap();
+    }
+    builder.push_sample(Sample { timestamp_ms: from_ms, value: 1.0 }, from_ms - 5);
+    let own = Labels::from_pairs([("trace_id", format!("trace{part}"))]).unwrap();
+    builder.push_exemplar(Exemplar { labels: own, timestamp_ms: from_ms, value: 0.5 });
+    labels.push(METRIC_NAME, "with_start");
+    builder.finish_series(&mut labels).unwrap();
+    builder.push_histogram(from_ms, Histogram { count: 3.0, sum: part as f64, ..Histogram::empty(1) }, 0);
+    labels.push(METRIC_NAME, "histogram");
+    builder.finish_series(&mut labels).unwrap();
+    let metric = format!("family{part}");
+    builder.push_metadata(MetricMetadata { metric, kind: MetricKind::Gauge, help: "h".into(), unit: "s".into() });
+    builder.build()
+}
+
+type Shape = (&'static str, fn(i64) -> f64);
+
+const VALUES: [Shape; 6] = [
+    ("constant", |_| 0.25),
+    ("counter", |i| (i * 1000) as f64),
+    ("decimal", |i| (i * 37 % 101) as f64 / 100.0),
+    ("near_decimal", |i| (0..i).fold(0.0, |sum, _| sum + 0.1)),
+    ("noise", |i| f64::from_bits((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))),
+    ("ended", |i| if i == 59 { pharos_model::stale_nan() } else { 7.0 }),
+];
+
+fn check(dir: &Path) {
+    let (store, tenant) = (open(dir), TenantId::default());
+    assert!(store.damaged().is_empty(), "{:?}", store.damaged());
+    assert!(store.stats().parts > 0 && store.stats().head_samples > 0);
+    let job = vec![Matcher::equal("job", "fixture")];
+    let found = read_all(&store, &tenant, job, TimeRange::ALL);
+    for (name, value) in VALUES {
+        let series = found.iter().find(|(labels, _)| labels.metric_name() == name).unwrap().1;
+        let bits: Vec<u64> = series.values.iter().map(|value| value.to_bits()).collect();
+        let expected: Vec<u64> = (0..60).chain(0..60).map(|i| value(i).to_bits()).collect();
+        assert_eq!(bits, expected, "{name}");
+    }
+    let started = read_all(&store, &tenant, vec![Matcher::equal(METRIC_NAME, "with_start")], TimeRange::ALL);
+    let series = started.values().next().unwrap();
+    assert_eq!(series.start_ms, series.timestamps_ms.iter().map(|time| time - 5).collect::<Vec<_>>());
+    let histograms = read_all(&store, &tenant, vec![Matcher::equal(METRIC_NAME, "histogram")], TimeRange::ALL);
+    let sums: Vec<f64> = histograms.values().next().unwrap().histograms.iter().map(|h| h.histogram.sum).collect();
+    assert_eq!(sums, [0.0, 1.0]);
+    let exemplars = store.exemplars(&tenant, &[], TimeRange::ALL, &ReadContext::unlimited()).unwrap();
+    assert_eq!(exemplars[0].exemplars.len(), 2);
+    let families: Vec<String> = store.metadata(&tenant, None, 9).unwrap().into_iter().map(|one| one.metric).collect();
+    assert_eq!(families, ["family0", "family1"]);
+    store.compact().unwrap();
+}
+
+#[test]
+fn version_1_opens() {
+    let dir = TempDir::new().unwrap();
+    copy_dir(&fixture("v1"), dir.path());
+    check(dir.path());
+    let again = open(dir.path());
+    assert_eq!(again.stats().head_samples, 0);
+}
+
+/// Writes the fixture of the current version. Run by hand, once, when a version is about to be released.
+#[test]
+#[ignore = "overwrites testdata; for a new format version only"]
+fn write_fixture() {
+    let dir = TempDir::new().unwrap();
+    let (store, tenant) = (open(dir.path()), TenantId::default());
+    store.append(&tenant, batch(0), BatchId::random()).wait().unwrap().unwrap();
+    store.flush().unwrap();
+    store.append(&tenant, batch(1), BatchId::random()).wait().unwrap().unwrap();
+    drop(store);
+    std::fs::remove_file(dir.path().join("LOCK")).unwrap();
+    copy_dir(dir.path(), &fixture("v1"));
+}

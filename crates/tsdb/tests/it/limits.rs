@@ -1,0 +1,104 @@
+//! Every limit of the settings, reached.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use pharos_base::{ByteSize, HumanDuration, SimClock};
+use pharos_storage::conformance::metrics::{CASE_TIME_MS, float_batch};
+use pharos_storage::{MetricStore, RejectReason};
+use pharos_tsdb::{Components, RealDisk, Settings, Tsdb, TsdbError};
+use tempfile::TempDir;
+
+use crate::support::{append, batch, open, open_with, seconds, try_append};
+
+#[test]
+fn series_above_the_limit_are_refused_and_known_ones_go_on() {
+    let dir = TempDir::new().unwrap();
+    let settings = Settings { series_max_per_tenant: NonZeroU64::new(2), ..Settings::for_tests() };
+    let store = open_with(dir.path(), settings, Arc::new(RealDisk)).unwrap();
+    let outcome = try_append(&store, batch(1, 5)).unwrap();
+    assert_eq!((outcome.items, outcome.rejected()), (2, 3));
+    assert_eq!(outcome.rejections[0].reason, RejectReason::SeriesLimit);
+    assert_eq!(try_append(&store, batch(2, 2)).unwrap().rejected(), 0);
+    assert_eq!(seconds(&store), [[1, 2], [1, 2]]);
+    // Series that stay silent from one flush to the next make room.
+    store.flush().unwrap();
+    append(&store, batch(3, 1));
+    store.flush().unwrap();
+    let other: &[(&str, &str)] = &[("__name__", "other")];
+    let outcome = try_append(&store, float_batch(&[(other, &[(CASE_TIME_MS, 1.0)])])).unwrap();
+    assert_eq!(outcome.rejected(), 0);
+}
+
+#[test]
+fn samples_older_than_retention_are_neither_answered_nor_kept() {
+    let dir = TempDir::new().unwrap();
+    let clock = SimClock::at_ms(CASE_TIME_MS);
+    let settings = Settings { retention: HumanDuration::from_ms(10 * 86_400_000), ..Settings::for_tests() };
+    let components = Components { clock: clock.clone(), disk: Arc::new(RealDisk) };
+    let store = Tsdb::open(dir.path(), settings, components).unwrap();
+    append(&store, batch(-9 * 86_400, 1));
+    append(&store, batch(-60, 1));
+    store.flush().unwrap();
+    assert_eq!(seconds(&store), [[-9 * 86_400, -60]]);
+    clock.advance_ms(2 * 86_400_000);
+    assert_eq!(seconds(&store), [[-60]]);
+    assert_eq!(store.stats().part_samples, 2);
+    store.compact().unwrap();
+    assert_eq!((store.stats().part_samples, seconds(&store)), (1, vec![vec![-60]]));
+}
+
+#[test]
+fn the_oldest_parts_go_when_all_are_too_large() {
+    let dir = TempDir::new().unwrap();
+    let settings = Settings { retention_size: Some(ByteSize(4000)), ..Settings::for_tests() };
+    let store = open_with(dir.path(), settings, Arc::new(RealDisk)).unwrap();
+    for day in (0..40).rev() {
+        append(&store, batch(-day * 86_400 * 27, 20));
+        store.flush().unwrap();
+    }
+    store.compact().unwrap();
+    assert!(store.stats().part_bytes <= 4000 && store.stats().parts > 0);
+    assert_eq!(seconds(&store)[0].last(), Some(&0), "the newest stays");
+}
+
+#[test]
+fn a_head_above_its_limit_is_flushed_by_itself() {
+    let dir = TempDir::new().unwrap();
+    let settings = Settings { head_memory_max: ByteSize::mib(1), ..Settings::for_tests() };
+    let store = open_with(dir.path(), settings, Arc::new(RealDisk)).unwrap();
+    let deadline = std::time::Duration::from_secs(20);
+    let started = pharos_base::Clock::monotonic(&pharos_base::SystemClock);
+    let mut second = 0;
+    while store.stats().parts == 0 {
+        // Refusals are legal while the flush runs; the loop is bounded by the flush, not by time.
+        let _ = try_append(&store, batch(second, 500));
+        second += 1;
+        assert!(pharos_base::Clock::monotonic(&pharos_base::SystemClock).duration_since(started) < deadline);
+    }
+}
+
+#[test]
+fn log_segments_are_bounded_and_each_replays_by_itself() {
+    let dir = TempDir::new().unwrap();
+    let settings = Settings { log_segment_size: ByteSize(64 << 10), ..Settings::for_tests() };
+    let store = open_with(dir.path(), settings, Arc::new(RealDisk)).unwrap();
+    for second in 0..100 {
+        append(&store, batch(second, 300));
+    }
+    drop(store);
+    assert!(crate::support::files(&dir.path().join("log")).len() > 2);
+    let store = open(dir.path());
+    assert_eq!(seconds(&store), vec![(0..100).collect::<Vec<_>>(); 300]);
+    store.flush().unwrap();
+    assert_eq!(store.stats().log_bytes, 0);
+    assert!(crate::support::files(&dir.path().join("log")).is_empty());
+}
+
+#[test]
+fn settings_below_their_minimum_are_named() {
+    let dir = TempDir::new().unwrap();
+    let settings = Settings { head_memory_max: ByteSize(5), ..Settings::default() };
+    let error = open_with(dir.path(), settings, Arc::new(RealDisk)).unwrap_err();
+    assert!(matches!(&error, TsdbError::Settings { setting: "head_memory_max", .. }), "{error}");
+}
