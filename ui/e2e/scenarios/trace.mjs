@@ -77,7 +77,7 @@ export const trace = [
       equal(await page.inputValue('[aria-label="Search in this trace"]'), 'stock', 'search text');
       await page.goBack();
       await page.waitForSelector(`[data-span="${root.spanID}"][aria-selected=true]`);
-      await page.fill('[aria-label="Search in this trace"]', 'payment');
+      await page.fill('[aria-label="Search in this trace"]', 'acme-pay');
       await page.keyboard.press('Enter');
       await page.waitForSelector('.hits >> text=/1 of [0-9]/');
       page.off('request', count);
