@@ -14,18 +14,19 @@ use tempfile::TempDir;
 pub(crate) const NOW_MS: i64 = 1_795_230_000_000;
 pub(crate) const NOW_NS: u64 = NOW_MS as u64 * 1_000_000;
 
+/// Fields are dropped in order: the store before its directory.
 pub(crate) struct Fixture {
+    pub(crate) store: Option<SpanStore>,
     pub(crate) directory: TempDir,
     pub(crate) clock: Arc<SimClock>,
     pub(crate) settings: Settings,
-    pub(crate) store: Option<SpanStore>,
 }
 
 impl Fixture {
     pub(crate) fn new(settings: Settings) -> Self {
         let directory = fast_directory();
         let clock = SimClock::at_ms(NOW_MS);
-        let mut fixture = Self { directory, clock, settings, store: None };
+        let mut fixture = Self { store: None, directory, clock, settings };
         fixture.open();
         fixture
     }
