@@ -2,7 +2,7 @@
 //! speak, with a bearer token; every span comes back through both Jaeger APIs field by field, every point through PromQL.
 //!
 //! The senders are the programs of `examples/`: each writes down what it sent (`examples/README.md`), and what comes back is
-//! compared with that, not with what Pharos thinks it got.
+//! compared with that, not with what Pharos thinks it got: at once, after kill -9, and after compaction.
 
 mod api;
 mod compare;
@@ -27,14 +27,15 @@ fn otlp(pharos: &Pharos, protocol: Protocol) -> String {
     format!("http://{address}")
 }
 
-/// Sends over every protocol of `language` and compares.
+/// Sends over every protocol of `language` and compares: at once, after a crash, and from compacted files.
 async fn check(language: Language) {
-    let scratch = tempfile::tempdir().expect("a folder for the program and its file");
+    let scratch = tempfile::tempdir().expect("a folder for the program and its files");
     let program = Program::build(language, scratch.path());
-    let pharos = Pharos::builder().start().await;
-    let api = Api(&pharos);
+    let mut pharos = Pharos::builder().start().await;
+    let mut references = Vec::new();
     for &protocol in language.protocols() {
-        let (what, file) = (format!("{} over {}", language.name(), protocol.name()), scratch.path().join("sent.json"));
+        let what = format!("{} over {}", language.name(), protocol.name());
+        let file = scratch.path().join(format!("sent-{}.json", references.len()));
         let endpoint = otlp(&pharos, protocol);
         let refused = program.send(protocol, &endpoint, "not-the-token", &file);
         assert_eq!(refused.status.code(), Some(1), "{what}: a wrong token is noticed");
@@ -44,11 +45,28 @@ async fn check(language: Language) {
         assert!(sent.status.success(), "{what}: {}", String::from_utf8_lossy(&sent.stderr));
         let reference = Reference::read(&file);
         reference.assert_rich(language, protocol);
-        let mut wrong = jaeger_v3::check(&api, &reference).await;
-        wrong.extend(jaeger_v1::check(&api, &reference).await);
-        wrong.extend(metrics::check(&api, &reference).await);
-        assert!(wrong.is_empty(), "{what}: {} differences\n{}", wrong.len(), wrong.join("\n"));
-        std::fs::remove_file(&file).expect("the file was there");
+        references.push((what, reference));
+    }
+    compare_all(&pharos, &references, "at once").await;
+
+    pharos.restart().await;
+    compare_all(&pharos, &references, "after kill -9").await;
+
+    for path in ["/-/flush", "/-/compact"] {
+        let (status, answer) = pharos.post(path, "text/plain", "").await;
+        assert!((200..300).contains(&status), "POST {path}: {status} {answer}");
+    }
+    compare_all(&pharos, &references, "after compaction").await;
+}
+
+/// Panics with every difference between what was sent and what both Jaeger APIs and PromQL answer.
+async fn compare_all(pharos: &Pharos, references: &[(String, Reference)], when: &str) {
+    let api = Api(pharos);
+    for (what, reference) in references {
+        let mut wrong = jaeger_v3::check(&api, reference).await;
+        wrong.extend(jaeger_v1::check(&api, reference).await);
+        wrong.extend(metrics::check(&api, reference).await);
+        assert!(wrong.is_empty(), "{what}, {when}: {} differences\n{}", wrong.len(), wrong.join("\n"));
     }
 }
 

@@ -168,7 +168,8 @@ fn attribute_tag(attribute: &Value) -> Value {
     match kind.as_str() {
         "boolValue" => tag(key, "bool", inner.clone()),
         "intValue" => tag(key, "int64", integer(inner)),
-        "doubleValue" => tag(key, "float64", inner.clone()),
+        // Go writes a whole double without its point.
+        "doubleValue" => tag(key, "float64", json!(inner.as_f64())),
         "bytesValue" => tag(key, "binary", inner.clone()),
         "arrayValue" | "kvlistValue" => tag(key, "string", plain(value)),
         _ => tag(key, "string", inner.clone()),
