@@ -62,7 +62,7 @@ export async function startMock({ port = 0, prefix = '/pharos/', auth = 'on' } =
     const query = form.get('query') ?? '';
     const start = Number(form.get('start'));
     const end = Number(form.get('end'));
-    if (path === 'status/buildinfo') return ok({ version: '0.1.0', revision: '4f2a91c07', branch: 'main', buildDate: '2026-11-21', goVersion: '' });
+    if (path === 'status/buildinfo') return ok({ version: '3.14.0', revision: '4f2a91c07', branch: 'pharos-0.1.0', buildDate: '', goVersion: '', application: 'pharos', applicationVersion: '0.1.0' });
     if (path === 'label/__name__/values') return ok(Object.keys(METRICS));
     if (path === 'labels') return ok(['__name__', 'job', 'le', 'service']);
     if (path === 'label/service/values') return ok(['cart', 'checkout', 'gateway', 'inventory', 'payment']);

@@ -49,7 +49,9 @@ export interface MetricMetadata {
 }
 
 export interface BuildInfo {
+  /** The Prometheus whose API this is; `applicationVersion` is Pharos' own. */
   version: string;
+  applicationVersion?: string;
   revision?: string;
   branch?: string;
   buildDate?: string;

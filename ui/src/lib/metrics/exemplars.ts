@@ -14,6 +14,9 @@ export interface ExemplarPoint {
   spanId: string;
 }
 
+/** More diamonds above one another cannot be told apart. */
+const SLOT_POINTS_MAX = 3;
+
 const TRACE_ID_LABELS = ['trace_id', 'traceID', 'traceId', 'traceid', 'TraceID'];
 const SPAN_ID_LABELS = ['span_id', 'spanID', 'spanId', 'spanid', 'SpanID'];
 
@@ -23,7 +26,7 @@ function firstOf(labels: Labels, keys: readonly string[]): string {
 }
 
 /**
- * Thins exemplars so that at most one per series stands in each of `slots` equal parts of `range`:
+ * Thins exemplars so that at most one per series, and three of all, stand in each of `slots` equal parts of `range`:
  * the largest, because the slow or big ones are what people look for. The answer ascends in time.
  */
 export function thinExemplars(series: readonly ExemplarSeries[], range: Range, slots: number): ExemplarPoint[] {
@@ -49,7 +52,16 @@ export function thinExemplars(series: readonly ExemplarSeries[], range: Range, s
     }
     points.push(...best.values());
   }
-  return mergeBuckets(points, width_ms).sort((a, b) => a.time_ms - b.time_ms);
+  const perSlot = new Map<number, number>();
+  return mergeBuckets(points, width_ms)
+    .sort((a, b) => b.value - a.value)
+    .filter((point) => {
+      const slot = Math.floor((point.time_ms - range.from_ms) / width_ms);
+      const count = (perSlot.get(slot) ?? 0) + 1;
+      perSlot.set(slot, count);
+      return count <= SLOT_POINTS_MAX;
+    })
+    .sort((a, b) => a.time_ms - b.time_ms);
 }
 
 /** A classic histogram repeats one measurement in many `le` buckets' series: the same trace at the same instant is one point. */

@@ -57,6 +57,11 @@ describe('exemplars', () => {
     expect(points.map((point) => [point.traceId, point.value])).toEqual([['t3', 5], ['t55', 1]]);
   });
 
+  it('keep three of many series in one part', () => {
+    const series = [4, 1, 5, 3, 2].map((value) => ({ seriesLabels: { pod: String(value) }, exemplars: [exemplar(value, String(value))] }));
+    expect(thinExemplars(series, range, 1).map((point) => point.value)).toEqual([3, 4, 5]);
+  });
+
   it('show one measurement of several buckets once', () => {
     const series = ['1', '+Inf'].map((le) => ({ seriesLabels: { le }, exemplars: [exemplar(5, '0.7', 'same')] }));
     expect(thinExemplars(series, range, 10)).toHaveLength(1);
