@@ -14,6 +14,19 @@ pub fn spawn_named<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send
     Builder::new().name(name.to_owned()).spawn(run)
 }
 
+/// Runs `work` on a thread of its own with a stack of `stack_bytes` and waits for it; a panic there goes on here.
+///
+/// For recursion whose depth is bounded, but not by the stack of just any caller.
+///
+/// # Errors
+/// What the operating system says when it will not start one.
+pub fn run_with_stack<T: Send>(name: &str, stack_bytes: usize, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let handle = Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn_scoped(scope, work)?;
+        handle.join().map_err(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// How many threads can run at once here; at least 1.
 #[must_use]
 pub fn available_cores() -> usize {

@@ -33,6 +33,8 @@ mod select;
 mod series;
 mod settings;
 mod sums;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::sync::Arc;

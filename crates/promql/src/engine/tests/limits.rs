@@ -1,0 +1,102 @@
+//! Limits have names, and reaching one is an error, never a shorter answer.
+
+use std::time::Duration;
+
+use pharos_base::{CancelToken, ErrorClass};
+use pharos_model::{StepRange, TenantId};
+
+use super::*;
+
+fn minute_series() -> Engine {
+    engine(&[("up", &[("job", "a")], every(60_000, 100, |_| 1.0)), ("up", &[("job", "b")], every(60_000, 100, |_| 2.0))])
+}
+
+fn refused(change: impl Fn(&mut EngineSettings), query: &str) -> QueryError {
+    let mut limited = settings();
+    change(&mut limited);
+    let series: Vec<SeriesSpec<'_>> = vec![
+        ("up", &[("job", "a")], every(60_000, 100, |_| 1.0)),
+        ("up", &[("job", "b")], every(60_000, 100, |_| 2.0)),
+    ];
+    let steps = StepRange { start_ms: 0, end_ms: 6_000_000, step_ms: 60_000 };
+    range(&engine_with(&series, limited), query, steps).unwrap_err()
+}
+
+#[test]
+fn each_limit_has_its_error() {
+    let error = refused(|settings| settings.samples_max = 150, "up");
+    assert_eq!(error.to_string(), "query processing would load too many samples into memory in query execution");
+    assert_eq!(error.class(), ErrorClass::LimitExceeded);
+    let error = refused(|settings| settings.memory_bytes_max = 3_000, "up");
+    assert_eq!(error.class(), ErrorClass::LimitExceeded);
+    assert!(error.to_string().contains("3000 bytes"), "{error}");
+    let error = refused(|settings| settings.series_max = 1, "up");
+    assert_eq!(error.class(), ErrorClass::LimitExceeded);
+    let error = refused(|settings| settings.steps_max = 100, "up");
+    assert!(matches!(error, QueryError::TooManySteps { steps: 101, limit: 100 }), "{error}");
+    let error = refused(|settings| settings.steps_max = 1_000, "sum_over_time(up[1d:1s])");
+    assert!(matches!(error, QueryError::TooManySteps { .. }), "{error}");
+}
+
+#[test]
+fn a_sum_holds_one_series_at_a_time() {
+    let mut limited = settings();
+    limited.samples_max = 350;
+    let names: Vec<String> = (0..50).map(|index| index.to_string()).collect();
+    let labels: Vec<[(&str, &str); 1]> = names.iter().map(|name| [("i", name.as_str())]).collect();
+    let series: Vec<SeriesSpec<'_>> =
+        labels.iter().map(|labels| ("up", &labels[..], every(60_000, 100, |_| 1.0))).collect();
+    let steps = StepRange { start_ms: 0, end_ms: 5_940_000, step_ms: 60_000 };
+    let result = range(&engine_with(&series, limited), "sum(up)", steps).unwrap();
+    assert_eq!(result.stats.series_read, 50);
+    assert_eq!(result.stats.samples_read, 5_000);
+    assert!(result.stats.samples_peak <= 350, "{:?}", result.stats);
+}
+
+#[test]
+fn cancelled_and_late_queries_stop() {
+    let engine = minute_series();
+    let options = QueryOptions::default();
+    options.cancel.cancel();
+    let error = engine.instant(&TenantId::default(), "up", 60_000, &options).unwrap_err();
+    assert_eq!((error.class(), error.to_string().as_str()), (
+        ErrorClass::Cancelled,
+        "query was canceled in query execution"
+    ));
+    let options = QueryOptions { timeout: Some(Duration::ZERO), cancel: CancelToken::new(), lookback_ms: None };
+    let error = engine.instant(&TenantId::default(), "up", 60_000, &options).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Timeout);
+}
+
+#[test]
+fn the_deepest_expression_fits_the_stack() {
+    let engine = minute_series();
+    let depth = crate::limits::EXPRESSION_DEPTH_MAX - 10;
+    for (operand, operator) in [("1", "+"), ("up", "or"), ("up", "+"), ("up", "and")] {
+        let query = vec![operand; depth].join(operator_text(operator).as_str());
+        instant(&engine, &query, 60_000).unwrap_or_else(|error| panic!("{operator}: {error}"));
+    }
+    let nested = crate::limits::NESTING_MAX / 2;
+    let query = format!("{}up{}", "abs(".repeat(nested), ")".repeat(nested));
+    assert_eq!(texts(&instant(&engine, &query, 60_000).unwrap()).len(), 2);
+}
+
+fn operator_text(operator: &str) -> String {
+    format!(" {operator} ")
+}
+
+#[test]
+fn a_query_of_the_wrong_type_is_refused() {
+    let engine = minute_series();
+    let steps = StepRange { start_ms: 0, end_ms: 60_000, step_ms: 60_000 };
+    for (query, message) in [
+        ("up[5m]", "invalid expression type \"range vector\" for range query, must be Scalar or instant Vector"),
+        ("\"a\"", "invalid expression type \"string\" for range query, must be Scalar or instant Vector"),
+    ] {
+        let error = range(&engine, query, steps).unwrap_err();
+        assert_eq!(error.to_string(), message);
+        assert!(error.is_bad_data());
+    }
+    let error = range(&engine, "up", StepRange { start_ms: 60_000, end_ms: 0, step_ms: 1 }).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Invalid);
+}
