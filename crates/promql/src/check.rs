@@ -154,8 +154,7 @@ impl Checker<'_> {
             }
             node.matching = None;
             if node.op.is_set() {
-                let message =
-                    format!("set operator \"{}\" not allowed in binary scalar expression", node.op.symbol());
+                let message = format!("set operator \"{}\" not allowed in binary scalar expression", node.op.symbol());
                 return self.fail(node.span, message);
             }
         } else if node.op.is_set() {

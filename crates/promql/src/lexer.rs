@@ -182,9 +182,7 @@ impl<'a> Lexer<'a> {
                 self.bracket = None;
                 Ok(TokenKind::RightBracket)
             }
-            ':' if !bracket.has_operand => {
-                Err(self.error("unexpected colon before duration in duration expression"))
-            }
+            ':' if !bracket.has_operand => Err(self.error("unexpected colon before duration in duration expression")),
             ':' if bracket.has_colon => Err(self.error("unexpected repeated colon in duration expression")),
             ':' => {
                 self.bracket = Some(Bracket { has_colon: true, ..bracket });
