@@ -173,11 +173,11 @@ impl<'a> SeriesSink<'a> {
             let is_metric_name = name == METRIC_NAME;
             named |= is_metric_name;
             let value_more = if is_metric_name { name_more } else { 0 };
-            check_pair(name, value.len() + value_more, self.limits).map_err(|message| self.limit(message))?;
+            check_pair(name, value.len() + value_more, self.limits).map_err(|message| self.limit(&message))?;
         }
         if count > self.limits.labels_max {
             let limit = self.limits.labels_max;
-            return Err(self.limit(format!("series has {count} labels, more than ingest.limits.labels_max = {limit}")));
+            return Err(self.limit(&format!("series has {count} labels, more than ingest.limits.labels_max = {limit}")));
         }
         if !named {
             let message = format!("series has no metric name (label {METRIC_NAME}): {}", example(&self.labels));
@@ -186,7 +186,7 @@ impl<'a> SeriesSink<'a> {
         Ok(())
     }
 
-    fn limit(&self, message: String) -> Refusal {
+    fn limit(&self, message: &str) -> Refusal {
         Refusal { reason: RejectReason::Limit, message: format!("{message}: {}", example(&self.labels)) }
     }
 

@@ -1,8 +1,8 @@
 //! Attribute values as text, for labels, and as model values, for spans.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use pharos_model::{Attribute, AttributeValue, Attributes};
@@ -61,27 +61,8 @@ fn json(value: &Value) -> serde_json::Value {
     }
 }
 
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
 fn base64(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let [a, b, c] = [0, 1, 2].map(|index| u32::from(chunk.get(index).copied().unwrap_or(0)));
-        let bits = a << 16 | b << 8 | c;
-        for digit in 0..4 {
-            let is_data = digit <= chunk.len();
-            text.push(if is_data { BASE64[(bits >> (18 - 6 * digit) & 63) as usize] as char } else { '=' });
-        }
-    }
-    text
-}
-
-/// Hexadecimal, lower case.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    BASE64_STANDARD.encode(bytes)
 }
 
 /// Values nest deeper than the limit.
@@ -149,7 +130,6 @@ mod tests {
             assert_eq!(text(Some(&any(value))), expected);
         }
         assert_eq!(text(None), "");
-        assert_eq!(hex(&[0, 0xab]), "00ab");
     }
 
     #[test]

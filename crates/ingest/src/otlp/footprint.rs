@@ -40,7 +40,7 @@ fn subtract(wire: &[u8], schema: &'static MessageSchema, left: &mut u64, depth: 
         match (read.payload, field.kind) {
             (Payload::Bytes(bytes), Kind::Message(schema)) => subtract(bytes, schema, left, depth + 1)?,
             (Payload::Bytes(bytes), Kind::Text | Kind::Hex | Kind::Base64) => {
-                *left = left.checked_sub(bytes.len() as u64)?
+                *left = left.checked_sub(bytes.len() as u64)?;
             }
             // Packed numbers: a varint of one byte becomes a word.
             (Payload::Bytes(bytes), _) => *left = left.checked_sub(8 * bytes.len() as u64)?,

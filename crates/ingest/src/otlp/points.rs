@@ -15,7 +15,7 @@ use pharos_model::{
 };
 use pharos_storage::RejectReason;
 
-use super::attributes::{hex, text};
+use super::attributes::text;
 use super::metrics::Translator;
 use crate::native::{SCHEMA_MAX, SideBuilder, downscale};
 use crate::sink::{Refusal, exemplar_labels};
@@ -254,7 +254,7 @@ fn model_exemplar(exemplar: &OtlpExemplar, value: f64, chars_max: usize) -> Opti
     let mut labels = LabelsBuilder::default();
     for (name, id) in [("trace_id", &exemplar.trace_id), ("span_id", &exemplar.span_id)] {
         if id.iter().any(|byte| *byte != 0) {
-            labels.push(name, &hex(id));
+            labels.push(name, &hex::encode(id));
         }
     }
     let chars = |name: &str, value: &str| name.chars().count() + value.chars().count();
