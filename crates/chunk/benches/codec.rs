@@ -1,5 +1,4 @@
 //! Encoding and decoding cost per sample, by shape: the inner loops of flush and of every range query.
-#![expect(missing_docs, reason = "criterion's macros")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pharos_chunk::{timestamps, values};

@@ -40,13 +40,10 @@ impl Decimals {
         }
         let mut decimals = Self { exponent, mantissas: Vec::with_capacity(values.len()), ..Self::default() };
         for (position, value) in values.iter().enumerate() {
-            let (mantissa, ulps) = match mantissa(*value, exponent, ulps_max) {
-                Some(found) => found,
-                None => {
-                    decimals.exceptions.push(position);
-                    (decimals.mantissas.last().copied().unwrap_or(0), 0)
-                }
-            };
+            let (mantissa, ulps) = mantissa(*value, exponent, ulps_max).unwrap_or_else(|| {
+                decimals.exceptions.push(position);
+                (decimals.mantissas.last().copied().unwrap_or(0), 0)
+            });
             decimals.mantissas.push(mantissa);
             if ulps_max > 0 {
                 decimals.ulps.push(ulps);
@@ -64,8 +61,7 @@ impl Decimals {
 /// The mantissa and the distance in units of the last place, if that is at most `ulps_max`.
 fn mantissa(value: f64, exponent: usize, ulps_max: i64) -> Option<(i64, i64)> {
     let scaled = value * POWERS[exponent];
-    // Also false for NaN.
-    if !(scaled.abs() < MANTISSA_MAX) {
+    if scaled.is_nan() || scaled.abs() >= MANTISSA_MAX {
         return None;
     }
     let mantissa = scaled.round_ties_even() as i64;

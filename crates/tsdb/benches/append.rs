@@ -1,5 +1,4 @@
 //! Appending known series, and reading them back from the head and from a part.
-#![expect(missing_docs, reason = "criterion's macros")]
 
 use std::hint::black_box;
 

@@ -65,12 +65,12 @@ impl Shared {
         for length in ladder {
             for (start, parts) in by_window(tenant, *length) {
                 let window = windows::window_of(start, *length);
-                if window.end_ms <= over_ms && parts.len() > 1 && self.may_merge(tenant, &parts) {
+                if window.end_ms <= over_ms && parts.len() > 1 && may_merge(tenant, &parts) {
                     return Some((parts, window));
                 }
                 if *length == ladder[0]
                     && let Some(tier) = full_tier(&parts)
-                    && self.may_merge(tenant, &tier)
+                    && may_merge(tenant, &tier)
                 {
                     return Some((tier, window));
                 }
@@ -79,31 +79,15 @@ impl Shared {
         None
     }
 
-    /// Whether nothing that overlaps them stands between them in precedence, and none is known to be damaged.
-    fn may_merge(&self, tenant: &Tenant, parts: &[Arc<Part>]) -> bool {
-        let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return false };
-        let between = first.meta.sequence..=last.meta.sequence;
-        let covers = |other: &Part| {
-            parts.iter().any(|part| {
-                other.meta.min_time_ms <= part.meta.max_time_ms && part.meta.min_time_ms <= other.meta.max_time_ms
-            })
-        };
-        let others = tenant.state.read().parts.clone();
-        parts.iter().all(|part| !part.damaged.load(Ordering::Relaxed))
-            && !others.iter().any(|other| {
-                between.contains(&other.meta.sequence)
-                    && !parts.iter().any(|part| part.meta.number == other.meta.number)
-                    && covers(other)
-            })
-    }
-
     fn merge_parts(&self, tenant: &Tenant, parts: &[Arc<Part>], window: TimeRange) -> Result<(), TsdbError> {
         let merged = match self.write_merged(tenant, parts, window) {
             Ok(merged) => merged,
             Err(error) => {
                 if matches!(error, TsdbError::Checksum { .. } | TsdbError::Corrupt { .. }) {
                     // Trying again would fail again; the parts stay as they are and go on being served.
-                    parts.iter().for_each(|part| part.damaged.store(true, Ordering::Relaxed));
+                    for part in parts {
+                        part.damaged.store(true, Ordering::Relaxed);
+                    }
                 }
                 return Err(error);
             }
@@ -215,6 +199,24 @@ impl Shared {
         self.disk.sync_dir(parent).map_err(TsdbError::io("sync", parent))?;
         self.disk.remove_dir_all(&condemned).map_err(TsdbError::io("remove", &condemned))
     }
+}
+
+/// Whether nothing that overlaps them stands between them in precedence, and none is known to be damaged.
+fn may_merge(tenant: &Tenant, parts: &[Arc<Part>]) -> bool {
+    let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return false };
+    let between = first.meta.sequence..=last.meta.sequence;
+    let covers = |other: &Part| {
+        parts.iter().any(|part| {
+            other.meta.min_time_ms <= part.meta.max_time_ms && part.meta.min_time_ms <= other.meta.max_time_ms
+        })
+    };
+    let others = tenant.state.read().parts.clone();
+    parts.iter().all(|part| !part.damaged.load(Ordering::Relaxed))
+        && !others.iter().any(|other| {
+            between.contains(&other.meta.sequence)
+                && !parts.iter().any(|part| part.meta.number == other.meta.number)
+                && covers(other)
+        })
 }
 
 /// Parts that lie within one window of the length, by its start; each by sequence ascending.

@@ -122,7 +122,7 @@ impl Settings {
     /// [`TsdbError::Settings`] with the first setting below its minimum.
     pub fn check(&self) -> Result<(), TsdbError> {
         let durations = [
-            ("retention", self.retention, Duration::from_secs(3600)),
+            ("retention", self.retention, Duration::from_hours(1)),
             ("flush_interval", self.flush_interval, Duration::from_secs(1)),
         ];
         for (setting, value, min) in durations {

@@ -129,8 +129,8 @@ impl Tenants {
     /// The number of one series, for replay: limits do not apply to what was acknowledged.
     pub(crate) fn define(&self, tenant: &Tenant, encoded: &[u8]) -> Result<SeriesNumber, pharos_model::LabelError> {
         let registry = Arc::clone(&tenant.state.read().active.registry);
-        let number = registry.write().find_or_add(pharos_model::fingerprint(encoded), encoded, &self.next_log_id);
-        number
+        let mut registry = registry.write();
+        registry.find_or_add(pharos_model::fingerprint(encoded), encoded, &self.next_log_id)
     }
 }
 
@@ -174,12 +174,12 @@ impl Tenant {
         let known = self.metadata.read();
         let room = metadata_max.saturating_sub(known.len());
         let mut added = 0;
-        batch.metadata.retain(|metadata| match known.get(&metadata.metric) {
-            Some(found) => found != metadata,
-            None => {
-                added += 1;
-                added <= room
+        batch.metadata.retain(|metadata| {
+            if let Some(found) = known.get(&metadata.metric) {
+                return found != metadata;
             }
+            added += 1;
+            added <= room
         });
     }
 

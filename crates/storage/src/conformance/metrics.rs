@@ -73,9 +73,15 @@ pub const METRIC_CASES: &[MetricCase] = &[
     MetricCase { name: "series are counted", write: write_matched, check: check_cardinality },
 ];
 
-/// A batch of float series; labels as pairs.
+/// Labels as pairs, and samples as instants and values.
+pub type FloatSeries<'a> = (&'a [(&'a str, &'a str)], &'a [(i64, f64)]);
+
+/// A batch of float series.
+///
+/// # Panics
+/// If the labels break a rule.
 #[must_use]
-pub fn float_batch(series: &[(&[(&str, &str)], &[(i64, f64)])]) -> MetricBatch {
+pub fn float_batch(series: &[FloatSeries<'_>]) -> MetricBatch {
     let (mut builder, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
     for (pairs, samples) in series {
         for (timestamp_ms, value) in *samples {
@@ -100,7 +106,12 @@ pub fn append(store: &dyn MetricStore, tenant: &TenantId, batch: MetricBatch) ->
 ///
 /// # Panics
 /// If the store fails, or yields a series twice.
-pub fn read_all(store: &dyn MetricStore, tenant: &TenantId, matchers: Vec<Matcher>, range: TimeRange) -> BTreeMap<Labels, RawSeries> {
+pub fn read_all(
+    store: &dyn MetricStore,
+    tenant: &TenantId,
+    matchers: Vec<Matcher>,
+    range: TimeRange,
+) -> BTreeMap<Labels, RawSeries> {
     let plan = LeafPlan::Raw(RawPlan { matchers, range });
     let mut all = BTreeMap::new();
     for series in store.leaf(tenant, &plan, &ReadContext::unlimited()).expect("raw plans are served") {
@@ -262,7 +273,12 @@ fn check_listed(store: &dyn MetricStore) {
     assert_eq!(series, expected, "each once, though one passes both sets");
     let far = TimeRange::new(at(40 * 86_400), at(41 * 86_400));
     assert_eq!(store.series(&tenant, &[], far, &context).expect("series").count(), 0);
-    assert!(store.label_names(&tenant, &LabelQuery { range: far, ..listing(vec![], 9) }, &context).expect("names").is_empty());
+    assert!(
+        store
+            .label_names(&tenant, &LabelQuery { range: far, ..listing(vec![], 9) }, &context)
+            .expect("names")
+            .is_empty()
+    );
 }
 
 fn first_error(store: &dyn MetricStore, plan: &LeafPlan, context: &ReadContext) -> Option<StorageError> {
@@ -413,9 +429,13 @@ fn write_exemplars(store: &dyn MetricStore) {
     let tenant = TenantId::default();
     for round in 0..2 {
         let (mut builder, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
-        for (job, exemplars) in [("b", vec![exemplar("t2", 2, 2.0), exemplar("t1", 1, 1.0)]), ("a", vec![exemplar("t3", 1, 3.0)])] {
+        for (job, exemplars) in
+            [("b", vec![exemplar("t2", 2, 2.0), exemplar("t1", 1, 1.0)]), ("a", vec![exemplar("t3", 1, 3.0)])]
+        {
             builder.push_sample(Sample { timestamp_ms: at(0), value: 1.0 }, 0);
-            exemplars.into_iter().for_each(|exemplar| builder.push_exemplar(exemplar));
+            for exemplar in exemplars {
+                builder.push_exemplar(exemplar);
+            }
             labels.push(METRIC_NAME, "latency");
             labels.push("job", job);
             builder.finish_series(&mut labels).expect("sound labels");
@@ -432,7 +452,8 @@ fn check_exemplars(store: &dyn MetricStore) {
         found
             .iter()
             .map(|series| {
-                let traces: Vec<_> = series.exemplars.iter().filter_map(|exemplar| exemplar.labels.get("trace_id")).collect();
+                let traces: Vec<_> =
+                    series.exemplars.iter().filter_map(|exemplar| exemplar.labels.get("trace_id")).collect();
                 format!("{}:{}", series.labels.get("job").unwrap_or(""), traces.join(","))
             })
             .collect::<Vec<_>>()
@@ -440,12 +461,18 @@ fn check_exemplars(store: &dyn MetricStore) {
     assert_eq!(read(&[], TimeRange::ALL), ["a:t3", "b:t1,t2"]);
     assert_eq!(read(&[vec![Matcher::equal("job", "b")]], TimeRange::new(at(1), at(2))), ["b:t1"]);
     assert!(read(&[vec![Matcher::equal("job", "c")]], TimeRange::ALL).is_empty());
-    let found = store.exemplars(&tenant, &[vec![Matcher::equal("job", "a")]], TimeRange::ALL, &context).expect("exemplars");
+    let found =
+        store.exemplars(&tenant, &[vec![Matcher::equal("job", "a")]], TimeRange::ALL, &context).expect("exemplars");
     assert_eq!(found[0].exemplars, [exemplar("t3", 1, 3.0)]);
 }
 
 fn metadata(metric: &str, help: &str) -> MetricMetadata {
-    MetricMetadata { metric: metric.to_owned(), kind: MetricKind::Counter, help: help.to_owned(), unit: "bytes".to_owned() }
+    MetricMetadata {
+        metric: metric.to_owned(),
+        kind: MetricKind::Counter,
+        help: help.to_owned(),
+        unit: "bytes".to_owned(),
+    }
 }
 
 fn write_metadata(store: &dyn MetricStore) {
@@ -478,7 +505,10 @@ fn write_days(store: &dyn MetricStore) {
         append(
             store,
             &tenant,
-            float_batch(&[(&[(METRIC_NAME, "days"), ("n", "1")], &samples), (&[(METRIC_NAME, "days"), ("n", "2")], &samples[..1])]),
+            float_batch(&[
+                (&[(METRIC_NAME, "days"), ("n", "1")], &samples),
+                (&[(METRIC_NAME, "days"), ("n", "2")], &samples[..1]),
+            ]),
         );
     }
 }

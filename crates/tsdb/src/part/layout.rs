@@ -182,7 +182,9 @@ impl Headers {
 pub(crate) fn encode_times(columns: &[Box<[u8]>]) -> Vec<u8> {
     let mut out = Vec::new();
     push_varint(&mut out, columns.len() as u64);
-    columns.iter().for_each(|column| push_slice(&mut out, column));
+    for column in columns {
+        push_slice(&mut out, column);
+    }
     out
 }
 

@@ -39,7 +39,9 @@ impl Toc {
         push_varint(&mut out, u64::from(self.series_count));
         for blocks in [&self.labels, &self.headers, &self.bodies] {
             push_varint(&mut out, blocks.len() as u64);
-            blocks.iter().for_each(|at| push_at(&mut out, *at));
+            for at in blocks {
+                push_at(&mut out, *at);
+            }
         }
         push_varint(&mut out, self.times.len() as u64);
         for (first, at) in &self.times {
