@@ -11,7 +11,7 @@ mod times;
 use pharos_model::{Labels, StepRange};
 
 use super::QueryError;
-use super::eval::{Evaluator, from_list, go_max, go_min};
+use super::eval::{Evaluator, from_list, go_max, go_min, mapped};
 use super::over_time::labels_of_absent;
 use super::plan::{Call, Node};
 use super::series::{Cell, SeriesIter};
@@ -43,7 +43,9 @@ impl Evaluator<'_> {
             id => match (times::part(id), maths::function(id)) {
                 (Some(part), _) => self.date_part(call, part, steps),
                 (None, Some(function)) => self.floats(call, steps, function),
-                (None, None) => Err(QueryError::unsupported(format!("function {}", call.function.name), "in the engine")),
+                (None, None) => {
+                    Err(QueryError::unsupported(format!("function {}", call.function.name), "in the engine"))
+                }
             },
         }
     }
@@ -56,7 +58,7 @@ impl Evaluator<'_> {
         function: impl Fn(f64) -> f64 + 'a,
     ) -> Result<SeriesIter<'a>, QueryError> {
         let input = self.vector(&call.args[0], steps)?;
-        let output = self.mapped(input, move |cell| cell.float().map(&function).into());
+        let output = mapped(input, move |cell| cell.float().map(&function).into());
         self.renamed(&call.args[0], without_empty(output))
     }
 
@@ -70,8 +72,9 @@ impl Evaluator<'_> {
         };
         self.stepwise(call, steps, move |value, step| {
             let (low, high) = (low[step], high[step]);
-            // With a NaN bound the comparison fails and the result is NaN.
-            (!(low > high)).then(|| go_max(low, go_min(high, value)))
+            // A NaN bound is not "above": the result is NaN then.
+            let is_inverted = low > high;
+            (!is_inverted).then(|| go_max(low, go_min(high, value)))
         })
     }
 

@@ -21,7 +21,7 @@ use crate::ast::EdgeMode;
 use crate::functions::FunctionId as F;
 
 /// The cells of a range function with edges.
-pub(super) fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) -> Result<Vec<Cell>, QueryError> {
+pub(super) fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) -> Vec<Cell> {
     let range = context.range;
     let smoothed = range.edge == Some(EdgeMode::Smoothed);
     let lookback_ms = context.evaluator.lookback_ms;
@@ -29,7 +29,7 @@ pub(super) fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) 
     let mut cells = Vec::with_capacity(steps.len());
     for step in steps.iter() {
         let end_ms = range.time.apply(step);
-        let after_ms = end_ms.saturating_sub(range.range_ms);
+        let after_ms = end_ms.saturating_sub(range.length_ms);
         let first_ms = after_ms.saturating_sub(lookback_ms);
         let last_ms = if smoothed { end_ms.saturating_add(lookback_ms) } else { end_ms };
         floats.advance(first_ms, last_ms, samples.times_ms.len(), |at| samples.times_ms[at]);
@@ -45,11 +45,11 @@ pub(super) fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) 
             after_ms,
             end_ms,
             step_ms: step,
-            range_ms: range.range_ms,
+            range_ms: range.length_ms,
         };
         cells.push(if window.is_empty() { Cell::Empty } else { cell(context, &window, smoothed) });
     }
-    Ok(cells)
+    cells
 }
 
 fn cell(context: &Context<'_>, window: &Window<'_>, smoothed: bool) -> Cell {
@@ -184,12 +184,7 @@ fn histogram_at(
     Ok(between)
 }
 
-fn histogram_change(
-    context: &Context<'_>,
-    window: &Window<'_>,
-    is_counter: bool,
-    smoothed: bool,
-) -> Option<Histogram> {
+fn histogram_change(context: &Context<'_>, window: &Window<'_>, is_counter: bool, smoothed: bool) -> Option<Histogram> {
     let metric = window.labels.metric_name();
     let samples = window.histograms;
     let (first, last) = relevant(samples.len(), |at| samples[at].timestamp_ms, window, smoothed)?;
@@ -202,23 +197,20 @@ fn histogram_change(
     if is_counter && samples[first..=last].iter().any(|sample| is_gauge(&sample.histogram)) {
         context.note(&Note::NotCounterHistogram { metric });
     }
-    match change_between(window, first, last, is_counter, smoothed) {
-        Ok((left, right, mut change, reconciled)) => {
-            if !is_counter && !(is_gauge(&left) && is_gauge(&right)) {
-                context.note(&Note::NotGaugeHistogram { metric });
-            }
-            if reconciled {
-                context.note(&Note::MismatchedCustomBuckets { operation: "subtraction" });
-            }
-            change.reset_hint = ResetHint::Gauge;
-            histogram::compact(&mut change);
-            Some(change)
-        }
-        Err(Incompatible) => {
-            context.note(&Note::MixedSchemas { metric });
-            None
-        }
+    let Ok((left, right, mut change, reconciled)) = change_between(window, first, last, is_counter, smoothed) else {
+        context.note(&Note::MixedSchemas { metric });
+        return None;
+    };
+    let both_gauges = is_gauge(&left) && is_gauge(&right);
+    if !is_counter && !both_gauges {
+        context.note(&Note::NotGaugeHistogram { metric });
     }
+    if reconciled {
+        context.note(&Note::MismatchedCustomBuckets { operation: "subtraction" });
+    }
+    change.reset_hint = ResetHint::Gauge;
+    histogram::compact(&mut change);
+    Some(change)
 }
 
 /// Both edges, the change between them, and whether bucket bounds had to be reconciled.
@@ -272,7 +264,7 @@ pub(super) fn bare(mut samples: Samples, range: &Range, end_ms: i64) -> Result<S
     if !samples.histograms.is_empty() {
         return Err(QueryError::execution("smoothed and anchored modifiers do not work with native histograms"));
     }
-    let after_ms = end_ms.saturating_sub(range.range_ms);
+    let after_ms = end_ms.saturating_sub(range.length_ms);
     let window = Window {
         labels: &samples.labels,
         times_ms: &samples.times_ms,
@@ -283,7 +275,7 @@ pub(super) fn bare(mut samples: Samples, range: &Range, end_ms: i64) -> Result<S
         after_ms,
         end_ms,
         step_ms: end_ms,
-        range_ms: range.range_ms,
+        range_ms: range.length_ms,
     };
     let edges = float_edges(&window, false, range.edge == Some(EdgeMode::Smoothed));
     let inside = |time_ms: i64| after_ms < time_ms && time_ms < end_ms;

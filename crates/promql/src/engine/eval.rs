@@ -41,11 +41,14 @@ impl Evaluator<'_> {
             Node::Once(inner) => self.repeated(inner, steps),
             Node::Negate(inner) => {
                 let input = self.vector(inner, steps)?;
-                self.renamed(inner, self.mapped(input, |cell| match cell {
-                    Cell::Float(value) => Cell::Float(-value),
-                    Cell::Histogram(histogram) => Cell::histogram(super::histogram::scaled(&histogram, -1.0)),
-                    Cell::Empty => Cell::Empty,
-                }))
+                self.renamed(
+                    inner,
+                    mapped(input, |cell| match cell {
+                        Cell::Float(value) => Cell::Float(-value),
+                        Cell::Histogram(histogram) => Cell::histogram(super::histogram::scaled(&histogram, -1.0)),
+                        Cell::Empty => Cell::Empty,
+                    }),
+                )
             }
             Node::Call(call) => self.call(call, steps),
             Node::Aggregate(aggregate) => self.aggregate(aggregate, steps),
@@ -106,15 +109,6 @@ impl Evaluator<'_> {
         Ok(values)
     }
 
-    /// The text of a string argument.
-    pub(super) fn text<'a>(&self, node: &'a Node) -> Result<&'a str, QueryError> {
-        match node {
-            Node::Text(text) => Ok(text),
-            Node::Once(inner) => self.text(inner),
-            _ => Err(mistyped(node, ValueType::String)),
-        }
-    }
-
     fn repeated<'a>(&'a self, inner: &'a Node, steps: StepRange) -> Result<SeriesIter<'a>, QueryError> {
         let count = steps.len();
         if count == 1 {
@@ -126,21 +120,6 @@ impl Evaluator<'_> {
             let cells = vec![series.cells.first().cloned().unwrap_or_default(); count];
             Series::new(series.labels.clone(), series.drop_name, cells, &self.ledger)
         })))
-    }
-
-    /// Applies `map` to every cell.
-    pub(super) fn mapped<'a>(
-        &'a self,
-        input: SeriesIter<'a>,
-        map: impl Fn(Cell) -> Cell + 'a,
-    ) -> SeriesIter<'a> {
-        Box::new(input.map(move |series| {
-            let mut series = series?;
-            for cell in &mut series.cells {
-                *cell = map(std::mem::take(cell));
-            }
-            Ok(series)
-        }))
     }
 
     /// Removes the metric names: at once, or with delayed removal by a flag for the end of the query.
@@ -178,6 +157,26 @@ impl Evaluator<'_> {
     pub(super) fn series(&self, labels: Labels, drop_name: bool, cells: Vec<Cell>) -> Result<Series, QueryError> {
         Series::new(labels, drop_name, cells, &self.ledger)
     }
+}
+
+/// The text of a string argument.
+pub(super) fn text(node: &Node) -> Result<&str, QueryError> {
+    match node {
+        Node::Text(text) => Ok(text),
+        Node::Once(inner) => text(inner),
+        _ => Err(mistyped(node, ValueType::String)),
+    }
+}
+
+/// Applies `map` to every cell.
+pub(super) fn mapped<'a>(input: SeriesIter<'a>, map: impl Fn(Cell) -> Cell + 'a) -> SeriesIter<'a> {
+    Box::new(input.map(move |series| {
+        let mut series = series?;
+        for cell in &mut series.cells {
+            *cell = map(std::mem::take(cell));
+        }
+        Ok(series)
+    }))
 }
 
 pub(super) fn from_list<'a>(list: Vec<Series>) -> SeriesIter<'a> {

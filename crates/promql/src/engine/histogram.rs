@@ -10,7 +10,8 @@ mod shape;
 
 pub(super) use accumulate::Accumulator;
 pub(super) use arithmetic::{
-    Incompatible, add, compact, divided, equals, is_reset, scale, scaled, subtract, with_derived_resets, with_unknown_resets,
+    Incompatible, add, compact, divided, equals, is_reset, scale, scaled, subtract, with_derived_resets,
+    with_unknown_resets,
 };
 pub(super) use rates::{increase, last_change, sum_over_time};
 pub(super) use shape::{Remark, fraction, mean, quantile, text, trimmed, variance};

@@ -63,7 +63,7 @@ impl Evaluator<'_> {
         scan::check_params(&context)?;
         let input = self.samples(range, steps)?;
         let output = input.filter_map(move |samples| {
-            let series = samples.and_then(|samples| self.range_series(&context, samples, steps));
+            let series = samples.and_then(|samples| self.range_series(&context, &samples, steps));
             series.transpose()
         });
         if matches!(call.function.id, FunctionId::LastOverTime | FunctionId::FirstOverTime) {
@@ -75,11 +75,11 @@ impl Evaluator<'_> {
     fn range_series(
         &self,
         context: &Context<'_>,
-        samples: Samples,
+        samples: &Samples,
         steps: StepRange,
     ) -> Result<Option<Series>, QueryError> {
         self.context.check()?;
-        let cells = cells(context, &samples, steps)?;
+        let cells = cells(context, samples, steps)?;
         if cells.iter().all(Cell::is_empty) {
             return Ok(None);
         }
@@ -111,7 +111,7 @@ impl Evaluator<'_> {
         let mut present = vec![false; steps.len()];
         for samples in self.samples(range, steps)? {
             let samples = samples?;
-            let mut slider = Slider::new(&samples, range.time, range.range_ms);
+            let mut slider = Slider::new(&samples, range.time, range.length_ms);
             for (found, step) in present.iter_mut().zip(steps.iter()) {
                 *found |= !slider.window(step).is_empty();
             }
@@ -152,14 +152,14 @@ pub(super) fn labels_of_absent(matchers: &[Matcher]) -> Labels {
 fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) -> Result<Vec<Cell>, QueryError> {
     let range = context.range;
     if range.edge.is_some() {
-        return super::edges::cells(context, samples, steps);
+        return Ok(super::edges::cells(context, samples, steps));
     }
     if samples.histograms.is_empty()
         && let Some(cells) = sliding::cells(context, samples, steps)
     {
         return Ok(cells);
     }
-    let mut slider = Slider::new(samples, range.time, range.range_ms);
+    let mut slider = Slider::new(samples, range.time, range.length_ms);
     let mut queryable = 0;
     let mut cells = Vec::with_capacity(steps.len());
     for (index, step) in steps.iter().enumerate() {

@@ -67,7 +67,7 @@ pub(super) struct Selector {
 #[derive(Debug)]
 pub(super) struct Range {
     pub(super) source: RangeSource,
-    pub(super) range_ms: i64,
+    pub(super) length_ms: i64,
     pub(super) hints: Hints,
     /// Of the selector or of the subquery.
     pub(super) time: TimeShift,
@@ -174,19 +174,11 @@ fn matchers_fix_name(matchers: &[Matcher]) -> bool {
 }
 
 fn is_sort(id: FunctionId) -> bool {
-    matches!(
-        id,
-        FunctionId::Sort | FunctionId::SortDesc | FunctionId::SortByLabel | FunctionId::SortByLabelDesc
-    )
+    matches!(id, FunctionId::Sort | FunctionId::SortDesc | FunctionId::SortByLabel | FunctionId::SortByLabelDesc)
 }
 
 /// Plans `expr` for the steps of a query; an instant query has one step.
-pub(super) fn plan(
-    query: &str,
-    expr: &Expr,
-    steps: StepRange,
-    settings: &EngineSettings,
-) -> Result<Node, QueryError> {
+pub(super) fn plan(query: &str, expr: &Expr, steps: StepRange, settings: &EngineSettings) -> Result<Node, QueryError> {
     let is_instant = steps.start_ms == steps.end_ms;
     let durations = DurationContext {
         step_ms: if is_instant { 0 } else { steps.step_ms },
@@ -273,10 +265,10 @@ impl Planner<'_> {
             Expr::MatrixSelector(matrix) => {
                 let selector = &matrix.selector;
                 let time = self.time(selector.at, selector.offset.as_ref())?;
-                let range_ms = self.resolved(matrix.range.resolve_positive_ms(self.durations))?;
+                let length_ms = self.resolved(matrix.range.resolve_positive_ms(self.durations))?;
                 let source = RangeSource::Samples(selector.matchers.clone());
                 let hints = Hints::default();
-                let range = Range { source, range_ms, hints, time, edge: selector.edge, span: matrix.span };
+                let range = Range { source, length_ms, hints, time, edge: selector.edge, span: matrix.span };
                 (Node::Range(range), time.at_ms.is_some())
             }
             Expr::Subquery(subquery) => self.subquery(subquery)?,
@@ -313,14 +305,14 @@ impl Planner<'_> {
 
     fn subquery(&self, subquery: &ast::Subquery) -> Result<Planned, QueryError> {
         let time = self.time(subquery.at, subquery.offset.as_ref())?;
-        let range_ms = self.resolved(subquery.range.resolve_positive_ms(self.durations))?;
+        let length_ms = self.resolved(subquery.range.resolve_positive_ms(self.durations))?;
         let step_ms = match &subquery.step {
             Some(step) => self.resolved(step.resolve_positive_ms(self.durations))?,
             None => self.settings.default_subquery_step_ms.max(1),
         };
         let node = Box::new(once(self.node(&subquery.expr)?));
         let source = RangeSource::Subquery { node, step_ms };
-        let range = Range { source, range_ms, hints: Hints::default(), time, edge: None, span: subquery.span };
+        let range = Range { source, length_ms, hints: Hints::default(), time, edge: None, span: subquery.span };
         Ok((Node::Range(range), time.at_ms.is_some()))
     }
 
@@ -332,7 +324,8 @@ impl Planner<'_> {
         let (args, same) = join(args);
         let arg_spans = call.args.iter().map(Expr::span).collect();
         let same = same && !depends_on_step(call.function.id);
-        let args = if depends_on_step(call.function.id) { args.into_iter().map(once).collect() } else { unwrap(args, same) };
+        let args =
+            if depends_on_step(call.function.id) { args.into_iter().map(once).collect() } else { unwrap(args, same) };
         Ok((Node::Call(Call { function: call.function, args, arg_spans, span: call.span }), same))
     }
 

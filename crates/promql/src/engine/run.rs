@@ -7,7 +7,7 @@ use pharos_base::{CancelToken, MemoryBudget};
 use pharos_model::{Labels, StepRange, TenantId};
 use pharos_storage::ReadContext;
 
-use super::eval::Evaluator;
+use super::eval::{Evaluator, text};
 use super::ledger::Ledger;
 use super::plan::{Node, Range, plan};
 use super::result::{MatrixSeries, SampleValue, VectorSample};
@@ -110,7 +110,7 @@ impl Evaluator<'_> {
     fn value(&self, node: &Node, steps: StepRange, is_instant: bool) -> Result<Value, QueryError> {
         let timestamp_ms = steps.start_ms;
         match (node.value_type(), node) {
-            (ValueType::String, _) => Ok(Value::String { timestamp_ms, value: self.text(node)?.to_owned() }),
+            (ValueType::String, _) => Ok(Value::String { timestamp_ms, value: text(node)?.to_owned() }),
             (ValueType::Scalar, _) => {
                 let column = self.scalar(node, steps)?;
                 if is_instant {
@@ -149,7 +149,7 @@ impl Evaluator<'_> {
         let mut list: Vec<MatrixSeries> = Vec::new();
         let mut held = Vec::new();
         let end_ms = range.time.apply(steps.start_ms);
-        let after_ms = end_ms.saturating_sub(range.range_ms);
+        let after_ms = end_ms.saturating_sub(range.length_ms);
         for samples in self.samples(range, steps)? {
             let samples = samples?;
             let samples = if range.edge.is_some() { super::edges::bare(samples, range, end_ms)? } else { samples };

@@ -8,8 +8,8 @@ use pharos_storage::{LeafPlan, LeafSeries, RawPlan, RawSeries};
 
 use super::QueryError;
 use super::eval::Evaluator;
-use super::ledger::Lease;
 use super::histogram;
+use super::ledger::Lease;
 use super::plan::{Hints, Range, RangeSource, Selector, TimeShift};
 use super::series::{Cell, Series, SeriesIter, histogram_bytes};
 use crate::ast::EdgeMode;
@@ -59,8 +59,10 @@ impl Evaluator<'_> {
                 let previous = earlier.get(&series.labels).cloned();
                 histogram::with_derived_resets(previous, &mut series.histograms, hints == Hints::Detected);
             }
-            let histograms: usize = series.histograms.iter().map(|sample| histogram_bytes(&sample.histogram) + 16).sum();
-            let floats = series.timestamps_ms.len() * 16 + (series.start_ms.len() + series.histogram_start_ms.len()) * 8;
+            let histograms: usize =
+                series.histograms.iter().map(|sample| histogram_bytes(&sample.histogram) + 16).sum();
+            let floats =
+                series.timestamps_ms.len() * 16 + (series.start_ms.len() + series.histogram_start_ms.len()) * 8;
             let lease = self.ledger.hold(series.timestamps_ms.len() + histograms / 16, floats + histograms)?;
             Ok((series, lease))
         }))
@@ -150,7 +152,7 @@ impl Evaluator<'_> {
     /// The samples that the windows of a range vector are cut from.
     pub(super) fn samples<'a>(&'a self, range: &'a Range, steps: StepRange) -> Result<SamplesIter<'a>, QueryError> {
         let (first, last) = (range.time.apply(steps.start_ms), range.time.apply(last_step(steps)));
-        let after_first = first.saturating_sub(range.range_ms);
+        let after_first = first.saturating_sub(range.length_ms);
         match &range.source {
             RangeSource::Samples(matchers) => {
                 let before = if range.edge.is_some() { self.lookback_ms } else { 0 };
@@ -161,7 +163,7 @@ impl Evaluator<'_> {
                 );
                 let starts = self.settings.use_start_timestamps;
                 let series = self.raw(matchers, read, range.hints)?;
-                Ok(Box::new(series.map(move |series| series.map(|(raw, lease)| from_raw(raw, lease, starts)))))
+                Ok(Box::new(series.map(move |series| series.map(|(raw, lease)| of_raw(raw, lease, starts)))))
             }
             RangeSource::Subquery { node, step_ms } => {
                 let first_step = after_first.div_euclid(*step_ms).saturating_add(1).saturating_mul(*step_ms);
@@ -172,7 +174,7 @@ impl Evaluator<'_> {
                 }
                 let input = self.vector(node, inner)?;
                 // Without delayed removal two series may have lost different names; windows need them joined.
-                Ok(Box::new(input.map(move |series| self.from_series(series?, inner))))
+                Ok(Box::new(input.map(move |series| self.samples_of(&series?, inner))))
             }
         }
     }
@@ -182,7 +184,7 @@ impl Evaluator<'_> {
         if steps.len() > limit { Err(QueryError::TooManySteps { steps: steps.len(), limit }) } else { Ok(()) }
     }
 
-    fn from_series(&self, series: Series, steps: StepRange) -> Result<Samples, QueryError> {
+    fn samples_of(&self, series: &Series, steps: StepRange) -> Result<Samples, QueryError> {
         let mut samples = Samples {
             labels: series.labels.clone(),
             drop_name: series.drop_name,
@@ -193,16 +195,16 @@ impl Evaluator<'_> {
             histogram_starts_ms: Vec::new(),
             _lease: self.ledger.hold(0, series.cells.len() * 16)?,
         };
-        for (step, cell) in steps.iter().zip(series.cells) {
+        for (step, cell) in steps.iter().zip(&series.cells) {
             match cell {
                 Cell::Empty => {}
                 Cell::Float(value) => {
                     samples.times_ms.push(step);
-                    samples.values.push(value);
+                    samples.values.push(*value);
                 }
                 Cell::Histogram(histogram) => {
                     // Resets between the inner samples are not those between the steps.
-                    let histogram = histogram::with_unknown_resets(histogram);
+                    let histogram = histogram::with_unknown_resets(Arc::clone(histogram));
                     samples.histograms.push(HistogramSample { timestamp_ms: step, histogram });
                 }
             }
@@ -211,7 +213,7 @@ impl Evaluator<'_> {
     }
 }
 
-fn from_raw(mut raw: RawSeries, lease: Lease, with_starts: bool) -> Samples {
+fn of_raw(mut raw: RawSeries, lease: Lease, with_starts: bool) -> Samples {
     if !with_starts {
         raw.start_ms.clear();
         raw.histogram_start_ms.clear();

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use pharos_model::{Histogram, Labels, LabelsBuilder, METRIC_NAME};
 
 use super::QueryError;
-use super::ledger::{Ledger, Lease};
+use super::ledger::{Lease, Ledger};
 
 /// The value of a series at one step.
 #[derive(Debug, Clone, Default)]
@@ -57,12 +57,7 @@ pub(super) type SeriesIter<'a> = Box<dyn Iterator<Item = Result<Series, QueryErr
 
 impl Series {
     /// Books `cells` and wraps them.
-    pub(super) fn new(
-        labels: Labels,
-        drop_name: bool,
-        cells: Vec<Cell>,
-        ledger: &Ledger,
-    ) -> Result<Self, QueryError> {
+    pub(super) fn new(labels: Labels, drop_name: bool, cells: Vec<Cell>, ledger: &Ledger) -> Result<Self, QueryError> {
         let (mut samples, mut bytes) = (0, size_of::<Self>() + labels.encoded().len());
         bytes += cells.capacity() * size_of::<Cell>();
         for cell in &cells {
@@ -179,7 +174,9 @@ pub(super) fn build(mut builder: LabelsBuilder) -> Labels {
 
 /// Go's text of a label set, the name as a label like others: `{__name__="up", job="a"}`.
 pub(super) fn go_labels(labels: &Labels) -> String {
-    let pairs: Vec<String> =
-        labels.iter().map(|(name, value)| format!("{}={}", crate::quote::label_name(name), crate::quote::quote(value))).collect();
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|(name, value)| format!("{}={}", crate::quote::label_name(name), crate::quote::quote(value)))
+        .collect();
     format!("{{{}}}", pairs.join(", "))
 }

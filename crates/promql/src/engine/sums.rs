@@ -80,13 +80,17 @@ mod tests {
 
     fn sum(values: &[f64]) -> f64 {
         let mut sum = Sum::default();
-        values.iter().for_each(|value| sum.add(*value));
+        for value in values {
+            sum.add(*value);
+        }
         sum.value()
     }
 
     fn mean(values: &[f64]) -> f64 {
         let mut mean = Mean::starting_at(values[0]);
-        values[1..].iter().for_each(|value| mean.add(*value));
+        for value in &values[1..] {
+            mean.add(*value);
+        }
         mean.value()
     }
 

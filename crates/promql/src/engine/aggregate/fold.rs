@@ -54,9 +54,9 @@ impl Evaluator<'_> {
             let series = series?;
             let (number, is_new) = groups.number(&series.labels);
             if is_new {
-                let _lease = self.ledger.hold(0, steps.len() * size_of::<Gathered>())?;
+                let lease = self.ledger.hold(0, steps.len() * size_of::<Gathered>())?;
                 let column = std::iter::repeat_with(Gathered::default).take(steps.len()).collect();
-                columns.push(Group { labels: groups.key_of(&series.labels), drop_name: false, column, _lease });
+                columns.push(Group { labels: groups.key_of(&series.labels), drop_name: false, column, _lease: lease });
             }
             let group = &mut columns[number];
             group.drop_name |= series.drop_name;
@@ -122,20 +122,19 @@ impl Fold<'_> {
                 let first = histogram::Accumulator::starting_at(histogram, op == AggregateOp::Avg);
                 *gathered = Gathered::Histogram(Box::new(first));
             }
-            (AggregateOp::Sum | AggregateOp::Avg, Gathered::Histogram(sum)) => match sum.add(histogram) {
-                Ok(reconciled) => {
-                    if sum.has_conflicting_resets() {
-                        self.note(&Note::ConflictingResets { operation: "aggregation" });
-                    }
-                    if reconciled {
-                        self.note(&Note::MismatchedCustomBuckets { operation: "aggregation" });
-                    }
-                }
-                Err(histogram::Incompatible) => {
+            (AggregateOp::Sum | AggregateOp::Avg, Gathered::Histogram(sum)) => {
+                let Ok(reconciled) = sum.add(histogram) else {
                     self.note(&Note::MixedSchemas { metric: labels.metric_name() });
                     *gathered = Gathered::Spoiled;
+                    return;
+                };
+                if sum.has_conflicting_resets() {
+                    self.note(&Note::ConflictingResets { operation: "aggregation" });
                 }
-            },
+                if reconciled {
+                    self.note(&Note::MismatchedCustomBuckets { operation: "aggregation" });
+                }
+            }
             (AggregateOp::Sum | AggregateOp::Avg, _) => {
                 self.note(&Note::MixedFloatsHistogramsAggregation);
                 *gathered = Gathered::Spoiled;

@@ -57,14 +57,7 @@ impl Evaluator<'_> {
     }
 
     /// The series of a group picked at one step, best first.
-    fn picked(
-        &self,
-        aggregate: &Aggregate,
-        series: &[Series],
-        group: &[usize],
-        step: usize,
-        param: f64,
-    ) -> Vec<usize> {
+    fn picked(&self, aggregate: &Aggregate, series: &[Series], group: &[usize], step: usize, param: f64) -> Vec<usize> {
         let count = param.max(0.0) as usize;
         if aggregate.op == AggregateOp::Limitk {
             return group.iter().copied().filter(|at| !series[*at].cells[step].is_empty()).take(count).collect();
@@ -72,12 +65,11 @@ impl Evaluator<'_> {
         let mut values: Vec<(f64, usize)> = Vec::with_capacity(group.len());
         for at in group {
             match &series[*at].cells[step] {
-                Cell::Empty => {}
                 Cell::Float(value) => values.push((*value, *at)),
                 Cell::Histogram(_) if count > 0 => {
                     self.note(aggregate.input_span, &Note::HistogramIgnored { aggregation: aggregate.op.name() });
                 }
-                Cell::Histogram(_) => {}
+                Cell::Empty | Cell::Histogram(_) => {}
             }
         }
         let largest_first = aggregate.op == AggregateOp::Topk;

@@ -5,7 +5,7 @@ use pharos_model::{Labels, StepRange};
 
 use crate::engine::QueryError;
 use crate::engine::annotations::Note;
-use crate::engine::eval::{Evaluator, from_list};
+use crate::engine::eval::{Evaluator, from_list, text};
 use crate::engine::gofmt::go_f;
 use crate::engine::grouping::{Groups, KeyLabels};
 use crate::engine::histogram;
@@ -68,7 +68,7 @@ impl Evaluator<'_> {
         steps: StepRange,
     ) -> Result<SeriesIter<'a>, QueryError> {
         let name = match &aggregate.param {
-            Some(param) => self.text(param)?,
+            Some(param) => text(param)?,
             None => return Err(QueryError::execution("count_values needs a parameter")),
         };
         if name.is_empty() {

@@ -76,7 +76,7 @@ impl Evaluator<'_> {
             Matcher { evaluator: self, binary, matching, swapped, many_present, output: Merger::default() };
         for pairing in pairings {
             self.context.check()?;
-            matcher.pair(pairing, steps)?;
+            matcher.pair(&pairing, steps)?;
         }
         Ok(from_list(matcher.output.into_series()))
     }
@@ -89,8 +89,8 @@ impl Matcher<'_> {
         if many { self.matching.fill_left } else { self.matching.fill_right }
     }
 
-    fn pair(&mut self, pairing: Pairing, steps: StepRange) -> Result<(), QueryError> {
-        let partners = self.partners(&pairing, steps.len())?;
+    fn pair(&mut self, pairing: &Pairing, steps: StepRange) -> Result<(), QueryError> {
+        let partners = self.partners(pairing, steps.len())?;
         let (fill_many, fill_one) = (self.fill(true), self.fill(false));
         if pairing.many.is_empty() && fill_many.is_none() || pairing.one.is_empty() && fill_one.is_none() {
             return Ok(());
@@ -129,7 +129,7 @@ impl Matcher<'_> {
             }
         }
         match fill_many {
-            Some(fill) => self.fill_many(&pairing, &partners, fill),
+            Some(fill) => self.fill_many(pairing, &partners, fill),
             None => Ok(()),
         }
     }
@@ -208,7 +208,8 @@ impl Matcher<'_> {
         let listed = |name: &str| matching.labels.iter().any(|label| label == name);
         let one_to_one = matching.cardinality == Cardinality::OneToOne;
         let base = filtered(many, |name| {
-            !(changes_quantity(self.binary.op) && is_metadata_label(name)) && (!one_to_one || listed(name) == matching.on)
+            !(changes_quantity(self.binary.op) && is_metadata_label(name))
+                && (!one_to_one || listed(name) == matching.on)
         });
         if matching.include.is_empty() {
             return base;

@@ -86,7 +86,8 @@ impl Evaluator<'_> {
             matchers.push(Matcher::equal(METRIC_NAME, DEFAULT_INFO_METRIC));
         }
         let time = time_of(base_node).unwrap_or(TimeShift { at_ms: None, offset_ms: 0 });
-        let selector = Selector { matchers, time, edge: None, hints: Hints::default(), span: crate::position::Span::default() };
+        let selector =
+            Selector { matchers, time, edge: None, hints: Hints::default(), span: crate::position::Span::default() };
         let mut infos = Vec::new();
         // The instant of a sample travels as its bits: cells hold floats.
         let instant = |picked: Picked, _| match picked.cell {

@@ -5,7 +5,7 @@ use regex_automata::meta::Regex;
 use regex_automata::util::captures::Captures;
 
 use crate::engine::QueryError;
-use crate::engine::eval::Evaluator;
+use crate::engine::eval::{Evaluator, text};
 use crate::engine::plan::Call;
 use crate::engine::series::{Series, SeriesIter, build, builder_of};
 use crate::quote::quote;
@@ -14,13 +14,9 @@ use crate::quote::quote;
 const REGEX_BYTES_MAX: usize = 10 << 20;
 
 impl Evaluator<'_> {
-    pub(super) fn label_replace<'a>(
-        &'a self,
-        call: &'a Call,
-        steps: StepRange,
-    ) -> Result<SeriesIter<'a>, QueryError> {
-        let (target, replacement) = (self.text(&call.args[1])?, self.text(&call.args[2])?);
-        let (source, pattern) = (self.text(&call.args[3])?, self.text(&call.args[4])?);
+    pub(super) fn label_replace<'a>(&'a self, call: &'a Call, steps: StepRange) -> Result<SeriesIter<'a>, QueryError> {
+        let (target, replacement) = (text(&call.args[1])?, text(&call.args[2])?);
+        let (source, pattern) = (text(&call.args[3])?, text(&call.args[4])?);
         let regex = anchored(pattern)?;
         if target.is_empty() {
             let target = quote(target);
@@ -34,8 +30,8 @@ impl Evaluator<'_> {
             let value = series.labels.get(source).unwrap_or("");
             regex.captures(value, &mut captures);
             if captures.is_match() {
-                let text = template.expand(value, &captures);
-                set_label(&mut series, target, &text);
+                let expanded = template.expand(value, &captures);
+                set_label(&mut series, target, &expanded);
             }
             Ok(series)
         });
@@ -43,12 +39,12 @@ impl Evaluator<'_> {
     }
 
     pub(super) fn label_join<'a>(&'a self, call: &'a Call, steps: StepRange) -> Result<SeriesIter<'a>, QueryError> {
-        let (target, separator) = (self.text(&call.args[1])?, self.text(&call.args[2])?);
+        let (target, separator) = (text(&call.args[1])?, text(&call.args[2])?);
         if target.is_empty() {
             let target = quote(target);
             return Err(QueryError::execution(format!("invalid destination label name in label_join(): {target}")));
         }
-        let sources = call.args[3..].iter().map(|arg| self.text(arg)).collect::<Result<Vec<_>, _>>()?;
+        let sources = call.args[3..].iter().map(text).collect::<Result<Vec<_>, _>>()?;
         if let Some(wrong) = sources.iter().find(|name| name.is_empty()) {
             let wrong = quote(wrong);
             return Err(QueryError::execution(format!("invalid source label name in label_join(): {wrong}")));
@@ -57,8 +53,8 @@ impl Evaluator<'_> {
         let output = input.map(move |series| {
             let mut series = series?;
             let values: Vec<&str> = sources.iter().map(|name| series.labels.get(name).unwrap_or("")).collect();
-            let text = values.join(separator);
-            set_label(&mut series, target, &text);
+            let value = values.join(separator);
+            set_label(&mut series, target, &value);
             Ok(series)
         });
         self.merged(Box::new(output))
@@ -74,7 +70,6 @@ fn set_label(series: &mut Series, name: &str, value: &str) {
         series.drop_name = false;
     }
 }
-
 
 fn anchored(pattern: &str) -> Result<Regex, QueryError> {
     use regex_syntax::hir::{Hir, Look};
@@ -114,12 +109,11 @@ impl Template {
                 text = after;
                 continue;
             }
-            let (name, after) = match rest.strip_prefix('{') {
-                Some(braced) => braced.split_once('}').unwrap_or(("", rest)),
-                None => {
-                    let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
-                    rest.split_at(end)
-                }
+            let (name, after) = if let Some(braced) = rest.strip_prefix('{') {
+                braced.split_once('}').unwrap_or(("", rest))
+            } else {
+                let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+                rest.split_at(end)
             };
             if name.is_empty() {
                 pieces.push(Piece::Text("$".to_owned()));

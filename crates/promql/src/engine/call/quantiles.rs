@@ -14,7 +14,7 @@ use super::classic::{self, Bucket};
 use super::without_empty;
 use crate::engine::QueryError;
 use crate::engine::annotations::Note;
-use crate::engine::eval::{Evaluator, from_list};
+use crate::engine::eval::{Evaluator, from_list, mapped, text};
 use crate::engine::gofmt::go_g;
 use crate::engine::histogram::{self, Remark};
 use crate::engine::plan::Call;
@@ -55,7 +55,7 @@ impl Evaluator<'_> {
             F::HistogramQuantile => (1, vec![(None, Question::Quantile(self.phis(scalar(0)?, call.arg_spans[0])))]),
             F::HistogramFraction => (2, vec![(None, Question::Fraction(scalar(0)?, scalar(1)?))]),
             _ => {
-                let name = self.text(&call.args[1])?;
+                let name = text(&call.args[1])?;
                 let mut questions = Vec::new();
                 for at in 2..call.args.len() {
                     questions.push((Some(name), Question::Quantile(self.phis(scalar(at)?, call.arg_spans[at]))));
@@ -103,11 +103,10 @@ impl Evaluator<'_> {
             let has_floats = series.cells.iter().any(|cell| cell.float().is_some());
             let has_histograms = series.cells.iter().any(|cell| matches!(cell, Cell::Histogram(_)));
             let mut family = |labels: Labels| {
-                let number = *numbers.entry(labels.clone()).or_insert_with(|| {
+                *numbers.entry(labels.clone()).or_insert_with(|| {
                     families.push(Family { labels, buckets: Vec::new(), natives: Vec::new() });
                     families.len() - 1
-                });
-                number
+                })
             };
             let native = has_histograms.then(|| family(series.labels.clone()));
             let bound_text = series.labels.get("le").unwrap_or("");
@@ -196,9 +195,9 @@ impl Evaluator<'_> {
         };
         match remark {
             None => {}
-            Some(Remark::NanResult) => self.note(span, &Note::QuantileNan { metric }),
-            Some(Remark::NanSkew) => self.note(span, &Note::QuantileSkewed { metric }),
-            Some(Remark::NanFraction) => self.note(span, &Note::FractionNan { metric }),
+            Some(Remark::Result) => self.note(span, &Note::QuantileNan { metric }),
+            Some(Remark::Skew) => self.note(span, &Note::QuantileSkewed { metric }),
+            Some(Remark::Fraction) => self.note(span, &Note::FractionNan { metric }),
         }
         answer
     }
@@ -217,7 +216,7 @@ impl Evaluator<'_> {
             _ => |histogram| histogram::variance(histogram).sqrt(),
         };
         let input = self.vector(&call.args[0], steps)?;
-        let output = self.mapped(input, move |cell| match cell {
+        let output = mapped(input, move |cell| match cell {
             Cell::Histogram(histogram) => Cell::Float(part(&histogram)),
             _ => Cell::Empty,
         });

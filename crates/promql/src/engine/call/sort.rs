@@ -6,7 +6,7 @@ use pharos_model::{Labels, StepRange};
 
 use crate::engine::QueryError;
 use crate::engine::annotations::Note;
-use crate::engine::eval::{Evaluator, from_list};
+use crate::engine::eval::{Evaluator, from_list, text};
 use crate::engine::plan::Call;
 use crate::engine::series::{Cell, Series, SeriesIter};
 use crate::functions::FunctionId as F;
@@ -28,7 +28,7 @@ impl Evaluator<'_> {
                 (a, b) => a.is_none_or(f64::is_nan).cmp(&b.is_none_or(f64::is_nan)),
             });
         } else {
-            let names = call.args[1..].iter().map(|arg| self.text(arg)).collect::<Result<Vec<_>, _>>()?;
+            let names = call.args[1..].iter().map(text).collect::<Result<Vec<_>, _>>()?;
             series.sort_by(|a, b| turned(by_labels(&a.labels, &b.labels, &names)));
         }
         Ok(from_list(series))

@@ -8,6 +8,7 @@ use crate::engine::sums::Sum;
 
 /// A running sum or mean.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(in crate::engine) struct Accumulator {
     total: Histogram,
     /// What the additions lost, in the buckets of `total`.
@@ -29,15 +30,8 @@ impl Accumulator {
             custom_bounds: total.custom_bounds.clone(),
             ..Histogram::empty(total.schema)
         };
-        let mut this = Self {
-            total,
-            lost,
-            count: 1.0,
-            is_mean,
-            is_incremental: false,
-            saw_reset: false,
-            saw_no_reset: false,
-        };
+        let mut this =
+            Self { total, lost, count: 1.0, is_mean, is_incremental: false, saw_reset: false, saw_no_reset: false };
         this.see_hint(first);
         this
     }

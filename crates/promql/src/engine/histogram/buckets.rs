@@ -146,8 +146,7 @@ pub(super) fn wider_zero(histogram: &Histogram, threshold: f64) -> (f64, f64) {
 fn widen_zero(histogram: &mut Histogram, count: f64, threshold: f64) {
     let schema = histogram.schema;
     let keep = |side: &BucketSide| {
-        let rest: Buckets =
-            side.iter().filter(|(index, _)| exponential_bound(schema, *index) > threshold).collect();
+        let rest: Buckets = side.iter().filter(|(index, _)| exponential_bound(schema, *index) > threshold).collect();
         self::side(&rest)
     };
     (histogram.positive, histogram.negative) = (keep(&histogram.positive), keep(&histogram.negative));

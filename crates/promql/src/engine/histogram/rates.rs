@@ -28,12 +28,17 @@ pub(in crate::engine) fn increase(
     let starts_anew = is_counter && samples.len() > 1 && is_histogram_reset(window, 1);
     let relevant = if starts_anew { &samples[1..] } else { samples };
     let mixed = relevant.iter().any(|sample| sample.histogram.has_custom_buckets() != last.has_custom_buckets());
-    let checked = if is_counter { mixed } else { samples[0].histogram.has_custom_buckets() != last.has_custom_buckets() };
+    let checked =
+        if is_counter { mixed } else { samples[0].histogram.has_custom_buckets() != last.has_custom_buckets() };
     if checked {
         context.note(&Note::MixedSchemas { metric });
         return None;
     }
-    if !is_counter && [samples.first(), samples.last()].iter().flatten().any(|sample| sample.histogram.reset_hint != ResetHint::Gauge)
+    if !is_counter
+        && [samples.first(), samples.last()]
+            .iter()
+            .flatten()
+            .any(|sample| sample.histogram.reset_hint != ResetHint::Gauge)
     {
         context.note(&Note::NotGaugeHistogram { metric });
     }

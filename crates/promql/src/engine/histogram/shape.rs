@@ -1,20 +1,22 @@
 //! What a histogram says about its observations: quantiles, fractions, mean, variance, text; and trimming.
 
+use std::fmt::Write as _;
+
 use pharos_model::Histogram;
 
 use super::buckets::{Bounded, Kind, all, side};
 use crate::engine::gofmt::go_g;
 use crate::engine::sums::Sum;
 
-/// What must be said about an answer.
+/// What must be said about an answer where there are observations of NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) enum Remark {
-    /// Observations of NaN make the answer NaN.
-    NanResult,
-    /// Observations of NaN count as if they were larger than all others.
-    NanSkew,
-    /// Observations of NaN belong to no fraction.
-    NanFraction,
+    /// They make the answer NaN.
+    Result,
+    /// They count as if they were larger than all others.
+    Skew,
+    /// They belong to no fraction.
+    Fraction,
 }
 
 /// All buckets, the zero bucket cut to the side on which there are observations.
@@ -59,13 +61,13 @@ pub(in crate::engine) fn quantile(phi: f64, histogram: &Histogram) -> (f64, Opti
             break;
         }
     }
-    let Some(bucket) = found else { return (f64::NAN, has_nan.then_some(Remark::NanResult)) };
+    let Some(bucket) = found else { return (f64::NAN, has_nan.then_some(Remark::Result)) };
     seen = seen.min(histogram.count);
     if seen < rank {
-        return if has_nan { (f64::NAN, Some(Remark::NanResult)) } else { (bucket.upper, None) };
+        return if has_nan { (f64::NAN, Some(Remark::Result)) } else { (bucket.upper, None) };
     }
     let total: f64 = buckets.iter().map(|bucket| bucket.count).sum();
-    let remark = (has_nan && total < histogram.count).then_some(Remark::NanSkew);
+    let remark = (has_nan && total < histogram.count).then_some(Remark::Skew);
     let mut bucket = bucket;
     if histogram.has_custom_buckets() {
         if bucket.lower == f64::NEG_INFINITY {
@@ -124,7 +126,7 @@ pub(in crate::engine) fn fraction(lower: f64, upper: f64, histogram: &Histogram)
     let buckets = one_sided(histogram);
     let total: f64 = buckets.iter().map(|bucket| bucket.count).sum();
     let has_nan = histogram.sum.is_nan() && total < histogram.count;
-    let remark = has_nan.then_some(Remark::NanFraction);
+    let remark = has_nan.then_some(Remark::Fraction);
     if lower >= upper {
         return (0.0, remark);
     }
@@ -248,7 +250,7 @@ pub(in crate::engine) fn text(histogram: &Histogram) -> String {
             Kind::Positive(_) => ('(', ']'),
         };
         let (lower, upper, count) = (go_g(bucket.lower), go_g(bucket.upper), go_g(bucket.count));
-        text.push_str(&format!(", {open}{lower},{upper}{close}:{count}"));
+        let _ = write!(text, ", {open}{lower},{upper}{close}:{count}");
     }
     text.push('}');
     text

@@ -110,10 +110,10 @@ pub(super) fn extrapolated(context: &Context<'_>, window: &Window<'_>, is_counte
         note_overlap(context, window);
     }
     let increase = |window: &Window<'_>| {
-        (1..window.values.len()).filter(|at| is_reset(window, *at)).map(|at| window.values[at - 1]).fold(
-            window.values[window.values.len() - 1] - window.values[0],
-            |sum, lost| sum + lost,
-        )
+        (1..window.values.len())
+            .filter(|at| is_reset(window, *at))
+            .map(|at| window.values[at - 1])
+            .fold(window.values[window.values.len() - 1] - window.values[0], |sum, lost| sum + lost)
     };
     float_extrapolated(window, is_counter, is_rate, increase)
 }
@@ -151,9 +151,8 @@ pub(super) fn float_extrapolated(
 fn histogram_extrapolated(context: &Context<'_>, window: &Window<'_>, is_counter: bool, is_rate: bool) -> Cell {
     let samples = window.histograms;
     let (first, last) = (&samples[0], &samples[samples.len() - 1]);
-    let start = is_counter
-        .then(|| known_start(window.histogram_start_ms(0), first.timestamp_ms, window.after_ms))
-        .flatten();
+    let start =
+        is_counter.then(|| known_start(window.histogram_start_ms(0), first.timestamp_ms, window.after_ms)).flatten();
     if samples.len() < 2 && start.is_none() {
         return Cell::Empty;
     }
@@ -199,11 +198,8 @@ pub(super) fn instant(context: &Context<'_>, window: &Window<'_>, is_rate: bool)
     }
     // The two newest of both kinds.
     let newest_is_float = newest_float > last_histogram_at(1).as_ref();
-    let second_is_float = if newest_is_float {
-        last_float_at(2) > last_histogram_at(1)
-    } else {
-        last_float_at(1) > last_histogram_at(2)
-    };
+    let second_is_float =
+        if newest_is_float { last_float_at(2) > last_histogram_at(1) } else { last_float_at(1) > last_histogram_at(2) };
     match (newest_is_float, second_is_float) {
         (true, true) => {
             let at = floats - 1;
@@ -217,13 +213,15 @@ pub(super) fn instant(context: &Context<'_>, window: &Window<'_>, is_rate: bool)
             let (previous, current) = (&window.histograms[histograms - 2], &window.histograms[histograms - 1]);
             let interval_ms = current.timestamp_ms - previous.timestamp_ms;
             let reset = is_rate && is_histogram_reset(window, histograms - 1);
-            histogram::last_change(context, window, &previous.histogram, &current.histogram, is_rate, reset)
-                .map_or(Cell::Empty, |mut change| {
+            histogram::last_change(context, window, &previous.histogram, &current.histogram, is_rate, reset).map_or(
+                Cell::Empty,
+                |mut change| {
                     if is_rate {
                         histogram::scale(&mut change, 1000.0 / interval_ms as f64);
                     }
                     Cell::histogram(change)
-                })
+                },
+            )
         }
         _ => {
             context.note(&Note::MixedFloatsHistograms { metric: window.labels.metric_name() });
@@ -265,11 +263,7 @@ fn in_order(window: &Window<'_>) -> impl Iterator<Item = Either> {
 }
 
 /// Counts neighbours that differ by the tests given; a change of kind always counts.
-fn count_pairs(
-    window: &Window<'_>,
-    floats: impl Fn(usize) -> bool,
-    histograms: impl Fn(usize) -> bool,
-) -> Cell {
+fn count_pairs(window: &Window<'_>, floats: impl Fn(usize) -> bool, histograms: impl Fn(usize) -> bool) -> Cell {
     let mut count = 0_u64;
     let mut previous: Option<Either> = None;
     for current in in_order(window) {

@@ -77,14 +77,18 @@ pub(super) fn cell(context: &Context<'_>, window: &Window<'_>, index: usize) -> 
 
 pub(super) fn sum(values: &[f64]) -> f64 {
     let mut sum = Sum::default();
-    values.iter().for_each(|value| sum.add(*value));
+    for value in values {
+        sum.add(*value);
+    }
     sum.value()
 }
 
 /// Of at least one value.
 pub(super) fn mean(values: &[f64]) -> f64 {
     let mut mean = Mean::starting_at(values[0]);
-    values[1..].iter().for_each(|value| mean.add(*value));
+    for value in &values[1..] {
+        mean.add(*value);
+    }
     mean.value()
 }
 
@@ -138,7 +142,11 @@ fn edge_sample(function: F, window: &Window<'_>, last: bool) -> Cell {
     });
     let picked = match (float, histogram) {
         (Some(float), Some(histogram)) => {
-            if (float.0 > histogram.0) == last { Some(float) } else { Some(histogram) }
+            if (float.0 > histogram.0) == last {
+                Some(float)
+            } else {
+                Some(histogram)
+            }
         }
         (float, histogram) => float.or(histogram),
     };

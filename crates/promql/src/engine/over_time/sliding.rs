@@ -26,7 +26,7 @@ pub(super) fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) 
 }
 
 fn slide<'a>(context: &Context<'_>, samples: &'a Samples) -> Slider<'a> {
-    Slider::new(samples, context.range.time, context.range.range_ms)
+    Slider::new(samples, context.range.time, context.range.length_ms)
 }
 
 /// The places where a counter fell are found once; a window then adds up only those inside it.
@@ -43,11 +43,8 @@ fn rates(context: &Context<'_>, samples: &Samples, steps: StepRange, is_counter:
         step_ms: 0,
         range_ms: 0,
     };
-    let resets: Vec<usize> = if is_counter {
-        (1..samples.values.len()).filter(|at| is_reset(&whole, *at)).collect()
-    } else {
-        Vec::new()
-    };
+    let resets: Vec<usize> =
+        if is_counter { (1..samples.values.len()).filter(|at| is_reset(&whole, *at)).collect() } else { Vec::new() };
     let mut slider = slide(context, samples);
     let (mut low, mut high, mut queryable) = (0, 0, 0);
     let cells = steps
@@ -77,12 +74,7 @@ fn rates(context: &Context<'_>, samples: &Samples, steps: StepRange, is_counter:
 }
 
 /// Smallest or largest value by a queue of candidates: each sample enters and leaves it once.
-fn extremes(
-    context: &Context<'_>,
-    samples: &Samples,
-    steps: StepRange,
-    beats: impl Fn(f64, f64) -> bool,
-) -> Vec<Cell> {
+fn extremes(context: &Context<'_>, samples: &Samples, steps: StepRange, beats: impl Fn(f64, f64) -> bool) -> Vec<Cell> {
     let values = &samples.values;
     let mut slider = slide(context, samples);
     let mut candidates: VecDeque<usize> = VecDeque::new();
@@ -128,8 +120,12 @@ fn sums(context: &Context<'_>, samples: &Samples, steps: StepRange, is_mean: boo
     for value in &samples.values {
         magnitude += value.abs();
         total += value;
-        // `!(<=)` so that NaN and infinities leave as well; −0 must stay −0 in a sum of its own.
-        if !(magnitude <= EXACT_MAX) || value.fract() != 0.0 || (*value == 0.0 && value.is_sign_negative()) {
+        // NaN and infinities leave as well; −0 must stay −0 in a sum of its own.
+        if !magnitude.is_finite()
+            || magnitude > EXACT_MAX
+            || value.fract() != 0.0
+            || (*value == 0.0 && value.is_sign_negative())
+        {
             return None;
         }
         prefixes.push(total);
@@ -152,4 +148,3 @@ fn sums(context: &Context<'_>, samples: &Samples, steps: StepRange, is_mean: boo
     context.evaluator.ledger.count_queryable(queryable);
     Some(cells)
 }
-

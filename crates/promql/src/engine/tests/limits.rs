@@ -8,7 +8,10 @@ use pharos_model::{StepRange, TenantId};
 use super::*;
 
 fn minute_series() -> Engine {
-    engine(&[("up", &[("job", "a")], every(60_000, 100, |_| 1.0)), ("up", &[("job", "b")], every(60_000, 100, |_| 2.0))])
+    engine(&[
+        ("up", &[("job", "a")], every(60_000, 100, |_| 1.0)),
+        ("up", &[("job", "b")], every(60_000, 100, |_| 2.0)),
+    ])
 }
 
 fn refused(change: impl Fn(&mut EngineSettings), query: &str) -> QueryError {
@@ -59,10 +62,10 @@ fn cancelled_and_late_queries_stop() {
     let options = QueryOptions::default();
     options.cancel.cancel();
     let error = engine.instant(&TenantId::default(), "up", 60_000, &options).unwrap_err();
-    assert_eq!((error.class(), error.to_string().as_str()), (
-        ErrorClass::Cancelled,
-        "query was canceled in query execution"
-    ));
+    assert_eq!(
+        (error.class(), error.to_string().as_str()),
+        (ErrorClass::Cancelled, "query was canceled in query execution")
+    );
     let options = QueryOptions { timeout: Some(Duration::ZERO), cancel: CancelToken::new(), lookback_ms: None };
     let error = engine.instant(&TenantId::default(), "up", 60_000, &options).unwrap_err();
     assert_eq!(error.class(), ErrorClass::Timeout);

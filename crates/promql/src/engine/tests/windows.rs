@@ -134,7 +134,8 @@ fn close(found: Option<f64>, expected: Option<f64>) -> Result<(), TestCaseError>
         (None, None) => Ok(()),
         (Some(found), Some(expected)) => {
             let same = (found.is_nan() && expected.is_nan()) || found == expected;
-            let near = (found - expected).abs() <= 1e-9 * expected.abs() + 1e3 * f64::from(u8::from(expected.abs() > 1e16));
+            let near =
+                (found - expected).abs() <= 1e-9 * expected.abs() + 1e3 * f64::from(u8::from(expected.abs() > 1e16));
             prop_assert!(same || near, "found {found}, expected {expected}");
             Ok(())
         }
