@@ -49,8 +49,7 @@ fn read_and_search(c: &mut Criterion) {
     let directory = tempfile::tempdir().expect("a directory");
     let store = open(&directory);
     let tenant = TenantId::default();
-    let waiting: Vec<_> =
-        (0..4000).map(|_| store.append(&tenant, generator.batch(), BatchId::random())).collect();
+    let waiting: Vec<_> = (0..4000).map(|_| store.append(&tenant, generator.batch(), BatchId::random())).collect();
     for completion in waiting {
         completion.wait().expect("the store is open").expect("there is space");
     }

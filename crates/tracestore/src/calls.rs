@@ -55,13 +55,17 @@ impl TraceCalls {
                 continue;
             }
             let children: Vec<CallSpan> = self.children.get(&span.span_id).into_iter().flatten().cloned().collect();
-            children.iter().for_each(|child| self.count(child, -1, &mut changes));
+            for child in &children {
+                self.count(child, -1, &mut changes);
+            }
             self.span_count += 1;
             self.by_id.entry(span.span_id).or_default().insert(span.clone());
             if !span.parent_span_id.is_zero() {
                 self.children.entry(span.parent_span_id).or_default().insert(span.clone());
             }
-            children.iter().for_each(|child| self.count(child, 1, &mut changes));
+            for child in &children {
+                self.count(child, 1, &mut changes);
+            }
             // A span that is its own parent is not among `children` yet, but its call is none either.
             self.count(&span, 1, &mut changes);
         }

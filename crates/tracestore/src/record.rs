@@ -105,11 +105,18 @@ pub(crate) struct AcceptedStarts {
     pub(crate) last_ns: u64,
 }
 
+/// An origin, its service, and its spans.
+type RowGroup<'a> = (OriginHash, &'a str, Vec<&'a Span>);
+
 /// Splits a batch into rows; what is not accepted is told in the outcome.
-pub(crate) fn prepare(tenant: &TenantId, batch: &SpanBatch, accepted: AcceptedStarts) -> (PreparedBatch, AppendOutcome) {
+pub(crate) fn prepare(
+    tenant: &TenantId,
+    batch: &SpanBatch,
+    accepted: AcceptedStarts,
+) -> (PreparedBatch, AppendOutcome) {
     let mut outcome = AppendOutcome::default();
     let mut origins = BTreeMap::new();
-    let mut rows: BTreeMap<(Day, TraceId), Vec<(OriginHash, &str, Vec<&Span>)>> = BTreeMap::new();
+    let mut rows: BTreeMap<(Day, TraceId), Vec<RowGroup<'_>>> = BTreeMap::new();
     for group in &batch.groups {
         if group.spans.is_empty() {
             continue;
@@ -150,7 +157,10 @@ fn is_accepted(span: &Span, accepted: AcceptedStarts, outcome: &mut AppendOutcom
     }
     if span.start_ns > accepted.last_ns {
         outcome.reject(RejectReason::TooNew, 1, || {
-            format!("span {} of trace {} starts too far in the future: check the sender's clock", span.span_id, span.trace_id)
+            format!(
+                "span {} of trace {} starts too far in the future: check the sender's clock",
+                span.span_id, span.trace_id
+            )
         });
         return false;
     }
@@ -168,12 +178,7 @@ fn too_deep() -> String {
     format!("attributes nest deeper than {ATTRIBUTE_DEPTH_MAX} arrays and maps")
 }
 
-fn build_row(
-    tenant: &TenantId,
-    day: Day,
-    trace_id: TraceId,
-    groups: &[(OriginHash, &str, Vec<&Span>)],
-) -> PreparedRow {
+fn build_row(tenant: &TenantId, day: Day, trace_id: TraceId, groups: &[RowGroup<'_>]) -> PreparedRow {
     let spans = || groups.iter().flat_map(|(_, _, spans)| spans.iter().copied());
     let min_start_ns = spans().map(|span| span.start_ns).min().unwrap_or(0);
     let mut builder = RowBuilder::default();

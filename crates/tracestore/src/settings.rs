@@ -110,7 +110,7 @@ impl Settings {
         let rule = |holds: bool, setting: &'static str, message: &str| {
             if holds { Ok(()) } else { Err(TraceStoreError::Setting { setting, message: message.to_owned() }) }
         };
-        rule(self.retention.0 >= Duration::from_secs(3600), "retention", "at least 1h")?;
+        rule(self.retention.0 >= Duration::from_hours(1), "retention", "at least 1h")?;
         rule(self.rows_memory >= ByteSize::mib(8), "rows_memory", "at least 8MiB")?;
         rule(self.index_memory >= ByteSize::mib(16), "index_memory", "at least 16MiB")?;
         rule(self.index_memory <= ByteSize::gib(3), "index_memory", "at most 3GiB")?;

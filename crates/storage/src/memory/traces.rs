@@ -94,9 +94,7 @@ impl MemoryTraceStore {
 
     fn lookup(&self, tenant: &TenantId, lookups: &[TraceLookup]) -> Vec<Trace> {
         self.read(tenant, |traces| {
-            let found = |lookup: &TraceLookup| {
-                traces.get(&lookup.trace_id).map(|stored| stored.trace(lookup.trace_id))
-            };
+            let found = |lookup: &TraceLookup| traces.get(&lookup.trace_id).map(|stored| stored.trace(lookup.trace_id));
             lookups.iter().filter_map(found).collect()
         })
     }
@@ -135,8 +133,10 @@ impl TraceStore for MemoryTraceStore {
             let mut hits = Vec::new();
             for (&trace_id, stored) in traces {
                 context.check()?;
-                let passing =
-                    stored.spans.iter().filter(|stored| span_passes(query, &stored.resource, &stored.scope, &stored.span));
+                let passing = stored
+                    .spans
+                    .iter()
+                    .filter(|stored| span_passes(query, &stored.resource, &stored.scope, &stored.span));
                 if let Some(start_ns) = passing.map(|stored| stored.span.start_ns).max() {
                     hits.push(TraceHit { trace_id, start_ns });
                 }

@@ -70,7 +70,9 @@ fn put_value(out: &mut Vec<u8>, value: &AttributeValue) {
         AttributeValue::Array(values) => {
             out.push(ARRAY);
             out.put_varint(values.len() as u64);
-            values.iter().for_each(|value| put_value(out, value));
+            for value in values {
+                put_value(out, value);
+            }
         }
         AttributeValue::Map(attributes) => {
             out.push(MAP);

@@ -168,8 +168,7 @@ fn read_skeleton(reader: &mut Reader<'_>, min_start_ns: u64) -> Result<SpanSkele
         return Err(DecodeError::OutOfRange("span bits"));
     }
     let span_id = SpanId(reader.array("span id")?);
-    let parent_span_id =
-        if bits & HAS_PARENT != 0 { SpanId(reader.array("parent id")?) } else { SpanId::default() };
+    let parent_span_id = if bits & HAS_PARENT != 0 { SpanId(reader.array("parent id")?) } else { SpanId::default() };
     let start_ns = reader.delta(min_start_ns, "span start")?;
     let end_ns = reader.delta(start_ns, "span end")?;
     let kind = kind_of(bits & KIND_MASK)?;

@@ -35,7 +35,9 @@ pub(super) fn put_details(out: &mut Vec<u8>, span: &Span) {
         out.put_varint(u64::from(span.flags));
     }
     if parts & present::DROPPED != 0 {
-        dropped.iter().for_each(|count| out.put_varint(u64::from(*count)));
+        for count in dropped {
+            out.put_varint(u64::from(count));
+        }
     }
     if parts & present::STATUS_MESSAGE != 0 {
         out.put_bytes(span.status.message.as_bytes());
@@ -63,7 +65,7 @@ pub(super) fn put_details(out: &mut Vec<u8>, span: &Span) {
 }
 
 /// The name alone, without decoding the rest.
-pub(super) fn read_name<'a>(details: &'a [u8]) -> Result<&'a str, DecodeError> {
+pub(super) fn read_name(details: &[u8]) -> Result<&str, DecodeError> {
     Reader::new(details).text("span name")
 }
 

@@ -33,7 +33,9 @@ pub(super) fn encode_frame(first_sequence: u64, synced_bytes: u64, records: &[&[
     let length: usize = records.iter().map(|record| record.len() + 10).sum();
     let mut out = Vec::with_capacity(FRAME_HEADER_BYTES + length);
     out.resize(FRAME_HEADER_BYTES, 0);
-    records.iter().for_each(|record| out.put_bytes(record));
+    for record in records {
+        out.put_bytes(record);
+    }
     let records_length = (out.len() - FRAME_HEADER_BYTES) as u32;
     out[8..12].copy_from_slice(&records_length.to_le_bytes());
     out[12..20].copy_from_slice(&first_sequence.to_le_bytes());

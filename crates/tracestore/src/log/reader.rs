@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::frame::{FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, decode_frame, synced_bytes_after};
 use super::decode_record;
+use super::frame::{FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, decode_frame, synced_bytes_after};
 use crate::TraceStoreError;
 use crate::codec::Reader;
 

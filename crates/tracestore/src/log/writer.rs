@@ -65,16 +65,26 @@ impl LogWriter {
             cut().map_err(error)?;
         }
         // An empty segment at the end has the name of the one to be created.
-        if closed.last().is_some_and(|last| last.first_sequence == next_sequence) {
-            if let Some(empty) = closed.pop() {
-                fs::remove_file(&empty.path).map_err(TraceStoreError::io("remove", &empty.path))?;
-            }
+        if closed.last().is_some_and(|last| last.first_sequence == next_sequence)
+            && let Some(empty) = closed.pop()
+        {
+            fs::remove_file(&empty.path).map_err(TraceStoreError::io("remove", &empty.path))?;
         }
         // Records were missing in an older log that was emptied: what is left has been applied in full.
         let (current, file) = create_segment(directory, disk.as_ref(), next_sequence)?;
         let synced_bytes = current.bytes;
         let directory = directory.to_owned();
-        Ok(Self { directory, disk, segment_bytes_max, closed, current, file, synced_bytes, next_sequence, is_poisoned: false })
+        Ok(Self {
+            directory,
+            disk,
+            segment_bytes_max,
+            closed,
+            current,
+            file,
+            synced_bytes,
+            next_sequence,
+            is_poisoned: false,
+        })
     }
 
     /// Bytes of all segments.
@@ -98,12 +108,11 @@ impl LogWriter {
         if let Err(source) = self.disk.write_at(&self.file, &frame, self.current.bytes) {
             let error = TraceStoreError::io("write to the log", &self.current.path)(source);
             // L2: no half frame may stay in front of a later one.
-            return match self.file.set_len(self.current.bytes) {
-                Ok(()) => Err(LogWriteError::Refused(error)),
-                Err(_) => {
-                    self.is_poisoned = true;
-                    Err(LogWriteError::Poisoned(error))
-                }
+            return if let Ok(()) = self.file.set_len(self.current.bytes) {
+                Err(LogWriteError::Refused(error))
+            } else {
+                self.is_poisoned = true;
+                Err(LogWriteError::Poisoned(error))
             };
         }
         self.current.bytes += frame.len() as u64;
@@ -139,8 +148,8 @@ impl LogWriter {
 
     fn rotate(&mut self) -> Result<(), LogWriteError> {
         self.sync()?;
-        let (current, file) = create_segment(&self.directory, self.disk.as_ref(), self.next_sequence)
-            .map_err(LogWriteError::Refused)?;
+        let (current, file) =
+            create_segment(&self.directory, self.disk.as_ref(), self.next_sequence).map_err(LogWriteError::Refused)?;
         self.closed.push(std::mem::replace(&mut self.current, current));
         self.file = file;
         self.synced_bytes = self.current.bytes;
@@ -166,11 +175,7 @@ impl LogWriter {
     }
 }
 
-fn create_segment(
-    directory: &Path,
-    disk: &dyn Disk,
-    first_sequence: u64,
-) -> Result<(Segment, File), TraceStoreError> {
+fn create_segment(directory: &Path, disk: &dyn Disk, first_sequence: u64) -> Result<(Segment, File), TraceStoreError> {
     let path = directory.join(format!("{first_sequence:020}.log"));
     let create = || -> io::Result<File> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;

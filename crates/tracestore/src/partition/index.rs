@@ -11,12 +11,12 @@ use parking_lot::Mutex;
 use pharos_model::TraceId;
 use pharos_storage::{ReadContext, StorageError};
 use tantivy::columnar::Column;
-use tantivy::indexer::{LogMergePolicy, NoMergePolicy};
+use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, NoMergePolicy};
 use tantivy::query::{BooleanQuery, EnableScoring, Query, TermQuery, TermSetQuery};
 use tantivy::schema::{BytesOptions, Field, IndexRecordOption, NumericOptions, Schema};
 use tantivy::{
-    Index, IndexReader, IndexSettings, IndexSortByField, IndexWriter, Order, ReloadPolicy, Searcher,
-    SegmentReader, TERMINATED, TantivyDocument, Term,
+    Index, IndexReader, IndexSettings, IndexSortByField, IndexWriter, Order, ReloadPolicy, Searcher, SegmentReader,
+    TERMINATED, TantivyDocument, Term,
 };
 
 use super::tail::Tail;
@@ -66,19 +66,19 @@ pub(crate) struct SearchIndex {
 
 impl SearchIndex {
     /// Opens the index in `path`, or `None` if there is none that can be read.
-    pub(crate) fn open(path: &Path, memory_bytes: usize) -> Result<Option<(Self, u64)>, TraceStoreError> {
+    pub(crate) fn open(path: &Path, memory_bytes: usize) -> Option<(Self, u64)> {
         if !path.join("meta.json").exists() {
-            return Ok(None);
+            return None;
         }
         let opened = Index::open_in_dir(path).and_then(|index| {
             let position = index.load_metas()?.payload.and_then(|payload| payload.parse().ok()).unwrap_or(0);
             Ok((Self::with_index(path, index, memory_bytes)?, position))
         });
         match opened {
-            Ok(opened) => Ok(Some(opened)),
+            Ok(opened) => Some(opened),
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "search index cannot be read, rebuilding it from the rows");
-                Ok(None)
+                None
             }
         }
     }
@@ -136,7 +136,7 @@ impl SearchIndex {
 
     fn commit_with(&self, slot: &mut Option<IndexWriter>, tail: &Tail, position: u64) -> tantivy::Result<()> {
         if slot.is_none() {
-            let writer: IndexWriter = self.index.writer_with_num_threads(1, self.memory_bytes)?;
+            let writer = self.open_writer()?;
             let mut policy = LogMergePolicy::default();
             policy.set_max_docs_before_merge(MERGED_DOCUMENTS_MAX);
             writer.set_merge_policy(Box::new(policy));
@@ -159,6 +159,16 @@ impl SearchIndex {
         self.reader.reload()
     }
 
+    /// One thread indexes and one merges: more would only take cores from queries.
+    fn open_writer(&self) -> tantivy::Result<IndexWriter> {
+        let options = IndexWriterOptions::builder()
+            .num_worker_threads(1)
+            .num_merge_threads(1)
+            .memory_budget_per_thread(self.memory_bytes)
+            .build();
+        self.index.writer_with_options(options)
+    }
+
     /// Joins segments until they are as large as they shall get.
     pub(crate) fn merge_all(&self) -> Result<(), TraceStoreError> {
         let mut slot = self.writer.lock();
@@ -167,7 +177,7 @@ impl SearchIndex {
         }
         let merge = || -> tantivy::Result<()> {
             let payload = self.index.load_metas()?.payload;
-            let mut writer: IndexWriter = self.index.writer_with_num_threads(1, self.memory_bytes)?;
+            let mut writer = self.open_writer()?;
             writer.set_merge_policy(Box::new(NoMergePolicy));
             let mut group = Vec::new();
             let mut group_documents = 0;
@@ -203,7 +213,9 @@ impl SearchIndex {
     /// Ends the writer's threads.
     pub(crate) fn close(&self) -> Result<(), TraceStoreError> {
         match self.writer.lock().take() {
-            Some(writer) => writer.wait_merging_threads().map_err(TraceStoreError::index("close the writer", &self.path)),
+            Some(writer) => {
+                writer.wait_merging_threads().map_err(TraceStoreError::index("close the writer", &self.path))
+            }
             None => Ok(()),
         }
     }
@@ -302,7 +314,12 @@ impl Columns {
         let fast = segment.fast_fields();
         let trace = fast.bytes(TRACE)?;
         let missing = || tantivy::TantivyError::SchemaError("a segment has no trace ids".to_owned());
-        Ok(Self { segment: 0, start: fast.u64(START)?, duration: fast.u64(DURATION)?, trace: trace.ok_or_else(missing)? })
+        Ok(Self {
+            segment: 0,
+            start: fast.u64(START)?,
+            duration: fast.u64(DURATION)?,
+            trace: trace.ok_or_else(missing)?,
+        })
     }
 
     /// The first document that starts before `end_ns`: documents are sorted by start, newest first.
@@ -338,14 +355,13 @@ impl Columns {
                 break;
             }
             let duration_ns = self.duration.first(document).unwrap_or(0);
-            if bounds.contains(start_ns, duration_ns) {
-                if let Some(ordinal) = self.trace.ords().first(document) {
-                    if seen.insert(ordinal) {
-                        self.trace.ord_to_bytes(ordinal, &mut trace_bytes)?;
-                        let trace_id = <[u8; 16]>::try_from(trace_bytes.as_slice());
-                        top.offer(TraceId(trace_id.map_err(std::io::Error::other)?), start_ns);
-                    }
-                }
+            if bounds.contains(start_ns, duration_ns)
+                && let Some(ordinal) = self.trace.ords().first(document)
+                && seen.insert(ordinal)
+            {
+                self.trace.ord_to_bytes(ordinal, &mut trace_bytes)?;
+                let trace_id = <[u8; 16]>::try_from(trace_bytes.as_slice());
+                top.offer(TraceId(trace_id.map_err(std::io::Error::other)?), start_ns);
             }
             until_check -= 1;
             if until_check == 0 {

@@ -117,7 +117,7 @@ impl Partition {
             None => 0,
         };
         let mut tenants = HashMap::new();
-        for entry in rows.metas(b"T".to_vec(), b"U".to_vec()) {
+        for entry in rows.metas(b"T", b"U".to_vec()) {
             let (key, value) = entry?;
             if let MetaKey::Tenant { name } = read_meta_key(&key).map_err(corrupt("tenant"))? {
                 let number = <[u8; 4]>::try_from(&*value).map(u32::from_le_bytes);
@@ -130,9 +130,10 @@ impl Partition {
                 tenants.insert(tenant, number);
             }
         }
-        let by_number: HashMap<u32, TenantId> = tenants.iter().map(|(tenant, number)| (*number, tenant.clone())).collect();
+        let by_number: HashMap<u32, TenantId> =
+            tenants.iter().map(|(tenant, number)| (*number, tenant.clone())).collect();
         let (mut names, mut catalogue) = (Names::default(), OriginCatalogue::default());
-        for entry in rows.metas(b"N".to_vec(), b"P".to_vec()) {
+        for entry in rows.metas(b"N", b"P".to_vec()) {
             let (key, value) = entry?;
             match read_meta_key(&key).map_err(corrupt("entry"))? {
                 MetaKey::Name { tenant, kind, service, operation } => {
@@ -150,22 +151,21 @@ impl Partition {
         }
         let index_path = directory.join(INDEX_DIRECTORY);
         let memory_bytes = settings.index_memory.0 as usize;
-        let (index, index_position) = match SearchIndex::open(&index_path, memory_bytes)? {
-            Some(opened) => opened,
-            None => {
-                // Under another name until it is whole: a crash meanwhile begins anew.
-                let building = directory.join(INDEX_BUILDING_DIRECTORY);
-                let index = SearchIndex::create(&building, memory_bytes)?;
-                rebuild_index(&index, &rows, &by_number, day, rows_position)?;
-                index.close()?;
-                drop(index);
-                replace_directory(&building, &index_path)?;
-                SearchIndex::open(&index_path, memory_bytes)?.ok_or_else(|| TraceStoreError::Corrupt {
-                    what: "search index",
-                    partition: day.to_string(),
-                    detail: "it cannot be read after it was built".to_owned(),
-                })?
-            }
+        let (index, index_position) = if let Some(opened) = SearchIndex::open(&index_path, memory_bytes) {
+            opened
+        } else {
+            // Under another name until it is whole: a crash meanwhile begins anew.
+            let building = directory.join(INDEX_BUILDING_DIRECTORY);
+            let index = SearchIndex::create(&building, memory_bytes)?;
+            rebuild_index(&index, &rows, &by_number, day, rows_position)?;
+            index.close()?;
+            drop(index);
+            replace_directory(&building, &index_path)?;
+            SearchIndex::open(&index_path, memory_bytes).ok_or_else(|| TraceStoreError::Corrupt {
+                what: "search index",
+                partition: day.to_string(),
+                detail: "it cannot be read after it was built".to_owned(),
+            })?
         };
         let view = Arc::new(index.view()?);
         let state = RwLock::new(State {
@@ -345,11 +345,11 @@ impl Partition {
         };
         let Some((tail, index_position)) = frozen else { return Ok(position) };
         // Rows first: an index must never know spans whose rows a crash can take away.
-        if !tail.is_empty() {
-            if let Err(error) = self.index.commit(&tail, index_position, keep_writer) {
-                self.state.write().is_dirty = true;
-                return Err(error);
-            }
+        if !tail.is_empty()
+            && let Err(error) = self.index.commit(&tail, index_position, keep_writer)
+        {
+            self.state.write().is_dirty = true;
+            return Err(error);
         }
         let view = Arc::new(self.index.view()?);
         let mut state = self.state.write();
@@ -480,8 +480,9 @@ impl Partition {
                 visit(parent, child, *by);
             }
         }
-        let until = minutes.1.checked_add(1).map_or_else(|| calls_minute(number + 1, 0), |end| calls_minute(number, end));
-        for entry in self.rows.metas(calls_minute(number, minutes.0), until) {
+        let until =
+            minutes.1.checked_add(1).map_or_else(|| calls_minute(number + 1, 0), |end| calls_minute(number, end));
+        for entry in self.rows.metas(&calls_minute(number, minutes.0), until) {
             let (key, value) = entry?;
             let key = read_meta_key(&key).map_err(TraceStoreError::corrupt("call count", self.day))?;
             if let (MetaKey::Calls { parent, child, .. }, Ok(count)) = (key, <[u8; 8]>::try_from(&*value)) {

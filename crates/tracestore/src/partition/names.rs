@@ -7,6 +7,9 @@ use pharos_storage::{Operation, span_kind_name};
 
 type Operations = BTreeSet<(String, &'static str)>;
 
+/// Services of one tenant that are listed; the spans of more are stored and found all the same.
+const SERVICES_MAX: usize = 10_000;
+
 /// Names seen on one day.
 #[derive(Debug, Default)]
 pub(super) struct Names {
@@ -14,7 +17,8 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Whether the name is not listed yet and shall be: a service has at most `operations_max`.
+    /// Whether the name is not listed yet and shall be: a service has at most `operations_max`, a tenant at
+    /// most [`SERVICES_MAX`] services.
     pub(super) fn is_new(
         &self,
         tenant: &TenantId,
@@ -23,8 +27,12 @@ impl Names {
         kind: SpanKind,
         operations_max: u64,
     ) -> bool {
-        let Some(operations) = self.tenants.get(tenant).and_then(|services| services.get(service)) else { return true };
-        (operations.len() as u64) < operations_max && !operations.contains(&(operation.to_owned(), span_kind_name(kind)))
+        let services_count = self.tenants.get(tenant).map_or(0, BTreeMap::len);
+        let Some(operations) = self.tenants.get(tenant).and_then(|services| services.get(service)) else {
+            return services_count < SERVICES_MAX;
+        };
+        (operations.len() as u64) < operations_max
+            && !operations.contains(&(operation.to_owned(), span_kind_name(kind)))
     }
 
     pub(super) fn insert(&mut self, tenant: &TenantId, service: &str, operation: &str, kind: SpanKind) {

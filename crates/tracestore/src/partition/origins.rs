@@ -38,9 +38,11 @@ impl OriginCatalogue {
 
     pub(crate) fn insert(&mut self, tenant: &TenantId, hash: OriginHash, origin: &Origin) {
         let hashes = |level: u8, attributes: &Attributes, out: &mut Vec<u128>| {
-            out.extend(attributes.iter().map(|attribute| {
-                attribute_hash(level, &attribute.key, &render_attribute_value(&attribute.value))
-            }));
+            out.extend(
+                attributes
+                    .iter()
+                    .map(|attribute| attribute_hash(level, &attribute.key, &render_attribute_value(&attribute.value))),
+            );
         };
         let mut marks = Vec::new();
         hashes(RESOURCE, &origin.resource.attributes, &mut marks);

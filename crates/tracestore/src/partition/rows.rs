@@ -17,6 +17,9 @@ use crate::TraceStoreError;
 
 const ROWS: &str = "rows";
 
+/// A key and its value.
+pub(crate) type Entry = (Box<[u8]>, Box<[u8]>);
+
 /// Memory that all partitions share.
 #[derive(Clone)]
 pub(crate) struct RowsMemory {
@@ -80,7 +83,7 @@ impl RowStore {
     pub(crate) fn trace_rows(
         &self,
         trace: &TraceKey,
-    ) -> impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), TraceStoreError>> + use<'_> {
+    ) -> impl Iterator<Item = Result<Entry, TraceStoreError>> + use<'_> {
         let mut options = ReadOptions::default();
         options.set_prefix_same_as_start(true);
         let from = IteratorMode::From(trace, Direction::Forward);
@@ -89,7 +92,7 @@ impl RowStore {
     }
 
     /// All rows, in key order.
-    pub(crate) fn all_rows(&self) -> impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), TraceStoreError>> + use<'_> {
+    pub(crate) fn all_rows(&self) -> impl Iterator<Item = Result<Entry, TraceStoreError>> + use<'_> {
         let mut options = ReadOptions::default();
         options.set_total_order_seek(true);
         options.fill_cache(false);
@@ -100,12 +103,12 @@ impl RowStore {
     /// Small entries with keys in `[from, until)`.
     pub(crate) fn metas(
         &self,
-        from: Vec<u8>,
+        from: &[u8],
         until: Vec<u8>,
-    ) -> impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), TraceStoreError>> + use<'_> {
+    ) -> impl Iterator<Item = Result<Entry, TraceStoreError>> + use<'_> {
         let mut options = ReadOptions::default();
-        options.set_iterate_range(from.clone()..until);
-        let entries = self.db.iterator_opt(IteratorMode::From(&from, Direction::Forward), options);
+        options.set_iterate_range(from.to_vec()..until);
+        let entries = self.db.iterator_opt(IteratorMode::From(from, Direction::Forward), options);
         entries.map(|entry| entry.map_err(TraceStoreError::rows("read", &self.path)))
     }
 
@@ -114,9 +117,7 @@ impl RowStore {
         let default = self.db.cf_handle("default").expect("every database has it");
         let mut options = FlushOptions::default();
         options.set_wait(true);
-        self.db
-            .flush_cfs_opt(&[default, self.rows()], &options)
-            .map_err(TraceStoreError::rows("flush", &self.path))
+        self.db.flush_cfs_opt(&[default, self.rows()], &options).map_err(TraceStoreError::rows("flush", &self.path))
     }
 
     /// Rewrites all rows into one sorted run.

@@ -48,10 +48,10 @@ impl TopTraces {
         }
         self.newest.insert(trace_id, start_ns);
         self.order.insert(entry);
-        if self.order.len() > self.limit {
-            if let Some((_, pushed_out)) = self.order.pop_last() {
-                self.newest.remove(&pushed_out);
-            }
+        if self.order.len() > self.limit
+            && let Some((_, pushed_out)) = self.order.pop_last()
+        {
+            self.newest.remove(&pushed_out);
         }
     }
 

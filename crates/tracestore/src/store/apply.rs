@@ -103,9 +103,8 @@ impl Applied {
                 stored.extend(partition.call_spans(&prepared.tenant, row.trace_id, sequence, service)?);
             }
         }
-        let spans = row.mentions.iter().map(|mention| {
-            CallSpan::new(&mention.skeleton, self.window.service(&mention.service))
-        });
+        let spans =
+            row.mentions.iter().map(|mention| CallSpan::new(&mention.skeleton, self.window.service(&mention.service)));
         Ok((row.trace_id, stored, spans.collect()))
     }
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use pharos_base::{Clock, Completer, SystemClock};
 use pharos_storage::{AppendOutcome, StorageError};
 
+use super::Shared;
 use super::apply::Places;
 use super::maintain::Maintenance;
-use super::Shared;
 use crate::error::shared_unavailable;
 use crate::log::LogWriteError;
 use crate::record::PreparedBatch;
@@ -29,12 +29,7 @@ type AppendResult = Result<AppendOutcome, StorageError>;
 /// What the commit thread is asked.
 pub(super) enum Commit {
     /// Make this durable and visible.
-    Append {
-        prepared: PreparedBatch,
-        record: Vec<u8>,
-        outcome: AppendOutcome,
-        completer: Completer<AppendResult>,
-    },
+    Append { prepared: PreparedBatch, record: Vec<u8>, outcome: AppendOutcome, completer: Completer<AppendResult> },
     /// Finish what waits, then end.
     Stop,
 }

@@ -108,7 +108,8 @@ impl Shared {
         let now_ns = u64::try_from(self.clock.unix_ns()).unwrap_or(0);
         let retention_ns = u64::try_from(self.settings.retention.0.as_nanos()).unwrap_or(u64::MAX);
         let first_ns = now_ns.saturating_sub(retention_ns);
-        let days: Vec<Day> = self.partitions.read().keys().copied().take_while(|day| day.last_ns() < first_ns).collect();
+        let days: Vec<Day> =
+            self.partitions.read().keys().copied().take_while(|day| day.last_ns() < first_ns).collect();
         days.into_iter().try_for_each(|day| self.drop_partition(day))
     }
 

@@ -114,12 +114,8 @@ impl SpanStore {
         let log_directory = directory.join(LOG_DIRECTORY);
         let first_position = partitions.values().map(|partition| partition.position()).max().unwrap_or(0);
         let mut applied = Applied::new(CallWindow::new(settings.pairing_spans));
-        let places = apply::Places {
-            directory,
-            settings: &settings,
-            memory: &memory,
-            partitions: &RwLock::new(partitions),
-        };
+        let places =
+            apply::Places { directory, settings: &settings, memory: &memory, partitions: &RwLock::new(partitions) };
         let retention_ns = i64::try_from(settings.retention.0.as_nanos()).unwrap_or(i64::MAX);
         let oldest = u64::try_from(components.clock.unix_ns().saturating_sub(retention_ns)).unwrap_or(0);
         let scanned = scan(&log_directory, |sequence, content| {
@@ -130,13 +126,7 @@ impl SpanStore {
         })?;
         let next_sequence = scanned.next_sequence.unwrap_or(0).max(first_position);
         let replayed = scanned.segments.len();
-        let log = LogWriter::open(
-            &log_directory,
-            Arc::clone(&disk),
-            settings.log_segment.0,
-            scanned,
-            next_sequence,
-        )?;
+        let log = LogWriter::open(&log_directory, Arc::clone(&disk), settings.log_segment.0, scanned, next_sequence)?;
         applied.next_sequence = next_sequence;
         let partitions = std::mem::take(&mut *places.partitions.write());
         tracing::info!(
@@ -164,11 +154,8 @@ impl SpanStore {
     fn start(shared: Arc<Shared>, lock: File) -> Result<Self, TraceStoreError> {
         let (commits, commit_queue) = sync_channel(QUEUE_BATCHES_MAX);
         let (maintenance, maintenance_queue) = sync_channel(16);
-        let spawn_error = |source| TraceStoreError::Io {
-            action: "start a thread for",
-            path: shared.directory.clone(),
-            source,
-        };
+        let spawn_error =
+            |source| TraceStoreError::Io { action: "start a thread for", path: shared.directory.clone(), source };
         let mut commit_thread = CommitThread::new(Arc::clone(&shared), maintenance.clone());
         let commit = spawn_named("trace-commit", move || commit_thread.run(&commit_queue)).map_err(spawn_error)?;
         let maintenance_thread = MaintenanceThread::new(Arc::clone(&shared));
@@ -373,9 +360,12 @@ fn prepare_directory(directory: &Path) -> Result<File, TraceStoreError> {
             return Err(TraceStoreError::Format { path: directory.to_owned(), found, supported: FORMAT.trim_ascii() });
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // Renamed when it is whole, so that a crash leaves none or all of it.
+            let unfinished = directory.join("FORMAT.new");
             let write = || -> std::io::Result<()> {
-                fs::write(&format_path, FORMAT)?;
-                File::open(&format_path)?.sync_all()?;
+                fs::write(&unfinished, FORMAT)?;
+                File::open(&unfinished)?.sync_all()?;
+                fs::rename(&unfinished, &format_path)?;
                 sync_directory(directory)
             };
             write().map_err(TraceStoreError::io("write", &format_path))?;

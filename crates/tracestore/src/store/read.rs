@@ -22,17 +22,28 @@ const DECODED_FACTOR: u64 = 4;
 type TraceRows = Vec<(Arc<Partition>, Vec<StoredRow>)>;
 
 impl Shared {
-    pub(super) fn traces(self: &Arc<Self>, tenant: &TenantId, lookups: &[TraceLookup], context: &ReadContext) -> TraceStream {
+    pub(super) fn traces(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        lookups: &[TraceLookup],
+        context: &ReadContext,
+    ) -> TraceStream {
         let (shared, tenant, context) = (Arc::clone(self), tenant.clone(), context.clone());
+        let owned = lookups.to_vec();
         let mut has_failed = false;
-        Box::new(lookups.to_vec().into_iter().map_while(move |lookup| {
-            if has_failed {
-                return None;
-            }
-            let trace = shared.trace(&tenant, lookup, &context);
-            has_failed = trace.is_err();
-            Some(trace.transpose())
-        }).flatten())
+        Box::new(
+            owned
+                .into_iter()
+                .map_while(move |lookup| {
+                    if has_failed {
+                        return None;
+                    }
+                    let trace = shared.trace(&tenant, lookup, &context);
+                    has_failed = trace.is_err();
+                    Some(trace.transpose())
+                })
+                .flatten(),
+        )
     }
 
     fn rows_of(&self, tenant: &TenantId, lookup: TraceLookup) -> Result<TraceRows, StorageError> {
@@ -196,14 +207,13 @@ impl TraceBuilder {
         span: Span,
         origin: impl FnOnce() -> Result<Origin, TraceStoreError>,
     ) -> Result<(), TraceStoreError> {
-        let group = match self.group_of.get(&hash) {
-            Some(group) => *group,
-            None => {
-                let Origin { resource, scope }: Origin = origin()?;
-                self.groups.push(SpanGroup { resource, scope, spans: Vec::new() });
-                self.group_of.insert(hash, self.groups.len() - 1);
-                self.groups.len() - 1
-            }
+        let group = if let Some(group) = self.group_of.get(&hash) {
+            *group
+        } else {
+            let Origin { resource, scope }: Origin = origin()?;
+            self.groups.push(SpanGroup { resource, scope, spans: Vec::new() });
+            self.group_of.insert(hash, self.groups.len() - 1);
+            self.groups.len() - 1
         };
         let same_id = self.by_id.entry(span.span_id).or_default();
         if same_id.iter().any(|&(other, index)| other == group && self.groups[group].spans[index] == span) {

@@ -87,7 +87,7 @@ fn found(store: &SpanStore) -> Vec<u8> {
     found.hits.iter().map(|hit| hit.trace_id.0[0]).collect()
 }
 
-fn assert_unavailable(result: Result<AppendOutcome, StorageError>) {
+fn assert_unavailable(result: &Result<AppendOutcome, StorageError>) {
     assert!(matches!(result, Err(StorageError::Unavailable { retry_after: Some(_), .. })), "{result:?}");
 }
 
@@ -98,8 +98,8 @@ fn a_full_disk_refuses_writes_keeps_reads_and_heals_by_itself() {
     let store = open(directory.path(), settings(), &disk);
     append(&store, 1).unwrap();
     disk.space.store(10, Ordering::SeqCst);
-    assert_unavailable(append(&store, 2));
-    assert_unavailable(append(&store, 3));
+    assert_unavailable(&append(&store, 2));
+    assert_unavailable(&append(&store, 3));
     assert!(store.stats().read_only);
     assert_eq!(found(&store), [1]);
     disk.space.store(u64::MAX, Ordering::SeqCst);
@@ -116,7 +116,7 @@ fn writes_stop_before_the_last_bytes_of_the_disk_are_used() {
     let disk = FaultDisk::sound();
     let store = open(directory.path(), Settings { free_space_min: ByteSize::mib(64), ..settings() }, &disk);
     disk.free.store((64 << 20) - 1, Ordering::SeqCst);
-    assert_unavailable(append(&store, 1));
+    assert_unavailable(&append(&store, 1));
     disk.free.store(64 << 20, Ordering::SeqCst);
     append(&store, 2).unwrap();
     assert_eq!(found(&store), [2]);
@@ -129,9 +129,9 @@ fn a_failed_sync_poisons_writes_until_a_restart() {
     let store = open(directory.path(), settings(), &disk);
     append(&store, 1).unwrap();
     disk.fails_sync.store(true, Ordering::SeqCst);
-    assert_unavailable(append(&store, 2));
+    assert_unavailable(&append(&store, 2));
     disk.fails_sync.store(false, Ordering::SeqCst);
-    assert_unavailable(append(&store, 3));
+    assert_unavailable(&append(&store, 3));
     assert!(store.stats().read_only);
     assert_eq!(found(&store), [1], "what was not acknowledged is not shown");
     drop(store);

@@ -1,4 +1,5 @@
 //! The trace store through its public interface.
+#![expect(clippy::unwrap_used, reason = "a test that fails shows where")]
 
 mod conformance;
 mod recovery;

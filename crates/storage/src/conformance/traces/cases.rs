@@ -10,8 +10,8 @@ use pharos_model::{
 use super::{Case, SpanGenerator, check_equal, comparable, random_query};
 use crate::memory::MemoryTraceStore;
 use crate::{
-    BatchId, DependencyLink, Operation, OperationQuery, ReadContext, ServiceSpanCount, SpanFilter, TraceLookup, TraceQuery,
-    TraceStore,
+    BatchId, DependencyLink, Operation, OperationQuery, ReadContext, ServiceSpanCount, SpanFilter, TraceLookup,
+    TraceQuery, TraceStore,
 };
 
 pub(super) struct NamedCase {
@@ -135,9 +135,9 @@ fn equal_spans_are_one_and_different_ones_with_one_id_are_both_kept(case: &mut C
     case.append(batch("shop", vec![first.clone()]));
     case.subject.settle();
     let traces = case.traces(&[trace_id(1)]);
-    let expected = SpanBatch { groups: vec![group("web", vec![first.clone(), changed, second]), group("shop", vec![first])] };
     let expected =
-        crate::Trace { trace_id: trace_id(1), groups: expected.groups, warnings: Vec::new() };
+        SpanBatch { groups: vec![group("web", vec![first.clone(), changed, second]), group("shop", vec![first])] };
+    let expected = crate::Trace { trace_id: trace_id(1), groups: expected.groups, warnings: Vec::new() };
     assert_eq!(traces.iter().map(comparable).collect::<Vec<_>>(), [comparable(&expected)]);
     let lookup = TraceLookup { trace_id: trace_id(1), range: None };
     let summaries = case.subject.store().summaries(&TenantId::default(), &[lookup], &ReadContext::unlimited());
@@ -147,7 +147,10 @@ fn equal_spans_are_one_and_different_ones_with_one_id_are_both_kept(case: &mut C
 fn tenants_are_walls(case: &mut Case) {
     let other: TenantId = "other".parse().expect("a tenant");
     case.append(batch("web", vec![span(1, 1, case.now_ns)]));
-    case.append_to(&other, batch("secret", vec![span(1, 2, case.now_ns), Span { name: "hidden".into(), ..span(2, 1, case.now_ns) }]));
+    case.append_to(
+        &other,
+        batch("secret", vec![span(1, 2, case.now_ns), Span { name: "hidden".into(), ..span(2, 1, case.now_ns) }]),
+    );
     case.subject.settle();
     assert_eq!(ids(&case.find(&any())), [1]);
     assert_eq!(case.find(&TraceQuery { service: Some("secret".into()), ..any() }), []);
@@ -180,14 +183,20 @@ fn all_tests_hold_on_one_span(case: &mut Case) {
 
 fn attributes_are_found_at_every_level(case: &mut Case) {
     let mut found = span(1, 1, case.now_ns);
-    found.attributes = vec![attribute("http.status", AttributeValue::Int(500)), attribute("ratio", AttributeValue::Double(72.5))];
+    found.attributes =
+        vec![attribute("http.status", AttributeValue::Int(500)), attribute("ratio", AttributeValue::Double(72.5))];
     found.attributes.push(attribute("stack", text(&"frame ".repeat(2000))));
-    found.events = vec![SpanEvent { attributes: vec![attribute("in.event", AttributeValue::Bool(true))], ..SpanEvent::default() }];
+    found.events =
+        vec![SpanEvent { attributes: vec![attribute("in.event", AttributeValue::Bool(true))], ..SpanEvent::default() }];
     found.links = vec![pharos_model::Link { attributes: vec![attribute("in.link", text("x"))], ..Default::default() }];
     let attributes = vec![attribute("service.name", text("web")), attribute("pod", text("p1"))];
     let resource = Resource { attributes, ..Resource::default() };
-    let scope =
-        Scope { name: "lib".into(), version: "1.2".into(), attributes: vec![attribute("in.scope", text("y"))], ..Scope::default() };
+    let scope = Scope {
+        name: "lib".into(),
+        version: "1.2".into(),
+        attributes: vec![attribute("in.scope", text("y"))],
+        ..Scope::default()
+    };
     let found = SpanGroup { resource: Arc::new(resource), scope: Arc::new(scope), spans: vec![found] };
     case.append(SpanBatch { groups: vec![found, group("shop", vec![span(2, 1, case.now_ns)])] });
     case.subject.settle();
@@ -251,7 +260,8 @@ fn newest_first_across_days_and_late_spans(case: &mut Case) {
 
 fn services_and_operations_are_listed(case: &mut Case) {
     let named = |id, name: &str, kind| Span { name: name.into(), kind, ..span(1, id, case.now_ns) };
-    let spans = vec![named(1, "b", SpanKind::Server), named(2, "a", SpanKind::Client), named(3, "a", SpanKind::Unspecified)];
+    let spans =
+        vec![named(1, "b", SpanKind::Server), named(2, "a", SpanKind::Client), named(3, "a", SpanKind::Unspecified)];
     case.append(batch("web", spans.clone()));
     case.append(batch("web", spans));
     case.append(batch("db", vec![named(9, "q", SpanKind::Internal)]));
@@ -286,7 +296,11 @@ fn calls_are_counted_once_in_any_order(case: &mut Case) {
         let range = TimeRangeNs { start_ns, end_ns };
         case.subject.store().dependencies(&TenantId::default(), range).expect("dependencies")
     };
-    let link = |parent: &str, child: &str, call_count| DependencyLink { parent: parent.into(), child: child.into(), call_count };
+    let link = |parent: &str, child: &str, call_count| DependencyLink {
+        parent: parent.into(),
+        child: child.into(),
+        call_count,
+    };
     assert_eq!(dependencies(0, u64::MAX), [link("shop", "db", 1), link("web", "shop", 2)]);
     assert_eq!(dependencies(now_ns - NS_PER_MINUTE, now_ns + 1), [link("web", "shop", 2)]);
     assert_eq!(dependencies(now_ns - 2 * NS_PER_HOUR, now_ns - NS_PER_HOUR + 1), [link("shop", "db", 1)]);

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use pharos_model::{
-    Attribute, AttributeValue, Attributes, Link, Resource, Scope, Span, SpanBatch, SpanEvent, SpanGroup, SpanId, SpanKind,
-    SpanStatus, StatusCode, TimeRangeNs, TraceId,
+    Attribute, AttributeValue, Attributes, Link, Resource, Scope, Span, SpanBatch, SpanEvent, SpanGroup, SpanId,
+    SpanKind, SpanStatus, StatusCode, TimeRangeNs, TraceId,
 };
 
 use crate::{SpanFilter, TraceQuery};
@@ -38,7 +38,7 @@ impl SpanGenerator {
         Self { state: seed, now_ns, traces, sent: Vec::new() }
     }
 
-    /// A number in `0..below`, by the SplitMix64 sequence.
+    /// A number in `0..below`, by the `SplitMix64` sequence.
     pub fn below(&mut self, below: u64) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
@@ -84,7 +84,7 @@ impl SpanGenerator {
             resource.attributes.push(text("service.name", service));
         }
         if self.one_in(4) {
-            resource.schema_url = "https://example.org/1".to_owned();
+            "https://example.org/1".clone_into(&mut resource.schema_url);
             resource.dropped_attributes_count = 2;
         }
         let scope = Scope {
@@ -125,7 +125,7 @@ impl SpanGenerator {
         };
         if self.one_in(6) {
             span.end_ns = span.start_ns - 5;
-            span.trace_state = "k=v".to_owned();
+            "k=v".clone_into(&mut span.trace_state);
             span.flags = 0x101;
             span.dropped_attributes_count = 1;
             span.dropped_events_count = 2;
