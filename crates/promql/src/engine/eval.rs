@@ -82,7 +82,7 @@ impl Evaluator<'_> {
             FunctionId::Pi => constant(std::f64::consts::PI),
             FunctionId::Start => constant(seconds(whole.start_ms)),
             FunctionId::End => constant(seconds(whole.end_ms)),
-            FunctionId::Range => constant(seconds(whole.end_ms - whole.start_ms)),
+            FunctionId::Range => constant(seconds(whole.end_ms.saturating_sub(whole.start_ms))),
             FunctionId::Step => constant(if is_instant { 0.0 } else { seconds(whole.step_ms) }),
             FunctionId::MinOf | FunctionId::MaxOf => {
                 let pick = if call.function.id == FunctionId::MinOf { go_min } else { go_max };

@@ -15,6 +15,8 @@ use super::series::{Cell, Merger, Series, duplicate_labels, without_metadata};
 use super::{Annotations, Engine, QueryError, QueryOptions, QueryResult, QueryStats, Value};
 use crate::ast::{Expr, ValueType};
 
+/// Evaluation times beyond this, some 73 million years from 1970, are refused: sums of times stay far from overflow.
+const TIME_MS_MAX: i64 = 1 << 61;
 /// Expressions up to this depth run on the caller's stack: about 5 KiB a level in a debug build.
 const DEPTH_IN_PLACE_MAX: usize = 50;
 /// Stack for deeper ones; [`crate::limits::EXPRESSION_DEPTH_MAX`] levels need a fraction of it.
@@ -36,6 +38,9 @@ impl Engine {
         is_instant: bool,
     ) -> Result<QueryResult, QueryError> {
         let settings = &*self.settings;
+        if steps.start_ms < -TIME_MS_MAX || steps.end_ms > TIME_MS_MAX {
+            return Err(QueryError::Invalid { message: "evaluation time is out of range".to_owned() });
+        }
         if steps.step_ms < 1 || steps.is_empty() {
             return Err(QueryError::Invalid { message: "the range must not end before it starts".to_owned() });
         }

@@ -102,4 +102,10 @@ fn a_query_of_the_wrong_type_is_refused() {
     }
     let error = range(&engine, "up", StepRange { start_ms: 60_000, end_ms: 0, step_ms: 1 }).unwrap_err();
     assert_eq!(error.class(), ErrorClass::Invalid);
+    for at_ms in [i64::MIN, i64::MAX, 1 << 62] {
+        assert!(instant(&engine, "up", at_ms).unwrap_err().is_bad_data());
+    }
+    for query in ["up @ 9e15", "rate(up[292y] offset 292y)", "sum_over_time(up[5m:1m] @ -9e15)"] {
+        assert_eq!(instant(&engine, query, 60_000).unwrap().value, Value::Vector(Vec::new()), "{query}");
+    }
 }
