@@ -70,7 +70,6 @@ impl LogWriter {
         {
             fs::remove_file(&empty.path).map_err(TraceStoreError::io("remove", &empty.path))?;
         }
-        // Records were missing in an older log that was emptied: what is left has been applied in full.
         let (current, file) = create_segment(directory, disk.as_ref(), next_sequence)?;
         let synced_bytes = current.bytes;
         let directory = directory.to_owned();

@@ -68,15 +68,19 @@ impl Shared {
 
     /// Brings both engines to the present position and removes the log below it.
     pub(super) fn checkpoint(&self) -> Result<(), TraceStoreError> {
-        let result = self.try_checkpoint();
+        let result = self.try_checkpoint().and_then(|is_complete| {
+            // What an earlier, failed checkpoint left went first; now the rest.
+            if is_complete { Ok(true) } else { self.try_checkpoint() }
+        });
         self.is_checkpoint_failing.store(result.is_err(), Ordering::Relaxed);
         let (lock, shrank) = &self.tail_shrank;
         drop(lock.lock());
         shrank.notify_all();
-        result
+        result.map(|_| ())
     }
 
-    fn try_checkpoint(&self) -> Result<(), TraceStoreError> {
+    /// Returns whether everything below the present position is in both engines.
+    fn try_checkpoint(&self) -> Result<bool, TraceStoreError> {
         let (position, begun) = {
             let applied = self.applied.lock();
             // What a checkpoint makes durable must not be ahead of the log.
@@ -96,7 +100,8 @@ impl Shared {
             let keep_writer = Some(partition.day()) == newest;
             complete = complete.min(partition.finish_checkpoint(position, keep_writer)?);
         }
-        self.log.lock().remove_before(complete)
+        self.log.lock().remove_before(complete)?;
+        Ok(complete == position)
     }
 
     fn compact(&self) -> Result<(), TraceStoreError> {
