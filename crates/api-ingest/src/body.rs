@@ -7,9 +7,10 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
 use http_body_util::BodyExt;
 use pharos_base::{ByteSize, ErrorClass};
-use pharos_http::Refusal;
+use pharos_http::{Refusal, discard_body};
 use pharos_ingest::IngestError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -70,8 +71,21 @@ impl BodyBudget {
 
 /// Reads the whole body, as it is encoded; its share of the budget grows while it arrives.
 pub(crate) async fn read(
-    headers: &HeaderMap,
+    parts: &Parts,
     mut body: Body,
+    bytes_max: usize,
+    budget: &BodyBudget,
+) -> Result<HeldBody, Refusal> {
+    let outcome = read_within(&parts.headers, &mut body, bytes_max, budget).await;
+    if outcome.is_err() {
+        discard_body(parts.version, body).await;
+    }
+    outcome
+}
+
+async fn read_within(
+    headers: &HeaderMap,
+    body: &mut Body,
     bytes_max: usize,
     budget: &BodyBudget,
 ) -> Result<HeldBody, Refusal> {
@@ -120,12 +134,16 @@ fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<&str> {
 mod tests {
     use super::*;
 
+    fn parts() -> Parts {
+        http::Request::new(()).into_parts().0
+    }
+
     #[tokio::test]
     async fn bodies_share_a_budget_and_give_it_back() {
         let budget = BodyBudget::new(2 * UNIT_BYTES as u64);
         let read = |length: usize| {
             let budget = budget.clone();
-            async move { read(&HeaderMap::new(), Body::from(vec![7; length]), 1 << 20, &budget).await }
+            async move { read(&parts(), Body::from(vec![7; length]), 1 << 20, &budget).await }
         };
         let first = read(UNIT_BYTES).await.unwrap();
         assert_eq!(first.bytes.len(), UNIT_BYTES);
@@ -140,7 +158,7 @@ mod tests {
     async fn a_body_in_pieces_is_put_together() {
         let pieces = ["ab", "", "cde"].map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes())));
         let body = Body::from_stream(futures::stream::iter(pieces));
-        let read = read(&HeaderMap::new(), body, 5, &BodyBudget::new(1)).await.unwrap();
+        let read = read(&parts(), body, 5, &BodyBudget::new(1)).await.unwrap();
         assert_eq!(read.bytes, "abcde");
     }
 }

@@ -23,7 +23,7 @@ use crate::refuse::unsupported_media;
 use crate::state::{DoorState, tenant};
 
 /// Why logs are turned away.
-pub(crate) const LOGS_UNSUPPORTED: &str = "this server stores metrics and traces, not logs; disable the logs exporter (OTEL_LOGS_EXPORTER=none) or send them elsewhere";
+pub(crate) const LOGS_UNSUPPORTED: &str = "logs are not supported: this server stores metrics and traces; disable the logs exporter (OTEL_LOGS_EXPORTER=none) or send them elsewhere";
 const HINT: &str = "no such path: OTLP/HTTP is sent to /v1/metrics and /v1/traces. OTEL_EXPORTER_OTLP_ENDPOINT gets them appended, \
     but a per-signal variable such as OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is used as it is and must end in /v1/traces";
 
@@ -97,7 +97,7 @@ async fn accept(
     let (parts, body) = request.into_parts();
     let tenant = tenant(&parts.extensions, url_tenant, signal)?;
     let encoding = encoding(&parts.headers)?;
-    let body = body::read(&parts.headers, body, state.body_bytes_max(), state.bodies()).await?;
+    let body = body::read(&parts, body, state.body_bytes_max(), state.bodies()).await?;
     let accept = move |ingestor: &Ingestor, body| match signal {
         Signal::Metrics => {
             let decoded = ingestor.decode_otlp_metrics(body, encoding, form)?;

@@ -53,7 +53,7 @@ async fn accept(state: &DoorState, url_tenant: Option<&str>, request: Request) -
     let tenant = tenant(&parts.extensions, url_tenant, Signal::Metrics)?;
     let version = version(&parts.headers)?;
     let encoding = encoding(&parts.headers)?;
-    let body = body::read(&parts.headers, body, state.body_bytes_max(), state.bodies()).await?;
+    let body = body::read(&parts, body, state.body_bytes_max(), state.bodies()).await?;
     let accept = move |ingestor: &pharos_ingest::Ingestor, body| {
         let decoded = ingestor.decode_remote_write(body, encoding, version)?;
         Ok(ingestor.append_metrics(&tenant, decoded))

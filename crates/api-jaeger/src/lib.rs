@@ -12,10 +12,10 @@ mod filter;
 mod otlp_json;
 mod params;
 mod routes;
+#[cfg(test)]
+mod tests;
 mod v1;
 mod v1_json;
 mod v3;
-#[cfg(test)]
-mod tests;
 
 pub use routes::{JaegerApi, router};

@@ -79,7 +79,8 @@ fn resource_spans(group: &SpanGroup) -> Value {
 
 fn span(span: &Span) -> Value {
     let parent = if span.parent_span_id.is_zero() { String::new() } else { span.parent_span_id.to_string() };
-    let status = Object::default().text("message", &span.status.message).number("code", status_number(span.status.code));
+    let status =
+        Object::default().text("message", &span.status.message).number("code", status_number(span.status.code));
     Object::default()
         .text("traceId", &span.trace_id.to_string())
         .text("spanId", &span.span_id.to_string())

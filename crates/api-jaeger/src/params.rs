@@ -82,8 +82,9 @@ impl Params {
         let start_ns = self.instant_ns("start")?.unwrap_or(now_ns.saturating_sub(LOOKBACK_DEFAULT_NS));
         let mut filters = Vec::new();
         for tag in self.all("tag") {
-            let (key, value) =
-                tag.split_once(':').ok_or_else(|| format!("malformed 'tag' parameter, expecting key:value, received: {tag}"))?;
+            let (key, value) = tag
+                .split_once(':')
+                .ok_or_else(|| format!("malformed 'tag' parameter, expecting key:value, received: {tag}"))?;
             filters.push(filter_of(key, value));
         }
         for tags in self.all("tags") {
@@ -198,7 +199,8 @@ pub(crate) fn parse_trace_id(text: &str) -> Option<TraceId> {
     if text.len() > 24 {
         return None;
     }
-    let decoded = [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD].iter().find_map(|form| form.decode(text).ok())?;
+    let decoded =
+        [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD].iter().find_map(|form| form.decode(text).ok())?;
     let mut id = [0; 16];
     id.get_mut(16_usize.checked_sub(decoded.len())?..)?.copy_from_slice(&decoded);
     matches!(decoded.len(), 8 | 16).then_some(TraceId(id))

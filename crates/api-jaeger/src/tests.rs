@@ -88,7 +88,7 @@ fn fixture() -> Router {
         store,
         pool: QueryPool::new(2, Duration::from_secs(5)),
         clock: SimClock::at_ms(NOW_MS),
-        timeout: Duration::from_secs(600),
+        timeout: Duration::from_mins(10),
         memory_bytes_max: 1 << 30,
     };
     router(api).layer(axum::Extension(Principal::anonymous()))
@@ -219,7 +219,8 @@ async fn v3_gives_back_what_was_sent_with_its_types() {
     let (_, found) = get(&router, &format!("/api/v3/traces?{window}&query.serviceName=shop")).await;
     assert_eq!(get(&router, "/api/v3/traces/ab").await.1, found);
     let groups = found["result"]["resourceSpans"].as_array().unwrap();
-    let shop = groups.iter().find(|group| group["resource"]["attributes"][0]["value"]["stringValue"] == "shop").unwrap();
+    let shop =
+        groups.iter().find(|group| group["resource"]["attributes"][0]["value"]["stringValue"] == "shop").unwrap();
     assert_eq!(shop["schemaUrl"], "https://example.org/r");
     let span = &shop["scopeSpans"][0]["spans"][0];
     assert_eq!(span["traceId"], "000000000000000000000000000000ab");

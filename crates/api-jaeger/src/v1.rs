@@ -183,9 +183,9 @@ pub(crate) async fn dependencies(State(api): Api, caller: Caller, RawQuery(query
     let (store, tenant) = (Arc::clone(&api.store), caller.tenant.clone());
     let found = api.pool.run(move |_| store.dependencies(&tenant, range)).await;
     respond(caller.unwrap(found).map(|links| {
-        let wanted = links.iter().filter(|link| {
-            service.as_deref().is_none_or(|service| link.parent == service || link.child == service)
-        });
+        let wanted = links
+            .iter()
+            .filter(|link| service.as_deref().is_none_or(|service| link.parent == service || link.child == service));
         let listed: Vec<_> = wanted
             .map(|link| json!({"parent": link.parent, "child": link.child, "callCount": link.call_count}))
             .collect();

@@ -212,11 +212,7 @@ fn tags<'a>(span: &'a Span, scope: &'a Scope) -> Vec<KeyValueJson<'a>> {
 fn log(event: &SpanEvent) -> LogJson<'_> {
     let mut fields = Vec::with_capacity(event.attributes.len() + 1);
     if !event.name.is_empty() && !event.attributes.iter().any(|attribute| attribute.key == "event") {
-        fields.push(KeyValueJson {
-            key: "event",
-            kind: "string",
-            value: ValueJson::Text(Cow::Borrowed(&event.name)),
-        });
+        fields.push(KeyValueJson { key: "event", kind: "string", value: ValueJson::Text(Cow::Borrowed(&event.name)) });
     }
     fields.extend(event.attributes.iter().map(key_value));
     LogJson { timestamp: event.time_ns / NS_PER_US, fields }

@@ -7,8 +7,8 @@ use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use pharos_base::ErrorClass;
 use pharos_http::Refusal;
-use pharos_model::TimeRangeNs;
-use pharos_storage::{OperationQuery, StorageError, Trace, TraceLookup, TraceSummary};
+use pharos_model::{TenantId, TimeRangeNs};
+use pharos_storage::{OperationQuery, ReadContext, StorageError, Trace, TraceLookup, TraceSummary};
 use serde_json::{Map, Value, json};
 
 use crate::call::Caller;
@@ -96,16 +96,14 @@ pub(crate) async fn summaries(State(api): Api, caller: Caller, RawQuery(query): 
     respond(found.await.map(listed))
 }
 
+/// Reads what a search found.
+type Read<T> = fn(&JaegerApi, &TenantId, &[TraceLookup], &ReadContext) -> Result<Vec<T>, StorageError>;
+
 async fn search<T: Send + 'static>(
     api: &Arc<JaegerApi>,
     caller: &Caller,
     params: &Params,
-    read: fn(
-        &JaegerApi,
-        &pharos_model::TenantId,
-        &[TraceLookup],
-        &pharos_storage::ReadContext,
-    ) -> Result<Vec<T>, StorageError>,
+    read: Read<T>,
 ) -> Result<Vec<T>, Response> {
     let query = params.v3_query().map_err(|message| caller.bad(message))?;
     let (inner, tenant) = (Arc::clone(api), caller.tenant.clone());
@@ -160,9 +158,9 @@ pub(crate) async fn dependencies(State(api): Api, caller: Caller, RawQuery(query
     let range = TimeRangeNs::inclusive(start_ns, end_ns);
     let found = api.pool.run(move |_| store.dependencies(&tenant, range)).await;
     respond(caller.unwrap(found).map(|links| {
-        let listed = links.iter().map(|link| {
-            json!({"parent": link.parent, "child": link.child, "callCount": link.call_count.to_string()})
-        });
+        let listed = links
+            .iter()
+            .map(|link| json!({"parent": link.parent, "child": link.child, "callCount": link.call_count.to_string()}));
         json!({"dependencies": listed.collect::<Vec<_>>()})
     }))
 }

@@ -21,7 +21,7 @@ use crate::routes::PrometheusApi;
 
 /// Lists exemplars.
 pub(crate) async fn query(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
-    let query = params.required("query", params.get("query"))?;
+    let query = Params::required("query", params.get("query"))?;
     let parsed = parse(query, api.engine.settings().parser);
     let bad = |error| ApiError(Refusal::new(ErrorClass::Invalid, format!("invalid parameter \"query\": {error}")));
     let mut sets = Vec::new();

@@ -95,7 +95,7 @@ impl Params {
     }
 
     /// A value that must be there.
-    pub(crate) fn required<T>(&self, name: &str, value: Option<T>) -> Result<T, Refusal> {
+    pub(crate) fn required<T>(name: &str, value: Option<T>) -> Result<T, Refusal> {
         value.ok_or_else(|| bad(format!("invalid parameter \"{name}\": it is missing")))
     }
 
@@ -105,7 +105,8 @@ impl Params {
         let limit: i64 = text
             .parse()
             .map_err(|_| bad(format!("invalid parameter \"limit\": cannot parse \"{text}\" to a whole number")))?;
-        let limit = usize::try_from(limit).map_err(|_| bad("invalid parameter \"limit\": limit must be non-negative"))?;
+        let limit =
+            usize::try_from(limit).map_err(|_| bad("invalid parameter \"limit\": limit must be non-negative"))?;
         Ok((limit > 0).then_some(limit))
     }
 
@@ -113,8 +114,8 @@ impl Params {
     pub(crate) fn matcher_sets(&self) -> Result<Vec<Vec<Matcher>>, Refusal> {
         self.all("match[]")
             .map(|text| {
-                let matchers = parse_selector(text)
-                    .map_err(|error| bad(format!("invalid parameter \"match[]\": {error}")))?;
+                let matchers =
+                    parse_selector(text).map_err(|error| bad(format!("invalid parameter \"match[]\": {error}")))?;
                 if matchers.iter().all(Matcher::matches_empty) {
                     return Err(bad("match[] must contain at least one non-empty matcher"));
                 }

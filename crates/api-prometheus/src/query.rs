@@ -35,25 +35,23 @@ fn options(params: &Params, cancel: CancelToken) -> Result<QueryOptions, ApiErro
 
 /// Evaluates a query at one instant.
 pub(crate) async fn instant(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
-    let query = params.required("query", params.get("query"))?.to_owned();
+    let query = Params::required("query", params.get("query"))?.to_owned();
     let at_ms = params.time_ms("time")?.unwrap_or_else(|| api.clock.unix_ms());
     let options_template = options(&params, CancelToken::new())?;
     let engine = api.engine.clone();
     let result = api
         .pool
-        .run(move |cancel| {
-            engine.instant(&caller.tenant, &query, at_ms, &QueryOptions { cancel, ..options_template })
-        })
+        .run(move |cancel| engine.instant(&caller.tenant, &query, at_ms, &QueryOptions { cancel, ..options_template }))
         .await??;
     answer(result, &params)
 }
 
 /// Evaluates a query at every step of a range.
 pub(crate) async fn range(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
-    let query = params.required("query", params.get("query"))?.to_owned();
-    let start_ms = params.required("start", params.time_ms("start")?)?;
-    let end_ms = params.required("end", params.time_ms("end")?)?;
-    let step_ms = params.required("step", params.duration_ms("step")?)?;
+    let query = Params::required("query", params.get("query"))?.to_owned();
+    let start_ms = Params::required("start", params.time_ms("start")?)?;
+    let end_ms = Params::required("end", params.time_ms("end")?)?;
+    let step_ms = Params::required("step", params.duration_ms("step")?)?;
     if end_ms < start_ms {
         return Err(bad("invalid parameter \"end\": end timestamp must not be before start time"));
     }
@@ -80,7 +78,7 @@ pub(crate) async fn range(State(api): State<Arc<PrometheusApi>>, caller: Caller,
 
 /// Prints a query as people read it best.
 pub(crate) async fn format(State(api): State<Arc<PrometheusApi>>, _caller: Caller, params: Params) -> Reply {
-    let query = params.required("query", params.get("query"))?;
+    let query = Params::required("query", params.get("query"))?;
     let parsed = parse(query, api.engine.settings().parser);
     let expr = parsed.map_err(|error| bad(format!("invalid parameter \"query\": {error}")))?;
     Ok(success(&pretty(&expr)))

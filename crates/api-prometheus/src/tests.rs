@@ -99,7 +99,8 @@ async fn an_instant_query_answers_below_every_prefix_and_by_post() {
 #[tokio::test]
 async fn a_range_query_answers_a_matrix() {
     let fixture = fixture();
-    let (_, answer) = fixture.get("/api/v1/query_range?query=sum(requests_total)&start=1699999970&end=1700000000&step=15").await;
+    let (_, answer) =
+        fixture.get("/api/v1/query_range?query=sum(requests_total)&start=1699999970&end=1700000000&step=15").await;
     let values = json!([[1_699_999_970, "4"], [1_699_999_985, "6"], [1_700_000_000, "8"]]);
     assert_eq!(answer["data"], json!({"resultType": "matrix", "result": [{"metric": {}, "values": values}]}));
 }
@@ -121,8 +122,13 @@ async fn what_is_wrong_is_told_in_prometheus_words() {
         ("labels?match[]=a%20b", 400, "bad_data", "match[]"),
         ("status/tsdb?limit=99999", 400, "bad_data", "limit must not exceed 10000"),
     ] {
-        let (found, answer) = fixture.get(&format!("/api/v1/{}", path.replace('"', "%22").replace('{', "%7B").replace('}', "%7D"))).await;
-        assert_eq!((found.as_u16(), &answer["status"], &answer["errorType"]), (status, &json!("error"), &json!(kind)), "{path}");
+        let (found, answer) =
+            fixture.get(&format!("/api/v1/{}", path.replace('"', "%22").replace('{', "%7B").replace('}', "%7D"))).await;
+        assert_eq!(
+            (found.as_u16(), &answer["status"], &answer["errorType"]),
+            (status, &json!("error"), &json!(kind)),
+            "{path}"
+        );
         assert!(answer["error"].as_str().unwrap().contains(part), "{path}: {answer}");
     }
 }
@@ -134,9 +140,15 @@ async fn labels_values_series_and_metadata_are_listed() {
     assert_eq!(data("labels").await, json!(["__name__", "job"]));
     assert_eq!(data("label/job/values?match[]=requests_total").await, json!(["api", "web"]));
     assert_eq!(data("label/job/values?end=1000").await, json!([]));
-    assert_eq!(data("series?match[]=requests_total").await, json!([
-        {"__name__": "requests_total", "job": "api"}, {"__name__": "requests_total", "job": "web"}]));
-    assert_eq!(data("metadata").await, json!({"requests_total": [{"type": "counter", "unit": "", "help": "Requests."}]}));
+    assert_eq!(
+        data("series?match[]=requests_total").await,
+        json!([
+        {"__name__": "requests_total", "job": "api"}, {"__name__": "requests_total", "job": "web"}])
+    );
+    assert_eq!(
+        data("metadata").await,
+        json!({"requests_total": [{"type": "counter", "unit": "", "help": "Requests."}]})
+    );
     let (_, limited) = fixture.get("/api/v1/label/job/values?limit=1").await;
     assert_eq!((&limited["data"], &limited["warnings"]), (&json!(["api"]), &json!(["results truncated due to limit"])));
 }
@@ -144,7 +156,8 @@ async fn labels_values_series_and_metadata_are_listed() {
 #[tokio::test]
 async fn exemplars_are_found_through_any_expression() {
     let fixture = fixture();
-    let (_, answer) = fixture.get("/api/v1/query_exemplars?query=rate(requests_total%7Bjob%3D%22web%22%7D%5B1m%5D)").await;
+    let (_, answer) =
+        fixture.get("/api/v1/query_exemplars?query=rate(requests_total%7Bjob%3D%22web%22%7D%5B1m%5D)").await;
     let exemplars = json!([{"labels": {"trace_id": "abc"}, "value": "0.25", "timestamp": 1_699_999_999.5}]);
     let series = json!({"seriesLabels": {"__name__": "requests_total", "job": "web"}, "exemplars": exemplars});
     assert_eq!(answer["data"], json!([series]));
@@ -156,9 +169,8 @@ async fn exemplars_are_found_through_any_expression() {
 #[tokio::test]
 async fn federation_leaves_ended_series_out() {
     let fixture = fixture();
-    let (_, text) = fixture
-        .text(Request::get("/federate?match[]=%7B__name__=~%22.%2B%22%7D").body(Body::empty()).unwrap())
-        .await;
+    let (_, text) =
+        fixture.text(Request::get("/federate?match[]=%7B__name__=~%22.%2B%22%7D").body(Body::empty()).unwrap()).await;
     assert_eq!(
         text,
         "# TYPE requests_total untyped\nrequests_total{job=\"api\",instance=\"\"} 4 1700000000000\n\

@@ -12,6 +12,7 @@ pub struct BudgetExceeded {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "each field says its unit")]
 struct Inner {
     limit_bytes: u64,
     used_bytes: AtomicU64,

@@ -10,7 +10,10 @@ use std::thread::{Builder, JoinHandle};
 /// # Errors
 /// What the operating system says when it will not start one.
 #[expect(clippy::disallowed_methods, reason = "the one place that starts threads")]
-pub fn spawn_named<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
+pub fn spawn_named<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
     Builder::new().name(name.to_owned()).spawn(run)
 }
 

@@ -175,9 +175,13 @@ mod tests {
 
     #[test]
     fn sizes_read_and_print() {
-        for (text, bytes, printed) in
-            [("64MiB", 64 << 20, "64MiB"), ("10 GiB", 10 << 30, "10GiB"), ("1000", 1000, "1000B"), ("2KB", 2000, "2000B"), ("0B", 0, "0B")]
-        {
+        for (text, bytes, printed) in [
+            ("64MiB", 64 << 20, "64MiB"),
+            ("10 GiB", 10 << 30, "10GiB"),
+            ("1000", 1000, "1000B"),
+            ("2KB", 2000, "2000B"),
+            ("0B", 0, "0B"),
+        ] {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
             assert_eq!(ByteSize(bytes).to_string(), printed);
         }

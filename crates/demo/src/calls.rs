@@ -28,13 +28,7 @@ pub(crate) struct Call {
     pub(crate) calls: &'static [Call],
 }
 
-const fn http(
-    service: &'static str,
-    name: &'static str,
-    own_ms: f64,
-    error_rate: f64,
-    calls: &'static [Call],
-) -> Call {
+const fn http(service: &'static str, name: &'static str, own_ms: f64, error_rate: f64, calls: &'static [Call]) -> Call {
     Call { service, name, work: Work::Http, own_ms, error_rate, calls }
 }
 
@@ -50,40 +44,65 @@ const fn cache(name: &'static str, own_ms: f64) -> Call {
 pub(crate) static VISITS: [(u32, Call); 5] = [
     (
         50,
-        http("frontend", "GET /products", 2.0, 0.001, &[
-            http("catalog", "GET /catalog/items", 1.5, 0.001, &[
-                cache("GET catalog:page", 0.4),
-                database("SELECT items", 3.0),
-            ]),
-            http("recommendations", "GET /recommendations", 4.0, 0.004, &[cache("MGET scores", 0.6)]),
-        ]),
+        http(
+            "frontend",
+            "GET /products",
+            2.0,
+            0.001,
+            &[
+                http(
+                    "catalog",
+                    "GET /catalog/items",
+                    1.5,
+                    0.001,
+                    &[cache("GET catalog:page", 0.4), database("SELECT items", 3.0)],
+                ),
+                http("recommendations", "GET /recommendations", 4.0, 0.004, &[cache("MGET scores", 0.6)]),
+            ],
+        ),
     ),
     (
         25,
-        http("frontend", "GET /products/{id}", 1.5, 0.001, &[http(
-            "catalog",
-            "GET /catalog/items/{id}",
-            1.0,
-            0.002,
-            &[database("SELECT item", 1.5)],
-        )]),
+        http(
+            "frontend",
+            "GET /products/{id}",
+            1.5,
+            0.001,
+            &[http("catalog", "GET /catalog/items/{id}", 1.0, 0.002, &[database("SELECT item", 1.5)])],
+        ),
     ),
     (
         15,
-        http("frontend", "POST /cart", 1.2, 0.002, &[http("cart", "POST /cart/items", 1.0, 0.002, &[
-            cache("HSET cart", 0.5),
-        ])]),
+        http(
+            "frontend",
+            "POST /cart",
+            1.2,
+            0.002,
+            &[http("cart", "POST /cart/items", 1.0, 0.002, &[cache("HSET cart", 0.5)])],
+        ),
     ),
     (
         7,
-        http("frontend", "POST /checkout", 3.0, 0.002, &[
-            http("cart", "GET /cart", 0.8, 0.001, &[cache("HGETALL cart", 0.5)]),
-            http("checkout", "POST /orders", 4.0, 0.003, &[
-                http("payment", "POST /charges", 25.0, 0.01, &[]),
-                database("INSERT order", 4.0),
-                http("cart", "DELETE /cart", 0.7, 0.001, &[cache("DEL cart", 0.3)]),
-            ]),
-        ]),
+        http(
+            "frontend",
+            "POST /checkout",
+            3.0,
+            0.002,
+            &[
+                http("cart", "GET /cart", 0.8, 0.001, &[cache("HGETALL cart", 0.5)]),
+                http(
+                    "checkout",
+                    "POST /orders",
+                    4.0,
+                    0.003,
+                    &[
+                        http("payment", "POST /charges", 25.0, 0.01, &[]),
+                        database("INSERT order", 4.0),
+                        http("cart", "DELETE /cart", 0.7, 0.001, &[cache("DEL cart", 0.3)]),
+                    ],
+                ),
+            ],
+        ),
     ),
     (3, http("frontend", "GET /orders", 1.5, 0.001, &[database("SELECT orders", 12.0)])),
 ];

@@ -188,9 +188,12 @@ impl Instant {
         [
             metric_of("shop.orders", "Orders placed.", "{order}", sum(orders)),
             metric_of("shop.revenue", "Revenue of paid orders.", "{EUR}", sum(revenue)),
-            metric_of("shop.open_carts", "Carts with something in them.", "", metric::Data::Gauge(Gauge {
-                data_points: carts,
-            })),
+            metric_of(
+                "shop.open_carts",
+                "Carts with something in them.",
+                "",
+                metric::Data::Gauge(Gauge { data_points: carts }),
+            ),
         ]
     }
 

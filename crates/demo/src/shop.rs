@@ -86,7 +86,9 @@ impl Shop {
         for visit in 0..visits {
             let start_ns = second_ns + u64::from(visit) * NS_PER_S / u64::from(visits.max(1));
             let spans = self.traffic.visit(start_ns);
-            spans.iter().for_each(|span| self.meters.observe(span));
+            for span in &spans {
+                self.meters.observe(span);
+            }
             let is_kept = (second_ns / NS_PER_S + u64::from(visit)).is_multiple_of(u64::from(traces_1_in));
             if is_kept {
                 kept.extend(spans);

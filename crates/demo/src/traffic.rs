@@ -85,7 +85,7 @@ impl Traffic {
     /// The server's side of a call: own work, then everything it calls in turn.
     fn serve(&mut self, request: &mut Request, call: &'static Call, parent: Option<[u8; 8]>, start_ns: u64) -> Outcome {
         let span_id: [u8; 8] = self.random.random();
-        let (own_ms, error_rate) = self.weather(call, start_ns);
+        let (own_ms, error_rate) = weather(call, start_ns);
         let mut now_ns = start_ns + self.latency_ns(own_ms / 2.0);
         let mut failed = self.random.random_bool(error_rate);
         for inner in call.calls {
@@ -99,7 +99,7 @@ impl Traffic {
         }
         now_ns += self.latency_ns(own_ms / 2.0);
         let own = Seen { service: call.service, call, side: Side::Server, span_id, parent_id: parent };
-        request.record(own, start_ns, now_ns, failed);
+        request.record(&own, start_ns, now_ns, failed);
         Outcome { end_ns: now_ns, failed }
     }
 
@@ -122,17 +122,8 @@ impl Traffic {
             Outcome { end_ns: start_ns + self.latency_ns(call.own_ms + NETWORK_MS), failed }
         };
         let own = Seen { service: caller, call, side: Side::Client, span_id, parent_id: Some(parent) };
-        request.record(own, start_ns, outcome.end_ns, outcome.failed);
+        request.record(&own, start_ns, outcome.end_ns, outcome.failed);
         outcome
-    }
-
-    /// Latency and error rate of a call at a time: payments have bad moments.
-    fn weather(&self, call: &Call, at_ns: u64) -> (f64, f64) {
-        if call.service == "payment" && at_ns % INCIDENT_PERIOD_NS < INCIDENT_LENGTH_NS {
-            (call.own_ms * 12.0, 0.25)
-        } else {
-            (call.own_ms, call.error_rate)
-        }
     }
 
     /// A latency around `typical_ms`: never zero, now and then much longer.
@@ -140,6 +131,15 @@ impl Traffic {
         let spread: f64 = self.random.random_range(0.5..1.6);
         let tail = if self.random.random_bool(0.02) { self.random.random_range(2.0..8.0) } else { 1.0 };
         (typical_ms * spread * tail * NS_PER_MS) as u64 + 1_000
+    }
+}
+
+/// Latency and error rate of a call at a time: payments have bad moments.
+fn weather(call: &Call, at_ns: u64) -> (f64, f64) {
+    if call.service == "payment" && at_ns % INCIDENT_PERIOD_NS < INCIDENT_LENGTH_NS {
+        (call.own_ms * 12.0, 0.25)
+    } else {
+        (call.own_ms, call.error_rate)
     }
 }
 
@@ -153,7 +153,7 @@ struct Seen {
 }
 
 impl Request {
-    fn record(&mut self, seen: Seen, start_ns: u64, end_ns: u64, failed: bool) {
+    fn record(&mut self, seen: &Seen, start_ns: u64, end_ns: u64, failed: bool) {
         self.spans.push(SimulatedSpan {
             service: seen.service,
             call: seen.call,

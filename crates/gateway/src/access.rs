@@ -18,18 +18,21 @@ pub enum Access {
 #[must_use]
 pub fn access(path: &str) -> Access {
     // gRPC: `/package.Service/Method`.
-    if let Some((service, _method)) = path[1.min(path.len())..].split_once('/').filter(|(first, _)| first.contains('.')) {
+    if let Some((service, _method)) = path[1.min(path.len())..].split_once('/').filter(|(first, _)| first.contains('.'))
+    {
         return grpc_access(service);
     }
     match path {
-        "/" | "/index.html" | "/favicon.svg" | "/favicon.ico" | "/robots.txt" => return Access::Public,
-        "/-/healthy" | "/-/ready" | "/health" => return Access::Public,
-        // These read the credential themselves.
-        "/auth/login" | "/auth/logout" | "/auth/session" | "/auth/verify" => return Access::Public,
+        // The UI, health, and (last) what reads the credential itself.
+        "/" | "/index.html" | "/graph" | "/query" | "/search" | "/favicon.svg" | "/favicon.ico" | "/robots.txt"
+        | "/-/healthy" | "/-/ready" | "/health" | "/auth/login" | "/auth/logout" | "/auth/session" | "/auth/verify" => {
+            return Access::Public;
+        }
         "/metrics" | "/federate" => return Access::Scope(Scope::MetricsRead),
         _ => {}
     }
-    if path.starts_with("/assets/") {
+    // The UI's files, and old links that lead into it.
+    if path.starts_with("/assets/") || path.starts_with("/trace/") {
         return Access::Public;
     }
     if path.starts_with("/-/") || path.contains("/api/v1/admin/") || path.starts_with("/snapshot") {
@@ -84,6 +87,8 @@ mod tests {
         for (path, expected) in [
             ("/", Access::Public),
             ("/assets/app.js", Access::Public),
+            ("/trace/abc", Access::Public),
+            ("/graph", Access::Public),
             ("/-/ready", Access::Public),
             ("/-/flush", scope(Scope::Admin)),
             ("/-/reload", scope(Scope::Admin)),

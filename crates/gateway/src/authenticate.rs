@@ -30,7 +30,9 @@ const RELOAD_CHECK_MS: i64 = 1_000;
 pub enum AuthError {
     #[error("no credential: send the header \"Authorization: Bearer <token>\" (pharos token new makes one)")]
     Missing,
-    #[error("the Authorization header is neither \"Bearer <token>\" nor basic authentication with the token as password")]
+    #[error(
+        "the Authorization header is neither \"Bearer <token>\" nor basic authentication with the token as password"
+    )]
     Malformed,
     #[error("this token is not known here, or was revoked")]
     Unknown,

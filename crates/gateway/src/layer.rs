@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pharos_base::ErrorClass;
-use pharos_http::{Dialect, Refusal};
+use pharos_http::{Dialect, Refusal, discard_body};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -41,7 +41,10 @@ pub async fn authenticate_request(
         }
         Err(error) => {
             tracing::info!(path, reason = %error, "request refused");
-            Refusal::new(error.class(), error.to_string()).render(Dialect::of(path, headers))
+            let refused = Refusal::new(error.class(), error.to_string()).render(Dialect::of(path, headers));
+            let version = request.version();
+            discard_body(version, request.into_body()).await;
+            refused
         }
     }
 }
@@ -186,7 +189,8 @@ mod tests {
         let (secret, _) = token_file.add(new).unwrap();
         let settings = AuthSettings { enabled: true, token_file };
         let authenticator = Arc::new(Authenticator::open(settings, SystemClock::shared()).unwrap());
-        let who = |principal: axum::Extension<Principal>| async move { principal.tenant_for(None).unwrap().to_string() };
+        let who =
+            |principal: axum::Extension<Principal>| async move { principal.tenant_for(None).unwrap().to_string() };
         let router = Router::new()
             .fallback(who)
             .merge(session_routes(Arc::clone(&authenticator)))

@@ -19,7 +19,7 @@ mod session;
 mod token_file;
 
 pub use access::{Access, access};
-pub use authenticate::{AuthError, Authenticator, AuthSettings};
+pub use authenticate::{AuthError, AuthSettings, Authenticator};
 pub use layer::{authenticate_request, session_routes, tenant_header};
 pub use principal::{GatewayError, Principal, Scope, TenantAccess};
 pub use token_file::{NewToken, TokenEntry, TokenFile, TokenFileError};

@@ -116,8 +116,8 @@ impl TokenFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => return Err(self.io("read", source)),
         };
-        let contents: Contents = serde_json::from_str(&text)
-            .map_err(|source| TokenFileError::Format { path: self.path.clone(), source })?;
+        let contents: Contents =
+            serde_json::from_str(&text).map_err(|source| TokenFileError::Format { path: self.path.clone(), source })?;
         if contents.version != VERSION {
             return Err(TokenFileError::Version { path: self.path.clone(), found: contents.version });
         }
@@ -228,7 +228,7 @@ mod tests {
         let text = fs::read_to_string(file.path()).unwrap();
         assert!(!text.contains(&secret.reveal()[PREFIX.len()..]));
         assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(file.read().unwrap(), [entry.clone()]);
+        assert_eq!(file.read().unwrap(), std::slice::from_ref(&entry));
         assert_eq!(hash(secret.reveal()), entry.sha256);
     }
 

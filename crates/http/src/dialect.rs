@@ -208,7 +208,10 @@ mod tests {
     #[test]
     fn paths_tell_the_dialect() {
         let form = "application/x-www-form-urlencoded";
-        assert_eq!(dialect("/opentelemetry.proto.collector.trace.v1.TraceService/Export", "application/grpc"), Dialect::Grpc);
+        assert_eq!(
+            dialect("/opentelemetry.proto.collector.trace.v1.TraceService/Export", "application/grpc"),
+            Dialect::Grpc
+        );
         assert_eq!(dialect("/v1/traces", "application/json"), Dialect::OtlpJson);
         assert_eq!(dialect("/v1/metrics", "application/x-protobuf"), Dialect::OtlpProtobuf);
         assert_eq!(dialect("/api/v1/otlp/v1/metrics", "application/x-protobuf"), Dialect::OtlpProtobuf);

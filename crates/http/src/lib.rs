@@ -6,12 +6,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod dialect;
+mod discard;
 mod metrics;
 mod pool;
 mod server;
 mod status;
 
 pub use dialect::{Dialect, Refusal, RpcStatus};
+pub use discard::{DISCARD_BYTES_MAX, discard_body};
 pub use metrics::{HttpMetrics, count_requests};
 pub use pool::QueryPool;
 pub use server::{BindError, ListenerSettings, PeerAddress, bind, serve};

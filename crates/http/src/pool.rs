@@ -76,7 +76,8 @@ mod tests {
         let pool = QueryPool::new(1, Duration::from_secs(5));
         let (started, on_start) = oneshot::channel();
         let (ended, on_end) = oneshot::channel();
-        let request = tokio::spawn(async move {
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move {
             let work = move |token: CancelToken| {
                 started.send(()).unwrap();
                 while token.check().is_ok() {
@@ -87,7 +88,7 @@ mod tests {
             pool.run(work).await.unwrap();
         });
         on_start.await.unwrap();
-        request.abort();
+        tasks.abort_all();
         on_end.await.unwrap();
     }
 

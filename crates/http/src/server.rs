@@ -99,7 +99,7 @@ fn connection_builder(settings: &ListenerSettings) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(settings.streams_max)
-        .keep_alive_interval(Duration::from_secs(60))
+        .keep_alive_interval(Duration::from_mins(1))
         .keep_alive_timeout(Duration::from_secs(20))
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
@@ -124,6 +124,7 @@ fn serve_connection(
         router.clone().oneshot(request)
     });
     let (builder, watcher) = (Arc::clone(builder), graceful.watcher());
+    #[expect(clippy::disallowed_methods, reason = "`graceful` waits for every connection it watches")]
     tokio::spawn(async move {
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(connection).await {
@@ -153,7 +154,8 @@ mod tests {
                 "done"
             }),
         );
-        let server = tokio::spawn(serve(listener, router, ListenerSettings::default(), stop.clone()));
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(serve(listener, router, ListenerSettings::default(), stop.clone()));
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
         started.cancelled().await;
@@ -161,7 +163,7 @@ mod tests {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
-        server.await.unwrap();
+        tasks.join_next().await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -229,8 +229,11 @@ mod tests {
         assert_eq!(batch.samples, [sample(1), sample(3)]);
         assert_eq!(batch.start_ms, [0, 9]);
         assert_eq!(batch.series.len(), 2);
-        let names: Vec<_> =
-            batch.series.iter().map(|run| Labels::from_encoded(batch.encoded_labels(run)).unwrap().to_string()).collect();
+        let names: Vec<_> = batch
+            .series
+            .iter()
+            .map(|run| Labels::from_encoded(batch.encoded_labels(run)).unwrap().to_string())
+            .collect();
         assert_eq!(names, ["good", "also_good"]);
     }
 

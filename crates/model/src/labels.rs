@@ -213,8 +213,8 @@ impl LabelsBuilder {
         let name = |pair: &PairAt| &text[pair.name_start..pair.value_start];
         if !self.pairs.is_sorted_by(|a, b| name(a) < name(b)) {
             self.pairs.sort_unstable_by(|a, b| name(a).cmp(name(b)));
-            if let Some(twice) = self.pairs.windows(2).find(|two| name(&two[0]) == name(&two[1])) {
-                return Err(LabelError::Name { name: name(&twice[0]).to_owned() });
+            if let Some([twice, _]) = self.pairs.array_windows().find(|[one, next]| name(one) == name(next)) {
+                return Err(LabelError::Name { name: name(twice).to_owned() });
             }
         }
         if self.pairs.first().is_some_and(|pair| name(pair).is_empty()) {

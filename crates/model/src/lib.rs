@@ -25,8 +25,8 @@ pub use matcher::{MatchOp, Matcher, MatcherError, matches_labels};
 pub use metadata::{MetricKind, MetricMetadata};
 pub use sample::{HistogramSample, STALE_NAN_BITS, Sample, is_stale_nan, stale_nan};
 pub use span::{
-    Attribute, AttributeValue, Attributes, Link, Resource, Scope, Span, SpanBatch, SpanEvent, SpanGroup, SpanId, SpanKind,
-    SpanStatus, StatusCode, TraceId, UnknownId,
+    Attribute, AttributeValue, Attributes, Link, Resource, Scope, Span, SpanBatch, SpanEvent, SpanGroup, SpanId,
+    SpanKind, SpanStatus, StatusCode, TraceId, UnknownId,
 };
 pub use tenant::{DEFAULT_TENANT, TenantId, TenantIdError};
 pub use time::{MS_PER_DAY, NS_PER_DAY, NS_PER_MS, StepRange, TimeRange, TimeRangeNs, ms_to_ns, ns_to_ms};

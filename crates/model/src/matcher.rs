@@ -198,9 +198,8 @@ fn expand(hir: &Hir) -> Option<Vec<String>> {
         HirKind::Class(class) => expand_class(class),
         HirKind::Concat(parts) => parts.iter().try_fold(vec![String::new()], |heads, part| {
             let tails = expand(part)?;
-            (heads.len() * tails.len() <= SET_VALUES_MAX).then(|| {
-                heads.iter().flat_map(|head| tails.iter().map(move |tail| format!("{head}{tail}"))).collect()
-            })
+            (heads.len() * tails.len() <= SET_VALUES_MAX)
+                .then(|| heads.iter().flat_map(|head| tails.iter().map(move |tail| format!("{head}{tail}"))).collect())
         }),
         HirKind::Alternation(options) => {
             let mut texts = Vec::new();

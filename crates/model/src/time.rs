@@ -130,6 +130,7 @@ impl StepRange {
     }
 
     /// All evaluation times in order.
+    #[must_use]
     pub fn iter(self) -> impl DoubleEndedIterator<Item = i64> + ExactSizeIterator {
         (0..self.len()).map(move |index| self.at(index))
     }

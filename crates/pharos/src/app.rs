@@ -72,10 +72,8 @@ impl App {
     pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let clock = SystemClock::shared();
         let data_dir = DataDir::open(&settings.data_dir)?;
-        let auth = AuthSettings {
-            enabled: settings.auth == Switch::On,
-            token_file: TokenFile::at(settings.token_path()),
-        };
+        let auth =
+            AuthSettings { enabled: settings.auth == Switch::On, token_file: TokenFile::at(settings.token_path()) };
         let authenticator = Arc::new(Authenticator::open(auth, Arc::clone(&clock))?);
         let first_token = if authenticator.is_enabled() { authenticator.first_token()? } else { None };
         let listeners = Listeners::bind(settings).await?;
@@ -203,8 +201,10 @@ impl Listeners {
         let main = settings.listen.address().unwrap_or("127.0.0.1:9090");
         Ok(Self {
             main: bind(main, "the main port (change it with --listen)").await?,
-            otlp_grpc: bind_optional(&settings.otlp_grpc, "OTLP/gRPC (change it with --otlp-grpc, or turn it off)").await?,
-            otlp_http: bind_optional(&settings.otlp_http, "OTLP/HTTP (change it with --otlp-http, or turn it off)").await?,
+            otlp_grpc: bind_optional(&settings.otlp_grpc, "OTLP/gRPC (change it with --otlp-grpc, or turn it off)")
+                .await?,
+            otlp_http: bind_optional(&settings.otlp_http, "OTLP/HTTP (change it with --otlp-http, or turn it off)")
+                .await?,
             jaeger: bind_optional(&settings.jaeger, "Jaeger queries (change it with --jaeger, or turn it off)").await?,
             jaeger_grpc: bind_optional(
                 &settings.jaeger_grpc,

@@ -139,8 +139,16 @@ mod tests {
     #[test]
     fn the_flags_that_others_rely_on_exist() {
         let flags = [
-            "--data-dir", "--listen", "--otlp-grpc", "--otlp-http", "--jaeger", "--jaeger-grpc", "--auth",
-            "--retention-metrics", "--retention-traces", "--sync",
+            "--data-dir",
+            "--listen",
+            "--otlp-grpc",
+            "--otlp-http",
+            "--jaeger",
+            "--jaeger-grpc",
+            "--auth",
+            "--retention-metrics",
+            "--retention-traces",
+            "--sync",
         ];
         let mut arguments = vec!["pharos".to_owned(), "serve".to_owned()];
         arguments.extend(flags.iter().flat_map(|flag| [(*flag).to_owned(), "x".to_owned()]));

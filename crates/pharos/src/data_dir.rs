@@ -64,7 +64,10 @@ mod tests {
         let path = parent.path().join("deep/data");
         let first = DataDir::open(&path).unwrap();
         let error = format!("{:#}", DataDir::open(&path).unwrap_err());
-        assert!(error.contains("in use by another pharos") && error.contains(&std::process::id().to_string()), "{error}");
+        assert!(
+            error.contains("in use by another pharos") && error.contains(&std::process::id().to_string()),
+            "{error}"
+        );
         drop(first);
         DataDir::open(&path).unwrap();
     }

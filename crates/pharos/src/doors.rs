@@ -48,7 +48,10 @@ pub(crate) struct Routers {
 
 /// Builds all routers.
 pub(crate) fn routers(doors: Doors) -> Routers {
-    let ingest = pharos_api_ingest::DoorState::new(Arc::clone(&doors.ingestor), doors.registry.lock().sub_registry_with_prefix("pharos"));
+    let ingest = pharos_api_ingest::DoorState::new(
+        Arc::clone(&doors.ingestor),
+        doors.registry.lock().sub_registry_with_prefix("pharos"),
+    );
     let jaeger = JaegerApi {
         store: Arc::clone(&doors.traces),
         pool: doors.pool.clone(),
@@ -59,11 +62,12 @@ pub(crate) fn routers(doors: Doors) -> Routers {
     let ingest_http = pharos_api_ingest::http_router(ingest.clone());
     let ingest_grpc = pharos_api_ingest::grpc_routes(ingest).into_axum_router();
     let jaeger_http = pharos_api_jaeger::router(jaeger);
+    let prometheus = pharos_api_prometheus::router(doors.prometheus.clone());
     let session = session_routes(Arc::clone(&doors.authenticator));
     let main = Router::new()
         .merge(ingest_http.clone())
         .merge(ingest_grpc.clone())
-        .merge(pharos_api_prometheus::router(doors.prometheus.clone()))
+        .merge(prometheus.clone())
         .merge(jaeger_http.clone())
         .merge(operation_routes(&doors))
         .merge(session.clone())
@@ -72,8 +76,8 @@ pub(crate) fn routers(doors: Doors) -> Routers {
     Routers {
         main: around(main),
         otlp_grpc: around(ingest_grpc),
-        otlp_http: around(ingest_http),
-        jaeger: around(jaeger_http.clone().merge(session).merge(pharos_web::router())),
+        otlp_http: around(ingest_http.merge(pharos_api_ingest::otlp_hints())),
+        jaeger: around(jaeger_http.clone().merge(prometheus).merge(session).merge(pharos_web::router())),
         jaeger_grpc: around(jaeger_http),
     }
 }

@@ -206,7 +206,10 @@ impl Settings {
                     .to_owned(),
             );
         }
-        for (name, limit) in [("concurrency_max", self.query.concurrency_max), ("points_per_series_max", self.query.points_per_series_max)] {
+        for (name, limit) in [
+            ("concurrency_max", self.query.concurrency_max),
+            ("points_per_series_max", self.query.points_per_series_max),
+        ] {
             if limit == 0 {
                 faults.push(format!("query.{name}: must be at least 1"));
             }

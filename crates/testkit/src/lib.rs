@@ -2,6 +2,10 @@
 //!
 //! A peer that is not installed fails the test: `make test` installs all of them.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests wait for real programs, by the real clock, found through the environment"
+)]
 
 mod golden;
 mod peer;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a peer may take to start on a busy machine.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A running program in a folder of its own; dropping it kills it.
 #[derive(Debug)]
@@ -22,9 +22,8 @@ pub struct Peer {
 /// If it is not installed: tests never skip a peer silently.
 #[must_use]
 pub fn find_program(names: &[&str]) -> PathBuf {
-    let folders: Vec<_> = std::env::var_os("PATH")
-        .map(|path| std::env::split_paths(&path).collect())
-        .unwrap_or_default();
+    let folders: Vec<_> =
+        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
     let more = ["/usr/sbin", "/usr/local/sbin", "/usr/bin"].map(PathBuf::from);
     folders
         .iter()

@@ -59,10 +59,7 @@ impl PharosBuilder {
         };
         let token = Pharos::new_token_in(&folder.path().join("data"), "test", "all", "*");
         let peer = spawn(folder.path(), &self.options, &addresses);
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_secs(60))
-            .build()
-            .expect("a client can be made");
+        let client = reqwest::Client::builder().timeout(Duration::from_mins(1)).build().expect("a client can be made");
         let mut pharos = Pharos { folder, options: self.options, addresses, token, peer, client };
         pharos.wait_until_ready().await;
         pharos
@@ -122,9 +119,8 @@ impl Pharos {
     #[must_use]
     pub fn new_token_in(data: &Path, name: &str, scopes: &str, tenant: &str) -> String {
         let data = data.to_string_lossy();
-        let output = Self::run(&[
-            "token", "new", "--data-dir", &data, "--name", name, "--scopes", scopes, "--tenant", tenant,
-        ]);
+        let output =
+            Self::run(&["token", "new", "--data-dir", &data, "--name", name, "--scopes", scopes, "--tenant", tenant]);
         assert!(output.status.success(), "pharos token new: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }

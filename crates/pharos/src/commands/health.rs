@@ -12,7 +12,11 @@ use crate::cli::Failure;
 /// The command line of `pharos healthcheck`.
 pub(crate) fn command() -> Command {
     Command::new("healthcheck").about("Ask a running server whether it is ready; exit code 0 if it is").arg(
-        Arg::new("address").long("address").value_name("HOST:PORT").default_value("127.0.0.1:9090").help("Where it listens"),
+        Arg::new("address")
+            .long("address")
+            .value_name("HOST:PORT")
+            .default_value("127.0.0.1:9090")
+            .help("Where it listens"),
     )
 }
 

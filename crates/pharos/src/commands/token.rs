@@ -24,10 +24,16 @@ pub(crate) fn command() -> Command {
         .subcommand(
             location(Command::new("new").about("Make a token and print it, once"))
                 .arg(value("name", "NAME").required(true).help("For people and logs; unique"))
-                .arg(value("scopes", "SCOPES").required(true).help(
-                    "Comma-separated: metrics:write, metrics:read, traces:write, traces:read, admin; or all",
-                ))
-                .arg(value("tenant", "TENANT").default_value("0").help("The tenant it belongs to, or * for every tenant"))
+                .arg(
+                    value("scopes", "SCOPES")
+                        .required(true)
+                        .help("Comma-separated: metrics:write, metrics:read, traces:write, traces:read, admin; or all"),
+                )
+                .arg(
+                    value("tenant", "TENANT")
+                        .default_value("0")
+                        .help("The tenant it belongs to, or * for every tenant"),
+                )
                 .arg(value("expires", "DURATION").help("Stops working after this time, such as 90d; never by default")),
         )
         .subcommand(location(Command::new("list").about("List the live tokens, without their secrets")))
@@ -43,7 +49,11 @@ fn value(name: &'static str, placeholder: &'static str) -> Arg {
 
 fn location(command: Command) -> Command {
     command
-        .arg(value("config", "FILE").help("Settings file that says where the data are").value_parser(value_parser!(PathBuf)))
+        .arg(
+            value("config", "FILE")
+                .help("Settings file that says where the data are")
+                .value_parser(value_parser!(PathBuf)),
+        )
         .arg(value("data-dir", "DIR").help("Data folder of the server [default: ./pharos-data]"))
         .arg(value("token-file", "FILE").help("Token file [default: tokens.json in the data folder]"))
 }
@@ -60,9 +70,9 @@ pub(crate) fn run(matches: &ArgMatches, environment: &BTreeMap<String, String>) 
 
 fn token_file(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Result<TokenFile, Failure> {
     let flags = [("data_dir", "data-dir"), ("token_file", "token-file")];
-    let flags = flags.iter().filter_map(|(key, flag)| {
-        matches.get_one::<String>(flag).map(|value| ((*key).to_owned(), value.clone()))
-    });
+    let flags = flags
+        .iter()
+        .filter_map(|(key, flag)| matches.get_one::<String>(flag).map(|value| ((*key).to_owned(), value.clone())));
     let settings = load(matches.get_one::<PathBuf>("config").map(PathBuf::as_path), environment, &flags.collect())?;
     Ok(TokenFile::at(settings.token_path()))
 }

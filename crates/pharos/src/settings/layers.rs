@@ -108,15 +108,14 @@ pub(crate) fn load(
             }
         }
     }
-    let settings: Settings = serde_json::from_value(layered)
-        .map_err(|error| SettingsError::Faults(vec![error.to_string()]))?;
+    let settings: Settings =
+        serde_json::from_value(layered).map_err(|error| SettingsError::Faults(vec![error.to_string()]))?;
     faults.extend(settings.faults());
     if faults.is_empty() { Ok(settings) } else { Err(SettingsError::Faults(faults)) }
 }
 
 fn read_file(path: &Path) -> Result<Settings, SettingsError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(Settings::default());
     }
@@ -224,7 +223,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pharos.yaml");
         std::fs::write(&path, "retention:\n  metrics: 1d\n  traces: 1d\nquery:\n  series_max: 7\nsync: 1s\n").unwrap();
-        let environment = map(&[("PHAROS__RETENTION__METRICS", "2d"), ("PHAROS__QUERY__SERIES_MAX", "8"), ("HOME", "/x")]);
+        let environment =
+            map(&[("PHAROS__RETENTION__METRICS", "2d"), ("PHAROS__QUERY__SERIES_MAX", "8"), ("HOME", "/x")]);
         let flags = map(&[("retention.metrics", "3d"), ("retention.metrics_size", "10GiB"), ("otlp_grpc", "off")]);
         let settings = load(Some(&path), &environment, &flags).unwrap();
         assert_eq!(settings.retention.metrics.to_string(), "3d");

@@ -1,0 +1,34 @@
+//! Reading what nobody wants, so that the answer arrives.
+//!
+//! Over HTTP/1.1 a server that answers and closes with the body unread resets the connection, and the client
+//! (or nginx) sees a broken pipe instead of the 401 or 413. Over HTTP/2 the stream is reset after the answer,
+//! which loses nothing.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use http::Version;
+use http_body_util::BodyExt;
+
+/// At most so much is read of a body that was refused, bytes.
+pub const DISCARD_BYTES_MAX: usize = 32 << 20;
+/// At most so long.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reads and drops the rest of a refused request's body, within bounds.
+pub async fn discard_body(version: Version, mut body: Body) {
+    if version >= Version::HTTP_2 {
+        return;
+    }
+    let discard = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, bytes::Bytes::len);
+            if read > DISCARD_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    // A sender that is slower than this sees its connection closed.
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, discard).await;
+}
