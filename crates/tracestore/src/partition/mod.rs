@@ -10,47 +10,39 @@
 //! - P3 A row keeps the sequence of the record that brought it first; so a replay can tell its own rows from
 //!   duplicates.
 //!
-//! Lock order: `state`; nothing slow is done under it.
+//! One lock, `state`. RocksDB is read under it only where memory and disk must be of one moment; nothing
+//! is flushed, committed or merged under it.
 
 mod index;
 mod keys;
 mod names;
+mod open;
 mod origins;
+mod read;
 mod rows;
 mod tail;
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use pharos_model::{SpanKind, TenantId, TraceId};
-use pharos_storage::{DEPENDENCY_STEP_NS, Operation, ReadContext, StorageError, TraceQuery};
+use pharos_model::{SpanKind, TenantId};
+use pharos_storage::{DEPENDENCY_STEP_NS, StorageError};
 use rocksdb::WriteBatch;
 
-use crate::calls::{CallChange, CallSpan};
-use crate::codec::{Origin, OriginHash, RowReader, decode_origin, row_sequence, set_row_sequence};
-use crate::disk::sync_directory;
+use crate::TraceStoreError;
+use crate::calls::CallChange;
+use crate::codec::{Origin, OriginHash, decode_origin, row_sequence, set_row_sequence};
 use crate::error::storage_error;
-use crate::record::{Day, PreparedBatch, PreparedRow, row_from_value};
-use crate::search::{SearchBounds, TopTraces, plan};
-use crate::{Settings, TraceStoreError};
+use crate::record::{Day, PreparedBatch, PreparedRow};
 use index::{IndexView, SearchIndex};
-use keys::{MetaKey, POSITION, calls_key, calls_minute, name_key, origin_key, read_meta_key, read_row_key, row_key};
-use keys::{tenant_key, trace_key};
+use keys::{POSITION, calls_key, name_key, origin_key, row_key, tenant_key};
 use names::Names;
 pub(crate) use origins::OriginCatalogue;
 use rows::RowStore;
 pub(crate) use rows::RowsMemory;
 use tail::Tail;
-
-/// The index's layout; another one is another directory and is rebuilt from the rows.
-const INDEX_DIRECTORY: &str = "index-1";
-const ROWS_DIRECTORY: &str = "rows";
-const INDEX_BUILDING_DIRECTORY: &str = "index-building";
-/// Spans per commit while an index is rebuilt.
-const REBUILD_COMMIT_SPANS: usize = 100_000;
 
 type CallCounts = HashMap<(u32, u32, Arc<str>, Arc<str>), i64>;
 
@@ -98,92 +90,6 @@ pub(crate) struct StoredRow {
 }
 
 impl Partition {
-    /// Opens or creates the partition in `directory`.
-    pub(crate) fn open(
-        directory: &Path,
-        day: Day,
-        memory: &RowsMemory,
-        settings: &Settings,
-    ) -> Result<Self, TraceStoreError> {
-        fs::create_dir_all(directory).map_err(TraceStoreError::io("create", directory))?;
-        let rows = RowStore::open(&directory.join(ROWS_DIRECTORY), memory)?;
-        let corrupt = |what| TraceStoreError::corrupt(what, day);
-        let rows_position = match rows.meta(POSITION)? {
-            Some(bytes) => u64::from_le_bytes(bytes.as_slice().try_into().map_err(|_| TraceStoreError::Corrupt {
-                what: "position",
-                partition: day.to_string(),
-                detail: "not eight bytes".to_owned(),
-            })?),
-            None => 0,
-        };
-        let mut tenants = HashMap::new();
-        for entry in rows.metas(b"T", b"U".to_vec()) {
-            let (key, value) = entry?;
-            if let MetaKey::Tenant { name } = read_meta_key(&key).map_err(corrupt("tenant"))? {
-                let number = <[u8; 4]>::try_from(&*value).map(u32::from_le_bytes);
-                let tenant = name.parse::<TenantId>().ok().zip(number.ok());
-                let (tenant, number) = tenant.ok_or_else(|| TraceStoreError::Corrupt {
-                    what: "tenant",
-                    partition: day.to_string(),
-                    detail: format!("{name:?} has no number or is no name"),
-                })?;
-                tenants.insert(tenant, number);
-            }
-        }
-        let by_number: HashMap<u32, TenantId> =
-            tenants.iter().map(|(tenant, number)| (*number, tenant.clone())).collect();
-        let (mut names, mut catalogue) = (Names::default(), OriginCatalogue::default());
-        for entry in rows.metas(b"N", b"P".to_vec()) {
-            let (key, value) = entry?;
-            match read_meta_key(&key).map_err(corrupt("entry"))? {
-                MetaKey::Name { tenant, kind, service, operation } => {
-                    if let Some(tenant) = by_number.get(&tenant) {
-                        names.insert(tenant, service, operation, kind);
-                    }
-                }
-                MetaKey::Origin { tenant, hash } => {
-                    if let Some(tenant) = by_number.get(&tenant) {
-                        catalogue.insert(tenant, hash, &decode_origin(&value).map_err(corrupt("origin"))?);
-                    }
-                }
-                _ => {}
-            }
-        }
-        let index_path = directory.join(INDEX_DIRECTORY);
-        let memory_bytes = settings.index_memory.0 as usize;
-        let (index, index_position) = if let Some(opened) = SearchIndex::open(&index_path, memory_bytes) {
-            opened
-        } else {
-            // Under another name until it is whole: a crash meanwhile begins anew.
-            let building = directory.join(INDEX_BUILDING_DIRECTORY);
-            let index = SearchIndex::create(&building, memory_bytes)?;
-            rebuild_index(&index, &rows, &by_number, day, rows_position)?;
-            index.close()?;
-            drop(index);
-            replace_directory(&building, &index_path)?;
-            SearchIndex::open(&index_path, memory_bytes).ok_or_else(|| TraceStoreError::Corrupt {
-                what: "search index",
-                partition: day.to_string(),
-                detail: "it cannot be read after it was built".to_owned(),
-            })?
-        };
-        let view = Arc::new(index.view()?);
-        let state = RwLock::new(State {
-            tenants,
-            catalogue,
-            names,
-            calls: CallCounts::new(),
-            active: Tail::default(),
-            frozen: None,
-            view,
-            rows_position,
-            index_position,
-            is_dirty: false,
-        });
-        let operations_max = settings.operations_max;
-        Ok(Self { day, directory: directory.to_owned(), rows, index, state, operations_max })
-    }
-
     pub(crate) fn day(&self) -> Day {
         self.day
     }
@@ -383,150 +289,6 @@ impl Partition {
     pub(crate) fn indexed_spans(&self) -> u64 {
         self.state.read().view.spans()
     }
-
-    /// Offers the newest spans that pass to `top`.
-    pub(crate) fn search(
-        &self,
-        tenant: &TenantId,
-        query: &TraceQuery,
-        top: &mut TopTraces,
-        context: &ReadContext,
-    ) -> Result<(), StorageError> {
-        let bounds = SearchBounds::of(query);
-        let (clauses, view) = {
-            // Catalogue, tails and index view are of one moment: a span whose origin the plan does not know
-            // is in none of them.
-            let state = self.state.read();
-            let Some(clauses) = plan(tenant, query, &state.catalogue) else { return Ok(()) };
-            state.active.search(&clauses, &bounds, top);
-            if let Some((frozen, _)) = &state.frozen {
-                frozen.search(&clauses, &bounds, top);
-            }
-            (clauses, Arc::clone(&state.view))
-        };
-        self.index.search(&view, &clauses, &bounds, top, context)
-    }
-
-    /// Rows of a trace, by earliest start.
-    pub(crate) fn trace_rows(&self, tenant: &TenantId, trace_id: TraceId) -> Result<Vec<StoredRow>, TraceStoreError> {
-        let Some(number) = self.state.read().tenants.get(tenant).copied() else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        for row in self.rows.trace_rows(&trace_key(number, trace_id)) {
-            let (key, value) = row?;
-            let (_, _, min_start_ns) = read_row_key(&key).map_err(TraceStoreError::corrupt("row key", self.day))?;
-            found.push(StoredRow { min_start_ns, value });
-        }
-        Ok(found)
-    }
-
-    /// Spans of a trace that records before `sequence` brought, for the pairing of calls.
-    pub(crate) fn call_spans(
-        &self,
-        tenant: &TenantId,
-        trace_id: TraceId,
-        sequence: u64,
-        mut service: impl FnMut(&str) -> Arc<str>,
-    ) -> Result<Vec<CallSpan>, TraceStoreError> {
-        let corrupt = |what| TraceStoreError::corrupt(what, self.day);
-        let mut found = Vec::new();
-        for row in self.trace_rows(tenant, trace_id)? {
-            if row_sequence(&row.value).map_err(corrupt("row"))? >= sequence {
-                continue;
-            }
-            let reader = RowReader::new(&row.value, row.min_start_ns).map_err(corrupt("row"))?;
-            found.extend(reader.spans().iter().map(|span| CallSpan::new(&span.skeleton, service(span.service))));
-        }
-        Ok(found)
-    }
-
-    /// An origin that a row of this partition names.
-    pub(crate) fn origin(&self, tenant: &TenantId, hash: OriginHash) -> Result<Origin, TraceStoreError> {
-        let missing = || TraceStoreError::Corrupt {
-            what: "origin",
-            partition: self.day.to_string(),
-            detail: "a row names an origin that is not there".to_owned(),
-        };
-        let number = self.state.read().tenants.get(tenant).copied().ok_or_else(missing)?;
-        let bytes = self.rows.meta(&origin_key(number, hash))?.ok_or_else(missing)?;
-        decode_origin(&bytes).map_err(TraceStoreError::corrupt("origin", self.day))
-    }
-
-    pub(crate) fn for_each_service(&self, tenant: &TenantId, visit: impl FnMut(&str)) {
-        self.state.read().names.services(tenant).for_each(visit);
-    }
-
-    pub(crate) fn for_each_operation(
-        &self,
-        tenant: &TenantId,
-        service: &str,
-        kind: Option<SpanKind>,
-        visit: impl FnMut(Operation),
-    ) {
-        self.state.read().names.operations(tenant, service, kind).for_each(visit);
-    }
-
-    /// Call counts of the minutes, both ends inside.
-    pub(crate) fn calls(
-        &self,
-        tenant: &TenantId,
-        minutes: (u32, u32),
-        mut visit: impl FnMut(&str, &str, i64),
-    ) -> Result<(), TraceStoreError> {
-        // Under the lock, so that a checkpoint does not move counts from memory to disk meanwhile.
-        let state = self.state.read();
-        let Some(number) = state.tenants.get(tenant).copied() else { return Ok(()) };
-        for ((tenant, minute, parent, child), by) in &state.calls {
-            if *tenant == number && (minutes.0..=minutes.1).contains(minute) {
-                visit(parent, child, *by);
-            }
-        }
-        let until =
-            minutes.1.checked_add(1).map_or_else(|| calls_minute(number + 1, 0), |end| calls_minute(number, end));
-        for entry in self.rows.metas(&calls_minute(number, minutes.0), until) {
-            let (key, value) = entry?;
-            let key = read_meta_key(&key).map_err(TraceStoreError::corrupt("call count", self.day))?;
-            if let (MetaKey::Calls { parent, child, .. }, Ok(count)) = (key, <[u8; 8]>::try_from(&*value)) {
-                visit(parent, child, i64::from_le_bytes(count));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn replace_directory(from: &Path, to: &Path) -> Result<(), TraceStoreError> {
-    if to.exists() {
-        fs::remove_dir_all(to).map_err(TraceStoreError::io("remove", to))?;
-    }
-    fs::rename(from, to).map_err(TraceStoreError::io("rename", from))?;
-    let parent = to.parent().unwrap_or(to);
-    sync_directory(parent).map_err(TraceStoreError::io("sync", parent))
-}
-
-/// Fills an empty index with all rows below `position`; later ones come from the log.
-fn rebuild_index(
-    index: &SearchIndex,
-    rows: &RowStore,
-    tenants: &HashMap<u32, TenantId>,
-    day: Day,
-    position: u64,
-) -> Result<(), TraceStoreError> {
-    let corrupt = |what| TraceStoreError::corrupt(what, day);
-    let mut tail = Tail::default();
-    for row in rows.all_rows() {
-        let (key, value) = row?;
-        let (number, trace_id, min_start_ns) = read_row_key(&key).map_err(corrupt("row key"))?;
-        let Some(tenant) = tenants.get(&number) else { continue };
-        if row_sequence(&value).map_err(corrupt("row"))? >= position {
-            continue;
-        }
-        let row = row_from_value(tenant, day, trace_id, min_start_ns, value.into_vec()).map_err(corrupt("row"))?;
-        row.documents.iter().for_each(|document| tail.push(trace_id, document));
-        if tail.len() >= REBUILD_COMMIT_SPANS {
-            index.commit(&tail, 0, true)?;
-            tail = Tail::default();
-        }
-    }
-    index.commit(&tail, position, false)
 }
 
 /// Turns a partition's failure into the contract's.

@@ -8,12 +8,13 @@
 mod apply;
 mod commit;
 mod maintain;
+mod open;
 mod read;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,7 +30,7 @@ use pharos_storage::{
 };
 
 use crate::calls::CallWindow;
-use crate::disk::{Disk, SystemDisk, sync_directory};
+use crate::disk::{Disk, SystemDisk};
 use crate::error::storage_error;
 use crate::log::{LogWriter, encode_record, scan};
 use crate::partition::{Partition, RowsMemory};
@@ -39,9 +40,6 @@ use apply::Applied;
 use commit::{Commit, CommitThread};
 use maintain::{Maintenance, MaintenanceThread};
 
-const FORMAT_FILE: &str = "FORMAT";
-const FORMAT: &str = "pharos-tracestore 1\n";
-const LOCK_FILE: &str = "LOCK";
 const LOG_DIRECTORY: &str = "log";
 const DAYS_DIRECTORY: &str = "days";
 /// Batches that wait for the log, beside the limit in bytes.
@@ -108,9 +106,9 @@ impl SpanStore {
         disk: Arc<dyn Disk>,
     ) -> Result<Self, TraceStoreError> {
         settings.check()?;
-        let lock = prepare_directory(directory)?;
+        let lock = open::prepare_directory(directory)?;
         let memory = RowsMemory::new(settings.rows_memory);
-        let partitions = open_partitions(directory, &settings, &memory)?;
+        let partitions = open::open_partitions(directory, &settings, &memory)?;
         let log_directory = directory.join(LOG_DIRECTORY);
         let first_position = partitions.values().map(|partition| partition.position()).max().unwrap_or(0);
         let mut applied = Applied::new(CallWindow::new(settings.pairing_spans));
@@ -340,58 +338,4 @@ impl Shared {
         }
         stats
     }
-}
-
-/// Creates what is missing, checks the format, takes the lock.
-fn prepare_directory(directory: &Path) -> Result<File, TraceStoreError> {
-    for path in [directory.to_owned(), directory.join(LOG_DIRECTORY), directory.join(DAYS_DIRECTORY)] {
-        fs::create_dir_all(&path).map_err(TraceStoreError::io("create", &path))?;
-    }
-    let lock_path = directory.join(LOCK_FILE);
-    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
-    let lock = lock.map_err(TraceStoreError::io("create", &lock_path))?;
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| TraceStoreError::Locked { path: directory.to_owned() })?;
-    let format_path = directory.join(FORMAT_FILE);
-    match fs::read_to_string(&format_path) {
-        Ok(format) if format == FORMAT => {}
-        Ok(format) => {
-            let found = format.trim().chars().take(64).collect();
-            return Err(TraceStoreError::Format { path: directory.to_owned(), found, supported: FORMAT.trim_ascii() });
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            // Renamed when it is whole, so that a crash leaves none or all of it.
-            let unfinished = directory.join("FORMAT.new");
-            let write = || -> std::io::Result<()> {
-                fs::write(&unfinished, FORMAT)?;
-                File::open(&unfinished)?.sync_all()?;
-                fs::rename(&unfinished, &format_path)?;
-                sync_directory(directory)
-            };
-            write().map_err(TraceStoreError::io("write", &format_path))?;
-        }
-        Err(source) => return Err(TraceStoreError::io("read", &format_path)(source)),
-    }
-    Ok(lock)
-}
-
-/// Opens every partition; what was dropped but not removed yet is removed now.
-fn open_partitions(
-    directory: &Path,
-    settings: &Settings,
-    memory: &RowsMemory,
-) -> Result<BTreeMap<Day, Arc<Partition>>, TraceStoreError> {
-    let days = directory.join(DAYS_DIRECTORY);
-    let error = |source| TraceStoreError::Io { action: "list", path: days.clone(), source };
-    let mut partitions = BTreeMap::new();
-    for entry in fs::read_dir(&days).map_err(error)? {
-        let path = entry.map_err(error)?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        if name.starts_with(maintain::DROPPED_PREFIX) {
-            fs::remove_dir_all(&path).map_err(TraceStoreError::io("remove", &path))?;
-        } else if let Some(day) = Day::parse(name) {
-            partitions.insert(day, Arc::new(Partition::open(&path, day, memory, settings)?));
-        }
-    }
-    Ok(partitions)
 }

@@ -37,6 +37,8 @@ pub(super) const ALL: &[NamedCase] = cases![
     calls_are_counted_once_in_any_order,
     summaries_tell_root_errors_and_orphans,
     lookups_keep_their_order_and_skip_the_absent,
+    many_resources_share_an_attribute,
+    a_trace_of_ten_thousand_spans_is_whole,
     random_spans_are_answered_as_by_the_reference,
 ];
 
@@ -343,6 +345,44 @@ fn lookups_keep_their_order_and_skip_the_absent(case: &mut Case) {
     let lookup = TraceLookup { trace_id: trace_id(1), range };
     let found = case.subject.store().traces(&TenantId::default(), &[lookup], &ReadContext::unlimited());
     assert_eq!(found.expect("traces").count(), 1);
+}
+
+fn many_resources_share_an_attribute(case: &mut Case) {
+    for number in 0..60 {
+        let zone = if number % 3 == 0 { "b" } else { "a" };
+        let attributes = vec![attribute("pod", text(&number.to_string())), attribute("zone", text(zone))];
+        let resource = Arc::new(Resource { attributes, ..Resource::default() });
+        let spans = vec![span(number, 1, case.now_ns - u64::from(number))];
+        case.append(SpanBatch { groups: vec![SpanGroup { resource, scope: Arc::default(), spans }] });
+    }
+    case.subject.settle();
+    let zone = |value: &str| SpanFilter::Attribute { key: "zone".into(), value: value.into() };
+    let found = ids(&case.find(&TraceQuery { filters: vec![zone("a")], limit: 5, ..any() }));
+    assert_eq!(found, [1, 2, 4, 5, 7]);
+    assert_eq!(case.find(&TraceQuery { filters: vec![zone("b")], ..any() }).len(), 20);
+    assert_eq!(case.find(&TraceQuery { filters: vec![zone("a"), zone("b")], ..any() }), []);
+}
+
+fn a_trace_of_ten_thousand_spans_is_whole(case: &mut Case) {
+    const SPANS: u64 = 10_008;
+    for first in (0..SPANS).step_by(1001) {
+        let numbers = first..SPANS.min(first + 1001);
+        let spans = numbers.map(|number| Span {
+            span_id: SpanId((number + 1).to_be_bytes()),
+            parent_span_id: SpanId(number.to_be_bytes()),
+            ..span(1, 0, case.now_ns - number * 1_000_000_000)
+        });
+        case.append(batch("web", spans.collect()));
+    }
+    case.subject.settle();
+    let trace = case.traces(&[trace_id(1)]).remove(0);
+    assert_eq!(trace.groups.iter().map(|group| group.spans.len() as u64).sum::<u64>(), SPANS);
+    let lookup = TraceLookup { trace_id: trace_id(1), range: None };
+    let summaries = case.subject.store().summaries(&TenantId::default(), &[lookup], &ReadContext::unlimited());
+    let summary = summaries.expect("summaries").remove(0);
+    assert_eq!((summary.span_count, summary.orphan_count), (SPANS, 0));
+    assert_eq!(summary.start_ns, case.now_ns - (SPANS - 1) * 1_000_000_000);
+    assert_eq!(case.find(&any()), [(trace_id(1), case.now_ns)]);
 }
 
 fn random_spans_are_answered_as_by_the_reference(case: &mut Case) {

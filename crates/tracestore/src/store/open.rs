@@ -1,0 +1,70 @@
+//! The directory of a store: format, lock, partitions.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{DAYS_DIRECTORY, LOG_DIRECTORY, maintain};
+use crate::disk::sync_directory;
+use crate::partition::{Partition, RowsMemory};
+use crate::record::Day;
+use crate::{Settings, TraceStoreError};
+
+const FORMAT_FILE: &str = "FORMAT";
+const FORMAT: &str = "pharos-tracestore 1\n";
+const LOCK_FILE: &str = "LOCK";
+
+/// Creates what is missing, checks the format, takes the lock.
+pub(super) fn prepare_directory(directory: &Path) -> Result<File, TraceStoreError> {
+    for path in [directory.to_owned(), directory.join(LOG_DIRECTORY), directory.join(DAYS_DIRECTORY)] {
+        fs::create_dir_all(&path).map_err(TraceStoreError::io("create", &path))?;
+    }
+    let lock_path = directory.join(LOCK_FILE);
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+    let lock = lock.map_err(TraceStoreError::io("create", &lock_path))?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| TraceStoreError::Locked { path: directory.to_owned() })?;
+    let format_path = directory.join(FORMAT_FILE);
+    match fs::read_to_string(&format_path) {
+        Ok(format) if format == FORMAT => {}
+        Ok(format) => {
+            let found = format.trim().chars().take(64).collect();
+            return Err(TraceStoreError::Format { path: directory.to_owned(), found, supported: FORMAT.trim_ascii() });
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // Renamed when it is whole, so that a crash leaves none or all of it.
+            let unfinished = directory.join("FORMAT.new");
+            let write = || -> std::io::Result<()> {
+                fs::write(&unfinished, FORMAT)?;
+                File::open(&unfinished)?.sync_all()?;
+                fs::rename(&unfinished, &format_path)?;
+                sync_directory(directory)
+            };
+            write().map_err(TraceStoreError::io("write", &format_path))?;
+        }
+        Err(source) => return Err(TraceStoreError::io("read", &format_path)(source)),
+    }
+    Ok(lock)
+}
+
+/// Opens every partition; what was dropped but not removed yet is removed now.
+pub(super) fn open_partitions(
+    directory: &Path,
+    settings: &Settings,
+    memory: &RowsMemory,
+) -> Result<BTreeMap<Day, Arc<Partition>>, TraceStoreError> {
+    let days = directory.join(DAYS_DIRECTORY);
+    let error = |source| TraceStoreError::Io { action: "list", path: days.clone(), source };
+    let mut partitions = BTreeMap::new();
+    for entry in fs::read_dir(&days).map_err(error)? {
+        let path = entry.map_err(error)?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        if name.starts_with(maintain::DROPPED_PREFIX) {
+            fs::remove_dir_all(&path).map_err(TraceStoreError::io("remove", &path))?;
+        } else if let Some(day) = Day::parse(name) {
+            partitions.insert(day, Arc::new(Partition::open(&path, day, memory, settings)?));
+        }
+    }
+    Ok(partitions)
+}
