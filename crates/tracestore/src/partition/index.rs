@@ -33,7 +33,7 @@ const MERGED_DOCUMENTS_MAX: usize = 500_000;
 /// Full compaction merges into segments of about this many documents.
 const COMPACTED_DOCUMENTS_MAX: u32 = 2_000_000;
 /// Up to this many alternatives of a clause are read side by side; more are gathered into a bit set.
-const UNION_TERMS_MAX: usize = 32;
+const UNION_TERMS_MAX: usize = 64;
 
 #[derive(Debug, Clone, Copy)]
 struct Fields {

@@ -234,7 +234,7 @@ impl TraceBuilder {
         let mut warnings = Vec::new();
         if self.left_out > 0 {
             warnings.push(format!(
-                "the trace has more than {} spans; {} are left out (raise traces.trace_spans_max to see them)",
+                "the trace has more than {} spans; {} are left out (raise tracestore.trace_spans_max to see them)",
                 self.spans_max, self.left_out
             ));
         }
