@@ -71,6 +71,8 @@ pub(crate) struct CommitQueue {
     pub(crate) disk_full: AtomicBool,
     /// Bytes of log segments not yet flushed away.
     pub(crate) log_bytes: AtomicU64,
+    /// Those of them that a flush under way will remove.
+    pub(crate) frozen_log_bytes: AtomicU64,
 }
 
 impl CommitQueue {
@@ -82,6 +84,7 @@ impl CommitQueue {
             poisoned: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
             log_bytes: AtomicU64::new(0),
+            frozen_log_bytes: AtomicU64::new(0),
         }
     }
 
@@ -308,6 +311,7 @@ impl Committer {
         let number = self.last_segment + 1;
         match SegmentWriter::create(self.disk.as_ref(), &self.log_dir, number) {
             Ok(writer) => {
+                self.queue.log_bytes.fetch_add(writer.length, Ordering::Relaxed);
                 self.last_segment = number;
                 self.writer = Some(writer);
                 Ok(())
@@ -380,6 +384,7 @@ impl Committer {
         for tenant in self.tenants.all() {
             tenant.freeze(&self.settings);
         }
+        self.queue.frozen_log_bytes.store(self.queue.log_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         Ok(Swapped { last_segment: self.last_segment })
     }
 }

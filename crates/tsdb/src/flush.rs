@@ -145,28 +145,27 @@ impl Shared {
 
     pub(crate) fn create_tenant_dirs(&self, tenant: &Tenant) -> Result<(), TsdbError> {
         let parts = self.parts_dir(&tenant.id);
-        if parts.is_dir() {
+        if tenant.dirs_durable.load(Ordering::Acquire) {
             return Ok(());
         }
         self.disk.create_dir_all(&parts).map_err(TsdbError::io("create", &parts))?;
         for dir in [self.tenant_dir(&tenant.id), crate::shared::tenants_dir(&self.dir)] {
             self.disk.sync_dir(&dir).map_err(TsdbError::io("sync", &dir))?;
         }
+        tenant.dirs_durable.store(true, Ordering::Release);
         Ok(())
     }
 
     fn remove_segments(&self, last: u64) -> Result<(), TsdbError> {
         let log_dir = self.log_dir();
-        let mut left = 0;
-        for number in segment::list(&log_dir)? {
+        for number in segment::list(&log_dir)?.into_iter().filter(|number| *number <= last) {
             let path = segment::path_of(&log_dir, number);
-            if number <= last {
-                self.disk.remove_file(&path).map_err(TsdbError::io("remove", &path))?;
-            } else {
-                left += std::fs::metadata(&path).map_or(0, |found| found.len());
-            }
+            let length = std::fs::metadata(&path).map_or(0, |found| found.len());
+            self.disk.remove_file(&path).map_err(TsdbError::io("remove", &path))?;
+            let less = |bytes: u64| Some(bytes.saturating_sub(length));
+            let _ = self.queue.log_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         }
-        self.queue.log_bytes.store(left, Ordering::Relaxed);
+        self.queue.frozen_log_bytes.store(0, Ordering::Relaxed);
         self.disk.sync_dir(&log_dir).map_err(TsdbError::io("sync", &log_dir))
     }
 }

@@ -72,7 +72,7 @@ pub struct Settings {
     /// The head is flushed at the latest after this time. Default 2h, minimum 1s.
     pub flush_interval: HumanDuration,
     /// Sample buffers of the head take at most about this much; above it they are flushed, at twice as
-    /// much writes are refused until a flush is done. Default 64MiB, minimum 1MiB.
+    /// much writes are refused until a flush is done. Default 48MiB, minimum 1MiB.
     pub head_memory_max: ByteSize,
     /// The log is flushed away when it is larger. Bounds the time of recovery. Default 512MiB, minimum 1MiB.
     pub log_size_max: ByteSize,
@@ -97,7 +97,7 @@ impl Default for Settings {
             retention: HumanDuration::from_ms(30 * 86_400_000),
             retention_size: None,
             flush_interval: HumanDuration::from_ms(2 * 3_600_000),
-            head_memory_max: ByteSize::mib(64),
+            head_memory_max: ByteSize::mib(48),
             log_size_max: ByteSize::mib(512),
             log_segment_size: ByteSize::mib(128),
             queue_memory_max: ByteSize::mib(64),

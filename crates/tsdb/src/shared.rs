@@ -119,7 +119,8 @@ impl Shared {
             frozen += state.frozen.iter().map(|generation| generation.bytes()).sum::<u64>();
         }
         self.head_bytes.store(active + frozen, Ordering::Relaxed);
-        let log_bytes = self.queue.log_bytes.load(Ordering::Relaxed);
+        let frozen_log_bytes = self.queue.frozen_log_bytes.load(Ordering::Relaxed);
+        let log_bytes = self.queue.log_bytes.load(Ordering::Relaxed).saturating_sub(frozen_log_bytes);
         if active >= self.settings.head_memory_max.0 || log_bytes >= self.settings.log_size_max.0 {
             self.wake.flush();
         }

@@ -198,13 +198,12 @@ impl Drop for Tsdb {
 /// Creates the directories, durably, and takes the lock.
 fn create_and_lock(disk: &dyn Disk, dir: &Path) -> Result<File, TsdbError> {
     for path in [log_dir(dir), tenants_dir(dir)] {
-        if !path.is_dir() {
-            disk.create_dir_all(&path).map_err(TsdbError::io("create", &path))?;
-            disk.sync_dir(dir).map_err(TsdbError::io("sync", dir))?;
-            if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                disk.sync_dir(parent).map_err(TsdbError::io("sync", parent))?;
-            }
-        }
+        disk.create_dir_all(&path).map_err(TsdbError::io("create", &path))?;
+    }
+    // Also where they exist: an earlier start may have died between creating and syncing.
+    disk.sync_dir(dir).map_err(TsdbError::io("sync", dir))?;
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        disk.sync_dir(parent).map_err(TsdbError::io("sync", parent))?;
     }
     let path: PathBuf = dir.join("LOCK");
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(TsdbError::io("open", &path))?;

@@ -25,6 +25,8 @@ pub(crate) struct Tenant {
     pub(crate) id: TenantId,
     pub(crate) state: RwLock<State>,
     pub(crate) metadata: RwLock<BTreeMap<String, MetricMetadata>>,
+    /// Whether the entries of its directories are known to be durable.
+    pub(crate) dirs_durable: AtomicBool,
     /// Whether metadata changed since it was written to its file.
     pub(crate) metadata_changed: AtomicBool,
 }
@@ -80,8 +82,10 @@ impl Tenants {
             let known = resolved.registry.read();
             resolved.numbers.reserve(batch.series.len());
             resolved.log_ids.reserve(batch.series.len());
+            let mut previous = None;
             for (index, run) in batch.series.iter().enumerate() {
-                let number = known.find(run.fingerprint, batch.encoded_labels(run));
+                let number = known.find_after(previous, run.fingerprint, batch.encoded_labels(run));
+                previous = number.or(previous);
                 resolved.log_ids.push(number.map_or(0, |number| known.series(number).log_id));
                 resolved.numbers.push(number.unwrap_or(REFUSED));
                 if number.is_none() {
@@ -141,6 +145,7 @@ impl Tenant {
             id,
             state: RwLock::new(State { active, frozen: Vec::new(), parts: Vec::new() }),
             metadata: RwLock::default(),
+            dirs_durable: AtomicBool::new(false),
             metadata_changed: AtomicBool::new(false),
         }
     }

@@ -55,6 +55,16 @@ impl Registry {
         &self.series[number as usize]
     }
 
+    /// As [`Registry::find`], looking first at the series after `previous`: senders repeat their order, and
+    /// neighbours lie side by side in memory where the table's slots do not.
+    pub(crate) fn find_after(&self, previous: Option<SeriesNumber>, fingerprint: Fingerprint, encoded: &[u8]) -> Option<SeriesNumber> {
+        let guess = previous.map_or(0, |previous| previous.saturating_add(1));
+        match self.series.get(guess as usize) {
+            Some(series) if series.fingerprint == fingerprint && series.labels.encoded() == encoded => Some(guess),
+            _ => self.find(fingerprint, encoded),
+        }
+    }
+
     pub(crate) fn find(&self, fingerprint: Fingerprint, encoded: &[u8]) -> Option<SeriesNumber> {
         let same = |number: &SeriesNumber| {
             let series = &self.series[*number as usize];

@@ -39,7 +39,10 @@ fn replay_segment(disk: &dyn Disk, path: &Path, is_last: bool, sink: &mut impl R
     let bytes = std::fs::read(path).map_err(TsdbError::io("read", path))?;
     sink.begin_segment();
     if !check_header(path, &bytes, is_last)? {
-        return disk.remove_file(path).map_err(TsdbError::io("remove", path));
+        disk.remove_file(path).map_err(TsdbError::io("remove", path))?;
+        // Were it to come back after a power loss, it would no longer be the last one.
+        let log_dir = path.parent().unwrap_or(path);
+        return disk.sync_dir(log_dir).map_err(TsdbError::io("sync", log_dir));
     }
     let mut at = SEGMENT_HEADER_LEN;
     while at < bytes.len() {

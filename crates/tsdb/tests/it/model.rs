@@ -69,14 +69,13 @@ fn batch(points: &[Point]) -> MetricBatch {
     builder.build()
 }
 
-fn as_bits(series: &RawSeries) -> (Vec<i64>, Vec<u64>, Vec<i64>, Vec<(i64, u64, u64)>, Vec<i64>) {
-    (
-        series.timestamps_ms.clone(),
-        series.values.iter().map(|value| value.to_bits()).collect(),
-        series.start_ms.clone(),
-        series.histograms.iter().map(|h| (h.timestamp_ms, h.histogram.sum.to_bits(), h.histogram.count.to_bits())).collect(),
-        series.histogram_start_ms.clone(),
-    )
+/// Everything of a series with floats as bits, in a form that compares and prints.
+fn as_bits(series: &RawSeries) -> String {
+    let values: Vec<u64> = series.values.iter().map(|value| value.to_bits()).collect();
+    let bits = |histogram: &Histogram| (histogram.sum.to_bits(), histogram.count.to_bits());
+    let histograms: Vec<_> = series.histograms.iter().map(|h| (h.timestamp_ms, bits(&h.histogram))).collect();
+    let starts = (&series.start_ms, &series.histogram_start_ms);
+    format!("{:?} {values:?} {histograms:?} {starts:?}", series.timestamps_ms)
 }
 
 fn assert_equal(store: &Tsdb, oracle: &MemoryMetricStore) {
