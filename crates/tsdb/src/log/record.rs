@@ -118,7 +118,8 @@ pub(crate) fn encode_batch(tenant: &TenantId, batch: &MetricBatch, numbers: &[Se
 pub(crate) fn decode_batch(plain: &[u8]) -> Result<(TenantId, Vec<u64>, MetricBatch), ChunkError> {
     let mut reader = Reader::new(plain);
     let tenant = read_tenant(&mut reader)?;
-    let run_count = reader.count("run count", plain.len())?;
+    // A run takes at least its id and three counts.
+    let run_count = reader.count("run count", reader.rest().len() / 4)?;
     let mut log_ids = Vec::with_capacity(run_count);
     let mut log_id = 0_u64;
     for _ in 0..run_count {
@@ -254,4 +255,21 @@ fn kind_byte(kind: MetricKind) -> u8 {
 
 fn kind_of(byte: u8) -> Result<MetricKind, ChunkError> {
     KINDS.get(usize::from(byte)).copied().ok_or(ChunkError::Unknown { what: "metric kind", found: byte })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Bytes whose checksum happens to be right are still no reason to panic.
+        #[test]
+        fn hostile_records_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut with_tenant = vec![1, b'0'];
+            with_tenant.extend(bytes);
+            let _ = decode_batch(&with_tenant);
+            let _ = Definitions::read(&with_tenant, |_, _| {});
+        }
+    }
 }

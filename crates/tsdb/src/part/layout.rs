@@ -270,3 +270,41 @@ pub(crate) fn decode_numbers(encoded: &[u8], end: u32, out: &mut Vec<u32>) -> Re
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::part::toc::Toc;
+    use proptest::prelude::*;
+
+    #[test]
+    fn equal_and_small_bodies_take_no_room_of_their_own() {
+        let mut builder = HeadersBuilder::default();
+        let large = [7; 100];
+        for body in [large.as_slice(), &[1, 2], &large] {
+            builder.begin_series();
+            builder.push(0, 5, body);
+        }
+        assert_eq!(builder.bodies.len(), 100);
+        let payload = builder.encode();
+        let headers = Headers::decode(&payload, 100).unwrap();
+        assert_eq!(headers.chunks[0].body, BodyAt::Section(0..100));
+        assert_eq!(headers.chunks[2], headers.chunks[0]);
+        let BodyAt::Inline(inline) = &headers.chunks[1].body else { panic!("small bodies are inline") };
+        assert_eq!(payload[inline.clone()], [1, 2]);
+        assert!(Headers::decode(&payload, 99).is_err(), "a body beyond the section");
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_blocks_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let _ = decode_labels(&bytes);
+            let _ = Headers::decode(&bytes, 50);
+            let _ = decode_times(&bytes);
+            let _ = decode_instants(&bytes);
+            let _ = for_each_value(&bytes, |_, _, _| Ok(true));
+            let _ = decode_numbers(&bytes, 100, &mut Vec::new());
+            let _ = Toc::decode(&bytes);
+        }
+    }
+}
