@@ -11,7 +11,7 @@
 //! Invariants
 //! - E1 What one query holds is in its ledger: bytes and samples, given back on drop.
 //! - E2 Cancellation is asked at least once per series.
-//! - E3 An answer never depends on the order in which a store streams its series.
+//! - E3 An answer does not depend on the order in which a store streams its series, but for the last bits of float sums.
 
 mod aggregate;
 mod annotations;

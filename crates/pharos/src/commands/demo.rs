@@ -2,9 +2,10 @@
 
 use pharos_demo::{Shop, ShopSettings};
 use pharos_gateway::{NewToken, Scope, TenantAccess, TokenFile};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::serve::{greet, runtime, start_log, until_told_to_stop};
+use super::serve::{StopSignals, greet, runtime, start_log};
 use crate::app::App;
 use crate::cli::Failure;
 use crate::settings::{Settings, Switch};
@@ -17,6 +18,7 @@ const TOKEN_NAME: &str = "demo";
 pub(crate) fn run(settings: Settings) -> Result<(), Failure> {
     start_log(&settings.log).map_err(Failure::Start)?;
     runtime().map_err(Failure::Start)?.block_on(async move {
+        let signals = StopSignals::listen().map_err(Failure::Start)?;
         let app = App::start(&settings).await.map_err(Failure::Start)?;
         greet(&app);
         let token = demo_token(&settings).map_err(Failure::Start)?;
@@ -25,11 +27,12 @@ pub(crate) fn run(settings: Settings) -> Result<(), Failure> {
             endpoint: format!("http://{}", app.addresses().main),
             token: token.as_ref().map(|token| token.reveal().to_owned()),
         });
-        let selling = tokio::spawn(shop.run(stop.clone()));
+        let mut selling = JoinSet::new();
+        selling.spawn(shop.run(stop.clone()));
         invite(&app, token.as_ref());
-        until_told_to_stop().await.map_err(Failure::Run)?;
+        signals.wait().await;
         stop.cancel();
-        if let Err(error) = selling.await {
+        if let Some(Err(error)) = selling.join_next().await {
             tracing::error!(%error, "the shop did not end well");
         }
         app.stop().await.map_err(Failure::Run)

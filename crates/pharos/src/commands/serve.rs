@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::app::{Addresses, App, BUILD};
@@ -16,9 +16,10 @@ use crate::settings::{Log, LogFormat, Settings};
 pub(crate) fn run(settings: Settings) -> Result<(), Failure> {
     start_log(&settings.log).map_err(Failure::Start)?;
     runtime().map_err(Failure::Start)?.block_on(async move {
+        let signals = StopSignals::listen().map_err(Failure::Start)?;
         let app = App::start(&settings).await.map_err(Failure::Start)?;
         greet(&app);
-        until_told_to_stop().await.map_err(Failure::Run)?;
+        signals.wait().await;
         app.stop().await.map_err(Failure::Run)?;
         tracing::info!("stopped");
         Ok(())
@@ -69,12 +70,25 @@ pub(crate) fn greet(app: &App) {
     }
 }
 
-/// Waits for SIGTERM or SIGINT.
-pub(crate) async fn until_told_to_stop() -> anyhow::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+/// SIGTERM and SIGINT, listened to from before the start: a signal during the replay of a log stops the server
+/// in order as well, once it is up.
+pub(crate) struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Begins to listen.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        let on = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Waits for one of them.
+    pub(crate) async fn wait(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = self.interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        }
+    }
 }
