@@ -7,6 +7,7 @@ mod durability;
 mod grafana;
 mod loadgen;
 mod otlp;
+mod peers;
 mod sdks;
 mod start;
 mod tokens;
