@@ -146,7 +146,10 @@ async fn samples_too_old_or_too_new_are_told_and_the_rest_is_kept() {
     assert_eq!(status, 400, "a sender that is told 400 drops the batch instead of repeating it: {answer}");
     assert!(answer.contains("retention") || answer.contains("old"), "{answer}");
     assert_eq!(pharos.query("mixed", now as f64 / 1_000.0).await[0]["value"][1], "2");
-    assert_eq!(pharos.query("count_over_time(mixed[10d])", (now + 7_200_000) as f64 / 1_000.0).await[0]["value"][1], "1");
+    assert_eq!(
+        pharos.query("count_over_time(mixed[10d])", (now + 7_200_000) as f64 / 1_000.0).await[0]["value"][1],
+        "1"
+    );
 
     let spans = ExportTraceServiceRequest {
         resource_spans: [one_span("s", 4, 1_000), one_span("s", 5, 30 * 86_400_000), one_span("s", 6, -3_600_000)]
@@ -166,10 +169,9 @@ async fn samples_too_old_or_too_new_are_told_and_the_rest_is_kept() {
 async fn partial_success_counts_what_was_refused() {
     let pharos = Pharos::builder().start().await;
     let now_ns = now_ms() * 1_000_000;
-    let point = |offset_s: i64| {
-        serde_json::json!({"asDouble": 1.0, "timeUnixNano": (now_ns + offset_s * 1_000_000_000).to_string()})
-    };
-    let metric = |name: &str, offset_s: i64| serde_json::json!({"name": name, "gauge": {"dataPoints": [point(offset_s)]}});
+    let point = |offset_s: i64| serde_json::json!({"asDouble": 1.0, "timeUnixNano": (now_ns + offset_s * 1_000_000_000).to_string()});
+    let metric =
+        |name: &str, offset_s: i64| serde_json::json!({"name": name, "gauge": {"dataPoints": [point(offset_s)]}});
     let body = serde_json::json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [
         metric("good", 0), metric("future", 3_600), metric("", 0)]}]}]});
     let (status, answer) = pharos.post("/v1/metrics", "application/json", body.to_string()).await;

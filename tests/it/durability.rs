@@ -56,8 +56,25 @@ async fn acknowledged_spans_survive_kill_9() {
     let (start, token) = (now_s() - 3_600, pharos.token().to_owned());
     let (url, start_text) = (pharos.url("/v1/traces"), start.to_string());
     let load = loadgen::start(&[
-        "traces", "--url", &url, "--token", &token, "--retries", "400", "--rate", "4000", "--batch", "100",
-        "--traces", "6000", "--spans-per-trace", "10", "--start", &start_text, "--span-of-time", "50m",
+        "traces",
+        "--url",
+        &url,
+        "--token",
+        &token,
+        "--retries",
+        "400",
+        "--rate",
+        "4000",
+        "--batch",
+        "100",
+        "--traces",
+        "6000",
+        "--spans-per-trace",
+        "10",
+        "--start",
+        &start_text,
+        "--span-of-time",
+        "50m",
     ]);
     torment(&mut pharos).await;
     let report = load.report().await;
@@ -80,11 +97,7 @@ async fn acknowledged_spans_survive_kill_9() {
 
 /// All traces of the hour from `start_s`.
 async fn summaries(pharos: &Pharos, start_s: u64) -> Vec<Value> {
-    let window = format!(
-        "query.startTimeMin={}&query.startTimeMax={}",
-        instant(start_s - 1),
-        instant(start_s + 3_600)
-    );
+    let window = format!("query.startTimeMin={}&query.startTimeMax={}", instant(start_s - 1), instant(start_s + 3_600));
     let (status, answer) = pharos.get(&format!("/api/v3/trace-summaries?{window}&query.searchDepth=10000")).await;
     assert_eq!(status, 200, "{answer}");
     answer["summaries"].as_array().cloned().unwrap_or_default()

@@ -127,9 +127,7 @@ async fn the_prometheus_datasource_gets_what_it_asks_for() {
     let everything = "match%5B%5D=%7B__name__%21%3D%22%22%7D";
     fixture.get("prometheus-series", &format!("/api/v1/series?{everything}&start={start}&end={end}&limit=40000")).await;
     let query = "query=sum+by+%28job%29+%28rate%28http_requests_total%5B1m%5D%29%29";
-    fixture
-        .form("prometheus-range", "/api/v1/query_range", &format!("{query}&start={start}&end={end}&step=60"))
-        .await;
+    fixture.form("prometheus-range", "/api/v1/query_range", &format!("{query}&start={start}&end={end}&step=60")).await;
     fixture.form("prometheus-instant", "/api/v1/query", &format!("query=http_requests_total&time={end}")).await;
     fixture.form("prometheus-error", "/api/v1/query", &format!("query=sum%28&time={end}")).await;
     fixture.get("prometheus-metadata", "/api/v1/metadata?limit=1000").await;
@@ -143,7 +141,10 @@ async fn the_jaeger_datasource_gets_what_it_asks_for() {
     let (start_us, end_us) = ((fixture.base_ms - 60_000) * 1_000, (fixture.base_ms + 60_000) * 1_000);
     let window = format!("start={start_us}&end={end_us}&limit=20");
     fixture
-        .get("jaeger-search", &format!("/api/traces?service=shop&operation=POST%20%2Fcheckout&minDuration=100ms&{window}"))
+        .get(
+            "jaeger-search",
+            &format!("/api/traces?service=shop&operation=POST%20%2Fcheckout&minDuration=100ms&{window}"),
+        )
         .await;
     let tags = "tags=%7B%22error%22%3A%22true%22%7D";
     fixture.get("jaeger-search-tags", &format!("/api/traces?service=payment&{tags}&{window}")).await;

@@ -10,10 +10,8 @@ use tokio::process::{Child, Command};
 pub(crate) struct Run(Child);
 
 fn program() -> PathBuf {
-    std::env::var_os("LOADGEN_BIN").map_or_else(
-        || pharos_testkit::Pharos::program().with_file_name("loadgen"),
-        PathBuf::from,
-    )
+    std::env::var_os("LOADGEN_BIN")
+        .map_or_else(|| pharos_testkit::Pharos::program().with_file_name("loadgen"), PathBuf::from)
 }
 
 /// Starts loadgen.

@@ -2,6 +2,12 @@
 //!
 //! `make test-e2e` builds the release binary, installs the peers and runs these; a peer that is missing is a failure.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests wait for real programs, by the real clock, found through the environment"
+)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
+
 mod bad_input;
 mod durability;
 mod grafana;

@@ -46,7 +46,8 @@ fn a_data_folder_that_cannot_be_used_is_one_line_and_exit_code_2() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "no folder").unwrap();
-    let message = refused(&["--data-dir", file.join("data").to_str().unwrap(), "--listen", &free_address().to_string()]);
+    let message =
+        refused(&["--data-dir", file.join("data").to_str().unwrap(), "--listen", &free_address().to_string()]);
     assert!(one_line(&message).contains("cannot make the data folder"), "{message}");
 }
 

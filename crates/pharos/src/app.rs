@@ -81,7 +81,7 @@ impl App {
         let stores = open_stores(settings, &data_dir, &clock).await?;
         let doors = doors(settings, &stores, authenticator, &clock);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        listeners.serve(doors::routers(doors), &tasks, &stop);
+        listeners.serve(doors::routers(&doors), &tasks, &stop);
         tasks.close();
         Ok(Self { stores, tasks, stop, addresses, first_token, _data_dir: data_dir })
     }

@@ -57,8 +57,8 @@ fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
 
 fn dispatch(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Result<(), Failure> {
     match matches.subcommand() {
-        Some(("serve", matches)) => commands::serve::run(settings(matches, environment)?),
-        Some(("demo", matches)) => commands::demo::run(settings(matches, environment)?),
+        Some(("serve", matches)) => commands::serve::run(&settings(matches, environment)?),
+        Some(("demo", matches)) => commands::demo::run(&settings(matches, environment)?),
         Some(("token", matches)) => commands::token::run(matches, environment),
         Some(("test", matches)) => commands::test::run(matches),
         Some(("config", _)) => commands::config::print_defaults(),

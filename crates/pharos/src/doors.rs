@@ -47,7 +47,7 @@ pub(crate) struct Routers {
 }
 
 /// Builds all routers.
-pub(crate) fn routers(doors: Doors) -> Routers {
+pub(crate) fn routers(doors: &Doors) -> Routers {
     let ingest = pharos_api_ingest::DoorState::new(
         Arc::clone(&doors.ingestor),
         doors.registry.lock().sub_registry_with_prefix("pharos"),
@@ -69,7 +69,7 @@ pub(crate) fn routers(doors: Doors) -> Routers {
         .merge(ingest_grpc.clone())
         .merge(prometheus.clone())
         .merge(jaeger_http.clone())
-        .merge(operation_routes(&doors))
+        .merge(operation_routes(doors))
         .merge(session.clone())
         .merge(pharos_web::router());
     let around = |router: Router| wrap(router, &doors.authenticator, &doors.http_metrics);

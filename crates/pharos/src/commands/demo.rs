@@ -15,13 +15,13 @@ use pharos_base::{Clock, Secret, SystemClock};
 const TOKEN_NAME: &str = "demo";
 
 /// Runs server and shop until SIGTERM or SIGINT.
-pub(crate) fn run(settings: Settings) -> Result<(), Failure> {
+pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
     start_log(&settings.log).map_err(Failure::Start)?;
     runtime().map_err(Failure::Start)?.block_on(async move {
         let signals = StopSignals::listen().map_err(Failure::Start)?;
-        let app = App::start(&settings).await.map_err(Failure::Start)?;
+        let app = App::start(settings).await.map_err(Failure::Start)?;
         greet(&app);
-        let token = demo_token(&settings).map_err(Failure::Start)?;
+        let token = demo_token(settings).map_err(Failure::Start)?;
         let stop = CancellationToken::new();
         let shop = Shop::new(ShopSettings {
             endpoint: format!("http://{}", app.addresses().main),

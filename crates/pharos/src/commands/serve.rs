@@ -13,11 +13,11 @@ use crate::cli::Failure;
 use crate::settings::{Log, LogFormat, Settings};
 
 /// Runs the server until SIGTERM or SIGINT.
-pub(crate) fn run(settings: Settings) -> Result<(), Failure> {
+pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
     start_log(&settings.log).map_err(Failure::Start)?;
     runtime().map_err(Failure::Start)?.block_on(async move {
         let signals = StopSignals::listen().map_err(Failure::Start)?;
-        let app = App::start(&settings).await.map_err(Failure::Start)?;
+        let app = App::start(settings).await.map_err(Failure::Start)?;
         greet(&app);
         signals.wait().await;
         app.stop().await.map_err(Failure::Run)?;

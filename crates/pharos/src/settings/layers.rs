@@ -1,6 +1,7 @@
 //! The layers of settings, and how they are laid over each other.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -174,10 +175,10 @@ pub(crate) fn default_yaml() -> String {
             text.push('\n');
         }
         for (depth, part) in parts.iter().enumerate().skip(shared) {
-            text.push_str(&format!("{}{part}:\n", "  ".repeat(depth)));
+            let _ = writeln!(text, "{}{part}:", "  ".repeat(depth));
         }
         let indent = "  ".repeat(parts.len());
-        text.push_str(&format!("{indent}# {}\n{indent}{name}: {}\n", key.help(), yaml_scalar(&default)));
+        let _ = writeln!(text, "{indent}# {}\n{indent}{name}: {}", key.help(), yaml_scalar(&default));
         open = parts;
     }
     text
@@ -208,6 +209,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "golden files are rewritten on demand")]
     fn the_example_file_equals_the_defaults() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/pharos.yaml");
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
