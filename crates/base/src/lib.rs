@@ -7,6 +7,7 @@
 
 mod budget;
 mod cancel;
+mod chain;
 mod class;
 mod clock;
 mod completion;
@@ -17,6 +18,7 @@ mod units;
 
 pub use budget::{BudgetExceeded, MemoryBudget, Reservation};
 pub use cancel::{CancelToken, Interrupted};
+pub use chain::full_message;
 pub use class::ErrorClass;
 pub use clock::{Clock, SimClock, SystemClock};
 pub use completion::{Completer, Completion};

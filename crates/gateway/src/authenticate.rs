@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
 use parking_lot::Mutex;
-use pharos_base::{Clock, ErrorClass, Secret};
+use pharos_base::{Clock, ErrorClass, Secret, full_message};
 use subtle::ConstantTimeEq;
 
 use crate::session::Sessions;
@@ -219,7 +219,10 @@ impl Authenticator {
         }
         match self.reload() {
             Ok(()) => tracing::info!(tokens = self.tokens.load().len(), "token file reloaded"),
-            Err(error) => tracing::error!(%error, "token file cannot be reloaded; the tokens known before stay valid"),
+            Err(error) => {
+                let error = full_message(&error);
+                tracing::error!(error, "token file cannot be reloaded; the tokens known before stay valid");
+            }
         }
     }
 

@@ -25,9 +25,9 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each message names its fields")]
 pub enum TokenFileError {
-    #[error("cannot {action} token file {path}: {source}")]
+    #[error("cannot {action} token file {path}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("token file {path} is not valid: {source}")]
+    #[error("token file {path} is not valid")]
     Format { path: PathBuf, source: serde_json::Error },
     #[error("token file {path} has version {found}; this pharos reads version {VERSION}")]
     Version { path: PathBuf, found: u32 },

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use parking_lot::Mutex;
 use pharos_api_jaeger::JaegerApi;
 use pharos_api_prometheus::PrometheusApi;
-use pharos_base::{Clock, ErrorClass};
+use pharos_base::{Clock, ErrorClass, full_message};
 use pharos_gateway::{Authenticator, authenticate_request, session_routes};
 use pharos_http::{Dialect, HttpMetrics, QueryPool, Refusal, count_requests};
 use pharos_ingest::Ingestor;
@@ -176,7 +176,7 @@ async fn both_stores(
 async fn reload(State(operation): State<Operation>) -> Response {
     match operation.authenticator.reload() {
         Ok(()) => "reloaded\n".into_response(),
-        Err(error) => Refusal::new(ErrorClass::Internal, error.to_string()).render(Dialect::Plain),
+        Err(error) => Refusal::new(ErrorClass::Internal, full_message(&error)).render(Dialect::Plain),
     }
 }
 

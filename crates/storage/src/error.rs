@@ -50,14 +50,7 @@ impl StorageError {
     /// The message with all its sources, for a log line or an operator.
     #[must_use]
     pub fn full_message(&self) -> String {
-        let mut message = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        message
+        pharos_base::full_message(self)
     }
 
     /// "Not now", to be tried again after a moment.

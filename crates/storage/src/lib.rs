@@ -34,8 +34,8 @@ mod trace_store;
 pub use append::{AppendOutcome, BatchId, RejectReason, Rejection};
 pub use error::StorageError;
 pub use leaf::{
-    Aggregation, Capabilities, GridPlan, GridSeries, Grouping, LeafPlan, LeafSeries, LeafStream, RangeFunction, RawPlan,
-    RawSeries,
+    Aggregation, Capabilities, GridPlan, GridSeries, Grouping, LeafPlan, LeafSeries, LeafStream, RangeFunction,
+    RawPlan, RawSeries,
 };
 pub use metric_store::{
     CardinalityEntry, CardinalityStatus, ExemplarSeries, LabelQuery, MetricStore, MetricStoreStats, SeriesStream,
@@ -45,6 +45,6 @@ pub use read::ReadContext;
 pub use render::render_attribute_value;
 pub use span_rules::{DEPENDENCY_STEP_NS, dependency_minutes, span_kind_name, span_passes};
 pub use trace_store::{
-    DependencyLink, FoundTraces, Operation, OperationQuery, SpanFilter, ServiceSpanCount, Trace, TraceHit, TraceLookup,
+    DependencyLink, FoundTraces, Operation, OperationQuery, ServiceSpanCount, SpanFilter, Trace, TraceHit, TraceLookup,
     TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary,
 };

@@ -281,10 +281,7 @@ fn count_cardinality(series: &BTreeMap<Labels, Series>, top: usize) -> Cardinali
         series_by_metric: largest(by_metric.iter().map(|(name, count)| ((*name).to_owned(), *count)), top),
         values_by_label: largest(values_by_label.iter().map(|(name, count)| ((*name).to_owned(), *count)), top),
         bytes_by_label: largest(bytes_by_label.iter().map(|(name, count)| ((*name).to_owned(), *count)), top),
-        series_by_pair: largest(
-            by_pair.iter().map(|((name, value), count)| (format!("{name}={value}"), *count)),
-            top,
-        ),
+        series_by_pair: largest(by_pair.iter().map(|((name, value), count)| (format!("{name}={value}"), *count)), top),
     }
 }
 
@@ -321,7 +318,10 @@ mod tests {
         let found: Vec<_> =
             store.leaf(&tenant, &LeafPlan::Raw(plan.clone()), &ReadContext::unlimited()).unwrap().collect();
         let [Ok(LeafSeries::Raw(series))] = found.as_slice() else { panic!("{found:?}") };
-        assert_eq!((series.timestamps_ms.as_slice(), series.values.as_slice()), ([10, 20].as_slice(), [1.0, 3.0].as_slice()));
+        assert_eq!(
+            (series.timestamps_ms.as_slice(), series.values.as_slice()),
+            ([10, 20].as_slice(), [1.0, 3.0].as_slice())
+        );
         let other: TenantId = "other".parse().unwrap();
         assert_eq!(store.leaf(&other, &LeafPlan::Raw(plan), &ReadContext::unlimited()).unwrap().count(), 0);
     }
