@@ -138,10 +138,14 @@ impl fmt::Display for HumanDuration {
         if rest == 0 {
             return f.write_str("0s");
         }
-        // Years and weeks only where they come out even, so that "15d" prints as it was written.
+        // Years only where they come out even and weeks never, so that "15d" and "7d" print as people write them.
         for (unit, factor) in DURATION_UNITS {
-            let whole = matches!(unit, "y" | "w");
-            if rest >= factor && (!whole || rest.is_multiple_of(factor)) {
+            let fits = match unit {
+                "y" => rest.is_multiple_of(factor),
+                "w" => false,
+                _ => true,
+            };
+            if rest >= factor && fits {
                 write!(f, "{}{unit}", rest / factor)?;
                 rest %= factor;
             }
@@ -195,6 +199,7 @@ mod tests {
         for (text, ms, printed) in [
             ("15d", 15 * 86_400_000, "15d"),
             ("1h30m", 5_400_000, "1h30m"),
+            ("1w", 7 * 86_400_000, "7d"),
             ("0", 0, "0s"),
             ("2y", 730 * 86_400_000, "2y"),
             ("1500ms", 1_500, "1s500ms"),

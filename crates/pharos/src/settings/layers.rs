@@ -216,7 +216,7 @@ mod tests {
             std::fs::write(&path, default_yaml()).unwrap();
         }
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, default_yaml(), "run with UPDATE_GOLDEN=1 to rewrite it");
+        assert!(text == default_yaml(), "{} is not what the defaults say; UPDATE_GOLDEN=1 rewrites it", path.display());
         assert_eq!(load(Some(&path), &map(&[]), &map(&[])).unwrap(), Settings::default());
     }
 
