@@ -2,6 +2,7 @@
 
 use axum::extract::FromRequestParts;
 use axum::response::Response;
+use http::Extensions;
 use http::request::Parts;
 use pharos_base::ErrorClass;
 use pharos_gateway::{Principal, Scope};
@@ -29,11 +30,27 @@ impl Caller {
 
     /// Renders a failed read.
     pub(crate) fn failed(&self, error: &StorageError) -> Response {
-        if error.class() == ErrorClass::Internal {
-            tracing::error!(error = error.full_message(), "a read of traces failed");
-        }
-        self.refuse(&Refusal::new(error.class(), error.full_message()))
+        self.refuse(&refusal_of(error))
     }
+}
+
+/// A failed read as a refusal; failures that are ours are logged here, once.
+pub(crate) fn refusal_of(error: &StorageError) -> Refusal {
+    if error.class() == ErrorClass::Internal {
+        tracing::error!(error = error.full_message(), "a read of traces failed");
+    }
+    Refusal::new(error.class(), error.full_message())
+}
+
+/// The tenant whose traces the sender of a request may read.
+pub(crate) fn tenant_of(extensions: &Extensions) -> Result<TenantId, Refusal> {
+    let Some(principal) = extensions.get::<Principal>() else {
+        return Err(Refusal::new(ErrorClass::Unauthenticated, "no credential"));
+    };
+    principal
+        .require(Scope::TracesRead)
+        .and_then(|()| principal.tenant_for(None))
+        .map_err(|error| Refusal::new(error.class(), error.to_string()))
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
@@ -41,13 +58,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
         let dialect = Dialect::of(parts.uri.path(), &parts.headers);
-        let Some(principal) = parts.extensions.get::<Principal>() else {
-            return Err(Refusal::new(ErrorClass::Unauthenticated, "no credential").render(dialect));
-        };
-        let tenant = principal
-            .require(Scope::TracesRead)
-            .and_then(|()| principal.tenant_for(None))
-            .map_err(|error| Refusal::new(error.class(), error.to_string()).render(dialect))?;
+        let tenant = tenant_of(&parts.extensions).map_err(|refusal| refusal.render(dialect))?;
         Ok(Self { tenant, dialect })
     }
 }

@@ -1,4 +1,4 @@
-//! The Jaeger query APIs over a store of traces: v1 and v3 over HTTP.
+//! The Jaeger query APIs over a store of traces: v1 and v3 over HTTP, v3 over gRPC.
 //!
 //! Handlers read parameters, hand the work to the query pool and render what the store answers. Every path
 //! stands under `/` and under `/jaeger/`. Searching without a service is allowed; Jaeger itself asks for one.
@@ -9,7 +9,14 @@
 mod call;
 mod duration;
 mod filter;
+mod grpc;
+mod grpc_health;
+mod grpc_params;
+mod grpc_stream;
+#[cfg(test)]
+mod grpc_tests;
 mod otlp_json;
+mod otlp_proto;
 mod params;
 mod routes;
 #[cfg(test)]
@@ -18,4 +25,5 @@ mod v1;
 mod v1_json;
 mod v3;
 
+pub use grpc::grpc_routes;
 pub use routes::{JaegerApi, router};

@@ -90,7 +90,8 @@ impl Params {
         for tags in self.all("tags") {
             filters.extend(json_filters("tags", tags)?);
         }
-        self.query(["service", "operation"], ["minDuration", "maxDuration"], &["limit"], filters, (start_ns, end_ns))
+        let start = TimeRangeNs::inclusive(start_ns, end_ns);
+        self.query(["service", "operation"], ["minDuration", "maxDuration"], &["limit"], filters, start)
     }
 
     /// A search as API v3 says it.
@@ -121,7 +122,8 @@ impl Params {
             ],
             &["query.searchDepth", "query.search_depth", "query.num_traces"],
             filters,
-            (start_ns, end_ns),
+            // This API's own words: the first instant is inside, the last is not.
+            TimeRangeNs { start_ns, end_ns },
         )
     }
 
@@ -131,31 +133,36 @@ impl Params {
         [min, max]: [&str; 2],
         limits: &[&str],
         filters: Vec<SpanFilter>,
-        (start_ns, end_ns): (u64, u64),
+        start: TimeRangeNs,
     ) -> Result<TraceQuery, String> {
-        let (duration_min_ns, duration_max_ns) = (self.duration_ns(min)?, self.duration_ns(max)?);
-        if matches!((duration_min_ns, duration_max_ns), (Some(min), Some(max)) if max < min) {
-            return Err(format!("'{max}' should be greater than '{min}'"));
-        }
-        Ok(TraceQuery {
+        let query = TraceQuery {
             service: self.get(service).map(str::to_owned),
             operation: self.get(operation).map(str::to_owned),
             filters,
-            start: TimeRangeNs::inclusive(start_ns, end_ns),
-            duration_min_ns,
-            duration_max_ns,
+            start,
+            duration_min_ns: self.duration_ns(min)?,
+            duration_max_ns: self.duration_ns(max)?,
             limit: self.limit(limits)?,
-        })
+        };
+        checked_query(query, [min, max, limits[0]])
     }
 
     fn limit(&self, names: &[&str]) -> Result<usize, String> {
-        let Some(text) = self.any(names) else { return Ok(LIMIT_DEFAULT) };
-        let limit: usize = text.parse().map_err(|_| format!("{}: {text:?} is no number", names[0]))?;
-        match limit {
-            0 => Ok(LIMIT_DEFAULT),
-            1..=LIMIT_MAX => Ok(limit),
-            _ => Err(format!("{}: at most {LIMIT_MAX} traces can be asked for", names[0])),
-        }
+        let Some(text) = self.any(names) else { return Ok(0) };
+        text.parse().map_err(|_| format!("{}: {text:?} is no number", names[0]))
+    }
+}
+
+/// A search that obeys what all APIs ask of one; no limit becomes the usual one. The names are those of the
+/// shortest duration, the longest and the limit, for the message.
+pub(crate) fn checked_query(query: TraceQuery, [min, max, limit]: [&str; 3]) -> Result<TraceQuery, String> {
+    if matches!((query.duration_min_ns, query.duration_max_ns), (Some(min), Some(max)) if max < min) {
+        return Err(format!("'{max}' should be greater than '{min}'"));
+    }
+    match query.limit {
+        0 => Ok(TraceQuery { limit: LIMIT_DEFAULT, ..query }),
+        1..=LIMIT_MAX => Ok(query),
+        _ => Err(format!("{limit}: at most {LIMIT_MAX} traces can be asked for")),
     }
 }
 

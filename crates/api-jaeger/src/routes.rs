@@ -7,7 +7,8 @@ use axum::Router;
 use axum::routing::get;
 use pharos_base::{CancelToken, Clock, MemoryBudget};
 use pharos_http::QueryPool;
-use pharos_storage::{ReadContext, TraceStore};
+use pharos_model::TenantId;
+use pharos_storage::{ReadContext, StorageError, TraceLookup, TraceQuery, TraceStore};
 
 use crate::{v1, v3};
 
@@ -34,6 +35,17 @@ impl JaegerApi {
             memory: MemoryBudget::new(self.memory_bytes_max),
             series_max: u64::MAX,
         }
+    }
+
+    /// Searches; says which traces to read, newest first.
+    pub(crate) fn search(
+        &self,
+        tenant: &TenantId,
+        query: &TraceQuery,
+        context: &ReadContext,
+    ) -> Result<Vec<TraceLookup>, StorageError> {
+        let found = self.store.find(tenant, query, context)?;
+        Ok(found.hits.iter().map(|hit| TraceLookup { trace_id: hit.trace_id, range: None }).collect())
     }
 }
 

@@ -20,19 +20,19 @@ use tower::ServiceExt;
 
 use crate::{JaegerApi, router};
 
-const NOW_MS: i64 = 1_700_000_000_000;
-const START_NS: u64 = 1_699_999_990_000_000_123;
+pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
+pub(crate) const START_NS: u64 = 1_699_999_990_000_000_123;
 
-fn attribute(key: &str, value: AttributeValue) -> Attribute {
+pub(crate) fn attribute(key: &str, value: AttributeValue) -> Attribute {
     Attribute { key: key.to_owned(), value }
 }
 
-fn text(value: &str) -> AttributeValue {
+pub(crate) fn text(value: &str) -> AttributeValue {
     AttributeValue::String(value.to_owned())
 }
 
 /// A request to the shop, which asks the database and fails.
-fn batch() -> SpanBatch {
+pub(crate) fn batch() -> SpanBatch {
     let resource = |name: &str| {
         let attributes = vec![attribute("service.name", text(name)), attribute("host.name", text("box"))];
         Arc::new(Resource { attributes, schema_url: "https://example.org/r".to_owned(), ..Resource::default() })
@@ -81,17 +81,21 @@ fn batch() -> SpanBatch {
     SpanBatch { groups: vec![group("shop", root), group("db", child)] }
 }
 
-fn fixture() -> Router {
+/// The API over a store that holds `batch`; one read at a time.
+pub(crate) fn api_over(batch: SpanBatch) -> JaegerApi {
     let store = Arc::new(MemoryTraceStore::new());
-    store.append(&TenantId::default(), batch(), BatchId::random()).wait().unwrap().unwrap();
-    let api = JaegerApi {
+    store.append(&TenantId::default(), batch, BatchId::random()).wait().unwrap().unwrap();
+    JaegerApi {
         store,
-        pool: QueryPool::new(2, Duration::from_secs(5)),
+        pool: QueryPool::new(1, Duration::from_secs(5)),
         clock: SimClock::at_ms(NOW_MS),
         timeout: Duration::from_mins(10),
         memory_bytes_max: 1 << 30,
-    };
-    router(api).layer(axum::Extension(Principal::anonymous()))
+    }
+}
+
+fn fixture() -> Router {
+    router(api_over(batch())).layer(axum::Extension(Principal::anonymous()))
 }
 
 async fn get(router: &Router, path: &str) -> (StatusCode, Value) {

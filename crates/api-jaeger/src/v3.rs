@@ -109,9 +109,7 @@ async fn search<T: Send + 'static>(
     let (inner, tenant) = (Arc::clone(api), caller.tenant.clone());
     let work = move |cancel| {
         let context = inner.context(&cancel);
-        let found = inner.store.find(&tenant, &query, &context)?;
-        let lookups: Vec<_> =
-            found.hits.iter().map(|hit| TraceLookup { trace_id: hit.trace_id, range: None }).collect();
+        let lookups = inner.search(&tenant, &query, &context)?;
         read(&inner, &tenant, &lookups, &context)
     };
     caller.unwrap(api.pool.run(work).await)

@@ -61,6 +61,7 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
     };
     let ingest_http = pharos_api_ingest::http_router(ingest.clone());
     let ingest_grpc = pharos_api_ingest::grpc_routes(ingest).into_axum_router();
+    let jaeger_grpc = pharos_api_jaeger::grpc_routes(jaeger.clone()).into_axum_router();
     let jaeger_http = pharos_api_jaeger::router(jaeger);
     let prometheus = pharos_api_prometheus::router(doors.prometheus.clone());
     let session = session_routes(Arc::clone(&doors.authenticator));
@@ -69,6 +70,7 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         .merge(ingest_grpc.clone())
         .merge(prometheus.clone())
         .merge(jaeger_http.clone())
+        .merge(jaeger_grpc.clone())
         .merge(operation_routes(doors))
         .merge(session.clone())
         .merge(pharos_web::router());
@@ -78,7 +80,7 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         otlp_grpc: around(ingest_grpc),
         otlp_http: around(ingest_http.merge(pharos_api_ingest::otlp_hints())),
         jaeger: around(jaeger_http.clone().merge(prometheus).merge(session).merge(pharos_web::router())),
-        jaeger_grpc: around(jaeger_http),
+        jaeger_grpc: around(jaeger_grpc.merge(jaeger_http)),
     }
 }
 

@@ -4,5 +4,7 @@
 //! and the API crates: no engine sees them.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod health;
+pub mod jaeger;
 pub mod remote_write;
 pub mod rpc;
