@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod durability;
+mod full_disk;
 mod grafana;
 mod loadgen;
 mod otlp;

@@ -14,6 +14,7 @@ use crate::{Peer, free_address};
 #[derive(Debug)]
 pub struct Pharos {
     folder: TempDir,
+    data: PathBuf,
     options: Vec<String>,
     addresses: Addresses,
     token: String,
@@ -34,6 +35,7 @@ struct Addresses {
 #[derive(Debug, Default)]
 pub struct PharosBuilder {
     options: Vec<String>,
+    data: Option<PathBuf>,
 }
 
 impl PharosBuilder {
@@ -41,6 +43,13 @@ impl PharosBuilder {
     #[must_use]
     pub fn option(mut self, flag: &str, value: &str) -> Self {
         self.options.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Puts the data folder here instead of into a folder of its own, such as on a small disk.
+    #[must_use]
+    pub fn data_dir(mut self, path: &Path) -> Self {
+        self.data = Some(path.to_owned());
         self
     }
 
@@ -57,18 +66,19 @@ impl PharosBuilder {
             jaeger: free_address(),
             jaeger_grpc: free_address(),
         };
-        let token = Pharos::new_token_in(&folder.path().join("data"), "test", "all", "*");
-        let peer = spawn(folder.path(), &self.options, &addresses);
+        let data = self.data.unwrap_or_else(|| folder.path().join("data"));
+        let token = Pharos::new_token_in(&data, "test", "all", "*");
+        let peer = spawn(folder.path(), &data, &self.options, &addresses);
         let client = reqwest::Client::builder().timeout(Duration::from_mins(1)).build().expect("a client can be made");
-        let mut pharos = Pharos { folder, options: self.options, addresses, token, peer, client };
+        let mut pharos = Pharos { folder, data, options: self.options, addresses, token, peer, client };
         pharos.wait_until_ready().await;
         pharos
     }
 }
 
-fn spawn(folder: &Path, options: &[String], addresses: &Addresses) -> Peer {
+fn spawn(folder: &Path, data: &Path, options: &[String], addresses: &Addresses) -> Peer {
     let mut command = Command::new(Pharos::program());
-    command.arg("serve").arg("--data-dir").arg(folder.join("data"));
+    command.arg("serve").arg("--data-dir").arg(data);
     for (flag, address) in [
         ("--listen", addresses.main),
         ("--otlp-grpc", addresses.otlp_grpc),
@@ -134,7 +144,7 @@ impl Pharos {
     /// Its data folder.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data.clone()
     }
 
     /// A folder for the test's own files, removed with the server.
@@ -260,7 +270,7 @@ impl Pharos {
     /// Starts it again on the same data and ports.
     pub async fn restart(&mut self) {
         self.peer.kill();
-        self.peer = spawn(self.folder.path(), &self.options, &self.addresses);
+        self.peer = spawn(self.folder.path(), &self.data, &self.options, &self.addresses);
         self.wait_until_ready().await;
     }
 }
