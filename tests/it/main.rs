@@ -18,3 +18,4 @@ mod peers;
 mod sdks;
 mod start;
 mod tokens;
+mod ui;
