@@ -33,7 +33,7 @@ async fn a_token_made_while_the_server_runs_works_and_a_revoked_one_stops() {
 }
 
 /// The token file is looked at once a second.
-async fn wait_for(pharos: &Pharos, token: &str, path: &str, expected: u16) {
+pub(crate) async fn wait_for(pharos: &Pharos, token: &str, path: &str, expected: u16) {
     let begun = Instant::now();
     while status_with(pharos, token, path).await != expected {
         assert!(begun.elapsed() < Duration::from_secs(10), "{path} does not become {expected}");
