@@ -7,6 +7,8 @@ use pharos_base::ErrorClass;
 use pharos_chunk::ChunkError;
 use pharos_storage::StorageError;
 
+use crate::log::segment::SEGMENT_HEADER_LEN;
+
 /// What can go wrong in the time-series store.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each message names its fields")]
@@ -20,6 +22,9 @@ pub enum TsdbError {
     /// Bytes on disk have a sound checksum but no sense, or are no file of ours.
     #[error("corrupt {what} in {path} at byte {offset}: {reason}")]
     Corrupt { what: &'static str, path: PathBuf, offset: u64, reason: String },
+    /// What was synced to the log is damaged: opening without it would lose acknowledged samples unseen.
+    #[error("damaged log {path} at byte {offset}: {reason}. This is no torn end of a crash: it was synced. Nothing was changed. {}", log_remedy(path, *offset))]
+    DamagedLog { path: PathBuf, offset: u64, reason: String },
     /// A newer version of this program wrote the file.
     #[error("{path} has format version {found}; this program reads up to {supported}")]
     Version { path: PathBuf, found: u32, supported: u32 },
@@ -65,6 +70,20 @@ impl From<TsdbError> for StorageError {
             _ => Self::Internal { action: "reading or writing metrics", source: Box::new(error) },
         }
     }
+}
+
+/// What an operator does about a damaged segment.
+fn log_remedy(path: &Path, offset: u64) -> String {
+    let path = path.display();
+    let aside = format!("to start without everything in it: `mv {path} {path}.damaged`");
+    let lost = "Lost are samples of this file only, and of those only what was not flushed to parts yet";
+    if offset < SEGMENT_HEADER_LEN as u64 {
+        return format!("Restore the file, or {aside}. {lost}");
+    }
+    format!(
+        "Restore the file; or, to start with what comes before the damage: `cp {path} {path}.damaged && truncate \
+         --size={offset} {path}`; or, {aside}. {lost}"
+    )
 }
 
 fn describe(error: &TsdbError) -> String {

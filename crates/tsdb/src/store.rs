@@ -61,7 +61,7 @@ impl Tsdb {
     /// # Errors
     /// - [`TsdbError::Settings`]: a setting is below its minimum.
     /// - [`TsdbError::Locked`]: another process has the directory.
-    /// - [`TsdbError::Checksum`], [`TsdbError::Corrupt`]: what was synced to the log is damaged.
+    /// - [`TsdbError::DamagedLog`]: what was synced to the log is damaged; the message says what to do.
     /// - [`TsdbError::Io`]: the directory cannot be read or written.
     pub fn open(dir: &Path, settings: Settings, components: Components) -> Result<Self, TsdbError> {
         settings.check()?;

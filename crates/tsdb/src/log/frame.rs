@@ -52,6 +52,17 @@ pub(crate) enum Unsound {
     Content(String),
 }
 
+impl std::fmt::Display for Unsound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cut => f.write_str("the file ends inside a record"),
+            Self::Magic => f.write_str("no record begins there"),
+            Self::Checksum { expected, found } => write!(f, "expected checksum {expected:08x}, found {found:08x}"),
+            Self::Content(reason) => f.write_str(reason),
+        }
+    }
+}
+
 impl Payload {
     /// `None` if `plain` is longer than a record may be.
     pub(crate) fn new(kind: Kind, plain: Vec<u8>) -> Option<Self> {

@@ -23,7 +23,7 @@ pub(crate) trait Replay {
 /// Replays all segments and answers the highest number, 0 if there is none.
 ///
 /// # Errors
-/// [`TsdbError::Corrupt`] or [`TsdbError::Checksum`] for damage in what was synced; nothing is changed then.
+/// [`TsdbError::DamagedLog`] for damage in what was synced; nothing is changed then.
 pub(crate) fn replay(disk: &dyn Disk, log_dir: &Path, sink: &mut impl Replay) -> Result<u64, TsdbError> {
     let numbers = segment::list(log_dir)?;
     let mut last = 0;
@@ -54,12 +54,16 @@ fn replay_segment(disk: &dyn Disk, path: &Path, is_last: bool, sink: &mut impl R
             Err(unsound) => return end_at(disk, path, &bytes, at, is_last, &unsound),
         }
     }
+    if is_last {
+        // A process that was killed may have written without syncing. The next segment says that this one
+        // is durable, and what is replayed is served: make it so.
+        disk.truncate(path, bytes.len() as u64).map_err(TsdbError::io("sync", path))?;
+    }
     Ok(())
 }
 
 fn replay_record(path: &Path, at: usize, record: &Record, sink: &mut impl Replay) -> Result<(), TsdbError> {
-    sink.record(record.kind, &record.plain).map_err(|reason| TsdbError::Corrupt {
-        what: "log record",
+    sink.record(record.kind, &record.plain).map_err(|reason| TsdbError::DamagedLog {
         path: path.to_owned(),
         offset: at as u64,
         reason,
@@ -68,19 +72,14 @@ fn replay_record(path: &Path, at: usize, record: &Record, sink: &mut impl Replay
 
 /// False for a last segment whose header was never synced.
 fn check_header(path: &Path, bytes: &[u8], is_last: bool) -> Result<bool, TsdbError> {
-    let corrupt = |reason: &str| TsdbError::Corrupt {
-        what: "log segment header",
-        path: path.to_owned(),
-        offset: 0,
-        reason: reason.to_owned(),
-    };
+    let corrupt = |reason: &str| TsdbError::DamagedLog { path: path.to_owned(), offset: 0, reason: reason.to_owned() };
     let Some(header) = bytes.first_chunk::<SEGMENT_HEADER_LEN>() else {
-        return if is_last { Ok(false) } else { Err(corrupt("too short")) };
+        return if is_last { Ok(false) } else { Err(corrupt("the segment header is cut")) };
     };
     if header[..8] != SEGMENT_MAGIC {
         // The header is synced before the first group: without it there is no acknowledged group either.
         let unused = is_last && frame::find_sound(bytes, 0).is_none();
-        return if unused { Ok(false) } else { Err(corrupt("not a log segment")) };
+        return if unused { Ok(false) } else { Err(corrupt("the segment header is overwritten")) };
     }
     let found = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
     if found != SEGMENT_VERSION {
@@ -95,21 +94,7 @@ fn end_at(disk: &dyn Disk, path: &Path, bytes: &[u8], at: usize, is_last: bool, 
     })
     .any(|(found, record)| found.saturating_sub(record.group_offset as usize) > at);
     if !is_last || later_group {
-        return Err(match unsound {
-            Unsound::Checksum { expected, found } => TsdbError::Checksum {
-                what: "log record",
-                path: path.to_owned(),
-                offset: at as u64,
-                expected: *expected,
-                found: *found,
-            },
-            other => TsdbError::Corrupt {
-                what: "log record",
-                path: path.to_owned(),
-                offset: at as u64,
-                reason: format!("{other:?}; synced records follow. Move the file away to start without it"),
-            },
-        });
+        return Err(TsdbError::DamagedLog { path: path.to_owned(), offset: at as u64, reason: unsound.to_string() });
     }
     tracing::warn!(path = %path.display(), offset = at, cut_bytes = bytes.len() - at, "cut the torn tail of the log");
     disk.truncate(path, at as u64).map_err(TsdbError::io("truncate", path))

@@ -112,13 +112,59 @@ fn damage_before_the_tail_is_refused_with_file_and_offset() {
         bytes[at] ^= 0x10;
         std::fs::write(&log, &bytes).unwrap();
         let error = open_with(dir.path(), Settings::for_tests(), Arc::new(pharos_tsdb::RealDisk)).unwrap_err();
-        assert!(
-            matches!(error, TsdbError::Checksum { .. } | TsdbError::Corrupt { .. } | TsdbError::Version { .. }),
-            "byte {at}: {error}"
-        );
+        assert!(matches!(error, TsdbError::DamagedLog { .. } | TsdbError::Version { .. }), "byte {at}: {error}");
         assert!(error.to_string().contains(".log"), "{error}");
         assert_eq!(std::fs::read(&log).unwrap(), bytes, "left untouched");
     }
+}
+
+/// What the message tells the operator to do must work.
+#[test]
+fn the_remedies_for_a_damaged_log_open_the_store() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    append(&store, batch(1, SERIES));
+    let log = log_file(dir.path());
+    let first_end = std::fs::metadata(&log).unwrap().len();
+    append(&store, batch(2, SERIES));
+    append(&store, batch(3, SERIES));
+    drop(store);
+    append(&open(dir.path()), batch(4, SERIES));
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[first_end as usize + 30] ^= 1;
+    std::fs::write(&log, &bytes).unwrap();
+    let error = open_with(dir.path(), Settings::for_tests(), Arc::new(pharos_tsdb::RealDisk)).unwrap_err();
+    let message = error.to_string();
+    for part in [format!("truncate --size={first_end} {}", log.display()), format!("`mv {}", log.display())] {
+        assert!(message.contains(&part), "{message}");
+    }
+    let kept = log.with_extension("log.damaged");
+    std::fs::rename(&log, &kept).unwrap();
+    assert_eq!(seconds(&open(dir.path())), vec![vec![4]; SERIES], "moved away");
+    std::fs::write(&log, &bytes[..first_end as usize]).unwrap();
+    assert_eq!(seconds(&open(dir.path())), vec![vec![1, 4]; SERIES], "cut");
+    assert!(kept.exists(), "evidence is left alone");
+}
+
+/// A killed process leaves bytes that the kernel has and the disk has not. Once they are replayed they
+/// must be durable: another segment follows, and only the last one may be torn.
+#[test]
+fn what_a_killed_process_wrote_is_synced_before_it_is_built_upon() {
+    let dir = TempDir::new().unwrap();
+    let settings = Settings { sync: SyncPolicy::Interval(HumanDuration::from_ms(3_600_000)), ..Settings::for_tests() };
+    let store = open_with(dir.path(), settings, Arc::new(pharos_tsdb::RealDisk)).unwrap();
+    append(&store, batch(1, SERIES));
+    let synced = std::fs::metadata(log_file(dir.path())).unwrap().len();
+    append(&store, batch(2, SERIES));
+    let image = TempDir::new().unwrap();
+    copy_dir(dir.path(), image.path());
+    let disk = FaultDisk::default();
+    disk.forget_after(&log_file(image.path()), synced + 5);
+    let store = open_with(image.path(), Settings::for_tests(), Arc::new(disk.clone())).unwrap();
+    append(&store, batch(3, SERIES));
+    drop(store);
+    disk.cut_power();
+    assert_eq!(seconds(&open(image.path())), vec![vec![1, 2, 3]; SERIES]);
 }
 
 #[test]

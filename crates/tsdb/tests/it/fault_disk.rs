@@ -44,6 +44,11 @@ impl FaultDisk {
         self.book().full = full;
     }
 
+    /// A file that someone else wrote and synced up to here only.
+    pub(crate) fn forget_after(&self, path: &Path, length: u64) {
+        self.book().synced.insert(path.to_owned(), length);
+    }
+
     /// Whether the fault has happened.
     pub(crate) fn has_failed(&self) -> bool {
         self.book().failed
