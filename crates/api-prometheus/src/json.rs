@@ -212,6 +212,10 @@ fn custom_buckets(histogram: &Histogram) -> Vec<(Bounds, f64, f64, f64)> {
 
 /// The upper bound of bucket `index`: 2^(index · 2^−schema).
 fn exponential_bound(index: i32, schema: i32) -> f64 {
+    // The last bucket of finite observations ends at the largest double; the next one holds infinities.
+    if i64::from(index) << (8 - schema).clamp(0, 31) == 1024 << 8 {
+        return f64::MAX;
+    }
     if schema <= 0 {
         let exponent = i64::from(index) << -schema;
         return (exponent as f64).exp2();

@@ -21,5 +21,6 @@ mod routes;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 pub use routes::{ApiSettings, BuildInfo, PrometheusApi, router};

@@ -10,10 +10,13 @@ use crate::params::Params;
 use crate::reply::{Reply, success};
 use crate::routes::PrometheusApi;
 
-/// Lists metadata by metric name.
+/// Lists metadata by metric name: `limit` families, all if it is absent or negative, and none for 0.
+///
+/// A family has one entry, the newest, so that `limit_per_metric` never leaves one out.
 pub(crate) async fn metadata(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
     let metric = params.get("metric").map(str::to_owned);
-    let limit = params.limit()?.unwrap_or(usize::MAX);
+    params.integer("limit_per_metric")?;
+    let limit = params.integer("limit")?.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let inner = Arc::clone(&api);
     let found = api.pool.run(move |_| inner.store.metadata(&caller.tenant, metric.as_deref(), limit)).await??;
     let by_name: Map<String, Value> = found

@@ -12,9 +12,11 @@ use pharos_promql::parse_selector;
 
 /// A form with a query and hundreds of `match[]` fits in a tenth of this.
 const FORM_BYTES_MAX: usize = 16 << 20;
-/// Prometheus' own sentinels for "the beginning" and "the end" of time.
+/// Prometheus' own sentinels for "the beginning" and "the end" of time; no RFC 3339 parser takes their years.
 const MIN_TIME: &str = "-292273086-05-16T16:47:06Z";
-const MAX_TIME: &str = "+292277025-08-18T07:12:54.999999999Z";
+const MAX_TIME: &str = "292277025-08-18T07:12:54.999999999Z";
+/// What the sentinels stand for: the furthest instants that the engine evaluates, ms from 1970.
+const SENTINEL_MS: i64 = 1 << 61;
 
 /// All parameters of a request, in order.
 #[derive(Debug, Default)]
@@ -94,17 +96,33 @@ impl Params {
             .transpose()
     }
 
-    /// A value that must be there.
-    pub(crate) fn required<T>(name: &str, value: Option<T>) -> Result<T, Refusal> {
-        value.ok_or_else(|| bad(format!("invalid parameter \"{name}\": it is missing")))
+    /// An instant that must be there.
+    pub(crate) fn required_time_ms(&self, name: &str) -> Result<i64, Refusal> {
+        let missing = || bad(format!("invalid parameter \"{name}\": cannot parse \"\" to a valid timestamp"));
+        self.time_ms(name)?.ok_or_else(missing)
+    }
+
+    /// A length of time that must be there.
+    pub(crate) fn required_duration_ms(&self, name: &str) -> Result<i64, Refusal> {
+        let missing = || bad(format!("invalid parameter \"{name}\": cannot parse \"\" to a valid duration"));
+        self.duration_ms(name)?.ok_or_else(missing)
+    }
+
+    /// The text of the query; without one the parser says what is missing.
+    pub(crate) fn query(&self) -> &str {
+        self.get("query").unwrap_or("")
+    }
+
+    /// A whole number of either sign; `None` if absent.
+    pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Refusal> {
+        self.get(name)
+            .map(|text| text.parse().map_err(|_| bad(format!("invalid parameter \"{name}\": {name} must be a number"))))
+            .transpose()
     }
 
     /// `limit`: 0 and absent mean none.
     pub(crate) fn limit(&self) -> Result<Option<usize>, Refusal> {
-        let Some(text) = self.get("limit") else { return Ok(None) };
-        let limit: i64 = text
-            .parse()
-            .map_err(|_| bad(format!("invalid parameter \"limit\": cannot parse \"{text}\" to a whole number")))?;
+        let Some(limit) = self.integer("limit")? else { return Ok(None) };
         let limit =
             usize::try_from(limit).map_err(|_| bad("invalid parameter \"limit\": limit must be non-negative"))?;
         Ok((limit > 0).then_some(limit))
@@ -133,8 +151,8 @@ fn parse_time_ms(text: &str) -> Option<i64> {
         return (ms.is_finite() && ms.abs() < 9.2e18).then_some(ms as i64);
     }
     match text {
-        MIN_TIME => Some(i64::MIN),
-        MAX_TIME => Some(i64::MAX),
+        MIN_TIME => Some(-SENTINEL_MS),
+        MAX_TIME => Some(SENTINEL_MS),
         _ => text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond),
     }
 }
@@ -161,7 +179,8 @@ mod tests {
             ("2015-07-01T22:10:51+02:00", Some(1_435_781_451_000)),
             // Grafana's exemplar probe sends milliseconds: a far future, but a time.
             ("1700000000000", Some(1_700_000_000_000_000)),
-            (MIN_TIME, Some(i64::MIN)),
+            (MIN_TIME, Some(-SENTINEL_MS)),
+            (MAX_TIME, Some(SENTINEL_MS)),
             ("yesterday", None),
             ("NaN", None),
             ("1e300", None),

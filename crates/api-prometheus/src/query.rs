@@ -1,14 +1,16 @@
-//! `query`, `query_range`, `format_query`.
+//! `query`, `query_range`, `format_query`, `parse_query`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::response::Response;
 use pharos_base::{CancelToken, ErrorClass};
 use pharos_http::Refusal;
 use pharos_model::StepRange;
+use pharos_promql::ast::Expr;
 use pharos_promql::engine::QueryStats;
-use pharos_promql::{QueryOptions, QueryResult, Value, parse, pretty};
+use pharos_promql::{Engine, QueryError, QueryOptions, QueryResult, Value, parse, pretty};
 use serde_json::json;
 
 use crate::call::Caller;
@@ -16,8 +18,11 @@ use crate::json::{result_head, result_pieces};
 use crate::params::Params;
 use crate::reply::{ApiError, Reply, query_tail, success, success_pieces};
 use crate::routes::PrometheusApi;
+use crate::tree::tree_json;
 
 const TRUNCATED: &str = "results truncated due to limit";
+/// Some 30 KiB for each level of the deepest tree that the parser lets through.
+const TREE_STACK_BYTES: usize = 16 << 20;
 
 fn bad(message: impl Into<String>) -> ApiError {
     ApiError(Refusal::new(ErrorClass::Invalid, message))
@@ -35,23 +40,21 @@ fn options(params: &Params, cancel: CancelToken) -> Result<QueryOptions, ApiErro
 
 /// Evaluates a query at one instant.
 pub(crate) async fn instant(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
-    let query = Params::required("query", params.get("query"))?.to_owned();
+    let query = params.query().to_owned();
     let at_ms = params.time_ms("time")?.unwrap_or_else(|| api.clock.unix_ms());
     let options_template = options(&params, CancelToken::new())?;
-    let engine = api.engine.clone();
-    let result = api
-        .pool
-        .run(move |cancel| engine.instant(&caller.tenant, &query, at_ms, &QueryOptions { cancel, ..options_template }))
-        .await??;
-    answer(result, &params)
+    evaluate(&api, &params, move |engine, cancel| {
+        engine.instant(&caller.tenant, &query, at_ms, &QueryOptions { cancel, ..options_template })
+    })
+    .await
 }
 
 /// Evaluates a query at every step of a range.
 pub(crate) async fn range(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
-    let query = Params::required("query", params.get("query"))?.to_owned();
-    let start_ms = Params::required("start", params.time_ms("start")?)?;
-    let end_ms = Params::required("end", params.time_ms("end")?)?;
-    let step_ms = Params::required("step", params.duration_ms("step")?)?;
+    let query = params.query().to_owned();
+    let start_ms = params.required_time_ms("start")?;
+    let end_ms = params.required_time_ms("end")?;
+    let step_ms = params.required_duration_ms("step")?;
     if end_ms < start_ms {
         return Err(bad("invalid parameter \"end\": end timestamp must not be before start time"));
     }
@@ -68,27 +71,51 @@ pub(crate) async fn range(State(api): State<Arc<PrometheusApi>>, caller: Caller,
         )));
     }
     let options_template = options(&params, CancelToken::new())?;
-    let engine = api.engine.clone();
-    let result = api
-        .pool
-        .run(move |cancel| engine.range(&caller.tenant, &query, steps, &QueryOptions { cancel, ..options_template }))
-        .await??;
-    answer(result, &params)
+    evaluate(&api, &params, move |engine, cancel| {
+        engine.range(&caller.tenant, &query, steps, &QueryOptions { cancel, ..options_template })
+    })
+    .await
+}
+
+/// Runs a query in the pool and writes its answer.
+async fn evaluate(
+    api: &Arc<PrometheusApi>,
+    params: &Params,
+    run: impl FnOnce(&Engine, CancelToken) -> Result<QueryResult, QueryError> + Send + 'static,
+) -> Reply {
+    // Before the work, so that a bad limit costs nothing.
+    let limit = params.limit()?;
+    let (inner, asked) = (Arc::clone(api), api.clock.monotonic());
+    let work = move |cancel| (inner.clock.monotonic() - asked, run(&inner.engine, cancel));
+    let (queued, result) = api.pool.run(work).await?;
+    let mut result = result?;
+    let truncated = truncate(&mut result.value, limit);
+    let stats = params.get("stats").map(|_| stats_json(&result.stats, queued));
+    let tail = query_tail(stats, &result.annotations, truncated.then_some(TRUNCATED));
+    Ok(success_pieces(result_head(&result.value), result_pieces(result.value), tail))
 }
 
 /// Prints a query as people read it best.
 pub(crate) async fn format(State(api): State<Arc<PrometheusApi>>, _caller: Caller, params: Params) -> Reply {
-    let query = Params::required("query", params.get("query"))?;
-    let parsed = parse(query, api.engine.settings().parser);
-    let expr = parsed.map_err(|error| bad(format!("invalid parameter \"query\": {error}")))?;
-    Ok(success(&pretty(&expr)))
+    with_tree(&api, &params, |expr| success(&pretty(expr)))
 }
 
-fn answer(mut result: QueryResult, params: &Params) -> Reply {
-    let truncated = truncate(&mut result.value, params.limit()?);
-    let stats = params.get("stats").map(|_| stats_json(&result.stats));
-    let tail = query_tail(stats, &result.annotations, truncated.then_some(TRUNCATED));
-    Ok(success_pieces(result_head(&result.value), result_pieces(result.value), tail))
+/// The tree of a query, for user interfaces.
+pub(crate) async fn tree(State(api): State<Arc<PrometheusApi>>, _caller: Caller, params: Params) -> Reply {
+    with_tree(&api, &params, |expr| success(&tree_json(expr)))
+}
+
+/// Answers from the tree of parameter `query`, on a stack that suits the deepest one.
+fn with_tree(api: &PrometheusApi, params: &Params, answer: impl FnOnce(&Expr) -> Response + Send) -> Reply {
+    let expr = parsed(api, params)?;
+    pharos_base::run_with_stack("query-tree", TREE_STACK_BYTES, || answer(&expr))
+        .map_err(|error| ApiError(Refusal::new(ErrorClass::Internal, format!("no thread for the query: {error}"))))
+}
+
+/// The expression of parameter `query`.
+pub(crate) fn parsed(api: &PrometheusApi, params: &Params) -> Result<Expr, ApiError> {
+    parse(params.query(), api.engine.settings().parser)
+        .map_err(|error| bad(format!("invalid parameter \"query\": {error}")))
 }
 
 fn truncate(value: &mut Value, limit: Option<usize>) -> bool {
@@ -101,16 +128,17 @@ fn truncate(value: &mut Value, limit: Option<usize>) -> bool {
     true
 }
 
-fn stats_json(stats: &QueryStats) -> serde_json::Value {
+/// Times in seconds; `stats=all` adds nothing, because per-step counts are behind a flag upstream and absent here.
+fn stats_json(stats: &QueryStats, queued: Duration) -> serde_json::Value {
     let (prepare, evaluate) = (stats.prepare_duration.as_secs_f64(), stats.evaluate_duration.as_secs_f64());
     json!({
         "timings": {
-            "evalTotalTime": evaluate,
+            "evalTotalTime": prepare + evaluate,
             "resultSortTime": 0.0,
             "queryPreparationTime": prepare,
             "innerEvalTime": evaluate,
-            "execQueueTime": 0.0,
-            "execTotalTime": prepare + evaluate,
+            "execQueueTime": queued.as_secs_f64(),
+            "execTotalTime": queued.as_secs_f64() + prepare + evaluate,
         },
         "samples": {
             "totalQueryableSamples": stats.samples_queryable,

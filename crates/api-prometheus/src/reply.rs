@@ -44,6 +44,9 @@ impl From<QueryError> for ApiError {
         }
         let message = match &error {
             QueryError::Storage(error) => error.full_message(),
+            QueryError::Parse(_) | QueryError::Duration { .. } | QueryError::RangeType { .. } => {
+                format!("invalid parameter \"query\": {error}")
+            }
             other => other.to_string(),
         };
         // A sound query without an answer is `execution`, which shares its class with bad data.

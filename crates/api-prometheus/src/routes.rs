@@ -50,19 +50,26 @@ pub struct PrometheusApi {
     pub started_at_ms: i64,
 }
 
-/// All routes: below `/api/v1`, `/prometheus/api/v1` and `/select/{tenant}/prometheus/api/v1`, and `/federate`.
+/// All routes: below `/api/v1`, `/prometheus/api/v1` and `/select/{tenant}/prometheus/api/v1`, `/federate` beside each,
+/// and `/version`.
 pub fn router(api: PrometheusApi) -> Router {
     let api = Arc::new(api);
     let below = |prefix: &str| api_routes(prefix).with_state(Arc::clone(&api));
-    Router::new().merge(below("")).merge(below("/prometheus")).merge(below("/select/{tenant}/prometheus"))
+    let version = Router::new().route("/version", get(status::version)).with_state(Arc::clone(&api));
+    Router::new()
+        .merge(version)
+        .merge(below(""))
+        .merge(below("/prometheus"))
+        .merge(below("/select/{tenant}/prometheus"))
 }
 
 fn api_routes(prefix: &str) -> Router<Arc<PrometheusApi>> {
-    let routes: [(&str, MethodRouter<Arc<PrometheusApi>>); 22] = [
+    let routes: [(&str, MethodRouter<Arc<PrometheusApi>>); 24] = [
         ("query", get(query::instant).post(query::instant)),
         ("query_range", get(query::range).post(query::range)),
         ("query_exemplars", get(exemplars::query).post(exemplars::query)),
         ("format_query", get(query::format).post(query::format)),
+        ("parse_query", get(query::tree).post(query::tree)),
         ("labels", get(labels::names).post(labels::names)),
         ("label/{name}/values", get(labels::values)),
         ("series", get(labels::series).post(labels::series)),
@@ -70,6 +77,7 @@ fn api_routes(prefix: &str) -> Router<Arc<PrometheusApi>> {
         ("targets/metadata", get(status::empty_list)),
         ("targets", get(status::targets)),
         ("scrape_pools", get(status::scrape_pools)),
+        ("scrape_pools/config", get(status::scrape_pool_config)),
         ("rules", get(status::rules)),
         ("alerts", get(status::alerts)),
         ("alertmanagers", get(status::alertmanagers)),

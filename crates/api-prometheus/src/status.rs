@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
@@ -21,7 +22,16 @@ const TOP_MAX: usize = 10_000;
 
 /// What was built. Grafana reads `version` to pick features; Prometheus' API level is told apart.
 pub(crate) async fn build_info(State(api): State<Arc<PrometheusApi>>, _caller: Caller) -> Response {
-    success(&json!({
+    success(&build_json(&api))
+}
+
+/// `/version`: the same without the envelope.
+pub(crate) async fn version(State(api): State<Arc<PrometheusApi>>) -> Json<Value> {
+    Json(build_json(&api))
+}
+
+fn build_json(api: &PrometheusApi) -> Value {
+    json!({
         "version": "3.14.0",
         "revision": api.build.revision,
         "branch": format!("pharos-{}", api.build.version),
@@ -30,7 +40,7 @@ pub(crate) async fn build_info(State(api): State<Arc<PrometheusApi>>, _caller: C
         "goVersion": "",
         "application": "pharos",
         "applicationVersion": api.build.version,
-    }))
+    })
 }
 
 /// How this process is doing.
@@ -65,10 +75,13 @@ pub(crate) async fn config(_caller: Caller) -> Response {
 
 /// Where the tenant's series come from.
 pub(crate) async fn tsdb(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
-    let top = params.limit()?.unwrap_or(TOP_DEFAULT);
+    let bad = |message: String| ApiError(Refusal::new(ErrorClass::Invalid, message));
+    let top = params.integer("limit")?.map_or(Ok(TOP_DEFAULT), usize::try_from).unwrap_or(0);
+    if top == 0 {
+        return Err(bad("invalid parameter \"limit\": limit must be a positive number".to_owned()));
+    }
     if top > TOP_MAX {
-        let message = format!("invalid parameter \"limit\": limit must not exceed {TOP_MAX}");
-        return Err(ApiError(Refusal::new(ErrorClass::Invalid, message)));
+        return Err(bad(format!("invalid parameter \"limit\": limit must not exceed {TOP_MAX}")));
     }
     let inner = Arc::clone(&api);
     let found = api.pool.run(move |_| inner.store.cardinality(&caller.tenant, top)).await??;
@@ -123,6 +136,15 @@ pub(crate) async fn targets(_caller: Caller) -> Response {
 /// Nothing is scraped.
 pub(crate) async fn scrape_pools(_caller: Caller) -> Response {
     success(&json!({"scrapePools": []}))
+}
+
+/// Nothing is scraped, so no pool has a configuration.
+pub(crate) async fn scrape_pool_config(_caller: Caller, params: Params) -> Reply {
+    let (class, message) = match params.get("scrapePool") {
+        None => (ErrorClass::Invalid, "no scrapePool parameter provided".to_owned()),
+        Some(pool) => (ErrorClass::NotFound, format!("scrape pool {pool:?} not found")),
+    };
+    Err(ApiError(Refusal::new(class, message)))
 }
 
 /// No rules are evaluated.

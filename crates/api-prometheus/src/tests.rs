@@ -97,6 +97,54 @@ async fn an_instant_query_answers_below_every_prefix_and_by_post() {
 }
 
 #[tokio::test]
+async fn the_sentinels_of_time_are_times() {
+    let fixture = fixture();
+    for time in ["-292273086-05-16T16:47:06Z", "292277025-08-18T07:12:54.999999999Z"] {
+        let (status, answer) = fixture.get(&format!("/api/v1/query?query=requests_total&time={time}")).await;
+        assert_eq!((status, &answer["data"]["result"]), (StatusCode::OK, &json!([])), "{time}");
+    }
+    let all = "start=-292273086-05-16T16:47:06Z&end=292277025-08-18T07:12:54.999999999Z";
+    assert_eq!(fixture.get(&format!("/api/v1/labels?{all}")).await.1["data"], json!(["__name__", "job"]));
+}
+
+#[tokio::test]
+async fn deep_expressions_are_drawn_and_formatted_too() {
+    let fixture = fixture();
+    let chain = vec!["a"; 499].join("%2B");
+    for path in ["parse_query", "format_query"] {
+        let (status, answer) =
+            fixture.text(Request::get(format!("/api/v1/{path}?query={chain}")).body(Body::empty()).unwrap()).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn statistics_come_when_asked_for() {
+    let fixture = fixture();
+    let (_, answer) = fixture.get("/api/v1/query?query=sum(requests_total)&stats=all").await;
+    assert_eq!(answer["data"]["stats"]["samples"]["totalQueryableSamples"], 2);
+    assert!(answer["data"]["stats"]["timings"]["execTotalTime"].is_number());
+    assert!(fixture.get("/api/v1/query?query=1").await.1["data"].get("stats").is_none());
+}
+
+#[tokio::test]
+async fn methods_are_those_of_prometheus() {
+    let fixture = fixture();
+    for (method, path, status) in [
+        ("POST", "/api/v1/parse_query?query=up", 200),
+        ("GET", "/api/v1/parse_query?query=up", 200),
+        ("HEAD", "/api/v1/query?query=1", 200),
+        ("POST", "/api/v1/label/job/values", 405),
+        ("DELETE", "/api/v1/series", 405),
+        ("GET", "/version", 200),
+        ("GET", "/api/v1/nothing", 404),
+    ] {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        assert_eq!(fixture.text(request).await.0.as_u16(), status, "{method} {path}");
+    }
+}
+
+#[tokio::test]
 async fn a_range_query_answers_a_matrix() {
     let fixture = fixture();
     let (_, answer) =
@@ -109,7 +157,15 @@ async fn a_range_query_answers_a_matrix() {
 async fn what_is_wrong_is_told_in_prometheus_words() {
     let fixture = fixture();
     for (path, status, kind, part) in [
-        ("query", 400, "bad_data", "query"),
+        ("query", 400, "bad_data", "invalid parameter \"query\": "),
+        ("query?query=up&timeout=0", 503, "timeout", "timed out"),
+        ("query?query=up&timeout=soon", 400, "bad_data", "cannot parse \"soon\" to a valid duration"),
+        ("query?query=up&lookback_delta=-1m", 400, "bad_data", "lookback_delta"),
+        ("query_range?query=up&start=1&end=5", 400, "bad_data", "cannot parse \"\" to a valid duration"),
+        ("query_range?query=up&end=5&step=1", 400, "bad_data", "cannot parse \"\" to a valid timestamp"),
+        ("parse_query?query=sum(", 400, "bad_data", "invalid parameter \"query\": "),
+        ("metadata?limit_per_metric=x", 400, "bad_data", "limit_per_metric must be a number"),
+        ("scrape_pools/config?scrapePool=a", 404, "not_found", "scrape pool \"a\" not found"),
         ("query?query=up&time=noon", 400, "bad_data", "cannot parse \"noon\" to a valid timestamp"),
         ("query?query=sum(", 400, "bad_data", "parse error"),
         ("query?query=up&limit=-1", 400, "bad_data", "limit must be non-negative"),
@@ -120,6 +176,7 @@ async fn what_is_wrong_is_told_in_prometheus_words() {
         ("series", 400, "bad_data", "no match[]"),
         ("series?match[]={job=~\".*\"}", 400, "bad_data", "at least one non-empty matcher"),
         ("labels?match[]=a%20b", 400, "bad_data", "match[]"),
+        ("status/tsdb?limit=0", 400, "bad_data", "limit must be a positive number"),
         ("status/tsdb?limit=99999", 400, "bad_data", "limit must not exceed 10000"),
     ] {
         let (found, answer) =
@@ -149,6 +206,8 @@ async fn labels_values_series_and_metadata_are_listed() {
         data("metadata").await,
         json!({"requests_total": [{"type": "counter", "unit": "", "help": "Requests."}]})
     );
+    assert_eq!(data("metadata?limit=0").await, json!({}));
+    assert_eq!(data("metadata?limit=-1&limit_per_metric=1").await, data("metadata").await);
     let (_, limited) = fixture.get("/api/v1/label/job/values?limit=1").await;
     assert_eq!((&limited["data"], &limited["warnings"]), (&json!(["api"]), &json!(["results truncated due to limit"])));
 }
