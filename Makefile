@@ -23,6 +23,8 @@ PHAROS_CONFORMANCE ?= $(wildcard $(CURDIR)/../shared/conformance)
 export PHAROS_CONFORMANCE
 
 CARGO := deploy/build/cargo
+# Whole paths, and the crates that measure themselves.
+BENCHED := pharos-benches pharos-chunk pharos-ingest pharos-tracestore pharos-tsdb
 NPM := npm --prefix ui
 
 .PHONY: help run test build release check fmt clippy test-rust test-ui test-demo test-e2e conformance nginx-check deploy-check \
@@ -74,8 +76,8 @@ nginx-check: peers ## nginx accepts every configuration in nginx/
 deploy-check: peers ## what can be checked in deploy/ without running it
 	@tests/scripts/deploy-check.sh
 
-bench: build-deps ## criterion benches
-	@$(CARGO) bench --locked -p pharos-benches
+bench: build-deps ## criterion benches, in release; BENCH=promql runs those with that in their name
+	@$(CARGO) bench --locked $(addprefix -p ,$(BENCHED)) --bench '*' -- $(BENCH)
 
 bench-compare: release peers ## Pharos and VictoriaMetrics under the same load: CPU, memory, disk
 	@python3 benches/compare.py
