@@ -107,6 +107,10 @@ fn parse_new(matches: &ArgMatches, now_s: i64) -> anyhow::Result<NewToken> {
 
 fn list(file: &TokenFile) -> Result<(), Failure> {
     let tokens = file.read().map_err(|error| Failure::Run(error.into()))?;
+    if tokens.is_empty() {
+        eprintln!("There is no token in {}.", file.path().display());
+        return Ok(());
+    }
     let head = ["ID", "NAME", "TENANT", "EXPIRES", "SCOPES"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(head).chain(tokens.iter().map(row)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
