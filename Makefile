@@ -64,7 +64,7 @@ test-ui: sdks peers ui-deps ## the user interface: types, unit tests, the commit
 test-demo: release sdks peers ui-deps ## `pharos demo` as a newcomer meets it: what it prints, metrics and traces, the interface in a browser
 	@python3 tests/scripts/demo-in-browser.py
 
-test-e2e: release sdks peers ## the release binary under real clients (vmagent, Prometheus, nginx, the OTel SDKs, a browser)
+test-e2e: release sdks peers ui-deps ## the release binary under real clients (vmagent, Prometheus, nginx, the OTel SDKs, a browser)
 	@$(CARGO) test --locked --workspace --no-fail-fast --test e2e
 
 conformance: release ## upstream's promqltest scripts against the release binary
