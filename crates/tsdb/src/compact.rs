@@ -5,7 +5,6 @@
 //! new part lists its sources; a crash between publishing it and removing them is cleaned up at start.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,10 +13,10 @@ use pharos_model::{Labels, TimeRange};
 use crate::TsdbError;
 use crate::index::LabelIndex;
 use crate::merge::{Merge, Source};
-use crate::part::Part;
+use crate::part::{self, Part};
 use crate::part::exemplars;
 use crate::part::reader::PartCursor;
-use crate::part::writer::{PartPlan, PartWriter, TEMPORARY_PREFIX};
+use crate::part::writer::{PartPlan, PartWriter};
 use crate::shared::Shared;
 use crate::tenant::Tenant;
 use crate::windows;
@@ -28,7 +27,8 @@ const TIER_PARTS: usize = 4;
 const WINDOW_GRACE_MS: i64 = 30 * 60_000;
 
 impl Shared {
-    /// Merges everything that can be merged: at most one part per largest window remains.
+    /// Merges everything that can be merged: at most one part per largest window remains, but for damaged
+    /// parts and for those that a part of another length of window stands between.
     pub(crate) fn compact_all(&self) -> Result<(), TsdbError> {
         let _one_at_a_time = self.compacting.lock();
         self.flush()?;
@@ -36,7 +36,7 @@ impl Shared {
         let largest = *windows::ladder(self.retention_ms()).last().expect("the ladder is never empty");
         for tenant in self.tenants.all() {
             for (start, parts) in by_window(&tenant, largest) {
-                if parts.len() > 1 {
+                if parts.len() > 1 && may_merge(&tenant, &parts) {
                     self.merge_parts(&tenant, &parts, windows::window_of(start, largest))?;
                 }
             }
@@ -46,17 +46,19 @@ impl Shared {
 
     /// Merges what is due.
     pub(crate) fn compact_due(&self) -> Result<(), TsdbError> {
-        for tenant in self.tenants.all() {
-            loop {
-                let _one_at_a_time = self.compacting.lock();
-                if self.wake.is_stopping() {
-                    return Ok(());
-                }
-                let Some((parts, window)) = self.next_merge(&tenant) else { break };
-                self.merge_parts(&tenant, &parts, window)?;
+        // One tenant's fault must not keep the others' parts from being merged.
+        self.tenants.all().iter().map(|tenant| self.compact_tenant(tenant)).fold(Ok(()), Result::and)
+    }
+
+    fn compact_tenant(&self, tenant: &Tenant) -> Result<(), TsdbError> {
+        loop {
+            let _one_at_a_time = self.compacting.lock();
+            if self.wake.is_stopping() {
+                return Ok(());
             }
+            let Some((parts, window)) = self.next_merge(tenant) else { return Ok(()) };
+            self.merge_parts(tenant, &parts, window)?;
         }
-        Ok(())
     }
 
     fn next_merge(&self, tenant: &Tenant) -> Option<(Vec<Arc<Part>>, TimeRange)> {
@@ -97,7 +99,9 @@ impl Shared {
         state.parts.extend(merged);
         state.parts.sort_by_key(|part| part.meta.sequence);
         drop(state);
-        parts.iter().try_for_each(|part| self.remove_part(&part.dir))
+        // One that cannot be removed must not keep the others.
+        let removed = parts.iter().map(|source| part::remove(self.disk.as_ref(), &source.dir));
+        removed.fold(Ok(()), Result::and)
     }
 
     /// Writes the merged part; `None` if retention leaves nothing of it.
@@ -135,10 +139,9 @@ impl Shared {
         }
         exemplars::sort(&mut entries);
         if writer.series_count() == 0 && entries.is_empty() {
-            writer.abandon();
             return Ok(None);
         }
-        Ok(Some(Arc::new(Part::open(&writer.finish(&entries)?)?)))
+        Ok(Some(Arc::new(writer.finish(&entries)?)))
     }
 
     /// Deletes parts that are too old, then the oldest while all are too large.
@@ -185,19 +188,9 @@ impl Shared {
         });
         for part in dropped {
             tracing::info!(part = %part.dir.display(), "retention deletes a part");
-            self.remove_part(&part.dir)?;
+            part::remove(self.disk.as_ref(), &part.dir)?;
         }
         Ok(())
-    }
-
-    /// Removes a part's directory so that no half of it is ever opened.
-    fn remove_part(&self, dir: &Path) -> Result<(), TsdbError> {
-        let parent = dir.parent().unwrap_or(dir);
-        let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let condemned = parent.join(format!("{TEMPORARY_PREFIX}removed-{name}"));
-        self.disk.rename(dir, &condemned).map_err(TsdbError::io("rename", dir))?;
-        self.disk.sync_dir(parent).map_err(TsdbError::io("sync", parent))?;
-        self.disk.remove_dir_all(&condemned).map_err(TsdbError::io("remove", &condemned))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::TsdbError;
 use crate::head::generation::Generation;
 use crate::log::segment;
 use crate::metadata;
-use crate::part::Part;
+use crate::part::{self, Part};
 use crate::part::exemplars::{self, Entries};
 use crate::part::writer::{PartPlan, PartWriter};
 use crate::samples::Samples;
@@ -33,36 +33,56 @@ impl Shared {
     pub(crate) fn flush(&self) -> Result<(), TsdbError> {
         let _one_at_a_time = self.flushing.lock();
         let swapped = self.queue.swap()?;
-        for tenant in self.tenants.all() {
-            loop {
-                let oldest = tenant.state.read().frozen.first().cloned();
-                let Some(generation) = oldest else { break };
-                let parts = self.write_generation(&tenant, &generation)?;
-                let mut state = tenant.state.write();
-                state.frozen.remove(0);
-                state.parts.extend(parts.into_iter().map(Arc::new));
-            }
-            metadata::write_if_changed(self, &tenant)?;
-        }
-        self.remove_segments(swapped.last_segment)?;
+        // One tenant's fault must not fill the memory with the others' samples.
+        let flushed = self.tenants.all().iter().map(|tenant| self.flush_tenant(tenant)).fold(Ok(()), Result::and);
+        let removed = flushed.and_then(|()| self.remove_segments(swapped.last_segment));
         self.after_commit();
-        Ok(())
+        removed
+    }
+
+    fn flush_tenant(&self, tenant: &Tenant) -> Result<(), TsdbError> {
+        loop {
+            let oldest = tenant.state.read().frozen.first().cloned();
+            let Some(generation) = oldest else { break };
+            let parts = self.write_generation(tenant, &generation)?;
+            let mut state = tenant.state.write();
+            state.frozen.remove(0);
+            state.parts.extend(parts.into_iter().map(Arc::new));
+        }
+        metadata::write_if_changed(self, tenant)
     }
 
     fn write_generation(&self, tenant: &Tenant, generation: &Generation) -> Result<Vec<Part>, TsdbError> {
-        self.create_tenant_dirs(tenant)?;
-        // One sequence for all windows of a generation: they do not overlap.
-        let sequence = self.next_part.fetch_add(1, Ordering::Relaxed);
-        let mut exemplars = self.exemplars_by_window(generation)?;
-        let series = generation.select(&[], TimeRange::ALL)?;
         let mut parts = Vec::new();
+        match self.write_windows(tenant, generation, &mut parts) {
+            Ok(()) => Ok(parts),
+            Err(error) => {
+                // The generation is written anew later: what is there already would be there twice.
+                for part in &parts {
+                    if let Err(error) = part::remove(self.disk.as_ref(), &part.dir) {
+                        tracing::warn!(path = %part.dir.display(), %error, "cannot remove a part that is not used");
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn write_windows(&self, tenant: &Tenant, generation: &Generation, parts: &mut Vec<Part>) -> Result<(), TsdbError> {
+        self.create_tenant_dirs(tenant)?;
+        // One sequence for all windows of a generation: no sample is in two of them.
+        let sequence = self.next_part.fetch_add(1, Ordering::Relaxed);
+        // One now for all passes: a sample whose window changed in between could miss both.
+        let now_ms = self.clock.unix_ms();
+        let mut exemplars = self.exemplars_by_window(generation, now_ms)?;
+        let series = generation.select(&[], TimeRange::ALL)?;
         let mut done = BTreeSet::new();
         loop {
             let mut writers: BTreeMap<Window, PartWriter> = BTreeMap::new();
             let mut postponed = false;
             for (labels, number) in &series {
                 let samples = generation.read(*number, TimeRange::ALL)?;
-                for (window, piece) in self.split(samples) {
+                for (window, piece) in self.split(samples, now_ms) {
                     let key = (window.start_ms, window.end_ms);
                     if done.contains(&key) {
                         continue;
@@ -89,10 +109,10 @@ impl Shared {
             for (key, writer) in writers {
                 done.insert(key);
                 let entries = exemplars.remove(&key).unwrap_or_default();
-                parts.push(Part::open(&writer.finish(&entries)?)?);
+                parts.push(writer.finish(&entries)?);
             }
             if !postponed {
-                return Ok(parts);
+                return Ok(());
             }
         }
     }
@@ -111,18 +131,18 @@ impl Shared {
     }
 
     /// Samples by window, ascending.
-    fn split(&self, samples: Samples) -> Vec<(TimeRange, Samples)> {
-        let (now_ms, retention_ms) = (self.clock.unix_ms(), self.retention_ms());
+    fn split(&self, samples: Samples, now_ms: i64) -> Vec<(TimeRange, Samples)> {
+        let retention_ms = self.retention_ms();
         let mut pieces = Vec::new();
         let mut rest = samples;
         while let Some((first, last)) = rest.bounds() {
             let window = windows::flush_window(first, now_ms, retention_ms);
-            if last < window.end_ms {
+            // Only the end of time is outside of its own half-open window; it goes with the last one.
+            if last < window.end_ms || window.end_ms == i64::MAX {
                 pieces.push((window, rest));
                 break;
             }
-            // Only the end of time is outside of its own half-open window; it goes with the last one.
-            let end_ms = if window.end_ms == i64::MAX { return vec![(window, rest)] } else { window.end_ms };
+            let end_ms = window.end_ms;
             let mut piece = rest.clone();
             piece.cut(TimeRange::new(i64::MIN, end_ms));
             rest.floats.cut(TimeRange::new(end_ms, i64::MAX));
@@ -132,8 +152,8 @@ impl Shared {
         pieces
     }
 
-    fn exemplars_by_window(&self, generation: &Generation) -> Result<BTreeMap<Window, Entries>, TsdbError> {
-        let (now_ms, retention_ms) = (self.clock.unix_ms(), self.retention_ms());
+    fn exemplars_by_window(&self, generation: &Generation, now_ms: i64) -> Result<BTreeMap<Window, Entries>, TsdbError> {
+        let retention_ms = self.retention_ms();
         let mut by_window: BTreeMap<Window, Entries> = BTreeMap::new();
         for entry in generation.exemplars(&[], TimeRange::ALL)? {
             let window = windows::flush_window(entry.1.timestamp_ms, now_ms, retention_ms);
@@ -162,10 +182,13 @@ impl Shared {
             let path = segment::path_of(&log_dir, number);
             let length = std::fs::metadata(&path).map_or(0, |found| found.len());
             self.disk.remove_file(&path).map_err(TsdbError::io("remove", &path))?;
+            // Before the next: an old segment that came back without the newer ones would be replayed over
+            // parts that know better. What is left must always be the newest end of the log.
+            self.disk.sync_dir(&log_dir).map_err(TsdbError::io("sync", &log_dir))?;
             let less = |bytes: u64| Some(bytes.saturating_sub(length));
             let _ = self.queue.log_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         }
         self.queue.frozen_log_bytes.store(0, Ordering::Relaxed);
-        self.disk.sync_dir(&log_dir).map_err(TsdbError::io("sync", &log_dir))
+        Ok(())
     }
 }

@@ -10,6 +10,9 @@ use crate::shared::Shared;
 /// How often they look without being woken.
 const TICK: Duration = Duration::from_secs(10);
 
+/// How long a failed flush waits before the next attempt.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
+
 /// Flushes when due, until the store stops.
 pub(crate) fn run_flusher(shared: &Arc<Shared>) {
     let mut flushed_at = shared.clock.monotonic();
@@ -21,7 +24,11 @@ pub(crate) fn run_flusher(shared: &Arc<Shared>) {
         if wanted || is_due(shared, flushed_at, now) {
             match shared.flush() {
                 Ok(()) => flushed_at = now,
-                Err(error) => report("flush", &error),
+                Err(error) => {
+                    report("flush", &error);
+                    // Refused writes ask for a flush again and again.
+                    shared.wake.wait_for_stop(RETRY_PAUSE);
+                }
             }
             shared.wake.merge();
         }

@@ -16,8 +16,7 @@ use crate::log::frame::Kind;
 use crate::log::record::{self, Definitions};
 use crate::log::recovery::Replay;
 use crate::metadata;
-use crate::part::Part;
-use crate::part::meta::PartMeta;
+use crate::part::{self, Part};
 use crate::part::writer::TEMPORARY_PREFIX;
 use crate::shared::{METADATA_FILE, PARTS_DIR, tenants_dir};
 use crate::tenant::{Tenant, Tenants};
@@ -47,7 +46,7 @@ fn load_parts(disk: &dyn Disk, dir: &Path, tenant: &Tenant, damaged: &mut Vec<St
     if !dir.is_dir() {
         return Ok(());
     }
-    let mut metas = Vec::new();
+    let (mut opened, mut failed) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(dir).map_err(TsdbError::io("list", dir))? {
         let path = entry.map_err(TsdbError::io("list", dir))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -55,25 +54,36 @@ fn load_parts(disk: &dyn Disk, dir: &Path, tenant: &Tenant, damaged: &mut Vec<St
             disk.remove_dir_all(&path).map_err(TsdbError::io("remove", &path))?;
             continue;
         }
-        // A damaged description still occupies its number.
+        // A damaged part still occupies its number, and its sequence, which is no higher.
         let number = name.rsplit('-').next().and_then(|digits| u64::from_str_radix(digits, 16).ok());
         *next = (*next).max(number.map_or(0, |number| number.saturating_add(1)));
-        match PartMeta::read(&path) {
-            Ok(meta) => metas.push((path, meta)),
-            Err(error) => report(damaged, &error),
+        match Part::open(&path) {
+            Ok(part) => {
+                *next = (*next).max(part.meta.sequence.saturating_add(1));
+                opened.push(part);
+            }
+            Err(error) => failed.push((path, number, error)),
         }
     }
-    let replaced: HashSet<u64> = metas.iter().flat_map(|(_, meta)| meta.replaces.iter().copied()).collect();
+    // Only a part that opens replaces others: until then they are all there is.
+    let replaced: HashSet<u64> = opened.iter().flat_map(|part| part.meta.replaces.iter().copied()).collect();
+    if !replaced.is_empty() {
+        // A process may have died between the rename that published the new part and its sync.
+        disk.sync_dir(dir).map_err(TsdbError::io("sync", dir))?;
+    }
     let mut parts = Vec::new();
-    for (path, meta) in metas {
-        *next = (*next).max(meta.sequence + 1);
-        if replaced.contains(&meta.number) {
-            disk.remove_dir_all(&path).map_err(TsdbError::io("remove", &path))?;
-            continue;
+    for part in opened {
+        if replaced.contains(&part.meta.number) {
+            part::remove(disk, &part.dir)?;
+        } else {
+            parts.push(Arc::new(part));
         }
-        match Part::open(&path) {
-            Ok(part) => parts.push(Arc::new(part)),
-            Err(error) => report(damaged, &error),
+    }
+    for (path, number, error) in failed {
+        if number.is_some_and(|number| replaced.contains(&number)) {
+            part::remove(disk, &path)?;
+        } else {
+            report(damaged, &error);
         }
     }
     parts.sort_by_key(|part| part.meta.sequence);

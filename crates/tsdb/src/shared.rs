@@ -78,6 +78,12 @@ impl Wake {
         (!state.stop).then(|| std::mem::take(&mut state.flush))
     }
 
+    /// Waits, but not beyond the end.
+    pub(crate) fn wait_for_stop(&self, pause: Duration) {
+        let mut state = self.state.lock();
+        self.changed.wait_while_for(&mut state, |state| !state.stop, pause);
+    }
+
     /// Waits for a request or a tick; false to end.
     pub(crate) fn wait_for_merge(&self, tick: Duration) -> bool {
         let mut state = self.state.lock();

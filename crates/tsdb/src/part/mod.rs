@@ -12,3 +12,18 @@ pub(crate) mod toc;
 pub(crate) mod writer;
 
 pub(crate) use reader::Part;
+
+use std::path::Path;
+
+use crate::TsdbError;
+use crate::disk::Disk;
+
+/// Removes a part's directory so that no half of it is ever opened.
+pub(crate) fn remove(disk: &dyn Disk, dir: &Path) -> Result<(), TsdbError> {
+    let parent = dir.parent().unwrap_or(dir);
+    let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let condemned = parent.join(format!("{}removed-{name}", writer::TEMPORARY_PREFIX));
+    disk.rename(dir, &condemned).map_err(TsdbError::io("rename", dir))?;
+    disk.sync_dir(parent).map_err(TsdbError::io("sync", parent))?;
+    disk.remove_dir_all(&condemned).map_err(TsdbError::io("remove", &condemned))
+}

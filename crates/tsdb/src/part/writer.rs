@@ -1,7 +1,7 @@
 //! Writing a part: series in label order in, a durable directory out.
 //!
 //! Nothing is visible before [`PartWriter::finish`]: the files lie in a directory whose name starts with
-//! `tmp-`, which the next start removes.
+//! `tmp-`, which is removed when the writer is dropped, or by the next start.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use super::block::{self, BlockAt, Packing};
 use super::exemplars::{self, Entries};
 use super::layout::{self, HeadersBuilder, PostingList};
 use super::meta::{META_FILE, PART_VERSION, PartMeta};
+use super::reader::Part;
 use super::toc::{BLOCK_SERIES, PostingsBlock, Toc};
 use crate::TsdbError;
 use crate::body;
@@ -68,6 +69,16 @@ pub(crate) struct PartWriter {
     times: TimeColumns,
     postings: HashMap<Box<str>, HashMap<Box<str>, PostingList>>,
     meta: PartMeta,
+    finished: bool,
+}
+
+impl Drop for PartWriter {
+    /// An unfinished part is removed: a full disk must not be filled further by every attempt.
+    fn drop(&mut self) {
+        if !self.finished {
+            remove_unfinished(self.disk.as_ref(), &self.temporary);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -126,7 +137,8 @@ impl PartWriter {
         }
         disk.create_dir_all(&temporary).map_err(TsdbError::io("create", &temporary))?;
         let data_path = temporary.join(DATA_FILE);
-        let data = disk.create(&data_path).map_err(TsdbError::io("create", &data_path))?;
+        let created = disk.create(&data_path).inspect_err(|_| remove_unfinished(disk.as_ref(), &temporary));
+        let data = created.map_err(TsdbError::io("create", &data_path))?;
         let mut writer = Self {
             disk,
             plan,
@@ -142,6 +154,7 @@ impl PartWriter {
             times: TimeColumns::default(),
             postings: HashMap::new(),
             meta,
+            finished: false,
         };
         writer.write_data(&data_header())?;
         Ok(writer)
@@ -211,8 +224,9 @@ impl PartWriter {
         self.toc.series_count
     }
 
-    /// Ends the part and makes it durable; answers its directory. `entries` are sorted.
-    pub(crate) fn finish(mut self, entries: &Entries) -> Result<PathBuf, TsdbError> {
+    /// Ends the part, makes it durable and opens it; nothing of it stays if any of this fails. `entries`
+    /// are sorted.
+    pub(crate) fn finish(mut self, entries: &Entries) -> Result<Part, TsdbError> {
         if self.headers.series_count() > 0 {
             self.end_block()?;
         }
@@ -238,17 +252,16 @@ impl PartWriter {
         let meta = self.meta.encode();
         self.write_file(META_FILE, &meta)?;
         self.disk.sync_dir(&self.temporary).map_err(TsdbError::io("sync", &self.temporary))?;
-        let target = self.plan.parts_dir.join(self.meta.dir_name());
+        let parts_dir = &self.plan.parts_dir;
+        let target = parts_dir.join(self.meta.dir_name());
         self.disk.rename(&self.temporary, &target).map_err(TsdbError::io("rename", &self.temporary))?;
-        self.disk.sync_dir(&self.plan.parts_dir).map_err(TsdbError::io("sync", &self.plan.parts_dir))?;
-        Ok(target)
-    }
-
-    /// Removes what was written.
-    pub(crate) fn abandon(self) {
-        if let Err(error) = self.disk.remove_dir_all(&self.temporary) {
-            tracing::warn!(path = %self.temporary.display(), %error, "cannot remove an unfinished part");
-        }
+        self.finished = true;
+        let synced = self.disk.sync_dir(parts_dir).map_err(TsdbError::io("sync", parts_dir));
+        synced.and_then(|()| Part::open(&target)).inspect_err(|_| {
+            if let Err(error) = super::remove(self.disk.as_ref(), &target) {
+                tracing::warn!(path = %target.display(), %error, "cannot remove a part that is not used");
+            }
+        })
     }
 
     fn end_block(&mut self) -> Result<(), TsdbError> {
@@ -341,6 +354,12 @@ impl PartWriter {
 
     fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), TsdbError> {
         write_synced(self.disk.as_ref(), &self.temporary.join(name), bytes)
+    }
+}
+
+fn remove_unfinished(disk: &dyn Disk, temporary: &Path) {
+    if let Err(error) = disk.remove_dir_all(temporary) {
+        tracing::warn!(path = %temporary.display(), %error, "cannot remove an unfinished part");
     }
 }
 

@@ -20,12 +20,15 @@ struct Book {
     fail_after_syncs: Option<u64>,
     failed: bool,
     full: bool,
+    full_after_writes: Option<u64>,
 }
 
 #[derive(Debug)]
 enum Entry {
     Created(PathBuf),
     Renamed { from: PathBuf, to: PathBuf },
+    /// A removed file with what was synced of it.
+    Removed { path: PathBuf, bytes: Vec<u8> },
 }
 
 #[derive(Debug, Clone, Default)]
@@ -41,7 +44,13 @@ impl FaultDisk {
 
     /// Writes answer "no space left" or work again.
     pub(crate) fn set_full(&self, full: bool) {
-        self.book().full = full;
+        let mut book = self.book();
+        (book.full, book.full_after_writes) = (full, None);
+    }
+
+    /// The disk is full after so many more writes.
+    pub(crate) fn full_after(&self, writes: u64) {
+        self.book().full_after_writes = Some(writes);
     }
 
     /// A file that someone else wrote and synced up to here only.
@@ -57,8 +66,14 @@ impl FaultDisk {
     /// Leaves on the real disk what a power loss would.
     pub(crate) fn cut_power(&self) {
         let mut book = self.book();
+        // Unsynced removals reach the disk in any order: the worst is that the oldest alone did not.
+        let mut removed: Vec<_> = book.entries.extract_if(.., |entry| matches!(entry, Entry::Removed { .. })).collect();
+        if let Some(Entry::Removed { path, bytes }) = removed.drain(..).next() {
+            std::fs::write(path, bytes).unwrap();
+        }
         while let Some(entry) = book.entries.pop() {
             match entry {
+                Entry::Removed { .. } => {}
                 Entry::Created(path) if path.is_dir() => std::fs::remove_dir_all(&path).unwrap(),
                 Entry::Created(path) => {
                     if path.exists() {
@@ -97,6 +112,15 @@ impl FaultDisk {
         }
         book.syncs += 1;
         Ok(())
+    }
+
+    fn count_write(&self) {
+        let mut book = self.book();
+        match &mut book.full_after_writes {
+            Some(0) => book.full = true,
+            Some(left) => *left -= 1,
+            None => {}
+        }
     }
 
     fn check_space(&self) -> io::Result<()> {
@@ -149,7 +173,7 @@ impl Disk for FaultDisk {
         moved(&mut book.synced, from, to);
         for entry in &mut book.entries {
             let path = match entry {
-                Entry::Created(path) => path,
+                Entry::Created(path) | Entry::Removed { path, .. } => path,
                 Entry::Renamed { to, .. } => to,
             };
             if path != from && path.starts_with(from) {
@@ -162,7 +186,12 @@ impl Disk for FaultDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.check()?;
-        self.book().synced.remove(path);
+        let mut bytes = std::fs::read(path)?;
+        let mut book = self.book();
+        if let Some(length) = book.synced.remove(path) {
+            bytes.truncate(length as usize);
+        }
+        book.entries.push(Entry::Removed { path: path.to_owned(), bytes });
         RealDisk.remove_file(path)
     }
 
@@ -171,7 +200,7 @@ impl Disk for FaultDisk {
         let mut book = self.book();
         book.synced.retain(|file, _| !file.starts_with(path));
         book.entries.retain(|entry| match entry {
-            Entry::Created(entry) => !entry.starts_with(path),
+            Entry::Created(entry) | Entry::Removed { path: entry, .. } => !entry.starts_with(path),
             Entry::Renamed { to, .. } => !to.starts_with(path),
         });
         RealDisk.remove_dir_all(path)
@@ -180,7 +209,7 @@ impl Disk for FaultDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.count_sync()?;
         self.book().entries.retain(|entry| match entry {
-            Entry::Created(entry) => entry.parent() != Some(path),
+            Entry::Created(entry) | Entry::Removed { path: entry, .. } => entry.parent() != Some(path),
             Entry::Renamed { to, .. } => to.parent() != Some(path),
         });
         Ok(())
@@ -201,6 +230,7 @@ struct FaultFile {
 impl DiskFile for FaultFile {
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.disk.check()?;
+        self.disk.count_write();
         if self.disk.book().full {
             // What a full disk really does: some of the bytes, then the error.
             let part = &bytes[..bytes.len() / 2];

@@ -9,4 +9,5 @@ mod fault_disk;
 mod format;
 mod limits;
 mod model;
+mod precedence;
 mod support;
