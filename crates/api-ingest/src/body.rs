@@ -49,7 +49,7 @@ impl BodyBudget {
     }
 
     /// Grows a share to `bytes`.
-    fn grow(&self, share: &mut Share, bytes: usize) -> Result<(), Refusal> {
+    pub(crate) fn grow(&self, share: &mut Share, bytes: usize) -> Result<(), Refusal> {
         let has = share.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = bytes.div_ceil(UNIT_BYTES).saturating_sub(has);
         if more == 0 {

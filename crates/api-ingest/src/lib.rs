@@ -1,4 +1,4 @@
-//! The doors for writers: OTLP over gRPC and HTTP, Prometheus remote write.
+//! The doors for writers: OTLP over gRPC and HTTP, Prometheus remote write, imports in text.
 //!
 //! Every door does the same: who is it (the gateway has asked already, the door checks scope and
 //! tenant) → read the body, bounded → inflate, decode and append on a pool of blocking threads, bounded →
@@ -13,6 +13,7 @@
 
 mod body;
 mod grpc;
+mod import;
 mod metrics;
 mod otlp_http;
 mod pool;
@@ -23,9 +24,9 @@ mod state;
 pub use grpc::grpc_routes;
 pub use state::DoorState;
 
-/// The doors over HTTP: OTLP and remote write, under all their paths.
+/// The doors over HTTP: OTLP, remote write and imports, under all their paths.
 pub fn http_router(state: DoorState) -> axum::Router {
-    otlp_http::router().merge(remote_write::router()).with_state(state)
+    otlp_http::router().merge(remote_write::router()).merge(import::router()).with_state(state)
 }
 
 /// The fallback of a port that serves OTLP/HTTP alone: says where exports go. Merge it into

@@ -20,6 +20,7 @@ pub(crate) enum Protocol {
     OtlpGrpc,
     OtlpHttp,
     RemoteWrite,
+    Import,
 }
 
 impl Protocol {
@@ -28,6 +29,7 @@ impl Protocol {
             Self::OtlpGrpc => "otlp_grpc",
             Self::OtlpHttp => "otlp_http",
             Self::RemoteWrite => "remote_write",
+            Self::Import => "import",
         }
     }
 }

@@ -53,24 +53,55 @@ impl DoorState {
         accept: impl FnOnce(&Ingestor, Bytes) -> Result<PendingReport, IngestError> + Send + 'static,
     ) -> Result<IngestReport, Refusal> {
         let HeldBody { bytes: body, held } = body;
-        self.metrics.body(protocol, body.len());
-        let ingestor = Arc::clone(&self.ingestor);
-        let pending = self.pool.run(move || accept(&ingestor, body)).await?;
+        self.count_body(protocol, body.len());
+        let pending = self.work(move |ingestor| accept(ingestor, body)).await?;
         let done = match pending {
-            Ok(pending) => pending.await,
-            Err(error) => Err(error),
+            Ok(pending) => self.settle(protocol, signal, pending).await,
+            Err(error) => Err(self.fail(protocol, &error)),
         };
         drop(held);
-        match done {
+        done
+    }
+
+    /// The way in behind the doors.
+    pub(crate) fn ingestor(&self) -> &Ingestor {
+        &self.ingestor
+    }
+
+    /// Counts bytes of a body.
+    pub(crate) fn count_body(&self, protocol: Protocol, bytes: usize) {
+        self.metrics.body(protocol, bytes);
+    }
+
+    /// Runs `work` on the pool.
+    pub(crate) async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Ingestor) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let ingestor = Arc::clone(&self.ingestor);
+        self.pool.run(move || work(&ingestor)).await
+    }
+
+    /// Awaits the store, and counts.
+    pub(crate) async fn settle(
+        &self,
+        protocol: Protocol,
+        signal: Signal,
+        pending: PendingReport,
+    ) -> Result<IngestReport, Refusal> {
+        match pending.await {
             Ok(report) => {
                 self.metrics.report(protocol, signal, &report);
                 Ok(report)
             }
-            Err(error) => {
-                self.metrics.failure(protocol, &error);
-                Err(refusal(&error))
-            }
+            Err(error) => Err(self.fail(protocol, &error)),
         }
+    }
+
+    /// Counts a failure; answers what the sender is told.
+    pub(crate) fn fail(&self, protocol: Protocol, error: &IngestError) -> Refusal {
+        self.metrics.failure(protocol, error);
+        refusal(error)
     }
 }
 

@@ -63,6 +63,12 @@ impl Ingestor {
         &self.settings
     }
 
+    /// What the time is, Unix milliseconds.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        self.components.clock.unix_ms()
+    }
+
     /// Where a sample's timestamp may lie now.
     #[must_use]
     pub fn window(&self) -> TimeWindow {

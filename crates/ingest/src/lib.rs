@@ -18,6 +18,7 @@ pub mod otlp;
 pub mod remote_write;
 mod report;
 mod sink;
+pub mod text;
 mod wire;
 
 pub use error::IngestError;

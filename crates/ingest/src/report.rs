@@ -32,6 +32,20 @@ impl IngestReport {
         crate::sink::rejected(&self.rejections)
     }
 
+    /// Adds what became of another part of the same request.
+    pub fn merge(&mut self, other: Self) {
+        self.items += other.items;
+        self.histograms += other.histograms;
+        self.exemplars += other.exemplars;
+        self.exemplars_dropped += other.exemplars_dropped;
+        let mut all = AppendOutcome { rejections: std::mem::take(&mut self.rejections), ..AppendOutcome::default() };
+        for Rejection { reason, count, message } in other.rejections {
+            all.reject(reason, count, || message);
+        }
+        self.rejections = all.rejections;
+        self.warnings.extend(other.warnings);
+    }
+
     /// All rejections and warnings in one line; empty if there are none.
     #[must_use]
     pub fn message(&self) -> String {

@@ -82,6 +82,16 @@ impl<'a> SeriesSink<'a> {
         self.limits
     }
 
+    /// Samples and histograms in the batch so far.
+    pub(crate) fn sample_count(&self) -> usize {
+        self.builder.sample_count()
+    }
+
+    /// Bytes of label text so far, as `label_bytes_max` counts them.
+    pub(crate) fn label_bytes(&self) -> u64 {
+        self.label_bytes
+    }
+
     /// Why a sample of this instant is refused, if it is.
     pub(crate) fn outside(&self, timestamp_ms: i64) -> Option<RejectReason> {
         if timestamp_ms < self.window.min_ms {

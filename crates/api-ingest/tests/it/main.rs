@@ -3,5 +3,6 @@
 
 mod fixture;
 mod grpc;
+mod import;
 mod otlp_http;
 mod remote_write;

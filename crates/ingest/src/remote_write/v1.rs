@@ -22,7 +22,8 @@ pub(super) fn decode(body: &[u8], limits: &Limits, window: TimeWindow) -> Result
 }
 
 fn series(message: &[u8], sink: &mut SeriesSink<'_>, scratch: &mut LabelsBuilder) -> Result<(), DecodeError> {
-    let mut reader = Reader::new(message);
+    let done = common_labels(message, &mut sink.labels);
+    let mut reader = Reader::new(&message[done..]);
     while let Some(field) = reader.next()? {
         match field.number {
             1 => label(field.bytes()?, &mut sink.labels)?,
@@ -39,6 +40,44 @@ fn series(message: &[u8], sink: &mut SeriesSink<'_>, scratch: &mut LabelsBuilder
         }
     }
     Ok(sink.finish()?)
+}
+
+/// Reads the labels at the front of a series in the form that senders write: name, then value, each
+/// shorter than 128 bytes. Answers how many bytes it took: none where anything is unusual, and
+/// [`label`] decides what to make of it.
+///
+/// All bytes of such a frame are ASCII, so that one look at the whole tells whether every text in it is
+/// UTF-8, as long as each begins and ends between characters.
+fn common_labels(message: &[u8], labels: &mut LabelsBuilder) -> usize {
+    const NAME: u8 = 1 << 3 | 2;
+    const VALUE: u8 = 2 << 3 | 2;
+    let mut end = 0;
+    while let [NAME, length @ ..0x80, rest @ ..] = &message[end..]
+        && rest.len() >= usize::from(*length)
+    {
+        end += 2 + usize::from(*length);
+    }
+    let Ok(text) = std::str::from_utf8(&message[..end]) else { return 0 };
+    let mut at = 0;
+    while at < end {
+        let label_end = at + 2 + usize::from(message[at + 1]);
+        let pair = match &message[at + 2..label_end] {
+            [NAME, name @ ..0x80, rest @ ..] => {
+                let name_end = at + 4 + usize::from(*name);
+                match rest.get(usize::from(*name)..) {
+                    Some([VALUE, value, rest @ ..]) if rest.len() == usize::from(*value) => {
+                        text.get(at + 4..name_end).zip(text.get(name_end + 2..label_end))
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        let Some((name, value)) = pair else { return at };
+        labels.push(name, value);
+        at = label_end;
+    }
+    end
 }
 
 #[inline]

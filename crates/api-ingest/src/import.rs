@@ -1,0 +1,210 @@
+//! Imports: `/api/v1/import/prometheus` (text exposition format) and `/api/v1/import` (VictoriaMetrics' JSON
+//! lines), under the paths of VictoriaMetrics and its cluster.
+//!
+//! A body may have any length: it is read, inflated, translated and stored block by block, and each block is
+//! durable before the next one is read. 204 says that every line is stored. Otherwise the answer is 400 and names the
+//! first bad line and why, or what was refused; everything else is stored. An import that failed halfway may be
+//! sent again: what is there already stays as it is.
+//!
+//! Query arguments: `extra_label=name=value` (repeated at will) and, for the exposition format, `timestamp`, the
+//! instant in Unix milliseconds of samples that bring none (else: now).
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, post};
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http::request::Parts;
+use http_body_util::BodyExt;
+use percent_encoding::percent_decode_str;
+use pharos_base::ErrorClass;
+use pharos_http::{Dialect, Refusal, discard_body};
+use pharos_ingest::text::{BadLine, BadLines, TextFormat, TextImport, TextOptions};
+use pharos_ingest::{Encoding, IngestError, IngestReport, Ingestor, PendingReport};
+use pharos_model::TenantId;
+
+use crate::body::{self, Share};
+use crate::metrics::{Protocol, Signal};
+use crate::refuse::unsupported_media;
+use crate::state::{DoorState, tenant};
+
+/// Body bytes that are collected before a thread is asked to read them.
+const GATHER_BYTES: usize = 256 << 10;
+/// Labels that `extra_label` may add.
+const EXTRA_LABELS_MAX: usize = 64;
+
+pub(crate) fn router() -> Router<DoorState> {
+    let mut router = Router::new();
+    for (path, format) in [("import/prometheus", TextFormat::Exposition), ("import", TextFormat::JsonLines)] {
+        for prefix in ["", "/prometheus"] {
+            router = router.route(&format!("{prefix}/api/v1/{path}"), door(format));
+        }
+        router = router.route(&format!("/insert/{{tenant}}/prometheus/api/v1/{path}"), tenant_door(format));
+    }
+    router
+}
+
+fn door(format: TextFormat) -> MethodRouter<DoorState> {
+    post(move |State(state): State<DoorState>, request: Request| async move {
+        answer(accept(&state, None, format, request).await)
+    })
+}
+
+fn tenant_door(format: TextFormat) -> MethodRouter<DoorState> {
+    post(move |State(state): State<DoorState>, Path(tenant): Path<String>, request: Request| async move {
+        answer(accept(&state, Some(&tenant), format, request).await)
+    })
+}
+
+async fn accept(
+    state: &DoorState,
+    url_tenant: Option<&str>,
+    format: TextFormat,
+    request: Request,
+) -> Result<(IngestReport, BadLines), Refusal> {
+    let (parts, mut body) = request.into_parts();
+    let prepared = prepare(state, url_tenant, format, &parts);
+    let outcome = match prepared {
+        Ok((tenant, reader)) => Import { state, tenant, reader: Some(reader), held: Share::default() }.run(&mut body).await,
+        Err(refusal) => Err(refusal),
+    };
+    if outcome.is_err() {
+        discard_body(parts.version, body).await;
+    }
+    outcome
+}
+
+fn prepare(
+    state: &DoorState,
+    url_tenant: Option<&str>,
+    format: TextFormat,
+    parts: &Parts,
+) -> Result<(TenantId, TextImport), Refusal> {
+    let tenant = tenant(&parts.extensions, url_tenant, Signal::Metrics)?;
+    let name = body::content_encoding(&parts.headers);
+    let Some(encoding @ (Encoding::Identity | Encoding::Gzip | Encoding::Zstd)) = Encoding::from_header(name) else {
+        let name = name.unwrap_or_default();
+        return Err(unsupported_media(format!("content encoding {name:?} is not supported; send gzip or zstd")));
+    };
+    let options = options(parts.uri.query().unwrap_or(""), state.ingestor().now_ms())?;
+    let reader = TextImport::new(format, encoding, options)
+        .map_err(|error| Refusal::new(ErrorClass::Invalid, error.to_string()))?;
+    Ok((tenant, reader))
+}
+
+/// Reads the query arguments; unknown ones are left alone, as VictoriaMetrics does.
+fn options(query: &str, now_ms: i64) -> Result<TextOptions, Refusal> {
+    let bad = |message: String| Refusal::new(ErrorClass::Invalid, message);
+    let mut options = TextOptions { timestamp_ms: now_ms, extra_labels: Vec::new() };
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = value.replace('+', " ");
+        let value = percent_decode_str(&value).decode_utf8().map_err(|_| bad(format!("{name} must be UTF-8")))?;
+        match name {
+            "timestamp" if !value.is_empty() => {
+                options.timestamp_ms =
+                    value.parse().map_err(|_| bad(format!("timestamp={value:?} is no count of Unix milliseconds")))?;
+            }
+            "extra_label" => {
+                let pair = value.split_once('=').filter(|(label, _)| !label.is_empty());
+                let (label, value) = pair.ok_or_else(|| bad(format!("extra_label={value:?} is not name=value")))?;
+                options.extra_labels.push((label.to_owned(), value.to_owned()));
+            }
+            _ => {}
+        }
+    }
+    if options.extra_labels.len() > EXTRA_LABELS_MAX {
+        return Err(bad(format!("more than {EXTRA_LABELS_MAX} arguments extra_label")));
+    }
+    Ok(options)
+}
+
+/// One request under way.
+struct Import<'a> {
+    state: &'a DoorState,
+    tenant: TenantId,
+    /// Away while a thread of the pool works with it.
+    reader: Option<TextImport>,
+    /// What it takes from the budget of all bodies.
+    held: Share,
+}
+
+impl Import<'_> {
+    async fn run(mut self, body: &mut Body) -> Result<(IngestReport, BadLines), Refusal> {
+        let mut total = IngestReport::default();
+        loop {
+            let (mut block, ended) = gather(body).await?;
+            self.state.count_body(Protocol::Import, block.len());
+            while !block.is_empty() {
+                let held = self.reader.as_ref().map_or(0, TextImport::memory_bytes);
+                self.state.bodies().grow(&mut self.held, held + block.len())?;
+                block = self.store(Some(block), &mut total).await?;
+            }
+            if ended {
+                self.store(None, &mut total).await?;
+                let bad = self.reader.map(|reader| reader.bad_lines().clone()).unwrap_or_default();
+                return Ok((total, bad));
+            }
+        }
+    }
+
+    /// Has the front of `block` (without one: the end of the body) read and stored; answers what is left of it.
+    async fn store(&mut self, block: Option<Bytes>, total: &mut IngestReport) -> Result<Bytes, Refusal> {
+        let Some(mut reader) = self.reader.take() else { return Ok(Bytes::new()) };
+        let tenant = self.tenant.clone();
+        let work = move |ingestor: &Ingestor| -> (TextImport, Result<Vec<PendingReport>, IngestError>, Bytes) {
+            let (limits, window) = (&ingestor.settings().limits, ingestor.window());
+            let mut rest = block.unwrap_or_default();
+            let batches = if rest.is_empty() {
+                reader.finish(limits, window)
+            } else {
+                reader.feed(&mut rest, limits, window)
+            };
+            let append = |batch| ingestor.append_metrics(&tenant, batch);
+            let pending = batches.map(|batches| batches.into_iter().map(append).collect());
+            (reader, pending, rest)
+        };
+        let (reader, pending, rest) = self.state.work(work).await?;
+        self.reader = Some(reader);
+        let pending = pending.map_err(|error| self.state.fail(Protocol::Import, &error))?;
+        for batch in pending {
+            total.merge(self.state.settle(Protocol::Import, Signal::Metrics, batch).await?);
+        }
+        Ok(rest)
+    }
+}
+
+/// The next piece of the body, and whether it is the last.
+async fn gather(body: &mut Body) -> Result<(Bytes, bool), Refusal> {
+    let mut gathered = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let ended = |error| Refusal::new(ErrorClass::Invalid, format!("request body ended early: {error}"));
+        let Ok(data) = frame.map_err(ended)?.into_data() else { continue };
+        gathered.extend_from_slice(&data);
+        if gathered.len() >= GATHER_BYTES {
+            return Ok((gathered.freeze(), false));
+        }
+    }
+    Ok((gathered.freeze(), true))
+}
+
+fn answer(outcome: Result<(IngestReport, BadLines), Refusal>) -> Response {
+    let (report, bad) = match outcome {
+        Ok(found) => found,
+        Err(refusal) => return refusal.render(Dialect::Plain),
+    };
+    let mut faults = Vec::new();
+    if let Some(BadLine { number, reason }) = bad.first {
+        faults.push(format!("line {number}: {reason} ({} lines could not be read)", bad.count));
+    }
+    if !report.rejections.is_empty() {
+        faults.push(report.message());
+    }
+    if faults.is_empty() {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let message = format!("{}; the rest is stored ({} samples)", faults.join("; "), report.items);
+    Refusal::new(ErrorClass::Invalid, message).render(Dialect::Plain)
+}
