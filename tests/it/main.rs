@@ -13,6 +13,7 @@ mod durability;
 mod full_disk;
 mod grafana;
 mod loadgen;
+mod nginx;
 mod otlp;
 mod peers;
 mod sdks;

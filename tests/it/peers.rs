@@ -2,7 +2,7 @@
 //! to Pharos; what Prometheus answers about these samples, Pharos answers too.
 
 mod compare;
-mod programs;
+pub(crate) mod programs;
 mod queries;
 
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ const HISTORY_MS: i64 = 30_000;
 const RANGE_MS: i64 = 8_000;
 
 /// Asks until `found` is content with the answer.
-async fn wait_for(pharos: &Pharos, query: &str, found: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+pub(crate) async fn wait_for(pharos: &Pharos, query: &str, found: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let begun = Instant::now();
     loop {
         let answer = pharos.query(query, now_ms() as f64 / 1_000.0).await;

@@ -9,8 +9,8 @@ mod compare;
 mod jaeger_v1;
 mod jaeger_v3;
 mod metrics;
-mod programs;
-mod reference;
+pub(crate) mod programs;
+pub(crate) mod reference;
 
 use pharos_testkit::Pharos;
 
@@ -60,7 +60,7 @@ async fn check(language: Language) {
 }
 
 /// Panics with every difference between what was sent and what both Jaeger APIs and PromQL answer.
-async fn compare_all(pharos: &Pharos, references: &[(String, Reference)], when: &str) {
+pub(crate) async fn compare_all(pharos: &Pharos, references: &[(String, Reference)], when: &str) {
     let api = Api(pharos);
     for (what, reference) in references {
         let mut wrong = jaeger_v3::check(&api, reference).await;

@@ -6,7 +6,7 @@ usage: nginx-stage.py DIR --site pharos|pharos-auth-request [--http PORT] [--htt
 
 What a person changes is changed here too and nothing else: ports, certificate, where Pharos listens. A line that should be
 there to change and is not is an error, so that the tests never run something other than what users copy.
-DIR then holds nginx.conf, a self-signed certificate for localhost (cert.pem, also the one to trust) and its key:
+DIR then holds nginx.conf, a certificate for localhost (cert.pem) with its key, and the one to trust (ca-cert.pem):
     nginx -e error.log -p DIR -c nginx.conf            in the foreground; all files that nginx writes stay in DIR
 """
 
@@ -63,10 +63,23 @@ def stage(folder, site, http_port, https_port, upstream):
     (folder / "site.conf").write_text(text)
     (folder / "nginx.conf").write_text(MAIN.format(dir=folder))
     if not (folder / "cert.pem").exists():
-        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=localhost".split()
-        names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:TRUE"]
-        files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
-        subprocess.run(command + names + files, check=True, capture_output=True)
+        certify(folder)
+
+
+def certify(folder):
+    """Makes an authority and its certificate for localhost, with all extensions that strict clients ask for (Python 3.13, rustls)."""
+
+    def make(name, subject, extensions, more=()):
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30".split()
+        # An empty configuration: Debian's default would add extensions of its own.
+        command += ["-config", "/dev/null", "-subj", f"/CN={subject}", "-keyout", str(folder / f"{name}key.pem"), "-out", str(folder / f"{name}cert.pem")]
+        command += [part for extension in extensions for part in ("-addext", extension)]
+        subprocess.run([*command, *more], check=True, capture_output=True)
+
+    make("ca-", "Pharos test authority", ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign", "subjectKeyIdentifier=hash"])
+    leaf = ["basicConstraints=critical,CA:FALSE", "keyUsage=critical,digitalSignature", "extendedKeyUsage=serverAuth"]
+    leaf += ["subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    make("", "localhost", leaf, ["-CA", str(folder / "ca-cert.pem"), "-CAkey", str(folder / "ca-key.pem")])
 
 
 def check():

@@ -95,6 +95,13 @@ impl Peer {
         let _ = self.child.wait();
     }
 
+    /// Asks it to stop (SIGTERM) and blocks until it has: for `Drop`, where nothing can be awaited, and for programs that would
+    /// leave processes of their own behind if they were killed.
+    pub fn terminate_blocking(&mut self) {
+        let _ = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+
     /// Asks it to stop (SIGTERM) and waits for its end.
     ///
     /// # Panics

@@ -69,6 +69,7 @@ pub(crate) struct Agent {
     door: String,
     url: String,
     token: String,
+    certificate: Option<PathBuf>,
 }
 
 /// A running `vmagent`.
@@ -80,12 +81,18 @@ pub(crate) struct RunningAgent {
 impl Agent {
     /// One that writes to `url`; its series bear the label `door`.
     pub(crate) fn new(door: &str, url: &str, token: &str) -> Self {
-        Self { door: door.to_owned(), url: url.to_owned(), token: token.to_owned() }
+        Self { door: door.to_owned(), url: url.to_owned(), token: token.to_owned(), certificate: None }
+    }
+
+    /// Lets it trust one certificate more.
+    pub(crate) fn trusting(mut self, certificate: &Path) -> Self {
+        self.certificate = Some(certificate.to_owned());
+        self
     }
 
     /// Starts it; it scrapes `exporter` as the job `node`.
     pub(crate) fn start(self, folder: &Path, exporter: &NodeExporter) -> RunningAgent {
-        let Self { door, url, token } = self;
+        let Self { door, url, token, certificate } = self;
         let (address, name) = (free_address(), format!("vmagent-{door}"));
         let config = write(
             folder.join(format!("{name}.yml")),
@@ -101,7 +108,8 @@ impl Agent {
             .arg(format!("-httpListenAddr={address}"))
             .arg(format!("-remoteWrite.tmpDataPath={}", folder.join(&name).display()))
             .arg(format!("-remoteWrite.url={url}"))
-            .arg(format!("-remoteWrite.bearerToken={token}"));
+            .arg(format!("-remoteWrite.bearerToken={token}"))
+            .args(certificate.map(|path| format!("-remoteWrite.tlsCAFile={}", path.display())));
         RunningAgent { address, peer: Peer::spawn(&name, command, folder) }
     }
 }

@@ -55,10 +55,12 @@ impl Protocol {
 }
 
 /// One program, ready to start.
+#[derive(Clone)]
 pub(crate) struct Program {
     executable: PathBuf,
     arguments: Vec<PathBuf>,
     flag: &'static str,
+    certificate: Option<PathBuf>,
 }
 
 impl Program {
@@ -79,7 +81,13 @@ impl Program {
             }
         };
         let flag = if language == Language::Go { "-emit-reference" } else { "--emit-reference" };
-        Self { executable, arguments, flag }
+        Self { executable, arguments, flag, certificate: None }
+    }
+
+    /// Lets it trust one certificate more, as behind a proxy with TLS of its own.
+    pub(crate) fn trusting(mut self, certificate: &Path) -> Self {
+        self.certificate = Some(certificate.to_owned());
+        self
     }
 
     /// Sends the reference workload once; on success `file` says what was sent.
@@ -95,6 +103,9 @@ impl Program {
             .env("NO_PROXY", "127.0.0.1,localhost")
             .env("no_proxy", "127.0.0.1,localhost")
             .env("PYTHONDONTWRITEBYTECODE", "1")
+            .envs(self.certificate.as_ref().map(|path| ("OTEL_EXPORTER_OTLP_CERTIFICATE", path)))
+            // Python's requests takes this, where a machine has set it, before what the SDK says.
+            .envs(self.certificate.as_ref().map(|path| ("REQUESTS_CA_BUNDLE", path)))
             .output()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}; run `make sdks`", self.executable.display()))
     }
