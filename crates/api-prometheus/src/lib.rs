@@ -9,6 +9,7 @@
 
 mod call;
 mod exemplars;
+mod export;
 mod federate;
 mod json;
 mod labels;
@@ -16,6 +17,7 @@ mod metadata;
 mod number;
 mod params;
 mod query;
+mod read;
 mod reply;
 mod routes;
 mod status;

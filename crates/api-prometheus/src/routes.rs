@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use pharos_base::Clock;
 use pharos_http::QueryPool;
 use pharos_promql::Engine;
 use pharos_storage::MetricStore;
 
-use crate::{exemplars, federate, labels, metadata, query, status};
+use crate::{exemplars, export, federate, labels, metadata, query, read, status};
 
 /// Limits of the API, beside those of the engine.
 #[derive(Debug, Clone)]
@@ -64,12 +64,13 @@ pub fn router(api: PrometheusApi) -> Router {
 }
 
 fn api_routes(prefix: &str) -> Router<Arc<PrometheusApi>> {
-    let routes: [(&str, MethodRouter<Arc<PrometheusApi>>); 24] = [
+    let routes: [(&str, MethodRouter<Arc<PrometheusApi>>); 25] = [
         ("query", get(query::instant).post(query::instant)),
         ("query_range", get(query::range).post(query::range)),
         ("query_exemplars", get(exemplars::query).post(exemplars::query)),
         ("format_query", get(query::format).post(query::format)),
         ("parse_query", get(query::tree).post(query::tree)),
+        ("read", post(read::read)),
         ("labels", get(labels::names).post(labels::names)),
         ("label/{name}/values", get(labels::values)),
         ("series", get(labels::series).post(labels::series)),
@@ -94,5 +95,7 @@ fn api_routes(prefix: &str) -> Router<Arc<PrometheusApi>> {
     for (path, handler) in routes {
         router = router.route(&format!("{prefix}/api/v1/{path}"), handler);
     }
-    router.route(&format!("{prefix}/federate"), get(federate::federate))
+    router
+        .route(&format!("{prefix}/federate"), get(federate::federate))
+        .route(&format!("{prefix}/api/v1/export"), get(export::export).post(export::export))
 }

@@ -20,13 +20,13 @@ use tower::ServiceExt;
 
 use crate::{ApiSettings, BuildInfo, PrometheusApi, router};
 
-const NOW_MS: i64 = 1_700_000_000_000;
+pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
 
-struct Fixture {
+pub(crate) struct Fixture {
     router: Router,
 }
 
-fn fixture() -> Fixture {
+pub(crate) fn fixture() -> Fixture {
     let store = Arc::new(MemoryMetricStore::new());
     let (mut builder, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
     for job in ["api", "web"] {
@@ -66,10 +66,17 @@ fn fixture() -> Fixture {
 }
 
 impl Fixture {
-    async fn text(&self, request: Request<Body>) -> (StatusCode, String) {
+    /// Status, content type and body.
+    pub(crate) async fn bytes(&self, request: Request<Body>) -> (StatusCode, String, Vec<u8>) {
         let response = self.router.clone().oneshot(request).await.unwrap();
-        let (status, body) = (response.status(), response.into_body());
-        (status, String::from_utf8(to_bytes(body, 1 << 24).await.unwrap().to_vec()).unwrap())
+        let content_type = response.headers().get("content-type").map_or("", |value| value.to_str().unwrap());
+        let (status, content_type) = (response.status(), content_type.to_owned());
+        (status, content_type, to_bytes(response.into_body(), 1 << 24).await.unwrap().to_vec())
+    }
+
+    async fn text(&self, request: Request<Body>) -> (StatusCode, String) {
+        let (status, _, body) = self.bytes(request).await;
+        (status, String::from_utf8(body).unwrap())
     }
 
     async fn get(&self, path: &str) -> (StatusCode, Value) {
@@ -136,6 +143,7 @@ async fn methods_are_those_of_prometheus() {
         ("HEAD", "/api/v1/query?query=1", 200),
         ("POST", "/api/v1/label/job/values", 405),
         ("DELETE", "/api/v1/series", 405),
+        ("GET", "/api/v1/read", 405),
         ("GET", "/version", 200),
         ("GET", "/api/v1/nothing", 404),
     ] {

@@ -6,5 +6,6 @@
 
 pub mod health;
 pub mod jaeger;
+pub mod remote_read;
 pub mod remote_write;
 pub mod rpc;

@@ -113,6 +113,12 @@ fn remote_write_follows_its_files() {
 }
 
 #[test]
+fn remote_read_follows_its_file() {
+    let proto = include_str!("../../../../proto/prometheus/remote_read.proto");
+    check(proto, include_str!("../../src/remote_read.rs"));
+}
+
+#[test]
 fn rpc_follows_its_file() {
     check(include_str!("../../../../proto/google/rpc/status.proto"), include_str!("../../src/rpc.rs"));
 }

@@ -1,0 +1,208 @@
+//! The encoder against a reader written from the format's description, and against bytes known by hand.
+
+use std::sync::Arc;
+
+use pharos_model::{BucketSpan, HistogramSample, Labels, stale_nan};
+
+use super::*;
+
+/// Reads bits from the highest down.
+struct Bits<'a>(&'a [u8], usize);
+
+impl Bits<'_> {
+    fn take(&mut self, count: usize) -> u64 {
+        (0..count).fold(0, |value, _| {
+            let bit = self.0[self.1 / 8] >> (7 - self.1 % 8) & 1;
+            self.1 += 1;
+            value << 1 | u64::from(bit)
+        })
+    }
+
+    fn unsigned_varint(&mut self) -> u64 {
+        let (mut value, mut shift) = (0, 0);
+        loop {
+            let byte = self.take(8);
+            value |= (byte & 0x7f) << shift;
+            shift += 7;
+            if byte < 0x80 {
+                return value;
+            }
+        }
+    }
+
+    /// The width behind a prefix of ones that ends in a zero or after `widths.len()` ones; 0 for no ones.
+    fn width(&mut self, widths: &[usize]) -> usize {
+        let mut ones = 0;
+        while ones < widths.len() && self.take(1) == 1 {
+            ones += 1;
+        }
+        if ones == 0 { 0 } else { widths[ones - 1] }
+    }
+
+    fn signed(&mut self, widths: &[usize]) -> i64 {
+        let width = self.width(widths);
+        let value = self.take(width);
+        if width > 0 && width < 64 && value > 1 << (width - 1) { value as i64 - (1 << width) } else { value as i64 }
+    }
+}
+
+const TIMES: [usize; 4] = [14, 17, 20, 64];
+const LAYOUT: [usize; 8] = [3, 6, 9, 12, 18, 25, 56, 64];
+
+fn decode_floats(chunk: &[u8]) -> Vec<(i64, u64)> {
+    let count = u16::from_be_bytes([chunk[0], chunk[1]]);
+    let mut bits = Bits(&chunk[2..], 0);
+    let (mut at_ms, mut value, mut delta, mut lead, mut trail) = (0, 0, 0_i64, 0, 0);
+    let mut samples = Vec::new();
+    for index in 0..count {
+        match index {
+            0 => {
+                let zigzag = bits.unsigned_varint();
+                at_ms = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
+                value = bits.take(64);
+            }
+            1 => delta = bits.unsigned_varint() as i64,
+            _ => delta += bits.signed(&TIMES),
+        }
+        if index > 0 {
+            at_ms += delta;
+            if bits.take(1) == 1 {
+                if bits.take(1) == 1 {
+                    lead = bits.take(5) as usize;
+                    let length = bits.take(6) as usize;
+                    trail = 64 - lead - if length == 0 { 64 } else { length };
+                }
+                value ^= bits.take(64 - lead - trail) << trail;
+            }
+        }
+        samples.push((at_ms, value));
+    }
+    samples
+}
+
+fn floats(samples: &[(i64, f64)]) -> RawSeries {
+    RawSeries {
+        timestamps_ms: samples.iter().map(|(at_ms, _)| *at_ms).collect(),
+        values: samples.iter().map(|(_, value)| *value).collect(),
+        ..RawSeries::default()
+    }
+}
+
+fn check(samples: &[(i64, f64)]) {
+    let chunks = encode(&floats(samples));
+    let decoded: Vec<_> = chunks.iter().flat_map(|chunk| decode_floats(&chunk.data)).collect();
+    assert_eq!(decoded, samples.iter().map(|(at_ms, value)| (*at_ms, value.to_bits())).collect::<Vec<_>>());
+    assert!(chunks.windows(2).all(|pair| pair[0].max_time_ms < pair[1].min_time_ms));
+}
+
+#[test]
+fn a_constant_series_has_the_bytes_of_the_format() {
+    let chunk = &encode(&floats(&[(1_000, 1.0), (2_000, 1.0), (3_000, 1.0)]))[0];
+    // Count; zigzag varint of 1000; the double 1; varint of the difference; then only zero bits.
+    assert_eq!(chunk.data, [0, 3, 0xd0, 0x0f, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0, 0xe8, 0x07, 0]);
+    assert_eq!((chunk.min_time_ms, chunk.max_time_ms, chunk.r#type), (1_000, 3_000, 1));
+}
+
+#[test]
+fn all_widths_of_times_and_values_read_back() {
+    check(&[(-5, 0.0)]);
+    check(&[(0, f64::NAN), (1, stale_nan()), (2, -0.0), (3, f64::INFINITY)]);
+    let mut random = 42_u64;
+    for jitter_bits in [1, 12, 13, 14, 16, 17, 19, 20, 30, 44] {
+        let mut at_ms = 1_700_000_000_000;
+        let samples: Vec<_> = (0..400)
+            .map(|index| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                at_ms += 1 + (random >> 20 & ((1 << jitter_bits) - 1)) as i64;
+                let value = if index % 3 == 0 { f64::from_bits(random) } else { f64::from(index) * 0.1 };
+                (at_ms, value)
+            })
+            .collect();
+        check(&samples);
+    }
+    // The bounds of every width, where the encoding is not symmetric.
+    for difference in [8_191, 8_192, 8_193, 65_535, 65_536, 65_537, 524_287, 524_288, 524_289] {
+        let base = 1_000_000;
+        check(&[(0, 1.0), (base, 1.0), (2 * base + difference, 2.0)]);
+        check(&[(0, 1.0), (base, 1.0), (2 * base - difference, 2.0)]);
+    }
+}
+
+#[test]
+fn long_series_are_cut_and_histograms_stand_between_floats() {
+    let samples: Vec<_> = (0..250).map(|index| (index * 10, 1.0)).collect();
+    let counts: Vec<_> = encode(&floats(&samples)).iter().map(|chunk| decode_floats(&chunk.data).len()).collect();
+    assert_eq!(counts, [CHUNK_SAMPLES_MAX, CHUNK_SAMPLES_MAX, 10]);
+    let mut mixed = floats(&[(10, 1.0), (30, 2.0)]);
+    mixed.labels = Labels::empty();
+    mixed.histograms = vec![HistogramSample { timestamp_ms: 20, histogram: Arc::new(Histogram::stale()) }];
+    let order: Vec<_> = encode(&mixed).iter().map(|chunk| (chunk.min_time_ms, chunk.r#type)).collect();
+    assert_eq!(order, [(10, 1), (20, 3), (30, 1)]);
+}
+
+fn check_histogram(histogram: &Histogram, at_ms: i64) {
+    let chunk = histogram_chunk(at_ms, histogram);
+    assert_eq!(&chunk.data[..2], [0, 1]);
+    let mut bits = Bits(&chunk.data[3..], 0);
+    let mut found = Histogram { reset_hint: histogram.reset_hint, ..Histogram::empty(0) };
+    found.zero_threshold = match bits.take(8) {
+        0 => 0.0,
+        255 => f64::from_bits(bits.take(64)),
+        byte => 0.5 * (byte as f64 - 243.0).exp2(),
+    };
+    found.schema = bits.signed(&LAYOUT) as i32;
+    for side in [&mut found.positive, &mut found.negative] {
+        let width = bits.width(&LAYOUT);
+        for _ in 0..bits.take(width) {
+            let width = bits.width(&LAYOUT);
+            let length = bits.take(width) as u32;
+            side.spans.push(BucketSpan { length, offset: bits.signed(&LAYOUT) as i32 });
+        }
+    }
+    if found.has_custom_buckets() {
+        let width = bits.width(&LAYOUT);
+        for _ in 0..bits.take(width) {
+            assert_eq!(bits.take(1), 0);
+            found.custom_bounds.push(f64::from_bits(bits.take(64)));
+        }
+    }
+    assert_eq!(bits.signed(&LAYOUT), at_ms);
+    found.count = f64::from_bits(bits.take(64));
+    found.zero_count = f64::from_bits(bits.take(64));
+    found.sum = f64::from_bits(bits.take(64));
+    for side in [&mut found.positive, &mut found.negative] {
+        let buckets: u32 = side.spans.iter().map(|span| span.length).sum();
+        side.counts = (0..buckets).map(|_| f64::from_bits(bits.take(64))).collect();
+    }
+    assert!(found.bits_equal(histogram), "{found:?}");
+}
+
+#[test]
+fn histograms_keep_layout_counts_and_reset_header() {
+    let side = |offset, counts: &[f64]| BucketSide {
+        spans: vec![BucketSpan { offset, length: counts.len() as u32 }, BucketSpan { offset: 40_000, length: 0 }],
+        counts: counts.to_vec(),
+    };
+    let exponential = Histogram {
+        count: 12.5,
+        sum: -3.25,
+        zero_count: 2.0,
+        zero_threshold: (-128.0_f64).exp2(),
+        positive: side(-300, &[1.0, 2.0, 4.5]),
+        negative: side(5, &[3.0]),
+        ..Histogram::empty(3)
+    };
+    check_histogram(&exponential, 1_700_000_000_000);
+    check_histogram(&Histogram { zero_threshold: 0.001, ..exponential.clone() }, -7);
+    let bounds = vec![0.1, 2.5, 1e9];
+    let custom = Histogram { custom_bounds: bounds, positive: side(0, &[1.0, 0.0, 4.0]), ..Histogram::empty(-53) };
+    check_histogram(&custom, 4);
+    for (hint, header) in [
+        (ResetHint::Unknown, 0),
+        (ResetHint::Reset, 0b1000_0000),
+        (ResetHint::NotReset, 0b0100_0000),
+        (ResetHint::Gauge, 0b1100_0000),
+    ] {
+        assert_eq!(histogram_chunk(1, &Histogram { reset_hint: hint, ..exponential.clone() }).data[2], header);
+    }
+}
