@@ -14,7 +14,7 @@ use tokio::process::Command as AsyncCommand;
 use crate::otlp::now_ms;
 
 /// A browser on a busy machine; the scenarios have shorter limits of their own.
-const WALK_MAX: Duration = Duration::from_secs(180);
+const WALK_MAX: Duration = Duration::from_mins(3);
 /// Minutes of history, one point each 15 s.
 const HISTORY_MIN: i64 = 10;
 

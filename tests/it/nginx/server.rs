@@ -165,7 +165,7 @@ fn client(folder: &Path, from: Option<IpAddr>) -> Client {
         .redirect(reqwest::redirect::Policy::none())
         .tls_certs_only([certificate])
         .local_address(from)
-        .timeout(std::time::Duration::from_secs(60))
+        .timeout(std::time::Duration::from_mins(1))
         .build()
         .expect("a client can be made")
 }
