@@ -23,6 +23,9 @@ use crate::windows;
 
 /// Parts of one level in one window that are merged before the window is over.
 const TIER_PARTS: usize = 4;
+/// A query reads whole blocks, and merging holds one: parts that would need a larger one stay apart.
+/// That is 256 KiB a series: three days of doubles without any pattern, one every 8 seconds.
+const MERGED_BODIES_MAX: usize = 64 << 20;
 /// A window counts as over this long after its end: stragglers are cheaper in the head.
 const WINDOW_GRACE_MS: i64 = 30 * 60_000;
 
@@ -85,13 +88,14 @@ impl Shared {
         let merged = match self.write_merged(tenant, parts, window) {
             Ok(merged) => merged,
             Err(error) => {
-                if matches!(error, TsdbError::Checksum { .. } | TsdbError::Corrupt { .. }) {
+                let too_large = matches!(error, TsdbError::BlockTooLarge { .. });
+                if too_large || matches!(error, TsdbError::Checksum { .. } | TsdbError::Corrupt { .. }) {
                     // Trying again would fail again; the parts stay as they are and go on being served.
                     for part in parts {
-                        part.damaged.store(true, Ordering::Relaxed);
+                        part.unmergeable.store(true, Ordering::Relaxed);
                     }
                 }
-                return Err(error);
+                return if too_large { Ok(()) } else { Err(error) };
             }
         };
         let mut state = tenant.state.write();
@@ -114,6 +118,7 @@ impl Shared {
             window,
             level: parts.iter().map(|part| part.meta.level + 1).max().unwrap_or(1),
             replaces: parts.iter().map(|part| part.meta.number).collect(),
+            bodies_max: MERGED_BODIES_MAX,
         };
         let mut writer = PartWriter::create(Arc::clone(&self.disk), plan)?;
         let kept = self.kept(TimeRange::ALL);
@@ -194,7 +199,7 @@ impl Shared {
     }
 }
 
-/// Whether nothing that overlaps them stands between them in precedence, and none is known to be damaged.
+/// Whether nothing that overlaps them stands between them in precedence, and none is known not to merge.
 fn may_merge(tenant: &Tenant, parts: &[Arc<Part>]) -> bool {
     let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return false };
     let between = first.meta.sequence..=last.meta.sequence;
@@ -204,7 +209,7 @@ fn may_merge(tenant: &Tenant, parts: &[Arc<Part>]) -> bool {
         })
     };
     let others = tenant.state.read().parts.clone();
-    parts.iter().all(|part| !part.damaged.load(Ordering::Relaxed))
+    parts.iter().all(|part| !part.unmergeable.load(Ordering::Relaxed))
         && !others.iter().any(|other| {
             between.contains(&other.meta.sequence)
                 && !parts.iter().any(|part| part.meta.number == other.meta.number)

@@ -25,6 +25,9 @@ pub enum TsdbError {
     /// What was synced to the log is damaged: opening without it would lose acknowledged samples unseen.
     #[error("damaged log {path} at byte {offset}: {reason}. This is no torn end of a crash: it was synced. Nothing was changed. {}", log_remedy(path, *offset))]
     DamagedLog { path: PathBuf, offset: u64, reason: String },
+    /// A merged part would have blocks too large to read; its sources stay.
+    #[error("merging into {path} would make a block of more than {limit} bytes")]
+    BlockTooLarge { path: PathBuf, limit: usize },
     /// A newer version of this program wrote the file.
     #[error("{path} has format version {found}; this program reads up to {supported}")]
     Version { path: PathBuf, found: u32, supported: u32 },

@@ -15,6 +15,7 @@ use crate::head::generation::Generation;
 use crate::log::segment;
 use crate::metadata;
 use crate::part::{self, Part};
+use crate::part::block::{BLOCK_BYTES_MAX, BLOCK_HEADER_LEN};
 use crate::part::exemplars::{self, Entries};
 use crate::part::writer::{PartPlan, PartWriter};
 use crate::samples::Samples;
@@ -126,6 +127,7 @@ impl Shared {
             window,
             level: 0,
             replaces: Vec::new(),
+            bodies_max: BLOCK_BYTES_MAX - BLOCK_HEADER_LEN,
         };
         PartWriter::create(Arc::clone(&self.disk), plan)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pharos_chunk::bytes::{Reader, push_slice, push_varint, push_zigzag};
 use pharos_chunk::{ChunkError, histograms};
-use pharos_model::{Exemplar, HistogramSample, Labels, MetricBatch, MetricKind, MetricMetadata, Sample, SeriesRun, TenantId};
+use pharos_model::{Exemplar, Histogram, HistogramSample, Labels, MetricBatch, MetricKind, MetricMetadata, Sample, SeriesRun, TenantId};
 
 use super::frame::{Kind, Payload};
 use crate::head::generation::REFUSED;
@@ -102,6 +102,11 @@ pub(crate) fn encode_batch(tenant: &TenantId, batch: &MetricBatch, numbers: &[Se
     }
     push_starts(&mut out, &batch.histogram_start_ms, runs().flat_map(|run| run.histograms.clone()));
     let all: Vec<_> = runs().flat_map(|run| &batch.histograms[run.histograms.clone()]).map(|h| Arc::clone(&h.histogram)).collect();
+    // What could not be read back must not be acknowledged.
+    let buckets = |group: &[Arc<Histogram>]| group.iter().map(|one| histograms::bucket_count(one)).sum::<usize>();
+    if all.chunks(HISTOGRAM_GROUP).any(|group| group.len() > 1 && buckets(group) > histograms::CHUNK_BUCKETS_MAX) {
+        return None;
+    }
     push_histograms(&mut out, &all);
     for run in runs() {
         for exemplar in &batch.exemplars[run.exemplars.clone()] {
@@ -199,7 +204,7 @@ fn take_starts(reader: &mut Reader<'_>, count: usize) -> Result<Vec<i64>, ChunkE
         .collect()
 }
 
-fn push_histograms(out: &mut Vec<u8>, all: &[Arc<pharos_model::Histogram>]) {
+fn push_histograms(out: &mut Vec<u8>, all: &[Arc<Histogram>]) {
     for group in all.chunks(HISTOGRAM_GROUP) {
         let mut bytes = Vec::new();
         histograms::encode(group, &mut bytes);

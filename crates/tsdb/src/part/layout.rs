@@ -10,6 +10,10 @@ use super::toc::BLOCK_SERIES;
 /// Bodies up to this size lie in the compressed header, where constants shrink to almost nothing.
 pub(crate) const INLINE_BODY_MAX: usize = 16;
 
+/// Equal bodies are looked for among those in the first bytes of a block: they are short and many, where
+/// blocks are small.
+const SHARED_WITHIN: usize = 4 << 20;
+
 /// Label sets of up to [`BLOCK_SERIES`] series: each as the bytes it does not share with its predecessor.
 pub(crate) fn encode_labels(sets: &[Vec<u8>]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -98,7 +102,9 @@ impl HeadersBuilder {
         } else if let Some(known) = self.known_bodies.get(body) {
             self.forms.push((index - known + 1) as u64);
         } else {
-            self.known_bodies.insert(body.to_vec(), index);
+            if self.bodies.len() < SHARED_WITHIN {
+                self.known_bodies.insert(body.to_vec(), index);
+            }
             self.forms.push(1);
             self.lengths.push(body.len() as u64);
             self.bodies.extend_from_slice(body);

@@ -28,8 +28,8 @@ const COLUMNS_CACHED_MAX: usize = 64;
 pub(crate) struct Part {
     pub(crate) meta: PartMeta,
     pub(crate) dir: PathBuf,
-    /// Set when merging met damage: it is not tried again.
-    pub(crate) damaged: AtomicBool,
+    /// Set when merging met damage or would make too large a part: it is not tried again.
+    pub(crate) unmergeable: AtomicBool,
     toc: Toc,
     data: BlockFile,
     index: BlockFile,
@@ -55,7 +55,7 @@ impl Part {
         } else {
             None
         };
-        Ok(Self { meta, dir: dir.to_owned(), damaged: AtomicBool::new(false), toc, data, index, exemplars })
+        Ok(Self { meta, dir: dir.to_owned(), unmergeable: AtomicBool::new(false), toc, data, index, exemplars })
     }
 
     /// Whether a sample or exemplar may lie in the range.
@@ -275,7 +275,7 @@ impl PartCursor {
             self.times_block = Some((block, payload, columns));
         }
         let encoded = self.times_block.as_ref().and_then(|(_, payload, columns)| {
-            columns.get((number - first) as usize).map(|range| &payload[range.clone()])
+            columns.get(number.checked_sub(first)? as usize).map(|range| &payload[range.clone()])
         });
         let Some(encoded) = encoded else {
             return Err(corrupt(&self.part.data, "block of instants", at.offset, "has too few columns"));

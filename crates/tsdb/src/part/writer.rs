@@ -51,6 +51,8 @@ pub(crate) struct PartPlan {
     pub(crate) window: TimeRange,
     pub(crate) level: u32,
     pub(crate) replaces: Vec<u64>,
+    /// No block of chunk bodies grows beyond.
+    pub(crate) bodies_max: usize,
 }
 
 /// A part being written.
@@ -171,6 +173,10 @@ impl PartWriter {
         self.headers.begin_series();
         self.add_floats(samples);
         self.add_histograms(samples);
+        let limit = self.plan.bodies_max;
+        if self.headers.bodies.len() > limit {
+            return Err(TsdbError::BlockTooLarge { path: self.temporary.clone(), limit });
+        }
         let number = self.toc.series_count;
         for (name, value) in iter_encoded(labels) {
             let values = match self.postings.get_mut(name) {
@@ -376,4 +382,35 @@ pub(crate) fn write_synced(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result
     let mut file = disk.create(path).map_err(TsdbError::io("create", path))?;
     file.write_all(bytes).map_err(TsdbError::io("write", path))?;
     file.sync().map_err(TsdbError::io("sync", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::RealDisk;
+
+    #[test]
+    fn a_part_with_too_large_a_block_is_given_up_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = PartPlan {
+            parts_dir: dir.path().to_owned(),
+            tenant: TenantId::default(),
+            number: 1,
+            sequence: 1,
+            window: TimeRange::new(0, 1000),
+            level: 1,
+            replaces: Vec::new(),
+            bodies_max: 1000,
+        };
+        let mut samples = Samples::default();
+        for time in 0..100 {
+            samples.floats.push(time, (time as f64).sin(), 0);
+        }
+        let mut writer = PartWriter::create(Arc::new(RealDisk), plan).unwrap();
+        writer.add_series(&[1, b'a', 1, b'0'], &samples).unwrap();
+        samples.floats.values.reverse();
+        assert!(matches!(writer.add_series(&[1, b'a', 1, b'1'], &samples), Err(TsdbError::BlockTooLarge { limit: 1000, .. })));
+        drop(writer);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
 }

@@ -4,8 +4,9 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use pharos_base::{ByteSize, HumanDuration, SimClock};
+use pharos_model::{BatchBuilder, BucketSide, BucketSpan, Histogram, LabelsBuilder};
 use pharos_storage::conformance::metrics::{CASE_TIME_MS, float_batch};
-use pharos_storage::{MetricStore, RejectReason};
+use pharos_storage::{MetricStore, RejectReason, StorageError};
 use pharos_tsdb::{Components, RealDisk, Settings, Tsdb, TsdbError};
 use tempfile::TempDir;
 
@@ -101,4 +102,29 @@ fn settings_below_their_minimum_are_named() {
     let settings = Settings { head_memory_max: ByteSize(5), ..Settings::default() };
     let error = open_with(dir.path(), settings, Arc::new(RealDisk)).unwrap_err();
     assert!(matches!(&error, TsdbError::Settings { setting: "head_memory_max", .. }), "{error}");
+}
+
+/// The log keeps histograms in groups that can be read back only up to a size: more is refused, not lost.
+#[test]
+fn histograms_too_large_for_the_log_are_refused_and_the_store_opens() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let wide = |buckets: u32| Histogram {
+        positive: BucketSide {
+            spans: vec![BucketSpan { offset: 0, length: buckets }],
+            counts: (0..buckets).map(f64::from).collect(),
+        },
+        ..Histogram::empty(0)
+    };
+    let (mut builder, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
+    for time in 0..100 {
+        builder.push_histogram(CASE_TIME_MS + time, wide(12_000), 0);
+    }
+    labels.push("__name__", "wide");
+    builder.finish_series(&mut labels).unwrap();
+    let refused = try_append(&store, builder.build());
+    assert!(matches!(refused, Err(StorageError::LimitExceeded { .. })), "{refused:?}");
+    append(&store, batch(1, 1));
+    drop(store);
+    assert_eq!(seconds(&open(dir.path())), [[1]]);
 }

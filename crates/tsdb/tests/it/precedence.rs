@@ -41,7 +41,7 @@ fn part_dirs(root: &Path) -> Vec<PathBuf> {
 fn h1_the_last_value_wins_after_a_power_loss_between_removals() {
     let settings = Settings { log_segment_size: ByteSize(64 << 10), ..Settings::for_tests() };
     let mut rounds_with_both = 0;
-    for syncs in 0..40 {
+    for syncs in 14..34 {
         let dir = TempDir::new().unwrap();
         let root = dir.path().join("data");
         let disk = FaultDisk::failing_after(syncs);
