@@ -155,6 +155,28 @@ pub trait MetricStore: Send + Sync {
     /// Flushes, then merges as far as merging goes; returns when done.
     fn compact(&self) -> Result<(), StorageError>;
 
+    /// Makes a snapshot called `name`, whole even after power loss; with `head`, everything acknowledged before
+    /// the call is in it, else only what a flush has brought to its place already. All tenants together.
+    ///
+    /// # Errors
+    /// [`StorageError::Invalid`] for a name that is taken or cannot be one, [`StorageError::Unsupported`] by a store
+    /// whose operator has other means (the default).
+    fn create_snapshot(&self, name: &str, head: bool) -> Result<(), StorageError> {
+        let _ = (name, head);
+        Err(StorageError::Unsupported { what: "snapshots".to_owned() })
+    }
+
+    /// Names of all snapshots, ascending.
+    fn snapshots(&self) -> Result<Vec<String>, StorageError> {
+        Err(StorageError::Unsupported { what: "snapshots".to_owned() })
+    }
+
+    /// Deletes a snapshot; false if there is none of that name.
+    fn delete_snapshot(&self, name: &str) -> Result<bool, StorageError> {
+        let _ = name;
+        Err(StorageError::Unsupported { what: "snapshots".to_owned() })
+    }
+
     /// Numbers for our own metrics.
     fn stats(&self) -> MetricStoreStats;
 }

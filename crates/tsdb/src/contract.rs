@@ -84,6 +84,18 @@ impl MetricStore for Tsdb {
         Ok(self.shared.compact_all()?)
     }
 
+    fn create_snapshot(&self, name: &str, head: bool) -> Result<(), StorageError> {
+        self.shared.create_snapshot(name, head)
+    }
+
+    fn snapshots(&self) -> Result<Vec<String>, StorageError> {
+        Ok(self.shared.snapshots()?)
+    }
+
+    fn delete_snapshot(&self, name: &str) -> Result<bool, StorageError> {
+        self.shared.delete_snapshot(name)
+    }
+
     fn stats(&self) -> MetricStoreStats {
         let queue = &self.shared.queue;
         let mut stats = MetricStoreStats {

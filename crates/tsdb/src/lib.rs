@@ -38,6 +38,7 @@ mod read;
 mod samples;
 mod settings;
 mod shared;
+mod snapshot;
 mod store;
 mod tenant;
 mod windows;

@@ -184,6 +184,16 @@ impl Disk for FaultDisk {
         Ok(())
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.check()?;
+        RealDisk.hard_link(from, to)?;
+        let mut book = self.book();
+        let synced = book.synced.get(from).copied();
+        book.synced.extend(synced.map(|length| (to.to_owned(), length)));
+        book.entries.push(Entry::Created(to.to_owned()));
+        Ok(())
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.check()?;
         let mut bytes = std::fs::read(path)?;

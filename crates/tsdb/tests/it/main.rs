@@ -10,4 +10,5 @@ mod format;
 mod limits;
 mod model;
 mod precedence;
+mod snapshots;
 mod support;

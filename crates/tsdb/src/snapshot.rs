@@ -1,0 +1,159 @@
+//! Snapshots: the store as it is now, by hard links, in `snapshots/<name>` of its directory.
+//!
+//! Parts never change and metadata is replaced whole, so a link to each file is a copy that costs no space until
+//! compaction or retention takes the original. A snapshot has the layout of a store without a log and opens as one.
+//! Parts that could not be opened are not in it.
+//!
+//! It is built under a temporary name, synced directory by directory and then renamed: after a crash a
+//! snapshot is whole or not there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pharos_model::TenantId;
+use pharos_storage::StorageError;
+
+use crate::TsdbError;
+use crate::part::writer::TEMPORARY_PREFIX;
+use crate::part::{self, Part};
+use crate::shared::{METADATA_FILE, PARTS_DIR, Shared, log_dir, tenants_dir};
+
+const SNAPSHOTS_DIR: &str = "snapshots";
+/// Longest name, bytes.
+const NAME_BYTES_MAX: usize = 64;
+
+impl Shared {
+    /// Makes the snapshot `name`; with `head`, everything acknowledged before the call is in it, else only what
+    /// is in parts already.
+    ///
+    /// # Errors
+    /// [`StorageError::Invalid`] for a name that is none or is taken; else what the disk says.
+    pub(crate) fn create_snapshot(&self, name: &str, head: bool) -> Result<(), StorageError> {
+        check_name(name)?;
+        // No part may go while it is linked.
+        let _parts_stay = self.compacting.lock();
+        let target = self.snapshots_dir().join(name);
+        if target.exists() {
+            return Err(StorageError::Invalid { message: format!("there is a snapshot {name:?} already") });
+        }
+        if head {
+            self.flush()?;
+        }
+        Ok(self.link_snapshot(name, &target)?)
+    }
+
+    /// Names of all snapshots, ascending.
+    pub(crate) fn snapshots(&self) -> Result<Vec<String>, TsdbError> {
+        let mut names = self.entries()?;
+        names.retain(|name| check_name(name).is_ok() && !name.starts_with(TEMPORARY_PREFIX));
+        names.sort();
+        Ok(names)
+    }
+
+    /// Deletes a snapshot; false if there is none of that name.
+    ///
+    /// # Errors
+    /// [`StorageError::Invalid`] for a name that is none; else what the disk says.
+    pub(crate) fn delete_snapshot(&self, name: &str) -> Result<bool, StorageError> {
+        check_name(name)?;
+        let _not_while_one_is_made = self.compacting.lock();
+        let path = self.snapshots_dir().join(name);
+        if !path.is_dir() {
+            return Ok(false);
+        }
+        part::remove(self.disk.as_ref(), &path)?;
+        Ok(true)
+    }
+
+    fn snapshots_dir(&self) -> PathBuf {
+        self.dir.join(SNAPSHOTS_DIR)
+    }
+
+    fn entries(&self) -> Result<Vec<String>, TsdbError> {
+        let dir = self.snapshots_dir();
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(TsdbError::io("list", &dir))?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.extend(entry.map_err(TsdbError::io("list", &dir))?.file_name().into_string().ok());
+        }
+        Ok(names)
+    }
+
+    fn link_snapshot(&self, name: &str, target: &Path) -> Result<(), TsdbError> {
+        let root = self.snapshots_dir();
+        for left_over in self.entries()?.iter().filter(|name| name.starts_with(TEMPORARY_PREFIX)) {
+            let path = root.join(left_over);
+            self.disk.remove_dir_all(&path).map_err(TsdbError::io("remove", &path))?;
+        }
+        let building = root.join(format!("{TEMPORARY_PREFIX}{name}"));
+        for dir in [log_dir(&building), tenants_dir(&building)] {
+            self.create_dir(&dir)?;
+        }
+        self.sync_dir(&self.dir)?;
+        let linked = self.link_tenants(&building);
+        if linked.is_err() {
+            // The next snapshot would remove it, too; the disk may be full now.
+            let _ = self.disk.remove_dir_all(&building);
+        }
+        linked?;
+        self.disk.rename(&building, target).map_err(TsdbError::io("rename", &building))?;
+        self.sync_dir(&root)
+    }
+
+    fn link_tenants(&self, building: &Path) -> Result<(), TsdbError> {
+        let tenants = tenants_dir(building);
+        for tenant in self.tenants.all() {
+            let parts = tenant.state.read().parts.clone();
+            self.link_tenant(&tenant.id, &parts, &tenants.join(tenant.id.as_str()))?;
+        }
+        self.sync_dir(&tenants)?;
+        self.sync_dir(building)
+    }
+
+    fn link_tenant(&self, id: &TenantId, parts: &[Arc<Part>], target: &Path) -> Result<(), TsdbError> {
+        let parts_dir = target.join(PARTS_DIR);
+        self.create_dir(&parts_dir)?;
+        let metadata = self.tenant_dir(id).join(METADATA_FILE);
+        if metadata.exists() {
+            self.link(&metadata, &target.join(METADATA_FILE))?;
+        }
+        for part in parts {
+            let name = part.dir.file_name().unwrap_or_default();
+            let linked = parts_dir.join(name);
+            self.create_dir(&linked)?;
+            for entry in fs::read_dir(&part.dir).map_err(TsdbError::io("list", &part.dir))? {
+                let entry = entry.map_err(TsdbError::io("list", &part.dir))?;
+                self.link(&entry.path(), &linked.join(entry.file_name()))?;
+            }
+            self.sync_dir(&linked)?;
+        }
+        self.sync_dir(&parts_dir)?;
+        self.sync_dir(target)
+    }
+
+    fn create_dir(&self, dir: &Path) -> Result<(), TsdbError> {
+        self.disk.create_dir_all(dir).map_err(TsdbError::io("create", dir))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<(), TsdbError> {
+        self.disk.sync_dir(dir).map_err(TsdbError::io("sync", dir))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> Result<(), TsdbError> {
+        self.disk.hard_link(from, to).map_err(TsdbError::io("link", from))
+    }
+}
+
+/// Names stay inside their directory and are no temporary ones.
+fn check_name(name: &str) -> Result<(), StorageError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) || name.starts_with(TEMPORARY_PREFIX) {
+        let message = format!("{name:?} is no name of a snapshot: 1 to {NAME_BYTES_MAX} letters, digits, '-' and '_'");
+        return Err(StorageError::Invalid { message });
+    }
+    Ok(())
+}
