@@ -4,6 +4,10 @@
 //! part of the query it speaks of; equal texts are kept once.
 
 use std::collections::BTreeSet;
+use std::hash::Hash;
+
+use hashbrown::HashSet;
+use xxhash_rust::xxh3::Xxh3Default;
 
 use super::gofmt::go_g;
 use crate::position::{LineColumn, Span};
@@ -24,12 +28,32 @@ impl Annotations {
     pub fn is_empty(&self) -> bool {
         self.warnings.is_empty() && self.infos.is_empty()
     }
+}
 
+/// Collects what a running query has to say. Most of it is said once per series or sample; only the first time
+/// costs a text.
+#[derive(Debug, Default)]
+pub(super) struct Notebook {
+    texts: Annotations,
+    /// Digests of what stands in `texts`; 128 bits, so that none hides another.
+    seen: HashSet<u128, foldhash::fast::RandomState>,
+}
+
+impl Notebook {
     pub(super) fn add(&mut self, query: &str, span: Span, note: &Note<'_>) {
+        if !self.seen.insert(note.digest(span)) {
+            return;
+        }
         let place = LineColumn::of(query, span.start);
         let text = note.text();
-        let (list, level) = if note.is_warning() { (&mut self.warnings, "warning") } else { (&mut self.infos, "info") };
+        let texts = &mut self.texts;
+        let (list, level) =
+            if note.is_warning() { (&mut texts.warnings, "warning") } else { (&mut texts.infos, "info") };
         list.insert(format!("PromQL {level}: {text} ({place})"));
+    }
+
+    pub(super) fn into_annotations(self) -> Annotations {
+        self.texts
     }
 }
 
@@ -62,6 +86,38 @@ pub(super) enum Note<'a> {
 }
 
 impl Note<'_> {
+    /// Says which note this is, and where, without writing it.
+    fn digest(&self, span: Span) -> u128 {
+        let mut hasher = Xxh3Default::new();
+        std::mem::discriminant(self).hash(&mut hasher);
+        span.start.hash(&mut hasher);
+        match *self {
+            Self::InvalidQuantile(given) => given.to_bits().hash(&mut hasher),
+            Self::InvalidRatio { given, used } => (given.to_bits(), used.to_bits()).hash(&mut hasher),
+            Self::BadBucketLabel { metric, value } => (metric, value).hash(&mut hasher),
+            Self::PossiblyNoCounterType { metric, found } => (metric, found).hash(&mut hasher),
+            Self::ForcedMonotonicity { metric, detail } => (metric, detail).hash(&mut hasher),
+            Self::IncompatibleTypes { operator, lhs, rhs } => (operator, lhs, rhs).hash(&mut hasher),
+            Self::MixedFloatsHistogramsAggregation | Self::IneffectiveSort => {}
+            Self::MixedFloatsHistograms { metric: text }
+            | Self::MixedClassicNative { metric: text }
+            | Self::NotCounterHistogram { metric: text }
+            | Self::NotGaugeHistogram { metric: text }
+            | Self::MixedSchemas { metric: text }
+            | Self::IncompatibleBuckets { operator: text }
+            | Self::ConflictingResets { operation: text }
+            | Self::OverlappingStart { metric: text }
+            | Self::PossiblyNoCounter { metric: text }
+            | Self::HistogramIgnored { aggregation: text }
+            | Self::HistogramIgnoredInMixedRange { metric: text }
+            | Self::QuantileNan { metric: text }
+            | Self::QuantileSkewed { metric: text }
+            | Self::FractionNan { metric: text }
+            | Self::MismatchedCustomBuckets { operation: text } => text.hash(&mut hasher),
+        }
+        hasher.digest128()
+    }
+
     fn is_warning(&self) -> bool {
         !matches!(
             self,
@@ -166,4 +222,30 @@ impl Note<'_> {
 
 fn for_metric(text: String, metric: &str) -> String {
     if metric.is_empty() { text } else { format!("{text} for metric name {}", quote(metric)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_notes_are_told_once_and_different_ones_all() {
+        let mut notebook = Notebook::default();
+        let span = |start| Span { start, end: start + 1 };
+        for (start, note) in [
+            (0, Note::PossiblyNoCounter { metric: "a" }),
+            (0, Note::PossiblyNoCounter { metric: "a" }),
+            (0, Note::PossiblyNoCounter { metric: "b" }),
+            (2, Note::PossiblyNoCounter { metric: "a" }),
+            (0, Note::QuantileNan { metric: "a" }),
+            (0, Note::PossiblyNoCounterType { metric: "ab", found: "c" }),
+            (0, Note::PossiblyNoCounterType { metric: "a", found: "bc" }),
+            (0, Note::InvalidQuantile(2.0)),
+            (0, Note::InvalidQuantile(3.0)),
+        ] {
+            notebook.add("up+up", span(start), &note);
+        }
+        let told = notebook.into_annotations();
+        assert_eq!((told.infos.len(), told.warnings.len()), (6, 2));
+    }
 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use pharos_model::{Labels, StepRange, TenantId};
 use pharos_storage::{MetricStore, ReadContext};
 
-use super::annotations::{Annotations, Note};
+use super::annotations::{Note, Notebook};
 use super::ledger::Ledger;
 use super::plan::{Call, Node};
 use super::series::{Cell, Merger, Series, SeriesIter, without_metadata};
@@ -26,7 +26,7 @@ pub(super) struct Evaluator<'q> {
     pub(super) lookback_ms: i64,
     pub(super) context: ReadContext,
     pub(super) ledger: Ledger,
-    pub(super) notes: RefCell<Annotations>,
+    pub(super) notes: RefCell<Notebook>,
 }
 
 impl Evaluator<'_> {

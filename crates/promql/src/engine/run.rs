@@ -12,7 +12,7 @@ use super::ledger::Ledger;
 use super::plan::{Node, Range, plan};
 use super::result::{MatrixSeries, SampleValue, VectorSample};
 use super::series::{Cell, Merger, Series, duplicate_labels, without_metadata};
-use super::{Annotations, Engine, QueryError, QueryOptions, QueryResult, QueryStats, Value};
+use super::{Engine, QueryError, QueryOptions, QueryResult, QueryStats, Value};
 use crate::ast::{Expr, ValueType};
 
 /// Evaluation times beyond this, some 73 million years from 1970, are refused: sums of times stay far from overflow.
@@ -86,7 +86,7 @@ impl Engine {
                 series_max: settings.series_max,
             },
             ledger: Ledger::new(memory.clone(), settings.samples_max),
-            notes: RefCell::new(Annotations::default()),
+            notes: RefCell::default(),
         };
         evaluator.context.check()?;
         let prepared = self.clock.monotonic();
@@ -101,7 +101,7 @@ impl Engine {
             prepare_duration: prepared - began,
             evaluate_duration: self.clock.monotonic() - prepared,
         };
-        Ok(QueryResult { value, annotations: evaluator.notes.into_inner(), stats })
+        Ok(QueryResult { value, annotations: evaluator.notes.into_inner().into_annotations(), stats })
     }
 
     /// The caller's token; the earlier of its deadline and ours counts.
@@ -199,7 +199,9 @@ fn matrix(series: Vec<Series>, steps: StepRange) -> Value {
     let mut list: Vec<MatrixSeries> = Vec::with_capacity(series.len());
     for mut series in series {
         let cells = std::mem::take(&mut series.cells);
-        let mut one = MatrixSeries { labels: series.labels.clone(), floats: Vec::new(), histograms: Vec::new() };
+        let float_count = cells.iter().filter(|cell| matches!(cell, Cell::Float(_))).count();
+        let floats = Vec::with_capacity(float_count);
+        let mut one = MatrixSeries { labels: series.labels.clone(), floats, histograms: Vec::new() };
         for (step, cell) in steps.iter().zip(cells) {
             match cell {
                 Cell::Empty => {}
