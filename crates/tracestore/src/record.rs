@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
 use pharos_model::{NS_PER_DAY, Span, SpanBatch, SpanKind, TenantId, TraceId};
 use pharos_storage::{AppendOutcome, RejectReason};
@@ -71,7 +72,7 @@ pub(crate) struct SearchDocument {
 /// One span as the lists of services and the pairing of calls see it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SpanMention {
-    pub(crate) service: String,
+    pub(crate) service: Arc<str>,
     pub(crate) operation: String,
     pub(crate) kind: SpanKind,
     pub(crate) skeleton: SpanSkeleton,
@@ -193,8 +194,9 @@ fn build_row(tenant: &TenantId, day: Day, trace_id: TraceId, groups: &[RowGroup<
     };
     for (origin, service, spans) in groups {
         builder.push_group(*origin, service, spans, min_start_ns);
+        let service: Arc<str> = Arc::from(*service);
         for span in spans {
-            row.describe(tenant, *origin, service, span);
+            row.describe(tenant, *origin, &service, span);
         }
     }
     row.value = builder.finish();
@@ -202,15 +204,31 @@ fn build_row(tenant: &TenantId, day: Day, trace_id: TraceId, groups: &[RowGroup<
     row
 }
 
+impl PreparedBatch {
+    /// What it takes in memory, about.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let origins: usize = self.origins.iter().map(|(_, bytes)| bytes.len() + size_of::<OriginHash>()).sum();
+        let rows: usize = self.rows.iter().map(PreparedRow::memory_bytes).sum();
+        (origins + rows) as u64
+    }
+}
+
 impl PreparedRow {
-    fn describe(&mut self, tenant: &TenantId, origin: OriginHash, service: &str, span: &Span) {
+    fn memory_bytes(&self) -> usize {
+        let documents = self.documents.iter().map(|document| document.terms.memory_bytes());
+        let mentions = self.mentions.iter().map(|mention| mention.operation.len());
+        let each = size_of::<SearchDocument>() + size_of::<SpanMention>();
+        size_of::<Self>() + self.value.len() + self.documents.len() * each + documents.chain(mentions).sum::<usize>()
+    }
+
+    fn describe(&mut self, tenant: &TenantId, origin: OriginHash, service: &Arc<str>, span: &Span) {
         self.documents.push(SearchDocument {
             start_ns: span.start_ns,
             duration_ns: span.duration_ns(),
             terms: span_terms(tenant, origin, service, span),
         });
         self.mentions.push(SpanMention {
-            service: service.to_owned(),
+            service: Arc::clone(service),
             operation: span.name.clone(),
             kind: span.kind,
             skeleton: SpanSkeleton {
@@ -237,9 +255,13 @@ pub(crate) fn row_from_value(
         PreparedRow { day, trace_id, min_start_ns, hash: 0, value, documents: Vec::new(), mentions: Vec::new() };
     let value = std::mem::take(&mut row.value);
     let reader = RowReader::new(&value, min_start_ns)?;
+    let mut service: Arc<str> = Arc::from("");
     for (row_span, whole) in reader.spans().iter().zip(reader.whole_spans(trace_id)) {
         let (origin, span) = whole?;
-        row.describe(tenant, origin, row_span.service, &span);
+        if *service != *row_span.service {
+            service = Arc::from(row_span.service);
+        }
+        row.describe(tenant, origin, &service, &span);
     }
     row.value = value;
     row.hash = xxh3_64(&row.value);

@@ -55,14 +55,17 @@ pub struct Settings {
     /// Memory of one index writer; the newest day has one, late spans open a second for a moment.
     /// Default 32MiB, minimum 16MiB (tantivy's).
     pub index_memory: ByteSize,
-    /// Spans in memory that start an index commit. Default 100000, minimum 1.
+    /// Spans in memory that start an index commit. Default 50000, minimum 1.
     pub commit_spans: u64,
     /// Time after which an index commit starts, if there is anything to commit. Default 30s, minimum 10ms.
     pub commit_interval: HumanDuration,
     /// Spans in memory, not yet in the index, above which appends are answered "unavailable" until the
-    /// index has caught up. Default 500000, at least twice `commit_spans`.
+    /// index has caught up. Default 200000, at least twice `commit_spans`.
     pub tail_spans_max: u64,
-    /// Encoded bytes of batches that wait for the log; more are answered "unavailable". Default 128MiB.
+    /// Memory of these spans, above which the same happens; a commit starts at a third. Default 96MiB,
+    /// minimum 1MiB.
+    pub tail_memory: ByteSize,
+    /// Memory of batches that wait for the log; more are answered "unavailable". Default 64MiB, minimum 1MiB.
     pub queue_max: ByteSize,
     /// A log file that is larger is closed and a new one begun. Default 64MiB.
     pub log_segment: ByteSize,
@@ -88,10 +91,11 @@ impl Default for Settings {
             future_max: HumanDuration::from_ms(MS_PER_HOUR / 6),
             rows_memory: ByteSize::mib(64),
             index_memory: ByteSize::mib(32),
-            commit_spans: 100_000,
+            commit_spans: 50_000,
             commit_interval: HumanDuration::from_ms(30_000),
-            tail_spans_max: 500_000,
-            queue_max: ByteSize::mib(128),
+            tail_spans_max: 200_000,
+            tail_memory: ByteSize::mib(96),
+            queue_max: ByteSize::mib(64),
             log_segment: ByteSize::mib(64),
             free_space_min: ByteSize::mib(64),
             trace_spans_max: 100_000,
@@ -117,6 +121,7 @@ impl Settings {
         rule(self.commit_spans >= 1, "commit_spans", "at least 1")?;
         rule(self.commit_interval.0 >= Duration::from_millis(10), "commit_interval", "at least 10ms")?;
         rule(self.tail_spans_max / 2 >= self.commit_spans, "tail_spans_max", "at least twice commit_spans")?;
+        rule(self.tail_memory >= ByteSize::mib(1), "tail_memory", "at least 1MiB")?;
         rule(self.queue_max >= ByteSize::mib(1), "queue_max", "at least 1MiB")?;
         rule(self.log_segment >= ByteSize(4096), "log_segment", "at least 4KiB")?;
         rule(self.trace_spans_max >= 1, "trace_spans_max", "at least 1")?;

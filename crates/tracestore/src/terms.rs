@@ -41,6 +41,15 @@ impl TermList {
         starts.zip(&self.ends).map(|(start, end)| &self.bytes[start as usize..*end as usize])
     }
 
+    /// With room for what a usual span has, so that it grows rarely.
+    fn with_room() -> Self {
+        Self { bytes: Vec::with_capacity(640), ends: Vec::with_capacity(20) }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<u32>()
+    }
+
     fn push(&mut self, tenant: &TenantId, kind: u8, fill: impl FnOnce(&mut Vec<u8>)) {
         self.bytes.extend_from_slice(tenant.as_str().as_bytes());
         self.bytes.extend_from_slice(&[0, kind]);
@@ -141,7 +150,7 @@ fn put_value(out: &mut Vec<u8>, value: &[u8]) {
 
 /// All terms of a span.
 pub(crate) fn span_terms(tenant: &TenantId, origin: OriginHash, service: &str, span: &Span) -> TermList {
-    let mut list = TermList::default();
+    let mut list = TermList::with_room();
     list.push(tenant, kind::TENANT, |_| {});
     list.push(tenant, kind::SERVICE, |out| put_value(out, service.as_bytes()));
     list.push(tenant, kind::OPERATION, |out| put_value(out, span.name.as_bytes()));

@@ -28,8 +28,10 @@ const START: &str = "start_ns";
 const DURATION: &str = "duration_ns";
 const TRACE: &str = "trace_id";
 
-/// Segments of up to this many documents are merged in the background.
-const MERGED_DOCUMENTS_MAX: usize = 500_000;
+/// Segments of up to this many documents are merged in the background, so many at a time: a segment of one
+/// commit is merged once, what comes of it only by a full compaction.
+const MERGED_DOCUMENTS_MAX: usize = 200_000;
+const MERGED_SEGMENTS: usize = 12;
 /// Full compaction merges into segments of about this many documents.
 const COMPACTED_DOCUMENTS_MAX: u32 = 2_000_000;
 /// Up to this many alternatives of a clause are read side by side; more are gathered into a bit set.
@@ -90,7 +92,13 @@ impl SearchIndex {
         }
         fs::create_dir_all(path).map_err(TraceStoreError::io("create", path))?;
         let sort_by_field = Some(IndexSortByField { field: START.to_owned(), order: Order::Desc });
-        let settings = IndexSettings { sort_by_field, ..IndexSettings::default() };
+        // Nothing is stored in documents: the rows have it all. So there is nothing to compress either.
+        let settings = IndexSettings {
+            sort_by_field,
+            docstore_compression: tantivy::store::Compressor::None,
+            docstore_compress_dedicated_thread: false,
+            ..IndexSettings::default()
+        };
         let created = Index::builder().schema(schema().0).settings(settings).create_in_dir(path);
         created
             .and_then(|index| Self::with_index(path, index, memory_bytes))
@@ -139,11 +147,13 @@ impl SearchIndex {
             let writer = self.open_writer()?;
             let mut policy = LogMergePolicy::default();
             policy.set_max_docs_before_merge(MERGED_DOCUMENTS_MAX);
+            policy.set_min_num_segments(MERGED_SEGMENTS);
             writer.set_merge_policy(Box::new(policy));
             *slot = Some(writer);
         }
         let Some(writer) = slot.as_mut() else { return Ok(()) };
-        for entry in tail.iter() {
+        // Sorted, so that a segment is already in its order and segments of one commit do not overlap.
+        for entry in tail.newest_first() {
             let mut document = TantivyDocument::new();
             document.add_u64(self.fields.start, entry.start_ns);
             document.add_u64(self.fields.duration, entry.duration_ns);

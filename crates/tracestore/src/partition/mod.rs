@@ -32,7 +32,7 @@ use pharos_storage::{DEPENDENCY_STEP_NS, StorageError};
 use rocksdb::WriteBatch;
 
 use crate::TraceStoreError;
-use crate::calls::CallChange;
+use crate::calls::CallChanges;
 use crate::codec::{Origin, OriginHash, decode_origin, row_sequence, set_row_sequence};
 use crate::error::storage_error;
 use crate::record::{Day, PreparedBatch, PreparedRow};
@@ -43,6 +43,7 @@ pub(crate) use origins::OriginCatalogue;
 use rows::RowStore;
 pub(crate) use rows::RowsMemory;
 use tail::Tail;
+pub(crate) use tail::TailSize;
 
 type CallCounts = HashMap<(u32, u32, Arc<str>, Arc<str>), i64>;
 
@@ -76,7 +77,7 @@ pub(crate) struct Staged<'a> {
     batch: WriteBatch,
     tenant: (TenantId, u32),
     origins: Vec<(OriginHash, Origin)>,
-    names: Vec<(String, String, SpanKind)>,
+    names: Vec<(Arc<str>, String, SpanKind)>,
     /// Rows that were not there before this record.
     pub(crate) fresh: Vec<&'a PreparedRow>,
     into_rows: bool,
@@ -193,24 +194,27 @@ impl Partition {
         state.is_dirty = true;
     }
 
-    /// Counts calls whose child starts on this day.
-    pub(crate) fn count_call(&self, tenant: &TenantId, change: &CallChange, sequence: u64) {
+    /// Counts those of the calls whose child starts on this day.
+    pub(crate) fn count_calls(&self, tenant: &TenantId, changes: &CallChanges, sequence: u64) {
         let mut state = self.state.write();
         // P2: what the counts on disk already hold is not counted again when the log is replayed.
         if sequence < state.rows_position {
             return;
         }
         let Some(number) = state.tenants.get(tenant).copied() else { return };
-        let minute = (change.child_start_ns / DEPENDENCY_STEP_NS) as u32;
-        let key = (number, minute, Arc::clone(&change.parent), Arc::clone(&change.child));
-        *state.calls.entry(key).or_default() += change.by;
-        state.is_dirty = true;
+        for (minute, parent, child, by) in changes.iter() {
+            if Day::of(u64::from(minute) * DEPENDENCY_STEP_NS) == self.day {
+                *state.calls.entry((number, minute, Arc::clone(parent), Arc::clone(child))).or_default() += by;
+                state.is_dirty = true;
+            }
+        }
     }
 
     /// Spans that wait for the index.
-    pub(crate) fn tail_spans(&self) -> usize {
+    pub(crate) fn tail_size(&self) -> TailSize {
         let state = self.state.read();
-        state.active.len() + state.frozen.as_ref().map_or(0, |(tail, _)| tail.len())
+        let frozen = state.frozen.as_ref().map(|(tail, _)| tail.size()).unwrap_or_default();
+        state.active.size() + frozen
     }
 
     /// First half of a checkpoint, while nothing is applied: all records below `position` are. Returns

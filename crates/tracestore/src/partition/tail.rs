@@ -69,6 +69,27 @@ impl<'a> TailEntry<'a> {
     }
 }
 
+/// How much waits for the index.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct TailSize {
+    pub(crate) spans: u64,
+    pub(crate) bytes: u64,
+}
+
+impl std::ops::Add for TailSize {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { spans: self.spans + other.spans, bytes: self.bytes + other.bytes }
+    }
+}
+
+impl std::iter::Sum for TailSize {
+    fn sum<I: Iterator<Item = Self>>(sizes: I) -> Self {
+        sizes.fold(Self::default(), |total, size| total + size)
+    }
+}
+
 /// Spans in the order they came.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
@@ -100,14 +121,32 @@ impl Tail {
         self.documents.push(TailDocument { start_ns, duration_ns, trace_id, terms_end: self.terms.len() });
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = TailEntry<'_>> {
-        let mut terms_start = 0;
-        self.documents.iter().map(move |document| {
-            let terms = &self.terms[terms_start..document.terms_end];
-            terms_start = document.terms_end;
-            let &TailDocument { start_ns, duration_ns, trace_id, .. } = document;
-            TailEntry { start_ns, duration_ns, trace_id, tail: self, terms }
-        })
+    /// Spans and the memory they take.
+    pub(crate) fn size(&self) -> TailSize {
+        let Interner { bytes, ends, table, .. } = &self.interner;
+        let bytes = bytes.capacity()
+            + ends.capacity() * size_of::<usize>()
+            + table.capacity() * (size_of::<u32>() + 1)
+            + self.documents.capacity() * size_of::<TailDocument>()
+            + self.terms.capacity() * size_of::<u32>();
+        TailSize { spans: self.documents.len() as u64, bytes: bytes as u64 }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = TailEntry<'_>> {
+        (0..self.documents.len()).map(|index| self.entry(index))
+    }
+
+    /// As the index keeps them: newest first.
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = TailEntry<'_>> {
+        let mut order: Vec<u32> = (0..self.documents.len() as u32).collect();
+        order.sort_by_key(|index| std::cmp::Reverse(self.documents[*index as usize].start_ns));
+        order.into_iter().map(|index| self.entry(index as usize))
+    }
+
+    fn entry(&self, index: usize) -> TailEntry<'_> {
+        let &TailDocument { start_ns, duration_ns, trace_id, terms_end } = &self.documents[index];
+        let terms_start = if index == 0 { 0 } else { self.documents[index - 1].terms_end };
+        TailEntry { start_ns, duration_ns, trace_id, tail: self, terms: &self.terms[terms_start..terms_end] }
     }
 
     /// Offers every span that passes to `top`.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::DAYS_DIRECTORY;
-use crate::calls::{CallSpan, CallWindow};
+use crate::calls::{CallChanges, CallSpan, CallWindow};
 use crate::disk::sync_directory;
 use crate::partition::{Partition, RowsMemory};
 use crate::record::{Day, PreparedBatch, PreparedRow};
@@ -77,12 +77,12 @@ impl Applied {
         for (partition, effect) in staged {
             partition.publish(effect);
         }
+        let mut changes = CallChanges::default();
         for (trace_id, stored, spans) in calls {
-            for change in self.window.add(&prepared.tenant, trace_id, stored, spans) {
-                if let Some(partition) = partitions.get(&Day::of(change.child_start_ns)) {
-                    partition.count_call(&prepared.tenant, &change, sequence);
-                }
-            }
+            self.window.add(&prepared.tenant, trace_id, stored, spans, &mut changes);
+        }
+        if !changes.is_empty() {
+            partitions.values().for_each(|partition| partition.count_calls(&prepared.tenant, &changes, sequence));
         }
         self.next_sequence = sequence + 1;
         Ok(())

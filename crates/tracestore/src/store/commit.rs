@@ -19,8 +19,10 @@ use crate::record::PreparedBatch;
 use crate::{SyncPolicy, TraceStoreError};
 
 /// A group commit gathers no more than this.
-const GROUP_BYTES_MAX: usize = 16 << 20;
+const GROUP_BYTES_MAX: u64 = 16 << 20;
 const GROUP_BATCHES_MAX: usize = 512;
+/// A commit begins when this part of the memory for the tail is used: the rest is filled meanwhile.
+const TAIL_COMMIT_SHARE: u64 = 3;
 /// How long a full tail is waited for before the batch is refused.
 const TAIL_WAIT: Duration = Duration::from_secs(2);
 
@@ -29,16 +31,19 @@ type AppendResult = Result<AppendOutcome, StorageError>;
 /// What the commit thread is asked.
 pub(super) enum Commit {
     /// Make this durable and visible.
-    Append { prepared: PreparedBatch, record: Vec<u8>, outcome: AppendOutcome, completer: Completer<AppendResult> },
+    Append(Waiting),
     /// Finish what waits, then end.
     Stop,
 }
 
-struct Waiting {
-    prepared: PreparedBatch,
-    record: Vec<u8>,
-    outcome: AppendOutcome,
-    completer: Completer<AppendResult>,
+/// A batch that waits for the log.
+pub(super) struct Waiting {
+    pub(super) prepared: PreparedBatch,
+    pub(super) record: Vec<u8>,
+    /// Memory of both.
+    pub(super) batch_bytes: u64,
+    pub(super) outcome: AppendOutcome,
+    pub(super) completer: Completer<AppendResult>,
 }
 
 pub(super) struct CommitThread {
@@ -60,14 +65,14 @@ impl CommitThread {
         loop {
             let mut is_stopping = false;
             match self.next(queue) {
-                Ok(Commit::Append { prepared, record, outcome, completer }) => {
-                    let mut group_bytes = record.len();
-                    let mut group = vec![Waiting { prepared, record, outcome, completer }];
+                Ok(Commit::Append(first)) => {
+                    let mut group_bytes = first.batch_bytes;
+                    let mut group = vec![first];
                     while group_bytes < GROUP_BYTES_MAX && group.len() < GROUP_BATCHES_MAX {
                         match queue.try_recv() {
-                            Ok(Commit::Append { prepared, record, outcome, completer }) => {
-                                group_bytes += record.len();
-                                group.push(Waiting { prepared, record, outcome, completer });
+                            Ok(Commit::Append(next)) => {
+                                group_bytes += next.batch_bytes;
+                                group.push(next);
                             }
                             Ok(Commit::Stop) => {
                                 is_stopping = true;
@@ -77,7 +82,7 @@ impl CommitThread {
                         }
                     }
                     self.step(group);
-                    self.shared.queued_bytes.fetch_sub(group_bytes as u64, Ordering::Relaxed);
+                    self.shared.queued_bytes.fetch_sub(group_bytes, Ordering::Relaxed);
                 }
                 Ok(Commit::Stop) | Err(RecvTimeoutError::Disconnected) => is_stopping = true,
                 Err(RecvTimeoutError::Timeout) => self.sync_if_due(),
@@ -133,7 +138,10 @@ impl CommitThread {
                 }
             }
         }
-        if self.spans_since_commit >= self.shared.settings.commit_spans {
+        let settings = &self.shared.settings;
+        if self.spans_since_commit >= settings.commit_spans
+            || self.shared.tail_size().bytes >= settings.tail_memory.0 / TAIL_COMMIT_SHARE
+        {
             self.spans_since_commit = 0;
             // A full queue means that one is coming anyway.
             let _ = self.maintenance.try_send(Maintenance::Commit);
@@ -161,10 +169,10 @@ impl CommitThread {
 
     /// The tail has a limit; above it the index must catch up first.
     fn wait_for_tail(&self) -> Result<(), Arc<TraceStoreError>> {
-        let spans_max = self.shared.settings.tail_spans_max;
+        let (spans_max, bytes_max) = (self.shared.settings.tail_spans_max, self.shared.settings.tail_memory);
         let is_full = || {
-            let partitions = self.shared.partitions.read();
-            partitions.values().map(|partition| partition.tail_spans() as u64).sum::<u64>() >= spans_max
+            let size = self.shared.tail_size();
+            size.spans >= spans_max || size.bytes >= bytes_max.0
         };
         if !is_full() {
             return Ok(());
@@ -180,7 +188,7 @@ impl CommitThread {
                 return Err(Arc::new(TraceStoreError::Io {
                     action: "take more spans before the index has caught up in",
                     path: self.shared.directory.clone(),
-                    source: std::io::Error::other(format!("limit of {spans_max} spans in memory reached")),
+                    source: std::io::Error::other(format!("limit of {spans_max} spans or {bytes_max} in memory reached")),
                 }));
             }
         }

@@ -33,11 +33,11 @@ use crate::calls::CallWindow;
 use crate::disk::{Disk, SystemDisk};
 use crate::error::storage_error;
 use crate::log::{LogWriter, encode_record, scan};
-use crate::partition::{Partition, RowsMemory};
+use crate::partition::{Partition, RowsMemory, TailSize};
 use crate::record::{AcceptedStarts, Day, decode_batch, encode_batch, prepare};
 use crate::{Components, Settings, TraceStoreError};
 use apply::Applied;
-use commit::{Commit, CommitThread};
+use commit::{Commit, CommitThread, Waiting};
 use maintain::{Maintenance, MaintenanceThread};
 
 const LOG_DIRECTORY: &str = "log";
@@ -230,18 +230,18 @@ impl TraceStore for SpanStore {
                 return Completion::ready(Err(StorageError::Internal { action: "compression of a batch", source }));
             }
         };
-        let record_bytes = record.len() as u64;
-        let queued = self.shared.queued_bytes.fetch_add(record_bytes, Ordering::Relaxed);
+        let batch_bytes = record.len() as u64 + prepared.memory_bytes();
+        let queued = self.shared.queued_bytes.fetch_add(batch_bytes, Ordering::Relaxed);
         let (completer, completion) = Completion::pair();
         // A single batch above the limit passes when nothing else waits.
-        if queued > 0 && queued + record_bytes > self.shared.settings.queue_max.0 {
-            self.shared.queued_bytes.fetch_sub(record_bytes, Ordering::Relaxed);
+        if queued > 0 && queued + batch_bytes > self.shared.settings.queue_max.0 {
+            self.shared.queued_bytes.fetch_sub(batch_bytes, Ordering::Relaxed);
             return Completion::ready(Err(StorageError::unavailable("too many spans wait for the disk")));
         }
-        match self.commits.try_send(Commit::Append { prepared, record, outcome, completer }) {
+        match self.commits.try_send(Commit::Append(Waiting { prepared, record, batch_bytes, outcome, completer })) {
             Ok(()) => completion,
             Err(refused) => {
-                self.shared.queued_bytes.fetch_sub(record_bytes, Ordering::Relaxed);
+                self.shared.queued_bytes.fetch_sub(batch_bytes, Ordering::Relaxed);
                 let reason = match refused {
                     TrySendError::Full(_) => "too many batches of spans wait for the disk",
                     TrySendError::Disconnected(_) => "the trace store is closed",
@@ -321,6 +321,11 @@ impl Shared {
         self.partitions.read().values().rev().cloned().collect()
     }
 
+    /// What waits for the indexes.
+    fn tail_size(&self) -> TailSize {
+        self.partitions.read().values().map(|partition| partition.tail_size()).sum()
+    }
+
     fn stats(&self) -> TraceStoreStats {
         let partitions = self.partitions_newest_first();
         let mut stats = TraceStoreStats {
@@ -333,7 +338,7 @@ impl Shared {
             let (row_bytes, index_bytes) = partition.bytes();
             stats.row_bytes += row_bytes;
             stats.index_bytes += index_bytes;
-            stats.tail_spans += partition.tail_spans() as u64;
+            stats.tail_spans += partition.tail_size().spans;
             stats.indexed_spans += partition.indexed_spans();
         }
         stats
