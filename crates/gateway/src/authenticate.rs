@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
@@ -10,7 +11,8 @@ use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, COOKIE};
+use http::Uri;
+use http::header::{AUTHORIZATION, COOKIE, HOST};
 use parking_lot::Mutex;
 use pharos_base::{Clock, ErrorClass, Secret, full_message};
 use subtle::ConstantTimeEq;
@@ -40,6 +42,10 @@ pub enum AuthError {
     Expired,
     #[error("this browser session has ended; log in again")]
     SessionEnded,
+    #[error("a page of another site made this browser send the request")]
+    OtherSite,
+    #[error("without authentication this server answers to loopback names only, not to {host:?}")]
+    OtherHost { host: String },
     #[error(transparent)]
     Refused(#[from] GatewayError),
 }
@@ -50,6 +56,7 @@ impl AuthError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Refused(error) => error.class(),
+            Self::OtherSite | Self::OtherHost { .. } => ErrorClass::Forbidden,
             _ => ErrorClass::Unauthenticated,
         }
     }
@@ -60,6 +67,9 @@ impl AuthError {
 pub struct AuthSettings {
     /// `false` lets everyone in as an anonymous principal with all scopes.
     pub enabled: bool,
+    /// Whether this server is reached under loopback names only. Without authentication, a request for another
+    /// name is then a browser that was talked into it (DNS rebinding), and refused.
+    pub loopback_only: bool,
     /// Where the tokens are.
     pub token_file: TokenFile,
 }
@@ -171,9 +181,22 @@ impl Authenticator {
         }
     }
 
-    /// Whether a request is authenticated by its cookie alone, which browsers send by themselves.
-    pub(crate) fn is_by_cookie(&self, headers: &HeaderMap) -> bool {
-        self.settings.enabled && !headers.contains_key(AUTHORIZATION) && session_cookie(headers).is_some()
+    /// Whether a request needs nothing that a browser would not send by itself: a cookie, or no credential at all.
+    pub(crate) fn trusts_the_browser(&self, headers: &HeaderMap) -> bool {
+        let by_cookie = !headers.contains_key(AUTHORIZATION) && session_cookie(headers).is_some();
+        !self.settings.enabled || by_cookie
+    }
+
+    /// Refuses names that are not this machine's, where nothing else guards the server.
+    pub(crate) fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), AuthError> {
+        if self.settings.enabled || !self.settings.loopback_only {
+            return Ok(());
+        }
+        let header = headers.get(HOST).and_then(|value| value.to_str().ok());
+        let host = uri.host().or_else(|| header.map(without_port)).unwrap_or("");
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let is_loopback = bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if is_loopback { Ok(()) } else { Err(AuthError::OtherHost { host: host.chars().take(100).collect() }) }
     }
 
     /// Opens a browser session for a token.
@@ -243,6 +266,14 @@ impl Authenticator {
     }
 }
 
+/// The host of `host:port` or `[host]:port`.
+fn without_port(header: &str) -> &str {
+    match header.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => header,
+    }
+}
+
 fn bearer(header: &str) -> Result<String, AuthError> {
     let (scheme, rest) = header.split_once(' ').ok_or(AuthError::Malformed)?;
     if scheme.eq_ignore_ascii_case("bearer") {
@@ -283,7 +314,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let clock = SimClock::at_ms(1_700_000_000_000);
         let file = TokenFile::at(folder.path().join("tokens.json"));
-        let settings = AuthSettings { enabled: true, token_file: file.clone() };
+        let settings = AuthSettings { enabled: true, loopback_only: false, token_file: file.clone() };
         let authenticator = Authenticator::open(settings, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
         Fixture { _folder: folder, clock, file, authenticator }
     }

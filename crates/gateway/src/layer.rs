@@ -33,6 +33,13 @@ pub async fn authenticate_request(
     next: Next,
 ) -> Response {
     let (path, headers) = (request.uri().path(), request.headers());
+    // A browser's preflight carries no credential, and its answer none of our data.
+    if request.method() == Method::OPTIONS {
+        return next.run(request).await;
+    }
+    if let Err(error) = authenticator.check_host(request.uri(), headers) {
+        return Refusal::new(error.class(), error.to_string()).render(Dialect::of(path, headers));
+    }
     match admit(&authenticator, path, request.method(), headers) {
         Ok(None) => next.run(request).await,
         Ok(Some(principal)) => {
@@ -40,7 +47,7 @@ pub async fn authenticate_request(
             next.run(request).await
         }
         Err(error) => {
-            tracing::info!(path, reason = %error, "request refused");
+            tracing::debug!(path, reason = ?error.to_string(), "request refused");
             let refused = Refusal::new(error.class(), error.to_string()).render(Dialect::of(path, headers));
             let version = request.version();
             discard_body(version, request.into_body()).await;
@@ -60,13 +67,9 @@ fn admit(
         Access::Authenticated => None,
         Access::Scope(scope) => Some(scope),
     };
-    // A browser's preflight carries no credential, and its answer none of our data.
-    if method == Method::OPTIONS {
-        return Ok(None);
-    }
     let principal = authenticator.authenticate(headers)?;
-    if authenticator.is_by_cookie(headers) && !is_same_site(method, headers) {
-        return Err(AuthError::Missing);
+    if authenticator.trusts_the_browser(headers) && !is_same_site(method, headers) {
+        return Err(AuthError::OtherSite);
     }
     if let Some(scope) = needed {
         principal.require(scope)?;
@@ -143,6 +146,10 @@ async fn verify(State(authenticator): State<Arc<Authenticator>>, headers: Header
         return Refusal::new(ErrorClass::Invalid, message).render(Dialect::Plain);
     };
     let path = uri.split(['?', '#']).next().unwrap_or(uri);
+    if !is_plain(path) {
+        let message = "this path is written so that another server may read it differently";
+        return Refusal::new(ErrorClass::Forbidden, message).render(Dialect::Plain);
+    }
     let method = text("x-original-method").and_then(|method| method.parse().ok()).unwrap_or(Method::GET);
     match admit(&authenticator, path, &method, &headers) {
         Ok(principal) => {
@@ -158,6 +165,17 @@ async fn verify(State(authenticator): State<Arc<Authenticator>>, headers: Header
         }
         Err(error) => Refusal::new(error.class(), error.to_string()).render(Dialect::Plain),
     }
+}
+
+/// Whether every server reads a path alike: nothing in it is removed, joined or decoded on the way. What is
+/// guarded behind nginx may decode a path that Pharos compares as it stands.
+fn is_plain(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    let ambiguous = ["//", "/./", "/../", "\\", "%2e", "%2f", "%5c", "%25", "%00"];
+    path.starts_with('/')
+        && !ambiguous.iter().any(|part| lower.contains(part))
+        && !lower.ends_with("/..")
+        && !lower.ends_with("/.")
 }
 
 #[cfg(test)]
@@ -187,7 +205,7 @@ mod tests {
             expires_at: None,
         };
         let (secret, _) = token_file.add(new).unwrap();
-        let settings = AuthSettings { enabled: true, token_file };
+        let settings = AuthSettings { enabled: true, loopback_only: false, token_file };
         let authenticator = Arc::new(Authenticator::open(settings, SystemClock::shared()).unwrap());
         let who =
             |principal: axum::Extension<Principal>| async move { principal.tenant_for(None).unwrap().to_string() };
@@ -241,7 +259,27 @@ mod tests {
             request.header("sec-fetch-site", site)
         };
         assert_eq!(fixture.call(with_cookie("same-origin"), "").await.0, StatusCode::OK);
-        assert_eq!(fixture.call(with_cookie("cross-site"), "").await.0, StatusCode::UNAUTHORIZED);
+        assert_eq!(fixture.call(with_cookie("cross-site"), "").await.0, StatusCode::FORBIDDEN);
+    }
+
+    #[tokio::test]
+    async fn without_authentication_other_sites_and_other_names_are_turned_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let token_file = TokenFile::at(folder.path().join("tokens.json"));
+        let settings = AuthSettings { enabled: false, loopback_only: true, token_file };
+        let authenticator = Arc::new(Authenticator::open(settings, SystemClock::shared()).unwrap());
+        let router = Router::new()
+            .fallback(|| async { "in" })
+            .layer(axum::middleware::from_fn_with_state(authenticator, authenticate_request));
+        let call = async |method: &str, host: &str, site: &str| {
+            let request = Request::builder().method(method).uri("/-/flush").header("host", host);
+            let request = request.header("sec-fetch-site", site).body(Body::empty()).unwrap();
+            router.clone().oneshot(request).await.unwrap().status()
+        };
+        assert_eq!(call("POST", "localhost:9090", "same-origin").await, StatusCode::OK);
+        assert_eq!(call("POST", "[::1]:9090", "none").await, StatusCode::OK);
+        assert_eq!(call("POST", "127.0.0.1:9090", "cross-site").await, StatusCode::FORBIDDEN);
+        assert_eq!(call("GET", "evil.example:9090", "same-origin").await, StatusCode::FORBIDDEN);
     }
 
     #[tokio::test]
@@ -251,6 +289,12 @@ mod tests {
         let (status, headers, _) = fixture.call(verify("/api/v1/query?query=up"), "").await;
         assert_eq!((status, headers["x-pharos-principal"].to_str().unwrap()), (StatusCode::NO_CONTENT, "reader"));
         assert_eq!(fixture.call(verify("/v1/traces"), "").await.0, StatusCode::FORBIDDEN);
+        for trick in ["/assets/../v1/traces", "/assets/%2e%2e/v1/traces", "/trace/..%2fx", "//x", "/assets/.."] {
+            assert_eq!(fixture.call(verify(trick), "").await.0, StatusCode::FORBIDDEN, "{trick}");
+        }
+        let anonymous = Request::builder().uri("/auth/verify").header("x-original-uri", "/api/v1/query");
+        let preflight = anonymous.header("x-original-method", "OPTIONS");
+        assert_eq!(fixture.call(preflight, "").await.0, StatusCode::UNAUTHORIZED);
         let anonymous = Request::builder().uri("/auth/verify").header("x-original-uri", "/api/v1/query");
         assert_eq!(fixture.call(anonymous, "").await.0, StatusCode::UNAUTHORIZED);
     }

@@ -16,6 +16,8 @@ use crate::token_file::hash;
 pub(crate) const SESSION_SECONDS: i64 = 12 * 3_600;
 /// More sessions than this push out the oldest.
 const SESSIONS_MAX: usize = 10_000;
+/// More sessions of one token than this push out its own oldest: nobody logs the others out.
+const SESSIONS_PER_TOKEN_MAX: usize = 100;
 
 #[derive(Debug, Clone, Copy)]
 struct Session {
@@ -35,9 +37,11 @@ impl Sessions {
         let cookie = URL_SAFE_NO_PAD.encode(random_bytes::<32>());
         let mut open = self.open.lock();
         open.retain(|_, session| session.expires_at > now_s);
-        if open.len() >= SESSIONS_MAX {
-            let oldest = open.iter().min_by_key(|(_, session)| session.expires_at).map(|(key, _)| *key);
-            oldest.and_then(|key| open.remove(&key));
+        let own = open.values().filter(|session| session.token_sha256 == token_sha256).count();
+        if own >= SESSIONS_PER_TOKEN_MAX {
+            remove_oldest(&mut open, |session| session.token_sha256 == token_sha256);
+        } else if open.len() >= SESSIONS_MAX {
+            remove_oldest(&mut open, |_| true);
         }
         open.insert(hash(&cookie), Session { token_sha256, expires_at: now_s + SESSION_SECONDS });
         Secret::new(cookie)
@@ -53,6 +57,12 @@ impl Sessions {
     pub(crate) fn close(&self, cookie: &str) {
         self.open.lock().remove(&hash(cookie));
     }
+}
+
+fn remove_oldest(open: &mut HashMap<[u8; 32], Session>, among: impl Fn(&Session) -> bool) {
+    let candidates = open.iter().filter(|(_, session)| among(session));
+    let oldest = candidates.min_by_key(|(_, session)| session.expires_at).map(|(key, _)| *key);
+    oldest.and_then(|key| open.remove(&key));
 }
 
 #[cfg(test)]
@@ -71,13 +81,15 @@ mod tests {
     }
 
     #[test]
-    fn more_sessions_than_the_limit_push_out_the_oldest() {
+    fn many_logins_with_one_token_log_nobody_else_out() {
         let sessions = Sessions::default();
-        let first = sessions.open([0; 32], 0);
-        for now_s in 1..=SESSIONS_MAX as i64 {
-            sessions.open([1; 32], now_s.min(1_000));
+        let other = sessions.open([0; 32], 0);
+        let first = sessions.open([1; 32], 0);
+        for now_s in 1..=i64::try_from(SESSIONS_PER_TOKEN_MAX).unwrap() {
+            sessions.open([1; 32], now_s);
         }
+        assert_eq!(sessions.token_of(other.reveal(), 1_000), Some([0; 32]));
         assert_eq!(sessions.token_of(first.reveal(), 1_000), None);
-        assert!(sessions.open.lock().len() <= SESSIONS_MAX);
+        assert_eq!(sessions.open.lock().len(), 1 + SESSIONS_PER_TOKEN_MAX);
     }
 }

@@ -6,12 +6,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pharos_base::{Secret, random_bytes};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 
@@ -129,6 +130,7 @@ impl TokenFile {
     /// # Errors
     /// [`TokenFileError::NameTaken`], or the file cannot be read or written.
     pub fn add(&self, new: NewToken) -> Result<(Secret, TokenEntry), TokenFileError> {
+        let _lock = self.lock()?;
         let mut tokens = self.read()?;
         if tokens.iter().any(|token| token.name == new.name) {
             return Err(TokenFileError::NameTaken { name: new.name });
@@ -154,6 +156,7 @@ impl TokenFile {
     /// # Errors
     /// [`TokenFileError::Unknown`], or the file cannot be read or written.
     pub fn remove(&self, name_or_id: &str) -> Result<TokenEntry, TokenFileError> {
+        let _lock = self.lock()?;
         let mut tokens = self.read()?;
         let found = tokens.iter().position(|token| token.name == name_or_id || token.id == name_or_id);
         let Some(index) = found else { return Err(TokenFileError::Unknown { what: name_or_id.to_owned() }) };
@@ -162,17 +165,44 @@ impl TokenFile {
         Ok(removed)
     }
 
+    /// Held while the file is read, changed and replaced: two commands at once must not undo each other.
+    fn lock(&self) -> Result<File, TokenFileError> {
+        let path = self.path.with_extension("lock");
+        let open = || -> io::Result<File> {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            flock(&file, FlockOperation::LockExclusive)?;
+            self.keep_owner(&file)?;
+            Ok(file)
+        };
+        open().map_err(|source| self.io("lock", source))
+    }
+
+    /// Gives a file that root made to the owner of the folder, whose server must read it.
+    fn keep_owner(&self, file: &File) -> io::Result<()> {
+        let folder = fs::metadata(self.folder())?;
+        if file.metadata()?.uid() == 0 && folder.uid() != 0 {
+            fchown(file, Some(folder.uid()), Some(folder.gid()))?;
+        }
+        Ok(())
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+
     fn write(&self, tokens: Vec<TokenEntry>) -> Result<(), TokenFileError> {
         let text = serde_json::to_string_pretty(&Contents { version: VERSION, tokens })
             .map_err(|source| TokenFileError::Format { path: self.path.clone(), source })?;
         let temporary = self.path.with_extension("json.new");
         let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            // Left over from a crash, perhaps with other rights; the lock says that nobody else is at it.
+            let _ = fs::remove_file(&temporary);
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+            self.keep_owner(&file)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             fs::rename(&temporary, &self.path)?;
-            let folder = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+            File::open(self.folder())?.sync_all()
         };
         write().map_err(|source| self.io("write", source))
     }
