@@ -55,10 +55,26 @@ pub(crate) struct TimesCache {
     hasher: foldhash::fast::FixedState,
     known: HashMap<u64, Arc<Times>>,
     scratch: Vec<u8>,
+    /// The column interned last, plain: neighbours are mostly of one target.
+    last: Vec<i64>,
+    last_interned: Option<Arc<Times>>,
 }
 
 impl TimesCache {
     fn intern(&mut self, times: &[i64], bytes: &mut u64) -> Arc<Times> {
+        if let Some(last) = &self.last_interned
+            && self.last == times
+        {
+            return Arc::clone(last);
+        }
+        let interned = self.intern_encoded(times, bytes);
+        self.last.clear();
+        self.last.extend_from_slice(times);
+        self.last_interned = Some(Arc::clone(&interned));
+        interned
+    }
+
+    fn intern_encoded(&mut self, times: &[i64], bytes: &mut u64) -> Arc<Times> {
         self.scratch.clear();
         timestamps::encode(times, &mut self.scratch);
         let hash = self.hasher.hash_one(&self.scratch);

@@ -1,0 +1,132 @@
+//! Snapshots over HTTP: Prometheus' `/api/v1/admin/tsdb/snapshot`, and `/snapshot/create`, `/snapshot/list`,
+//! `/snapshot/delete` and `/snapshot/delete_all` as VictoriaMetrics and its backup tools speak them.
+//!
+//! A snapshot holds all tenants, so these paths ask for the admin scope and know no tenant.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{FromRequestParts, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use jiff::Timestamp;
+use pharos_base::{Clock, ErrorClass, random_bytes};
+use pharos_gateway::{Principal, Scope};
+use pharos_http::{Dialect, Refusal};
+use pharos_storage::{MetricStore, StorageError};
+use serde_json::{Value, json};
+
+use crate::params::Params;
+use crate::reply::{ApiError, Reply, success};
+use crate::routes::PrometheusApi;
+
+pub(crate) fn router() -> Router<Arc<PrometheusApi>> {
+    Router::new()
+        .route("/api/v1/admin/tsdb/snapshot", post(snapshot).put(snapshot))
+        .route("/prometheus/api/v1/admin/tsdb/snapshot", post(snapshot).put(snapshot))
+        .route("/snapshot/create", get(create).post(create))
+        .route("/snapshot/list", get(list).post(list))
+        .route("/snapshot/delete", get(delete).post(delete))
+        .route("/snapshot/delete_all", get(delete_all).post(delete_all))
+}
+
+/// A caller who may operate the server.
+pub(crate) struct Operator;
+
+impl<S: Send + Sync> FromRequestParts<S> for Operator {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+        let refuse = |class, message: String| Refusal::new(class, message).render(Dialect::Prometheus);
+        let Some(principal) = parts.extensions.get::<Principal>() else {
+            return Err(refuse(ErrorClass::Unauthenticated, "no credential".to_owned()));
+        };
+        principal.require(Scope::Admin).map_err(|error| refuse(error.class(), error.to_string()))?;
+        Ok(Self)
+    }
+}
+
+/// Prometheus': `skip_head=true` leaves out what is not in parts yet.
+async fn snapshot(State(api): State<Arc<PrometheusApi>>, _operator: Operator, params: Params) -> Reply {
+    let skip_head = match params.get("skip_head") {
+        None | Some("false" | "0") => false,
+        Some("true" | "1") => true,
+        Some(other) => {
+            let message = format!("invalid parameter \"skip_head\": unable to parse boolean \"{other}\"");
+            return Err(ApiError(Refusal::new(ErrorClass::Invalid, message)));
+        }
+    };
+    let name = make(&api, !skip_head).await?;
+    Ok(success(&json!({ "name": name })))
+}
+
+async fn create(State(api): State<Arc<PrometheusApi>>, _operator: Operator) -> Response {
+    answer(make(&api, true).await.map(|name| json!({"status": "ok", "snapshot": name})))
+}
+
+async fn list(State(api): State<Arc<PrometheusApi>>, _operator: Operator) -> Response {
+    let found = work(&api, |store| store.snapshots()).await;
+    answer(found.map(|names| json!({"status": "ok", "snapshots": names})))
+}
+
+async fn delete(State(api): State<Arc<PrometheusApi>>, _operator: Operator, params: Params) -> Response {
+    let name = params.get("snapshot").unwrap_or("").to_owned();
+    let deleted = work(&api, move |store| {
+        if store.delete_snapshot(&name)? {
+            return Ok(());
+        }
+        Err(StorageError::Invalid { message: format!("there is no snapshot {name:?}") })
+    });
+    answer(deleted.await.map(|()| json!({"status": "ok"})))
+}
+
+async fn delete_all(State(api): State<Arc<PrometheusApi>>, _operator: Operator) -> Response {
+    let deleted = work(&api, |store| {
+        for name in store.snapshots()? {
+            store.delete_snapshot(&name)?;
+        }
+        Ok(())
+    });
+    answer(deleted.await.map(|()| json!({"status": "ok"})))
+}
+
+async fn make(api: &Arc<PrometheusApi>, head: bool) -> Result<String, ApiError> {
+    let name = name(api.clock.as_ref());
+    let called = name.clone();
+    work(api, move |store| store.create_snapshot(&called, head)).await?;
+    Ok(name)
+}
+
+/// Date and time, as VictoriaMetrics names snapshots, and something that no other has.
+fn name(clock: &dyn Clock) -> String {
+    let now = Timestamp::from_millisecond(clock.unix_ms()).unwrap_or_default();
+    format!("{}-{:016X}", now.strftime("%Y%m%d%H%M%S"), u64::from_le_bytes(random_bytes()))
+}
+
+/// Runs a task of the store; it ends whether or not its client stays.
+async fn work<T: Send + 'static>(
+    api: &Arc<PrometheusApi>,
+    task: impl FnOnce(&dyn MetricStore) -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let store = Arc::clone(&api.store);
+    Ok(api.pool.run(move |_| task(store.as_ref())).await??)
+}
+
+/// VictoriaMetrics' envelope.
+fn answer(outcome: Result<Value, ApiError>) -> Response {
+    let body = match outcome {
+        Ok(body) => body,
+        Err(ApiError(refusal)) => {
+            let mut response = refusal.render(Dialect::Prometheus);
+            *response.body_mut() = Body::from(json!({"status": "error", "msg": refusal.message()}).to_string());
+            return response;
+        }
+    };
+    ([(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests;
