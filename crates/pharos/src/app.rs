@@ -72,13 +72,17 @@ impl App {
     pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let clock = SystemClock::shared();
         let data_dir = DataDir::open(&settings.data_dir)?;
-        let auth =
-            AuthSettings { enabled: settings.auth == Switch::On, token_file: TokenFile::at(settings.token_path()) };
+        let auth = AuthSettings {
+            enabled: settings.auth == Switch::On,
+            loopback_only: !settings.auth_off_anywhere,
+            token_file: TokenFile::at(settings.token_path()),
+        };
         let authenticator = Arc::new(Authenticator::open(auth, Arc::clone(&clock))?);
-        let first_token = if authenticator.is_enabled() { authenticator.first_token()? } else { None };
         let listeners = Listeners::bind(settings).await?;
         let addresses = listeners.addresses()?;
         let stores = open_stores(settings, &data_dir, &clock).await?;
+        // Last of all that may fail: a token that was made and never shown would lock its owner out.
+        let first_token = if authenticator.is_enabled() { authenticator.first_token()? } else { None };
         let doors = doors(settings, &stores, authenticator, &clock);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         listeners.serve(doors::routers(&doors), &tasks, &stop);

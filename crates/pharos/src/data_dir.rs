@@ -1,6 +1,6 @@
 //! The data folder: made if absent, locked while in use.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -22,11 +22,7 @@ impl DataDir {
     /// One line: it cannot be made or written, or another process uses it.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .with_context(|| format!("cannot make the data folder {shown}"))?;
+        make_folder(path)?;
         let lock_path = path.join("LOCK");
         let mut lock = OpenOptions::new()
             .read(true)
@@ -49,9 +45,15 @@ impl DataDir {
     /// A folder in it, made if absent.
     pub(crate) fn folder(&self, name: &str) -> anyhow::Result<PathBuf> {
         let path = self.path.join(name);
-        fs::create_dir_all(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
+        make_folder(&path)?;
         Ok(path)
     }
+}
+
+/// Makes a folder, and those above it, that only its owner may enter.
+pub(crate) fn make_folder(path: &Path) -> anyhow::Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("cannot make the data folder {}", path.display()))
 }
 
 #[cfg(test)]
@@ -76,7 +78,7 @@ mod tests {
     fn a_folder_that_cannot_be_made_is_named() {
         let parent = tempfile::tempdir().unwrap();
         let file = parent.path().join("file");
-        fs::write(&file, "").unwrap();
+        std::fs::write(&file, "").unwrap();
         let error = format!("{:#}", DataDir::open(&file.join("data")).unwrap_err());
         assert!(error.starts_with("cannot make the data folder"), "{error}");
     }

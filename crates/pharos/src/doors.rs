@@ -86,11 +86,13 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
 
 /// The layers around every router; a request passes them from the last to the first.
 fn wrap(router: Router, authenticator: &Arc<Authenticator>, http_metrics: &Arc<HttpMetrics>) -> Router {
+    // Without authentication a page of any site could read everything here, if it were let.
+    let cors = if authenticator.is_enabled() { cors() } else { CorsLayer::new() };
     router
         .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED })
         .layer(CompressionLayer::new())
         .layer(middleware::from_fn_with_state(Arc::clone(authenticator), authenticate_request))
-        .layer(cors())
+        .layer(cors)
         .layer(middleware::from_fn_with_state(Arc::clone(http_metrics), count_requests))
 }
 
@@ -138,10 +140,16 @@ fn operation_routes(doors: &Doors) -> Router {
 
 /// Ready means that writes are taken; a store that is read-only answers queries and is not ready.
 async fn ready(State(operation): State<Operation>) -> Response {
-    let read_only = [
-        (operation.metrics.stats().read_only, "the metrics store"),
-        (operation.traces.stats().read_only, "the trace store"),
-    ];
+    // Stores may take a lock that is held while the disk is slow.
+    let ask = move || {
+        [
+            (operation.metrics.stats().read_only, "the metrics store"),
+            (operation.traces.stats().read_only, "the trace store"),
+        ]
+    };
+    let Ok(read_only) = tokio::task::spawn_blocking(ask).await else {
+        return Refusal::new(ErrorClass::Internal, "a store panicked; see the log").render(Dialect::Plain);
+    };
     match read_only.iter().find(|(is_read_only, _)| *is_read_only) {
         None => "Pharos is ready.\n".into_response(),
         Some((_, which)) => {
@@ -183,12 +191,15 @@ async fn reload(State(operation): State<Operation>) -> Response {
 }
 
 async fn own_metrics(State(operation): State<Operation>) -> Response {
-    let mut text = String::new();
-    match encode(&mut text, &operation.registry.lock()) {
-        Ok(()) => {
+    let write = move || {
+        let mut text = String::new();
+        encode(&mut text, &operation.registry.lock()).map(|()| text)
+    };
+    match tokio::task::spawn_blocking(write).await {
+        Ok(Ok(text)) => {
             let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, content_type)], text).into_response()
         }
-        Err(_) => Refusal::new(ErrorClass::Internal, "cannot write metrics").render(Dialect::Plain),
+        _ => Refusal::new(ErrorClass::Internal, "cannot write metrics; see the log").render(Dialect::Plain),
     }
 }

@@ -206,6 +206,24 @@ impl Settings {
                     .to_owned(),
             );
         }
+        let sizes = [
+            ("query.memory_max", self.query.memory_max, ByteSize::mib(1)),
+            ("ingest.limits.body_max", self.ingest.limits.body_max, ByteSize(1 << 10)),
+            ("ingest.limits.bodies_max", self.ingest.limits.bodies_max, self.ingest.limits.body_max),
+        ];
+        for (name, size, min) in sizes {
+            if size < min {
+                faults.push(format!("{name}: {size} is below the minimum {min}"));
+            }
+        }
+        for (name, duration) in [("timeout", self.query.timeout), ("lookback", self.query.lookback)] {
+            if duration.as_ms() == 0 {
+                faults.push(format!("query.{name}: must be more than 0"));
+            }
+        }
+        if self.query.samples_max == 0 || self.query.series_max == 0 {
+            faults.push("query.samples_max and query.series_max: must be at least 1".to_owned());
+        }
         for (name, limit) in [
             ("concurrency_max", self.query.concurrency_max),
             ("points_per_series_max", self.query.points_per_series_max),

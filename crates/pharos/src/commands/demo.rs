@@ -1,60 +1,98 @@
 //! `pharos demo`: the server with a simulated shop that uses its real doors.
 
+use std::path::PathBuf;
+
+use pharos_base::{Clock, Secret, SystemClock, full_message};
 use pharos_demo::{Shop, ShopSettings};
 use pharos_gateway::{NewToken, Scope, TenantAccess, TokenFile};
+use pharos_model::TenantId;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::serve::{StopSignals, greet, runtime, start_log};
 use crate::app::App;
 use crate::cli::Failure;
+use crate::data_dir::make_folder;
 use crate::settings::{Settings, Switch};
-use pharos_base::{Clock, Secret, SystemClock};
 
-/// The name of the token that the shop sends with and visitors log in with; made anew at each start.
+/// The name of the demo's token.
 const TOKEN_NAME: &str = "demo";
+
+/// Where the demo keeps its data unless told otherwise: never among real ones.
+const DATA_DIR: &str = "./pharos-demo-data";
 
 /// Runs server and shop until SIGTERM or SIGINT.
 pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
     start_log(&settings.log).map_err(Failure::Start)?;
-    runtime().map_err(Failure::Start)?.block_on(async move {
-        let signals = StopSignals::listen().map_err(Failure::Start)?;
-        let app = App::start(settings).await.map_err(Failure::Start)?;
-        greet(&app);
-        let token = demo_token(settings).map_err(Failure::Start)?;
-        let stop = CancellationToken::new();
-        let shop = Shop::new(ShopSettings {
-            endpoint: format!("http://{}", app.addresses().main),
-            token: token.as_ref().map(|token| token.reveal().to_owned()),
-        });
-        let mut selling = JoinSet::new();
-        selling.spawn(shop.run(stop.clone()));
-        invite(&app, token.as_ref());
-        signals.wait().await;
-        stop.cancel();
-        if let Some(Err(error)) = selling.join_next().await {
-            tracing::error!(%error, "the shop did not end well");
-        }
-        app.stop().await.map_err(Failure::Run)
-    })
+    let mut settings = settings.clone();
+    if settings.data_dir == Settings::default().data_dir {
+        settings.data_dir = PathBuf::from(DATA_DIR);
+    }
+    let token = DemoToken::make(&settings).map_err(Failure::Start)?;
+    let outcome = runtime().map_err(Failure::Start)?.block_on(run_shop(&settings, &token));
+    token.revoke();
+    outcome
 }
 
-fn demo_token(settings: &Settings) -> anyhow::Result<Option<Secret>> {
-    if settings.auth == Switch::Off {
-        return Ok(None);
+async fn run_shop(settings: &Settings, token: &DemoToken) -> Result<(), Failure> {
+    let signals = StopSignals::listen().map_err(Failure::Start)?;
+    let app = App::start(settings).await.map_err(Failure::Start)?;
+    greet(&app);
+    let stop = CancellationToken::new();
+    let shop = Shop::new(ShopSettings {
+        endpoint: format!("http://{}", app.addresses().main),
+        token: token.secret.as_ref().map(|secret| secret.reveal().to_owned()),
+    });
+    let mut selling = JoinSet::new();
+    selling.spawn(shop.run(stop.clone()));
+    invite(&app, token.secret.as_ref());
+    signals.wait().await;
+    stop.cancel();
+    if let Some(Err(error)) = selling.join_next().await {
+        tracing::error!(%error, "the shop did not end well");
     }
-    let file = TokenFile::at(settings.token_path());
-    if file.read()?.iter().any(|token| token.name == TOKEN_NAME) {
-        file.remove(TOKEN_NAME)?;
+    app.stop().await.map_err(Failure::Run)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The token that the shop sends with and visitors log in with; it lives as long as the demo.
+struct DemoToken {
+    file: TokenFile,
+    secret: Option<Secret>,
+}
+
+impl DemoToken {
+    fn make(settings: &Settings) -> anyhow::Result<Self> {
+        let file = TokenFile::at(settings.token_path());
+        if settings.auth == Switch::Off {
+            return Ok(Self { file, secret: None });
+        }
+        if let Some(folder) = file.path().parent() {
+            make_folder(folder)?;
+        }
+        // Left over from a demo that was killed.
+        if file.read()?.iter().any(|token| token.name == TOKEN_NAME) {
+            file.remove(TOKEN_NAME)?;
+        }
+        let new = NewToken {
+            name: TOKEN_NAME.to_owned(),
+            scopes: vec![Scope::MetricsWrite, Scope::MetricsRead, Scope::TracesWrite, Scope::TracesRead],
+            tenant: TenantAccess::One(TenantId::default()),
+            created_at: SystemClock.unix_ms() / 1_000,
+            expires_at: None,
+        };
+        let (secret, _) = file.add(new)?;
+        Ok(Self { file, secret: Some(secret) })
     }
-    let new = NewToken {
-        name: TOKEN_NAME.to_owned(),
-        scopes: vec![Scope::MetricsWrite, Scope::MetricsRead, Scope::TracesWrite, Scope::TracesRead],
-        tenant: TenantAccess::One(pharos_model::TenantId::default()),
-        created_at: SystemClock.unix_ms() / 1_000,
-        expires_at: None,
-    };
-    Ok(Some(file.add(new)?.0))
+
+    fn revoke(&self) {
+        if self.secret.is_some()
+            && let Err(error) = self.file.remove(TOKEN_NAME)
+        {
+            tracing::warn!(error = full_message(&error), "the demo's token could not be revoked");
+        }
+    }
 }
 
 fn invite(app: &App, token: Option<&Secret>) {

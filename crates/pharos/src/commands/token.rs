@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use jiff::Timestamp;
 use pharos_base::{Clock, HumanDuration, SystemClock};
@@ -11,6 +11,7 @@ use pharos_gateway::{NewToken, Scope, TenantAccess, TokenEntry, TokenFile};
 
 use super::config::say;
 use crate::cli::Failure;
+use crate::data_dir::make_folder;
 use crate::settings::load;
 
 /// Names of tokens stand in logs and listings.
@@ -80,9 +81,7 @@ fn token_file(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> R
 fn new(matches: &ArgMatches, file: &TokenFile) -> Result<(), Failure> {
     let new = parse_new(matches, SystemClock.unix_ms() / 1_000).map_err(Failure::Start)?;
     if let Some(folder) = file.path().parent() {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))
-            .map_err(Failure::Start)?;
+        make_folder(folder).map_err(Failure::Start)?;
     }
     let (secret, entry) = file.add(new).map_err(|error| Failure::Run(error.into()))?;
     eprintln!("Token {} ({}) made. It is shown this once; only its hash is kept.", entry.name, entry.id);

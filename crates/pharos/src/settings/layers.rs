@@ -11,13 +11,13 @@ use super::{HELP, Settings};
 /// What variables begin with.
 const ENVIRONMENT_PREFIX: &str = "PHAROS__";
 /// Keys of the engines' own settings that stand at the top level instead, so that each is said once.
-const SAID_ELSEWHERE: [&str; 6] = [
-    "tsdb.sync",
-    "tsdb.retention",
-    "tsdb.retention_size",
-    "tracestore.sync",
-    "tracestore.retention",
-    "tracestore.retention_size",
+const SAID_ELSEWHERE: [(&str, &str); 6] = [
+    ("tsdb.sync", "sync"),
+    ("tsdb.retention", "retention.metrics"),
+    ("tsdb.retention_size", "retention.metrics_size"),
+    ("tracestore.sync", "sync"),
+    ("tracestore.retention", "retention.traces"),
+    ("tracestore.retention_size", "retention.traces_size"),
 ];
 
 /// Settings that cannot be used; each fault is one line.
@@ -75,7 +75,9 @@ fn collect_leaves(prefix: &str, value: &Value, found: &mut Vec<(KeyPath, Value)>
                 collect_leaves(&path, member, found);
             }
         }
-        leaf if !SAID_ELSEWHERE.contains(&prefix) => found.push((KeyPath(prefix.to_owned()), leaf.clone())),
+        leaf if !SAID_ELSEWHERE.iter().any(|(key, _)| *key == prefix) => {
+            found.push((KeyPath(prefix.to_owned()), leaf.clone()))
+        }
         _ => {}
     }
 }
@@ -93,7 +95,10 @@ pub(crate) fn load(
         Some(path) => read_file(path)?,
         None => Settings::default(),
     };
-    let (mut layered, mut faults) = (tree(&base), Vec::new());
+    let (mut layered, defaults) = (tree(&base), tree(&Settings::default()));
+    let at = |root: &Value, key: &str| root.pointer(&format!("/{}", key.replace('.', "/"))).cloned();
+    let elsewhere = SAID_ELSEWHERE.iter().filter(|(key, _)| at(&layered, key) != at(&defaults, key));
+    let mut faults: Vec<_> = elsewhere.map(|(key, instead)| format!("{key}: say {instead} instead")).collect();
     let keys = keys();
     for name in environment.keys().filter(|name| name.starts_with(ENVIRONMENT_PREFIX)) {
         if !keys.iter().any(|(key, _)| key.variable() == *name) {
@@ -245,6 +250,25 @@ mod tests {
         let text = faults.join("\n");
         for part in ["PHAROS__NONSENSE names no setting", "\"soon\" is not a duration", "auth_off_anywhere", "sync: "] {
             assert!(text.contains(part), "{part} is not in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_said_elsewhere_is_an_error_that_says_where() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pharos.yaml");
+        std::fs::write(&path, "tsdb:\n  retention: 3d\ntracestore:\n  sync: 1s\n").unwrap();
+        let message = load(Some(&path), &map(&[]), &map(&[])).unwrap_err().to_string();
+        assert_eq!(message, "tsdb.retention: say retention.metrics instead\ntracestore.sync: say sync instead");
+    }
+
+    #[test]
+    fn limits_of_nothing_are_refused() {
+        let flags = map(&[("query.memory_max", "12"), ("ingest.limits.body_max", "0"), ("query.timeout", "0")]);
+        let message = load(None, &map(&[]), &flags).unwrap_err().to_string();
+        for part in ["query.memory_max: 12B is below", "ingest.limits.body_max: 0B is below", "query.timeout: must be"]
+        {
+            assert!(message.contains(part), "{message}");
         }
     }
 
