@@ -27,6 +27,10 @@ enum Predictor {
     DeltaOfDelta,
 }
 
+/// Columns up to this length are encoded when they are hot, in the head, and again when they are flushed:
+/// one predictor is planned for, not all.
+const SHORT_MAX: usize = 32;
+
 const PREDICTORS: [Predictor; 4] = [Predictor::Raw, Predictor::Line, Predictor::Delta, Predictor::DeltaOfDelta];
 
 /// No encoding of `count` values is longer.
@@ -47,7 +51,11 @@ pub fn encode(values: &[i64], out: &mut Vec<u8>) {
     let mut residuals = Vec::with_capacity(values.len());
     let mut scratch = Vec::new();
     let mut best: Option<(usize, Predictor, Plan)> = None;
+    let likeliest = (values.len() <= SHORT_MAX).then(|| likeliest(values, &mut residuals));
     for predictor in PREDICTORS {
+        if likeliest.is_some_and(|likeliest| likeliest != predictor) {
+            continue;
+        }
         if !predict(predictor, values, &mut residuals) {
             continue;
         }
@@ -61,7 +69,7 @@ pub fn encode(values: &[i64], out: &mut Vec<u8>) {
             }
         }
     }
-    let (_, predictor, plan) = best.expect("the raw predictor fits any column");
+    let (_, predictor, plan) = best.expect("one predictor fits: the raw one fits any column");
     predict(predictor, values, &mut residuals);
     write(predictor, &plan, values, &residuals, out);
 }
@@ -153,6 +161,23 @@ fn predict(predictor: Predictor, values: &[i64], residuals: &mut Vec<i64>) -> bo
         ),
     }
     true
+}
+
+/// The predictor whose residuals span the least, a cheap stand-in for the full comparison.
+fn likeliest(values: &[i64], residuals: &mut Vec<i64>) -> Predictor {
+    let mut best = (usize::MAX, Predictor::Raw);
+    for predictor in PREDICTORS {
+        if !predict(predictor, values, residuals) {
+            continue;
+        }
+        let (least, most) = residuals.iter().fold((i64::MAX, i64::MIN), |(a, b), one| (a.min(*one), b.max(*one)));
+        let width = if residuals.is_empty() { 0 } else { width_of(most.wrapping_sub(least) as u64) };
+        let cost_bits = width as usize * residuals.len() + 8 * predictor as usize;
+        if cost_bits < best.0 {
+            best = (cost_bits, predictor);
+        }
+    }
+    best.1
 }
 
 fn restore(
