@@ -53,6 +53,7 @@ fmt: build-deps ## is everything formatted?
 
 clippy: build-deps ## lints, warnings are errors
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@$(CARGO) clippy --locked -p pharos-e2e --test e2e -- -D warnings
 
 test-rust: build-deps ## unit, property and integration tests of all crates
 	@$(CARGO) test --locked --workspace --no-fail-fast
