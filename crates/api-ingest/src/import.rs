@@ -67,7 +67,9 @@ async fn accept(
     let (parts, mut body) = request.into_parts();
     let prepared = prepare(state, url_tenant, format, &parts);
     let outcome = match prepared {
-        Ok((tenant, reader)) => Import { state, tenant, reader: Some(reader), held: Share::default() }.run(&mut body).await,
+        Ok((tenant, reader)) => {
+            Import { state, tenant, reader: Some(reader), held: Share::default() }.run(&mut body).await
+        }
         Err(refusal) => Err(refusal),
     };
     if outcome.is_err() {
@@ -157,11 +159,8 @@ impl Import<'_> {
         let work = move |ingestor: &Ingestor| -> (TextImport, Result<Vec<PendingReport>, IngestError>, Bytes) {
             let (limits, window) = (&ingestor.settings().limits, ingestor.window());
             let mut rest = block.unwrap_or_default();
-            let batches = if rest.is_empty() {
-                reader.finish(limits, window)
-            } else {
-                reader.feed(&mut rest, limits, window)
-            };
+            let batches =
+                if rest.is_empty() { reader.finish(limits, window) } else { reader.feed(&mut rest, limits, window) };
             let append = |batch| ingestor.append_metrics(&tenant, batch);
             let pending = batches.map(|batches| batches.into_iter().map(append).collect());
             (reader, pending, rest)

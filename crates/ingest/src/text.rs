@@ -109,10 +109,9 @@ impl TextImport {
     /// be read next, and is empty when more must arrive.
     ///
     /// # Errors
-    /// - [`IngestError::Inflate`]: damaged.
-    /// - [`IngestError::Decode`]: a line longer than [`LINE_BYTES_MAX`].
-    ///
-    /// Nothing can be read after an error; what was handed out before is sound.
+    /// - [`IngestError::Inflate`]: the bytes are not what the encoding says.
+    /// - [`IngestError::Decode`]: a line longer than [`LINE_BYTES_MAX`]. After an error nothing more can be read; what
+    ///   was handed out before is sound.
     pub fn feed(
         &mut self,
         body: &mut Bytes,
@@ -135,7 +134,7 @@ impl TextImport {
             }
             self.scanned = self.text.len();
             if self.scanned > LINE_BYTES_MAX {
-                return Err(self.unreadable(format!("longer than {LINE_BYTES_MAX} bytes; split its series")));
+                return Err(self.unreadable(&format!("longer than {LINE_BYTES_MAX} bytes; split its series")));
             }
         }
         Ok(Vec::new())
@@ -186,7 +185,7 @@ impl TextImport {
                 Err(LineError::Bad(reason)) => {
                     self.bad.count += 1;
                     let number = self.next_line;
-                    self.bad.first.get_or_insert_with(|| BadLine { number, reason });
+                    self.bad.first.get_or_insert(BadLine { number, reason });
                 }
             }
             self.next_line += 1;
@@ -197,7 +196,7 @@ impl TextImport {
         Ok(output.finish())
     }
 
-    fn unreadable(&self, reason: String) -> IngestError {
+    fn unreadable(&self, reason: &str) -> IngestError {
         IngestError::Decode { message_name: "text", message: format!("line {}: {reason}", self.next_line) }
     }
 }

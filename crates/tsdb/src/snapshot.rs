@@ -151,7 +151,11 @@ impl Shared {
 /// Names stay inside their directory and are no temporary ones.
 fn check_name(name: &str) -> Result<(), StorageError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) || name.starts_with(TEMPORARY_PREFIX) {
+    if name.is_empty()
+        || name.len() > NAME_BYTES_MAX
+        || !name.bytes().all(allowed)
+        || name.starts_with(TEMPORARY_PREFIX)
+    {
         let message = format!("{name:?} is no name of a snapshot: 1 to {NAME_BYTES_MAX} letters, digits, '-' and '_'");
         return Err(StorageError::Invalid { message });
     }

@@ -7,7 +7,8 @@ use pharos_ingest::IngestSettings;
 
 use crate::fixture::{Answer, Doors, NOW_MS, doors, doors_for, doors_to_a_full_disk, gzip, post, principal};
 
-const LINE: &str = r#"{"metric":{"__name__":"up","job":"a"},"values":[1,2.5],"timestamps":[1699999998000,1699999999000]}"#;
+const LINE: &str =
+    r#"{"metric":{"__name__":"up","job":"a"},"values":[1,2.5],"timestamps":[1699999998000,1699999999000]}"#;
 
 async fn send(doors: &Doors, path: &str, body: impl Into<Body>) -> Answer {
     doors.send(post(path), body).await
@@ -17,7 +18,8 @@ async fn send(doors: &Doors, path: &str, body: impl Into<Body>) -> Answer {
 async fn both_formats_arrive_below_every_path() {
     for (prefix, tenant) in [("", "0"), ("/prometheus", "0"), ("/insert/7:3/prometheus", "7:3")] {
         let doors = doors();
-        let answer = send(&doors, &format!("{prefix}/api/v1/import/prometheus"), "# TYPE up gauge\nup{job=\"a\"} 1\n").await;
+        let answer =
+            send(&doors, &format!("{prefix}/api/v1/import/prometheus"), "# TYPE up gauge\nup{job=\"a\"} 1\n").await;
         assert_eq!((answer.status, answer.text()), (StatusCode::NO_CONTENT, String::new()), "{prefix}");
         assert_eq!(send(&doors, &format!("{prefix}/api/v1/import"), LINE).await.status, StatusCode::NO_CONTENT);
         let expected =
@@ -33,7 +35,9 @@ async fn query_arguments_give_labels_and_the_instant() {
     let path = "/api/v1/import/prometheus?extra_label=dc%3Dx%20y&extra_label=job=b&timestamp=1699999000000&other=1";
     assert_eq!(send(&doors, path, "up{job=\"a\"} 1").await.status, StatusCode::NO_CONTENT);
     assert_eq!(doors.stored("0"), ["up{dc=\"x y\", job=\"b\"} 1@1699999000000"]);
-    for (query, part) in [("timestamp=noon", "noon"), ("extra_label=x", "is not name=value"), ("extra_label==x", "name=value")] {
+    for (query, part) in
+        [("timestamp=noon", "noon"), ("extra_label=x", "is not name=value"), ("extra_label==x", "name=value")]
+    {
         let answer = send(&doors, &format!("/api/v1/import/prometheus?{query}"), "up 2").await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{query}");
         assert!(answer.text().contains(part), "{}", answer.text());
@@ -48,7 +52,8 @@ async fn compressed_bodies_arrive_and_unknown_encodings_are_told() {
         let answer = doors.send(post("/api/v1/import").header("content-encoding", encoding), body.clone()).await;
         assert_eq!(answer.status, StatusCode::NO_CONTENT, "{encoding}");
         assert_eq!(doors.stored("0").len(), 2);
-        let cut = doors.send(post("/api/v1/import").header("content-encoding", encoding), body[..body.len() - 5].to_vec());
+        let cut =
+            doors.send(post("/api/v1/import").header("content-encoding", encoding), body[..body.len() - 5].to_vec());
         assert_eq!(cut.await.status, StatusCode::BAD_REQUEST, "{encoding}");
     }
     let answer = doors().send(post("/api/v1/import").header("content-encoding", "br"), LINE).await;
@@ -75,7 +80,8 @@ async fn a_body_larger_than_the_limit_of_one_request_is_read_in_blocks() {
     let doors = doors_for(pharos_gateway::Principal::anonymous(), settings);
     let line = |number: usize| format!("m{{pad=\"{:x>1000}\"}} 1 {}\n", "", NOW_MS - number as i64);
     let pieces = (0..6).map(move |piece| (0..1_000).map(|at| line(piece * 1_000 + at)).collect::<String>());
-    let body = Body::from_stream(futures::stream::iter(pieces.map(|piece| Ok::<_, std::io::Error>(Bytes::from(piece)))));
+    let body =
+        Body::from_stream(futures::stream::iter(pieces.map(|piece| Ok::<_, std::io::Error>(Bytes::from(piece)))));
     let answer = send(&doors, "/api/v1/import/prometheus", body).await;
     assert_eq!((answer.status, answer.text()), (StatusCode::NO_CONTENT, String::new()));
     assert_eq!(doors.stored("0").len(), 6_000);

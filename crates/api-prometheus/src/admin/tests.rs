@@ -59,7 +59,10 @@ async fn snapshots_are_made_listed_and_deleted_in_both_dialects() {
     assert_eq!(made, json!({"status": "ok", "snapshot": third}));
     let mut all = [first.clone(), second, third];
     all.sort();
-    assert_eq!(send(&router, "GET", "/snapshot/list").await, (StatusCode::OK, json!({"status": "ok", "snapshots": all})));
+    assert_eq!(
+        send(&router, "GET", "/snapshot/list").await,
+        (StatusCode::OK, json!({"status": "ok", "snapshots": all}))
+    );
     assert!(dir.path().join("snapshots").join(&first).join("tenants").is_dir());
     let gone = send(&router, "POST", &format!("/snapshot/delete?snapshot={first}")).await;
     assert_eq!(gone, (StatusCode::OK, json!({"status": "ok"})));

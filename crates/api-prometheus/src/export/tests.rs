@@ -60,8 +60,11 @@ async fn get(router: &Router, path: &str) -> (StatusCode, String) {
     (status, String::from_utf8(to_bytes(response.into_body(), 1 << 26).await.unwrap().to_vec()).unwrap())
 }
 
+/// A series: its labels, instants and the bits of its values.
+type Contents = (String, Vec<i64>, Vec<u64>);
+
 /// All samples, to the bit, in order of labels.
-fn contents(store: &MemoryMetricStore) -> Vec<(String, Vec<i64>, Vec<u64>)> {
+fn contents(store: &MemoryMetricStore) -> Vec<Contents> {
     let matchers = vec![Matcher::new(MatchOp::NotEqual, "__name__", "").unwrap()];
     let plan = LeafPlan::Raw(RawPlan { matchers, range: TimeRange::ALL });
     let mut all: Vec<_> = store
@@ -80,8 +83,21 @@ fn contents(store: &MemoryMetricStore) -> Vec<(String, Vec<i64>, Vec<u64>)> {
 #[tokio::test]
 async fn what_is_exported_comes_back_to_the_bit() {
     let special = [
-        1.0, -0.0, 0.1 + 0.2, f64::MAX, f64::MIN_POSITIVE, 5e-324, -1e-7, 1e21, f64::INFINITY, f64::NEG_INFINITY,
-        stale_nan(), f64::from_bits(ORDINARY_NAN_BITS), f64::NAN, f64::from_bits(0xfff8_0000_dead_beef), 9_007_199_254_740_993.0,
+        1.0,
+        -0.0,
+        0.1 + 0.2,
+        f64::MAX,
+        f64::MIN_POSITIVE,
+        5e-324,
+        -1e-7,
+        1e21,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        stale_nan(),
+        f64::from_bits(ORDINARY_NAN_BITS),
+        f64::NAN,
+        f64::from_bits(0xfff8_0000_dead_beef),
+        9_007_199_254_740_993.0,
     ];
     let odd = special.iter().enumerate().map(|(at, value)| (NOW_MS + at as i64, *value)).collect();
     let long = (0..25_000).map(|at| (at * 15_000 - 1_000, (at as f64).sqrt())).collect();
@@ -89,8 +105,11 @@ async fn what_is_exported_comes_back_to_the_bit() {
         (&[("__name__", "odd"), ("text", "a\"b\\c\nd\u{e4}\u{1}"), ("dotted.name", "x")], odd),
         (&[("__name__", "long")], long),
     ]);
-    let (status, text) =
-        get(&router(&source, 10, Principal::anonymous()), "/select/0/prometheus/api/v1/export?match[]=%7B__name__!=%22%22%7D").await;
+    let (status, text) = get(
+        &router(&source, 10, Principal::anonymous()),
+        "/select/0/prometheus/api/v1/export?match[]=%7B__name__!=%22%22%7D",
+    )
+    .await;
     assert_eq!((status, text.lines().count()), (StatusCode::OK, 4), "25,000 samples are three lines");
     let target = Arc::new(MemoryMetricStore::new());
     let mut import = TextImport::new(TextFormat::JsonLines, Encoding::Identity, TextOptions::default()).unwrap();
@@ -110,9 +129,12 @@ async fn what_is_exported_comes_back_to_the_bit() {
 
 #[tokio::test]
 async fn lines_have_the_shape_of_victoriametrics() {
-    let samples = vec![(1_000, 1.5), (2_000, f64::from_bits(ORDINARY_NAN_BITS)), (3_000, f64::NEG_INFINITY), (4_000, 7.0)];
+    let samples =
+        vec![(1_000, 1.5), (2_000, f64::from_bits(ORDINARY_NAN_BITS)), (3_000, f64::NEG_INFINITY), (4_000, 7.0)];
     let router = router(&store(&[(&[("__name__", "m"), ("a", "b")], samples)]), 10, Principal::anonymous());
-    let line = |values: &str, at: &str| format!("{{\"metric\":{{\"__name__\":\"m\",\"a\":\"b\"}},\"values\":[{values}],\"timestamps\":[{at}]}}\n");
+    let line = |values: &str, at: &str| {
+        format!("{{\"metric\":{{\"__name__\":\"m\",\"a\":\"b\"}},\"values\":[{values}],\"timestamps\":[{at}]}}\n")
+    };
     for (query, expected) in [
         ("match[]=m", line("1.5,null,\"-Infinity\",7", "1000,2000,3000,4000")),
         ("match[]=m&match[]=%7Ba=%22b%22%7D&start=1.5&end=3", line("null,\"-Infinity\"", "2000,3000")),
@@ -136,14 +158,21 @@ async fn what_cannot_be_exported_is_refused() {
 
 #[tokio::test]
 async fn a_client_that_leaves_frees_its_place() {
-    let series: Vec<_> = (0..200).map(|at| (at.to_string(), (0..2_000).map(|ms| (ms, 0.1)).collect::<Vec<_>>())).collect();
-    let pairs: Vec<[(&str, &str); 2]> = series.iter().map(|(name, _)| [("__name__", "m"), ("n", name.as_str())]).collect();
-    let all: Vec<_> = pairs.iter().zip(&series).map(|(pairs, (_, samples))| (pairs.as_slice(), samples.clone())).collect();
+    let series: Vec<_> =
+        (0..200).map(|at| (at.to_string(), (0..2_000).map(|ms| (ms, 0.1)).collect::<Vec<_>>())).collect();
+    let pairs: Vec<[(&str, &str); 2]> =
+        series.iter().map(|(name, _)| [("__name__", "m"), ("n", name.as_str())]).collect();
+    let all: Vec<_> =
+        pairs.iter().zip(&series).map(|(pairs, (_, samples))| (pairs.as_slice(), samples.clone())).collect();
     let router = router(&store(&all), 1_000, Principal::anonymous());
     let request = Request::get("/api/v1/export?match[]=m").body(Body::empty()).unwrap();
     let response = router.clone().oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     // Several megabytes are due and few fit the queue: the worker waits, then sees that nobody listens.
     drop(response);
-    assert_eq!(get(&router, "/api/v1/export?match[]=m%7Bn=%227%22%7D").await.1.lines().count(), 1, "the pool has one place");
+    assert_eq!(
+        get(&router, "/api/v1/export?match[]=m%7Bn=%227%22%7D").await.1.lines().count(),
+        1,
+        "the pool has one place"
+    );
 }

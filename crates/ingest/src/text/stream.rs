@@ -15,7 +15,7 @@ pub(super) struct StreamInflater(Inner);
 
 enum Inner {
     Identity,
-    Gzip { decoder: MultiGzDecoder<Vec<u8>>, begun: bool },
+    Gzip { decoder: Box<MultiGzDecoder<Vec<u8>>>, begun: bool },
     Zstd { decoder: zstd::stream::raw::Decoder<'static>, frame_open: bool },
 }
 
@@ -38,7 +38,7 @@ impl StreamInflater {
     pub(super) fn new(encoding: Encoding) -> Result<Self, IngestError> {
         Ok(Self(match encoding {
             Encoding::Identity => Inner::Identity,
-            Encoding::Gzip => Inner::Gzip { decoder: MultiGzDecoder::new(Vec::new()), begun: false },
+            Encoding::Gzip => Inner::Gzip { decoder: Box::new(MultiGzDecoder::new(Vec::new())), begun: false },
             Encoding::Zstd => {
                 let mut decoder = zstd::stream::raw::Decoder::new().map_err(|error| fail(encoding, error))?;
                 let window = zstd::stream::raw::DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX);

@@ -83,7 +83,10 @@ fn a_crash_leaves_no_half_snapshot() {
             let store = open(&root);
             append(&store, batch(3, 2));
             store.create_snapshot("s", true).unwrap();
-            assert_eq!(files(&root.join("snapshots")).iter().filter(|path| path.to_string_lossy().contains("tmp-")).count(), 0);
+            assert_eq!(
+                files(&root.join("snapshots")).iter().filter(|path| path.to_string_lossy().contains("tmp-")).count(),
+                0
+            );
         } else {
             made += 1;
             assert_eq!(seconds(&open(&root.join("snapshots/s"))), vec![vec![1, 2]; 2], "after {syncs} syncs");
