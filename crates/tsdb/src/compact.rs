@@ -117,7 +117,7 @@ impl Shared {
             sequence: parts.iter().map(|part| part.meta.sequence).max().unwrap_or(0),
             window,
             level: parts.iter().map(|part| part.meta.level + 1).max().unwrap_or(1),
-            replaces: parts.iter().map(|part| part.meta.number).collect(),
+            replaces: self.replaced_by(tenant, parts),
             bodies_max: MERGED_BODIES_MAX,
         };
         let mut writer = PartWriter::create(Arc::clone(&self.disk), plan)?;
@@ -147,6 +147,15 @@ impl Shared {
             return Ok(None);
         }
         Ok(Some(Arc::new(writer.finish(&entries)?)))
+    }
+
+    /// The numbers of the sources, and of those they replaced themselves and that could not be removed: once
+    /// the sources are gone nobody else would tell the next start.
+    fn replaced_by(&self, tenant: &Tenant, parts: &[Arc<Part>]) -> Vec<u64> {
+        let listed = std::fs::read_dir(self.parts_dir(&tenant.id)).into_iter().flatten().flatten();
+        let present: Vec<u64> = listed.filter_map(|entry| part::number_of(entry.file_name().to_str()?)).collect();
+        let inherited = parts.iter().flat_map(|part| &part.meta.replaces).filter(|number| present.contains(number));
+        parts.iter().map(|part| part.meta.number).chain(inherited.copied()).collect()
     }
 
     /// Deletes parts that are too old, then the oldest while all are too large.

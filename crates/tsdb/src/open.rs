@@ -55,7 +55,7 @@ fn load_parts(disk: &dyn Disk, dir: &Path, tenant: &Tenant, damaged: &mut Vec<St
             continue;
         }
         // A damaged part still occupies its number, and its sequence, which is no higher.
-        let number = name.rsplit('-').next().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        let number = part::number_of(name);
         *next = (*next).max(number.map_or(0, |number| number.saturating_add(1)));
         match Part::open(&path) {
             Ok(part) => {

@@ -18,6 +18,11 @@ use std::path::Path;
 use crate::TsdbError;
 use crate::disk::Disk;
 
+/// The number at the end of a part's directory name.
+pub(crate) fn number_of(name: &str) -> Option<u64> {
+    name.rsplit('-').next().and_then(|digits| u64::from_str_radix(digits, 16).ok())
+}
+
 /// Removes a part's directory so that no half of it is ever opened.
 pub(crate) fn remove(disk: &dyn Disk, dir: &Path) -> Result<(), TsdbError> {
     let parent = dir.parent().unwrap_or(dir);

@@ -184,3 +184,25 @@ fn a_failed_flush_leaves_no_files_behind() {
     }
     panic!("the flush never succeeded");
 }
+
+/// A source that could not be removed must not come back when the part that replaced it is merged itself.
+#[test]
+fn a_source_that_stayed_is_replaced_by_the_next_merge_too() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    for second in 0..2 {
+        append(&store, batch(second, 2));
+        store.flush().unwrap();
+    }
+    let source = part_dirs(dir.path()).remove(0);
+    let kept = TempDir::new().unwrap();
+    copy_dir(&source, kept.path());
+    store.compact().unwrap();
+    copy_dir(kept.path(), &source);
+    append(&store, batch(2, 2));
+    store.compact().unwrap();
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!((store.stats().parts, part_dirs(dir.path()).len()), (1, 1));
+    assert_eq!(seconds(&store), vec![vec![0, 1, 2]; 2]);
+}
