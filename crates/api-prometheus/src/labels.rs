@@ -27,10 +27,11 @@ pub(crate) fn range(params: &Params) -> Result<TimeRange, ApiError> {
     Ok(TimeRange::inclusive(start_ms, end_ms))
 }
 
-/// What a listing may cost.
+/// What a listing may cost: as long and as much memory as a query.
+#[expect(clippy::needless_pass_by_value, reason = "the pool hands the token over")]
 pub(crate) fn context(api: &PrometheusApi, cancel: CancelToken) -> ReadContext {
     ReadContext {
-        cancel,
+        cancel: cancel.with_deadline_at(api.clock.monotonic() + api.engine.settings().timeout),
         memory: MemoryBudget::new(api.engine.settings().memory_bytes_max),
         series_max: api.settings.listed_series_max,
     }

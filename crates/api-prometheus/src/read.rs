@@ -68,7 +68,6 @@ async fn answer(api: &Arc<PrometheusApi>, tenant: TenantId, request: Request) ->
     let form = response_type(&request)?;
     let inner = Arc::clone(api);
     let work = move |cancel: CancelToken| -> Result<Answer, ApiError> {
-        let cancel = cancel.with_deadline_at(inner.clock.monotonic() + inner.engine.settings().timeout);
         let reader = Reader { api: &inner, tenant: &tenant, context: context(&inner, cancel) };
         match form {
             ResponseType::Samples => samples::answer(&reader, &request.queries).map(Answer::Samples),

@@ -49,7 +49,13 @@ pub(crate) fn fixture() -> Fixture {
         unit: String::new(),
     });
     store.append(&TenantId::default(), builder.build(), BatchId::random()).wait().unwrap().unwrap();
-    let api = PrometheusApi {
+    let api = api(store);
+    Fixture { router: router(api).layer(axum::Extension(Principal::anonymous())) }
+}
+
+/// The API over `store`, at [`NOW_MS`].
+pub(crate) fn api(store: Arc<MemoryMetricStore>) -> PrometheusApi {
+    PrometheusApi {
         engine: Engine::new(Arc::clone(&store) as Arc<dyn MetricStore>, EngineSettings::default()),
         store,
         pool: QueryPool::new(4, Duration::from_secs(10)),
@@ -61,8 +67,7 @@ pub(crate) fn fixture() -> Fixture {
         }),
         build: BuildInfo { version: "0.0.0", revision: "unknown" },
         started_at_ms: NOW_MS,
-    };
-    Fixture { router: router(api).layer(axum::Extension(Principal::anonymous())) }
+    }
 }
 
 impl Fixture {

