@@ -25,6 +25,10 @@ use crate::ast::ValueType;
 use crate::functions::FunctionId;
 use crate::position::Span;
 
+/// Long windows over many steps make even one series costly: cancellation is asked each time this many samples were
+/// looked at, some milliseconds.
+const CHECK_SAMPLES: usize = 1 << 20;
+
 /// What is the same for all windows of a call.
 pub(super) struct Context<'a> {
     pub(super) evaluator: &'a Evaluator<'a>,
@@ -160,11 +164,15 @@ fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) -> Result<V
         return Ok(cells);
     }
     let mut slider = Slider::new(samples, range.time, range.length_ms);
-    let mut queryable = 0;
+    let (mut queryable, mut check_at) = (0, CHECK_SAMPLES);
     let mut cells = Vec::with_capacity(steps.len());
     for (index, step) in steps.iter().enumerate() {
         let window = slider.window(step);
         queryable += window.values.len() + window.histograms.len();
+        if queryable >= check_at {
+            context.evaluator.context.check()?;
+            check_at = queryable + CHECK_SAMPLES;
+        }
         cells.push(if window.is_empty() { Cell::Empty } else { cell(context, &window, index)? });
     }
     context.evaluator.ledger.count_queryable(queryable);

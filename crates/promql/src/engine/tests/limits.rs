@@ -109,3 +109,13 @@ fn a_query_of_the_wrong_type_is_refused() {
         assert_eq!(instant(&engine, query, 60_000).unwrap().value, Value::Vector(Vec::new()), "{query}");
     }
 }
+
+#[test]
+fn one_long_series_under_wide_windows_is_interrupted_too() {
+    let engine = engine(&[("temperature", &[], every(1_000, 10_000, |index| index as f64 + 0.5))]);
+    let steps = StepRange { start_ms: 0, end_ms: 10_000_000, step_ms: 1_000 };
+    let options = QueryOptions { timeout: Some(Duration::from_millis(100)), ..QueryOptions::default() };
+    // Some fifty million additions: far more than the time allows.
+    let result = engine.range(&TenantId::default(), "stddev_over_time(temperature[3h])", steps, &options);
+    assert!(matches!(result, Err(QueryError::Interrupted(_))), "{:?}", result.map(|result| result.stats));
+}
