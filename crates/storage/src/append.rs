@@ -4,9 +4,9 @@ use std::fmt;
 
 use pharos_base::random_bytes;
 
-/// Names one batch, so that a retry by our own code is recognized. Clients' retries come with a new
-/// id and are harmless by rule S2; an engine that has cheap exact deduplication by token (ClickHouse)
-/// uses the id, one that deduplicates by content may ignore it.
+/// Names one batch, so that a retry by our own code can be recognized and traced. Clients' retries come with a
+/// new id and are harmless by rule S2. Engines may ignore it: the embedded ones deduplicate by content, and one
+/// that joins batches to larger inserts names those.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BatchId(pub u128);
 

@@ -17,8 +17,8 @@ pub enum StorageError {
     /// The engine cannot do this; nothing was approximated.
     #[error("not supported by this store: {what}")]
     Unsupported { what: String },
-    /// Not now: disk full, overloaded, stopping. Nothing of the batch is stored, or all of it is and a
-    /// repetition changes nothing.
+    /// Not now: disk full, overloaded, stopping. Any part of the batch may be stored; a repetition completes
+    /// it and changes nothing else.
     #[error("store unavailable: {reason}")]
     Unavailable { reason: String, retry_after: Option<Duration> },
     /// The caller went away or the deadline passed.

@@ -8,7 +8,8 @@
 //!   can no longer lose it; what it stored is visible to every later read.
 //! - S2 **Idempotent.** Appending the same batch again, with the same [`BatchId`] or a new one, changes
 //!   no answer: equal samples at equal instants are one sample, equal spans are one span. Where two
-//!   samples of a series differ at one instant, the one appended later wins.
+//!   samples of a series differ at one instant, the one appended later wins: later in the order of one store;
+//!   between gateways that share a cluster it is one of the two, the same in every read.
 //! - S3 **Any order.** Timestamps inside retention may arrive in any order.
 //! - S4 **Tenants are walls.** Every call names one tenant and sees nothing of another.
 //! - S5 **Limits have names.** A read that would pass a limit of its [`ReadContext`] fails with
