@@ -1,5 +1,7 @@
 //! Who calls, for which tenant; and how a failed read is answered.
 
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts;
 use axum::response::Response;
 use http::Extensions;
@@ -8,7 +10,9 @@ use pharos_base::ErrorClass;
 use pharos_gateway::{Principal, Scope};
 use pharos_http::{Dialect, Refusal};
 use pharos_model::TenantId;
-use pharos_storage::StorageError;
+use pharos_storage::{ReadContext, StorageError};
+
+use crate::routes::JaegerApi;
 
 /// The tenant whose traces a request may read, and the dialect of its errors.
 #[derive(Debug, Clone)]
@@ -28,8 +32,35 @@ impl Caller {
         self.refuse(&Refusal::new(ErrorClass::Invalid, message))
     }
 
+    /// Renders that nothing was found; each API has its words for it.
+    pub(crate) fn not_found(&self, message: &str) -> Response {
+        self.refuse(&Refusal::new(ErrorClass::NotFound, message))
+    }
+
+    /// Runs a read on the query pool, within its bounds.
+    ///
+    /// # Errors
+    /// The answer that says why there is no result.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        api: &Arc<JaegerApi>,
+        read: impl FnOnce(&JaegerApi, &TenantId, &ReadContext) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, Response> {
+        let (shared, tenant) = (Arc::clone(api), self.tenant.clone());
+        self.unwrap(api.pool.run(move |cancel| read(&shared, &tenant, &shared.context(&cancel))).await)
+    }
+
+    /// The result of a read on the pool, or the answer that says why there is none.
+    pub(crate) fn unwrap<T>(&self, result: Result<Result<T, StorageError>, Refusal>) -> Result<T, Response> {
+        match result {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Err(refusal) => Err(self.refuse(&refusal)),
+        }
+    }
+
     /// Renders a failed read.
-    pub(crate) fn failed(&self, error: &StorageError) -> Response {
+    fn failed(&self, error: &StorageError) -> Response {
         self.refuse(&refusal_of(error))
     }
 }

@@ -6,6 +6,8 @@
 //! Source of shapes and codes: Jaeger 2.20's query service.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg(test)]
+mod bounds_tests;
 mod call;
 mod duration;
 mod filter;
@@ -18,6 +20,7 @@ mod grpc_tests;
 mod otlp_json;
 mod otlp_proto;
 mod params;
+mod rendering;
 mod routes;
 #[cfg(test)]
 mod tests;

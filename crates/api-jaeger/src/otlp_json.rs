@@ -3,143 +3,216 @@
 //! Ids are lower-case hexadecimal, enumerations and 32-bit integers numbers, 64-bit integers strings; members
 //! with default values are left out, as protobuf's JSON does.
 
-use pharos_model::{Attribute, AttributeValue, Link, Span, SpanEvent, SpanGroup, SpanKind, StatusCode};
-use pharos_storage::{Trace, render_attribute_value};
-use serde_json::{Map, Value, json};
+use pharos_model::{
+    Attribute, AttributeValue, Link, Resource, Scope, Span, SpanEvent, SpanGroup, SpanId, SpanKind, SpanStatus,
+    StatusCode,
+};
+use pharos_storage::render_attribute_value;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
-/// `{"resourceSpans":[…]}` of traces.
-pub(crate) fn traces_data(traces: &[Trace]) -> Value {
-    let groups = traces.iter().flat_map(|trace| &trace.groups);
-    json!({"resourceSpans": groups.map(resource_spans).collect::<Vec<_>>()})
-}
+/// Something of a trace, to be serialized as OTLP's JSON has it.
+pub(crate) struct Otlp<'a, T>(pub(crate) &'a T);
+
+/// Several of them.
+struct List<'a, T>(&'a [T]);
 
 /// An object whose default members are left out.
-#[derive(Default)]
-struct Object(Map<String, Value>);
+struct Object<M>(M);
 
-impl Object {
-    fn text(mut self, key: &str, text: &str) -> Self {
-        if !text.is_empty() {
-            self.0.insert(key.to_owned(), text.into());
-        }
-        self
+impl<M: SerializeMap> Object<M> {
+    fn text(&mut self, key: &'static str, text: &str) -> Result<(), M::Error> {
+        if text.is_empty() { Ok(()) } else { self.member(key, text) }
     }
 
-    fn number(mut self, key: &str, number: u32) -> Self {
-        if number != 0 {
-            self.0.insert(key.to_owned(), number.into());
-        }
-        self
+    fn number(&mut self, key: &'static str, number: u32) -> Result<(), M::Error> {
+        if number == 0 { Ok(()) } else { self.member(key, &number) }
     }
 
-    fn nanoseconds(mut self, key: &str, ns: u64) -> Self {
-        if ns != 0 {
-            self.0.insert(key.to_owned(), ns.to_string().into());
-        }
-        self
+    fn nanoseconds(&mut self, key: &'static str, ns: u64) -> Result<(), M::Error> {
+        if ns == 0 { Ok(()) } else { self.member(key, &ns.to_string()) }
     }
 
-    fn list<T>(mut self, key: &str, items: &[T], one: impl Fn(&T) -> Value) -> Self {
-        if !items.is_empty() {
-            self.0.insert(key.to_owned(), items.iter().map(one).collect());
-        }
-        self
+    fn list<'a, T>(&mut self, key: &'static str, items: &'a [T]) -> Result<(), M::Error>
+    where
+        Otlp<'a, T>: Serialize,
+    {
+        if items.is_empty() { Ok(()) } else { self.member(key, &List(items)) }
     }
 
-    fn member(mut self, key: &str, value: Value) -> Self {
-        self.0.insert(key.to_owned(), value);
-        self
-    }
-
-    fn build(self) -> Value {
-        Value::Object(self.0)
+    fn member(&mut self, key: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), M::Error> {
+        self.0.serialize_entry(key, value)
     }
 }
 
-fn resource_spans(group: &SpanGroup) -> Value {
-    let (resource, scope) = (&group.resource, &group.scope);
-    let resource_json = Object::default()
-        .list("attributes", &resource.attributes, key_value)
-        .number("droppedAttributesCount", resource.dropped_attributes_count);
-    let scope_json = Object::default()
-        .text("name", &scope.name)
-        .text("version", &scope.version)
-        .list("attributes", &scope.attributes, key_value)
-        .number("droppedAttributesCount", scope.dropped_attributes_count);
-    let scope_spans = Object::default()
-        .member("scope", scope_json.build())
-        .list("spans", &group.spans, span)
-        .text("schemaUrl", &scope.schema_url);
-    Object::default()
-        .member("resource", resource_json.build())
-        .member("scopeSpans", json!([scope_spans.build()]))
-        .text("schemaUrl", &resource.schema_url)
-        .build()
+/// Writes an object.
+fn object<S: Serializer>(
+    serializer: S,
+    members: impl FnOnce(&mut Object<S::SerializeMap>) -> Result<(), S::Error>,
+) -> Result<S::Ok, S::Error> {
+    let mut object = Object(serializer.serialize_map(None)?);
+    members(&mut object)?;
+    object.0.end()
 }
 
-fn span(span: &Span) -> Value {
-    let parent = if span.parent_span_id.is_zero() { String::new() } else { span.parent_span_id.to_string() };
-    let status =
-        Object::default().text("message", &span.status.message).number("code", status_number(span.status.code));
-    Object::default()
-        .text("traceId", &span.trace_id.to_string())
-        .text("spanId", &span.span_id.to_string())
-        .text("traceState", &span.trace_state)
-        .text("parentSpanId", &parent)
-        .number("flags", span.flags)
-        .text("name", &span.name)
-        .number("kind", kind_number(span.kind))
-        .nanoseconds("startTimeUnixNano", span.start_ns)
-        .nanoseconds("endTimeUnixNano", span.end_ns)
-        .list("attributes", &span.attributes, key_value)
-        .number("droppedAttributesCount", span.dropped_attributes_count)
-        .list("events", &span.events, event)
-        .number("droppedEventsCount", span.dropped_events_count)
-        .list("links", &span.links, link)
-        .number("droppedLinksCount", span.dropped_links_count)
-        .member("status", status.build())
-        .build()
+/// Writes an object with one member, whatever its value.
+fn single<S: Serializer>(
+    serializer: S,
+    key: &'static str,
+    value: &(impl Serialize + ?Sized),
+) -> Result<S::Ok, S::Error> {
+    object(serializer, |object| object.member(key, value))
 }
 
-fn event(event: &SpanEvent) -> Value {
-    Object::default()
-        .nanoseconds("timeUnixNano", event.time_ns)
-        .text("name", &event.name)
-        .list("attributes", &event.attributes, key_value)
-        .number("droppedAttributesCount", event.dropped_attributes_count)
-        .build()
+impl<'a, T> Serialize for List<'a, T>
+where
+    Otlp<'a, T>: Serialize,
+{
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let items: &'a [T] = self.0;
+        serializer.collect_seq(items.iter().map(Otlp))
+    }
 }
 
-fn link(link: &Link) -> Value {
-    Object::default()
-        .text("traceId", &link.trace_id.to_string())
-        .text("spanId", &link.span_id.to_string())
-        .text("traceState", &link.trace_state)
-        .list("attributes", &link.attributes, key_value)
-        .number("droppedAttributesCount", link.dropped_attributes_count)
-        .number("flags", link.flags)
-        .build()
+impl Serialize for Otlp<'_, SpanGroup> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        object(serializer, |object| {
+            object.member("resource", &Otlp(self.0.resource.as_ref()))?;
+            object.member("scopeSpans", &[ScopeSpans(self.0)])?;
+            object.text("schemaUrl", &self.0.resource.schema_url)
+        })
+    }
 }
 
-fn key_value(attribute: &Attribute) -> Value {
-    json!({"key": attribute.key, "value": any_value(&attribute.value)})
+impl Serialize for Otlp<'_, Resource> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        object(serializer, |object| {
+            object.list("attributes", &self.0.attributes)?;
+            object.number("droppedAttributesCount", self.0.dropped_attributes_count)
+        })
+    }
 }
 
-fn any_value(value: &AttributeValue) -> Value {
-    match value {
-        AttributeValue::Empty => json!({}),
-        AttributeValue::String(text) => json!({"stringValue": text}),
-        AttributeValue::Bool(truth) => json!({"boolValue": truth}),
-        AttributeValue::Int(number) => json!({"intValue": number.to_string()}),
-        AttributeValue::Double(number) if number.is_finite() => json!({"doubleValue": number}),
-        AttributeValue::Double(number) => json!({"doubleValue": non_finite(*number)}),
-        AttributeValue::Bytes(_) => json!({"bytesValue": render_attribute_value(value)}),
-        AttributeValue::Array(values) => {
-            json!({"arrayValue": {"values": values.iter().map(any_value).collect::<Vec<_>>()}})
+/// The spans of a group; a group has one scope.
+struct ScopeSpans<'a>(&'a SpanGroup);
+
+impl Serialize for ScopeSpans<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        object(serializer, |object| {
+            object.member("scope", &Otlp(self.0.scope.as_ref()))?;
+            object.list("spans", &self.0.spans)?;
+            object.text("schemaUrl", &self.0.scope.schema_url)
+        })
+    }
+}
+
+impl Serialize for Otlp<'_, Scope> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        object(serializer, |object| {
+            object.text("name", &self.0.name)?;
+            object.text("version", &self.0.version)?;
+            object.list("attributes", &self.0.attributes)?;
+            object.number("droppedAttributesCount", self.0.dropped_attributes_count)
+        })
+    }
+}
+
+impl Serialize for Otlp<'_, Span> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let span = self.0;
+        object(serializer, |object| {
+            object.text("traceId", &span.trace_id.to_string())?;
+            object.text("spanId", &span.span_id.to_string())?;
+            object.text("traceState", &span.trace_state)?;
+            object.text("parentSpanId", &parent(span.parent_span_id))?;
+            object.number("flags", span.flags)?;
+            object.text("name", &span.name)?;
+            object.number("kind", kind_number(span.kind))?;
+            object.nanoseconds("startTimeUnixNano", span.start_ns)?;
+            object.nanoseconds("endTimeUnixNano", span.end_ns)?;
+            object.list("attributes", &span.attributes)?;
+            object.number("droppedAttributesCount", span.dropped_attributes_count)?;
+            object.list("events", &span.events)?;
+            object.number("droppedEventsCount", span.dropped_events_count)?;
+            object.list("links", &span.links)?;
+            object.number("droppedLinksCount", span.dropped_links_count)?;
+            object.member("status", &Otlp(&span.status))
+        })
+    }
+}
+
+/// The parent's id; empty for a root.
+fn parent(id: SpanId) -> String {
+    if id.is_zero() { String::new() } else { id.to_string() }
+}
+
+impl Serialize for Otlp<'_, SpanStatus> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        object(serializer, |object| {
+            object.text("message", &self.0.message)?;
+            object.number("code", status_number(self.0.code))
+        })
+    }
+}
+
+impl Serialize for Otlp<'_, SpanEvent> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        object(serializer, |object| {
+            object.nanoseconds("timeUnixNano", self.0.time_ns)?;
+            object.text("name", &self.0.name)?;
+            object.list("attributes", &self.0.attributes)?;
+            object.number("droppedAttributesCount", self.0.dropped_attributes_count)
+        })
+    }
+}
+
+impl Serialize for Otlp<'_, Link> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        object(serializer, |object| {
+            object.text("traceId", &self.0.trace_id.to_string())?;
+            object.text("spanId", &self.0.span_id.to_string())?;
+            object.text("traceState", &self.0.trace_state)?;
+            object.list("attributes", &self.0.attributes)?;
+            object.number("droppedAttributesCount", self.0.dropped_attributes_count)?;
+            object.number("flags", self.0.flags)
+        })
+    }
+}
+
+impl Serialize for Otlp<'_, Attribute> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        object(serializer, |object| {
+            object.member("key", &self.0.key)?;
+            object.member("value", &Otlp(&self.0.value))
+        })
+    }
+}
+
+impl Serialize for Otlp<'_, AttributeValue> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            AttributeValue::Empty => object(serializer, |_| Ok(())),
+            AttributeValue::String(text) => single(serializer, "stringValue", text),
+            AttributeValue::Bool(truth) => single(serializer, "boolValue", truth),
+            AttributeValue::Int(number) => single(serializer, "intValue", &number.to_string()),
+            AttributeValue::Double(number) if number.is_finite() => single(serializer, "doubleValue", number),
+            AttributeValue::Double(number) => single(serializer, "doubleValue", non_finite(*number)),
+            AttributeValue::Bytes(_) => single(serializer, "bytesValue", render_attribute_value(self.0).as_ref()),
+            AttributeValue::Array(values) => single(serializer, "arrayValue", &Values(values.as_slice())),
+            AttributeValue::Map(members) => single(serializer, "kvlistValue", &Values(members.as_slice())),
         }
-        AttributeValue::Map(members) => {
-            json!({"kvlistValue": {"values": members.iter().map(key_value).collect::<Vec<_>>()}})
-        }
+    }
+}
+
+/// `{"values":[…]}`, also of none.
+struct Values<'a, T>(&'a [T]);
+
+impl<'a, T> Serialize for Values<'a, T>
+where
+    Otlp<'a, T>: Serialize,
+{
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        single(serializer, "values", &List(self.0))
     }
 }
 

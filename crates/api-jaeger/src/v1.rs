@@ -6,16 +6,16 @@ use std::sync::Arc;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
-use pharos_base::ErrorClass;
-use pharos_http::Refusal;
 use pharos_model::{SpanKind, TimeRangeNs, TraceId};
-use pharos_storage::{OperationQuery, StorageError, Trace, TraceLookup};
+use pharos_storage::{OperationQuery, TraceLookup};
 use serde::Serialize;
+use serde::ser::{SerializeSeq, Serializer};
 use serde_json::json;
 
 use crate::call::Caller;
 use crate::filter::kind_of;
 use crate::params::{Params, parse_trace_id};
+use crate::rendering::{Rendering, Traces};
 use crate::routes::JaegerApi;
 use crate::v1_json::TraceJson;
 
@@ -25,20 +25,20 @@ const NS_PER_MS: u64 = 1_000_000;
 type Api = State<Arc<JaegerApi>>;
 
 #[derive(Serialize)]
-struct Envelope<T> {
-    data: T,
+struct Envelope<D, E> {
+    data: D,
     total: usize,
     limit: usize,
     offset: usize,
-    errors: Option<Vec<serde_json::Value>>,
+    errors: E,
 }
 
-fn envelope(data: impl Serialize, total: usize, errors: Vec<serde_json::Value>, pretty: bool) -> Response {
-    let errors = (!errors.is_empty()).then_some(errors);
-    let envelope = Envelope { data, total, limit: 0, offset: 0, errors };
-    let body = if pretty { serde_json::to_vec_pretty(&envelope) } else { serde_json::to_vec(&envelope) };
+/// The envelope around a list.
+fn envelope(data: impl Serialize, total: usize) -> Response {
+    let envelope = Envelope { data, total, limit: 0, offset: 0, errors: () };
     // Our own types have text keys only, so they serialize.
-    ([(CONTENT_TYPE, "application/json")], body.unwrap_or_default()).into_response()
+    let body = serde_json::to_vec(&envelope).unwrap_or_default();
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// Turns a result of a handler's steps into its answer.
@@ -50,14 +50,14 @@ fn respond(result: Result<Response, Response>) -> Response {
 pub(crate) async fn services(State(api): Api, caller: Caller) -> Response {
     let (store, tenant) = (Arc::clone(&api.store), caller.tenant.clone());
     let found = api.pool.run(move |_| store.services(&tenant)).await;
-    respond(caller.unwrap(found).map(|found| envelope(&found, found.len(), Vec::new(), false)))
+    respond(caller.unwrap(found).map(|found| envelope(&found, found.len())))
 }
 
 /// Lists the names of a service's operations.
 pub(crate) async fn operation_names(State(api): Api, caller: Caller, Path(service): Path<String>) -> Response {
     respond(list_operations(&api, &caller, service, None).await.map(|found| {
         let names: BTreeSet<_> = found.iter().map(|operation| operation.name.as_str()).collect();
-        envelope(&names, names.len(), Vec::new(), false)
+        envelope(&names, names.len())
     }))
 }
 
@@ -72,7 +72,7 @@ pub(crate) async fn operations(State(api): Api, caller: Caller, RawQuery(query):
     };
     respond(list_operations(&api, &caller, service.to_owned(), kind).await.map(|found| {
         let listed: Vec<_> = found.iter().map(|found| json!({"name": found.name, "spanKind": found.kind})).collect();
-        envelope(&listed, listed.len(), Vec::new(), false)
+        envelope(&listed, listed.len())
     }))
 }
 
@@ -101,17 +101,16 @@ pub(crate) async fn find(State(api): Api, caller: Caller, RawQuery(query): RawQu
 async fn search(api: &Arc<JaegerApi>, caller: &Caller, params: &Params) -> Result<Response, Response> {
     let now_ns = u64::try_from(api.clock.unix_ns()).unwrap_or(0);
     let query = params.v1_query(now_ns).map_err(|message| caller.bad(message))?;
-    let (inner, tenant) = (Arc::clone(api), caller.tenant.clone());
-    let work = move |cancel| {
-        let context = inner.context(&cancel);
-        let found = inner.store.find(&tenant, &query, &context)?;
-        let lookups: Vec<_> =
-            found.hits.iter().map(|hit| TraceLookup { trace_id: hit.trace_id, range: None }).collect();
-        let traces = inner.store.traces(&tenant, &lookups, &context)?.collect::<Result<Vec<_>, _>>()?;
-        Ok::<_, StorageError>((traces, found.warnings))
-    };
-    let (traces, warnings) = caller.unwrap(api.pool.run(work).await)?;
-    Ok(traces_answer(&traces, warnings.into_iter().map(|text| json!({"msg": text})).collect(), params))
+    let pretty = is_pretty(params);
+    let found = caller.read(api, move |api, tenant, context| {
+        let found = api.store.find(tenant, &query, context)?;
+        let ids: Vec<_> = found.hits.iter().map(|hit| hit.trace_id).collect();
+        let warnings: Vec<_> = found.warnings.into_iter().map(|text| json!({"msg": text})).collect();
+        let rendering = Rendering::new(context);
+        let traces = Traces::new(&rendering, api.store.traces(tenant, &lookups(&ids, None), context)?);
+        rendering.finish(&answer(&traces, (!warnings.is_empty()).then_some(warnings)), pretty)
+    });
+    found.await.map(IntoResponse::into_response)
 }
 
 async fn read_many(
@@ -123,10 +122,13 @@ async fn read_many(
     let parse = |id: &String| parse_trace_id(id).ok_or_else(|| caller.bad(format!("cannot parse trace id {id:?}")));
     let ids = ids.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     let range = params.read_range("start", "end").map_err(|message| caller.bad(message))?;
-    let traces = read(api, caller, &ids, range).await?;
-    let absent = ids.iter().filter(|id| !traces.iter().any(|trace| trace.trace_id == **id));
-    let errors = absent.map(|id| json!({"msg": "trace not found", "traceID": id.to_string()})).collect();
-    Ok(traces_answer(&traces, errors, params))
+    let pretty = is_pretty(params);
+    let found = caller.read(api, move |api, tenant, context| {
+        let rendering = Rendering::new(context);
+        let traces = Traces::new(&rendering, api.store.traces(tenant, &lookups(&ids, range), context)?);
+        rendering.finish(&answer(&traces, Absent { ids: &ids, traces: &traces }), pretty)
+    });
+    found.await.map(IntoResponse::into_response)
 }
 
 /// Reads one trace.
@@ -143,33 +145,53 @@ pub(crate) async fn trace(
 async fn read_one(api: &Arc<JaegerApi>, caller: &Caller, params: &Params, id: &str) -> Result<Response, Response> {
     let id = parse_trace_id(id).ok_or_else(|| caller.bad(format!("cannot parse trace id {id:?}")))?;
     let range = params.read_range("start", "end").map_err(|message| caller.bad(message))?;
-    let traces = read(api, caller, &[id], range).await?;
-    if traces.is_empty() {
-        return Err(caller.refuse(&Refusal::new(ErrorClass::NotFound, "trace not found")));
+    let pretty = is_pretty(params);
+    let found = caller.read(api, move |api, tenant, context| {
+        let rendering = Rendering::new(context);
+        let traces = Traces::new(&rendering, api.store.traces(tenant, &lookups(&[id], range), context)?);
+        if traces.is_empty() { Ok(None) } else { rendering.finish(&answer(&traces, ()), pretty).map(Some) }
+    });
+    found.await?.map(IntoResponse::into_response).ok_or_else(|| caller.not_found("trace not found"))
+}
+
+fn lookups(ids: &[TraceId], range: Option<TimeRangeNs>) -> Vec<TraceLookup> {
+    ids.iter().map(|&trace_id| TraceLookup { trace_id, range }).collect()
+}
+
+fn is_pretty(params: &Params) -> bool {
+    params.get("prettyPrint").is_some_and(|value| value != "false")
+}
+
+/// The envelope around traces.
+fn answer<'a, E: Serialize>(traces: &'a Traces<'a>, errors: E) -> Envelope<TracesJson<'a>, E> {
+    Envelope { data: TracesJson(traces), total: 0, limit: 0, offset: 0, errors }
+}
+
+/// Traces as a list.
+pub(crate) struct TracesJson<'a>(pub(crate) &'a Traces<'a>);
+
+impl Serialize for TracesJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(None)?;
+        while let Some(trace) = self.0.next()? {
+            list.serialize_element(&TraceJson::from(&trace))?;
+        }
+        list.end()
     }
-    Ok(traces_answer(&traces, Vec::new(), params))
 }
 
-/// Reads traces by id, in the order of the ids.
-pub(crate) async fn read(
-    api: &Arc<JaegerApi>,
-    caller: &Caller,
-    ids: &[TraceId],
-    range: Option<TimeRangeNs>,
-) -> Result<Vec<Trace>, Response> {
-    let lookups: Vec<_> = ids.iter().map(|&trace_id| TraceLookup { trace_id, range }).collect();
-    let (inner, tenant) = (Arc::clone(api), caller.tenant.clone());
-    let work = move |cancel| {
-        let traces = inner.store.traces(&tenant, &lookups, &inner.context(&cancel))?;
-        traces.collect::<Result<Vec<_>, _>>()
-    };
-    caller.unwrap(api.pool.run(work).await)
+/// The traces that were asked for and are not there; known once all are read, so to be serialized after them.
+struct Absent<'a> {
+    ids: &'a [TraceId],
+    traces: &'a Traces<'a>,
 }
 
-fn traces_answer(traces: &[Trace], errors: Vec<serde_json::Value>, params: &Params) -> Response {
-    let pretty = params.get("prettyPrint").is_some_and(|value| value != "false");
-    let listed: Vec<_> = traces.iter().map(TraceJson::from).collect();
-    envelope(&listed, 0, errors, pretty)
+impl Serialize for Absent<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let absent = self.ids.iter().filter(|id| !self.traces.has_seen(**id));
+        let errors: Vec<_> = absent.map(|id| json!({"msg": "trace not found", "traceID": id.to_string()})).collect();
+        (!errors.is_empty()).then_some(errors).serialize(serializer)
+    }
 }
 
 /// Lists calls between services.
@@ -189,7 +211,7 @@ pub(crate) async fn dependencies(State(api): Api, caller: Caller, RawQuery(query
         let listed: Vec<_> = wanted
             .map(|link| json!({"parent": link.parent, "child": link.child, "callCount": link.call_count}))
             .collect();
-        envelope(&listed, 0, Vec::new(), false)
+        envelope(&listed, 0)
     }))
 }
 
@@ -199,15 +221,4 @@ fn dependency_range(api: &JaegerApi, params: &Params) -> Result<TimeRangeNs, Str
     let lookback_ms = params.ms("lookback")?.unwrap_or(LOOKBACK_DEFAULT_MS);
     let start_ms = end_ms.saturating_sub(lookback_ms);
     Ok(TimeRangeNs::inclusive(start_ms.saturating_mul(NS_PER_MS), end_ms.saturating_mul(NS_PER_MS)))
-}
-
-impl Caller {
-    /// The result of a read on the pool, or the answer that says why there is none.
-    pub(crate) fn unwrap<T>(&self, result: Result<Result<T, StorageError>, Refusal>) -> Result<T, Response> {
-        match result {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(self.failed(&error)),
-            Err(refusal) => Err(self.refuse(&refusal)),
-        }
-    }
 }

@@ -4,11 +4,14 @@
 //! scopes and links, trace state of links, dropped counts, schema URLs); API v3 has it all.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 
-use pharos_model::{Attribute, AttributeValue, Link, Resource, Scope, Span, SpanEvent, SpanId, StatusCode, TraceId};
+use pharos_model::{
+    Attribute, AttributeValue, Link, Resource, Scope, Span, SpanEvent, SpanGroup, SpanId, StatusCode, TraceId,
+};
 use pharos_storage::{Trace, render_attribute_value, span_kind_name};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Doubles hold integers exactly up to here, and so does JavaScript.
 const EXACT_INTEGER_MAX: i64 = (1 << 53) - 1;
@@ -19,9 +22,27 @@ const NS_PER_US: u64 = 1_000;
 pub(crate) struct TraceJson<'a> {
     #[serde(rename = "traceID")]
     trace_id: String,
-    spans: Vec<SpanJson<'a>>,
+    spans: SpansJson<'a>,
     processes: BTreeMap<String, ProcessJson<'a>>,
     warnings: Option<&'a [String]>,
+}
+
+/// The spans of a trace; each is translated when its turn comes to be serialized.
+#[derive(Debug)]
+struct SpansJson<'a> {
+    groups: &'a [SpanGroup],
+    /// The number of each group's process.
+    processes: Vec<usize>,
+}
+
+impl Serialize for SpansJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let groups = self.groups.iter().zip(&self.processes);
+        serializer.collect_seq(groups.flat_map(|(group, number)| {
+            let process_id = process_id(*number);
+            group.spans.iter().map(move |span| span_json(span, &group.scope, &process_id))
+        }))
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -60,14 +81,14 @@ struct LogJson<'a> {
     fields: Vec<KeyValueJson<'a>>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ProcessJson<'a> {
     service_name: &'a str,
     tags: Vec<KeyValueJson<'a>>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Hash, Serialize)]
 struct KeyValueJson<'a> {
     key: &'a str,
     #[serde(rename = "type")]
@@ -75,13 +96,32 @@ struct KeyValueJson<'a> {
     value: ValueJson<'a>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
 enum ValueJson<'a> {
     Text(Cow<'a, str>),
     Bool(bool),
     Int(i64),
-    Double(f64),
+    Double(Double),
+}
+
+/// A double; equal are those of the same bits.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(transparent)]
+struct Double(f64);
+
+impl PartialEq for Double {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+
+impl Eq for Double {}
+
+impl Hash for Double {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
@@ -100,24 +140,24 @@ fn short_trace_id(id: TraceId) -> String {
 
 impl<'a> From<&'a Trace> for TraceJson<'a> {
     fn from(trace: &'a Trace) -> Self {
-        let mut processes: Vec<ProcessJson<'a>> = Vec::new();
-        let mut spans = Vec::new();
-        for group in &trace.groups {
-            let process = process(&group.resource);
-            let number = processes.iter().position(|known| *known == process).unwrap_or_else(|| {
-                processes.push(process);
-                processes.len() - 1
-            });
-            let process_id = format!("p{}", number + 1);
-            spans.extend(group.spans.iter().map(|span| span_json(span, &group.scope, &process_id)));
-        }
+        // A trace may have as many resources as spans: equal ones are found by hash.
+        let mut numbers: HashMap<ProcessJson<'a>, usize> = HashMap::new();
+        let number_of = |group: &'a SpanGroup| {
+            let next = numbers.len() + 1;
+            *numbers.entry(process(&group.resource)).or_insert(next)
+        };
+        let processes = trace.groups.iter().map(number_of).collect();
         Self {
             trace_id: short_trace_id(trace.trace_id),
-            spans,
-            processes: (1..).map(|number| format!("p{number}")).zip(processes).collect(),
+            spans: SpansJson { groups: &trace.groups, processes },
+            processes: numbers.into_iter().map(|(process, number)| (process_id(number), process)).collect(),
             warnings: (!trace.warnings.is_empty()).then_some(trace.warnings.as_slice()),
         }
     }
+}
+
+fn process_id(number: usize) -> String {
+    format!("p{number}")
 }
 
 fn process(resource: &Resource) -> ProcessJson<'_> {
@@ -226,7 +266,7 @@ fn key_value(attribute: &Attribute) -> KeyValueJson<'_> {
             ("int64", ValueJson::Int(*number))
         }
         AttributeValue::Int(_) => ("int64", text()),
-        AttributeValue::Double(number) if number.is_finite() => ("float64", ValueJson::Double(*number)),
+        AttributeValue::Double(number) if number.is_finite() => ("float64", ValueJson::Double(Double(*number))),
         AttributeValue::Double(_) => ("float64", text()),
         AttributeValue::Bytes(_) => ("binary", text()),
         _ => ("string", text()),

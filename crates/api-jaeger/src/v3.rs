@@ -5,27 +5,26 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use pharos_base::ErrorClass;
-use pharos_http::Refusal;
 use pharos_model::{TenantId, TimeRangeNs};
-use pharos_storage::{OperationQuery, ReadContext, StorageError, Trace, TraceLookup, TraceSummary};
+use pharos_storage::{OperationQuery, ReadContext, StorageError, TraceLookup, TraceSummary};
+use serde::Serialize;
+use serde::ser::{SerializeSeq, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::call::Caller;
 use crate::filter::kind_of;
-use crate::otlp_json::traces_data;
+use crate::otlp_json::Otlp;
 use crate::params::{Params, optional_rfc3339_ns, parse_trace_id};
+use crate::rendering::{Rendered, Rendering, Traces};
 use crate::routes::JaegerApi;
-use crate::v1::read;
+
+/// Jaeger's words.
+const NOT_FOUND: &str = "No traces found";
 
 type Api = State<Arc<JaegerApi>>;
 
 fn respond(result: Result<Value, Response>) -> Response {
     result.map_or_else(|refusal| refusal, |value| Json(value).into_response())
-}
-
-fn not_found(caller: &Caller) -> Response {
-    caller.refuse(&Refusal::new(ErrorClass::NotFound, "No traces found"))
 }
 
 /// Lists services.
@@ -61,58 +60,104 @@ pub(crate) async fn trace(
     RawQuery(query): RawQuery,
 ) -> Response {
     let params = Params::parse(query.as_deref());
-    respond(read_one(&api, &caller, &params, &id).await)
+    read_one(&api, &caller, &params, &id).await.unwrap_or_else(|refusal| refusal)
 }
 
-async fn read_one(api: &Arc<JaegerApi>, caller: &Caller, params: &Params, id: &str) -> Result<Value, Response> {
+async fn read_one(api: &Arc<JaegerApi>, caller: &Caller, params: &Params, id: &str) -> Result<Response, Response> {
     let id = parse_trace_id(id).ok_or_else(|| caller.bad(format!("cannot parse trace id {id:?}")))?;
     let time = |names: &[&str]| optional_rfc3339_ns(params, names).map_err(|message| caller.bad(message));
     let (start_ns, end_ns) = (time(&["startTime", "start_time"])?, time(&["endTime", "end_time"])?);
     let range = (start_ns.is_some() || end_ns.is_some())
         .then(|| TimeRangeNs::inclusive(start_ns.unwrap_or(0), end_ns.unwrap_or(u64::MAX - 1)));
-    let traces = read(api, caller, &[id], range).await?;
-    result_of(&traces).ok_or_else(|| not_found(caller))
-}
-
-fn result_of(traces: &[Trace]) -> Option<Value> {
-    (!traces.is_empty()).then(|| json!({"result": traces_data(traces)}))
+    let found = caller
+        .read(api, move |api, tenant, context| render(api, tenant, &[TraceLookup { trace_id: id, range }], context));
+    found.await?.map(IntoResponse::into_response).ok_or_else(|| caller.not_found(NOT_FOUND))
 }
 
 /// Finds traces.
 pub(crate) async fn find(State(api): Api, caller: Caller, RawQuery(query): RawQuery) -> Response {
     let params = Params::parse(query.as_deref());
-    let found = search(&api, &caller, &params, |api, tenant, lookups, context| {
-        api.store.traces(tenant, lookups, context)?.collect::<Result<Vec<_>, _>>()
+    let query = match params.v3_query() {
+        Ok(query) => query,
+        Err(message) => return caller.bad(message),
+    };
+    let found = caller.read(&api, move |api, tenant, context| {
+        let lookups = api.search(tenant, &query, context)?;
+        render(api, tenant, &lookups, context)
     });
-    respond(found.await.and_then(|traces| result_of(&traces).ok_or_else(|| not_found(&caller))))
+    match found.await {
+        Ok(Some(rendered)) => rendered.into_response(),
+        Ok(None) => caller.not_found(NOT_FOUND),
+        Err(refusal) => refusal,
+    }
+}
+
+/// Reads and renders traces, if there are any.
+fn render(
+    api: &JaegerApi,
+    tenant: &TenantId,
+    lookups: &[TraceLookup],
+    context: &ReadContext,
+) -> Result<Option<Rendered>, StorageError> {
+    let rendering = Rendering::new(context);
+    let traces = Traces::new(&rendering, api.store.traces(tenant, lookups, context)?);
+    if traces.is_empty() {
+        return Ok(None);
+    }
+    let answer = Found { result: TracesData { resource_spans: ResourceSpans(&traces) } };
+    rendering.finish(&answer, false).map(Some)
+}
+
+#[derive(Serialize)]
+struct Found<'a> {
+    result: TracesData<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TracesData<'a> {
+    resource_spans: ResourceSpans<'a>,
+}
+
+/// The groups of all traces as one list.
+struct ResourceSpans<'a>(&'a Traces<'a>);
+
+impl Serialize for ResourceSpans<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(None)?;
+        while let Some(trace) = self.0.next()? {
+            trace.groups.iter().try_for_each(|group| list.serialize_element(&Otlp(group)))?;
+        }
+        list.end()
+    }
 }
 
 /// Finds traces and tells them in short.
 pub(crate) async fn summaries(State(api): Api, caller: Caller, RawQuery(query): RawQuery) -> Response {
     let params = Params::parse(query.as_deref());
-    let found =
-        search(&api, &caller, &params, |api, tenant, lookups, context| api.store.summaries(tenant, lookups, context));
-    let listed = |found: Vec<TraceSummary>| json!({"summaries": found.iter().map(summary).collect::<Vec<_>>()});
-    respond(found.await.map(listed))
+    let query = match params.v3_query() {
+        Ok(query) => query,
+        Err(message) => return caller.bad(message),
+    };
+    let found = caller.read(&api, move |api, tenant, context| {
+        let lookups = api.search(tenant, &query, context)?;
+        let found = api.store.summaries(tenant, &lookups, context)?;
+        Rendering::new(context).finish(&Summaries { summaries: SummaryList(&found) }, false)
+    });
+    found.await.map_or_else(|refusal| refusal, IntoResponse::into_response)
 }
 
-/// Reads what a search found.
-type Read<T> = fn(&JaegerApi, &TenantId, &[TraceLookup], &ReadContext) -> Result<Vec<T>, StorageError>;
+#[derive(Serialize)]
+struct Summaries<'a> {
+    summaries: SummaryList<'a>,
+}
 
-async fn search<T: Send + 'static>(
-    api: &Arc<JaegerApi>,
-    caller: &Caller,
-    params: &Params,
-    read: Read<T>,
-) -> Result<Vec<T>, Response> {
-    let query = params.v3_query().map_err(|message| caller.bad(message))?;
-    let (inner, tenant) = (Arc::clone(api), caller.tenant.clone());
-    let work = move |cancel| {
-        let context = inner.context(&cancel);
-        let lookups = inner.search(&tenant, &query, &context)?;
-        read(&inner, &tenant, &lookups, &context)
-    };
-    caller.unwrap(api.pool.run(work).await)
+struct SummaryList<'a>(&'a [TraceSummary]);
+
+impl Serialize for SummaryList<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(summary))
+    }
 }
 
 fn summary(summary: &TraceSummary) -> Value {
