@@ -17,6 +17,8 @@ use crate::codec::{
 use crate::terms::{TermList, span_terms};
 
 const VERSION: u8 = 1;
+/// Spans of a service with a longer name are refused: it stands in every row, and in the keys of call counts.
+const SERVICE_BYTES_MAX: usize = 4096;
 
 /// A UTC day: the unit of partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,6 +127,12 @@ pub(crate) fn prepare(
         let depth = attribute_depth(&group.resource.attributes).max(attribute_depth(&group.scope.attributes));
         if depth > ATTRIBUTE_DEPTH_MAX {
             outcome.reject(RejectReason::InvalidSpan, group.spans.len() as u64, too_deep);
+            continue;
+        }
+        if group.resource.service_name().len() > SERVICE_BYTES_MAX {
+            outcome.reject(RejectReason::Limit, group.spans.len() as u64, || {
+                format!("service.name has more than {SERVICE_BYTES_MAX} bytes")
+            });
             continue;
         }
         let (origin, bytes) = encode_origin(&group.resource, &group.scope);

@@ -76,6 +76,9 @@ pub struct Settings {
     /// Operations of one service, tenant and day that are listed; beyond, spans are stored and found, but
     /// their operations are not listed. Default 10000.
     pub operations_max: u64,
+    /// Origins (a resource with a scope) of one tenant and day whose attributes are kept in memory; of a tenant
+    /// with more, searches read them from disk, which takes longer and answers the same. Default 50000.
+    pub origins_in_memory: u64,
     /// Spans whose ids are kept in memory to pair callers and called; older ones are looked up on disk.
     /// Default 200000.
     pub pairing_spans: u64,
@@ -100,6 +103,7 @@ impl Default for Settings {
             free_space_min: ByteSize::mib(64),
             trace_spans_max: 100_000,
             operations_max: 10_000,
+            origins_in_memory: 50_000,
             pairing_spans: 200_000,
         }
     }

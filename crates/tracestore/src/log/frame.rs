@@ -10,8 +10,8 @@ const FRAME_MAGIC: [u8; 4] = *b"PHFR";
 pub(super) const FRAME_HEADER_BYTES: usize = 28;
 /// No frame is longer: a group commit stops gathering long before.
 pub(super) const FRAME_BYTES_MAX: usize = 1 << 30;
-/// A record's content is at most this long after inflation; the doors' body limits are far below.
-pub(super) const RECORD_BYTES_MAX: usize = 1 << 29;
+/// A record's content is at most this long after inflation; longer ones are refused before they are written.
+pub(crate) const RECORD_BYTES_MAX: usize = 1 << 29;
 
 /// A frame's header and where its records lie.
 #[derive(Debug, Clone, Copy)]

@@ -13,6 +13,6 @@ mod frame;
 mod reader;
 mod writer;
 
-pub(crate) use frame::{decode_record, encode_record};
+pub(crate) use frame::{RECORD_BYTES_MAX, decode_record, encode_record};
 pub(crate) use reader::scan;
 pub(crate) use writer::{LogWriteError, LogWriter};

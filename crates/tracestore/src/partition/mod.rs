@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use pharos_model::{SpanKind, TenantId};
+use pharos_model::TenantId;
 use pharos_storage::{DEPENDENCY_STEP_NS, StorageError};
 use rocksdb::WriteBatch;
 
@@ -38,8 +38,8 @@ use crate::error::storage_error;
 use crate::record::{Day, PreparedBatch, PreparedRow};
 use index::{IndexView, SearchIndex};
 use keys::{POSITION, calls_key, name_key, origin_key, row_key, tenant_key};
-use names::Names;
-pub(crate) use origins::OriginCatalogue;
+use names::{Names, NewNames};
+pub(crate) use origins::{OriginCatalogue, StoredOrigins, mark};
 use rows::RowStore;
 pub(crate) use rows::RowsMemory;
 use tail::Tail;
@@ -77,7 +77,7 @@ pub(crate) struct Staged<'a> {
     batch: WriteBatch,
     tenant: (TenantId, u32),
     origins: Vec<(OriginHash, Origin)>,
-    names: Vec<(Arc<str>, String, SpanKind)>,
+    names: NewNames,
     /// Rows that were not there before this record.
     pub(crate) fresh: Vec<&'a PreparedRow>,
     into_rows: bool,
@@ -125,13 +125,17 @@ impl Partition {
             batch,
             tenant: (tenant.clone(), number),
             origins: Vec::new(),
-            names: Vec::new(),
+            names: NewNames::default(),
             fresh: Vec::new(),
             into_rows: sequence >= state.rows_position,
             into_index: sequence >= state.index_position,
         };
         for (hash, bytes) in &prepared.origins {
-            if !state.catalogue.contains(tenant, *hash) {
+            let is_known = match state.catalogue.contains(tenant, *hash) {
+                Some(is_known) => is_known,
+                None => self.rows.meta(&origin_key(number, *hash))?.is_some(),
+            };
+            if !is_known {
                 staged.batch.put(origin_key(number, *hash), bytes);
                 staged.origins.push((*hash, decode_origin(bytes).map_err(corrupt("origin"))?));
             }
@@ -158,11 +162,8 @@ impl Partition {
             staged.fresh.push(row);
             for mention in &row.mentions {
                 let (service, operation, kind) = (&mention.service, &mention.operation, mention.kind);
-                if state.names.is_new(tenant, service, operation, kind, self.operations_max)
-                    && !staged.names.iter().any(|(s, o, k)| s == service && o == operation && *k == kind)
-                {
+                if staged.names.add(&state.names, tenant, service, operation, kind, self.operations_max) {
                     staged.batch.put(name_key(number, service, operation, kind), []);
-                    staged.names.push((service.clone(), operation.clone(), kind));
                 }
             }
         }
@@ -183,8 +184,8 @@ impl Partition {
         for (hash, origin) in &staged.origins {
             state.catalogue.insert(&tenant, *hash, origin);
         }
-        for (service, operation, kind) in &staged.names {
-            state.names.insert(&tenant, service, operation, *kind);
+        for (service, operation, kind) in staged.names.iter() {
+            state.names.insert(&tenant, service, operation, kind);
         }
         if staged.into_index {
             for row in &staged.fresh {

@@ -62,7 +62,7 @@ impl Partition {
         }
         let by_number: HashMap<u32, TenantId> =
             tenants.iter().map(|(tenant, number)| (*number, tenant.clone())).collect();
-        let (mut names, mut catalogue) = (Names::default(), OriginCatalogue::default());
+        let (mut names, mut catalogue) = (Names::default(), OriginCatalogue::new(settings.origins_in_memory));
         for entry in rows.metas(b"N", b"P".to_vec()) {
             let (key, value) = entry?;
             match read_meta_key(&key).map_err(corrupt("entry"))? {

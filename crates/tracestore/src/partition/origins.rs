@@ -3,12 +3,16 @@
 //! For each origin it holds one 128-bit hash per attribute, so that ten thousand pods cost some megabytes
 //! and a search compares numbers. An attribute that every span of a pod bears is thus never written
 //! at every span in the index.
+//!
+//! A tenant with more origins on one day than `in_memory_max` (each process that lives for one call may be
+//! one) has none of them in memory: searches of that day read them from disk, and answer the same.
 
 use std::collections::{BTreeMap, HashMap};
 
 use pharos_model::{Attributes, TenantId};
 use pharos_storage::render_attribute_value;
 
+use crate::TraceStoreError;
 use crate::codec::{Origin, OriginHash};
 use crate::terms::attribute_hash;
 
@@ -18,10 +22,21 @@ const SCOPE_NAME: u8 = b'n';
 const SCOPE_VERSION: u8 = b'v';
 
 /// Origins by tenant.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct OriginCatalogue {
-    tenants: HashMap<TenantId, BTreeMap<OriginHash, Box<[u128]>>>,
+    in_memory_max: u64,
+    tenants: HashMap<TenantId, Known>,
 }
+
+#[derive(Debug)]
+enum Known {
+    InMemory(BTreeMap<OriginHash, Box<[u128]>>),
+    OnDisk,
+}
+
+/// Reads a tenant's origins from disk, all that were ever inserted and perhaps more, and hands each over.
+pub(crate) type StoredOrigins<'a> =
+    dyn Fn(&mut dyn FnMut(OriginHash, &Origin)) -> Result<(), TraceStoreError> + 'a;
 
 /// Which origins pass a test.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,48 +47,86 @@ pub(crate) struct FoundOrigins {
 }
 
 impl OriginCatalogue {
-    pub(crate) fn contains(&self, tenant: &TenantId, hash: OriginHash) -> bool {
-        self.tenants.get(tenant).is_some_and(|origins| origins.contains_key(&hash))
+    pub(crate) fn new(in_memory_max: u64) -> Self {
+        Self { in_memory_max, tenants: HashMap::new() }
+    }
+
+    /// Whether the origin is known; `None` if only the disk can tell.
+    pub(crate) fn contains(&self, tenant: &TenantId, hash: OriginHash) -> Option<bool> {
+        match self.tenants.get(tenant) {
+            None => Some(false),
+            Some(Known::InMemory(origins)) => Some(origins.contains_key(&hash)),
+            Some(Known::OnDisk) => None,
+        }
     }
 
     pub(crate) fn insert(&mut self, tenant: &TenantId, hash: OriginHash, origin: &Origin) {
-        let hashes = |level: u8, attributes: &Attributes, out: &mut Vec<u128>| {
-            out.extend(
-                attributes
-                    .iter()
-                    .map(|attribute| attribute_hash(level, &attribute.key, &render_attribute_value(&attribute.value))),
-            );
+        let known = self.tenants.entry(tenant.clone()).or_insert_with(|| Known::InMemory(BTreeMap::new()));
+        let Known::InMemory(origins) = known else { return };
+        if origins.len() as u64 >= self.in_memory_max && !origins.contains_key(&hash) {
+            *known = Known::OnDisk;
+            return;
+        }
+        origins.insert(hash, marks(origin));
+    }
+
+    /// The origins that bear at least one of the marks `wanted` made.
+    pub(crate) fn find(
+        &self,
+        tenant: &TenantId,
+        wanted: &[u128],
+        stored: &StoredOrigins<'_>,
+    ) -> Result<FoundOrigins, TraceStoreError> {
+        let (mut origins, mut known_count) = (Vec::new(), 0);
+        let mut test = |hash: OriginHash, marks: &[u128]| {
+            known_count += 1;
+            if marks.iter().any(|mark| wanted.contains(mark)) {
+                origins.push(hash);
+            }
         };
-        let mut marks = Vec::new();
-        hashes(RESOURCE, &origin.resource.attributes, &mut marks);
-        hashes(SCOPE, &origin.scope.attributes, &mut marks);
-        marks.push(attribute_hash(SCOPE_NAME, &origin.scope.name, ""));
-        marks.push(attribute_hash(SCOPE_VERSION, &origin.scope.version, ""));
-        self.tenants.entry(tenant.clone()).or_default().insert(hash, marks.into_boxed_slice());
+        match self.tenants.get(tenant) {
+            None => {}
+            Some(Known::InMemory(known)) => known.iter().for_each(|(hash, marks)| test(*hash, marks)),
+            Some(Known::OnDisk) => stored(&mut |hash, origin| test(hash, &marks(origin)))?,
+        }
+        Ok(FoundOrigins { is_all: !origins.is_empty() && origins.len() == known_count, origins })
+    }
+}
+
+/// What searches ask of origins, as marks.
+pub(crate) mod mark {
+    use super::{RESOURCE, SCOPE, SCOPE_NAME, SCOPE_VERSION, attribute_hash};
+
+    pub(crate) fn attribute(key: &str, value: &str) -> [u128; 2] {
+        [attribute_hash(RESOURCE, key, value), attribute_hash(SCOPE, key, value)]
     }
 
-    pub(crate) fn with_attribute(&self, tenant: &TenantId, key: &str, value: &str) -> FoundOrigins {
-        self.with_any(tenant, &[attribute_hash(RESOURCE, key, value), attribute_hash(SCOPE, key, value)])
+    pub(crate) fn resource_attribute(key: &str, value: &str) -> [u128; 1] {
+        [attribute_hash(RESOURCE, key, value)]
     }
 
-    pub(crate) fn with_resource_attribute(&self, tenant: &TenantId, key: &str, value: &str) -> FoundOrigins {
-        self.with_any(tenant, &[attribute_hash(RESOURCE, key, value)])
+    pub(crate) fn scope_name(name: &str) -> [u128; 1] {
+        [attribute_hash(SCOPE_NAME, name, "")]
     }
 
-    pub(crate) fn with_scope_name(&self, tenant: &TenantId, name: &str) -> FoundOrigins {
-        self.with_any(tenant, &[attribute_hash(SCOPE_NAME, name, "")])
+    pub(crate) fn scope_version(version: &str) -> [u128; 1] {
+        [attribute_hash(SCOPE_VERSION, version, "")]
     }
+}
 
-    pub(crate) fn with_scope_version(&self, tenant: &TenantId, version: &str) -> FoundOrigins {
-        self.with_any(tenant, &[attribute_hash(SCOPE_VERSION, version, "")])
-    }
-
-    fn with_any(&self, tenant: &TenantId, wanted: &[u128]) -> FoundOrigins {
-        let Some(known) = self.tenants.get(tenant) else {
-            return FoundOrigins { origins: Vec::new(), is_all: false };
-        };
-        let passing = known.iter().filter(|(_, marks)| marks.iter().any(|mark| wanted.contains(mark)));
-        let origins: Vec<OriginHash> = passing.map(|(hash, _)| *hash).collect();
-        FoundOrigins { is_all: !origins.is_empty() && origins.len() == known.len(), origins }
-    }
+/// The marks that an origin bears.
+fn marks(origin: &Origin) -> Box<[u128]> {
+    let hashes = |level: u8, attributes: &Attributes, out: &mut Vec<u128>| {
+        out.extend(
+            attributes
+                .iter()
+                .map(|attribute| attribute_hash(level, &attribute.key, &render_attribute_value(&attribute.value))),
+        );
+    };
+    let mut marks = Vec::new();
+    hashes(RESOURCE, &origin.resource.attributes, &mut marks);
+    hashes(SCOPE, &origin.scope.attributes, &mut marks);
+    marks.push(attribute_hash(SCOPE_NAME, &origin.scope.name, ""));
+    marks.push(attribute_hash(SCOPE_VERSION, &origin.scope.version, ""));
+    marks.into_boxed_slice()
 }

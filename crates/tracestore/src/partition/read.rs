@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pharos_model::{SpanKind, TenantId, TraceId};
 use pharos_storage::{Operation, ReadContext, StorageError, TraceQuery};
 
-use super::keys::{MetaKey, calls_minute, origin_key, read_meta_key, read_row_key, trace_key};
-use super::{Partition, StoredRow};
+use super::keys::{MetaKey, calls_minute, origin_key, origin_range, read_meta_key, read_row_key, trace_key};
+use super::{Partition, StoredRow, read_error};
 use crate::TraceStoreError;
 use crate::calls::CallSpan;
 use crate::codec::{Origin, OriginHash, RowReader, decode_origin, row_sequence};
@@ -26,7 +26,10 @@ impl Partition {
             // Catalogue, tails and index view are of one moment: a span whose origin the plan does not know
             // is in none of them.
             let state = self.state.read();
-            let Some(clauses) = plan(tenant, query, &state.catalogue) else { return Ok(()) };
+            let Some(number) = state.tenants.get(tenant).copied() else { return Ok(()) };
+            let stored = |visit: &mut dyn FnMut(OriginHash, &Origin)| self.for_each_origin(number, visit);
+            let clauses = plan(tenant, query, &state.catalogue, &stored).map_err(read_error)?;
+            let Some(clauses) = clauses else { return Ok(()) };
             state.active.search(&clauses, &bounds, top);
             if let Some((frozen, _)) = &state.frozen {
                 frozen.search(&clauses, &bounds, top);
@@ -34,6 +37,23 @@ impl Partition {
             (clauses, Arc::clone(&state.view))
         };
         self.index.search(&view, &clauses, &bounds, top, context)
+    }
+
+    fn for_each_origin(
+        &self,
+        tenant: u32,
+        visit: &mut dyn FnMut(OriginHash, &Origin),
+    ) -> Result<(), TraceStoreError> {
+        let (from, until) = origin_range(tenant);
+        for entry in self.rows.metas(&from, until) {
+            let (key, value) = entry?;
+            if let MetaKey::Origin { hash, .. } =
+                read_meta_key(&key).map_err(TraceStoreError::corrupt("origin key", self.day))?
+            {
+                visit(hash, &decode_origin(&value).map_err(TraceStoreError::corrupt("origin", self.day))?);
+            }
+        }
+        Ok(())
     }
 
     /// Rows of a trace, by earliest start.

@@ -4,7 +4,8 @@ use pharos_model::{StatusCode, TenantId, TimeRangeNs};
 use pharos_storage::{SpanFilter, TraceQuery};
 
 use crate::codec::OriginHash;
-use crate::partition::OriginCatalogue;
+use crate::TraceStoreError;
+use crate::partition::{OriginCatalogue, StoredOrigins, mark};
 use crate::terms::{
     attribute_term, duration_bucket, duration_term, kind_term, operation_term, origin_term, service_term, status_term,
     tenant_term,
@@ -49,7 +50,12 @@ impl SearchBounds {
 }
 
 /// The clauses of a query in one partition; `None` if nothing there can pass.
-pub(crate) fn plan(tenant: &TenantId, query: &TraceQuery, catalogue: &OriginCatalogue) -> Option<Vec<Clause>> {
+pub(crate) fn plan(
+    tenant: &TenantId,
+    query: &TraceQuery,
+    catalogue: &OriginCatalogue,
+    stored: &StoredOrigins<'_>,
+) -> Result<Option<Vec<Clause>>, TraceStoreError> {
     let mut clauses = Vec::new();
     if let Some(service) = &query.service {
         clauses.push(Clause::one(service_term(tenant, service)));
@@ -60,7 +66,7 @@ pub(crate) fn plan(tenant: &TenantId, query: &TraceQuery, catalogue: &OriginCata
     for filter in &query.filters {
         match filter {
             SpanFilter::Attribute { key, value } => {
-                let found = catalogue.with_attribute(tenant, key, value);
+                let found = catalogue.find(tenant, &mark::attribute(key, value), stored)?;
                 if !found.is_all {
                     let mut clause = Clause::origins(tenant, &found.origins);
                     clause.any_of.push(attribute_term(tenant, key, value));
@@ -77,14 +83,14 @@ pub(crate) fn plan(tenant: &TenantId, query: &TraceQuery, catalogue: &OriginCata
             SpanFilter::ResourceAttribute { .. } | SpanFilter::ScopeName(_) | SpanFilter::ScopeVersion(_) => {
                 let found = match filter {
                     SpanFilter::ResourceAttribute { key, value } => {
-                        catalogue.with_resource_attribute(tenant, key, value)
+                        catalogue.find(tenant, &mark::resource_attribute(key, value), stored)
                     }
-                    SpanFilter::ScopeName(name) => catalogue.with_scope_name(tenant, name),
-                    SpanFilter::ScopeVersion(version) => catalogue.with_scope_version(tenant, version),
+                    SpanFilter::ScopeName(name) => catalogue.find(tenant, &mark::scope_name(name), stored),
+                    SpanFilter::ScopeVersion(version) => catalogue.find(tenant, &mark::scope_version(version), stored),
                     _ => unreachable!("the outer match lists the filters on origins"),
-                };
+                }?;
                 if found.origins.is_empty() {
-                    return None;
+                    return Ok(None);
                 }
                 if !found.is_all {
                     clauses.push(Clause::origins(tenant, &found.origins));
@@ -98,7 +104,7 @@ pub(crate) fn plan(tenant: &TenantId, query: &TraceQuery, catalogue: &OriginCata
     if clauses.is_empty() {
         clauses.push(Clause::one(tenant_term(tenant)));
     }
-    Some(clauses)
+    Ok(Some(clauses))
 }
 
 /// The buckets of long durations, where they are few enough of all to be worth a look; a bound at the

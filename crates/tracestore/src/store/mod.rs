@@ -25,14 +25,14 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use pharos_base::{Clock, Completion, spawn_named};
 use pharos_model::{SpanBatch, TenantId, TimeRangeNs};
 use pharos_storage::{
-    AppendOutcome, BatchId, DependencyLink, FoundTraces, Operation, OperationQuery, ReadContext, StorageError,
+    AppendOutcome, BatchId, DependencyLink, FoundTraces, Operation, OperationQuery, ReadContext, RejectReason, StorageError,
     TraceLookup, TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary,
 };
 
 use crate::calls::CallWindow;
 use crate::disk::{Disk, SystemDisk};
 use crate::error::storage_error;
-use crate::log::{LogWriter, encode_record, scan};
+use crate::log::{LogWriter, RECORD_BYTES_MAX, encode_record, scan};
 use crate::partition::{Partition, RowsMemory, TailSize};
 use crate::record::{AcceptedStarts, Day, decode_batch, encode_batch, prepare};
 use crate::{Components, Settings, TraceStoreError};
@@ -223,7 +223,15 @@ impl TraceStore for SpanStore {
         if prepared.rows.is_empty() {
             return Completion::ready(Ok(outcome));
         }
-        let record = match encode_record(&encode_batch(&prepared)) {
+        let content = encode_batch(&prepared);
+        if content.len() > RECORD_BYTES_MAX {
+            let mut refused = AppendOutcome { rejections: outcome.rejections, ..AppendOutcome::default() };
+            refused.reject(RejectReason::Limit, outcome.items, || {
+                format!("the spans of one request take more than {RECORD_BYTES_MAX} bytes")
+            });
+            return Completion::ready(Ok(refused));
+        }
+        let record = match encode_record(&content) {
             Ok(record) => record,
             Err(source) => {
                 let source = Box::new(source);

@@ -120,3 +120,102 @@ fn operations_above_their_limit_are_found_but_not_listed() {
     assert_eq!(fixture.store().operations(&TenantId::default(), &query).unwrap().len(), 2);
     assert!(stored(&fixture, 4));
 }
+
+/// The limit holds within one batch too, and a batch of only new names costs no more than its size.
+#[test]
+fn one_batch_of_new_operations_stays_within_the_limit() {
+    let mut fixture = Fixture::new(Settings { operations_max: 50, ..settings() });
+    let named = |id: u32| Span { span_id: SpanId(u64::from(id + 1).to_be_bytes()), name: format!("op{id}"), ..span(1, NOW_NS) };
+    fixture.append(batch((0..20_000).map(named).collect())).unwrap();
+    let query = pharos_storage::OperationQuery { service: "web".into(), kind: None };
+    assert_eq!(fixture.store().operations(&TenantId::default(), &query).unwrap().len(), 50);
+    fixture.append(batch((20_000..20_010).map(named).collect())).unwrap();
+    fixture.reopen();
+    assert_eq!(fixture.store().operations(&TenantId::default(), &query).unwrap().len(), 50);
+}
+
+fn batch_of(service: &str, spans: Vec<Span>) -> SpanBatch {
+    let mut batch = batch(spans);
+    let value = AttributeValue::String(service.into());
+    let attributes = vec![Attribute { key: "service.name".into(), value }];
+    batch.groups[0].resource = Arc::new(Resource { attributes, ..Resource::default() });
+    batch
+}
+
+/// A service's name stands in every row: without a limit a batch of a megabyte would become gigabytes.
+#[test]
+fn names_of_services_have_a_limit() {
+    let fixture = Fixture::new(settings());
+    let outcome = fixture.append(batch_of(&"s".repeat(4097), vec![span(1, NOW_NS), span(2, NOW_NS)])).unwrap();
+    assert_eq!((outcome.items, outcome.rejected(), outcome.rejections[0].reason), (0, 2, RejectReason::Limit));
+    assert_eq!(fixture.append(batch_of(&"s".repeat(4096), vec![span(3, NOW_NS)])).unwrap().items, 1);
+    assert_eq!([1, 2, 3].map(|number| stored(&fixture, number)), [false, false, true]);
+}
+
+/// Keys, values and names far above the index's limit of a term, and times at the end of time.
+#[test]
+fn hostile_spans_are_stored_and_found() {
+    let huge = |length: usize| "x".repeat(length);
+    let mut fixture = Fixture::new(settings());
+    let mut hostile = Span { name: huge(70_000), end_ns: 0, ..span(1, NOW_NS) };
+    hostile.attributes.push(Attribute { key: huge(66_000), value: AttributeValue::String(huge(8 << 20)) });
+    let endless = Span { end_ns: u64::MAX, ..span(2, NOW_NS - 1) };
+    let sent = batch(vec![hostile.clone(), endless.clone(), span(3, u64::MAX)]);
+    let outcome = fixture.append(sent).unwrap();
+    assert_eq!((outcome.items, outcome.rejected()), (2, 1));
+    for round in 0..3 {
+        let value = huge(8 << 20);
+        let filter = pharos_storage::SpanFilter::Attribute { key: huge(66_000), value };
+        let query = query(vec![filter], 10);
+        let found = fixture.store().find(&TenantId::default(), &query, &ReadContext::unlimited()).unwrap();
+        assert_eq!(found.hits.iter().map(|hit| hit.trace_id.0[0]).collect::<Vec<_>>(), [1]);
+        let longest = pharos_storage::TraceQuery { duration_min_ns: Some(1 << 60), ..self::query(Vec::new(), 10) };
+        let found = fixture.store().find(&TenantId::default(), &longest, &ReadContext::unlimited()).unwrap();
+        assert_eq!(found.hits.iter().map(|hit| hit.trace_id.0[0]).collect::<Vec<_>>(), [2]);
+        let lookup = TraceLookup { trace_id: TraceId([1; 16]), range: None };
+        let traces = fixture.store().traces(&TenantId::default(), &[lookup], &ReadContext::unlimited());
+        assert_eq!(traces.unwrap().next().unwrap().unwrap().groups[0].spans, [hostile.clone()]);
+        if round == 0 { fixture.store().flush().unwrap() } else { fixture.crash() }
+    }
+}
+
+fn query(filters: Vec<pharos_storage::SpanFilter>, limit: usize) -> pharos_storage::TraceQuery {
+    pharos_storage::TraceQuery {
+        service: None,
+        operation: None,
+        filters,
+        start: pharos_model::TimeRangeNs::ALL,
+        duration_min_ns: None,
+        duration_max_ns: None,
+        limit,
+    }
+}
+
+/// Above the limit origins are read from disk: the answers stay the same.
+#[test]
+fn origins_above_their_limit_are_found_on_disk() {
+    let mut fixture = Fixture::new(Settings { origins_in_memory: 3, ..settings() });
+    for number in 0..9 {
+        let mut sent = batch(vec![span(number, NOW_NS - u64::from(number))]);
+        let attribute = |key: &str, value: String| Attribute { key: key.into(), value: AttributeValue::String(value) };
+        let attributes = vec![attribute("pod", number.to_string()), attribute("zone", (number % 2).to_string())];
+        sent.groups[0].resource = Arc::new(Resource { attributes, ..Resource::default() });
+        fixture.append(sent.clone()).unwrap();
+        fixture.append(sent).unwrap();
+    }
+    let resource = |key: &str, value: &str| pharos_storage::SpanFilter::ResourceAttribute {
+        key: key.into(),
+        value: value.into(),
+    };
+    let any = |key: &str, value: &str| pharos_storage::SpanFilter::Attribute { key: key.into(), value: value.into() };
+    for round in 0..3 {
+        let ids = |filters| {
+            let found = fixture.store().find(&TenantId::default(), &query(filters, 4), &ReadContext::unlimited());
+            found.unwrap().hits.iter().map(|hit| hit.trace_id.0[0]).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(vec![resource("zone", "1")]), [1, 3, 5, 7]);
+        assert_eq!(ids(vec![any("zone", "0"), resource("pod", "8")]), [8]);
+        assert_eq!(ids(vec![resource("pod", "9")]), [0; 0]);
+        if round == 0 { fixture.store().flush().unwrap() } else { fixture.reopen() }
+    }
+}
