@@ -58,7 +58,8 @@ fn value_columns(c: &mut Criterion) {
 fn instants(c: &mut Criterion) {
     let mut group = c.benchmark_group("chunk/instants");
     group.throughput(Throughput::Elements(SAMPLES as u64));
-    let column: Vec<i64> = (0..SAMPLES as i64).map(|i| 1_700_000_000_000 + i * 15_000 + (noise(i as u64) % 50) as i64).collect();
+    let column: Vec<i64> =
+        (0..SAMPLES as i64).map(|i| 1_700_000_000_000 + i * 15_000 + (noise(i as u64) % 50) as i64).collect();
     let mut encoded = Vec::new();
     timestamps::encode(&column, &mut encoded);
     let mut out = Vec::new();

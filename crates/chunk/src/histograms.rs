@@ -177,7 +177,8 @@ fn decode_plain(plain: &[u8], count: usize, out: &mut Vec<Arc<Histogram>>) -> Re
             let column = take_column(&mut reader, members.len())?;
             for (position, value) in members.iter().zip(column) {
                 let histogram = &mut histograms[*position];
-                let side = if bucket < layout.sides[0].count { &mut histogram.positive } else { &mut histogram.negative };
+                let side =
+                    if bucket < layout.sides[0].count { &mut histogram.positive } else { &mut histogram.negative };
                 side.counts.push(value);
             }
         }
@@ -284,9 +285,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn side() -> impl Strategy<Value = BucketSide> {
-        proptest::collection::vec((-20_i32..20, proptest::collection::vec(0_u32..1000, 0..5)), 0..4).prop_map(|spans| BucketSide {
-            counts: spans.iter().flat_map(|(_, counts)| counts.iter().map(|count| f64::from(*count))).collect(),
-            spans: spans.iter().map(|(offset, counts)| BucketSpan { offset: *offset, length: counts.len() as u32 }).collect(),
+        proptest::collection::vec((-20_i32..20, proptest::collection::vec(0_u32..1000, 0..5)), 0..4).prop_map(|spans| {
+            BucketSide {
+                counts: spans.iter().flat_map(|(_, counts)| counts.iter().map(|count| f64::from(*count))).collect(),
+                spans: spans
+                    .iter()
+                    .map(|(offset, counts)| BucketSpan { offset: *offset, length: counts.len() as u32 })
+                    .collect(),
+            }
         })
     }
 
@@ -320,7 +326,12 @@ mod tests {
                 let counts: Vec<f64> = (0..20).map(|bucket| f64::from(i * bucket)).collect();
                 let spans = vec![BucketSpan { offset: -3, length: 20 }];
                 let count = counts.iter().sum();
-                Arc::new(Histogram { is_integer: true, count, positive: BucketSide { spans, counts }, ..Histogram::empty(3) })
+                Arc::new(Histogram {
+                    is_integer: true,
+                    count,
+                    positive: BucketSide { spans, counts },
+                    ..Histogram::empty(3)
+                })
             })
             .collect();
         assert!(round_trip(&histograms) < 240 * 2);

@@ -258,7 +258,8 @@ impl Plan {
         let widest = (0..=64).rev().find(|width| by_width[*width] > 0).unwrap_or(0);
         let base_bits = 8 * width_of(zigzag(base)).div_ceil(7).max(1) as usize;
         let (mut above, mut above_bits) = (0, 0);
-        let mut best = Self { centred, base, width: widest as u32, patches: 0, cost_bits: base_bits + widest * residuals.len() };
+        let mut best =
+            Self { centred, base, width: widest as u32, patches: 0, cost_bits: base_bits + widest * residuals.len() };
         for width in (0..widest).rev() {
             above += by_width[width + 1];
             above_bits += by_width[width + 1] * (width + 1);

@@ -56,7 +56,10 @@ impl CallChanges {
 
     /// Minute, caller, called, and how many more.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Arc<str>, &Arc<str>, i64)> {
-        self.by_call.iter().filter(|(_, by)| **by != 0).map(|((minute, parent, child), by)| (*minute, parent, child, *by))
+        self.by_call
+            .iter()
+            .filter(|(_, by)| **by != 0)
+            .map(|((minute, parent, child), by)| (*minute, parent, child, *by))
     }
 }
 
@@ -113,8 +116,12 @@ impl TraceCalls {
                     let before = caller(&services, child);
                     let after = caller(services.iter().chain([&span.service]), child);
                     if before != after {
-                        before.into_iter().for_each(|parent| changes.add(child, parent, -1));
-                        after.into_iter().for_each(|parent| changes.add(child, parent, 1));
+                        if let Some(parent) = before {
+                            changes.add(child, parent, -1);
+                        }
+                        if let Some(parent) = after {
+                            changes.add(child, parent, 1);
+                        }
                     }
                 });
             }
@@ -122,7 +129,9 @@ impl TraceCalls {
             if !span.parent_span_id.is_zero() {
                 services.clear();
                 self.for_each_with_id(span.parent_span_id, |parent| services.push(Arc::clone(&parent.service)));
-                caller(&services, &span).into_iter().for_each(|parent| changes.add(&span, parent, 1));
+                if let Some(parent) = caller(&services, &span) {
+                    changes.add(&span, parent, 1);
+                }
             }
         }
     }
@@ -246,7 +255,7 @@ impl CallWindow {
         }
         let key = (tenant.clone(), trace_id);
         let mut young = self.young.remove(&key);
-        let before = young.as_ref().map_or(0, |calls| calls.weight());
+        let before = young.as_ref().map_or(0, TraceCalls::weight);
         let mut calls = young.take().or_else(|| self.old.remove(&key)).unwrap_or_default();
         calls.add(stored, &mut CallChanges::default());
         calls.add(spans, changes);
@@ -325,7 +334,8 @@ mod tests {
 
     #[test]
     fn a_trace_above_the_limit_is_paired_up_to_it_wherever_its_spans_come_from() {
-        let first = || (1..=TRACE_PAIRED_SPANS_MAX as u64).map(|id| span(id, id - 1, if id % 2 == 0 { "a" } else { "b" }));
+        let first =
+            || (1..=TRACE_PAIRED_SPANS_MAX as u64).map(|id| span(id, id - 1, if id % 2 == 0 { "a" } else { "b" }));
         let late = || [span(900_000, 1, "late"), span(900_001, 900_000, "later")];
         let key = (TenantId::default(), TraceId([1; 16]));
         let mut window = CallWindow::new(1000);

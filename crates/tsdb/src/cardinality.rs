@@ -43,12 +43,12 @@ impl Shared {
         let name = |name: &str| name.to_owned();
         let by_metric = by_label.get(METRIC_NAME).into_iter().flatten();
         status.series_by_metric = largest(by_metric.map(|(metric, count)| (name(metric), *count)), top);
-        status.values_by_label = largest(by_label.iter().map(|(label, values)| (name(label), values.len() as u64)), top);
+        status.values_by_label =
+            largest(by_label.iter().map(|(label, values)| (name(label), values.len() as u64)), top);
         let bytes = |values: &Values| values.iter().map(|(value, count)| value.len() as u64 * count).sum();
         status.bytes_by_label = largest(by_label.iter().map(|(label, values)| (name(label), bytes(values))), top);
-        let pairs = by_label.iter().flat_map(|(label, values)| {
-            values.iter().map(move |(value, count)| (label, value, *count))
-        });
+        let pairs =
+            by_label.iter().flat_map(|(label, values)| values.iter().map(move |(value, count)| (label, value, *count)));
         // Names are built for the few that stay only.
         let mut counts: Vec<u64> = pairs.clone().map(|(.., count)| count).collect();
         counts.sort_unstable_by(|a, b| b.cmp(a));

@@ -13,10 +13,10 @@ use pharos_model::{Labels, TimeRange};
 use crate::TsdbError;
 use crate::index::LabelIndex;
 use crate::merge::{Merge, Source};
-use crate::part::{self, Part};
 use crate::part::exemplars;
 use crate::part::reader::PartCursor;
 use crate::part::writer::{PartPlan, PartWriter};
+use crate::part::{self, Part};
 use crate::shared::Shared;
 use crate::tenant::Tenant;
 use crate::windows;
@@ -109,7 +109,12 @@ impl Shared {
     }
 
     /// Writes the merged part; `None` if retention leaves nothing of it.
-    fn write_merged(&self, tenant: &Tenant, parts: &[Arc<Part>], window: TimeRange) -> Result<Option<Arc<Part>>, TsdbError> {
+    fn write_merged(
+        &self,
+        tenant: &Tenant,
+        parts: &[Arc<Part>],
+        window: TimeRange,
+    ) -> Result<Option<Arc<Part>>, TsdbError> {
         let plan = PartPlan {
             parts_dir: self.parts_dir(&tenant.id),
             tenant: tenant.id.clone(),

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use pharos_base::Completion;
 use pharos_model::{Matcher, MetricBatch, MetricMetadata, TenantId, TimeRange};
 use pharos_storage::{
-    AppendOutcome, BatchId, Capabilities, CardinalityStatus, ExemplarSeries, LabelQuery, LeafPlan, LeafStream, MetricStore,
-    MetricStoreStats, ReadContext, SeriesStream, StorageError,
+    AppendOutcome, BatchId, Capabilities, CardinalityStatus, ExemplarSeries, LabelQuery, LeafPlan, LeafStream,
+    MetricStore, MetricStoreStats, ReadContext, SeriesStream, StorageError,
 };
 
 use crate::Tsdb;
@@ -16,7 +16,12 @@ impl MetricStore for Tsdb {
         Capabilities::default()
     }
 
-    fn append(&self, tenant: &TenantId, batch: MetricBatch, _id: BatchId) -> Completion<Result<AppendOutcome, StorageError>> {
+    fn append(
+        &self,
+        tenant: &TenantId,
+        batch: MetricBatch,
+        _id: BatchId,
+    ) -> Completion<Result<AppendOutcome, StorageError>> {
         self.submit(tenant, batch)
     }
 
@@ -39,7 +44,12 @@ impl MetricStore for Tsdb {
         self.shared.series(tenant, matcher_sets, range, context)
     }
 
-    fn label_names(&self, tenant: &TenantId, query: &LabelQuery, context: &ReadContext) -> Result<Vec<String>, StorageError> {
+    fn label_names(
+        &self,
+        tenant: &TenantId,
+        query: &LabelQuery,
+        context: &ReadContext,
+    ) -> Result<Vec<String>, StorageError> {
         self.shared.label_names(tenant, query, context)
     }
 
@@ -63,7 +73,12 @@ impl MetricStore for Tsdb {
         self.shared.exemplars(tenant, matcher_sets, range, context)
     }
 
-    fn metadata(&self, tenant: &TenantId, metric: Option<&str>, limit: usize) -> Result<Vec<MetricMetadata>, StorageError> {
+    fn metadata(
+        &self,
+        tenant: &TenantId,
+        metric: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<MetricMetadata>, StorageError> {
         let Some(tenant) = self.shared.tenants.get(tenant) else { return Ok(Vec::new()) };
         let known = tenant.metadata.read();
         Ok(match metric {

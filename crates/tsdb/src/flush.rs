@@ -14,10 +14,10 @@ use crate::TsdbError;
 use crate::head::generation::Generation;
 use crate::log::segment;
 use crate::metadata;
-use crate::part::{self, Part};
 use crate::part::block::{BLOCK_BYTES_MAX, BLOCK_HEADER_LEN};
 use crate::part::exemplars::{self, Entries};
 use crate::part::writer::{PartPlan, PartWriter};
+use crate::part::{self, Part};
 use crate::samples::Samples;
 use crate::shared::Shared;
 use crate::tenant::Tenant;
@@ -154,7 +154,11 @@ impl Shared {
         pieces
     }
 
-    fn exemplars_by_window(&self, generation: &Generation, now_ms: i64) -> Result<BTreeMap<Window, Entries>, TsdbError> {
+    fn exemplars_by_window(
+        &self,
+        generation: &Generation,
+        now_ms: i64,
+    ) -> Result<BTreeMap<Window, Entries>, TsdbError> {
         let retention_ms = self.retention_ms();
         let mut by_window: BTreeMap<Window, Entries> = BTreeMap::new();
         for entry in generation.exemplars(&[], TimeRange::ALL)? {

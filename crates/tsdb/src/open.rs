@@ -16,13 +16,17 @@ use crate::log::frame::Kind;
 use crate::log::record::{self, Definitions};
 use crate::log::recovery::Replay;
 use crate::metadata;
-use crate::part::{self, Part};
 use crate::part::writer::TEMPORARY_PREFIX;
+use crate::part::{self, Part};
 use crate::shared::{METADATA_FILE, PARTS_DIR, tenants_dir};
 use crate::tenant::{Tenant, Tenants};
 
 /// Opens all parts and metadata; answers what could not be opened and the next free part number.
-pub(crate) fn load_tenants(disk: &dyn Disk, dir: &Path, tenants: &Tenants) -> Result<(Vec<String>, AtomicU64), TsdbError> {
+pub(crate) fn load_tenants(
+    disk: &dyn Disk,
+    dir: &Path,
+    tenants: &Tenants,
+) -> Result<(Vec<String>, AtomicU64), TsdbError> {
     let root = tenants_dir(dir);
     let (mut damaged, mut next_part) = (Vec::new(), 1);
     for entry in fs::read_dir(&root).map_err(TsdbError::io("list", &root))? {
@@ -42,7 +46,13 @@ pub(crate) fn load_tenants(disk: &dyn Disk, dir: &Path, tenants: &Tenants) -> Re
     Ok((damaged, AtomicU64::new(next_part)))
 }
 
-fn load_parts(disk: &dyn Disk, dir: &Path, tenant: &Tenant, damaged: &mut Vec<String>, next: &mut u64) -> Result<(), TsdbError> {
+fn load_parts(
+    disk: &dyn Disk,
+    dir: &Path,
+    tenant: &Tenant,
+    damaged: &mut Vec<String>,
+    next: &mut u64,
+) -> Result<(), TsdbError> {
     if !dir.is_dir() {
         return Ok(());
     }

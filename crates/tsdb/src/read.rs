@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use pharos_base::Reservation;
 use pharos_model::{Exemplar, Labels, Matcher, TenantId, TimeRange, matches_labels};
-use pharos_storage::{
-    ExemplarSeries, LabelQuery, LeafSeries, RawPlan, ReadContext, SeriesStream, StorageError,
-};
+use pharos_storage::{ExemplarSeries, LabelQuery, LeafSeries, RawPlan, ReadContext, SeriesStream, StorageError};
 
 use crate::TsdbError;
 use crate::head::generation::Generation;
@@ -47,7 +45,13 @@ impl Shared {
         View { parts, generations }
     }
 
-    fn select(&self, tenant: &TenantId, sets: &[Vec<Matcher>], range: TimeRange, context: &ReadContext) -> Result<Selection, StorageError> {
+    fn select(
+        &self,
+        tenant: &TenantId,
+        sets: &[Vec<Matcher>],
+        range: TimeRange,
+        context: &ReadContext,
+    ) -> Result<Selection, StorageError> {
         let view = self.view(tenant, range);
         let mut held = context.memory.reserve(0)?;
         let mut sources = Vec::new();
@@ -90,7 +94,12 @@ impl Shared {
         Ok(Box::new(until_error(selection, Selection::next_labels)))
     }
 
-    pub(crate) fn label_names(&self, tenant: &TenantId, query: &LabelQuery, context: &ReadContext) -> Result<Vec<String>, StorageError> {
+    pub(crate) fn label_names(
+        &self,
+        tenant: &TenantId,
+        query: &LabelQuery,
+        context: &ReadContext,
+    ) -> Result<Vec<String>, StorageError> {
         let range = self.kept(query.range);
         let view = self.view(tenant, range);
         let mut names = BTreeSet::new();
@@ -185,7 +194,9 @@ impl Shared {
             context.check_series(found.len() as u64)?;
         }
         let series = found.into_iter();
-        Ok(series.map(|(labels, exemplars)| ExemplarSeries { labels, exemplars: exemplars.into_values().collect() }).collect())
+        Ok(series
+            .map(|(labels, exemplars)| ExemplarSeries { labels, exemplars: exemplars.into_values().collect() })
+            .collect())
     }
 }
 

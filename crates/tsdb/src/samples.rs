@@ -58,9 +58,8 @@ impl<T: Clone> Column<T> {
         }
         let mut order: Vec<usize> = (0..self.len()).collect();
         order.sort_by_key(|index| self.times[*index]);
-        let last_of_instant = |pair: usize| {
-            order.get(pair + 1).is_none_or(|next| self.times[*next] != self.times[order[pair]])
-        };
+        let last_of_instant =
+            |pair: usize| order.get(pair + 1).is_none_or(|next| self.times[*next] != self.times[order[pair]]);
         let kept: Vec<usize> = (0..order.len()).filter(|at| last_of_instant(*at)).map(|at| order[at]).collect();
         self.keep(&kept);
     }
@@ -173,7 +172,9 @@ impl Samples {
             timestamps_ms: self.floats.times,
             values: self.floats.values,
             start_ms: self.floats.starts,
-            histograms: histograms.map(|(timestamp_ms, histogram)| HistogramSample { timestamp_ms, histogram }).collect(),
+            histograms: histograms
+                .map(|(timestamp_ms, histogram)| HistogramSample { timestamp_ms, histogram })
+                .collect(),
             histogram_start_ms: self.histograms.starts,
         }
     }
@@ -218,6 +219,9 @@ mod tests {
             column.push(time, time as f64, time * 10);
         }
         column.cut(TimeRange::new(3, 6));
-        assert_eq!((column.times, column.values, column.starts), (vec![3, 4, 5], vec![3.0, 4.0, 5.0], vec![30, 40, 50]));
+        assert_eq!(
+            (column.times, column.values, column.starts),
+            (vec![3, 4, 5], vec![3.0, 4.0, 5.0], vec![30, 40, 50])
+        );
     }
 }

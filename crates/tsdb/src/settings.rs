@@ -113,7 +113,11 @@ impl Settings {
     /// Small and quick, for tests of any crate.
     #[must_use]
     pub fn for_tests() -> Self {
-        Self { disk_free_min: ByteSize(0), retention: HumanDuration::from_ms(400 * 365 * 86_400_000), ..Self::default() }
+        Self {
+            disk_free_min: ByteSize(0),
+            retention: HumanDuration::from_ms(400 * 365 * 86_400_000),
+            ..Self::default()
+        }
     }
 
     /// Checks every minimum.
@@ -127,7 +131,10 @@ impl Settings {
         ];
         for (setting, value, min) in durations {
             if value.0 < min {
-                return Err(TsdbError::Settings { setting, reason: format!("{value} is below the minimum {}", HumanDuration(min)) });
+                return Err(TsdbError::Settings {
+                    setting,
+                    reason: format!("{value} is below the minimum {}", HumanDuration(min)),
+                });
             }
         }
         let sizes = [

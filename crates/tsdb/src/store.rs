@@ -17,11 +17,11 @@ use crate::commit::{CommitQueue, Committer, Submission};
 use crate::disk::{Disk, RealDisk};
 use crate::log::record::encode_batch;
 use crate::log::{recovery, segment};
+use crate::maintenance;
 use crate::open::{self, HeadReplay};
 use crate::settings::Settings;
 use crate::shared::{Shared, Wake, log_dir, tenants_dir};
 use crate::tenant::Tenants;
-use crate::maintenance;
 
 /// What the store is handed instead of taking it from its surroundings.
 #[derive(Debug, Clone)]
@@ -129,7 +129,11 @@ impl Tsdb {
         self.shared.damaged.lock().clone()
     }
 
-    pub(crate) fn submit(&self, tenant: &TenantId, mut batch: MetricBatch) -> Completion<Result<AppendOutcome, StorageError>> {
+    pub(crate) fn submit(
+        &self,
+        tenant: &TenantId,
+        mut batch: MetricBatch,
+    ) -> Completion<Result<AppendOutcome, StorageError>> {
         let shared = &self.shared;
         if let Some(reason) = self.refusal() {
             return Completion::ready(Err(StorageError::unavailable(reason)));
@@ -206,7 +210,8 @@ fn create_and_lock(disk: &dyn Disk, dir: &Path) -> Result<File, TsdbError> {
         disk.sync_dir(parent).map_err(TsdbError::io("sync", parent))?;
     }
     let path: PathBuf = dir.join("LOCK");
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(TsdbError::io("open", &path))?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(TsdbError::io("open", &path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(TsdbError::Locked { path: dir.to_owned() }),

@@ -76,7 +76,8 @@ impl Tenants {
     /// Finds the series of a batch; unknown ones are added as far as the limit allows.
     pub(crate) fn resolve(&self, tenant: &Tenant, batch: &MetricBatch, settings: &Settings) -> Resolved {
         let registry = Arc::clone(&tenant.state.read().active.registry);
-        let mut resolved = Resolved { registry, numbers: Vec::new(), log_ids: Vec::new(), outcome: AppendOutcome::default() };
+        let mut resolved =
+            Resolved { registry, numbers: Vec::new(), log_ids: Vec::new(), outcome: AppendOutcome::default() };
         let mut unknown = Vec::new();
         {
             let known = resolved.registry.read();
@@ -103,14 +104,26 @@ impl Tenants {
         resolved
     }
 
-    fn add_unknown(&self, batch: &MetricBatch, unknown: &[usize], settings: &Settings, resolved: &mut Resolved, refused: &mut [u64; 3]) {
+    fn add_unknown(
+        &self,
+        batch: &MetricBatch,
+        unknown: &[usize],
+        settings: &Settings,
+        resolved: &mut Resolved,
+        refused: &mut [u64; 3],
+    ) {
         let mut registry = resolved.registry.write();
-        let series_max = settings.series_max_per_tenant.map_or(u64::from(REFUSED), |max| max.get().min(u64::from(REFUSED)));
+        let series_max =
+            settings.series_max_per_tenant.map_or(u64::from(REFUSED), |max| max.get().min(u64::from(REFUSED)));
         for index in unknown {
             let run = &batch.series[*index];
             let encoded = batch.encoded_labels(run);
-            let (reason, message) = if registry.len() as u64 >= series_max && registry.find(run.fingerprint, encoded).is_none() {
-                let message = format!("the tenant has {series_max} active series, its limit; raise series_max_per_tenant or send fewer");
+            let (reason, message) = if registry.len() as u64 >= series_max
+                && registry.find(run.fingerprint, encoded).is_none()
+            {
+                let message = format!(
+                    "the tenant has {series_max} active series, its limit; raise series_max_per_tenant or send fewer"
+                );
                 (RejectReason::SeriesLimit, message)
             } else {
                 match registry.find_or_add(run.fingerprint, encoded, &self.next_log_id) {
@@ -189,7 +202,13 @@ impl Tenant {
     }
 
     /// Makes a synced batch visible.
-    pub(crate) fn apply(&self, batch: &MetricBatch, registry: &Arc<RwLock<Registry>>, numbers: &[SeriesNumber], exemplars_max: usize) {
+    pub(crate) fn apply(
+        &self,
+        batch: &MetricBatch,
+        registry: &Arc<RwLock<Registry>>,
+        numbers: &[SeriesNumber],
+        exemplars_max: usize,
+    ) {
         let active = Arc::clone(&self.state.read().active);
         if Arc::ptr_eq(&active.registry, registry) {
             active.apply(batch, numbers, exemplars_max);
@@ -208,7 +227,12 @@ impl Tenant {
     }
 }
 
-fn renumber(active: &Generation, old: &RwLock<Registry>, runs: &[SeriesRun], numbers: &[SeriesNumber]) -> Vec<SeriesNumber> {
+fn renumber(
+    active: &Generation,
+    old: &RwLock<Registry>,
+    runs: &[SeriesRun],
+    numbers: &[SeriesNumber],
+) -> Vec<SeriesNumber> {
     let old = old.read();
     let mut registry = active.registry.write();
     debug_assert_eq!(runs.len(), numbers.len());

@@ -4,7 +4,8 @@ use pharos_model::TimeRange;
 
 /// Lengths of windows; each is a multiple of the one before, and all start at multiples of themselves,
 /// so that windows nest.
-pub(crate) const WINDOWS_MS: [i64; 6] = [2 * HOUR_MS, 8 * HOUR_MS, 24 * HOUR_MS, 72 * HOUR_MS, 216 * HOUR_MS, 648 * HOUR_MS];
+pub(crate) const WINDOWS_MS: [i64; 6] =
+    [2 * HOUR_MS, 8 * HOUR_MS, 24 * HOUR_MS, 72 * HOUR_MS, 216 * HOUR_MS, 648 * HOUR_MS];
 
 const HOUR_MS: i64 = 3_600_000;
 /// Samples older than this go straight into the largest windows: a backfill of years must not make

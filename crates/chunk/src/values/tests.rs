@@ -57,7 +57,12 @@ fn common_shapes_are_small() {
     assert!(round_trip(&ended) <= 28);
     let gauge: Vec<f64> = (0..480).map(|i| f64::from(i * 37 % 128) / 100.0).collect();
     assert!(round_trip(&gauge) <= 480 * 7 / 8 + 20);
-    let sums: Vec<f64> = (0..480).scan(0.0, |sum, _| { *sum += 0.1; Some(*sum) }).collect();
+    let sums: Vec<f64> = (0..480)
+        .scan(0.0, |sum, _| {
+            *sum += 0.1;
+            Some(*sum)
+        })
+        .collect();
     assert!(round_trip(&sums) < 480 * 2);
 }
 

@@ -113,5 +113,8 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "ingest.limits.bodies_max",
         "Bytes that the bodies of all requests under way may hold together; more are answered 503",
     ),
-    ("tracestore.origins_in_memory", "Origins (a resource with a scope) of one tenant and day whose attributes are kept in memory; beyond, searches read them from disk"),
+    (
+        "tracestore.origins_in_memory",
+        "Origins (a resource with a scope) of one tenant and day whose attributes are kept in memory; beyond, searches read them from disk",
+    ),
 ];

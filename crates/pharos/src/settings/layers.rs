@@ -76,7 +76,7 @@ fn collect_leaves(prefix: &str, value: &Value, found: &mut Vec<(KeyPath, Value)>
             }
         }
         leaf if !SAID_ELSEWHERE.iter().any(|(key, _)| *key == prefix) => {
-            found.push((KeyPath(prefix.to_owned()), leaf.clone()))
+            found.push((KeyPath(prefix.to_owned()), leaf.clone()));
         }
         _ => {}
     }

@@ -54,7 +54,8 @@ pub(super) fn origin_key(tenant: u32, hash: OriginHash) -> Vec<u8> {
 /// Where a tenant's origins begin, and what comes after them.
 pub(super) fn origin_range(tenant: u32) -> (Vec<u8>, Vec<u8>) {
     let from = [&[ORIGIN][..], &tenant.to_be_bytes()].concat();
-    let until = tenant.checked_add(1).map_or_else(|| vec![ORIGIN + 1], |next| [&[ORIGIN][..], &next.to_be_bytes()].concat());
+    let until =
+        tenant.checked_add(1).map_or_else(|| vec![ORIGIN + 1], |next| [&[ORIGIN][..], &next.to_be_bytes()].concat());
     (from, until)
 }
 

@@ -35,8 +35,7 @@ enum Known {
 }
 
 /// Reads a tenant's origins from disk, all that were ever inserted and perhaps more, and hands each over.
-pub(crate) type StoredOrigins<'a> =
-    dyn Fn(&mut dyn FnMut(OriginHash, &Origin)) -> Result<(), TraceStoreError> + 'a;
+pub(crate) type StoredOrigins<'a> = dyn Fn(&mut dyn FnMut(OriginHash, &Origin)) -> Result<(), TraceStoreError> + 'a;
 
 /// Which origins pass a test.
 #[derive(Debug, PartialEq, Eq)]

@@ -39,11 +39,7 @@ impl Partition {
         self.index.search(&view, &clauses, &bounds, top, context)
     }
 
-    fn for_each_origin(
-        &self,
-        tenant: u32,
-        visit: &mut dyn FnMut(OriginHash, &Origin),
-    ) -> Result<(), TraceStoreError> {
+    fn for_each_origin(&self, tenant: u32, visit: &mut dyn FnMut(OriginHash, &Origin)) -> Result<(), TraceStoreError> {
         let (from, until) = origin_range(tenant);
         for entry in self.rows.metas(&from, until) {
             let (key, value) = entry?;

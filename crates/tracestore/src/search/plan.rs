@@ -3,8 +3,8 @@
 use pharos_model::{StatusCode, TenantId, TimeRangeNs};
 use pharos_storage::{SpanFilter, TraceQuery};
 
-use crate::codec::OriginHash;
 use crate::TraceStoreError;
+use crate::codec::OriginHash;
 use crate::partition::{OriginCatalogue, StoredOrigins, mark};
 use crate::terms::{
     attribute_term, duration_bucket, duration_term, kind_term, operation_term, origin_term, service_term, status_term,

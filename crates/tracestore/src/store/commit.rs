@@ -188,7 +188,9 @@ impl CommitThread {
                 return Err(Arc::new(TraceStoreError::Io {
                     action: "take more spans before the index has caught up in",
                     path: self.shared.directory.clone(),
-                    source: std::io::Error::other(format!("limit of {spans_max} spans or {bytes_max} in memory reached")),
+                    source: std::io::Error::other(format!(
+                        "limit of {spans_max} spans or {bytes_max} in memory reached"
+                    )),
                 }));
             }
         }

@@ -25,8 +25,8 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use pharos_base::{Clock, Completion, spawn_named};
 use pharos_model::{SpanBatch, TenantId, TimeRangeNs};
 use pharos_storage::{
-    AppendOutcome, BatchId, DependencyLink, FoundTraces, Operation, OperationQuery, ReadContext, RejectReason, StorageError,
-    TraceLookup, TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary,
+    AppendOutcome, BatchId, DependencyLink, FoundTraces, Operation, OperationQuery, ReadContext, RejectReason,
+    StorageError, TraceLookup, TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary,
 };
 
 use crate::calls::CallWindow;

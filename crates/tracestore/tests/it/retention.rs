@@ -125,7 +125,8 @@ fn operations_above_their_limit_are_found_but_not_listed() {
 #[test]
 fn one_batch_of_new_operations_stays_within_the_limit() {
     let mut fixture = Fixture::new(Settings { operations_max: 50, ..settings() });
-    let named = |id: u32| Span { span_id: SpanId(u64::from(id + 1).to_be_bytes()), name: format!("op{id}"), ..span(1, NOW_NS) };
+    let named =
+        |id: u32| Span { span_id: SpanId(u64::from(id + 1).to_be_bytes()), name: format!("op{id}"), ..span(1, NOW_NS) };
     fixture.append(batch((0..20_000).map(named).collect())).unwrap();
     let query = pharos_storage::OperationQuery { service: "web".into(), kind: None };
     assert_eq!(fixture.store().operations(&TenantId::default(), &query).unwrap().len(), 50);
@@ -203,10 +204,8 @@ fn origins_above_their_limit_are_found_on_disk() {
         fixture.append(sent.clone()).unwrap();
         fixture.append(sent).unwrap();
     }
-    let resource = |key: &str, value: &str| pharos_storage::SpanFilter::ResourceAttribute {
-        key: key.into(),
-        value: value.into(),
-    };
+    let resource =
+        |key: &str, value: &str| pharos_storage::SpanFilter::ResourceAttribute { key: key.into(), value: value.into() };
     let any = |key: &str, value: &str| pharos_storage::SpanFilter::Attribute { key: key.into(), value: value.into() };
     for round in 0..3 {
         let ids = |filters| {

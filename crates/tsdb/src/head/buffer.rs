@@ -83,11 +83,8 @@ impl TimesCache {
         {
             return Arc::clone(known);
         }
-        let fresh = Arc::new(Times {
-            first: times[0],
-            last: times[times.len() - 1],
-            encoded: self.scratch.as_slice().into(),
-        });
+        let fresh =
+            Arc::new(Times { first: times[0], last: times[times.len() - 1], encoded: self.scratch.as_slice().into() });
         *bytes += fresh.encoded.len() as u64 + 64;
         if self.known.len() >= TIMES_CACHED_MAX {
             self.known.clear();
@@ -141,7 +138,9 @@ impl Buffer {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.sealed.is_empty() && self.rare.as_ref().is_none_or(|rare| rare.histograms.is_empty())
+        self.open.is_empty()
+            && self.sealed.is_empty()
+            && self.rare.as_ref().is_none_or(|rare| rare.histograms.is_empty())
     }
 
     pub(crate) fn chunk_count(&self) -> usize {
@@ -259,7 +258,13 @@ mod tests {
         let (mut buffer, mut cache, mut bytes) = (Buffer::default(), TimesCache::default(), 0);
         for time in 0..10 {
             buffer.push_floats(&[sample(time, 1.0)], &[], &mut cache, &mut bytes);
-            buffer.push_histogram(time + i64::from(time % 2 == 0), Arc::new(Histogram::empty(0)), 0, &mut cache, &mut bytes);
+            buffer.push_histogram(
+                time + i64::from(time % 2 == 0),
+                Arc::new(Histogram::empty(0)),
+                0,
+                &mut cache,
+                &mut bytes,
+            );
         }
         let all = buffer.read(TimeRange::ALL).unwrap();
         assert_eq!((all.floats.times, all.histograms.times), (vec![0, 2, 4, 6, 8], vec![1, 3, 5, 7, 9]));

@@ -148,9 +148,8 @@ impl Generation {
         let registry = self.registry.read();
         let passed = index::select_any(&*registry, matcher_sets)?;
         let buffers = self.buffers.read();
-        let mut found: Vec<_> = visible(&buffers, &passed, range)
-            .map(|number| (registry.series(number).labels.clone(), number))
-            .collect();
+        let mut found: Vec<_> =
+            visible(&buffers, &passed, range).map(|number| (registry.series(number).labels.clone(), number)).collect();
         drop(buffers);
         drop(registry);
         found.sort_unstable_by(|a, b| a.0.encoded().cmp(b.0.encoded()));
@@ -216,20 +215,25 @@ impl Generation {
     }
 
     /// All exemplars with the labels of their series, in order of arrival.
-    pub(crate) fn exemplars(&self, matcher_sets: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<(Labels, Exemplar)>, TsdbError> {
+    pub(crate) fn exemplars(
+        &self,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<Vec<(Labels, Exemplar)>, TsdbError> {
         let registry = self.registry.read();
         let kept = self.exemplars.read();
         if kept.is_empty() {
             return Ok(Vec::new());
         }
         let passed = index::select_any(&*registry, matcher_sets)?;
-        let inside = kept.iter().filter(|(number, exemplar)| passed.contains(*number) && range.contains(exemplar.timestamp_ms));
+        let inside =
+            kept.iter().filter(|(number, exemplar)| passed.contains(*number) && range.contains(exemplar.timestamp_ms));
         Ok(inside.map(|(number, exemplar)| (registry.series(*number).labels.clone(), exemplar.clone())).collect())
     }
 }
 
 fn visible(buffers: &Buffers, passed: &RoaringBitmap, range: TimeRange) -> impl Iterator<Item = SeriesNumber> {
-    passed.iter().filter(move |number| {
-        buffers.by_series.get(*number as usize).is_some_and(|buffer| buffer.overlaps(range))
-    })
+    passed
+        .iter()
+        .filter(move |number| buffers.by_series.get(*number as usize).is_some_and(|buffer| buffer.overlaps(range)))
 }

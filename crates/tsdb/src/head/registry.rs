@@ -57,7 +57,12 @@ impl Registry {
 
     /// As [`Registry::find`], looking first at the series after `previous`: senders repeat their order, and
     /// neighbours lie side by side in memory where the table's slots do not.
-    pub(crate) fn find_after(&self, previous: Option<SeriesNumber>, fingerprint: Fingerprint, encoded: &[u8]) -> Option<SeriesNumber> {
+    pub(crate) fn find_after(
+        &self,
+        previous: Option<SeriesNumber>,
+        fingerprint: Fingerprint,
+        encoded: &[u8],
+    ) -> Option<SeriesNumber> {
         let guess = previous.map_or(0, |previous| previous.saturating_add(1));
         match self.series.get(guess as usize) {
             Some(series) if series.fingerprint == fingerprint && series.labels.encoded() == encoded => Some(guess),
@@ -114,7 +119,8 @@ impl Registry {
         }
         self.series.push(Series { labels, fingerprint, log_id, defined_in: AtomicU64::new(NO_SEGMENT) });
         let series = &self.series;
-        self.by_fingerprint.insert_unique(fingerprint as u64, number, |number| series[*number as usize].fingerprint as u64);
+        self.by_fingerprint
+            .insert_unique(fingerprint as u64, number, |number| series[*number as usize].fingerprint as u64);
         number
     }
 

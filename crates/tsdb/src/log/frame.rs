@@ -48,7 +48,10 @@ pub(crate) enum Unsound {
     /// The bytes end inside it.
     Cut,
     Magic,
-    Checksum { expected: u32, found: u32 },
+    Checksum {
+        expected: u32,
+        found: u32,
+    },
     Content(String),
 }
 
@@ -109,7 +112,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Record, Unsound> {
         return Err(Unsound::Magic);
     }
     let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let (expected, payload_len, plain_len, group_offset) = (number(4), number(8) as usize, number(12) as usize, number(16));
+    let (expected, payload_len, plain_len, group_offset) =
+        (number(4), number(8) as usize, number(12) as usize, number(16));
     if payload_len > RECORD_BYTES_MAX || plain_len > RECORD_BYTES_MAX {
         return Err(Unsound::Content("record length above the limit".to_owned()));
     }

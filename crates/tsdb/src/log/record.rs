@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use pharos_chunk::bytes::{Reader, push_slice, push_varint, push_zigzag};
 use pharos_chunk::{ChunkError, histograms};
-use pharos_model::{Exemplar, Histogram, HistogramSample, Labels, MetricBatch, MetricKind, MetricMetadata, Sample, SeriesRun, TenantId};
+use pharos_model::{
+    Exemplar, Histogram, HistogramSample, Labels, MetricBatch, MetricKind, MetricMetadata, Sample, SeriesRun, TenantId,
+};
 
 use super::frame::{Kind, Payload};
 use crate::head::generation::REFUSED;
@@ -63,7 +65,12 @@ impl Definitions {
 
 /// Encodes a batch. `numbers` are the series of its runs, refused ones left out; `log_ids` what the log
 /// calls them. `None` if it is too large for a record.
-pub(crate) fn encode_batch(tenant: &TenantId, batch: &MetricBatch, numbers: &[SeriesNumber], log_ids: &[u64]) -> Option<Payload> {
+pub(crate) fn encode_batch(
+    tenant: &TenantId,
+    batch: &MetricBatch,
+    numbers: &[SeriesNumber],
+    log_ids: &[u64],
+) -> Option<Payload> {
     let mut out = Vec::with_capacity(64 + batch.series.len() * 6 + batch.samples.len() * 9);
     push_slice(&mut out, tenant.as_str().as_bytes());
     let kept = || batch.series.iter().zip(numbers).zip(log_ids).filter(|((_, number), _)| **number != REFUSED);
@@ -74,7 +81,11 @@ pub(crate) fn encode_batch(tenant: &TenantId, batch: &MetricBatch, numbers: &[Se
         previous = *log_id;
     }
     let runs = || kept().map(|((run, _), _)| run);
-    for count in [|run: &SeriesRun| run.samples.len(), |run: &SeriesRun| run.histograms.len(), |run: &SeriesRun| run.exemplars.len()] {
+    for count in [
+        |run: &SeriesRun| run.samples.len(),
+        |run: &SeriesRun| run.histograms.len(),
+        |run: &SeriesRun| run.exemplars.len(),
+    ] {
         for run in runs() {
             push_varint(&mut out, count(run) as u64);
         }
@@ -101,7 +112,8 @@ pub(crate) fn encode_batch(tenant: &TenantId, batch: &MetricBatch, numbers: &[Se
         }
     }
     push_starts(&mut out, &batch.histogram_start_ms, runs().flat_map(|run| run.histograms.clone()));
-    let all: Vec<_> = runs().flat_map(|run| &batch.histograms[run.histograms.clone()]).map(|h| Arc::clone(&h.histogram)).collect();
+    let all: Vec<_> =
+        runs().flat_map(|run| &batch.histograms[run.histograms.clone()]).map(|h| Arc::clone(&h.histogram)).collect();
     // What could not be read back must not be acknowledged.
     let buckets = |group: &[Arc<Histogram>]| group.iter().map(|one| histograms::bucket_count(one)).sum::<usize>();
     if all.chunks(HISTOGRAM_GROUP).any(|group| group.len() > 1 && buckets(group) > histograms::CHUNK_BUCKETS_MAX) {
@@ -135,7 +147,11 @@ pub(crate) fn decode_batch(plain: &[u8]) -> Result<(TenantId, Vec<u64>, MetricBa
     let empty = SeriesRun { fingerprint: 0, labels: 0..0, samples: 0..0, histograms: 0..0, exemplars: 0..0 };
     batch.series = vec![empty; run_count];
     let (mut totals, mut column) = ([0; 3], 0);
-    for set in [|run: &mut SeriesRun, r| run.samples = r, |run: &mut SeriesRun, r| run.histograms = r, |run: &mut SeriesRun, r| run.exemplars = r] {
+    for set in [
+        |run: &mut SeriesRun, r| run.samples = r,
+        |run: &mut SeriesRun, r| run.histograms = r,
+        |run: &mut SeriesRun, r| run.exemplars = r,
+    ] {
         for run in &mut batch.series {
             let start: usize = totals[column];
             let end = start + reader.count("item count", plain.len())?;
@@ -172,7 +188,8 @@ pub(crate) fn decode_batch(plain: &[u8]) -> Result<(TenantId, Vec<u64>, MetricBa
     for _ in 0..totals[2] {
         let timestamp_ms = take_time(&mut reader)?;
         let value = f64::from_bits(reader.u64()?);
-        let labels = Labels::from_encoded(reader.slice()?).map_err(|_| ChunkError::OutOfBounds { what: "exemplar labels" })?;
+        let labels =
+            Labels::from_encoded(reader.slice()?).map_err(|_| ChunkError::OutOfBounds { what: "exemplar labels" })?;
         batch.exemplars.push(Exemplar { labels, timestamp_ms, value });
     }
     batch.metadata = take_metadata(&mut reader)?;

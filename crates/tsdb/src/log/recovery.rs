@@ -88,7 +88,14 @@ fn check_header(path: &Path, bytes: &[u8], is_last: bool) -> Result<bool, TsdbEr
     Ok(true)
 }
 
-fn end_at(disk: &dyn Disk, path: &Path, bytes: &[u8], at: usize, is_last: bool, unsound: &Unsound) -> Result<(), TsdbError> {
+fn end_at(
+    disk: &dyn Disk,
+    path: &Path,
+    bytes: &[u8],
+    at: usize,
+    is_last: bool,
+    unsound: &Unsound,
+) -> Result<(), TsdbError> {
     let later_group = std::iter::successors(frame::find_sound(bytes, at + 1), |(found, record)| {
         frame::find_sound(bytes, found + record.len)
     })

@@ -70,7 +70,9 @@ impl BlockFile {
             reason: reason.to_owned(),
         };
         let len = at.len as usize;
-        if !(BLOCK_HEADER_LEN..=BLOCK_BYTES_MAX).contains(&len) || at.offset.saturating_add(u64::from(at.len)) > self.len {
+        if !(BLOCK_HEADER_LEN..=BLOCK_BYTES_MAX).contains(&len)
+            || at.offset.saturating_add(u64::from(at.len)) > self.len
+        {
             return Err(corrupt("block lies outside the file"));
         }
         let mut bytes = self.read_raw(at.offset, len)?;

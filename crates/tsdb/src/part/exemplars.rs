@@ -97,7 +97,8 @@ fn decode(payload: &[u8], each: &mut dyn FnMut(&[u8], Exemplar)) -> Result<(), C
         for _ in 0..reader.count("exemplar count", payload.len())? {
             timestamp_ms = timestamp_ms.wrapping_add(reader.zigzag()?);
             let value = f64::from_bits(reader.u64()?);
-            let own = Labels::from_encoded(reader.slice()?).map_err(|_| ChunkError::OutOfBounds { what: "exemplar labels" })?;
+            let own = Labels::from_encoded(reader.slice()?)
+                .map_err(|_| ChunkError::OutOfBounds { what: "exemplar labels" })?;
             each(labels, Exemplar { labels: own, timestamp_ms, value });
         }
     }

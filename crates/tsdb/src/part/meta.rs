@@ -48,7 +48,8 @@ impl PartMeta {
     pub(crate) fn read(dir: &Path) -> Result<Self, TsdbError> {
         let path = dir.join(META_FILE);
         let bytes = std::fs::read(&path).map_err(TsdbError::io("read", &path))?;
-        let corrupt = |reason: String| TsdbError::Corrupt { what: "part description", path: path.clone(), offset: 0, reason };
+        let corrupt =
+            |reason: String| TsdbError::Corrupt { what: "part description", path: path.clone(), offset: 0, reason };
         let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
         let found = value.get("version").and_then(serde_json::Value::as_u64).unwrap_or(0);
         if found > u64::from(PART_VERSION) {

@@ -14,7 +14,9 @@ use super::exemplars;
 use super::layout::{self, BodyAt, Headers};
 use super::meta::{PART_VERSION, PartMeta};
 use super::toc::{BLOCK_SERIES, Toc};
-use super::writer::{DATA_FILE, DATA_HEADER_LEN, EXEMPLARS_FILE, INDEX_FILE, INDEX_FOOTER_LEN, INDEX_MAGIC, data_header};
+use super::writer::{
+    DATA_FILE, DATA_HEADER_LEN, EXEMPLARS_FILE, INDEX_FILE, INDEX_FOOTER_LEN, INDEX_MAGIC, data_header,
+};
 use crate::TsdbError;
 use crate::body;
 use crate::index::LabelIndex;
@@ -111,7 +113,8 @@ impl Part {
     fn read_labels(&self, block: usize) -> Result<Vec<Box<[u8]>>, TsdbError> {
         let at = self.toc.labels[block];
         let payload = self.index.read("label block", at)?;
-        let sets = layout::decode_labels(&payload).map_err(TsdbError::chunk("label block", &self.index.path, at.offset))?;
+        let sets =
+            layout::decode_labels(&payload).map_err(TsdbError::chunk("label block", &self.index.path, at.offset))?;
         let expected = (self.toc.series_count as usize - block * BLOCK_SERIES).min(BLOCK_SERIES);
         if sets.len() != expected {
             return Err(corrupt(&self.index, "label block", at.offset, "wrong number of series"));
@@ -128,9 +131,12 @@ impl LabelIndex for Part {
     }
 
     fn equal(&self, name: &str, value: &str) -> Result<RoaringBitmap, TsdbError> {
-        let after =
-            self.toc.postings.partition_point(|block| (block.name.as_str(), block.first_value.as_str()) <= (name, value));
-        let Some(block) = after.checked_sub(1).map(|last| &self.toc.postings[last]).filter(|block| block.name == name) else {
+        let after = self
+            .toc
+            .postings
+            .partition_point(|block| (block.name.as_str(), block.first_value.as_str()) <= (name, value));
+        let Some(block) = after.checked_sub(1).map(|last| &self.toc.postings[last]).filter(|block| block.name == name)
+        else {
             return Ok(RoaringBitmap::new());
         };
         let payload = self.index.read("postings block", block.at)?;
@@ -243,8 +249,11 @@ impl PartCursor {
                 BodyAt::Inline(range) => &block.payload[range.clone()],
                 BodyAt::Section(range) => &block.bodies[range.clone()],
             };
-            let decoded = body::decode(chunk.kind, bytes, &times)
-                .map_err(TsdbError::chunk("chunk", &self.part.data.path, at.offset))?;
+            let decoded = body::decode(chunk.kind, bytes, &times).map_err(TsdbError::chunk(
+                "chunk",
+                &self.part.data.path,
+                at.offset,
+            ))?;
             all.merge(decoded);
         }
         all.cut(range);
@@ -255,8 +264,11 @@ impl PartCursor {
         let (at, bodies_at) = (self.part.toc.headers[number], self.part.toc.bodies[number]);
         let payload = self.part.data.read("chunk header block", at)?;
         let bodies = self.part.data.read("chunk body block", bodies_at)?;
-        let headers = Headers::decode(&payload, bodies.len())
-            .map_err(TsdbError::chunk("chunk header block", &self.part.data.path, at.offset))?;
+        let headers = Headers::decode(&payload, bodies.len()).map_err(TsdbError::chunk(
+            "chunk header block",
+            &self.part.data.path,
+            at.offset,
+        ))?;
         Ok(ChunkBlock { number, headers, payload, bodies })
     }
 
@@ -317,7 +329,11 @@ fn read_toc(index: &BlockFile) -> Result<Toc, TsdbError> {
     if found > PART_VERSION {
         return Err(TsdbError::Version { path: index.path.clone(), found, supported: PART_VERSION });
     }
-    Toc::decode(&index.read("table of contents", at)?).map_err(TsdbError::chunk("table of contents", &index.path, at.offset))
+    Toc::decode(&index.read("table of contents", at)?).map_err(TsdbError::chunk(
+        "table of contents",
+        &index.path,
+        at.offset,
+    ))
 }
 
 fn corrupt(file: &BlockFile, what: &'static str, offset: u64, reason: &str) -> TsdbError {

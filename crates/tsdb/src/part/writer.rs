@@ -409,7 +409,10 @@ mod tests {
         let mut writer = PartWriter::create(Arc::new(RealDisk), plan).unwrap();
         writer.add_series(&[1, b'a', 1, b'0'], &samples).unwrap();
         samples.floats.values.reverse();
-        assert!(matches!(writer.add_series(&[1, b'a', 1, b'1'], &samples), Err(TsdbError::BlockTooLarge { limit: 1000, .. })));
+        assert!(matches!(
+            writer.add_series(&[1, b'a', 1, b'1'], &samples),
+            Err(TsdbError::BlockTooLarge { limit: 1000, .. })
+        ));
         drop(writer);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }

@@ -54,7 +54,10 @@ fn h1_acknowledged_batches_survive_power_loss() {
         let whole: Vec<i64> = (0..acknowledged).collect();
         let with_next: Vec<i64> = (0..=acknowledged).collect();
         for series in &found {
-            assert!(*series == whole || *series == with_next, "after {syncs} syncs: {series:?}, {acknowledged} acknowledged");
+            assert!(
+                *series == whole || *series == with_next,
+                "after {syncs} syncs: {series:?}, {acknowledged} acknowledged"
+            );
             assert_eq!(series, &found[0], "a batch is whole or absent");
         }
         assert!(acknowledged == 0 || found.len() == SERIES, "after {syncs} syncs");

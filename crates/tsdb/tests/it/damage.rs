@@ -77,6 +77,11 @@ fn a_cut_file_is_reported_and_left_alone() {
     assert!(store.damaged()[0].contains("data"));
     store.compact().unwrap();
     assert_eq!(std::fs::read(&path).unwrap().len(), bytes.len() - 1, "evidence is kept");
-    let found = store.series(&TenantId::default(), &[vec![Matcher::equal("n", "1")]], TimeRange::ALL, &ReadContext::unlimited());
+    let found = store.series(
+        &TenantId::default(),
+        &[vec![Matcher::equal("n", "1")]],
+        TimeRange::ALL,
+        &ReadContext::unlimited(),
+    );
     assert_eq!(found.unwrap().count(), 1);
 }

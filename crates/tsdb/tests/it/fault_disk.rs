@@ -26,9 +26,15 @@ struct Book {
 #[derive(Debug)]
 enum Entry {
     Created(PathBuf),
-    Renamed { from: PathBuf, to: PathBuf },
+    Renamed {
+        from: PathBuf,
+        to: PathBuf,
+    },
     /// A removed file with what was synced of it.
-    Removed { path: PathBuf, bytes: Vec<u8> },
+    Removed {
+        path: PathBuf,
+        bytes: Vec<u8>,
+    },
 }
 
 #[derive(Debug, Clone, Default)]

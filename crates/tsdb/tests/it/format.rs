@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use pharos_model::{
-    BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, Matcher, MetricBatch, MetricKind, MetricMetadata, Sample,
-    TenantId, TimeRange,
+    BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, Matcher, MetricBatch, MetricKind,
+    MetricMetadata, Sample, TenantId, TimeRange,
 };
 use pharos_storage::conformance::metrics::{CASE_TIME_MS, read_all};
 use pharos_storage::{BatchId, MetricStore, ReadContext};

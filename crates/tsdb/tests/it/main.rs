@@ -1,8 +1,8 @@
 //! The store through its public face: conformance, crashes, full disks, damage, old formats.
 #![expect(clippy::unwrap_used, reason = "a failed test says where")]
 
-mod conformance;
 mod concurrency;
+mod conformance;
 mod crash;
 mod damage;
 mod fault_disk;

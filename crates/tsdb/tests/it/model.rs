@@ -1,7 +1,8 @@
 //! Random histories: whatever is appended, flushed, merged and reopened, answers equal the memory store's.
 
 use pharos_model::{
-    BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, Matcher, MetricBatch, Sample, TenantId, TimeRange,
+    BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, Matcher, MetricBatch, Sample, TenantId,
+    TimeRange,
 };
 use pharos_storage::conformance::metrics::{CASE_TIME_MS, read_all};
 use pharos_storage::memory::MemoryMetricStore;
@@ -53,7 +54,8 @@ fn batch(points: &[Point]) -> MetricBatch {
         let start_ms = if point.kind % 5 == 0 { timestamp_ms - 1000 } else { 0 };
         match point.kind {
             0..2 => {
-                let histogram = Histogram { count: point.value as f64, sum: f64::from_bits(point.value), ..Histogram::empty(2) };
+                let histogram =
+                    Histogram { count: point.value as f64, sum: f64::from_bits(point.value), ..Histogram::empty(2) };
                 builder.push_histogram(timestamp_ms, histogram, start_ms);
             }
             _ => builder.push_sample(Sample { timestamp_ms, value: f64::from_bits(point.value) }, start_ms),

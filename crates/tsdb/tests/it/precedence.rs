@@ -58,11 +58,19 @@ fn h1_the_last_value_wins_after_a_power_loss_between_removals() {
         }
         disk.cut_power();
         let store = open(&root);
-        let found = read_all(&store, &TenantId::default(), vec![pharos_model::Matcher::equal(METRIC_NAME, "m")], TimeRange::ALL);
+        let found = read_all(
+            &store,
+            &TenantId::default(),
+            vec![pharos_model::Matcher::equal(METRIC_NAME, "m")],
+            TimeRange::ALL,
+        );
         let at = found.values().flat_map(|s| s.timestamps_ms.iter().zip(&s.values)).find(|(t, _)| **t == CASE_TIME_MS);
         if let Some(last) = last {
             let value = at.map(|(_, value)| *value);
-            assert!(value.is_some_and(|value| value >= f64::from(last)), "after {syncs} syncs: {value:?}, acknowledged {last}");
+            assert!(
+                value.is_some_and(|value| value >= f64::from(last)),
+                "after {syncs} syncs: {value:?}, acknowledged {last}"
+            );
             rounds_with_both += usize::from(last == 3);
         }
     }

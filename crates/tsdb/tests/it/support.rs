@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pharos_base::SimClock;
-use pharos_model::{Matcher, METRIC_NAME, MatchOp, MetricBatch, TenantId, TimeRange};
+use pharos_model::{METRIC_NAME, MatchOp, Matcher, MetricBatch, TenantId, TimeRange};
 use pharos_storage::conformance::metrics::{CASE_TIME_MS, float_batch, read_all};
 use pharos_storage::{AppendOutcome, BatchId, MetricStore, StorageError};
 use pharos_tsdb::{Components, Disk, RealDisk, Settings, Tsdb, TsdbError};
@@ -28,7 +28,8 @@ pub(crate) fn batch(second: i64, series: usize) -> MetricBatch {
     let sample = |number: usize| [(CASE_TIME_MS + second * 1000, (second * 1000) as f64 + number as f64 / 7.0)];
     let samples: Vec<_> = (0..series).map(sample).collect();
     let pairs: Vec<[(&str, &str); 2]> = names.iter().map(|name| [(METRIC_NAME, "m"), ("n", name.as_str())]).collect();
-    let all: Vec<_> = pairs.iter().zip(&samples).map(|(pairs, samples)| (pairs.as_slice(), samples.as_slice())).collect();
+    let all: Vec<_> =
+        pairs.iter().zip(&samples).map(|(pairs, samples)| (pairs.as_slice(), samples.as_slice())).collect();
     float_batch(&all)
 }
 
