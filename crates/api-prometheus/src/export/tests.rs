@@ -39,7 +39,10 @@ fn router(store: &Arc<MemoryMetricStore>, series_max: u64, principal: Principal)
     crate::router(api).layer(axum::Extension(principal))
 }
 
-fn store(series: &[(&[(&str, &str)], Vec<(i64, f64)>)]) -> Arc<MemoryMetricStore> {
+/// Labels, and instants with values.
+type Series<'a> = (&'a [(&'a str, &'a str)], Vec<(i64, f64)>);
+
+fn store(series: &[Series<'_>]) -> Arc<MemoryMetricStore> {
     let store = Arc::new(MemoryMetricStore::new());
     let (mut builder, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
     for (pairs, samples) in series {
