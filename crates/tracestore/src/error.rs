@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pharos_base::ErrorClass;
+use pharos_base::{ErrorClass, full_message};
 use pharos_storage::StorageError;
 
 use crate::codec::DecodeError;
@@ -87,20 +87,12 @@ pub(crate) fn is_disk_full(error: &io::Error) -> bool {
 /// Turns an engine's failure into the contract's.
 pub(crate) fn storage_error(action: &'static str) -> impl FnOnce(TraceStoreError) -> StorageError {
     move |error| match error.class() {
-        ErrorClass::Unavailable => StorageError::unavailable(with_source(&error)),
+        ErrorClass::Unavailable => StorageError::unavailable(full_message(&error)),
         _ => StorageError::Internal { action, source: Box::new(error) },
     }
 }
 
 /// One failure told to many waiters.
 pub(crate) fn shared_unavailable(error: &Arc<TraceStoreError>) -> StorageError {
-    StorageError::unavailable(with_source(error))
-}
-
-/// The message and its source.
-pub(crate) fn with_source(error: &TraceStoreError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
+    StorageError::unavailable(full_message(error.as_ref()))
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pharos_base::ErrorClass;
+use pharos_base::{ErrorClass, full_message};
 use pharos_chunk::ChunkError;
 use pharos_storage::StorageError;
 
@@ -69,7 +69,7 @@ impl TsdbError {
 impl From<TsdbError> for StorageError {
     fn from(error: TsdbError) -> Self {
         match error.class() {
-            ErrorClass::Unavailable => Self::unavailable(describe(&error)),
+            ErrorClass::Unavailable => Self::unavailable(full_message(&error)),
             _ => Self::Internal { action: "reading or writing metrics", source: Box::new(error) },
         }
     }
@@ -87,11 +87,4 @@ fn log_remedy(path: &Path, offset: u64) -> String {
         "Restore the file; or, to start with what comes before the damage: `cp {path} {path}.damaged && truncate \
          --size={offset} {path}`; or, {aside}. {lost}"
     )
-}
-
-fn describe(error: &TsdbError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
-use pharos_base::{Clock, Completer, SystemClock};
+use pharos_base::{Clock, Completer, SystemClock, full_message};
 use pharos_storage::{AppendOutcome, StorageError};
 
 use super::Shared;
@@ -210,13 +210,13 @@ impl CommitThread {
     fn refused(&self, error: LogWriteError) -> Arc<TraceStoreError> {
         match error {
             LogWriteError::Refused(error) => {
-                tracing::warn!(error = %crate::error::with_source(&error), "spans refused for now");
+                tracing::warn!(error = %full_message(&error), "spans refused for now");
                 Arc::new(error)
             }
             LogWriteError::Poisoned(error) => {
                 let error = Arc::new(error);
                 tracing::error!(
-                    error = %crate::error::with_source(&error),
+                    error = %full_message(&error),
                     "the trace log cannot be trusted any more: writes are refused until a restart"
                 );
                 *self.shared.poison.lock() = Some(Arc::clone(&error));

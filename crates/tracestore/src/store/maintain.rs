@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
-use pharos_base::Completer;
+use pharos_base::{Completer, full_message};
 
 use super::{DAYS_DIRECTORY, Shared};
 use crate::TraceStoreError;
 use crate::disk::sync_directory;
-use crate::error::with_source;
 use crate::log::LogWriteError;
 use crate::partition::Partition;
 use crate::record::Day;
@@ -46,7 +45,7 @@ impl MaintenanceThread {
             match queue.recv_timeout(self.shared.settings.commit_interval.0) {
                 Ok(Maintenance::Commit) | Err(RecvTimeoutError::Timeout) => {
                     if let Err(error) = self.shared.maintain() {
-                        tracing::error!(error = %with_source(&error), "trace store checkpoint failed, trying again later");
+                        tracing::error!(error = %full_message(&error), "trace store checkpoint failed, trying again later");
                     }
                 }
                 Ok(Maintenance::Flush(answer)) => answer.complete(self.shared.maintain()),
