@@ -129,7 +129,7 @@ impl Shared {
         let kept = self.kept(TimeRange::ALL);
         let mut sources = Vec::with_capacity(parts.len());
         for part in parts {
-            sources.push(Source::Part(Box::new(PartCursor::new(Arc::clone(part), part.all()?)?)));
+            sources.push(Source::Part(Box::new(PartCursor::new(Arc::clone(part), part.index.all()?)?)));
         }
         let mut merge = Merge::new(sources);
         while let Some((labels, samples)) = merge.next(Some(kept))? {

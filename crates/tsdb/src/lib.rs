@@ -28,6 +28,7 @@ mod error;
 mod flush;
 mod head;
 mod index;
+mod listing;
 mod log;
 mod maintenance;
 mod merge;

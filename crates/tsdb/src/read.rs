@@ -1,15 +1,15 @@
 //! The contract's reading half: selections over parts and heads, merged series by series.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pharos_base::Reservation;
 use pharos_model::{Exemplar, Labels, Matcher, TenantId, TimeRange, matches_labels};
-use pharos_storage::{ExemplarSeries, LabelQuery, LeafSeries, RawPlan, ReadContext, SeriesStream, StorageError};
+use pharos_storage::{ExemplarSeries, LeafSeries, RawPlan, ReadContext, StorageError};
 
 use crate::TsdbError;
 use crate::head::generation::Generation;
-use crate::index::{self, LabelIndex};
+use crate::index;
 use crate::merge::{HeadCursor, Merge, Source};
 use crate::part::Part;
 use crate::part::reader::PartCursor;
@@ -21,13 +21,13 @@ const SELECTED_BYTES: u64 = 32;
 const CURSOR_BYTES: u64 = 256 << 10;
 
 /// Everything of a tenant that overlaps a range, oldest first.
-struct View {
-    parts: Vec<Arc<Part>>,
-    generations: Vec<Arc<Generation>>,
+pub(crate) struct View {
+    pub(crate) parts: Vec<Arc<Part>>,
+    pub(crate) generations: Vec<Arc<Generation>>,
 }
 
 /// An open selection.
-struct Selection {
+pub(crate) struct Selection {
     merge: Merge,
     context: ReadContext,
     series: u64,
@@ -35,7 +35,7 @@ struct Selection {
 }
 
 impl Shared {
-    fn view(&self, tenant: &TenantId, range: TimeRange) -> View {
+    pub(crate) fn view(&self, tenant: &TenantId, range: TimeRange) -> View {
         let Some(tenant) = self.tenants.get(tenant).filter(|_| !range.is_empty()) else {
             return View { parts: Vec::new(), generations: Vec::new() };
         };
@@ -45,7 +45,7 @@ impl Shared {
         View { parts, generations }
     }
 
-    fn select(
+    pub(crate) fn select(
         &self,
         tenant: &TenantId,
         sets: &[Vec<Matcher>],
@@ -57,7 +57,7 @@ impl Shared {
         let mut sources = Vec::new();
         for part in view.parts {
             context.check()?;
-            let selected = index::select_any(part.as_ref(), sets)?;
+            let selected = index::select_any(&part.index, sets)?;
             if !selected.is_empty() {
                 held.grow(CURSOR_BYTES + selected.serialized_size() as u64)?;
                 sources.push(Source::Part(Box::new(PartCursor::new(part, selected)?)));
@@ -81,80 +81,6 @@ impl Shared {
         let range = self.kept(plan.range);
         let selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, context)?;
         Ok(until_error(selection, move |selection| selection.next_raw(range)))
-    }
-
-    pub(crate) fn series(
-        &self,
-        tenant: &TenantId,
-        sets: &[Vec<Matcher>],
-        range: TimeRange,
-        context: &ReadContext,
-    ) -> Result<SeriesStream, StorageError> {
-        let selection = self.select(tenant, sets, self.kept(range), context)?;
-        Ok(Box::new(until_error(selection, Selection::next_labels)))
-    }
-
-    pub(crate) fn label_names(
-        &self,
-        tenant: &TenantId,
-        query: &LabelQuery,
-        context: &ReadContext,
-    ) -> Result<Vec<String>, StorageError> {
-        let range = self.kept(query.range);
-        let view = self.view(tenant, range);
-        let mut names = BTreeSet::new();
-        for part in &view.parts {
-            context.check()?;
-            if query.matcher_sets.is_empty() {
-                names.extend(part.label_names().map(str::to_owned));
-                continue;
-            }
-            let selected = index::select_any(part.as_ref(), &query.matcher_sets)?;
-            let of_part: BTreeSet<&str> = part.label_names().collect();
-            for name in of_part {
-                if !names.contains(name) && !part.any_of(name, &mut |_| true)?.is_disjoint(&selected) {
-                    names.insert(name.to_owned());
-                }
-            }
-        }
-        for generation in &view.generations {
-            context.check()?;
-            generation.label_names(&query.matcher_sets, range, |name| {
-                names.insert(name.to_owned());
-            })?;
-        }
-        Ok(names.into_iter().take(query.limit).collect())
-    }
-
-    pub(crate) fn label_values(
-        &self,
-        tenant: &TenantId,
-        name: &str,
-        query: &LabelQuery,
-        context: &ReadContext,
-    ) -> Result<Vec<String>, StorageError> {
-        let range = self.kept(query.range);
-        let view = self.view(tenant, range);
-        let mut values: BTreeSet<String> = BTreeSet::new();
-        let mut add = |value: &str| {
-            if !values.contains(value) {
-                values.insert(value.to_owned());
-            }
-        };
-        for part in &view.parts {
-            context.check()?;
-            let selected = if query.matcher_sets.is_empty() {
-                None
-            } else {
-                Some(index::select_any(part.as_ref(), &query.matcher_sets)?)
-            };
-            part.label_values(name, selected.as_ref(), &mut add)?;
-        }
-        for generation in &view.generations {
-            context.check()?;
-            generation.label_values(name, &query.matcher_sets, range, &mut add)?;
-        }
-        Ok(values.into_iter().take(query.limit).collect())
     }
 
     pub(crate) fn exemplars(
@@ -218,7 +144,7 @@ impl Selection {
         }
     }
 
-    fn next_labels(&mut self) -> Result<Option<Labels>, StorageError> {
+    pub(crate) fn next_labels(&mut self) -> Result<Option<Labels>, StorageError> {
         self.context.check()?;
         let Some((encoded, _)) = self.merge.next(None)? else { return Ok(None) };
         let labels = labels_of(encoded)?;
@@ -244,7 +170,7 @@ fn labels_of(encoded: &[u8]) -> Result<Labels, StorageError> {
 }
 
 /// A stream that ends after its first error.
-fn until_error<T>(
+pub(crate) fn until_error<T>(
     mut selection: Selection,
     mut next: impl FnMut(&mut Selection) -> Result<Option<T>, StorageError>,
 ) -> impl Iterator<Item = Result<T, StorageError>> {

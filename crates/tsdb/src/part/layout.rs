@@ -1,4 +1,4 @@
-//! The payloads of a part's blocks: label sets, chunk headers, instants and postings.
+//! The payloads of the blocks of a part's data file: chunk headers and instants.
 
 use std::ops::Range;
 
@@ -13,34 +13,6 @@ pub(crate) const INLINE_BODY_MAX: usize = 16;
 /// Equal bodies are looked for among those in the first bytes of a block: they are short and many, where
 /// blocks are small.
 const SHARED_WITHIN: usize = 4 << 20;
-
-/// Label sets of up to [`BLOCK_SERIES`] series: each as the bytes it does not share with its predecessor.
-pub(crate) fn encode_labels(sets: &[Vec<u8>]) -> Vec<u8> {
-    let mut out = Vec::new();
-    push_varint(&mut out, sets.len() as u64);
-    let mut previous: &[u8] = &[];
-    for set in sets {
-        let shared = previous.iter().zip(set).take_while(|(a, b)| a == b).count();
-        push_varint(&mut out, shared as u64);
-        push_slice(&mut out, &set[shared..]);
-        previous = set;
-    }
-    out
-}
-
-pub(crate) fn decode_labels(payload: &[u8]) -> Result<Vec<Box<[u8]>>, ChunkError> {
-    let mut reader = Reader::new(payload);
-    let count = reader.count("series count", BLOCK_SERIES)?;
-    let mut sets = Vec::with_capacity(count);
-    let mut current: Vec<u8> = Vec::new();
-    for _ in 0..count {
-        let shared = reader.count("shared prefix", current.len())?;
-        current.truncate(shared);
-        current.extend_from_slice(reader.slice()?);
-        sets.push(current.as_slice().into());
-    }
-    Ok(sets)
-}
 
 /// Where a chunk's body is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,70 +189,9 @@ pub(crate) fn decode_instants(encoded: &[u8]) -> Result<Vec<i64>, ChunkError> {
     Ok(times)
 }
 
-/// Series numbers with one label value, ascending, being collected.
-#[derive(Debug, Default)]
-pub(crate) struct PostingList {
-    pub(crate) count: u32,
-    next: u32,
-    bytes: Vec<u8>,
-}
-
-impl PostingList {
-    pub(crate) fn push(&mut self, number: u32) {
-        push_varint(&mut self.bytes, u64::from(number - self.next));
-        self.next = number + 1;
-        self.count += 1;
-    }
-}
-
-/// Appends one value with its postings to a block.
-pub(crate) fn push_postings(out: &mut Vec<u8>, previous: &str, value: &str, list: &PostingList) {
-    let shared = previous.bytes().zip(value.bytes()).take_while(|(a, b)| a == b).count();
-    push_varint(out, shared as u64);
-    push_slice(out, &value.as_bytes()[shared..]);
-    push_varint(out, u64::from(list.count));
-    push_slice(out, &list.bytes);
-}
-
-/// Calls `each` with every value of a postings block, its count and its encoded numbers, until it says stop.
-pub(crate) fn for_each_value(
-    payload: &[u8],
-    mut each: impl FnMut(&str, u32, &[u8]) -> Result<bool, ChunkError>,
-) -> Result<(), ChunkError> {
-    let mut reader = Reader::new(payload);
-    let mut value: Vec<u8> = Vec::new();
-    while !reader.is_empty() {
-        let shared = reader.count("shared prefix", value.len())?;
-        value.truncate(shared);
-        value.extend_from_slice(reader.slice()?);
-        let text = std::str::from_utf8(&value).map_err(|_| ChunkError::OutOfBounds { what: "label value" })?;
-        let count = reader.count("postings count", u32::MAX as usize)? as u32;
-        if !each(text, count, reader.slice()?)? {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Appends the numbers of encoded postings, all below `end`.
-pub(crate) fn decode_numbers(encoded: &[u8], end: u32, out: &mut Vec<u32>) -> Result<(), ChunkError> {
-    let mut reader = Reader::new(encoded);
-    let mut next = 0_u64;
-    while !reader.is_empty() {
-        let number = next.saturating_add(reader.varint()?);
-        if number >= u64::from(end) {
-            return Err(ChunkError::OutOfBounds { what: "series number" });
-        }
-        out.push(number as u32);
-        next = number + 1;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::part::toc::Toc;
     use proptest::prelude::*;
 
     #[test]
@@ -304,13 +215,9 @@ mod tests {
     proptest! {
         #[test]
         fn hostile_blocks_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
-            let _ = decode_labels(&bytes);
             let _ = Headers::decode(&bytes, 50);
             let _ = decode_times(&bytes);
             let _ = decode_instants(&bytes);
-            let _ = for_each_value(&bytes, |_, _, _| Ok(true));
-            let _ = decode_numbers(&bytes, 100, &mut Vec::new());
-            let _ = Toc::decode(&bytes);
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod block;
 pub(crate) mod exemplars;
+pub(crate) mod index;
 pub(crate) mod layout;
 pub(crate) mod meta;
 pub(crate) mod reader;

@@ -1,4 +1,4 @@
-//! Reading a part: its index, and a cursor over selected series in label order.
+//! Reading a part: a cursor over selected series in label order.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,15 +11,13 @@ use roaring::RoaringBitmap;
 
 use super::block::{BlockAt, BlockFile};
 use super::exemplars;
+use super::index::{LabelCursor, PartIndex};
 use super::layout::{self, BodyAt, Headers};
-use super::meta::{PART_VERSION, PartMeta};
-use super::toc::{BLOCK_SERIES, Toc};
-use super::writer::{
-    DATA_FILE, DATA_HEADER_LEN, EXEMPLARS_FILE, INDEX_FILE, INDEX_FOOTER_LEN, INDEX_MAGIC, data_header,
-};
+use super::meta::PartMeta;
+use super::toc::{BLOCK_SERIES, DataToc};
+use super::writer::{DATA_FILE, DATA_HEADER_LEN, EXEMPLARS_FILE, INDEX_FILE, data_header};
 use crate::TsdbError;
 use crate::body;
-use crate::index::LabelIndex;
 use crate::samples::Samples;
 
 /// Decoded columns of instants a cursor remembers.
@@ -32,9 +30,9 @@ pub(crate) struct Part {
     pub(crate) dir: PathBuf,
     /// Set when merging met damage or would make too large a part: it is not tried again.
     pub(crate) unmergeable: AtomicBool,
-    toc: Toc,
+    pub(crate) index: PartIndex,
+    toc: DataToc,
     data: BlockFile,
-    index: BlockFile,
     exemplars: Option<BlockFile>,
 }
 
@@ -50,14 +48,13 @@ impl Part {
         if head != data_header() {
             return Err(corrupt(&data, "data file header", 0, "not a data file of this version"));
         }
-        let index = open_exact(&dir.join(INDEX_FILE), meta.index_bytes)?;
-        let toc = read_toc(&index)?;
+        let (index, toc) = PartIndex::open(open_exact(&dir.join(INDEX_FILE), meta.index_bytes)?)?;
         let exemplars = if meta.exemplar_bytes > 0 {
             Some(open_exact(&dir.join(EXEMPLARS_FILE), meta.exemplar_bytes)?)
         } else {
             None
         };
-        Ok(Self { meta, dir: dir.to_owned(), unmergeable: AtomicBool::new(false), toc, data, index, exemplars })
+        Ok(Self { meta, dir: dir.to_owned(), unmergeable: AtomicBool::new(false), index, toc, data, exemplars })
     }
 
     /// Whether a sample or exemplar may lie in the range.
@@ -65,104 +62,9 @@ impl Part {
         self.meta.min_time_ms < range.end_ms && range.start_ms <= self.meta.max_time_ms
     }
 
-    /// Every label name of any series.
-    pub(crate) fn label_names(&self) -> impl Iterator<Item = &str> {
-        self.toc.postings.iter().map(|block| block.name.as_str())
-    }
-
-    /// Calls `each` with every value of a label and its series among `selected` (`None`: all).
-    pub(crate) fn label_values(
-        &self,
-        name: &str,
-        selected: Option<&RoaringBitmap>,
-        mut each: impl FnMut(&str),
-    ) -> Result<(), TsdbError> {
-        let mut numbers = Vec::new();
-        self.for_each_value(name, |value, encoded| {
-            if let Some(selected) = selected {
-                numbers.clear();
-                layout::decode_numbers(encoded, self.toc.series_count, &mut numbers)?;
-                if !numbers.iter().any(|number| selected.contains(*number)) {
-                    return Ok(());
-                }
-            }
-            each(value);
-            Ok(())
-        })
-    }
-
     /// Calls `each` with all exemplars: label bytes of the series, exemplar.
     pub(crate) fn exemplars(&self, each: &mut dyn FnMut(&[u8], Exemplar)) -> Result<(), TsdbError> {
         self.exemplars.as_ref().map_or(Ok(()), |file| exemplars::read(file, each))
-    }
-
-    fn for_each_value(
-        &self,
-        name: &str,
-        mut each: impl FnMut(&str, &[u8]) -> Result<(), ChunkError>,
-    ) -> Result<(), TsdbError> {
-        let from = self.toc.postings.partition_point(|block| block.name.as_str() < name);
-        for block in self.toc.postings[from..].iter().take_while(|block| block.name == name) {
-            let payload = self.index.read("postings block", block.at)?;
-            layout::for_each_value(&payload, |value, _, encoded| each(value, encoded).map(|()| true))
-                .map_err(TsdbError::chunk("postings block", &self.index.path, block.at.offset))?;
-        }
-        Ok(())
-    }
-
-    fn read_labels(&self, block: usize) -> Result<Vec<Box<[u8]>>, TsdbError> {
-        let at = self.toc.labels[block];
-        let payload = self.index.read("label block", at)?;
-        let sets =
-            layout::decode_labels(&payload).map_err(TsdbError::chunk("label block", &self.index.path, at.offset))?;
-        let expected = (self.toc.series_count as usize - block * BLOCK_SERIES).min(BLOCK_SERIES);
-        if sets.len() != expected {
-            return Err(corrupt(&self.index, "label block", at.offset, "wrong number of series"));
-        }
-        Ok(sets)
-    }
-}
-
-impl LabelIndex for Part {
-    fn all(&self) -> Result<RoaringBitmap, TsdbError> {
-        let mut all = RoaringBitmap::new();
-        all.insert_range(0..self.toc.series_count);
-        Ok(all)
-    }
-
-    fn equal(&self, name: &str, value: &str) -> Result<RoaringBitmap, TsdbError> {
-        let after = self
-            .toc
-            .postings
-            .partition_point(|block| (block.name.as_str(), block.first_value.as_str()) <= (name, value));
-        let Some(block) = after.checked_sub(1).map(|last| &self.toc.postings[last]).filter(|block| block.name == name)
-        else {
-            return Ok(RoaringBitmap::new());
-        };
-        let payload = self.index.read("postings block", block.at)?;
-        let mut numbers = Vec::new();
-        layout::for_each_value(&payload, |found, _, encoded| {
-            if found == value {
-                layout::decode_numbers(encoded, self.toc.series_count, &mut numbers)?;
-            }
-            Ok(found < value)
-        })
-        .map_err(TsdbError::chunk("postings block", &self.index.path, block.at.offset))?;
-        Ok(RoaringBitmap::from_sorted_iter(numbers).expect("decoded numbers ascend"))
-    }
-
-    fn any_of(&self, name: &str, passes: &mut dyn FnMut(&str) -> bool) -> Result<RoaringBitmap, TsdbError> {
-        let mut found = RoaringBitmap::new();
-        let mut numbers = Vec::new();
-        self.for_each_value(name, |value, encoded| {
-            if passes(value) {
-                numbers.clear();
-                layout::decode_numbers(encoded, self.toc.series_count, &mut numbers)?;
-                found |= RoaringBitmap::from_sorted_iter(numbers.iter().copied()).expect("decoded numbers ascend");
-            }
-            Ok(())
-        })?;
-        Ok(found)
     }
 }
 
@@ -171,7 +73,7 @@ pub(crate) struct PartCursor {
     part: Arc<Part>,
     numbers: roaring::bitmap::IntoIter,
     current: Option<u32>,
-    label_block: Option<(usize, Vec<Box<[u8]>>)>,
+    labels: LabelCursor,
     chunk_block: Option<ChunkBlock>,
     columns: HashMap<u32, Arc<[i64]>>,
     times_block: Option<(usize, Vec<u8>, Vec<std::ops::Range<usize>>)>,
@@ -191,7 +93,7 @@ impl PartCursor {
             part,
             numbers: selected.into_iter(),
             current: None,
-            label_block: None,
+            labels: LabelCursor::default(),
             chunk_block: None,
             columns: HashMap::new(),
             times_block: None,
@@ -202,19 +104,14 @@ impl PartCursor {
 
     /// Label bytes of the series it stands on; `None` at the end.
     pub(crate) fn labels(&self) -> Option<&[u8]> {
-        let number = self.current? as usize;
-        let (_, sets) = self.label_block.as_ref()?;
-        sets.get(number % BLOCK_SERIES).map(AsRef::as_ref)
+        self.current.and_then(|number| self.labels.get(number))
     }
 
     /// Goes to the next selected series.
     pub(crate) fn advance(&mut self) -> Result<(), TsdbError> {
         self.current = self.numbers.next();
         if let Some(number) = self.current {
-            let block = number as usize / BLOCK_SERIES;
-            if self.label_block.as_ref().is_none_or(|(loaded, _)| *loaded != block) {
-                self.label_block = Some((block, self.part.read_labels(block)?));
-            }
+            self.labels.seek(&self.part.index, number)?;
         }
         Ok(())
     }
@@ -311,29 +208,6 @@ fn open_exact(path: &Path, expected: u64) -> Result<BlockFile, TsdbError> {
         return Err(corrupt(&file, "part file", file.len, &format!("has {} bytes instead of {expected}", file.len)));
     }
     Ok(file)
-}
-
-fn read_toc(index: &BlockFile) -> Result<Toc, TsdbError> {
-    let Some(footer_at) = index.len.checked_sub(INDEX_FOOTER_LEN as u64) else {
-        return Err(corrupt(index, "index footer", 0, "file is too short"));
-    };
-    let footer = index.read_raw(footer_at, INDEX_FOOTER_LEN)?;
-    let (numbers, magic) = footer.split_at(16);
-    if magic != INDEX_MAGIC {
-        return Err(corrupt(index, "index footer", footer_at, "not an index file"));
-    }
-    let mut reader = pharos_chunk::bytes::Reader::new(numbers);
-    let fail = || TsdbError::chunk("index footer", &index.path, footer_at);
-    let at = BlockAt { offset: reader.u64().map_err(fail())?, len: reader.u32().map_err(fail())? };
-    let found = reader.u32().map_err(fail())?;
-    if found > PART_VERSION {
-        return Err(TsdbError::Version { path: index.path.clone(), found, supported: PART_VERSION });
-    }
-    Toc::decode(&index.read("table of contents", at)?).map_err(TsdbError::chunk(
-        "table of contents",
-        &index.path,
-        at.offset,
-    ))
 }
 
 fn corrupt(file: &BlockFile, what: &'static str, offset: u64, reason: &str) -> TsdbError {

@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use pharos_chunk::{CHUNK_SAMPLES_MAX, timestamps};
-use pharos_model::{TenantId, TimeRange, iter_encoded};
+use pharos_model::{TenantId, TimeRange};
 
 use super::block::{self, BlockAt, Packing};
 use super::exemplars::{self, Entries};
-use super::layout::{self, HeadersBuilder, PostingList};
+use super::index::IndexWriter;
+use super::layout::{self, HeadersBuilder};
 use super::meta::{META_FILE, PART_VERSION, PartMeta};
 use super::reader::Part;
-use super::toc::{BLOCK_SERIES, PostingsBlock, Toc};
+use super::toc::{BLOCK_SERIES, DataToc};
 use crate::TsdbError;
 use crate::body;
 use crate::disk::{Disk, DiskFile};
@@ -27,13 +28,8 @@ pub(crate) const EXEMPLARS_FILE: &str = "exemplars";
 pub(crate) const TEMPORARY_PREFIX: &str = "tmp-";
 const DATA_MAGIC: [u8; 8] = *b"PHAROSDA";
 pub(crate) const DATA_HEADER_LEN: usize = 16;
-pub(crate) const INDEX_MAGIC: [u8; 8] = *b"PHAROSIX";
-/// TOC offset `u64`, TOC length `u32`, version `u32`, magic.
-pub(crate) const INDEX_FOOTER_LEN: usize = 24;
 
 const HEADER_ZSTD: Packing = Packing::Zstd(3);
-const LABELS_ZSTD: Packing = Packing::Zstd(6);
-const POSTINGS_BLOCK_BYTES: usize = 64 << 10;
 const TIMES_BLOCK_BYTES: usize = 16 << 10;
 /// Columns remembered for sharing; forgetting one only costs its sharing.
 const TIMES_KNOWN_MAX: usize = 16 << 10;
@@ -64,12 +60,10 @@ pub(crate) struct PartWriter {
     data_path: PathBuf,
     buffered: Vec<u8>,
     data_len: u64,
-    index: Vec<u8>,
-    toc: Toc,
-    label_sets: Vec<Vec<u8>>,
+    index: IndexWriter,
+    toc: DataToc,
     headers: HeadersBuilder,
     times: TimeColumns,
-    postings: HashMap<Box<str>, HashMap<Box<str>, PostingList>>,
     meta: PartMeta,
     finished: bool,
 }
@@ -149,12 +143,10 @@ impl PartWriter {
             data_path,
             buffered: Vec::new(),
             data_len: 0,
-            index: Vec::new(),
-            toc: Toc::default(),
-            label_sets: Vec::new(),
+            index: IndexWriter::default(),
+            toc: DataToc::default(),
             headers: HeadersBuilder::default(),
             times: TimeColumns::default(),
-            postings: HashMap::new(),
             meta,
             finished: false,
         };
@@ -164,7 +156,6 @@ impl PartWriter {
 
     /// Adds a series with its sorted samples; label bytes ascend from call to call.
     pub(crate) fn add_series(&mut self, labels: &[u8], samples: &Samples) -> Result<(), TsdbError> {
-        debug_assert!(self.label_sets.last().is_none_or(|previous| previous.as_slice() < labels));
         let Some((first, last)) = samples.bounds() else { return Ok(()) };
         self.meta.min_time_ms = self.meta.min_time_ms.min(first);
         self.meta.max_time_ms = self.meta.max_time_ms.max(last);
@@ -177,19 +168,7 @@ impl PartWriter {
         if self.headers.bodies.len() > limit {
             return Err(TsdbError::BlockTooLarge { path: self.temporary.clone(), limit });
         }
-        let number = self.toc.series_count;
-        for (name, value) in iter_encoded(labels) {
-            let values = match self.postings.get_mut(name) {
-                Some(values) => values,
-                None => self.postings.entry(name.into()).or_default(),
-            };
-            match values.get_mut(value) {
-                Some(list) => list.push(number),
-                None => values.entry(value.into()).or_default().push(number),
-            }
-        }
-        self.toc.series_count += 1;
-        self.label_sets.push(labels.to_vec());
+        self.index.add_series(labels);
         if self.headers.series_count() >= BLOCK_SERIES {
             self.end_block()?;
         }
@@ -227,7 +206,7 @@ impl PartWriter {
 
     /// Series so far.
     pub(crate) fn series_count(&self) -> u32 {
-        self.toc.series_count
+        self.index.series_count()
     }
 
     /// Ends the part, makes it durable and opens it; nothing of it stays if any of this fails. `entries`
@@ -239,8 +218,8 @@ impl PartWriter {
         self.end_times()?;
         self.flush_data()?;
         self.data.sync().map_err(TsdbError::io("sync", &self.data_path))?;
-        self.end_index();
-        let index = std::mem::take(&mut self.index);
+        self.meta.series = u64::from(self.index.series_count());
+        let index = std::mem::take(&mut self.index).finish(&self.toc);
         self.write_file(INDEX_FILE, &index)?;
         self.meta.index_bytes = index.len() as u64;
         if !entries.is_empty() {
@@ -254,7 +233,6 @@ impl PartWriter {
             }
         }
         self.meta.data_bytes = self.data_len;
-        self.meta.series = u64::from(self.toc.series_count);
         let meta = self.meta.encode();
         self.write_file(META_FILE, &meta)?;
         self.disk.sync_dir(&self.temporary).map_err(TsdbError::io("sync", &self.temporary))?;
@@ -271,10 +249,6 @@ impl PartWriter {
     }
 
     fn end_block(&mut self) -> Result<(), TsdbError> {
-        let at = BlockAt { offset: self.index.len() as u64, len: 0 };
-        let len = block::write(&layout::encode_labels(&self.label_sets), LABELS_ZSTD, &mut self.index);
-        self.toc.labels.push(BlockAt { len, ..at });
-        self.label_sets.clear();
         let payload = self.headers.encode();
         let headers = self.write_block(&payload, HEADER_ZSTD)?;
         self.toc.headers.push(headers);
@@ -298,44 +272,6 @@ impl PartWriter {
         let at = self.write_block(&layout::encode_times(&columns), HEADER_ZSTD)?;
         self.toc.times.push((first, at));
         Ok(())
-    }
-
-    fn end_index(&mut self) {
-        let mut names: Vec<_> = std::mem::take(&mut self.postings).into_iter().collect();
-        names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        for (name, values) in names {
-            let mut values: Vec<_> = values.into_iter().collect();
-            values.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-            let (mut payload, mut first, mut previous) = (Vec::new(), String::new(), String::new());
-            for (value, list) in values {
-                if payload.is_empty() {
-                    first = value.to_string();
-                    previous.clear();
-                }
-                layout::push_postings(&mut payload, &previous, &value, &list);
-                previous.replace_range(.., &value);
-                if payload.len() >= POSTINGS_BLOCK_BYTES {
-                    self.end_postings(&name, &first, &mut payload);
-                }
-            }
-            if !payload.is_empty() {
-                self.end_postings(&name, &first, &mut payload);
-            }
-        }
-        let toc_offset = self.index.len() as u64;
-        let toc_len = block::write(&self.toc.encode(), HEADER_ZSTD, &mut self.index);
-        self.index.extend_from_slice(&toc_offset.to_le_bytes());
-        self.index.extend_from_slice(&toc_len.to_le_bytes());
-        self.index.extend_from_slice(&PART_VERSION.to_le_bytes());
-        self.index.extend_from_slice(&INDEX_MAGIC);
-    }
-
-    fn end_postings(&mut self, name: &str, first_value: &str, payload: &mut Vec<u8>) {
-        let offset = self.index.len() as u64;
-        let len = block::write(payload, LABELS_ZSTD, &mut self.index);
-        let at = BlockAt { offset, len };
-        self.toc.postings.push(PostingsBlock { name: name.to_owned(), first_value: first_value.to_owned(), at });
-        payload.clear();
     }
 
     fn write_block(&mut self, payload: &[u8], packing: Packing) -> Result<BlockAt, TsdbError> {
