@@ -1,8 +1,11 @@
 //! The subcommands.
 
+pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod health;
+pub(crate) mod progress;
 pub(crate) mod serve;
+pub(crate) mod snapshot;
 pub(crate) mod test;
 pub(crate) mod token;
