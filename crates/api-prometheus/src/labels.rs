@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::{RawPathParams, State};
-use pharos_base::{CancelToken, ErrorClass, MemoryBudget};
+use pharos_base::{CancelToken, ErrorClass, Interrupted, MemoryBudget};
 use pharos_http::Refusal;
 use pharos_model::{Labels, TimeRange};
 use pharos_storage::{LabelQuery, ReadContext, StorageError};
@@ -37,9 +37,17 @@ pub(crate) fn context(api: &PrometheusApi, cancel: CancelToken) -> ReadContext {
     }
 }
 
+/// Whether a read ended for its deadline only.
+fn timed_out<T>(result: &Result<T, StorageError>) -> bool {
+    matches!(result, Err(StorageError::Interrupted(Interrupted::DeadlineExceeded)))
+}
+
 /// Lists label names.
 pub(crate) async fn names(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
-    list(&api, &params, move |api, query, context| api.store.label_names(&caller.tenant, query, context)).await
+    let read = move |api: &PrometheusApi, query: &LabelQuery, context: &ReadContext| {
+        api.store.label_names(&caller.tenant, query, context)
+    };
+    list(&api, &params, ("names", ""), read).await
 }
 
 /// Lists the values of one label.
@@ -54,13 +62,18 @@ pub(crate) async fn values(
     if name.is_empty() {
         return Err(ApiError(Refusal::new(ErrorClass::Invalid, format!("invalid label name: {raw:?}"))));
     }
-    list(&api, &params, move |api, query, context| api.store.label_values(&caller.tenant, &name, query, context)).await
+    let kind = ("values", raw);
+    let read = move |api: &PrometheusApi, query: &LabelQuery, context: &ReadContext| {
+        api.store.label_values(&caller.tenant, &name, query, context)
+    };
+    list(&api, &params, kind, read).await
 }
 
 async fn list(
     api: &Arc<PrometheusApi>,
     params: &Params,
-    read: impl FnOnce(&PrometheusApi, &LabelQuery, &ReadContext) -> Result<Vec<String>, StorageError> + Send + 'static,
+    kind: (&str, &str),
+    read: impl Fn(&PrometheusApi, &LabelQuery, &ReadContext) -> Result<Vec<String>, StorageError> + Send + 'static,
 ) -> Reply {
     let limit = params.limit()?;
     let query = LabelQuery {
@@ -70,7 +83,9 @@ async fn list(
         limit: limit.map_or(usize::MAX, |limit| limit.saturating_add(1)),
     };
     let inner = Arc::clone(api);
-    let mut found = api.pool.run(move |cancel| read(&inner, &query, &context(&inner, cancel))).await??;
+    let work = move |cancel| read(&inner, &query, &context(&inner, cancel));
+    let kind = (kind, params.all("match[]").collect::<Vec<_>>());
+    let mut found = api.pool.run_short(&kind, work, timed_out).await??;
     let truncated = limit.is_some_and(|limit| found.len() > limit);
     found.truncate(limit.unwrap_or(usize::MAX));
     Ok(success_with(&found, if truncated { &[TRUNCATED] } else { &[] }))
@@ -91,7 +106,8 @@ pub(crate) async fn series(State(api): State<Arc<PrometheusApi>>, caller: Caller
         let listed = sorted.by_ref().take(limit).collect();
         Ok((listed, sorted.next().is_some()))
     };
-    let (found, truncated) = api.pool.run(work).await??;
+    let kind = ("series", params.all("match[]").collect::<Vec<_>>());
+    let (found, truncated) = api.pool.run_short(&kind, work, timed_out).await??;
     let listed: Vec<_> = found.iter().map(AsObject).collect();
     Ok(success_with(&listed, if truncated { &[TRUNCATED] } else { &[] }))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use pharos_base::{CancelToken, ErrorClass};
+use pharos_base::{CancelToken, ErrorClass, Interrupted};
 use pharos_http::Refusal;
 use pharos_model::StepRange;
 use pharos_promql::ast::Expr;
@@ -28,23 +28,23 @@ fn bad(message: impl Into<String>) -> ApiError {
     ApiError(Refusal::new(ErrorClass::Invalid, message))
 }
 
-fn options(params: &Params, cancel: CancelToken) -> Result<QueryOptions, ApiError> {
+fn options(params: &Params) -> Result<QueryOptions, ApiError> {
     let lookback_ms = params.duration_ms("lookback_delta")?;
     if lookback_ms.is_some_and(|ms| ms <= 0) {
         return Err(bad("invalid parameter \"lookback_delta\": it must be positive"));
     }
     let timeout_ms = params.duration_ms("timeout")?;
     let timeout = timeout_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
-    Ok(QueryOptions { lookback_ms, timeout, cancel })
+    Ok(QueryOptions { lookback_ms, timeout, cancel: CancelToken::new() })
 }
 
 /// Evaluates a query at one instant.
 pub(crate) async fn instant(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
     let query = params.query().to_owned();
     let at_ms = params.time_ms("time")?.unwrap_or_else(|| api.clock.unix_ms());
-    let options_template = options(&params, CancelToken::new())?;
-    evaluate(&api, &params, move |engine, cancel| {
-        engine.instant(&caller.tenant, &query, at_ms, &QueryOptions { cancel, ..options_template })
+    let template = options(&params)?;
+    evaluate(&api, &params, None, move |engine, cancel| {
+        engine.instant(&caller.tenant, &query, at_ms, &QueryOptions { cancel, ..template.clone() })
     })
     .await
 }
@@ -70,9 +70,9 @@ pub(crate) async fn range(State(api): State<Arc<PrometheusApi>>, caller: Caller,
             "exceeded maximum resolution of {most} points per timeseries. Try decreasing the query resolution (?step=XX)"
         )));
     }
-    let options_template = options(&params, CancelToken::new())?;
-    evaluate(&api, &params, move |engine, cancel| {
-        engine.range(&caller.tenant, &query, steps, &QueryOptions { cancel, ..options_template })
+    let template = options(&params)?;
+    evaluate(&api, &params, Some(steps), move |engine, cancel| {
+        engine.range(&caller.tenant, &query, steps, &QueryOptions { cancel, ..template.clone() })
     })
     .await
 }
@@ -81,13 +81,18 @@ pub(crate) async fn range(State(api): State<Arc<PrometheusApi>>, caller: Caller,
 async fn evaluate(
     api: &Arc<PrometheusApi>,
     params: &Params,
-    run: impl FnOnce(&Engine, CancelToken) -> Result<QueryResult, QueryError> + Send + 'static,
+    steps: Option<StepRange>,
+    run: impl Fn(&Engine, CancelToken) -> Result<QueryResult, QueryError> + Send + 'static,
 ) -> Reply {
     // Before the work, so that a bad limit costs nothing.
     let limit = params.limit()?;
     let (inner, asked) = (Arc::clone(api), api.clock.monotonic());
     let work = move |cancel| (inner.clock.monotonic() - asked, run(&inner.engine, cancel));
-    let (queued, result) = api.pool.run(work).await?;
+    let kind = (params.query(), steps.map(|steps| (steps.len(), steps.step_ms)));
+    let timed_out = |(_, result): &(Duration, Result<_, QueryError>)| {
+        matches!(result, Err(QueryError::Interrupted(Interrupted::DeadlineExceeded)))
+    };
+    let (queued, result) = api.pool.run_short(&kind, work, timed_out).await?;
     let mut result = result?;
     let truncated = truncate(&mut result.value, limit);
     let stats = params.get("stats").map(|_| stats_json(&result.stats, queued));

@@ -1,12 +1,24 @@
 //! The pool on which queries run: a bounded number at a time, cancelled when their client leaves.
+//!
+//! Most queries of a dashboard take less time than waking a thread and being woken by it, which costs some
+//! 30 µs of CPU. Work that can be repeated is therefore tried where it arrives, for [`INLINE_MAX`] at most, and begun
+//! anew on a thread of its own if it needs longer. What did is remembered and not tried again.
 
+use std::hash::{BuildHasher, Hash};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pharos_base::{CancelToken, ErrorClass};
+use pharos_base::{CancelToken, Clock, ErrorClass, SystemClock};
 use tokio::sync::Semaphore;
 
 use crate::Refusal;
+
+/// How long work may hold up the other connections of its thread.
+const INLINE_MAX: Duration = Duration::from_millis(1);
+/// Kinds of work remembered as long; a power of two.
+const LONG_KINDS: usize = 1024;
 
 /// Runs blocking work, at most so many at once; a short queue waits, the rest is refused.
 #[derive(Debug, Clone)]
@@ -14,6 +26,26 @@ pub struct QueryPool {
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     wait_max: Duration,
+    long: Arc<LongKinds>,
+}
+
+/// Hashes of the kinds of work that took longer than [`INLINE_MAX`] the last time; one forgets the other of its slot.
+#[derive(Debug)]
+struct LongKinds {
+    hasher: std::hash::RandomState,
+    slots: Box<[AtomicU64]>,
+}
+
+impl LongKinds {
+    fn new() -> Self {
+        Self { hasher: std::hash::RandomState::new(), slots: (0..LONG_KINDS).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// The slot of a kind and what it holds if the kind is long.
+    fn of(&self, kind: &(impl Hash + ?Sized)) -> (&AtomicU64, u64) {
+        let hash = self.hasher.hash_one(kind).max(1);
+        (&self.slots[hash as usize % LONG_KINDS], hash)
+    }
 }
 
 /// Cancels the work if the handler's future is dropped, which is what hanging up does.
@@ -33,7 +65,43 @@ impl QueryPool {
             running: Arc::new(Semaphore::new(running_max)),
             waiting: Arc::new(Semaphore::new(running_max * 10)),
             wait_max,
+            long: Arc::new(LongKinds::new()),
         }
+    }
+
+    /// Runs `work` where it is if it is short, else as [`QueryPool::run`] does: `work` must look at the token it is given, may be
+    /// run twice, and `timed_out` tells of a result that it only exists because the token's deadline passed.
+    ///
+    /// Work that was long is not tried again while its `kind` (a query without its times) is remembered.
+    ///
+    /// # Errors
+    /// As [`QueryPool::run`].
+    pub async fn run_short<T: Send + 'static>(
+        &self,
+        kind: &(impl Hash + ?Sized),
+        work: impl Fn(CancelToken) -> T + Send + 'static,
+        timed_out: impl Fn(&T) -> bool,
+    ) -> Result<T, Refusal> {
+        let (slot, hash) = self.long.of(kind);
+        let permit = if slot.load(Ordering::Relaxed) == hash { None } else { self.running.try_acquire().ok() };
+        if let Some(permit) = permit {
+            let deadline = SystemClock.monotonic() + INLINE_MAX;
+            let tried = catch_unwind(AssertUnwindSafe(|| work(CancelToken::with_deadline(deadline))));
+            drop(permit);
+            let result = tried.map_err(|_| panicked())?;
+            if SystemClock.monotonic() >= deadline {
+                slot.store(hash, Ordering::Relaxed);
+            }
+            if !timed_out(&result) {
+                return Ok(result);
+            }
+        }
+        let begun = SystemClock.monotonic();
+        let result = self.run(work).await;
+        if SystemClock.monotonic() - begun < INLINE_MAX / 2 {
+            slot.store(0, Ordering::Relaxed);
+        }
+        result
     }
 
     /// Runs `work` on a thread of its own and awaits it. `work` must look at the token it is given.
@@ -61,14 +129,23 @@ impl QueryPool {
         });
         task.await.map_err(|error| {
             tracing::error!(%error, "a query thread panicked");
-            Refusal::new(ErrorClass::Internal, "the query failed inside the server; its log says more")
+            panicked()
         })
     }
 }
 
+/// What a client is told of a panic; the panic itself is in the log.
+fn panicked() -> Refusal {
+    Refusal::new(ErrorClass::Internal, "the query failed inside the server; its log says more")
+}
+
 #[cfg(test)]
 mod tests {
+    use std::thread::ThreadId;
+
     use super::*;
+    use parking_lot::Mutex;
+    use pharos_base::Interrupted;
     use tokio::sync::oneshot;
 
     #[tokio::test]
@@ -90,6 +167,43 @@ mod tests {
         on_start.await.unwrap();
         tasks.abort_all();
         on_end.await.unwrap();
+    }
+
+    /// Work that takes as long as it is let, but at most `most`; tells on which threads it ran.
+    async fn run_for(pool: &QueryPool, most: Duration) -> (Result<(), Interrupted>, Vec<ThreadId>) {
+        let threads = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&threads);
+        let work = move |token: CancelToken| {
+            seen.lock().push(std::thread::current().id());
+            let end = SystemClock.monotonic() + most;
+            while SystemClock.monotonic() < end {
+                token.check()?;
+            }
+            Ok(())
+        };
+        let result = pool.run_short("busy", work, |result: &Result<(), Interrupted>| result.is_err()).await.unwrap();
+        let threads = std::mem::take(&mut *threads.lock());
+        (result, threads)
+    }
+
+    #[tokio::test]
+    async fn short_work_runs_where_it_is_and_long_work_on_a_thread_of_its_own() {
+        let here = std::thread::current().id();
+        let pool = QueryPool::new(1, Duration::from_secs(5));
+        assert_eq!(run_for(&pool, Duration::ZERO).await, (Ok(()), vec![here]));
+        let (result, threads) = run_for(&pool, INLINE_MAX * 3).await;
+        assert_eq!((result, threads[0] == here, threads.len()), (Ok(()), true, 2), "tried, then begun anew");
+        assert_ne!(threads[1], here);
+        let (result, threads) = run_for(&pool, INLINE_MAX * 3).await;
+        assert_eq!((result, threads.contains(&here)), (Ok(()), false), "known to be long");
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_short_work_is_an_answer_and_gives_its_place_back() {
+        let pool = QueryPool::new(1, Duration::from_secs(5));
+        let panicked: Result<u8, Refusal> = pool.run_short("bad", |_| panic!("on purpose"), |_| false).await;
+        assert!(panicked.is_err());
+        assert_eq!(pool.run_short("good", |_| 7, |_| false).await.unwrap(), 7);
     }
 
     #[tokio::test]
