@@ -8,7 +8,7 @@ use pharos_model::{Labels, TimeRange};
 use crate::TsdbError;
 use crate::head::generation::Generation;
 use crate::head::registry::SeriesNumber;
-use crate::part::reader::PartCursor;
+use crate::part::PartCursor;
 use crate::samples::Samples;
 
 /// One history.

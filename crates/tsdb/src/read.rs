@@ -11,8 +11,7 @@ use crate::TsdbError;
 use crate::head::generation::Generation;
 use crate::index;
 use crate::merge::{HeadCursor, Merge, Source};
-use crate::part::Part;
-use crate::part::reader::PartCursor;
+use crate::part::{Part, PartCursor};
 use crate::shared::Shared;
 
 /// What a selection holds for each selected series of a head.

@@ -4,6 +4,7 @@
 //! its files are read with positioned reads, block by block.
 
 pub(crate) mod block;
+pub(crate) mod cursor;
 pub(crate) mod exemplars;
 pub(crate) mod index;
 pub(crate) mod layout;
@@ -12,6 +13,7 @@ pub(crate) mod reader;
 pub(crate) mod toc;
 pub(crate) mod writer;
 
+pub(crate) use cursor::PartCursor;
 pub(crate) use reader::Part;
 
 use std::path::Path;
