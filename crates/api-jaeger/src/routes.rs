@@ -33,7 +33,7 @@ impl JaegerApi {
         ReadContext {
             cancel: cancel.with_deadline_at(self.clock.monotonic() + self.timeout),
             memory: MemoryBudget::new(self.memory_bytes_max),
-            series_max: u64::MAX,
+            ..ReadContext::unlimited()
         }
     }
 

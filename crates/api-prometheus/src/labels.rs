@@ -34,6 +34,7 @@ pub(crate) fn context(api: &PrometheusApi, cancel: CancelToken) -> ReadContext {
         cancel: cancel.with_deadline_at(api.clock.monotonic() + api.engine.settings().timeout),
         memory: MemoryBudget::new(api.engine.settings().memory_bytes_max),
         series_max: api.settings.listed_series_max,
+        ..ReadContext::unlimited()
     }
 }
 

@@ -24,6 +24,7 @@
 mod append;
 pub mod conformance;
 mod error;
+mod evaluate;
 mod leaf;
 pub mod memory;
 mod metric_store;
@@ -34,15 +35,14 @@ mod trace_store;
 
 pub use append::{AppendOutcome, BatchId, RejectReason, Rejection};
 pub use error::StorageError;
-pub use leaf::{
-    Aggregation, Capabilities, GridPlan, GridSeries, Grouping, LeafPlan, LeafSeries, LeafStream, RangeFunction,
-    RawPlan, RawSeries,
-};
+pub use evaluate::GridEvaluator;
+pub use leaf::{Capabilities, GridPlan, GridSeries, LeafPlan, LeafSeries, LeafStream, Precision, RawPlan, RawSeries};
 pub use metric_store::{
     CardinalityEntry, CardinalityStatus, ExemplarSeries, LabelQuery, MetricStore, MetricStoreStats, SeriesStream,
 };
 pub use pharos_base::Completion;
-pub use read::ReadContext;
+pub use pharos_grid::{Aggregation, Grouping, RangeFunction};
+pub use read::{ReadContext, ReadCounts, ReadMeter};
 pub use render::render_attribute_value;
 pub use span_rules::{DEPENDENCY_STEP_NS, dependency_minutes, span_kind_name, span_passes};
 pub use trace_store::{

@@ -298,16 +298,26 @@ fn check_bounds(store: &dyn MetricStore) {
     cancel.cancel();
     let cancelled = ReadContext { cancel, ..ReadContext::unlimited() };
     assert!(matches!(first_error(store, &plan, &cancelled), Some(StorageError::Interrupted(_))));
-    if !store.capabilities().grid {
+    check_claims(store);
+}
+
+/// What a store does not claim it refuses.
+fn check_claims(store: &dyn MetricStore) {
+    let claimed = store.capabilities();
+    for function in RangeFunction::ALL {
         let grid = GridPlan {
             matchers: any_series(),
-            function: RangeFunction::Last,
+            function,
             window_ms: 300_000,
             steps: StepRange::instant(at(0)),
             offset_ms: 0,
+            starts_raw: false,
         };
         let refused = first_error(store, &LeafPlan::Grid(grid), &ReadContext::unlimited());
-        assert!(matches!(refused, Some(StorageError::Unsupported { .. })));
+        match claimed.function(function) {
+            Some(_) => assert!(refused.is_none(), "{function:?}: {refused:?}"),
+            None => assert!(matches!(refused, Some(StorageError::Unsupported { .. })), "{function:?}"),
+        }
     }
 }
 

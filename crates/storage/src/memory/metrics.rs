@@ -8,14 +8,16 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use pharos_base::Completion;
+use pharos_grid::GroupFold;
 use pharos_model::{
     Exemplar, Histogram, HistogramSample, Labels, METRIC_NAME, Matcher, MetricBatch, MetricMetadata, SeriesRun,
     TenantId, TimeRange, matches_labels,
 };
 
 use crate::{
-    AppendOutcome, BatchId, Capabilities, CardinalityEntry, CardinalityStatus, ExemplarSeries, LabelQuery, LeafPlan,
-    LeafSeries, LeafStream, MetricStore, MetricStoreStats, RawSeries, ReadContext, SeriesStream, StorageError,
+    Aggregation, AppendOutcome, BatchId, Capabilities, CardinalityEntry, CardinalityStatus, ExemplarSeries,
+    GridEvaluator, GridPlan, GridSeries, Grouping, LabelQuery, LeafPlan, LeafSeries, LeafStream, MetricStore,
+    MetricStoreStats, RawPlan, RawSeries, ReadContext, SeriesStream, StorageError,
 };
 
 /// A store of metrics in memory.
@@ -68,6 +70,54 @@ impl MemoryMetricStore {
         }
         Ok(found)
     }
+}
+
+impl MemoryMetricStore {
+    fn raw(&self, tenant: &TenantId, plan: &RawPlan, context: &ReadContext) -> Result<Vec<RawSeries>, StorageError> {
+        let sets = std::slice::from_ref(&plan.matchers);
+        self.with_selected(tenant, sets, context, |labels, series| series.read(labels, plan.range))
+    }
+}
+
+fn raw_of(plan: &GridPlan) -> RawPlan {
+    RawPlan { matchers: plan.matchers.clone(), range: plan.read_range() }
+}
+
+fn grids(found: Vec<RawSeries>, plan: &GridPlan, context: &ReadContext) -> Result<LeafStream, StorageError> {
+    let mut evaluator = GridEvaluator::new(plan, None);
+    let mut answer = Vec::with_capacity(found.len());
+    for series in found {
+        context.check()?;
+        if evaluator.needs_raw(series.floats(), !series.histograms.is_empty()) {
+            answer.push(LeafSeries::Raw(series));
+        } else if let Some(values) = evaluator.evaluate(series.floats(), &[], context)? {
+            answer.push(LeafSeries::Grid(GridSeries { values: values.to_vec(), labels: series.labels }));
+        }
+    }
+    Ok(Box::new(answer.into_iter().map(Ok)))
+}
+
+fn aggregate(
+    found: Vec<RawSeries>,
+    plan: &GridPlan,
+    aggregation: Aggregation,
+    grouping: &Grouping,
+    context: &ReadContext,
+) -> Result<LeafStream, StorageError> {
+    let mut evaluator = GridEvaluator::new(plan, Some(aggregation));
+    let mut fold = GroupFold::new(aggregation, grouping, plan.steps.len());
+    let mut held = context.memory.reserve(0)?;
+    if found.iter().any(|series| evaluator.needs_raw(series.floats(), !series.histograms.is_empty())) {
+        return Err(StorageError::Unsupported { what: "aggregates of these series".to_owned() });
+    }
+    for series in found {
+        context.check()?;
+        if let Some(values) = evaluator.evaluate(series.floats(), &series.histograms, context)? {
+            fold.add(series.labels.encoded(), values, |bytes| held.grow(bytes))?;
+        }
+    }
+    let groups = fold.finish().map(|(labels, values)| Ok(LeafSeries::Grid(GridSeries { labels, values })));
+    Ok(Box::new(groups.collect::<Vec<_>>().into_iter()))
 }
 
 impl Tenant {
@@ -143,7 +193,7 @@ fn clear_if_unknown(starts: &mut Vec<i64>) {
 
 impl MetricStore for MemoryMetricStore {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
+        Capabilities::exact()
     }
 
     fn append(
@@ -156,12 +206,20 @@ impl MetricStore for MemoryMetricStore {
     }
 
     fn leaf(&self, tenant: &TenantId, plan: &LeafPlan, context: &ReadContext) -> Result<LeafStream, StorageError> {
-        let LeafPlan::Raw(plan) = plan else {
-            return Err(StorageError::Unsupported { what: "leaf plans other than raw".to_owned() });
-        };
-        let sets = std::slice::from_ref(&plan.matchers);
-        let found = self.with_selected(tenant, sets, context, |labels, series| series.read(labels, plan.range))?;
-        Ok(Box::new(found.into_iter().map(|series| Ok(LeafSeries::Raw(series)))))
+        match plan {
+            LeafPlan::Raw(plan) => {
+                let found = self.raw(tenant, plan, context)?;
+                Ok(Box::new(found.into_iter().map(|series| Ok(LeafSeries::Raw(series)))))
+            }
+            LeafPlan::Grid(plan) => {
+                let found = self.raw(tenant, &raw_of(plan), context)?;
+                grids(found, plan, context)
+            }
+            LeafPlan::Aggregate { grid, aggregation, grouping } => {
+                let found = self.raw(tenant, &raw_of(grid), context)?;
+                aggregate(found, grid, *aggregation, grouping, context)
+            }
+        }
     }
 
     fn series(
@@ -295,7 +353,6 @@ fn largest(counts: impl Iterator<Item = (String, u64)>, top: usize) -> Vec<Cardi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::RawPlan;
     use pharos_model::{BatchBuilder, LabelsBuilder, Sample};
 
     fn batch(name: &str, samples: &[(i64, f64)]) -> MetricBatch {

@@ -1,0 +1,100 @@
+//! Keys by which label sets are grouped and matched.
+
+use hashbrown::HashMap;
+use pharos_model::{Labels, LabelsBuilder, METRIC_NAME, iter_encoded, push_encoded_pair};
+
+use crate::Grouping;
+
+/// Which labels make a key: these, or all but these.
+#[derive(Debug, Clone)]
+pub struct KeyLabels {
+    without: bool,
+    /// Sorted.
+    labels: Vec<String>,
+}
+
+impl KeyLabels {
+    /// As PromQL groups: `without` leaves out the metric's name as well.
+    #[must_use]
+    pub fn new(without: bool, labels: &[String]) -> Self {
+        let mut labels = labels.to_vec();
+        if without {
+            labels.push(METRIC_NAME.to_owned());
+        }
+        labels.sort_unstable();
+        labels.dedup();
+        Self { without, labels }
+    }
+
+    /// The same as a part of a plan.
+    #[must_use]
+    pub fn to_grouping(&self) -> Grouping {
+        Grouping { without: self.without, labels: self.labels.clone() }
+    }
+
+    /// Whether the label belongs to the key.
+    #[must_use]
+    pub fn keeps(&self, name: &str) -> bool {
+        self.labels.binary_search_by(|label| label.as_str().cmp(name)).is_ok() != self.without
+    }
+
+    /// Replaces `key` by the canonical bytes of the labels of the key; `encoded` is canonical as well.
+    pub fn encode(&self, encoded: &[u8], key: &mut Vec<u8>) {
+        key.clear();
+        if !self.without && self.labels.is_empty() {
+            return;
+        }
+        for (name, value) in iter_encoded(encoded).filter(|(name, _)| self.keeps(name)) {
+            push_encoded_pair(key, name, value);
+        }
+    }
+}
+
+impl From<&Grouping> for KeyLabels {
+    fn from(grouping: &Grouping) -> Self {
+        Self { without: grouping.without, labels: grouping.labels.clone() }
+    }
+}
+
+/// Numbers keys in the order of their first appearance.
+#[derive(Debug)]
+pub struct Groups {
+    key_labels: KeyLabels,
+    numbers: HashMap<Box<[u8]>, usize, foldhash::fast::RandomState>,
+    scratch: Vec<u8>,
+}
+
+impl Groups {
+    /// No keys yet.
+    #[must_use]
+    pub fn new(key_labels: KeyLabels) -> Self {
+        Self { key_labels, numbers: HashMap::default(), scratch: Vec::new() }
+    }
+
+    /// The number of the key of a canonical label set, and whether it is new.
+    pub fn number(&mut self, encoded: &[u8]) -> (usize, bool) {
+        self.key_labels.encode(encoded, &mut self.scratch);
+        if let Some(number) = self.numbers.get(self.scratch.as_slice()) {
+            return (*number, false);
+        }
+        let number = self.numbers.len();
+        self.numbers.insert(self.scratch.as_slice().into(), number);
+        (number, true)
+    }
+
+    /// The number of the key of a canonical label set if it was seen.
+    pub fn find(&mut self, encoded: &[u8]) -> Option<usize> {
+        self.key_labels.encode(encoded, &mut self.scratch);
+        self.numbers.get(self.scratch.as_slice()).copied()
+    }
+
+    /// The labels of the key of a canonical label set.
+    #[must_use]
+    pub fn key_of(&self, encoded: &[u8]) -> Labels {
+        let mut builder = LabelsBuilder::default();
+        for (name, value) in iter_encoded(encoded).filter(|(name, _)| self.key_labels.keeps(name)) {
+            builder.push(name, value);
+        }
+        builder.build().unwrap_or_default()
+    }
+}

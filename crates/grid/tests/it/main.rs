@@ -1,0 +1,5 @@
+//! The kernels against their definitions.
+
+mod folds;
+mod naive;
+mod windows;
