@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use pharos_base::{CancelToken, MemoryBudget};
 use pharos_model::{Labels, StepRange, TenantId};
-use pharos_storage::ReadContext;
+use pharos_storage::{ReadContext, ReadMeter};
 
 use super::eval::{Evaluator, text};
 use super::ledger::Ledger;
@@ -84,6 +84,7 @@ impl Engine {
                 cancel: self.cancel_token(options, began),
                 memory: memory.clone(),
                 series_max: settings.series_max,
+                meter: ReadMeter::default(),
             },
             ledger: Ledger::new(memory.clone(), settings.samples_max),
             notes: RefCell::default(),
