@@ -75,6 +75,8 @@ pub struct MetricStoreStats {
     pub part_bytes: u64,
     /// Samples in parts.
     pub part_samples: u64,
+    /// Deletes whose samples are hidden but still on disk.
+    pub tombstones: u64,
     /// Whether writes are refused at the moment (disk full, failed sync).
     pub read_only: bool,
 }
@@ -149,10 +151,28 @@ pub trait MetricStore: Send + Sync {
     /// Where the series come from, the `top` largest of each list.
     fn cardinality(&self, tenant: &TenantId, top: usize) -> Result<CardinalityStatus, StorageError>;
 
+    /// Deletes what the series that pass all matchers of any set have in the range, samples and exemplars, of what was
+    /// appended before the call. Returns when that is durable and no read sees them any more. A sample appended
+    /// later is visible, even at an instant that was deleted. Listings may name a series without samples until
+    /// [`MetricStore::compact`] or [`MetricStore::clean_tombstones`]. Metadata stays.
+    ///
+    /// # Errors
+    /// [`StorageError::Invalid`] without any matcher set; [`StorageError::Unavailable`] if it cannot be made durable
+    /// now: it may then have happened or not; [`StorageError::Unsupported`] by a store that only appends (the default).
+    fn delete(&self, tenant: &TenantId, matcher_sets: &[Vec<Matcher>], range: TimeRange) -> Result<(), StorageError> {
+        let _ = (tenant, matcher_sets, range);
+        Err(StorageError::Unsupported { what: "deleting series".to_owned() })
+    }
+
+    /// Takes everything that deletes have hidden off the disk, of all tenants; returns when done.
+    fn clean_tombstones(&self) -> Result<(), StorageError> {
+        Err(StorageError::Unsupported { what: "deleting series".to_owned() })
+    }
+
     /// Brings everything in memory to its final place on disk and empties the log; returns when done.
     fn flush(&self) -> Result<(), StorageError>;
 
-    /// Flushes, then merges as far as merging goes; returns when done.
+    /// Flushes, then merges as far as merging goes and takes off the disk what was deleted; returns when done.
     fn compact(&self) -> Result<(), StorageError>;
 
     /// Makes a snapshot called `name`, whole even after power loss; with `head`, everything acknowledged before

@@ -48,9 +48,18 @@ pub(crate) struct Swapped {
     pub(crate) last_segment: u64,
 }
 
+/// Where a delete stands in the order of appends.
+pub(crate) struct DeletePoint {
+    /// Everything appended before is in sources of a lower sequence.
+    pub(crate) sequence: u64,
+    /// Everything appended before is in segments up to this one.
+    pub(crate) last_segment: u64,
+}
+
 enum Command {
     Append(Box<Submission>),
     Swap(Completer<Result<Swapped, TsdbError>>),
+    Freeze(Arc<Tenant>, Completer<Result<DeletePoint, TsdbError>>),
 }
 
 #[derive(Default)]
@@ -121,13 +130,22 @@ impl CommitQueue {
 
     /// Freezes the active generations of all tenants, behind everything queued so far.
     pub(crate) fn swap(&self) -> Result<Swapped, TsdbError> {
+        self.ask(Command::Swap)
+    }
+
+    /// Freezes the active generation of one tenant and ends the segment, behind everything queued so far.
+    pub(crate) fn freeze(&self, tenant: Arc<Tenant>) -> Result<DeletePoint, TsdbError> {
+        self.ask(|completer| Command::Freeze(tenant, completer))
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(Completer<Result<T, TsdbError>>) -> Command) -> Result<T, TsdbError> {
         let (completer, completion) = Completion::pair();
         {
             let mut queue = self.queue.lock();
             if queue.stopping || self.is_poisoned() {
                 return Err(TsdbError::Stopped);
             }
-            queue.commands.push_back(Command::Swap(completer));
+            queue.commands.push_back(command(completer));
         }
         self.arrived.notify_one();
         completion.wait().unwrap_or(Err(TsdbError::Stopped))
@@ -162,7 +180,7 @@ impl CommitQueue {
                 queue.bytes -= bytes;
                 group_bytes += bytes;
             }
-            let last = matches!(command, Command::Swap(_)) || group_bytes >= GROUP_BYTES_MAX;
+            let last = !matches!(command, Command::Append(_)) || group_bytes >= GROUP_BYTES_MAX;
             group.push(command);
             if last {
                 break;
@@ -188,6 +206,8 @@ pub(crate) struct Committer {
     pub(crate) settings: Settings,
     pub(crate) queue: Arc<CommitQueue>,
     pub(crate) tenants: Arc<Tenants>,
+    /// The counter that parts and generations take their places from.
+    pub(crate) sequences: Arc<AtomicU64>,
     /// Told after each group, so that it can see whether a flush is due.
     pub(crate) on_commit: Box<dyn Fn() + Send>,
     pub(crate) last_segment: u64,
@@ -216,6 +236,10 @@ impl Committer {
                 Command::Swap(completer) => {
                     self.commit(std::mem::take(&mut group));
                     completer.complete(self.swap());
+                }
+                Command::Freeze(tenant, completer) => {
+                    self.commit(std::mem::take(&mut group));
+                    completer.complete(self.freeze(&tenant));
                 }
             }
         }
@@ -373,19 +397,29 @@ impl Committer {
     }
 
     fn swap(&mut self) -> Result<Swapped, TsdbError> {
-        if self.queue.is_poisoned() {
-            return Err(TsdbError::Stopped);
-        }
-        if !self.sync_now() {
-            return Err(TsdbError::Stopped);
-        }
-        // The next append begins a segment: a flush must not need space to begin.
-        self.writer = None;
+        self.end_segment()?;
         for tenant in self.tenants.all() {
-            tenant.freeze(&self.settings);
+            tenant.freeze(&self.settings, self.sequences.fetch_add(1, Ordering::Relaxed));
         }
         self.queue.frozen_log_bytes.store(self.queue.log_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         Ok(Swapped { last_segment: self.last_segment })
+    }
+
+    fn freeze(&mut self, tenant: &Tenant) -> Result<DeletePoint, TsdbError> {
+        self.end_segment()?;
+        // One for the generation and the next for the delete: a replay gives the generation the same place.
+        let sequence = self.sequences.fetch_add(2, Ordering::Relaxed);
+        tenant.freeze(&self.settings, sequence);
+        Ok(DeletePoint { sequence: sequence + 1, last_segment: self.last_segment })
+    }
+
+    /// Syncs and closes the segment. The next append begins one: a flush must not need space to begin.
+    fn end_segment(&mut self) -> Result<(), TsdbError> {
+        if self.queue.is_poisoned() || !self.sync_now() {
+            return Err(TsdbError::Stopped);
+        }
+        self.writer = None;
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ use pharos_model::{Labels, TimeRange};
 
 use crate::TsdbError;
 use crate::index::LabelIndex;
+use crate::masks::Hiding;
 use crate::merge::{Merge, Source};
 use crate::part::exemplars;
 use crate::part::writer::{PartPlan, PartWriter};
@@ -42,8 +43,41 @@ impl Shared {
                     self.merge_parts(&tenant, &parts, windows::window_of(start, largest))?;
                 }
             }
+            self.clean(&tenant)?;
         }
         Ok(())
+    }
+
+    /// Takes everything deleted off the disk.
+    pub(crate) fn clean_tombstones(&self) -> Result<(), TsdbError> {
+        let _one_at_a_time = self.compacting.lock();
+        let mut tenants = self.tenants.all();
+        tenants.retain(|tenant| !tenant.state.read().tombstones.is_empty());
+        if tenants.is_empty() {
+            return Ok(());
+        }
+        self.flush()?;
+        tenants.iter().map(|tenant| self.clean(tenant)).fold(Ok(()), Result::and)
+    }
+
+    /// Rewrites the parts of a tenant that hold something deleted, and drops the tombstones that this leaves without
+    /// work.
+    fn clean(&self, tenant: &Tenant) -> Result<(), TsdbError> {
+        let (parts, tombstones) = {
+            let state = tenant.state.read();
+            (state.parts.clone(), Arc::clone(&state.tombstones))
+        };
+        for part in parts {
+            let mut holds_deleted = false;
+            for tombstone in tombstones.iter() {
+                holds_deleted = holds_deleted || part.holds_deleted(tombstone)?;
+            }
+            if holds_deleted {
+                let window = TimeRange::new(part.meta.window_start_ms, part.meta.window_end_ms);
+                self.merge_parts(tenant, std::slice::from_ref(&part), window)?;
+            }
+        }
+        self.drop_spent_tombstones(tenant)
     }
 
     /// Merges what is due.
@@ -58,7 +92,7 @@ impl Shared {
             if self.wake.is_stopping() {
                 return Ok(());
             }
-            let Some((parts, window)) = self.next_merge(tenant) else { return Ok(()) };
+            let Some((parts, window)) = self.next_merge(tenant) else { return self.drop_spent_tombstones(tenant) };
             self.merge_parts(tenant, &parts, window)?;
         }
     }
@@ -103,8 +137,7 @@ impl Shared {
         state.parts.sort_by_key(|part| part.meta.sequence);
         drop(state);
         // One that cannot be removed must not keep the others.
-        let removed = parts.iter().map(|source| part::remove(self.disk.as_ref(), &source.dir));
-        removed.fold(Ok(()), Result::and)
+        parts.iter().map(|source| self.remove_part(source)).fold(Ok(()), Result::and)
     }
 
     /// Writes the merged part; `None` if retention leaves nothing of it.
@@ -114,21 +147,25 @@ impl Shared {
         parts: &[Arc<Part>],
         window: TimeRange,
     ) -> Result<Option<Arc<Part>>, TsdbError> {
+        let hiding = Hiding { tombstones: Arc::clone(&tenant.state.read().tombstones) };
         let plan = PartPlan {
             parts_dir: self.parts_dir(&tenant.id),
             tenant: tenant.id.clone(),
             number: self.next_part.fetch_add(1, Ordering::Relaxed),
             sequence: parts.iter().map(|part| part.meta.sequence).max().unwrap_or(0),
             window,
-            level: parts.iter().map(|part| part.meta.level + 1).max().unwrap_or(1),
+            level: parts.iter().map(|part| part.meta.level).max().unwrap_or(0) + u32::from(parts.len() > 1),
             replaces: self.replaced_by(tenant, parts),
+            cleaned: hiding.tombstones.last().map_or(0, |tombstone| tombstone.sequence),
             bodies_max: MERGED_BODIES_MAX,
         };
         let mut writer = PartWriter::create(Arc::clone(&self.disk), plan)?;
         let kept = self.kept(TimeRange::ALL);
         let mut sources = Vec::with_capacity(parts.len());
         for part in parts {
-            sources.push(Source::Part(Box::new(PartCursor::new(Arc::clone(part), part.index.all()?)?)));
+            let mut selected = part.index.all()?;
+            let masks = hiding.of_part(part, kept, &mut selected)?;
+            sources.push(Source::part(PartCursor::new(Arc::clone(part), selected)?, masks));
         }
         let mut merge = Merge::new(sources);
         while let Some((labels, samples)) = merge.next(Some(kept))? {
@@ -137,9 +174,14 @@ impl Shared {
         let mut entries = Vec::new();
         let mut invalid = false;
         for part in parts {
+            let (sequence, cleaned) = (part.meta.sequence, part.meta.cleaned);
             part.exemplars(&mut |encoded, exemplar| match Labels::from_encoded(encoded) {
-                Ok(labels) if kept.contains(exemplar.timestamp_ms) => entries.push((labels, exemplar)),
-                Ok(_) => {}
+                Ok(labels) => {
+                    let at_ms = exemplar.timestamp_ms;
+                    if kept.contains(at_ms) && !hiding.hides_exemplar(sequence, cleaned, &labels, at_ms) {
+                        entries.push((labels, exemplar));
+                    }
+                }
                 Err(_) => invalid = true,
             })?;
         }
@@ -206,9 +248,16 @@ impl Shared {
         });
         for part in dropped {
             tracing::info!(part = %part.dir.display(), "retention deletes a part");
-            part::remove(self.disk.as_ref(), &part.dir)?;
+            self.remove_part(&part)?;
         }
         Ok(())
+    }
+
+    fn remove_part(&self, part: &Part) -> Result<(), TsdbError> {
+        part::remove(self.disk.as_ref(), &part.dir).inspect_err(|_| {
+            // A restart may find it again: tombstones that hide something of it must stay.
+            self.tombstones_stay.store(true, Ordering::Relaxed);
+        })
     }
 }
 

@@ -91,6 +91,14 @@ impl MetricStore for Tsdb {
         self.shared.cardinality(tenant, top)
     }
 
+    fn delete(&self, tenant: &TenantId, matcher_sets: &[Vec<Matcher>], range: TimeRange) -> Result<(), StorageError> {
+        self.shared.delete(tenant, matcher_sets, range)
+    }
+
+    fn clean_tombstones(&self) -> Result<(), StorageError> {
+        Ok(self.shared.clean_tombstones()?)
+    }
+
     fn flush(&self) -> Result<(), StorageError> {
         Ok(self.shared.flush()?)
     }
@@ -124,6 +132,7 @@ impl MetricStore for Tsdb {
                 stats.head_samples += generation.sample_count();
             }
             stats.head_series += state.active.series_count() as u64;
+            stats.tombstones += state.tombstones.len() as u64;
             for part in &state.parts {
                 stats.parts += 1;
                 stats.part_bytes += part.meta.file_bytes();

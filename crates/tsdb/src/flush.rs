@@ -72,7 +72,7 @@ impl Shared {
     fn write_windows(&self, tenant: &Tenant, generation: &Generation, parts: &mut Vec<Part>) -> Result<(), TsdbError> {
         self.create_tenant_dirs(tenant)?;
         // One sequence for all windows of a generation: no sample is in two of them.
-        let sequence = self.next_part.fetch_add(1, Ordering::Relaxed);
+        let sequence = generation.sequence();
         // One now for all passes: a sample whose window changed in between could miss both.
         let now_ms = self.clock.unix_ms();
         let mut exemplars = self.exemplars_by_window(generation, now_ms)?;
@@ -127,6 +127,7 @@ impl Shared {
             window,
             level: 0,
             replaces: Vec::new(),
+            cleaned: 0,
             bodies_max: BLOCK_BYTES_MAX - BLOCK_HEADER_LEN,
         };
         PartWriter::create(Arc::clone(&self.disk), plan)

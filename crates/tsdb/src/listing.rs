@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pharos_model::{Matcher, TenantId, TimeRange};
 use pharos_storage::{LabelQuery, ReadContext, SeriesStream, StorageError};
 
-use crate::index::{self, LabelIndex};
+use crate::index::LabelIndex;
 use crate::read::{Selection, until_error};
 use crate::shared::Shared;
 
@@ -32,11 +32,10 @@ impl Shared {
         let mut names = BTreeSet::new();
         for part in &view.parts {
             context.check()?;
-            if query.matcher_sets.is_empty() {
+            let Some(selected) = view.selected(part, &query.matcher_sets, range)? else {
                 names.extend(part.index.label_names().map(str::to_owned));
                 continue;
-            }
-            let selected = index::select_any(&part.index, &query.matcher_sets)?;
+            };
             let of_part: BTreeSet<&str> = part.index.label_names().collect();
             for name in of_part {
                 if !names.contains(name) && !part.index.any_of(name, &mut |_| true)?.is_disjoint(&selected) {
@@ -46,6 +45,12 @@ impl Shared {
         }
         for generation in &view.generations {
             context.check()?;
+            if view.hiding.concerns_generation(generation, range) {
+                for (labels, _) in view.selected_of_generation(generation, &query.matcher_sets, range)? {
+                    names.extend(labels.iter().map(|(name, _)| name.to_owned()));
+                }
+                continue;
+            }
             generation.label_names(&query.matcher_sets, range, |name| {
                 names.insert(name.to_owned());
             })?;
@@ -70,15 +75,17 @@ impl Shared {
         };
         for part in &view.parts {
             context.check()?;
-            let selected = if query.matcher_sets.is_empty() {
-                None
-            } else {
-                Some(index::select_any(&part.index, &query.matcher_sets)?)
-            };
+            let selected = view.selected(part, &query.matcher_sets, range)?;
             part.index.label_values(name, selected.as_ref(), &mut add)?;
         }
         for generation in &view.generations {
             context.check()?;
+            if view.hiding.concerns_generation(generation, range) {
+                for (labels, _) in view.selected_of_generation(generation, &query.matcher_sets, range)? {
+                    labels.get(name).into_iter().for_each(&mut add);
+                }
+                continue;
+            }
             generation.label_values(name, &query.matcher_sets, range, &mut add)?;
         }
         Ok(values.into_iter().take(query.limit).collect())

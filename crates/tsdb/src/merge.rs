@@ -8,11 +8,17 @@ use pharos_model::{Labels, TimeRange};
 use crate::TsdbError;
 use crate::head::generation::Generation;
 use crate::head::registry::SeriesNumber;
+use crate::masks::Masks;
 use crate::part::PartCursor;
 use crate::samples::Samples;
 
-/// One history.
-pub(crate) enum Source {
+/// One history, without what is hidden of it.
+pub(crate) struct Source {
+    history: History,
+    masks: Masks,
+}
+
+enum History {
     Part(Box<PartCursor>),
     Head(HeadCursor),
 }
@@ -33,27 +39,39 @@ impl HeadCursor {
 }
 
 impl Source {
+    pub(crate) fn part(cursor: PartCursor, masks: Masks) -> Self {
+        Self { history: History::Part(Box::new(cursor)), masks }
+    }
+
+    pub(crate) fn head(cursor: HeadCursor, masks: Masks) -> Self {
+        Self { history: History::Head(cursor), masks }
+    }
+
     fn labels(&self) -> Option<&[u8]> {
-        match self {
-            Self::Part(cursor) => cursor.labels(),
-            Self::Head(cursor) => cursor.current.as_ref().map(|(labels, _)| labels.encoded()),
+        match &self.history {
+            History::Part(cursor) => cursor.labels(),
+            History::Head(cursor) => cursor.current.as_ref().map(|(labels, _)| labels.encoded()),
         }
     }
 
     fn read(&mut self, range: TimeRange) -> Result<Samples, TsdbError> {
-        match self {
-            Self::Part(cursor) => cursor.read(range),
-            Self::Head(cursor) => match &cursor.current {
-                Some((_, number)) => cursor.generation.read(*number, range),
-                None => Ok(Samples::default()),
+        let (number, mut samples) = match &mut self.history {
+            History::Part(cursor) => (cursor.number(), cursor.read(range)?),
+            History::Head(cursor) => match &cursor.current {
+                Some((_, number)) => (Some(*number), cursor.generation.read(*number, range)?),
+                None => (None, Samples::default()),
             },
+        };
+        if let Some(number) = number {
+            self.masks.apply(number, &mut samples);
         }
+        Ok(samples)
     }
 
     fn advance(&mut self) -> Result<(), TsdbError> {
-        match self {
-            Self::Part(cursor) => cursor.advance(),
-            Self::Head(cursor) => {
+        match &mut self.history {
+            History::Part(cursor) => cursor.advance(),
+            History::Head(cursor) => {
                 cursor.current = cursor.rest.next();
                 Ok(())
             }

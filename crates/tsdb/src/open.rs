@@ -18,15 +18,17 @@ use crate::log::recovery::Replay;
 use crate::metadata;
 use crate::part::writer::TEMPORARY_PREFIX;
 use crate::part::{self, Part};
-use crate::shared::{METADATA_FILE, PARTS_DIR, tenants_dir};
+use crate::settings::Settings;
+use crate::shared::{PARTS_DIR, tenants_dir};
 use crate::tenant::{Tenant, Tenants};
+use crate::tombstones;
 
 /// Opens all parts and metadata; answers what could not be opened and the next free part number.
 pub(crate) fn load_tenants(
     disk: &dyn Disk,
     dir: &Path,
     tenants: &Tenants,
-) -> Result<(Vec<String>, AtomicU64), TsdbError> {
+) -> Result<(Vec<String>, Arc<AtomicU64>), TsdbError> {
     let root = tenants_dir(dir);
     let (mut damaged, mut next_part) = (Vec::new(), 1);
     for entry in fs::read_dir(&root).map_err(TsdbError::io("list", &root))? {
@@ -37,13 +39,17 @@ pub(crate) fn load_tenants(
         };
         let tenant = tenants.get_or_create(&id);
         let path = root.join(&name);
-        match metadata::read(&path.join(METADATA_FILE)) {
+        match metadata::read(&path) {
             Ok(all) => tenant.metadata.write().extend(all.into_iter().map(|one| (one.metric.clone(), one))),
             Err(error) => report(&mut damaged, &error),
         }
+        let tombstones = tombstones::read(&path)?;
+        let newest = tombstones.last().map_or(0, |tombstone| tombstone.sequence);
+        next_part = next_part.max(newest.saturating_add(1));
+        tenant.state.write().tombstones = tombstones;
         load_parts(disk, &path.join(PARTS_DIR), &tenant, &mut damaged, &mut next_part)?;
     }
-    Ok((damaged, AtomicU64::new(next_part)))
+    Ok((damaged, Arc::new(AtomicU64::new(next_part))))
 }
 
 fn load_parts(
@@ -109,14 +115,33 @@ fn report(damaged: &mut Vec<String>, error: &TsdbError) {
 /// Replays the log into the tenants' heads.
 pub(crate) struct HeadReplay<'a> {
     pub(crate) tenants: &'a Tenants,
-    pub(crate) exemplars_max: usize,
+    settings: &'a Settings,
+    /// The segment whose records were replayed last, or 0.
+    segment: u64,
     numbers: HashMap<u64, (Arc<Tenant>, SeriesNumber)>,
     pub(crate) samples: u64,
 }
 
 impl<'a> HeadReplay<'a> {
-    pub(crate) fn new(tenants: &'a Tenants, exemplars_max: usize) -> Self {
-        Self { tenants, exemplars_max, numbers: HashMap::new(), samples: 0 }
+    pub(crate) fn new(tenants: &'a Tenants, settings: &'a Settings) -> Self {
+        Self { tenants, settings, segment: 0, numbers: HashMap::new(), samples: 0 }
+    }
+
+    /// Ends the replay.
+    pub(crate) fn finish(&mut self) {
+        self.end_generations(u64::MAX);
+    }
+
+    /// Between the segment replayed and the `next` there may have been deletes: what was replayed so far gets its
+    /// place before the first of them.
+    fn end_generations(&mut self, next: u64) {
+        for tenant in self.tenants.all() {
+            let tombstones = Arc::clone(&tenant.state.read().tombstones);
+            let first = tombstones.iter().find(|tombstone| tombstone.last_segment >= self.segment);
+            if let Some(first) = first.filter(|first| first.last_segment < next) {
+                tenant.freeze(self.settings, first.sequence - 1);
+            }
+        }
     }
 
     fn define(&mut self, plain: &[u8]) -> Result<(), String> {
@@ -144,14 +169,16 @@ impl<'a> HeadReplay<'a> {
             .collect::<Result<Vec<_>, _>>()?;
         debug_assert!(!numbers.contains(&REFUSED));
         let registry = Arc::clone(&tenant.state.read().active.registry);
-        tenant.apply(&batch, &registry, &numbers, self.exemplars_max);
+        tenant.apply(&batch, &registry, &numbers, self.settings.exemplars_max);
         self.samples += batch.sample_count() as u64;
         Ok(())
     }
 }
 
 impl Replay for HeadReplay<'_> {
-    fn begin_segment(&mut self) {
+    fn begin_segment(&mut self, number: u64) {
+        self.end_generations(number);
+        self.segment = number;
         self.numbers.clear();
     }
 

@@ -10,6 +10,7 @@ use pharos_storage::{ExemplarSeries, LeafSeries, RawPlan, ReadContext, StorageEr
 use crate::TsdbError;
 use crate::head::generation::Generation;
 use crate::index;
+use crate::masks::Hiding;
 use crate::merge::{HeadCursor, Merge, Source};
 use crate::part::{Part, PartCursor};
 use crate::shared::Shared;
@@ -23,6 +24,7 @@ const CURSOR_BYTES: u64 = 256 << 10;
 pub(crate) struct View {
     pub(crate) parts: Vec<Arc<Part>>,
     pub(crate) generations: Vec<Arc<Generation>>,
+    pub(crate) hiding: Hiding,
 }
 
 /// An open selection.
@@ -36,12 +38,13 @@ pub(crate) struct Selection {
 impl Shared {
     pub(crate) fn view(&self, tenant: &TenantId, range: TimeRange) -> View {
         let Some(tenant) = self.tenants.get(tenant).filter(|_| !range.is_empty()) else {
-            return View { parts: Vec::new(), generations: Vec::new() };
+            return View { parts: Vec::new(), generations: Vec::new(), hiding: Hiding::default() };
         };
         let state = tenant.state.read();
         let parts = state.parts.iter().filter(|part| part.overlaps(range)).cloned().collect();
         let generations = state.frozen.iter().chain([&state.active]).cloned().collect();
-        View { parts, generations }
+        // Together with the parts: a merge takes a tombstone away only with what it hid.
+        View { parts, generations, hiding: Hiding { tombstones: Arc::clone(&state.tombstones) } }
     }
 
     pub(crate) fn select(
@@ -56,17 +59,19 @@ impl Shared {
         let mut sources = Vec::new();
         for part in view.parts {
             context.check()?;
-            let selected = index::select_any(&part.index, sets)?;
+            let mut selected = index::select_any(&part.index, sets)?;
+            let masks = view.hiding.of_part(&part, range, &mut selected)?;
             if !selected.is_empty() {
                 held.grow(CURSOR_BYTES + selected.serialized_size() as u64)?;
-                sources.push(Source::Part(Box::new(PartCursor::new(part, selected)?)));
+                sources.push(Source::part(PartCursor::new(part, selected)?, masks));
             }
         }
         for generation in view.generations {
             context.check()?;
-            let selected = generation.select(sets, range)?;
+            let mut selected = generation.select(sets, range)?;
+            let masks = view.hiding.of_generation(&generation, range, &mut selected);
             held.grow(selected.len() as u64 * SELECTED_BYTES)?;
-            sources.push(Source::Head(HeadCursor::new(generation, selected)));
+            sources.push(Source::head(HeadCursor::new(generation, selected), masks));
         }
         Ok(Selection { merge: Merge::new(sources), context: context.clone(), series: 0, _held: held })
     }
@@ -104,6 +109,7 @@ impl Shared {
                 }
                 if let Some((_, Some(labels))) = &last
                     && range.contains(exemplar.timestamp_ms)
+                    && !view.hiding.hides_exemplar(part.meta.sequence, part.meta.cleaned, labels, exemplar.timestamp_ms)
                 {
                     let key = (exemplar.timestamp_ms, exemplar.labels.clone());
                     found.entry(labels.clone()).or_default().insert(key, exemplar);
@@ -114,6 +120,9 @@ impl Shared {
         }
         for generation in &view.generations {
             for (labels, exemplar) in generation.exemplars(sets, range)? {
+                if view.hiding.hides_exemplar(generation.sequence(), 0, &labels, exemplar.timestamp_ms) {
+                    continue;
+                }
                 found.entry(labels).or_default().insert((exemplar.timestamp_ms, exemplar.labels.clone()), exemplar);
             }
             context.check_series(found.len() as u64)?;

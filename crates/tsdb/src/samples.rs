@@ -125,6 +125,17 @@ impl<T: Clone> Column<T> {
         self.starts.drain(..start.min(self.starts.len()));
     }
 
+    /// Takes what is inside `[start, end)` out of a sorted column.
+    fn cut_out(&mut self, range: TimeRange) {
+        let start = self.times.partition_point(|time| *time < range.start_ms);
+        let end = self.times.partition_point(|time| *time < range.end_ms).max(start);
+        self.times.drain(start..end);
+        self.values.drain(start..end);
+        if !self.starts.is_empty() {
+            self.starts.drain(start..end);
+        }
+    }
+
     /// The values in `[from, to)` by index.
     pub(crate) fn slice(&self, from: usize, to: usize) -> Self {
         let starts = if self.starts.is_empty() { Vec::new() } else { self.starts[from..to].to_vec() };
@@ -154,6 +165,12 @@ impl Samples {
     pub(crate) fn cut(&mut self, range: TimeRange) {
         self.floats.cut(range);
         self.histograms.cut(range);
+    }
+
+    /// Takes everything inside `[start, end)` out.
+    pub(crate) fn cut_out(&mut self, range: TimeRange) {
+        self.floats.cut_out(range);
+        self.histograms.cut_out(range);
     }
 
     /// First and last instant.
@@ -210,6 +227,17 @@ mod tests {
         assert_eq!((all.floats.times.as_slice(), all.histograms.times.as_slice()), ([1].as_slice(), [2].as_slice()));
         all.merge(floats(&[(2, 5.0)]));
         assert_eq!((all.floats.times.as_slice(), all.histograms.len()), ([1, 2].as_slice(), 0));
+    }
+
+    #[test]
+    fn what_is_cut_out_leaves_both_sides() {
+        let mut all = floats(&[(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]);
+        all.floats.starts = vec![0, 1, 2, 3];
+        all.cut_out(TimeRange::new(2, 4));
+        assert_eq!((all.floats.times, all.floats.values, all.floats.starts), (vec![1, 4], vec![1.0, 4.0], vec![0, 3]));
+        let mut untouched = floats(&[(1, 1.0)]);
+        untouched.cut_out(TimeRange::new(5, 2));
+        assert_eq!(untouched.floats.times, [1]);
     }
 
     #[test]

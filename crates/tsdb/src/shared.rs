@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -26,10 +26,13 @@ pub(crate) struct Shared {
     pub(crate) compacting: Mutex<()>,
     /// Held by whoever flushes.
     pub(crate) flushing: Mutex<()>,
-    pub(crate) next_part: AtomicU64,
+    /// Numbers of parts and sequences: one counter for both.
+    pub(crate) next_part: Arc<AtomicU64>,
     /// Bytes of all generations, as of the last commit or flush.
     pub(crate) head_bytes: AtomicU64,
     pub(crate) wake: Wake,
+    /// Set when a part could not be removed, so that a restart may find it again.
+    pub(crate) tombstones_stay: AtomicBool,
     /// Parts that could not be opened, with the reason.
     pub(crate) damaged: Mutex<Vec<String>>,
 }
@@ -135,6 +138,7 @@ impl Shared {
 
 pub(crate) const PARTS_DIR: &str = "parts";
 pub(crate) const METADATA_FILE: &str = "metadata";
+pub(crate) const TOMBSTONES_FILE: &str = "tombstones";
 
 pub(crate) fn log_dir(dir: &Path) -> PathBuf {
     dir.join("log")

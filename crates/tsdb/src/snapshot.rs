@@ -17,7 +17,7 @@ use pharos_storage::StorageError;
 use crate::TsdbError;
 use crate::part::writer::TEMPORARY_PREFIX;
 use crate::part::{self, Part};
-use crate::shared::{METADATA_FILE, PARTS_DIR, Shared, log_dir, tenants_dir};
+use crate::shared::{METADATA_FILE, PARTS_DIR, Shared, TOMBSTONES_FILE, log_dir, tenants_dir};
 
 const SNAPSHOTS_DIR: &str = "snapshots";
 /// Longest name, bytes.
@@ -117,9 +117,11 @@ impl Shared {
     fn link_tenant(&self, id: &TenantId, parts: &[Arc<Part>], target: &Path) -> Result<(), TsdbError> {
         let parts_dir = target.join(PARTS_DIR);
         self.create_dir(&parts_dir)?;
-        let metadata = self.tenant_dir(id).join(METADATA_FILE);
-        if metadata.exists() {
-            self.link(&metadata, &target.join(METADATA_FILE))?;
+        for name in [METADATA_FILE, TOMBSTONES_FILE] {
+            let file = self.tenant_dir(id).join(name);
+            if file.exists() {
+                self.link(&file, &target.join(name))?;
+            }
         }
         for part in parts {
             let name = part.dir.file_name().unwrap_or_default();

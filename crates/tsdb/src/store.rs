@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
@@ -69,8 +69,11 @@ impl Tsdb {
         let lock = create_and_lock(disk.as_ref(), dir)?;
         let tenants = Arc::new(Tenants::default());
         let (damaged, next_part) = open::load_tenants(disk.as_ref(), dir, &tenants)?;
-        let mut replay = HeadReplay::new(&tenants, settings.exemplars_max);
-        let last_segment = recovery::replay(disk.as_ref(), &log_dir(dir), &mut replay)?;
+        let mut replay = HeadReplay::new(&tenants, &settings);
+        let replayed = recovery::replay(disk.as_ref(), &log_dir(dir), &mut replay)?;
+        replay.finish();
+        // Numbers of segments go on where tombstones have seen them, though the log be empty.
+        let last_segment = tenants.all().iter().map(|tenant| tenant.last_deleted_segment()).fold(replayed, u64::max);
         if replay.samples > 0 {
             tracing::info!(samples = replay.samples, "replayed the log");
         }
@@ -85,9 +88,10 @@ impl Tsdb {
             queue: Arc::clone(&queue),
             compacting: Mutex::new(()),
             flushing: Mutex::new(()),
-            next_part,
+            next_part: Arc::clone(&next_part),
             head_bytes: AtomicU64::new(0),
             wake: Wake::default(),
+            tombstones_stay: AtomicBool::new(false),
             damaged: Mutex::new(damaged),
         });
         shared.after_commit();
@@ -99,6 +103,7 @@ impl Tsdb {
             settings,
             queue,
             tenants,
+            sequences: next_part,
             on_commit: Box::new(move || after_commit.after_commit()),
             last_segment,
             writer: None,

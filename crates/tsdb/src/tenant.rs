@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use pharos_model::{MetricBatch, MetricMetadata, SeriesRun, TenantId};
 use pharos_storage::{AppendOutcome, RejectReason};
 
@@ -15,6 +15,7 @@ use crate::head::generation::{Generation, REFUSED};
 use crate::head::registry::{Registry, SeriesNumber};
 use crate::part::Part;
 use crate::settings::Settings;
+use crate::tombstones::Tombstone;
 
 /// Registries up to this size are not worth rebuilding.
 const FORGET_MIN: usize = 4096;
@@ -29,6 +30,8 @@ pub(crate) struct Tenant {
     pub(crate) dirs_durable: AtomicBool,
     /// Whether metadata changed since it was written to its file.
     pub(crate) metadata_changed: AtomicBool,
+    /// Held by whoever changes the tombstones: one at a time. Taken before `state`.
+    pub(crate) deleting: Mutex<()>,
 }
 
 /// What readers take a copy of, oldest first: parts, frozen generations, the active one.
@@ -38,6 +41,8 @@ pub(crate) struct State {
     pub(crate) frozen: Vec<Arc<Generation>>,
     /// By sequence ascending.
     pub(crate) parts: Vec<Arc<Part>>,
+    /// What was deleted and is still there, by sequence ascending.
+    pub(crate) tombstones: Arc<[Tombstone]>,
 }
 
 /// All tenants and the counter of log ids.
@@ -156,16 +161,17 @@ impl Tenant {
         let active = Arc::new(Generation::new(Arc::default()));
         Self {
             id,
-            state: RwLock::new(State { active, frozen: Vec::new(), parts: Vec::new() }),
+            state: RwLock::new(State { active, frozen: Vec::new(), parts: Vec::new(), tombstones: Arc::default() }),
             metadata: RwLock::default(),
             dirs_durable: AtomicBool::new(false),
             metadata_changed: AtomicBool::new(false),
+            deleting: Mutex::new(()),
         }
     }
 
-    /// Replaces the active generation by an empty one, if there is anything in it. Only the commit thread
-    /// calls this, so nothing is applied in between.
-    pub(crate) fn freeze(&self, settings: &Settings) {
+    /// Replaces the active generation by an empty one, if there is anything in it; `sequence` is its place among
+    /// the parts. Only the commit thread and replay call this, so nothing is applied in between.
+    pub(crate) fn freeze(&self, settings: &Settings, sequence: u64) {
         let active = Arc::clone(&self.state.read().active);
         if active.is_empty() {
             return;
@@ -179,9 +185,15 @@ impl Tenant {
         } else {
             Arc::clone(&active.registry)
         };
+        active.freeze(sequence);
         let mut state = self.state.write();
         state.active = Arc::new(Generation::new(registry));
         state.frozen.push(active);
+    }
+
+    /// The newest segment that a tombstone knows, or 0.
+    pub(crate) fn last_deleted_segment(&self) -> u64 {
+        self.state.read().tombstones.last().map_or(0, |tombstone| tombstone.last_segment)
     }
 
     /// Leaves only metadata that says something new, at most as much as the limit allows.

@@ -71,6 +71,7 @@ pub const METRIC_CASES: &[MetricCase] = &[
     MetricCase { name: "metadata is kept", write: write_metadata, check: check_metadata },
     MetricCase { name: "days of samples in any order", write: write_days, check: check_days },
     MetricCase { name: "series are counted", write: write_matched, check: check_cardinality },
+    MetricCase { name: "what was deleted is gone, what came later is not", write: write_deleted, check: check_deleted },
 ];
 
 /// Labels as pairs, and samples as instants and values.
@@ -550,6 +551,55 @@ fn check_cardinality(store: &dyn MetricStore) {
     assert_eq!(text(&status.bytes_by_label), ["__name__=12", "job=11"]);
     let nobody: TenantId = "nobody".parse().expect("a tenant");
     assert_eq!(store.cardinality(&nobody, 2).expect("cardinality").series, 0);
+}
+
+fn write_deleted(store: &dyn MetricStore) {
+    let (tenant, other): (TenantId, TenantId) = (TenantId::default(), "other".parse().expect("a tenant"));
+    let instants: Vec<_> = (0..10).map(|i| (at(i * 10), i as f64)).collect();
+    let all = |value: f64| instants.iter().map(|(time, _)| (*time, value)).collect::<Vec<_>>();
+    for name in ["whole", "middle", "again", "kept"] {
+        append(store, &tenant, float_batch(&[(&[(METRIC_NAME, name), ("of", name)], &instants)]));
+        append(store, &other, float_batch(&[(&[(METRIC_NAME, name)], &instants)]));
+    }
+    append(store, &tenant, histogram_batch(vec![(at(0), histogram(1)), (at(50), histogram(2))]));
+    let named = |name: &str| vec![Matcher::equal(METRIC_NAME, name)];
+    let delete = |sets: &[Vec<Matcher>], range| store.delete(&tenant, sets, range).expect("deleted");
+    delete(&[vec![matcher(MatchOp::Regex, METRIC_NAME, "wh.*"), Matcher::equal("of", "whole")]], TimeRange::ALL);
+    // A retry deletes nothing more, and what does not exist is no error.
+    delete(&[named("whole"), named("nosuch")], TimeRange::ALL);
+    delete(&[named("middle"), named("h")], TimeRange::new(at(30), at(60)));
+    // Deleted, appended again, of that one half deleted again.
+    delete(&[named("again")], TimeRange::ALL);
+    append(store, &tenant, float_batch(&[(&[(METRIC_NAME, "again"), ("of", "again")], &all(7.0))]));
+    delete(&[named("again")], TimeRange::new(at(50), at(1_000)));
+    append(store, &tenant, float_batch(&[(&[(METRIC_NAME, "again"), ("of", "again")], &[(at(70), 8.0)])]));
+    delete(&[named("kept")], TimeRange::new(at(30), at(30)));
+    let none = store.delete(&tenant, &[], TimeRange::ALL);
+    assert!(matches!(none, Err(StorageError::Invalid { .. })), "nothing is deleted by accident");
+}
+
+fn check_deleted(store: &dyn MetricStore) {
+    let seconds = |series: &RawSeries| -> Vec<i64> {
+        series.timestamps_ms.iter().map(|time| (time - CASE_TIME_MS) / 1000).collect()
+    };
+    let found = read_all(store, &TenantId::default(), any_series(), TimeRange::ALL);
+    let names: Vec<_> = found.keys().map(|labels| labels.metric_name().to_owned()).collect();
+    assert_eq!(names, ["again", "h", "kept", "middle"]);
+    assert_eq!(seconds(&only(store, "middle", TimeRange::ALL)), [0, 10, 20, 60, 70, 80, 90]);
+    assert_eq!(seconds(&only(store, "kept", TimeRange::ALL)).len(), 10);
+    let again = only(store, "again", TimeRange::ALL);
+    assert_eq!(seconds(&again), [0, 10, 20, 30, 40, 70]);
+    assert_eq!(again.values, [7.0, 7.0, 7.0, 7.0, 7.0, 8.0]);
+    assert_eq!(only(store, "h", TimeRange::ALL).histograms.len(), 1);
+    let other: TenantId = "other".parse().expect("a tenant");
+    assert_eq!(read_all(store, &other, any_series(), TimeRange::ALL).len(), 4, "tenants are walls");
+    store.clean_tombstones().expect("cleaned");
+    let context = ReadContext::unlimited();
+    let values = store.label_values(&TenantId::default(), "of", &listing(vec![], 9), &context).expect("values");
+    assert_eq!(values, ["again", "kept", "middle"]);
+    let listed = store.series(&TenantId::default(), &[], TimeRange::ALL, &context).expect("series");
+    assert_eq!(listed.count(), 4);
+    assert_eq!(store.stats().tombstones, 0);
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@
 //! Lock order: registry, then buffers, then exemplars.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use pharos_model::{Exemplar, Labels, Matcher, MetricBatch, TimeRange};
@@ -27,6 +27,8 @@ pub(crate) const REFUSED: SeriesNumber = SeriesNumber::MAX;
 #[derive(Debug)]
 pub(crate) struct Generation {
     pub(crate) registry: Arc<RwLock<Registry>>,
+    /// Precedence over parts and under tombstones, given when it is frozen.
+    sequence: OnceLock<u64>,
     buffers: RwLock<Buffers>,
     exemplars: RwLock<VecDeque<(SeriesNumber, Exemplar)>>,
     bytes: AtomicU64,
@@ -43,6 +45,7 @@ impl Generation {
     pub(crate) fn new(registry: Arc<RwLock<Registry>>) -> Self {
         Self {
             registry,
+            sequence: OnceLock::new(),
             buffers: RwLock::default(),
             exemplars: RwLock::default(),
             bytes: AtomicU64::new(0),
@@ -97,6 +100,17 @@ impl Generation {
                 kept.push_back((*number, exemplar.clone()));
             }
         }
+    }
+
+    /// Ends it: from now on it stands in this place among parts and deletes.
+    pub(crate) fn freeze(&self, sequence: u64) {
+        let first = self.sequence.set(sequence);
+        debug_assert!(first.is_ok(), "H2: a generation is frozen once");
+    }
+
+    /// Its place; the active generation is newer than everything.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence.get().copied().unwrap_or(u64::MAX)
     }
 
     /// Bytes of sample buffers.

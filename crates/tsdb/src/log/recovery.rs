@@ -14,8 +14,8 @@ use crate::disk::Disk;
 
 /// What a segment holds, in order.
 pub(crate) trait Replay {
-    /// A new segment begins: ids of the previous one mean nothing any more.
-    fn begin_segment(&mut self);
+    /// Segment `number` begins: ids of the previous one mean nothing any more.
+    fn begin_segment(&mut self, number: u64);
     /// One record.
     fn record(&mut self, kind: Kind, plain: &[u8]) -> Result<(), String>;
 }
@@ -30,6 +30,7 @@ pub(crate) fn replay(disk: &dyn Disk, log_dir: &Path, sink: &mut impl Replay) ->
     for number in &numbers {
         last = *number;
         let is_last = numbers.last() == Some(number);
+        sink.begin_segment(*number);
         replay_segment(disk, &segment::path_of(log_dir, *number), is_last, sink)?;
     }
     Ok(last)
@@ -37,7 +38,6 @@ pub(crate) fn replay(disk: &dyn Disk, log_dir: &Path, sink: &mut impl Replay) ->
 
 fn replay_segment(disk: &dyn Disk, path: &Path, is_last: bool, sink: &mut impl Replay) -> Result<(), TsdbError> {
     let bytes = std::fs::read(path).map_err(TsdbError::io("read", path))?;
-    sink.begin_segment();
     if !check_header(path, &bytes, is_last)? {
         disk.remove_file(path).map_err(TsdbError::io("remove", path))?;
         // Were it to come back after a power loss, it would no longer be the last one.

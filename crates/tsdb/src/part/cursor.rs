@@ -53,6 +53,11 @@ impl PartCursor {
         Ok(cursor)
     }
 
+    /// The number of the series it stands on; `None` at the end.
+    pub(crate) fn number(&self) -> Option<u32> {
+        self.current
+    }
+
     /// Label bytes of the series it stands on; `None` at the end.
     pub(crate) fn labels(&self) -> Option<&[u8]> {
         self.current.and_then(|number| self.labels.get(number))

@@ -39,6 +39,9 @@ pub(crate) struct PartMeta {
     pub(crate) exemplar_bytes: u64,
     /// Numbers of the parts that this one replaces; they are removed at start if still there.
     pub(crate) replaces: Vec<u64>,
+    /// Deleted samples are gone as far as the tombstone of this sequence. Left out where it is 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) cleaned: u64,
     /// CRC-32 of this description as compact JSON with 0 here.
     pub(crate) checksum: u32,
 }
@@ -84,4 +87,9 @@ impl PartMeta {
     pub(crate) fn file_bytes(&self) -> u64 {
         self.data_bytes + self.index_bytes + self.exemplar_bytes
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

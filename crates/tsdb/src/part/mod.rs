@@ -11,6 +11,7 @@ pub(crate) mod layout;
 pub(crate) mod meta;
 pub(crate) mod reader;
 pub(crate) mod toc;
+mod tombstoned;
 pub(crate) mod writer;
 
 pub(crate) use cursor::PartCursor;

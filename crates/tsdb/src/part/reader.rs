@@ -10,6 +10,7 @@ use super::exemplars;
 use super::index::PartIndex;
 use super::meta::PartMeta;
 use super::toc::DataToc;
+use super::tombstoned::Tombstoned;
 use super::writer::{DATA_FILE, DATA_HEADER_LEN, EXEMPLARS_FILE, INDEX_FILE, data_header};
 use crate::TsdbError;
 
@@ -24,6 +25,7 @@ pub(crate) struct Part {
     pub(super) toc: DataToc,
     pub(super) data: BlockFile,
     exemplars: Option<BlockFile>,
+    pub(super) tombstoned: Tombstoned,
 }
 
 impl Part {
@@ -44,7 +46,8 @@ impl Part {
         } else {
             None
         };
-        Ok(Self { meta, dir: dir.to_owned(), unmergeable: AtomicBool::new(false), index, toc, data, exemplars })
+        let (unmergeable, tombstoned) = (AtomicBool::new(false), Tombstoned::default());
+        Ok(Self { meta, dir: dir.to_owned(), unmergeable, index, toc, data, exemplars, tombstoned })
     }
 
     /// Whether a sample or exemplar may lie in the range.

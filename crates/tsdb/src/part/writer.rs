@@ -47,6 +47,8 @@ pub(crate) struct PartPlan {
     pub(crate) window: TimeRange,
     pub(crate) level: u32,
     pub(crate) replaces: Vec<u64>,
+    /// The highest tombstone that its samples are free of, or 0.
+    pub(crate) cleaned: u64,
     /// No block of chunk bodies grows beyond.
     pub(crate) bodies_max: usize,
 }
@@ -125,6 +127,7 @@ impl PartWriter {
             index_bytes: 0,
             exemplar_bytes: 0,
             replaces: plan.replaces.clone(),
+            cleaned: plan.cleaned,
             checksum: 0,
         };
         let temporary = plan.parts_dir.join(format!("{TEMPORARY_PREFIX}{}", meta.dir_name()));
@@ -336,6 +339,7 @@ mod tests {
             window: TimeRange::new(0, 1000),
             level: 1,
             replaces: Vec::new(),
+            cleaned: 0,
             bodies_max: 1000,
         };
         let mut samples = Samples::default();

@@ -26,9 +26,11 @@ struct Book {
 #[derive(Debug)]
 enum Entry {
     Created(PathBuf),
+    /// With what was synced of the file that it replaced.
     Renamed {
         from: PathBuf,
         to: PathBuf,
+        replaced: Option<Vec<u8>>,
     },
     /// A removed file with what was synced of it.
     Removed {
@@ -86,10 +88,14 @@ impl FaultDisk {
                         std::fs::remove_file(&path).unwrap();
                     }
                 }
-                Entry::Renamed { from, to } => {
+                Entry::Renamed { from, to, replaced } => {
                     if to.exists() {
                         std::fs::rename(&to, &from).unwrap();
                         moved(&mut book.synced, &to, &from);
+                    }
+                    if let Some(bytes) = replaced {
+                        book.synced.insert(to.clone(), bytes.len() as u64);
+                        std::fs::write(to, bytes).unwrap();
                     }
                 }
             }
@@ -174,8 +180,12 @@ impl Disk for FaultDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.check()?;
+        let mut replaced = std::fs::read(to).ok();
         RealDisk.rename(from, to)?;
         let mut book = self.book();
+        if let (Some(bytes), Some(length)) = (&mut replaced, book.synced.remove(to)) {
+            bytes.truncate(length as usize);
+        }
         moved(&mut book.synced, from, to);
         for entry in &mut book.entries {
             let path = match entry {
@@ -186,7 +196,7 @@ impl Disk for FaultDisk {
                 *path = to.join(path.strip_prefix(from).unwrap());
             }
         }
-        book.entries.push(Entry::Renamed { from: from.to_owned(), to: to.to_owned() });
+        book.entries.push(Entry::Renamed { from: from.to_owned(), to: to.to_owned(), replaced });
         Ok(())
     }
 
@@ -262,7 +272,7 @@ impl DiskFile for FaultFile {
     fn sync(&mut self) -> io::Result<()> {
         self.disk.count_sync()?;
         self.disk.check_space()?;
-        self.file.sync()?;
+        // Nothing is synced in earnest: what a power loss leaves is a matter of the book.
         // The store may have renamed the file's directory, but it syncs before it renames.
         self.disk.book().synced.insert(self.path.clone(), self.length);
         Ok(())

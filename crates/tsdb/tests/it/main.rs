@@ -5,6 +5,7 @@ mod concurrency;
 mod conformance;
 mod crash;
 mod damage;
+mod deletes;
 mod fault_disk;
 mod format;
 mod limits;

@@ -1,8 +1,8 @@
-//! Random histories: whatever is appended, flushed, merged and reopened, answers equal the memory store's.
+//! Random histories: whatever is appended, deleted, flushed, merged and reopened, answers equal the memory store's.
 
 use pharos_model::{
-    BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, Matcher, MetricBatch, Sample, TenantId,
-    TimeRange,
+    BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, MetricBatch, Sample,
+    TenantId, TimeRange,
 };
 use pharos_storage::conformance::metrics::{CASE_TIME_MS, read_all};
 use pharos_storage::memory::MemoryMetricStore;
@@ -16,6 +16,13 @@ use crate::support::{all_series, open};
 #[derive(Debug, Clone)]
 enum Step {
     Append(Vec<Point>),
+    Delete {
+        series: u8,
+        /// In slots, as points have them; the whole of time where both are equal.
+        from: i64,
+        to: i64,
+    },
+    Clean,
     Flush,
     Compact,
     Reopen,
@@ -40,11 +47,30 @@ fn point() -> impl Strategy<Value = Point> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => proptest::collection::vec(point(), 1..60).prop_map(Step::Append),
+        2 => (0_u8..9, 0_i64..700, 0_i64..12).prop_map(|(series, from, length)| Step::Delete { series, from, to: from - length }),
+        1 => (0_u8..9, 0_i64..12, 0_i64..12).prop_map(|(series, from, length)| Step::Delete { series, from, to: from - length }),
+        1 => Just(Step::Clean),
         2 => Just(Step::Flush),
         1 => Just(Step::Compact),
         1 => Just(Step::Reopen),
         1 => Just(Step::Close),
     ]
+}
+
+/// What a delete names: one series, or a metric, or all that have the label.
+fn deleted(series: u8) -> Vec<Vec<Matcher>> {
+    match series {
+        0..6 => vec![vec![Matcher::equal("n", series.to_string())]],
+        6 => vec![vec![Matcher::equal(METRIC_NAME, "a")], vec![Matcher::equal("n", "4")]],
+        _ => vec![vec![Matcher::new(MatchOp::NotRegex, "n", "|0|5").unwrap()]],
+    }
+}
+
+fn deleted_range(from: i64, to: i64) -> TimeRange {
+    if from == to {
+        return TimeRange::ALL;
+    }
+    TimeRange::new(CASE_TIME_MS - from * 600_000, CASE_TIME_MS - to * 600_000)
 }
 
 fn batch(points: &[Point]) -> MetricBatch {
@@ -80,7 +106,8 @@ fn as_bits(series: &RawSeries) -> String {
     format!("{:?} {values:?} {histograms:?} {starts:?}", series.timestamps_ms)
 }
 
-fn assert_equal(store: &Tsdb, oracle: &MemoryMetricStore) {
+/// `cleaned`: whether nothing that was deleted can be left.
+fn assert_equal(store: &Tsdb, oracle: &MemoryMetricStore, cleaned: bool) {
     let tenant = TenantId::default();
     let ranges = [
         TimeRange::ALL,
@@ -102,7 +129,13 @@ fn assert_equal(store: &Tsdb, oracle: &MemoryMetricStore) {
     }
     let query = LabelQuery { matcher_sets: vec![], range: TimeRange::ALL, limit: usize::MAX };
     let values = |store: &dyn MetricStore| store.label_values(&tenant, "n", &query, &ReadContext::unlimited()).unwrap();
-    assert_eq!(values(store), values(oracle));
+    if cleaned {
+        assert_eq!(values(store), values(oracle));
+        assert_eq!(store.stats().tombstones, 0);
+    } else {
+        let (found, expected) = (values(store), values(oracle));
+        assert!(expected.iter().all(|value| found.contains(value)), "{found:?} has all of {expected:?}");
+    }
 }
 
 proptest! {
@@ -119,6 +152,12 @@ proptest! {
                     oracle.append(&tenant, batch.clone(), BatchId::random()).wait().unwrap().unwrap();
                     store.append(&tenant, batch, BatchId::random()).wait().unwrap().unwrap();
                 }
+                Step::Delete { series, from, to } => {
+                    let (sets, range) = (deleted(series), deleted_range(from, to));
+                    oracle.delete(&tenant, &sets, range).unwrap();
+                    store.delete(&tenant, &sets, range).unwrap();
+                }
+                Step::Clean => store.clean_tombstones().unwrap(),
                 Step::Flush => store.flush().unwrap(),
                 Step::Compact => store.compact().unwrap(),
                 Step::Reopen => {
@@ -131,8 +170,8 @@ proptest! {
                 }
             }
         }
-        assert_equal(&store, &oracle);
+        assert_equal(&store, &oracle, false);
         store.compact().unwrap();
-        assert_equal(&store, &oracle);
+        assert_equal(&store, &oracle, true);
     }
 }

@@ -1,0 +1,186 @@
+//! Masks: what of one source's series must not be seen, because it was deleted or is too old for its rule.
+//!
+//! Made once per source and selection: series of which nothing is left in the range are not selected at all,
+//! of the others the hidden ranges are cut out as they are decoded. No tombstone and no rule: no cost.
+
+use std::sync::Arc;
+
+use pharos_model::{Labels, Matcher, TimeRange, matches_labels};
+use roaring::RoaringBitmap;
+
+use crate::head::generation::Generation;
+use crate::head::registry::SeriesNumber;
+use crate::part::Part;
+use crate::read::View;
+use crate::samples::Samples;
+use crate::shared::Shared;
+use crate::tenant::Tenant;
+use crate::tombstones::Tombstone;
+use crate::{TsdbError, index};
+
+/// What hides samples of a tenant, as of one moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hiding {
+    /// By sequence ascending.
+    pub(crate) tombstones: Arc<[Tombstone]>,
+}
+
+/// What is hidden of the selected series of one source.
+#[derive(Debug, Default)]
+pub(crate) struct Masks(Vec<Mask>);
+
+#[derive(Debug)]
+struct Mask {
+    series: Arc<RoaringBitmap>,
+    hidden: TimeRange,
+}
+
+impl Masks {
+    /// Takes what is hidden of a series out of its samples.
+    pub(crate) fn apply(&self, number: u32, samples: &mut Samples) {
+        for mask in self.0.iter().filter(|mask| mask.series.contains(number)) {
+            samples.cut_out(mask.hidden);
+        }
+    }
+
+    /// Hides `series` in `hidden`: those of which nothing in `visible` is left are taken out of `selected`.
+    fn hide(
+        &mut self,
+        series: Arc<RoaringBitmap>,
+        hidden: TimeRange,
+        visible: TimeRange,
+        selected: &mut RoaringBitmap,
+    ) {
+        if hidden.start_ms <= visible.start_ms && visible.end_ms <= hidden.end_ms {
+            *selected -= series.as_ref();
+        } else if !series.is_disjoint(selected) {
+            self.0.push(Mask { series, hidden });
+        }
+    }
+}
+
+impl Hiding {
+    /// Whether anything of a part may be hidden in the range.
+    pub(crate) fn concerns_part(&self, part: &Part, range: TimeRange) -> bool {
+        self.tombstones.iter().any(|tombstone| part.concerned_by(tombstone) && tombstone.range.overlaps(range))
+    }
+
+    /// Whether anything of a generation may be hidden in the range.
+    pub(crate) fn concerns_generation(&self, generation: &Generation, range: TimeRange) -> bool {
+        let sequence = generation.sequence();
+        self.tombstones.iter().any(|tombstone| tombstone.concerns(sequence, 0) && tombstone.range.overlaps(range))
+    }
+
+    /// What is hidden of a part in the range; series without anything left are taken out of `selected`.
+    ///
+    /// # Errors
+    /// [`TsdbError`] if the part's index is damaged.
+    pub(crate) fn of_part(
+        &self,
+        part: &Part,
+        range: TimeRange,
+        selected: &mut RoaringBitmap,
+    ) -> Result<Masks, TsdbError> {
+        let mut masks = Masks::default();
+        let bounds = part.bounds();
+        let visible = TimeRange::new(range.start_ms.max(bounds.start_ms), range.end_ms.min(bounds.end_ms));
+        for tombstone in self.tombstones.iter() {
+            if selected.is_empty() {
+                break;
+            }
+            if part.concerned_by(tombstone) && tombstone.range.overlaps(visible) {
+                masks.hide(part.series_of(tombstone)?, tombstone.range, visible, selected);
+            }
+        }
+        Ok(masks)
+    }
+
+    /// What is hidden of a generation in the range; series without anything left are taken out of `selected`.
+    pub(crate) fn of_generation(
+        &self,
+        generation: &Generation,
+        range: TimeRange,
+        selected: &mut Vec<(Labels, SeriesNumber)>,
+    ) -> Masks {
+        let mut masks = Masks::default();
+        for tombstone in self.tombstones.iter() {
+            if tombstone.concerns(generation.sequence(), 0) && tombstone.range.overlaps(range) && !selected.is_empty() {
+                let hit = |labels: &Labels| tombstone.matcher_sets.iter().any(|set| matches_labels(set, labels));
+                let series: RoaringBitmap =
+                    selected.iter().filter(|(labels, _)| hit(labels)).map(|(_, number)| *number).collect();
+                if series.is_empty() {
+                    continue;
+                }
+                let mut numbers: RoaringBitmap = selected.iter().map(|(_, number)| *number).collect();
+                masks.hide(Arc::new(series), tombstone.range, range, &mut numbers);
+                selected.retain(|(_, number)| numbers.contains(*number));
+            }
+        }
+        masks
+    }
+
+    /// Whether the exemplar at `at_ms` of a series is hidden in a source of this sequence.
+    pub(crate) fn hides_exemplar(&self, sequence: u64, cleaned: u64, labels: &Labels, at_ms: i64) -> bool {
+        self.tombstones.iter().any(|tombstone| {
+            tombstone.concerns(sequence, cleaned)
+                && tombstone.range.contains(at_ms)
+                && tombstone.matcher_sets.iter().any(|set| matches_labels(set, labels))
+        })
+    }
+}
+
+impl View {
+    /// Series of a part that pass and of which something is to be seen; `None` if that is all of them.
+    pub(crate) fn selected(
+        &self,
+        part: &Part,
+        sets: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<Option<RoaringBitmap>, TsdbError> {
+        if sets.is_empty() && !self.hiding.concerns_part(part, range) {
+            return Ok(None);
+        }
+        let mut selected = index::select_any(&part.index, sets)?;
+        self.hiding.of_part(part, range, &mut selected)?;
+        Ok(Some(selected))
+    }
+
+    pub(crate) fn selected_of_generation(
+        &self,
+        generation: &Generation,
+        sets: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<Vec<(Labels, SeriesNumber)>, TsdbError> {
+        let mut selected = generation.select(sets, range)?;
+        self.hiding.of_generation(generation, range, &mut selected);
+        Ok(selected)
+    }
+}
+
+impl Shared {
+    /// Whether anything of these series may lie in the range, exemplars included.
+    pub(crate) fn has_something(
+        &self,
+        tenant: &Tenant,
+        sets: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<bool, TsdbError> {
+        if !self.damaged.lock().is_empty() {
+            return Ok(true);
+        }
+        let view = self.view(&tenant.id, range);
+        for part in &view.parts {
+            if part.meta.exemplars > 0 || view.selected(part, sets, range)?.is_none_or(|found| !found.is_empty()) {
+                return Ok(true);
+            }
+        }
+        for generation in &view.generations {
+            if !view.selected_of_generation(generation, sets, range)?.is_empty()
+                || !generation.exemplars(sets, range)?.is_empty()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,55 @@
+//! Which series of a part a tombstone means: asked of the index once, as a part never changes.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use pharos_model::TimeRange;
+use roaring::RoaringBitmap;
+
+use super::Part;
+use crate::tombstones::Tombstone;
+use crate::{TsdbError, index};
+
+/// Answers by the sequence of the tombstone.
+#[derive(Debug, Default)]
+pub(super) struct Tombstoned(Mutex<HashMap<u64, Arc<RoaringBitmap>>>);
+
+impl Part {
+    /// From the first instant of a sample or exemplar to behind the last.
+    pub(crate) fn bounds(&self) -> TimeRange {
+        TimeRange::inclusive(self.meta.min_time_ms, self.meta.max_time_ms)
+    }
+
+    /// Whether a tombstone is younger than the part and was not applied to it yet.
+    pub(crate) fn concerned_by(&self, tombstone: &Tombstone) -> bool {
+        tombstone.concerns(self.meta.sequence, self.meta.cleaned) && tombstone.range.overlaps(self.bounds())
+    }
+
+    /// The series that a tombstone means.
+    ///
+    /// # Errors
+    /// [`TsdbError`] if the index is damaged.
+    pub(crate) fn series_of(&self, tombstone: &Tombstone) -> Result<Arc<RoaringBitmap>, TsdbError> {
+        if let Some(known) = self.tombstoned.0.lock().get(&tombstone.sequence) {
+            return Ok(Arc::clone(known));
+        }
+        let found = Arc::new(index::select_any(&self.index, &tombstone.matcher_sets)?);
+        self.tombstoned.0.lock().insert(tombstone.sequence, Arc::clone(&found));
+        Ok(found)
+    }
+
+    /// Whether rewriting the part would take anything away for this tombstone.
+    ///
+    /// # Errors
+    /// [`TsdbError`] if the index is damaged.
+    pub(crate) fn holds_deleted(&self, tombstone: &Tombstone) -> Result<bool, TsdbError> {
+        // Exemplars may be of series that have no samples here, which the index does not know.
+        Ok(self.concerned_by(tombstone) && (self.meta.exemplars > 0 || !self.series_of(tombstone)?.is_empty()))
+    }
+
+    /// Forgets tombstones below this sequence.
+    pub(crate) fn forget_tombstones_below(&self, sequence: u64) {
+        self.tombstoned.0.lock().retain(|known, _| *known >= sequence);
+    }
+}
