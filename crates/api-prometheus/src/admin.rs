@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use pharos_base::{Clock, ErrorClass, random_bytes};
 use pharos_gateway::{Principal, Scope};
 use pharos_http::{Dialect, Refusal};
-use pharos_storage::{MetricStore, StorageError};
+use pharos_storage::{MetricStore, StorageError, TraceStore};
 use serde_json::{Value, json};
 
 use crate::params::Params;
@@ -68,14 +68,14 @@ async fn create(State(api): State<Arc<PrometheusApi>>, _operator: Operator) -> R
 }
 
 async fn list(State(api): State<Arc<PrometheusApi>>, _operator: Operator) -> Response {
-    let found = work(&api, |store| store.snapshots()).await;
+    let found = work(&api, |stores| stores.snapshots()).await;
     answer(found.map(|names| json!({"status": "ok", "snapshots": names})))
 }
 
 async fn delete(State(api): State<Arc<PrometheusApi>>, _operator: Operator, params: Params) -> Response {
     let name = params.get("snapshot").unwrap_or("").to_owned();
-    let deleted = work(&api, move |store| {
-        if store.delete_snapshot(&name)? {
+    let deleted = work(&api, move |stores| {
+        if stores.delete(&name)? {
             return Ok(());
         }
         Err(StorageError::Invalid { message: format!("there is no snapshot {name:?}") })
@@ -84,9 +84,9 @@ async fn delete(State(api): State<Arc<PrometheusApi>>, _operator: Operator, para
 }
 
 async fn delete_all(State(api): State<Arc<PrometheusApi>>, _operator: Operator) -> Response {
-    let deleted = work(&api, |store| {
-        for name in store.snapshots()? {
-            store.delete_snapshot(&name)?;
+    let deleted = work(&api, |stores| {
+        for name in stores.snapshots()? {
+            stores.delete(&name)?;
         }
         Ok(())
     });
@@ -96,7 +96,7 @@ async fn delete_all(State(api): State<Arc<PrometheusApi>>, _operator: Operator) 
 async fn make(api: &Arc<PrometheusApi>, head: bool) -> Result<String, ApiError> {
     let name = name(api.clock.as_ref());
     let called = name.clone();
-    work(api, move |store| store.create_snapshot(&called, head)).await?;
+    work(api, move |stores| stores.create(&called, head)).await?;
     Ok(name)
 }
 
@@ -109,10 +109,53 @@ fn name(clock: &dyn Clock) -> String {
 /// Runs a task of the store; it ends whether or not its client stays.
 async fn work<T: Send + 'static>(
     api: &Arc<PrometheusApi>,
-    task: impl FnOnce(&dyn MetricStore) -> Result<T, StorageError> + Send + 'static,
+    task: impl FnOnce(&Stores) -> Result<T, StorageError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let store = Arc::clone(&api.store);
-    Ok(api.pool.run(move |_| task(store.as_ref())).await??)
+    let stores = Stores { metrics: Arc::clone(&api.store), traces: api.traces.clone() };
+    Ok(api.pool.run(move |_| task(&stores)).await??)
+}
+
+/// A snapshot is one of each store, of the same name.
+struct Stores {
+    metrics: Arc<dyn MetricStore>,
+    /// A store that knows no snapshots has none.
+    traces: Option<Arc<dyn TraceStore>>,
+}
+
+impl Stores {
+    fn create(&self, name: &str, head: bool) -> Result<(), StorageError> {
+        self.metrics.create_snapshot(name, head)?;
+        let traces = self.traces.as_ref().map_or(Ok(()), |traces| known(traces.create_snapshot(name)).map(|_| ()));
+        if traces.is_err() {
+            // Half a snapshot is none; should this fail, too, the first failure is what matters.
+            let _ = self.metrics.delete_snapshot(name);
+        }
+        traces
+    }
+
+    fn snapshots(&self) -> Result<Vec<String>, StorageError> {
+        let mut names = self.metrics.snapshots()?;
+        if let Some(traces) = &self.traces {
+            names.extend(known(traces.snapshots())?.unwrap_or_default());
+        }
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn delete(&self, name: &str) -> Result<bool, StorageError> {
+        let is_deleted = self.metrics.delete_snapshot(name)?;
+        let traces = self.traces.as_ref().map_or(Ok(None), |traces| known(traces.delete_snapshot(name)))?;
+        Ok(is_deleted || traces == Some(true))
+    }
+}
+
+/// Nothing instead of an error from a store that knows no snapshots.
+fn known<T>(outcome: Result<T, StorageError>) -> Result<Option<T>, StorageError> {
+    match outcome {
+        Err(StorageError::Unsupported { .. }) => Ok(None),
+        outcome => outcome.map(Some),
+    }
 }
 
 /// VictoriaMetrics' envelope.

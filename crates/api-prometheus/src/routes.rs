@@ -7,7 +7,7 @@ use axum::routing::{MethodRouter, get, post};
 use pharos_base::Clock;
 use pharos_http::QueryPool;
 use pharos_promql::Engine;
-use pharos_storage::MetricStore;
+use pharos_storage::{MetricStore, TraceStore};
 
 use crate::{admin, exemplars, export, federate, labels, metadata, query, read, status};
 
@@ -38,6 +38,8 @@ pub struct PrometheusApi {
     pub engine: Engine,
     /// Lists series, labels, exemplars and metadata.
     pub store: Arc<dyn MetricStore>,
+    /// Of its snapshots there is one for each of the metrics'; none where traces are kept elsewhere.
+    pub traces: Option<Arc<dyn TraceStore>>,
     /// Runs both, a bounded number at a time.
     pub pool: QueryPool,
     /// What "now" is.

@@ -58,6 +58,7 @@ pub(crate) fn api(store: Arc<MemoryMetricStore>) -> PrometheusApi {
     PrometheusApi {
         engine: Engine::new(Arc::clone(&store) as Arc<dyn MetricStore>, EngineSettings::default()),
         store,
+        traces: None,
         pool: QueryPool::new(4, Duration::from_secs(10)),
         clock: SimClock::at_ms(NOW_MS),
         settings: Arc::new(ApiSettings {

@@ -153,6 +153,7 @@ fn doors(settings: &Settings, stores: &Stores, authenticator: Arc<Authenticator>
     let prometheus = PrometheusApi {
         engine: Engine::new(Arc::clone(&metrics), engine_settings(settings)),
         store: Arc::clone(&metrics),
+        traces: Some(Arc::clone(&traces)),
         pool: pool.clone(),
         clock: Arc::clone(clock),
         settings: Arc::new(ApiSettings {

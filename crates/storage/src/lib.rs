@@ -30,6 +30,7 @@ pub mod memory;
 mod metric_store;
 mod read;
 mod render;
+mod snapshot;
 mod span_rules;
 mod trace_store;
 
@@ -44,6 +45,7 @@ pub use pharos_base::Completion;
 pub use pharos_grid::{Aggregation, Grouping, RangeFunction};
 pub use read::{ReadContext, ReadCounts, ReadMeter};
 pub use render::render_attribute_value;
+pub use snapshot::{UNFINISHED_PREFIX, check_snapshot_name};
 pub use span_rules::{DEPENDENCY_STEP_NS, dependency_minutes, span_kind_name, span_passes};
 pub use trace_store::{
     DependencyLink, FoundTraces, Operation, OperationQuery, ServiceSpanCount, SpanFilter, Trace, TraceHit, TraceLookup,

@@ -232,6 +232,28 @@ pub trait TraceStore: Send + Sync {
     /// Flushes, then merges as far as merging goes; returns when done.
     fn compact(&self) -> Result<(), StorageError>;
 
+    /// Makes a snapshot called `name` of everything acknowledged before the call, whole even after power loss. All
+    /// tenants together.
+    ///
+    /// # Errors
+    /// [`StorageError::Invalid`] for a name that is taken or cannot be one, [`StorageError::Unsupported`] by a store
+    /// whose operator has other means (the default).
+    fn create_snapshot(&self, name: &str) -> Result<(), StorageError> {
+        let _ = name;
+        Err(StorageError::Unsupported { what: "snapshots".to_owned() })
+    }
+
+    /// Names of all snapshots, ascending.
+    fn snapshots(&self) -> Result<Vec<String>, StorageError> {
+        Err(StorageError::Unsupported { what: "snapshots".to_owned() })
+    }
+
+    /// Deletes a snapshot; false if there is none of that name.
+    fn delete_snapshot(&self, name: &str) -> Result<bool, StorageError> {
+        let _ = name;
+        Err(StorageError::Unsupported { what: "snapshots".to_owned() })
+    }
+
     /// Numbers for our own metrics.
     fn stats(&self) -> TraceStoreStats;
 }

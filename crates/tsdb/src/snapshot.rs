@@ -12,16 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pharos_model::TenantId;
-use pharos_storage::StorageError;
+use pharos_storage::{StorageError, UNFINISHED_PREFIX, check_snapshot_name};
 
 use crate::TsdbError;
-use crate::part::writer::TEMPORARY_PREFIX;
 use crate::part::{self, Part};
 use crate::shared::{METADATA_FILE, PARTS_DIR, Shared, TOMBSTONES_FILE, log_dir, tenants_dir};
 
 const SNAPSHOTS_DIR: &str = "snapshots";
-/// Longest name, bytes.
-const NAME_BYTES_MAX: usize = 64;
 
 impl Shared {
     /// Makes the snapshot `name`; with `head`, everything acknowledged before the call is in it, else only what
@@ -30,7 +27,7 @@ impl Shared {
     /// # Errors
     /// [`StorageError::Invalid`] for a name that is none or is taken; else what the disk says.
     pub(crate) fn create_snapshot(&self, name: &str, head: bool) -> Result<(), StorageError> {
-        check_name(name)?;
+        check_snapshot_name(name)?;
         // No part may go while it is linked.
         let _parts_stay = self.compacting.lock();
         let target = self.snapshots_dir().join(name);
@@ -46,7 +43,7 @@ impl Shared {
     /// Names of all snapshots, ascending.
     pub(crate) fn snapshots(&self) -> Result<Vec<String>, TsdbError> {
         let mut names = self.entries()?;
-        names.retain(|name| check_name(name).is_ok() && !name.starts_with(TEMPORARY_PREFIX));
+        names.retain(|name| check_snapshot_name(name).is_ok());
         names.sort();
         Ok(names)
     }
@@ -56,7 +53,7 @@ impl Shared {
     /// # Errors
     /// [`StorageError::Invalid`] for a name that is none; else what the disk says.
     pub(crate) fn delete_snapshot(&self, name: &str) -> Result<bool, StorageError> {
-        check_name(name)?;
+        check_snapshot_name(name)?;
         let _not_while_one_is_made = self.compacting.lock();
         let path = self.snapshots_dir().join(name);
         if !path.is_dir() {
@@ -85,11 +82,11 @@ impl Shared {
 
     fn link_snapshot(&self, name: &str, target: &Path) -> Result<(), TsdbError> {
         let root = self.snapshots_dir();
-        for left_over in self.entries()?.iter().filter(|name| name.starts_with(TEMPORARY_PREFIX)) {
+        for left_over in self.entries()?.iter().filter(|name| name.starts_with(UNFINISHED_PREFIX)) {
             let path = root.join(left_over);
             self.disk.remove_dir_all(&path).map_err(TsdbError::io("remove", &path))?;
         }
-        let building = root.join(format!("{TEMPORARY_PREFIX}{name}"));
+        let building = root.join(format!("{UNFINISHED_PREFIX}{name}"));
         for dir in [log_dir(&building), tenants_dir(&building)] {
             self.create_dir(&dir)?;
         }
@@ -148,18 +145,4 @@ impl Shared {
     fn link(&self, from: &Path, to: &Path) -> Result<(), TsdbError> {
         self.disk.hard_link(from, to).map_err(TsdbError::io("link", from))
     }
-}
-
-/// Names stay inside their directory and are no temporary ones.
-fn check_name(name: &str) -> Result<(), StorageError> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    if name.is_empty()
-        || name.len() > NAME_BYTES_MAX
-        || !name.bytes().all(allowed)
-        || name.starts_with(TEMPORARY_PREFIX)
-    {
-        let message = format!("{name:?} is no name of a snapshot: 1 to {NAME_BYTES_MAX} letters, digits, '-' and '_'");
-        return Err(StorageError::Invalid { message });
-    }
-    Ok(())
 }

@@ -22,6 +22,7 @@ fn router_for(store: Arc<dyn MetricStore>, principal: Principal) -> Router {
     let api = PrometheusApi {
         engine: Engine::new(Arc::clone(&store), EngineSettings::default()),
         store,
+        traces: None,
         pool: QueryPool::new(1, Duration::from_secs(10)),
         clock: SimClock::at_ms(NOW_MS),
         settings: Arc::new(ApiSettings {

@@ -26,6 +26,7 @@ fn router(store: &Arc<MemoryMetricStore>, series_max: u64, principal: Principal)
     let api = PrometheusApi {
         engine: Engine::new(Arc::clone(&store), EngineSettings::default()),
         store,
+        traces: None,
         pool: QueryPool::new(1, Duration::from_secs(10)),
         clock: SimClock::at_ms(NOW_MS),
         settings: Arc::new(ApiSettings {

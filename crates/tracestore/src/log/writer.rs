@@ -137,6 +137,12 @@ impl LogWriter {
         Ok(())
     }
 
+    /// All segments, oldest first, after a sync: so many bytes of each are there for good and end with a frame.
+    pub(crate) fn synced_segments(&mut self) -> Result<Vec<Segment>, LogWriteError> {
+        self.sync()?;
+        Ok(self.closed.iter().chain([&self.current]).cloned().collect())
+    }
+
     fn check_poison(&self) -> Result<(), LogWriteError> {
         if !self.is_poisoned {
             return Ok(());

@@ -13,6 +13,7 @@
 //! One lock, `state`. RocksDB is read under it only where memory and disk must be of one moment; nothing
 //! is flushed, committed or merged under it.
 
+mod copy;
 mod index;
 mod keys;
 mod names;

@@ -21,8 +21,8 @@ use crate::record::{Day, row_from_value};
 use crate::{Settings, TraceStoreError};
 
 /// The index's layout; another one is another directory and is rebuilt from the rows.
-const INDEX_DIRECTORY: &str = "index-1";
-const ROWS_DIRECTORY: &str = "rows";
+pub(super) const INDEX_DIRECTORY: &str = "index-1";
+pub(super) const ROWS_DIRECTORY: &str = "rows";
 const INDEX_BUILDING_DIRECTORY: &str = "index-building";
 /// Spans per commit while an index is rebuilt.
 const REBUILD_COMMIT_SPANS: usize = 100_000;

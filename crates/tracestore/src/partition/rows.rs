@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use pharos_base::ByteSize;
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
     DBCompactionStyle, DBCompressionType, Direction, FlushOptions, IteratorMode, Options, ReadOptions, SliceTransform,
@@ -118,6 +119,12 @@ impl RowStore {
         let mut options = FlushOptions::default();
         options.set_wait(true);
         self.db.flush_cfs_opt(&[default, self.rows()], &options).map_err(TraceStoreError::rows("flush", &self.path))
+    }
+
+    /// A copy of everything written so far in the new directory `target`, by hard links, synced.
+    pub(crate) fn checkpoint(&self, target: &Path) -> Result<(), TraceStoreError> {
+        let checkpoint = Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(target));
+        checkpoint.map_err(TraceStoreError::rows("make a checkpoint", &self.path))
     }
 
     /// Rewrites all rows into one sorted run.

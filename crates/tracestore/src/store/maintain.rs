@@ -27,6 +27,8 @@ pub(super) enum Maintenance {
     Flush(Answer),
     /// A checkpoint, then merge everything.
     Compact(Answer),
+    /// A checkpoint, then a snapshot of this name.
+    Snapshot(String, Answer),
     /// End.
     Stop,
 }
@@ -52,6 +54,7 @@ impl MaintenanceThread {
                 Ok(Maintenance::Compact(answer)) => {
                     answer.complete(self.shared.maintain().and_then(|()| self.shared.compact()));
                 }
+                Ok(Maintenance::Snapshot(name, answer)) => answer.complete(self.shared.create_snapshot(&name)),
                 Ok(Maintenance::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }

@@ -10,6 +10,7 @@ mod commit;
 mod maintain;
 mod open;
 mod read;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -299,6 +300,20 @@ impl TraceStore for SpanStore {
 
     fn compact(&self) -> Result<(), StorageError> {
         self.ask(Maintenance::Compact).map_err(storage_error("compaction of the trace store"))
+    }
+
+    fn create_snapshot(&self, name: &str) -> Result<(), StorageError> {
+        self.shared.check_new_snapshot(name)?;
+        self.ask(|answer| Maintenance::Snapshot(name.to_owned(), answer))
+            .map_err(storage_error("snapshot of the trace store"))
+    }
+
+    fn snapshots(&self) -> Result<Vec<String>, StorageError> {
+        self.shared.snapshots().map_err(storage_error("listing of the trace store's snapshots"))
+    }
+
+    fn delete_snapshot(&self, name: &str) -> Result<bool, StorageError> {
+        self.shared.delete_snapshot(name)
     }
 
     fn stats(&self) -> TraceStoreStats {

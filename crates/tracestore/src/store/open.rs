@@ -33,19 +33,24 @@ pub(super) fn prepare_directory(directory: &Path) -> Result<File, TraceStoreErro
             return Err(TraceStoreError::Format { path: directory.to_owned(), found, supported: FORMAT.trim_ascii() });
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            // Renamed when it is whole, so that a crash leaves none or all of it.
-            let unfinished = directory.join("FORMAT.new");
-            let write = || -> std::io::Result<()> {
-                fs::write(&unfinished, FORMAT)?;
-                File::open(&unfinished)?.sync_all()?;
-                fs::rename(&unfinished, &format_path)?;
-                sync_directory(directory)
-            };
-            write().map_err(TraceStoreError::io("write", &format_path))?;
+            write_format(directory)?;
         }
         Err(source) => return Err(TraceStoreError::io("read", &format_path)(source)),
     }
     Ok(lock)
+}
+
+/// Says in a directory what format it has.
+pub(super) fn write_format(directory: &Path) -> Result<(), TraceStoreError> {
+    // Renamed when it is whole, so that a crash leaves none or all of it.
+    let (path, unfinished) = (directory.join(FORMAT_FILE), directory.join("FORMAT.new"));
+    let write = || -> std::io::Result<()> {
+        fs::write(&unfinished, FORMAT)?;
+        File::open(&unfinished)?.sync_all()?;
+        fs::rename(&unfinished, &path)?;
+        sync_directory(directory)
+    };
+    write().map_err(TraceStoreError::io("write", &path))
 }
 
 /// Opens every partition; what was dropped but not removed yet is removed now.

@@ -4,4 +4,5 @@
 mod conformance;
 mod recovery;
 mod retention;
+mod snapshots;
 mod support;
