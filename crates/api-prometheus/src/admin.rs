@@ -107,7 +107,7 @@ fn name(clock: &dyn Clock) -> String {
 }
 
 /// Runs a task of the store; it ends whether or not its client stays.
-async fn work<T: Send + 'static>(
+pub(crate) async fn work<T: Send + 'static>(
     api: &Arc<PrometheusApi>,
     task: impl FnOnce(&Stores) -> Result<T, StorageError> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -172,4 +172,4 @@ fn answer(outcome: Result<Value, ApiError>) -> Response {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,6 +9,7 @@
 
 mod admin;
 mod call;
+mod delete;
 mod exemplars;
 mod export;
 mod federate;

@@ -9,7 +9,7 @@ use pharos_http::QueryPool;
 use pharos_promql::Engine;
 use pharos_storage::{MetricStore, TraceStore};
 
-use crate::{admin, exemplars, export, federate, labels, metadata, query, read, status};
+use crate::{admin, delete, exemplars, export, federate, labels, metadata, query, read, status};
 
 /// Limits of the API, beside those of the engine.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ pub struct PrometheusApi {
 }
 
 /// All routes: below `/api/v1`, `/prometheus/api/v1` and `/select/{tenant}/prometheus/api/v1`, `/federate` beside each,
-/// `/version`, and the operator's `/snapshot`.
+/// `/version`, and the operator's `/snapshot` and `delete_series`.
 pub fn router(api: PrometheusApi) -> Router {
     let api = Arc::new(api);
     let below = |prefix: &str| api_routes(prefix).with_state(Arc::clone(&api));
@@ -61,6 +61,7 @@ pub fn router(api: PrometheusApi) -> Router {
     Router::new()
         .merge(version)
         .merge(admin::router().with_state(Arc::clone(&api)))
+        .merge(delete::router().with_state(Arc::clone(&api)))
         .merge(below(""))
         .merge(below("/prometheus"))
         .merge(below("/select/{tenant}/prometheus"))

@@ -41,6 +41,7 @@ impl Collector for Stores {
             ("pharos_tsdb_parts", "Parts on disk", tsdb.parts),
             ("pharos_tsdb_part_bytes", "Bytes of parts on disk", tsdb.part_bytes),
             ("pharos_tsdb_part_samples", "Samples in parts", tsdb.part_samples),
+            ("pharos_tsdb_tombstones", "Deletions whose samples are still on disk", tsdb.tombstones),
             ("pharos_tsdb_read_only", "1 while the metrics store takes no writes", u64::from(tsdb.read_only)),
             ("pharos_tracestore_partitions", "Day partitions on disk", spans.partitions),
             ("pharos_tracestore_log_bytes", "Bytes of log not yet in partitions", spans.log_bytes),

@@ -16,9 +16,9 @@ use tower::ServiceExt;
 use super::*;
 use crate::{ApiSettings, BuildInfo};
 
-const NOW_MS: i64 = 1_700_000_000_000;
+pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
 
-fn router_for(store: Arc<dyn MetricStore>, principal: Principal) -> Router {
+pub(crate) fn router_for(store: Arc<dyn MetricStore>, principal: Principal) -> Router {
     let api = PrometheusApi {
         engine: Engine::new(Arc::clone(&store), EngineSettings::default()),
         store,
