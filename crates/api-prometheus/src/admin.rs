@@ -107,7 +107,7 @@ fn name(clock: &dyn Clock) -> String {
 }
 
 /// Runs a task of the store; it ends whether or not its client stays.
-pub(crate) async fn work<T: Send + 'static>(
+async fn work<T: Send + 'static>(
     api: &Arc<PrometheusApi>,
     task: impl FnOnce(&Stores) -> Result<T, StorageError> + Send + 'static,
 ) -> Result<T, ApiError> {

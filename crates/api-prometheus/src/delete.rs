@@ -16,8 +16,9 @@ use pharos_base::ErrorClass;
 use pharos_gateway::{Principal, Scope};
 use pharos_http::{Dialect, Refusal};
 use pharos_model::TenantId;
+use pharos_storage::{MetricStore, StorageError};
 
-use crate::admin::{Operator, work};
+use crate::admin::Operator;
 use crate::labels::range;
 use crate::params::Params;
 use crate::reply::{ApiError, Reply};
@@ -73,6 +74,15 @@ async fn delete_series(
 async fn clean_tombstones(State(api): State<Arc<PrometheusApi>>, _operator: Operator) -> Reply {
     work(&api, |store| store.clean_tombstones()).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Runs a task of the store; it ends whether or not its client stays.
+async fn work(
+    api: &Arc<PrometheusApi>,
+    task: impl FnOnce(&dyn MetricStore) -> Result<(), StorageError> + Send + 'static,
+) -> Result<(), ApiError> {
+    let store = Arc::clone(&api.store);
+    Ok(api.pool.run(move |_| task(store.as_ref())).await??)
 }
 
 #[cfg(test)]
