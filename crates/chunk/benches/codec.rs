@@ -41,7 +41,7 @@ fn value_columns(c: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("encode", name), &column, |b, column| {
             b.iter(|| {
                 out.clear();
-                values::encode(column, &mut out);
+                values::encode(column, Form::Young, &mut out);
             });
         });
         let mut decoded = Vec::new();

@@ -15,6 +15,10 @@ pub(crate) const POWERS: [f64; EXPONENT_MAX + 1] =
 /// Mantissas above do not hold every integer.
 const MANTISSA_MAX: f64 = 9_007_199_254_740_992.0;
 
+/// Values that do not fit the exponent so far and for which a larger one is looked for: a column with more
+/// has no exponent.
+const SEARCHES_MAX: usize = 48;
+
 /// A column split into decimals and exceptions.
 #[derive(Debug, Default)]
 pub(crate) struct Decimals {
@@ -30,20 +34,27 @@ pub(crate) struct Decimals {
 impl Decimals {
     /// Splits `values`, allowing each to miss its decimal by `ulps_max`.
     pub(crate) fn of(values: &[f64], ulps_max: i64) -> Self {
-        let mut exponent = 0;
-        for value in values {
-            if mantissa(*value, exponent, ulps_max).is_none()
-                && let Some(found) = (exponent + 1..=EXPONENT_MAX).find(|e| mantissa(*value, *e, ulps_max).is_some())
-            {
-                exponent = found;
-            }
-        }
-        let mut decimals = Self { exponent, mantissas: Vec::with_capacity(values.len()), ..Self::default() };
+        let mut decimals = Self { mantissas: Vec::with_capacity(values.len()), ..Self::default() };
+        let mut searches = SEARCHES_MAX;
+        let mut previous = 0;
         for (position, value) in values.iter().enumerate() {
-            let (mantissa, ulps) = mantissa(*value, exponent, ulps_max).unwrap_or_else(|| {
+            let mut found = mantissa(*value, decimals.exponent, ulps_max);
+            if found.is_none() && searches > 0 && value.is_finite() {
+                searches -= 1;
+                let larger = (decimals.exponent + 1..=EXPONENT_MAX)
+                    .find_map(|e| mantissa(*value, e, ulps_max).map(|fitting| (e, fitting)));
+                if let Some((exponent, fitting)) = larger
+                    && decimals.rescale(exponent)
+                {
+                    found = Some(fitting);
+                    previous = decimals.mantissas.last().copied().unwrap_or(0);
+                }
+            }
+            let (mantissa, ulps) = found.unwrap_or_else(|| {
                 decimals.exceptions.push(position);
-                (decimals.mantissas.last().copied().unwrap_or(0), 0)
+                (previous, 0)
             });
+            previous = mantissa;
             decimals.mantissas.push(mantissa);
             if ulps_max > 0 {
                 decimals.ulps.push(ulps);
@@ -56,6 +67,43 @@ impl Decimals {
         }
         decimals
     }
+
+    /// Goes on with a larger exponent, if no mantissa becomes too large. The quotients stay what they are:
+    /// both terms are multiplied, and neither is rounded.
+    fn rescale(&mut self, exponent: usize) -> bool {
+        let factor = POWERS[exponent - self.exponent];
+        let most = self.mantissas.iter().map(|mantissa| mantissa.unsigned_abs()).max().unwrap_or(0);
+        if most as f64 * factor >= MANTISSA_MAX {
+            return false;
+        }
+        let factor = factor as i64;
+        self.mantissas.iter_mut().for_each(|mantissa| *mantissa *= factor);
+        self.exponent = exponent;
+        true
+    }
+
+    /// The greatest common divisor of all distances from the first mantissa, at least 1.
+    pub(crate) fn divisor(&self) -> u64 {
+        let Some(first) = self.mantissas.first() else { return 1 };
+        let mut divisor = 0;
+        for mantissa in &self.mantissas {
+            let distance = mantissa.abs_diff(*first);
+            if distance != 0 {
+                divisor = gcd(divisor, distance);
+                if divisor == 1 {
+                    break;
+                }
+            }
+        }
+        divisor.max(1)
+    }
+}
+
+fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 /// The mantissa and the distance in units of the last place, if that is at most `ulps_max`.
@@ -64,9 +112,21 @@ fn mantissa(value: f64, exponent: usize, ulps_max: i64) -> Option<(i64, i64)> {
     if scaled.is_nan() || scaled.abs() >= MANTISSA_MAX {
         return None;
     }
-    let mantissa = scaled.round_ties_even() as i64;
+    let mantissa = nearest(scaled);
     let distance = (value.to_bits() as i64).wrapping_sub(value_of(mantissa, exponent).to_bits() as i64);
     (distance.checked_abs()? <= ulps_max).then_some((mantissa, distance))
+}
+
+/// The nearest integer. Without SSE 4.1, which not every machine has, rounding is a call: adding a number
+/// whose last place is 1 rounds too, and the integer then stands in the low bits.
+fn nearest(scaled: f64) -> i64 {
+    const LAST_PLACE_ONE: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52
+    const EXACT_MAX: f64 = 2_251_799_813_685_248.0; // 2^51
+    if scaled.abs() < EXACT_MAX {
+        (scaled + LAST_PLACE_ONE).to_bits() as i64 - LAST_PLACE_ONE.to_bits() as i64
+    } else {
+        scaled.round_ties_even() as i64
+    }
 }
 
 /// The double nearest to `mantissa / 10^exponent`.

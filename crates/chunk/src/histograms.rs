@@ -13,7 +13,7 @@ use std::sync::Arc;
 use pharos_model::{BucketSide, BucketSpan, Histogram, ResetHint};
 
 use crate::bytes::{Reader, VARINT_BYTES_MAX, push_slice, push_varint, push_zigzag};
-use crate::{CHUNK_SAMPLES_MAX, ChunkError, values};
+use crate::{CHUNK_SAMPLES_MAX, ChunkError, Form, values};
 
 /// Bucket counts that one chunk may hold over all its histograms; the caller cuts earlier.
 pub const CHUNK_BUCKETS_MAX: usize = 1 << 20;
@@ -49,12 +49,12 @@ pub fn bucket_count(histogram: &Histogram) -> usize {
 ///
 /// # Panics
 /// If there are more than [`CHUNK_SAMPLES_MAX`].
-pub fn encode(histograms: &[Arc<Histogram>], out: &mut Vec<u8>) {
+pub fn encode(histograms: &[Arc<Histogram>], form: Form, out: &mut Vec<u8>) {
     assert!(histograms.len() <= CHUNK_SAMPLES_MAX, "a chunk holds at most {CHUNK_SAMPLES_MAX} samples");
     if histograms.is_empty() {
         return;
     }
-    let plain = encode_plain(histograms);
+    let plain = encode_plain(histograms, form);
     match zstd::bulk::compress(&plain, ZSTD_LEVEL) {
         Ok(packed) if packed.len() + VARINT_BYTES_MAX < plain.len() && plain.len() <= PLAIN_BYTES_MAX => {
             out.push(ZSTD);
@@ -92,7 +92,7 @@ pub fn decode(bytes: &[u8], count: usize, out: &mut Vec<Arc<Histogram>>) -> Resu
     }
 }
 
-fn encode_plain(histograms: &[Arc<Histogram>]) -> Vec<u8> {
+fn encode_plain(histograms: &[Arc<Histogram>], form: Form) -> Vec<u8> {
     let mut layouts: Vec<Layout> = Vec::new();
     let mut layout_of = Vec::with_capacity(histograms.len());
     for histogram in histograms {
@@ -113,32 +113,32 @@ fn encode_plain(histograms: &[Arc<Histogram>]) -> Vec<u8> {
         push_varint(&mut out, *index as u64);
     }
     out.extend(histograms.iter().map(|histogram| hint_byte(histogram.reset_hint)));
-    push_column(&mut out, histograms.iter().map(|histogram| histogram.count));
-    push_column(&mut out, histograms.iter().map(|histogram| histogram.sum));
-    push_column(&mut out, histograms.iter().map(|histogram| histogram.zero_count));
+    push_column(&mut out, form, histograms.iter().map(|histogram| histogram.count));
+    push_column(&mut out, form, histograms.iter().map(|histogram| histogram.sum));
+    push_column(&mut out, form, histograms.iter().map(|histogram| histogram.zero_count));
     for (index, layout) in layouts.iter().enumerate() {
         let members: Vec<&Histogram> =
             histograms.iter().zip(&layout_of).filter(|(_, of)| **of == index).map(|(h, _)| h.as_ref()).collect();
         for bucket in 0..layout.sides[0].count {
-            push_column(&mut out, members.iter().map(|histogram| histogram.positive.counts[bucket]));
+            push_column(&mut out, form, members.iter().map(|histogram| histogram.positive.counts[bucket]));
         }
         for bucket in 0..layout.sides[1].count {
-            push_column(&mut out, members.iter().map(|histogram| histogram.negative.counts[bucket]));
+            push_column(&mut out, form, members.iter().map(|histogram| histogram.negative.counts[bucket]));
         }
     }
     out
 }
 
-fn push_column(out: &mut Vec<u8>, column: impl Iterator<Item = f64>) {
+fn push_column(out: &mut Vec<u8>, form: Form, column: impl Iterator<Item = f64>) {
     let column: Vec<f64> = column.collect();
     let mut bytes = Vec::new();
-    values::encode(&column, &mut bytes);
+    values::encode(&column, form, &mut bytes);
     push_slice(out, &bytes);
 }
 
 fn take_column(reader: &mut Reader<'_>, count: usize) -> Result<Vec<f64>, ChunkError> {
     let mut column = Vec::new();
-    values::decode(reader.slice()?, count, &mut column)?;
+    values::decode(reader.slice()?, &[], count, &mut column)?;
     Ok(column)
 }
 
@@ -311,7 +311,7 @@ mod tests {
 
     fn round_trip(histograms: &[Arc<Histogram>]) -> usize {
         let mut bytes = Vec::new();
-        encode(histograms, &mut bytes);
+        encode(histograms, Form::Cold, &mut bytes);
         let mut found = Vec::new();
         decode(&bytes, histograms.len(), &mut found).unwrap();
         assert_eq!(found.len(), histograms.len());
@@ -349,7 +349,7 @@ mod tests {
             histograms in proptest::collection::vec(histogram(), 1..6), flips in proptest::collection::vec(any::<proptest::sample::Index>(), 1..4)
         ) {
             let mut bytes = vec![PLAIN];
-            bytes.extend(encode_plain(&histograms));
+            bytes.extend(encode_plain(&histograms, Form::Young));
             for flip in flips {
                 let bit = flip.index(bytes.len() * 8);
                 bytes[bit / 8] ^= 1 << (bit % 8);

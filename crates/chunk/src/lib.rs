@@ -19,6 +19,7 @@ mod decimal;
 mod error;
 pub mod histograms;
 pub mod ints;
+mod tans;
 pub mod timestamps;
 pub mod values;
 mod xor;
@@ -27,3 +28,12 @@ pub use error::ChunkError;
 
 /// Samples that one chunk may hold.
 pub const CHUNK_SAMPLES_MAX: usize = 4096;
+
+/// How much an encoder does for a smaller encoding. Decoders take both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Packed integers: cheap to write, fastest to read.
+    Young,
+    /// Entropy-coded where that is smaller: several times dearer to write, half as fast to read.
+    Cold,
+}

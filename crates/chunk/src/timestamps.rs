@@ -3,7 +3,7 @@
 //! Layout: sample count as a varint, then an integer column ([`crate::ints`]).
 
 use crate::bytes::{Reader, VARINT_BYTES_MAX, push_varint};
-use crate::{CHUNK_SAMPLES_MAX, ChunkError, ints};
+use crate::{CHUNK_SAMPLES_MAX, ChunkError, Form, ints};
 
 /// No encoding of `count` instants is longer.
 #[must_use]
@@ -12,9 +12,9 @@ pub const fn worst_case_len(count: usize) -> usize {
 }
 
 /// Appends an encoding of `instants_ms`, at most [`CHUNK_SAMPLES_MAX`].
-pub fn encode(instants_ms: &[i64], out: &mut Vec<u8>) {
+pub fn encode(instants_ms: &[i64], form: Form, out: &mut Vec<u8>) {
     push_varint(out, instants_ms.len() as u64);
-    ints::encode(instants_ms, out);
+    ints::encode(instants_ms, form, out);
 }
 
 /// How many instants an encoding holds.

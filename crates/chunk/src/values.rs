@@ -1,81 +1,100 @@
-//! Columns of doubles: whichever of five forms is shortest, bit-exact in each.
+//! Columns of doubles: whichever form is shortest, bit-exact in each.
 //!
-//! Layout, for a count that the caller knows (0 writes nothing): a tag, then
-//! - 0 equal bits: 8 bytes
-//! - 1 equal integers: zigzag varint
-//! - 2 decimals: exponent `u8`, exceptions, first mantissa (zigzag), divisor (varint), integer column of
-//!   `(mantissa − first) / divisor`
-//! - 3 near decimals: as 2, then an integer column of distances in units of the last place
-//! - 4 XOR bit string to the end ([`crate::xor`])
-//! - 5 raw: 8 bytes each
+//! Layout, for a count that the caller knows (0 writes nothing): a *head*, all of whose fields are varints
+//! (a byte below 128 is one), so that heads of many columns can be stored field by field; then the *bulk*.
 //!
-//! Exceptions: count (varint); if any, whether all have the same bits (`u8`), the positions as distances
-//! from the end of the previous one (varints), and 8 bytes once or for each.
+//! | tag | | rest of the head | bulk |
+//! |---|---|---|---|
+//! | 1 | equal integers | value (zigzag) | |
+//! | 4 | XOR ([`crate::xor`]) | | bit string to the end |
+//! | 5 | raw | | 8 bytes each |
+//! | 6 | equal decimals | exponent, mantissa (zigzag) | |
+//! | 7 | equal bits | the bits, bytes swapped | |
+//! | 8 | decimals | exponent, first mantissa (zigzag), divisor, head of the integer column of `(mantissa − first) / divisor` | that column's bulk |
+//! | 9 | decimals with exceptions | as 8 | as 8, then exceptions |
+//! | 10 | near decimals | as 8 | as 8, then an integer column of distances in units of the last place, then exceptions |
+//!
+//! Exceptions: count of runs (varint); if any, flags (bit 0: all have the same bits, bit 1: all runs have
+//! length 1), for each run the distance from the end of the previous one (varint) and, without bit 1, its
+//! length − 1 (varint); then 8 bytes once or for each run. A run has equal bits throughout.
+//!
+//! Read, no longer written: tag 0, equal bits in 8 bytes; tags 2 and 3, decimals and near decimals with
+//! the exceptions in front of the first mantissa, these as: count, then if any whether all have the same
+//! bits (`u8`), the positions as distances from the end of the previous one, and 8 bytes once or for each.
+
+mod exceptions;
 
 use crate::bytes::{Reader, push_varint, push_zigzag};
 use crate::decimal::{self, Decimals, EXPONENT_MAX, ULPS_MAX};
-use crate::{CHUNK_SAMPLES_MAX, ChunkError, ints, xor};
+use crate::{CHUNK_SAMPLES_MAX, ChunkError, Form, ints, xor};
 
-const EQUAL_BITS: u8 = 0;
+const OLD_EQUAL_BITS: u8 = 0;
 const EQUAL_INTEGERS: u8 = 1;
-const DECIMALS: u8 = 2;
-const NEAR_DECIMALS: u8 = 3;
+const OLD_DECIMALS: u8 = 2;
+const OLD_NEAR_DECIMALS: u8 = 3;
 const XOR: u8 = 4;
 const RAW: u8 = 5;
+const EQUAL_DECIMALS: u8 = 6;
+const EQUAL_BITS: u8 = 7;
+const DECIMALS: u8 = 8;
+const DECIMALS_AND_EXCEPTIONS: u8 = 9;
+const NEAR_DECIMALS: u8 = 10;
+
+/// Varints in the longest head.
+pub const HEAD_FIELDS_MAX: usize = 9;
 
 /// No encoding of `count` values is longer.
 #[must_use]
 pub const fn worst_case_len(count: usize) -> usize {
-    if count == 0 { 0 } else { 1 + 8 * count }
+    // The longest head is that of equal bits.
+    if count == 0 { 0 } else { 3 + 8 * count }
 }
 
-/// Appends an encoding of `values`, at most [`CHUNK_SAMPLES_MAX`] of them.
+/// Appends an encoding of `values`, at most [`CHUNK_SAMPLES_MAX`] of them, and answers the length of its head.
 ///
 /// # Panics
 /// If there are more.
-pub fn encode(values: &[f64], out: &mut Vec<u8>) {
+pub fn encode(values: &[f64], form: Form, out: &mut Vec<u8>) -> usize {
     assert!(values.len() <= CHUNK_SAMPLES_MAX, "a chunk holds at most {CHUNK_SAMPLES_MAX} samples");
-    let Some(first) = values.first() else { return };
-    if values.iter().all(|value| value.to_bits() == first.to_bits()) {
-        return encode_equal(*first, out);
-    }
+    let Some(first) = values.first() else { return 0 };
     let start = out.len();
+    if values.iter().all(|value| value.to_bits() == first.to_bits()) {
+        encode_equal(*first, out);
+        return out.len() - start;
+    }
     let exact = Decimals::of(values, 0);
     let exceptions = exact.exceptions.len();
-    if exceptions * 4 < values.len() * 3 {
-        encode_decimals(values, &exact, DECIMALS, out);
+    let mut head_len = if exceptions * 4 < values.len() * 3 {
+        encode_decimals(values, &exact, form, out)
     } else {
-        out.push(XOR);
-        xor::encode(values, out);
-    }
+        encode_xor(values, out)
+    };
     // Alternatives are tried only where the first form is dear.
     let dear = out.len() - start > values.len() * 2 + 8;
     if exceptions > 2 && (dear || exceptions * 16 > values.len()) {
-        keep_shorter(start, out, |out| {
+        keep_shorter(start, &mut head_len, out, |out| {
             let near = Decimals::of(values, ULPS_MAX);
-            if near.exceptions.len() < exceptions {
-                encode_decimals(values, &near, NEAR_DECIMALS, out);
-            }
+            (near.exceptions.len() < exceptions).then(|| encode_decimals(values, &near, form, out))
         });
     }
     if dear && out[start] != XOR {
-        keep_shorter(start, out, |out| {
-            out.push(XOR);
-            xor::encode(values, out);
-        });
+        keep_shorter(start, &mut head_len, out, |out| Some(encode_xor(values, out)));
     }
-    if out.len() - start > worst_case_len(values.len()) {
+    if out.len() - start > 1 + 8 * values.len() {
         out.truncate(start);
         out.push(RAW);
         out.extend(values.iter().flat_map(|value| value.to_bits().to_le_bytes()));
+        head_len = 1;
     }
+    head_len
 }
 
-/// Appends `count` values to `out`, at most [`CHUNK_SAMPLES_MAX`].
+/// Appends `count` values to `out`, at most [`CHUNK_SAMPLES_MAX`], from a head and a bulk. The bulk may be
+/// apart, or be empty and follow in `head`: whatever was encoded is decoded as `decode(bytes, &[], …)` too.
 ///
 /// # Errors
 /// [`ChunkError`] for bytes that [`encode`] did not write; `out` may have grown by up to `count`.
-pub fn decode(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), ChunkError> {
+pub fn decode(head: &[u8], bulk: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), ChunkError> {
     if count > CHUNK_SAMPLES_MAX {
         return Err(ChunkError::OutOfBounds { what: "sample count" });
     }
@@ -83,148 +102,155 @@ pub fn decode(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), Chun
         return Ok(());
     }
     out.reserve(count);
-    let mut reader = Reader::new(bytes);
-    match reader.byte()? {
-        EQUAL_BITS => {
-            let value = f64::from_bits(reader.u64()?);
-            out.resize(out.len() + count, value);
+    let mut reader = Reader::new(head);
+    let tag = reader.byte()?;
+    let equal = match tag {
+        EQUAL_INTEGERS => reader.zigzag()? as f64,
+        EQUAL_DECIMALS => {
+            let exponent = take_exponent(&mut reader)?;
+            decimal::value_of(reader.zigzag()?, exponent)
         }
-        EQUAL_INTEGERS => {
-            let value = reader.zigzag()? as f64;
-            out.resize(out.len() + count, value);
+        EQUAL_BITS => f64::from_bits(reader.varint()?.swap_bytes()),
+        OLD_EQUAL_BITS => f64::from_bits(reader.u64()?),
+        OLD_DECIMALS | OLD_NEAR_DECIMALS | DECIMALS | DECIMALS_AND_EXCEPTIONS | NEAR_DECIMALS => {
+            return decode_decimals(&mut reader, bulk, tag, count, out);
         }
-        tag @ (DECIMALS | NEAR_DECIMALS) => decode_decimals(&mut reader, tag, count, out)?,
-        XOR => xor::decode(reader.rest(), count, out)?,
-        RAW => {
-            for _ in 0..count {
-                out.push(f64::from_bits(reader.u64()?));
-            }
+        XOR | RAW => {
+            let bulk = if bulk.is_empty() { reader.rest() } else { bulk };
+            return if tag == XOR { xor::decode(bulk, count, out) } else { decode_raw(bulk, count, out) };
         }
         found => return Err(ChunkError::Unknown { what: "value column tag", found }),
+    };
+    out.resize(out.len() + count, equal);
+    Ok(())
+}
+
+fn decode_raw(bulk: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), ChunkError> {
+    let mut reader = Reader::new(bulk);
+    for _ in 0..count {
+        out.push(f64::from_bits(reader.u64()?));
     }
     Ok(())
 }
 
 fn encode_equal(value: f64, out: &mut Vec<u8>) {
-    let integer = value as i64;
-    if (integer as f64).to_bits() == value.to_bits() && integer.unsigned_abs() < 1 << 48 {
-        out.push(EQUAL_INTEGERS);
-        push_zigzag(out, integer);
-    } else {
-        out.push(EQUAL_BITS);
-        out.extend_from_slice(&value.to_bits().to_le_bytes());
+    let decimal = Decimals::of(&[value], 0);
+    match (decimal.exceptions.is_empty(), decimal.exponent) {
+        (true, 0) => {
+            out.push(EQUAL_INTEGERS);
+            push_zigzag(out, decimal.mantissas[0]);
+        }
+        (true, exponent) => {
+            out.extend([EQUAL_DECIMALS, exponent as u8]);
+            push_zigzag(out, decimal.mantissas[0]);
+        }
+        _ => {
+            out.push(EQUAL_BITS);
+            // Short decimals of other bases and most special values end in zero bytes.
+            push_varint(out, value.to_bits().swap_bytes());
+        }
     }
 }
 
-/// Replaces `out[start..]` by what `alternative` appends, if that is shorter and not nothing.
-fn keep_shorter(start: usize, out: &mut Vec<u8>, alternative: impl FnOnce(&mut Vec<u8>)) {
+fn encode_xor(values: &[f64], out: &mut Vec<u8>) -> usize {
+    out.push(XOR);
+    xor::encode(values, out);
+    1
+}
+
+/// Replaces `out[start..]` by what `alternative` appends, if that is shorter.
+fn keep_shorter(
+    start: usize,
+    head_len: &mut usize,
+    out: &mut Vec<u8>,
+    alternative: impl FnOnce(&mut Vec<u8>) -> Option<usize>,
+) {
     let middle = out.len();
-    alternative(out);
-    let length = out.len() - middle;
-    if length > 0 && length < middle - start {
-        out.drain(start..middle);
-    } else {
-        out.truncate(middle);
+    let other = alternative(out);
+    match other.filter(|_| out.len() - middle < middle - start) {
+        Some(other) => {
+            out.drain(start..middle);
+            *head_len = other;
+        }
+        None => out.truncate(middle),
     }
 }
 
-fn encode_decimals(values: &[f64], decimals: &Decimals, tag: u8, out: &mut Vec<u8>) {
-    out.push(tag);
-    out.push(decimals.exponent as u8);
-    encode_exceptions(values, &decimals.exceptions, out);
+fn encode_decimals(values: &[f64], decimals: &Decimals, form: Form, out: &mut Vec<u8>) -> usize {
+    let start = out.len();
     let first = decimals.mantissas[0];
-    // Mantissas are below 2^53, so no difference overflows.
-    let divisor = decimals.mantissas.iter().fold(0, |divisor, mantissa| gcd(divisor, mantissa.abs_diff(first))).max(1);
+    let divisor = decimals.divisor();
+    out.push(match (decimals.ulps.is_empty(), decimals.exceptions.is_empty()) {
+        (false, _) => NEAR_DECIMALS,
+        (true, true) => DECIMALS,
+        (true, false) => DECIMALS_AND_EXCEPTIONS,
+    });
+    out.push(decimals.exponent as u8);
     push_zigzag(out, first);
     push_varint(out, divisor);
+    let fields = out.len() - start;
     let signed_divisor = divisor as i64;
-    let scaled: Vec<i64> = decimals.mantissas.iter().map(|mantissa| (mantissa - first) / signed_divisor).collect();
-    ints::encode(&scaled, out);
-    if tag == NEAR_DECIMALS {
-        ints::encode(&decimals.ulps, out);
+    let distances = decimals.mantissas.iter().map(|mantissa| mantissa - first);
+    // Division is slow, and most columns have no common divisor.
+    let scaled: Vec<i64> = match signed_divisor {
+        1 => distances.collect(),
+        _ => distances.map(|distance| distance / signed_divisor).collect(),
+    };
+    let head_len = fields + ints::encode(&scaled, form, out);
+    if !decimals.ulps.is_empty() {
+        ints::encode(&decimals.ulps, form, out);
     }
+    if !decimals.ulps.is_empty() || !decimals.exceptions.is_empty() {
+        exceptions::encode(values, &decimals.exceptions, out);
+    }
+    head_len
 }
 
-fn decode_decimals(reader: &mut Reader<'_>, tag: u8, count: usize, out: &mut Vec<f64>) -> Result<(), ChunkError> {
+fn take_exponent(reader: &mut Reader<'_>) -> Result<usize, ChunkError> {
     let exponent = usize::from(reader.byte()?);
     if exponent > EXPONENT_MAX {
         return Err(ChunkError::OutOfBounds { what: "decimal exponent" });
     }
-    let exceptions = decode_exceptions(reader, count)?;
+    Ok(exponent)
+}
+
+fn decode_decimals<'a>(
+    reader: &mut Reader<'a>,
+    bulk: &'a [u8],
+    tag: u8,
+    count: usize,
+    out: &mut Vec<f64>,
+) -> Result<(), ChunkError> {
+    let exponent = take_exponent(reader)?;
+    let mut odd = match tag {
+        OLD_DECIMALS | OLD_NEAR_DECIMALS => exceptions::decode_old(reader, count)?,
+        _ => Vec::new(),
+    };
     let first = reader.zigzag()?;
     let divisor = reader.varint()? as i64;
     let mut mantissas = Vec::new();
-    ints::decode(reader, count, &mut mantissas)?;
-    for mantissa in &mut mantissas {
-        *mantissa = first.wrapping_add(mantissa.wrapping_mul(divisor));
-    }
+    ints::decode_split(reader, bulk, count, &mut mantissas)?;
     let start = out.len();
+    let restored = mantissas.iter().map(|mantissa| first.wrapping_add(mantissa.wrapping_mul(divisor)));
     if exponent == 0 {
-        out.extend(mantissas.iter().map(|mantissa| *mantissa as f64));
+        out.extend(restored.map(|mantissa| mantissa as f64));
     } else {
-        out.extend(mantissas.iter().map(|mantissa| decimal::value_of(*mantissa, exponent)));
+        out.extend(restored.map(|mantissa| decimal::value_of(mantissa, exponent)));
     }
-    if tag == NEAR_DECIMALS {
+    if matches!(tag, NEAR_DECIMALS | OLD_NEAR_DECIMALS) {
         mantissas.clear();
         ints::decode(reader, count, &mut mantissas)?;
         for (value, ulps) in out[start..].iter_mut().zip(&mantissas) {
             *value = f64::from_bits((value.to_bits() as i64).wrapping_add(*ulps) as u64);
         }
     }
-    for (position, bits) in exceptions {
-        out[start + position] = f64::from_bits(bits);
+    if matches!(tag, NEAR_DECIMALS | DECIMALS_AND_EXCEPTIONS) {
+        odd = exceptions::decode(reader, count)?;
+    }
+    for (positions, bits) in odd {
+        out[start..][positions].fill(f64::from_bits(bits));
     }
     Ok(())
-}
-
-fn encode_exceptions(values: &[f64], positions: &[usize], out: &mut Vec<u8>) {
-    push_varint(out, positions.len() as u64);
-    let Some(first) = positions.first() else { return };
-    let first_bits = values[*first].to_bits();
-    let same = positions.iter().all(|position| values[*position].to_bits() == first_bits);
-    out.push(u8::from(same));
-    let mut next = 0;
-    for position in positions {
-        push_varint(out, (position - next) as u64);
-        next = position + 1;
-    }
-    for position in &positions[..if same { 1 } else { positions.len() }] {
-        out.extend_from_slice(&values[*position].to_bits().to_le_bytes());
-    }
-}
-
-/// Positions below `count` with their bits.
-fn decode_exceptions(reader: &mut Reader<'_>, count: usize) -> Result<Vec<(usize, u64)>, ChunkError> {
-    let length = reader.count("exception count", count)?;
-    if length == 0 {
-        return Ok(Vec::new());
-    }
-    let same = reader.byte()? != 0;
-    let mut exceptions = Vec::with_capacity(length);
-    let mut next = 0;
-    for _ in 0..length {
-        let position = next + reader.count("exception position", count)?;
-        if position >= count {
-            return Err(ChunkError::OutOfBounds { what: "exception position" });
-        }
-        exceptions.push((position, 0));
-        next = position + 1;
-    }
-    let mut bits = 0;
-    for (index, (_, slot)) in exceptions.iter_mut().enumerate() {
-        if index == 0 || !same {
-            bits = reader.u64()?;
-        }
-        *slot = bits;
-    }
-    Ok(exceptions)
-}
-
-fn gcd(mut a: u64, mut b: u64) -> u64 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
 
 #[cfg(test)]

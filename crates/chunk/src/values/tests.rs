@@ -5,12 +5,26 @@ use proptest::prelude::*;
 use super::*;
 
 fn round_trip(values: &[f64]) -> usize {
+    round_trip_in(Form::Cold, values);
+    round_trip_in(Form::Young, values)
+}
+
+fn round_trip_in(form: Form, values: &[f64]) -> usize {
     let mut bytes = Vec::new();
-    encode(values, &mut bytes);
-    let mut found = Vec::new();
-    decode(&bytes, values.len(), &mut found).unwrap();
+    let head_len = encode(values, form, &mut bytes);
     let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-    assert_eq!(bits(&found), bits(values));
+    let (head, bulk) = bytes.split_at(head_len);
+    for (head, bulk) in [(head, bulk), (bytes.as_slice(), [].as_slice())] {
+        let mut found = Vec::new();
+        decode(head, bulk, values.len(), &mut found).unwrap();
+        assert_eq!(bits(&found), bits(values));
+    }
+    let (mut fields, mut reader) = (0, Reader::new(head));
+    while !reader.is_empty() {
+        reader.varint().unwrap();
+        fields += 1;
+    }
+    assert!(fields <= HEAD_FIELDS_MAX);
     assert!(bytes.len() <= worst_case_len(values.len()), "{} bytes for {}", bytes.len(), values.len());
     bytes.len()
 }
@@ -55,6 +69,10 @@ fn common_shapes_are_small() {
     let mut ended = vec![5.0; 480];
     ended[479] = f64::from_bits(ODD[0]);
     assert!(round_trip(&ended) <= 28);
+    assert!(round_trip(&[0.1; 480]) <= 3);
+    let mut gone = vec![5.0; 480];
+    gone[200..].fill(f64::from_bits(ODD[0]));
+    assert!(round_trip(&gone) <= 24, "stale markers are one run");
     let gauge: Vec<f64> = (0..480).map(|i| f64::from(i * 37 % 128) / 100.0).collect();
     assert!(round_trip(&gauge) <= 480 * 7 / 8 + 20);
     let sums: Vec<f64> = (0..480)
@@ -98,23 +116,24 @@ proptest! {
     }
 
     #[test]
-    fn hostile_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), tag in 0_u8..7, count in 0_usize..5000) {
+    fn hostile_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), tag in 0_u8..12, count in 0_usize..5000) {
         let mut hostile = vec![tag];
         hostile.extend(bytes);
         let mut out = Vec::new();
-        let _ = decode(&hostile, count, &mut out);
+        let _ = decode(&hostile, &[], count, &mut out);
         prop_assert!(out.len() <= CHUNK_SAMPLES_MAX);
     }
 
     /// One flipped bit in a sound encoding: another column or an error, never a panic.
     #[test]
-    fn damaged_bytes_do_not_panic(values in proptest::collection::vec(any_value(), 2..100), flip in any::<proptest::sample::Index>()) {
+    fn damaged_bytes_do_not_panic(values in proptest::collection::vec(any_value(), 2..100), flip in any::<proptest::sample::Index>(), cold in any::<bool>()) {
+        let form = if cold { Form::Cold } else { Form::Young };
         let mut bytes = Vec::new();
-        encode(&values, &mut bytes);
+        encode(&values, form, &mut bytes);
         let bit = flip.index(bytes.len() * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
         let mut out = Vec::new();
-        let _ = decode(&bytes, values.len(), &mut out);
+        let _ = decode(&bytes, &[], values.len(), &mut out);
         prop_assert!(out.len() <= values.len());
     }
 }

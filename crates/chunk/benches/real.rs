@@ -1,0 +1,121 @@
+//! Size and cost of the value columns of real exporters (`tests/data`), young and cold.
+//!
+//! Before it measures it prints what all columns take, and how long encoding them takes per sample.
+
+use std::path::Path;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use pharos_chunk::{CHUNK_SAMPLES_MAX, Form, timestamps, values};
+
+const FORMS: [Form; 2] = [Form::Young, Form::Cold];
+
+struct Series {
+    instants_ms: Vec<i64>,
+    values: Vec<f64>,
+}
+
+/// Every `every`-th sample of each series.
+fn series(every: usize) -> Vec<Series> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/node-exporter-5s.bin.zst");
+    let file = std::fs::File::open(path).expect("the data lie in the repository");
+    let bytes = zstd::decode_all(file).expect("the data are sound");
+    let (mut at, mut all) = (0, Vec::new());
+    let take = |at: &mut usize, length: usize| {
+        *at += length;
+        &bytes[*at - length..*at]
+    };
+    while at < bytes.len() {
+        let length = u32::from_le_bytes(take(&mut at, 4).try_into().expect("four bytes"));
+        take(&mut at, length as usize);
+        let count = u32::from_le_bytes(take(&mut at, 4).try_into().expect("four bytes")) as usize;
+        let eights = |bytes: &[u8]| -> Vec<[u8; 8]> { bytes.as_chunks().0.iter().copied().step_by(every).collect() };
+        let instants = eights(take(&mut at, count * 8));
+        let values = eights(take(&mut at, count * 8));
+        all.push(Series {
+            instants_ms: instants.into_iter().map(i64::from_le_bytes).take(CHUNK_SAMPLES_MAX).collect(),
+            values: values.into_iter().map(f64::from_le_bytes).take(CHUNK_SAMPLES_MAX).collect(),
+        });
+    }
+    all
+}
+
+struct Encoded {
+    head_len: usize,
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+fn encode(series: &[Series], form: Form, samples_max: usize) -> Vec<Encoded> {
+    let mut all = Vec::new();
+    for one in series {
+        for values in one.values.chunks(samples_max) {
+            let mut bytes = Vec::new();
+            let head_len = values::encode(values, form, &mut bytes);
+            all.push(Encoded { head_len, bytes, count: values.len() });
+        }
+    }
+    all
+}
+
+fn report(name: &str, series: &[Series]) {
+    let samples: usize = series.iter().map(|one| one.values.len()).sum();
+    for form in FORMS {
+        let started = std::time::Instant::now();
+        let encoded = encode(series, form, CHUNK_SAMPLES_MAX);
+        let encoding = started.elapsed();
+        let heads: usize = encoded.iter().map(|one| one.head_len).sum();
+        let mut bulks: Vec<&[u8]> = encoded.iter().map(|one| &one.bytes[one.head_len..]).collect();
+        let all: usize = bulks.iter().map(|bulk| bulk.len()).sum();
+        bulks.sort_unstable();
+        bulks.dedup();
+        let distinct: usize = bulks.iter().map(|bulk| bulk.len()).sum();
+        let mut instants: Vec<Vec<u8>> = series
+            .iter()
+            .map(|one| {
+                let mut bytes = Vec::new();
+                timestamps::encode(&one.instants_ms, form, &mut bytes);
+                bytes
+            })
+            .collect();
+        instants.sort_unstable();
+        instants.dedup();
+        let of_instants: usize = instants.iter().map(Vec::len).sum();
+        let each = |bytes: usize| bytes as f64 / samples as f64;
+        eprintln!(
+            "{name} {form:?}: heads {:.4}, bulks {:.4} (distinct {:.4}), instants {:.4} B/sample; {:.1} ns/sample to encode",
+            each(heads),
+            each(all),
+            each(distinct),
+            each(of_instants),
+            encoding.as_secs_f64() * 1e9 / samples as f64,
+        );
+    }
+}
+
+fn real_mix(c: &mut Criterion) {
+    let series = series(1);
+    report("5 s", &series);
+    report("15 s", &self::series(3));
+    let samples: usize = series.iter().map(|one| one.values.len()).sum();
+    let mut group = c.benchmark_group("chunk/real");
+    group.throughput(Throughput::Elements(samples as u64));
+    for form in FORMS {
+        for samples_max in [120, 480, CHUNK_SAMPLES_MAX] {
+            let encoded = encode(&series, form, samples_max);
+            let mut out = Vec::new();
+            group.bench_function(BenchmarkId::new(format!("decode/{form:?}").to_lowercase(), samples_max), |b| {
+                b.iter(|| {
+                    for one in &encoded {
+                        out.clear();
+                        let (head, bulk) = one.bytes.split_at(one.head_len);
+                        values::decode(head, bulk, one.count, &mut out).expect("sound");
+                    }
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, real_mix);
+criterion_main!(benches);
