@@ -1,7 +1,7 @@
 //! Encoding and decoding cost per sample, by shape: the inner loops of flush and of every range query.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use pharos_chunk::{timestamps, values};
+use pharos_chunk::{Form, timestamps, values};
 
 /// A 2 h window at 15 s.
 const SAMPLES: usize = 480;
@@ -36,7 +36,7 @@ fn value_columns(c: &mut Criterion) {
     for (name, value) in SHAPES {
         let column = samples(value);
         let mut encoded = Vec::new();
-        values::encode(&column, &mut encoded);
+        values::encode(&column, Form::Young, &mut encoded);
         let mut out = Vec::new();
         group.bench_with_input(BenchmarkId::new("encode", name), &column, |b, column| {
             b.iter(|| {
@@ -48,7 +48,7 @@ fn value_columns(c: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("decode", name), &encoded, |b, encoded| {
             b.iter(|| {
                 decoded.clear();
-                values::decode(encoded, SAMPLES, &mut decoded)
+                values::decode(encoded, &[], SAMPLES, &mut decoded)
             });
         });
     }
@@ -61,12 +61,12 @@ fn instants(c: &mut Criterion) {
     let column: Vec<i64> =
         (0..SAMPLES as i64).map(|i| 1_700_000_000_000 + i * 15_000 + (noise(i as u64) % 50) as i64).collect();
     let mut encoded = Vec::new();
-    timestamps::encode(&column, &mut encoded);
+    timestamps::encode(&column, Form::Young, &mut encoded);
     let mut out = Vec::new();
     group.bench_function("encode/jitter", |b| {
         b.iter(|| {
             out.clear();
-            timestamps::encode(&column, &mut out);
+            timestamps::encode(&column, Form::Young, &mut out);
         });
     });
     let mut decoded = Vec::new();

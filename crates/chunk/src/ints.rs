@@ -21,7 +21,7 @@ mod predict;
 use crate::bytes::{Reader, VARINT_BYTES_MAX, push_zigzag, zigzag};
 use crate::{CHUNK_SAMPLES_MAX, ChunkError, Form};
 use packed::{Plan, Rough};
-use predict::{PREDICTORS, Predictor};
+use predict::{PREDICTORS, Parameters, Predictor};
 
 const CENTRED: u8 = 1 << 2;
 const PATCHED: u8 = 1 << 3;
@@ -74,44 +74,61 @@ pub fn encode(values: &[i64], form: Form, out: &mut Vec<u8>) -> usize {
 /// # Errors
 /// [`ChunkError`] for bytes that [`encode`] did not write; `out` may have grown by up to `count`.
 pub fn decode(reader: &mut Reader<'_>, count: usize, out: &mut Vec<i64>) -> Result<(), ChunkError> {
-    decode_split(reader, &[], count, out)
-}
-
-/// As [`decode`], from a head and a bulk that is apart unless it is empty: then it follows in `reader`.
-pub(crate) fn decode_split<'a>(
-    reader: &mut Reader<'a>,
-    bulk: &'a [u8],
-    count: usize,
-    out: &mut Vec<i64>,
-) -> Result<(), ChunkError> {
-    if count > CHUNK_SAMPLES_MAX {
-        return Err(ChunkError::OutOfBounds { what: "sample count" });
-    }
     if count == 0 {
         return Ok(());
     }
-    let head = reader.byte()?;
-    if head >= CODED << 1 || head & (CODED | PATCHED) == CODED | PATCHED {
-        return Err(ChunkError::Unknown { what: "integer column head", found: head });
+    Head::read(reader)?.decode_bulk(reader, count, out)
+}
+
+/// The head of a column, read.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    flags: u8,
+    width: u8,
+    predictor: Predictor,
+    parameters: Parameters,
+    base: i64,
+}
+
+/// Varints in the longest head.
+pub const HEAD_FIELDS_MAX: usize = 5;
+
+impl Head {
+    /// Reads the head of a column that is not empty.
+    ///
+    /// # Errors
+    /// [`ChunkError`] for bytes that [`encode`] did not write.
+    pub fn read(reader: &mut Reader<'_>) -> Result<Self, ChunkError> {
+        let flags = reader.byte()?;
+        if flags >= CODED << 1 || flags & (CODED | PATCHED) == CODED | PATCHED {
+            return Err(ChunkError::Unknown { what: "integer column head", found: flags });
+        }
+        let predictor = PREDICTORS[(flags & 3) as usize];
+        let width = reader.byte()?;
+        let parameters = predictor.take_parameters(reader)?;
+        Ok(Self { flags, width, predictor, parameters, base: reader.zigzag()? })
     }
-    let predictor = PREDICTORS[(head & 3) as usize];
-    let width = reader.byte()?;
-    let parameters = predictor.take_parameters(reader)?;
-    let base = reader.zigzag()?;
-    if !bulk.is_empty() {
-        *reader = Reader::new(bulk);
+
+    /// Reads the bulk of the column: as [`decode`].
+    ///
+    /// # Errors
+    /// As [`decode`].
+    pub fn decode_bulk(self, reader: &mut Reader<'_>, count: usize, out: &mut Vec<i64>) -> Result<(), ChunkError> {
+        if count > CHUNK_SAMPLES_MAX {
+            return Err(ChunkError::OutOfBounds { what: "sample count" });
+        }
+        let start = out.len();
+        out.resize(start + count, 0);
+        let slots = &mut out[start..];
+        let offsets = slots.get_mut(self.predictor.consumed()..).unwrap_or_default();
+        if self.flags & CODED == 0 {
+            packed::read(reader, u32::from(self.width), self.flags & PATCHED != 0, offsets)?;
+        } else {
+            coding::read(reader, self.width, offsets)?;
+        }
+        self.predictor.restore(self.parameters, self.flags & CENTRED != 0, self.base, slots);
+        Ok(())
     }
-    let start = out.len();
-    out.resize(start + count, 0);
-    let slots = &mut out[start..];
-    let offsets = slots.get_mut(predictor.consumed()..).unwrap_or_default();
-    if head & CODED == 0 {
-        packed::read(reader, u32::from(width), head & PATCHED != 0, offsets)?;
-    } else {
-        coding::read(reader, width, offsets)?;
-    }
-    predictor.restore(parameters, head & CENTRED != 0, base, slots);
-    Ok(())
 }
 
 /// Buffers of one encoding.
@@ -175,9 +192,12 @@ mod tests {
         let mut bytes = Vec::new();
         let head_len = encode(values, form, &mut bytes);
         let (head, bulk) = bytes.split_at(head_len);
-        let (mut apart, mut fields) = (Vec::new(), Reader::new(head));
-        decode_split(&mut fields, bulk, values.len(), &mut apart).unwrap();
-        assert_eq!(apart, values);
+        if !values.is_empty() {
+            let (mut apart, mut fields) = (Vec::new(), Reader::new(head));
+            Head::read(&mut fields).unwrap().decode_bulk(&mut Reader::new(bulk), values.len(), &mut apart).unwrap();
+            assert!(fields.is_empty());
+            assert_eq!(apart, values);
+        }
         let (mut found, mut reader) = (Vec::new(), Reader::new(&bytes));
         decode(&mut reader, values.len(), &mut found).unwrap();
         assert_eq!(found, values);

@@ -251,7 +251,9 @@ mod tests {
 
     fn round_trip(symbols: &[u8], log: u32) -> Option<usize> {
         let mut counts = [0; 256];
-        symbols.iter().for_each(|symbol| counts[usize::from(*symbol)] += 1);
+        for symbol in symbols {
+            counts[usize::from(*symbol)] += 1;
+        }
         let frequencies = Frequencies::fit(&counts, log)?;
         let mut bytes = Vec::new();
         frequencies.encode(symbols, &mut bytes);

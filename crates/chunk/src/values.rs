@@ -41,7 +41,7 @@ const DECIMALS_AND_EXCEPTIONS: u8 = 9;
 const NEAR_DECIMALS: u8 = 10;
 
 /// Varints in the longest head.
-pub const HEAD_FIELDS_MAX: usize = 9;
+pub const HEAD_FIELDS_MAX: usize = 4 + ints::HEAD_FIELDS_MAX;
 
 /// No encoding of `count` values is longer.
 #[must_use]
@@ -229,7 +229,9 @@ fn decode_decimals<'a>(
     let first = reader.zigzag()?;
     let divisor = reader.varint()? as i64;
     let mut mantissas = Vec::new();
-    ints::decode_split(reader, bulk, count, &mut mantissas)?;
+    let column = ints::Head::read(reader)?;
+    let reader = &mut if bulk.is_empty() { *reader } else { Reader::new(bulk) };
+    column.decode_bulk(reader, count, &mut mantissas)?;
     let start = out.len();
     let restored = mantissas.iter().map(|mantissa| first.wrapping_add(mantissa.wrapping_mul(divisor)));
     if exponent == 0 {

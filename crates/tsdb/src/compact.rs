@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use pharos_chunk::Form;
 use pharos_model::{Labels, TimeRange};
 
 use crate::TsdbError;
@@ -26,6 +27,8 @@ const TIER_PARTS: usize = 4;
 /// A query reads whole blocks, and merging holds one: parts that would need a larger one stay apart.
 /// That is 256 KiB a series: three days of doubles without any pattern, one every 8 seconds.
 const MERGED_BODIES_MAX: usize = 64 << 20;
+/// Merged windows from this length on are encoded in the cold form: shorter ones are merged again soon.
+const COLD_WINDOW_MS: i64 = 8 * 3_600_000;
 /// A window counts as over this long after its end: stragglers are cheaper in the head.
 const WINDOW_GRACE_MS: i64 = 30 * 60_000;
 
@@ -39,7 +42,8 @@ impl Shared {
         let largest = *windows::ladder(self.retention_ms()).last().expect("the ladder is never empty");
         for tenant in self.tenants.all() {
             for (start, parts) in by_window(&tenant, largest) {
-                if parts.len() > 1 && may_merge(&tenant, &parts) {
+                // One alone that is not in the cold form yet is rewritten too.
+                if (parts.len() > 1 || parts.iter().any(|part| !is_cold(part))) && may_merge(&tenant, &parts) {
                     self.merge_parts(&tenant, &parts, windows::window_of(start, largest))?;
                 }
             }
@@ -148,15 +152,18 @@ impl Shared {
         window: TimeRange,
     ) -> Result<Option<Arc<Part>>, TsdbError> {
         let hiding = Hiding { tombstones: Arc::clone(&tenant.state.read().tombstones) };
+        let form = if is_cold_window(window) { Form::Cold } else { Form::Young };
         let plan = PartPlan {
             parts_dir: self.parts_dir(&tenant.id),
             tenant: tenant.id.clone(),
             number: self.next_part.fetch_add(1, Ordering::Relaxed),
             sequence: parts.iter().map(|part| part.meta.sequence).max().unwrap_or(0),
             window,
-            level: parts.iter().map(|part| part.meta.level).max().unwrap_or(0) + u32::from(parts.len() > 1),
+            level: parts.iter().map(|part| part.meta.level).max().unwrap_or(0)
+                + u32::from(parts.len() > 1 || form == Form::Cold),
             replaces: self.replaced_by(tenant, parts),
             cleaned: hiding.tombstones.last().map_or(0, |tombstone| tombstone.sequence),
+            form,
             bodies_max: MERGED_BODIES_MAX,
         };
         let mut writer = PartWriter::create(Arc::clone(&self.disk), plan)?;
@@ -259,6 +266,15 @@ impl Shared {
             self.tombstones_stay.store(true, Ordering::Relaxed);
         })
     }
+}
+
+fn is_cold_window(window: TimeRange) -> bool {
+    window.end_ms.saturating_sub(window.start_ms) >= COLD_WINDOW_MS
+}
+
+/// Whether the part was merged into a window that is encoded in the cold form.
+fn is_cold(part: &Part) -> bool {
+    part.meta.level > 0 && is_cold_window(TimeRange::new(part.meta.window_start_ms, part.meta.window_end_ms))
 }
 
 /// Whether nothing that overlaps them stands between them in precedence, and none is known not to merge.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use pharos_chunk::Form;
 use pharos_model::TimeRange;
 
 use crate::TsdbError;
@@ -128,6 +129,7 @@ impl Shared {
             level: 0,
             replaces: Vec::new(),
             cleaned: 0,
+            form: Form::Young,
             bodies_max: BLOCK_BYTES_MAX - BLOCK_HEADER_LEN,
         };
         PartWriter::create(Arc::clone(&self.disk), plan)

@@ -8,10 +8,10 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use pharos_chunk::{ChunkError, timestamps};
+use pharos_chunk::{ChunkError, Form, timestamps};
 use pharos_model::{Histogram, Sample, TimeRange};
 
-use crate::body;
+use crate::body::{self, Body, Encoded};
 use crate::samples::{Column, Samples};
 
 /// Samples of an open run: 16 bytes each here, 2 to 4 sealed. With 100 000 series an open run twice as
@@ -30,8 +30,10 @@ struct Times {
 #[derive(Debug)]
 struct Sealed {
     times: Arc<Times>,
-    body: Box<[u8]>,
+    bytes: Box<[u8]>,
     kind: u8,
+    /// Below 256: a head is a few varints.
+    head_len: u8,
 }
 
 /// One series' samples.
@@ -76,7 +78,7 @@ impl TimesCache {
 
     fn intern_encoded(&mut self, times: &[i64], bytes: &mut u64) -> Arc<Times> {
         self.scratch.clear();
-        timestamps::encode(times, &mut self.scratch);
+        timestamps::encode(times, Form::Young, &mut self.scratch);
         let hash = self.hasher.hash_one(&self.scratch);
         if let Some(known) = self.known.get(&hash)
             && *known.encoded == *self.scratch
@@ -172,7 +174,7 @@ impl Buffer {
         for sealed in self.sealed.iter().filter(|sealed| sealed.overlaps(range)) {
             times.clear();
             timestamps::decode(&sealed.times.encoded, &mut times)?;
-            all.merge(body::decode(sealed.kind, &sealed.body, &times)?);
+            all.merge(body::decode(sealed.body(), &times)?);
         }
         let mut open = Samples::default();
         for (index, sample) in self.open.iter().enumerate() {
@@ -200,8 +202,8 @@ impl Buffer {
         }
         column.sort();
         let mut encoded = Vec::new();
-        let kind = body::encode_floats(&column.values, &column.starts, &mut encoded);
-        self.push_sealed(kind, encoded, &column.times, cache, bytes);
+        let form = body::encode_floats(&column.values, &column.starts, Form::Young, &mut encoded);
+        self.push_sealed(form, encoded, &column.times, cache, bytes);
     }
 
     fn seal_histograms(&mut self, cache: &mut TimesCache, bytes: &mut u64) {
@@ -212,20 +214,25 @@ impl Buffer {
         for to in body::histogram_cuts(&column.values) {
             let mut encoded = Vec::new();
             let piece = column.slice(from, to);
-            let kind = body::encode_histograms(&piece.values, &piece.starts, &mut encoded);
-            self.push_sealed(kind, encoded, &piece.times, cache, bytes);
+            let form = body::encode_histograms(&piece.values, &piece.starts, Form::Young, &mut encoded);
+            self.push_sealed(form, encoded, &piece.times, cache, bytes);
             from = to;
         }
     }
 
-    fn push_sealed(&mut self, kind: u8, encoded: Vec<u8>, times: &[i64], cache: &mut TimesCache, bytes: &mut u64) {
+    fn push_sealed(&mut self, form: Encoded, encoded: Vec<u8>, times: &[i64], cache: &mut TimesCache, bytes: &mut u64) {
         let times = cache.intern(times, bytes);
         *bytes += (encoded.len() + size_of::<Sealed>()) as u64;
-        self.sealed.push(Sealed { times, body: encoded.into(), kind });
+        self.sealed.push(Sealed { times, bytes: encoded.into(), kind: form.kind, head_len: form.head_len as u8 });
     }
 }
 
 impl Sealed {
+    fn body(&self) -> Body<'_> {
+        let (head, bulk) = self.bytes.split_at(usize::from(self.head_len));
+        Body { kind: self.kind, head, bulk }
+    }
+
     fn overlaps(&self, range: TimeRange) -> bool {
         self.times.first < range.end_ms && range.start_ms <= self.times.last
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pharos_chunk::bytes::{Reader, push_slice, push_varint, push_zigzag};
-use pharos_chunk::{ChunkError, histograms};
+use pharos_chunk::{ChunkError, Form, histograms};
 use pharos_model::{
     Exemplar, Histogram, HistogramSample, Labels, MetricBatch, MetricKind, MetricMetadata, Sample, SeriesRun, TenantId,
 };
@@ -224,7 +224,7 @@ fn take_starts(reader: &mut Reader<'_>, count: usize) -> Result<Vec<i64>, ChunkE
 fn push_histograms(out: &mut Vec<u8>, all: &[Arc<Histogram>]) {
     for group in all.chunks(HISTOGRAM_GROUP) {
         let mut bytes = Vec::new();
-        histograms::encode(group, &mut bytes);
+        histograms::encode(group, Form::Young, &mut bytes);
         push_slice(out, &bytes);
     }
 }

@@ -9,7 +9,7 @@ use roaring::RoaringBitmap;
 
 use super::block::BlockAt;
 use super::index::LabelCursor;
-use super::layout::{self, BodyAt, Headers};
+use super::layout::{self, Headers};
 use super::reader::{Part, corrupt};
 use super::toc::BLOCK_SERIES;
 use crate::TsdbError;
@@ -98,15 +98,9 @@ impl PartCursor {
             if !inside {
                 continue;
             }
-            let bytes = match &chunk.body {
-                BodyAt::Inline(range) => &block.payload[range.clone()],
-                BodyAt::Section(range) => &block.bodies[range.clone()],
-            };
-            let decoded = body::decode(chunk.kind, bytes, &times).map_err(TsdbError::chunk(
-                "chunk",
-                &self.part.data.path,
-                at.offset,
-            ))?;
+            let body = block.headers.body(chunk, &block.payload, &block.bodies);
+            let decoded =
+                body::decode(body, &times).map_err(TsdbError::chunk("chunk", &self.part.data.path, at.offset))?;
             all.merge(decoded);
         }
         all.cut(range);
@@ -117,7 +111,7 @@ impl PartCursor {
         let (at, bodies_at) = (self.part.toc.headers[number], self.part.toc.bodies[number]);
         let payload = self.part.data.read("chunk header block", at)?;
         let bodies = self.part.data.read("chunk body block", bodies_at)?;
-        let headers = Headers::decode(&payload, bodies.len()).map_err(TsdbError::chunk(
+        let headers = Headers::decode(self.part.data_version, &payload, bodies.len()).map_err(TsdbError::chunk(
             "chunk header block",
             &self.part.data.path,
             at.offset,

@@ -10,6 +10,7 @@ pub(crate) mod index;
 pub(crate) mod layout;
 pub(crate) mod meta;
 pub(crate) mod reader;
+pub(crate) mod times;
 pub(crate) mod toc;
 mod tombstoned;
 pub(crate) mod writer;

@@ -8,6 +8,7 @@ use pharos_model::{Exemplar, TimeRange};
 use super::block::BlockFile;
 use super::exemplars;
 use super::index::PartIndex;
+use super::layout::{DATA_VERSION, DATA_VERSION_MIN};
 use super::meta::PartMeta;
 use super::toc::DataToc;
 use super::tombstoned::Tombstoned;
@@ -24,6 +25,7 @@ pub(crate) struct Part {
     pub(crate) index: PartIndex,
     pub(super) toc: DataToc,
     pub(super) data: BlockFile,
+    pub(super) data_version: u32,
     exemplars: Option<BlockFile>,
     pub(super) tombstoned: Tombstoned,
 }
@@ -36,10 +38,7 @@ impl Part {
     pub(crate) fn open(dir: &Path) -> Result<Self, TsdbError> {
         let meta = PartMeta::read(dir)?;
         let data = open_exact(&dir.join(DATA_FILE), meta.data_bytes)?;
-        let head = data.read_raw(0, DATA_HEADER_LEN.min(data.len as usize))?;
-        if head != data_header() {
-            return Err(corrupt(&data, "data file header", 0, "not a data file of this version"));
-        }
+        let data_version = read_data_version(&data)?;
         let (index, toc) = PartIndex::open(open_exact(&dir.join(INDEX_FILE), meta.index_bytes)?)?;
         let exemplars = if meta.exemplar_bytes > 0 {
             Some(open_exact(&dir.join(EXEMPLARS_FILE), meta.exemplar_bytes)?)
@@ -47,7 +46,7 @@ impl Part {
             None
         };
         let (unmergeable, tombstoned) = (AtomicBool::new(false), Tombstoned::default());
-        Ok(Self { meta, dir: dir.to_owned(), unmergeable, index, toc, data, exemplars, tombstoned })
+        Ok(Self { meta, dir: dir.to_owned(), unmergeable, index, toc, data, data_version, exemplars, tombstoned })
     }
 
     /// Whether a sample or exemplar may lie in the range.
@@ -59,6 +58,21 @@ impl Part {
     pub(crate) fn exemplars(&self, each: &mut dyn FnMut(&[u8], Exemplar)) -> Result<(), TsdbError> {
         self.exemplars.as_ref().map_or(Ok(()), |file| exemplars::read(file, each))
     }
+}
+
+/// The version in a data file's first bytes, all of which are looked at.
+fn read_data_version(data: &BlockFile) -> Result<u32, TsdbError> {
+    let head = data.read_raw(0, DATA_HEADER_LEN.min(data.len as usize))?;
+    if let Some(found) = (DATA_VERSION_MIN..=DATA_VERSION).find(|version| head == data_header(*version)) {
+        return Ok(found);
+    }
+    if let Ok(head) = <[u8; DATA_HEADER_LEN]>::try_from(head) {
+        let found = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
+        if found > DATA_VERSION && head == data_header(found) {
+            return Err(TsdbError::Version { path: data.path.clone(), found, supported: DATA_VERSION });
+        }
+    }
+    Err(corrupt(data, "data file header", 0, "not the header of a data file"))
 }
 
 fn open_exact(path: &Path, expected: u64) -> Result<BlockFile, TsdbError> {

@@ -49,7 +49,9 @@ impl DataToc {
 
 pub(super) fn push_blocks(out: &mut Vec<u8>, blocks: &[BlockAt]) {
     push_varint(out, blocks.len() as u64);
-    blocks.iter().for_each(|at| push_at(out, *at));
+    for at in blocks {
+        push_at(out, *at);
+    }
 }
 
 pub(super) fn take_blocks(reader: &mut Reader<'_>) -> Result<Vec<BlockAt>, ChunkError> {

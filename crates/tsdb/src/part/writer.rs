@@ -6,19 +6,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-use pharos_chunk::{CHUNK_SAMPLES_MAX, timestamps};
+use pharos_chunk::{CHUNK_SAMPLES_MAX, Form};
 use pharos_model::{TenantId, TimeRange};
 
 use super::block::{self, BlockAt, Packing};
 use super::exemplars::{self, Entries};
 use super::index::IndexWriter;
-use super::layout::{self, HeadersBuilder};
+use super::layout::{self, DATA_VERSION, HeadersBuilder};
 use super::meta::{META_FILE, PART_VERSION, PartMeta};
 use super::reader::Part;
+use super::times::TimeColumns;
 use super::toc::{BLOCK_SERIES, DataToc};
 use crate::TsdbError;
-use crate::body;
+use crate::body::{self, Body};
 use crate::disk::{Disk, DiskFile};
 use crate::samples::Samples;
 
@@ -30,9 +30,9 @@ const DATA_MAGIC: [u8; 8] = *b"PHAROSDA";
 pub(crate) const DATA_HEADER_LEN: usize = 16;
 
 const HEADER_ZSTD: Packing = Packing::Zstd(3);
+/// Cold parts are written once and kept long.
+const COLD_HEADER_ZSTD: Packing = Packing::Zstd(12);
 const TIMES_BLOCK_BYTES: usize = 16 << 10;
-/// Columns remembered for sharing; forgetting one only costs its sharing.
-const TIMES_KNOWN_MAX: usize = 16 << 10;
 const WRITE_BUFFER_BYTES: usize = 256 << 10;
 
 /// Where and as what a part is written.
@@ -49,6 +49,8 @@ pub(crate) struct PartPlan {
     pub(crate) replaces: Vec<u64>,
     /// The highest tombstone that its samples are free of, or 0.
     pub(crate) cleaned: u64,
+    /// How chunks are encoded.
+    pub(crate) form: Form,
     /// No block of chunk bodies grows beyond.
     pub(crate) bodies_max: usize,
 }
@@ -66,6 +68,8 @@ pub(crate) struct PartWriter {
     toc: DataToc,
     headers: HeadersBuilder,
     times: TimeColumns,
+    /// The chunk encoded last.
+    encoded: Vec<u8>,
     meta: PartMeta,
     finished: bool,
 }
@@ -76,33 +80,6 @@ impl Drop for PartWriter {
         if !self.finished {
             remove_unfinished(self.disk.as_ref(), &self.temporary);
         }
-    }
-}
-
-#[derive(Default)]
-struct TimeColumns {
-    known: HashMap<Box<[u8]>, u32>,
-    pending: Vec<Box<[u8]>>,
-    pending_bytes: usize,
-    next: u32,
-}
-
-impl TimeColumns {
-    fn intern(&mut self, times: &[i64]) -> u32 {
-        let mut encoded = Vec::new();
-        timestamps::encode(times, &mut encoded);
-        if let Some(number) = self.known.get(encoded.as_slice()) {
-            return *number;
-        }
-        if self.known.len() >= TIMES_KNOWN_MAX {
-            self.known.clear();
-        }
-        let (number, encoded) = (self.next, encoded.into_boxed_slice());
-        self.next += 1;
-        self.pending_bytes += encoded.len();
-        self.pending.push(encoded.clone());
-        self.known.insert(encoded, number);
-        number
     }
 }
 
@@ -150,10 +127,11 @@ impl PartWriter {
             toc: DataToc::default(),
             headers: HeadersBuilder::default(),
             times: TimeColumns::default(),
+            encoded: Vec::new(),
             meta,
             finished: false,
         };
-        writer.write_data(&data_header())?;
+        writer.write_data(&data_header(DATA_VERSION))?;
         Ok(writer)
     }
 
@@ -185,10 +163,10 @@ impl PartWriter {
         for piece in 0..pieces {
             let range = floats.len() * piece / pieces..floats.len() * (piece + 1) / pieces;
             let starts = floats.starts.get(range.clone()).unwrap_or_default();
-            let mut encoded = Vec::new();
-            let kind = body::encode_floats(&floats.values[range.clone()], starts, &mut encoded);
-            let times = self.times.intern(&floats.times[range]);
-            self.headers.push(kind, times, &encoded);
+            self.encoded.clear();
+            let encoded = body::encode_floats(&floats.values[range.clone()], starts, self.plan.form, &mut self.encoded);
+            let times = self.times.intern(&floats.times[range], self.plan.form);
+            self.headers.push(Body::of(encoded, &self.encoded), times);
             self.meta.chunks += 1;
         }
     }
@@ -198,10 +176,11 @@ impl PartWriter {
         let mut from = 0;
         for to in body::histogram_cuts(&histograms.values) {
             let starts = histograms.starts.get(from..to).unwrap_or_default();
-            let mut encoded = Vec::new();
-            let kind = body::encode_histograms(&histograms.values[from..to], starts, &mut encoded);
-            let times = self.times.intern(&histograms.times[from..to]);
-            self.headers.push(kind, times, &encoded);
+            self.encoded.clear();
+            let column = &histograms.values[from..to];
+            let encoded = body::encode_histograms(column, starts, self.plan.form, &mut self.encoded);
+            let times = self.times.intern(&histograms.times[from..to], self.plan.form);
+            self.headers.push(Body::of(encoded, &self.encoded), times);
             self.meta.chunks += 1;
             from = to;
         }
@@ -253,25 +232,21 @@ impl PartWriter {
 
     fn end_block(&mut self) -> Result<(), TsdbError> {
         let payload = self.headers.encode();
-        let headers = self.write_block(&payload, HEADER_ZSTD)?;
+        let packing = if self.plan.form == Form::Cold { COLD_HEADER_ZSTD } else { HEADER_ZSTD };
+        let headers = self.write_block(&payload, packing)?;
         self.toc.headers.push(headers);
         let bodies = std::mem::take(&mut self.headers.bodies);
         let at = self.write_block(&bodies, Packing::Plain)?;
         self.toc.bodies.push(at);
         self.headers.clear();
-        if self.times.pending_bytes >= TIMES_BLOCK_BYTES {
+        if self.times.pending_bytes() >= TIMES_BLOCK_BYTES {
             self.end_times()?;
         }
         Ok(())
     }
 
     fn end_times(&mut self) -> Result<(), TsdbError> {
-        let columns = std::mem::take(&mut self.times.pending);
-        self.times.pending_bytes = 0;
-        if columns.is_empty() {
-            return Ok(());
-        }
-        let first = self.times.next - columns.len() as u32;
+        let Some((first, columns)) = self.times.take_pending() else { return Ok(()) };
         let at = self.write_block(&layout::encode_times(&columns), HEADER_ZSTD)?;
         self.toc.times.push((first, at));
         Ok(())
@@ -309,10 +284,10 @@ fn remove_unfinished(disk: &dyn Disk, temporary: &Path) {
 }
 
 /// First bytes of a data file: magic, version, zeros.
-pub(crate) fn data_header() -> [u8; DATA_HEADER_LEN] {
+pub(crate) fn data_header(version: u32) -> [u8; DATA_HEADER_LEN] {
     let mut header = [0; DATA_HEADER_LEN];
     header[..8].copy_from_slice(&DATA_MAGIC);
-    header[8..12].copy_from_slice(&PART_VERSION.to_le_bytes());
+    header[8..12].copy_from_slice(&version.to_le_bytes());
     header
 }
 
@@ -340,6 +315,7 @@ mod tests {
             level: 1,
             replaces: Vec::new(),
             cleaned: 0,
+            form: Form::Young,
             bodies_max: 1000,
         };
         let mut samples = Samples::default();

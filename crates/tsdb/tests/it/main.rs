@@ -11,5 +11,6 @@ mod format;
 mod limits;
 mod model;
 mod precedence;
+mod size;
 mod snapshots;
 mod support;
