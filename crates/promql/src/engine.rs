@@ -21,8 +21,8 @@ mod edges;
 mod error;
 mod eval;
 mod gofmt;
-mod grouping;
 mod histogram;
+mod leaf;
 mod ledger;
 mod over_time;
 mod plan;
@@ -32,7 +32,6 @@ mod run;
 mod select;
 mod series;
 mod settings;
-mod sums;
 #[cfg(test)]
 mod tests;
 mod window;

@@ -9,10 +9,10 @@ use pharos_model::StepRange;
 
 use super::QueryError;
 use super::eval::Evaluator;
-use super::grouping::{Groups, KeyLabels};
 use super::plan::Aggregate;
 use super::series::SeriesIter;
 use crate::ast::AggregateOp;
+use pharos_grid::{Groups, KeyLabels};
 
 impl Evaluator<'_> {
     pub(super) fn aggregate<'a>(

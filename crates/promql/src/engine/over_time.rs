@@ -1,24 +1,27 @@
 //! Functions of range vectors: one cell per step from the samples of a window.
 //!
-//! Each series is evaluated over all its steps at once. The hot functions slide ([`sliding`]); the others look at
-//! each window afresh, which costs its length.
+//! Each series is evaluated over all its steps at once. The functions that stores may compute are those of
+//! [`pharos_grid::Kernel`], whoever runs it; the others look at each window afresh, which costs its length, and so
+//! does everything about windows with histograms.
 
 mod rate;
 mod regression;
 mod scan;
-mod sliding;
 
 pub(super) use rate::is_histogram_reset;
-pub(super) use scan::{greater, lesser};
+
+use std::cell::RefCell;
 
 use hashbrown::HashSet;
+use pharos_grid::{Floats, Kernel, present};
 use pharos_model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, StepRange};
 
 use super::QueryError;
 use super::annotations::Note;
 use super::eval::{Evaluator, from_list};
+use super::leaf::{self, Leaf, LeafItem, range_function};
 use super::plan::{Call, Node, Range, RangeSource};
-use super::select::Samples;
+use super::select::{Samples, of_raw};
 use super::series::{Cell, Series, SeriesIter};
 use super::window::{Slider, Window};
 use crate::ast::ValueType;
@@ -37,6 +40,10 @@ pub(super) struct Context<'a> {
     /// Scalar arguments, one column each.
     pub(super) params: Vec<Vec<f64>>,
     pub(super) param_spans: Vec<Span>,
+    /// For functions that have one.
+    kernel: RefCell<Option<Kernel>>,
+    /// What the kernel found for a series.
+    grid: RefCell<Vec<f64>>,
 }
 
 impl Context<'_> {
@@ -63,17 +70,55 @@ impl Evaluator<'_> {
                 param_spans.push(*span);
             }
         }
-        let context = Context { evaluator: self, function: call.function.id, range, params, param_spans };
+        let function = range_function(call.function.id).filter(|_| range.edge.is_none());
+        let kernel = function
+            .map(|function| Kernel::new(function, range.length_ms, range.time.grid_steps(steps), range.time.offset_ms));
+        let context = Context {
+            evaluator: self,
+            function: call.function.id,
+            range,
+            params,
+            param_spans,
+            kernel: RefCell::new(kernel),
+            grid: RefCell::default(),
+        };
         scan::check_params(&context)?;
-        let input = self.samples(range, steps)?;
-        let output = input.filter_map(move |samples| {
-            let series = samples.and_then(|samples| self.range_series(&context, &samples, steps));
-            series.transpose()
-        });
+        let output: SeriesIter<'a> = if let Some(leaf) = function.and_then(|function| Leaf::of_range(function, range)) {
+            Box::new(self.leaf(leaf, steps)?.filter_map(move |item| {
+                let series = item.and_then(|item| self.leaf_series(&context, item, steps));
+                series.transpose()
+            }))
+        } else {
+            let input = self.samples(range, steps)?;
+            Box::new(input.filter_map(move |samples| {
+                let series = samples.and_then(|samples| self.range_series(&context, &samples, steps));
+                series.transpose()
+            }))
+        };
         if matches!(call.function.id, FunctionId::LastOverTime | FunctionId::FirstOverTime) {
-            return Ok(Box::new(output));
+            return Ok(output);
         }
-        self.renamed(node, Box::new(output))
+        self.renamed(node, output)
+    }
+
+    fn leaf_series(
+        &self,
+        context: &Context<'_>,
+        item: LeafItem,
+        steps: StepRange,
+    ) -> Result<Option<Series>, QueryError> {
+        match item {
+            LeafItem::Raw(raw, lease) => {
+                let samples = of_raw(raw, lease, self.settings.use_start_timestamps);
+                self.range_series(context, &samples, steps)
+            }
+            LeafItem::Grid(series) => {
+                if matches!(context.function, FunctionId::Rate | FunctionId::Increase) {
+                    self.note_if_no_counter_series(context.range, &series.labels);
+                }
+                self.series(series.labels, false, leaf::cells(&series.values, steps)).map(Some)
+            }
+        }
     }
 
     fn range_series(
@@ -90,24 +135,28 @@ impl Evaluator<'_> {
         if matches!(context.function, FunctionId::Rate | FunctionId::Increase)
             && cells.iter().any(|cell| matches!(cell, Cell::Float(_)))
         {
-            self.note_if_no_counter(context.range, &samples.labels);
+            self.note_if_no_counter_series(context.range, &samples.labels);
         }
         let labels = samples.labels.clone();
         self.series(labels, samples.drop_name, cells).map(Some)
     }
 
-    fn note_if_no_counter(&self, range: &Range, labels: &Labels) {
+    fn note_if_no_counter_series(&self, range: &Range, labels: &Labels) {
         let metric = labels.metric_name();
-        if metric.is_empty() {
-            return;
+        if !self.settings.type_and_unit_labels {
+            return self.note_if_no_counter(range.span, metric);
         }
-        if self.settings.type_and_unit_labels {
-            let found = labels.get("__type__").unwrap_or("");
-            if !matches!(found, "counter" | "histogram") {
-                self.note(range.span, &Note::PossiblyNoCounterType { metric, found });
-            }
-        } else if !["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| metric.ends_with(suffix)) {
-            self.note(range.span, &Note::PossiblyNoCounter { metric });
+        let found = labels.get("__type__").unwrap_or("");
+        if !metric.is_empty() && !matches!(found, "counter" | "histogram") {
+            self.note(range.span, &Note::PossiblyNoCounterType { metric, found });
+        }
+    }
+
+    /// Judges by the name of the metric.
+    pub(super) fn note_if_no_counter(&self, span: Span, metric: &str) {
+        if !metric.is_empty() && !["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| metric.ends_with(suffix))
+        {
+            self.note(span, &Note::PossiblyNoCounter { metric });
         }
     }
 
@@ -158,11 +207,20 @@ fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) -> Result<V
     if range.edge.is_some() {
         return Ok(super::edges::cells(context, samples, steps));
     }
-    if samples.histograms.is_empty()
-        && let Some(cells) = sliding::cells(context, samples, steps)
-    {
-        return Ok(cells);
-    }
+    let mut grid = context.grid.borrow_mut();
+    let has_grid = if let Some(kernel) = context.kernel.borrow_mut().as_mut() {
+        let evaluated = kernel.evaluate(floats(samples), &mut grid, || context.evaluator.context.check())?;
+        if matches!(context.function, FunctionId::Rate | FunctionId::Increase) {
+            note_overlaps(context, samples, steps);
+        }
+        if samples.histograms.is_empty() {
+            context.evaluator.ledger.count_queryable(evaluated.queryable as usize);
+            return Ok(leaf::cells(&grid, steps));
+        }
+        true
+    } else {
+        false
+    };
     let mut slider = Slider::new(samples, range.time, range.length_ms);
     let (mut queryable, mut check_at) = (0, CHECK_SAMPLES);
     let mut cells = Vec::with_capacity(steps.len());
@@ -173,10 +231,34 @@ fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) -> Result<V
             context.evaluator.context.check()?;
             check_at = queryable + CHECK_SAMPLES;
         }
-        cells.push(if window.is_empty() { Cell::Empty } else { cell(context, &window, index)? });
+        cells.push(if window.is_empty() {
+            Cell::Empty
+        } else if has_grid && window.histograms.is_empty() {
+            present(grid[index.min(grid.len() - 1)]).into()
+        } else {
+            cell(context, &window, index)?
+        });
     }
     context.evaluator.ledger.count_queryable(queryable);
     Ok(cells)
+}
+
+fn floats(samples: &Samples) -> Floats<'_> {
+    Floats { times_ms: &samples.times_ms, values: &samples.values, starts_ms: &samples.starts_ms }
+}
+
+/// Warns where a float of some window claims to have started before the previous one was taken.
+fn note_overlaps(context: &Context<'_>, samples: &Samples, steps: StepRange) {
+    if samples.starts_ms.is_empty() {
+        return;
+    }
+    let mut slider = Slider::new(samples, context.range.time, context.range.length_ms);
+    for step in steps.iter() {
+        let window = slider.window(step);
+        if window.histograms.is_empty() {
+            rate::note_overlap(context, &window);
+        }
+    }
 }
 
 /// Changes or resets in the window.

@@ -1,8 +1,8 @@
 //! The plan: the syntax tree with everything resolved that does not depend on data.
 //!
 //! Durations become milliseconds, `@` an instant, parentheses vanish, and whatever yields the same value at every
-//! step is marked to be evaluated once. Each selector is a [`Selector`] of its own, where a later planner can
-//! decide to push work down into the store ([`pharos_storage::LeafPlan`]).
+//! step is marked to be evaluated once. Which parts are computed by the store ([`pharos_storage::LeafPlan`]) is
+//! decided when they are evaluated, in `leaf`.
 
 mod build;
 mod hints;
@@ -115,6 +115,19 @@ pub(super) struct Binary {
     pub(super) span: Span,
 }
 
+impl Aggregate {
+    /// Where a range vector stands that is aggregated after a function of it.
+    pub(super) fn leaf_span(&self) -> Span {
+        match &*self.input {
+            Node::Call(call) => match call.args.as_slice() {
+                [Node::Range(range)] => range.span,
+                _ => call.span,
+            },
+            _ => self.input_span,
+        }
+    }
+}
+
 impl Node {
     pub(super) fn value_type(&self) -> ValueType {
         match self {
@@ -170,7 +183,8 @@ impl Node {
     }
 }
 
-fn matchers_fix_name(matchers: &[Matcher]) -> bool {
+/// Whether all series that pass have the same name.
+pub(super) fn matchers_fix_name(matchers: &[Matcher]) -> bool {
     matchers
         .iter()
         .any(|matcher| matcher.name() == pharos_model::METRIC_NAME && matcher.op() == pharos_model::MatchOp::Equal)

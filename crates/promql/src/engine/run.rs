@@ -93,11 +93,12 @@ impl Engine {
         let prepared = self.clock.monotonic();
         let value = evaluator.value(&node, steps, is_instant)?;
         let counts = evaluator.ledger.counts();
+        let in_store = evaluator.context.meter.counts();
         let stats = QueryStats {
-            series_read: counts.series_read,
-            samples_read: counts.samples_read,
-            samples_queryable: counts.samples_queryable,
-            samples_peak: counts.samples_peak,
+            series_read: counts.series_read + in_store.series,
+            samples_read: counts.samples_read + in_store.samples,
+            samples_queryable: counts.samples_queryable + in_store.samples_queryable,
+            samples_peak: counts.samples_peak.max(in_store.samples_largest),
             memory_bytes_peak: memory.peak_bytes(),
             prepare_duration: prepared - began,
             evaluate_duration: self.clock.monotonic() - prepared,

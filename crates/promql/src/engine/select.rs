@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-use pharos_model::{Histogram, HistogramSample, Labels, Matcher, StepRange, TimeRange, is_stale_nan};
-use pharos_storage::{LeafPlan, LeafSeries, RawPlan, RawSeries};
+use pharos_model::{HistogramSample, Labels, StepRange, TimeRange, is_stale_nan};
+use pharos_storage::RawSeries;
 
 use super::QueryError;
 use super::eval::Evaluator;
 use super::histogram;
+use super::leaf::{Leaf, LeafItem, cells};
 use super::ledger::Lease;
-use super::plan::{Hints, Range, RangeSource, Selector, TimeShift};
-use super::series::{Cell, Series, SeriesIter, histogram_bytes};
+use super::plan::{Range, RangeSource, Selector, TimeShift};
+use super::series::{Cell, Series, SeriesIter};
 use crate::ast::EdgeMode;
 
 /// The samples of one series that windows are cut from: ascending, no stale markers.
@@ -28,64 +28,10 @@ pub(super) struct Samples {
     _lease: Lease,
 }
 
-/// The histogram before the first one read, by series.
-type Earlier = HashMap<Labels, Arc<Histogram>>;
-
 /// Series of samples one by one; an error ends them.
 pub(super) type SamplesIter<'a> = Box<dyn Iterator<Item = Result<Samples, QueryError>> + 'a>;
 
 impl Evaluator<'_> {
-    /// Streams raw series of the store, booked and counted.
-    fn raw<'a>(
-        &'a self,
-        matchers: &[Matcher],
-        range: TimeRange,
-        hints: Hints,
-    ) -> Result<impl Iterator<Item = Result<(RawSeries, Lease), QueryError>> + 'a, QueryError> {
-        let plan = LeafPlan::Raw(RawPlan { matchers: matchers.to_vec(), range });
-        let stream = self.store.leaf(self.tenant, &plan, &self.context)?;
-        let mut earlier: Option<Earlier> = None;
-        Ok(stream.map(move |series| {
-            self.context.check()?;
-            let LeafSeries::Raw(mut series) = series? else {
-                return Err(QueryError::execution("the store answered a raw plan with a grid"));
-            };
-            self.ledger.count_read(series.sample_count());
-            if hints != Hints::AsStored && !series.histograms.is_empty() {
-                let earlier = match &earlier {
-                    Some(earlier) => earlier,
-                    None => earlier.insert(self.earlier(&plan, range)?),
-                };
-                let previous = earlier.get(&series.labels).cloned();
-                histogram::with_derived_resets(previous, &mut series.histograms, hints == Hints::Detected);
-            }
-            let histograms: usize =
-                series.histograms.iter().map(|sample| histogram_bytes(&sample.histogram) + 16).sum();
-            let floats =
-                series.timestamps_ms.len() * 16 + (series.start_ms.len() + series.histogram_start_ms.len()) * 8;
-            let lease = self.ledger.hold(series.timestamps_ms.len() + histograms / 16, floats + histograms)?;
-            Ok((series, lease))
-        }))
-    }
-
-    /// The newest histogram of each series within the lookback before `range`: the first sample's reset hint depends
-    /// on it. Read only if there are histograms at all.
-    fn earlier(&self, plan: &LeafPlan, range: TimeRange) -> Result<Earlier, QueryError> {
-        let LeafPlan::Raw(plan) = plan else { return Ok(Earlier::default()) };
-        let before = TimeRange::new(range.start_ms.saturating_sub(self.lookback_ms), range.start_ms);
-        let plan = LeafPlan::Raw(RawPlan { matchers: plan.matchers.clone(), range: before });
-        let mut newest = Earlier::default();
-        for series in self.store.leaf(self.tenant, &plan, &self.context)? {
-            self.context.check()?;
-            if let LeafSeries::Raw(series) = series?
-                && let Some(last) = series.histograms.last()
-            {
-                newest.insert(series.labels, Arc::clone(&last.histogram));
-            }
-        }
-        Ok(newest)
-    }
-
     /// What an instant selector needs to read for `steps`.
     fn instant_range(&self, time: TimeShift, steps: StepRange, after_ms: i64) -> TimeRange {
         let first = time.apply(steps.start_ms).saturating_sub(self.lookback_ms).saturating_add(1);
@@ -99,7 +45,28 @@ impl Evaluator<'_> {
             Some(EdgeMode::Smoothed) => return self.select_smoothed(selector, steps),
             Some(EdgeMode::Anchored) | None => {}
         }
-        self.newest(selector, steps, |picked, _| picked.cell)
+        let leaf = Leaf::of_selector(selector, self.lookback_ms);
+        let mut kernel = leaf.kernel(steps);
+        let mut grid = Vec::new();
+        Ok(Box::new(self.leaf(leaf, steps)?.filter_map(move |item| {
+            let (raw, lease) = match item {
+                Ok(LeafItem::Grid(series)) => {
+                    return Some(Series::new(series.labels, false, cells(&series.values, steps), &self.ledger));
+                }
+                Ok(LeafItem::Raw(raw, lease)) => (raw, lease),
+                Err(error) => return Some(Err(error)),
+            };
+            if !raw.histograms.is_empty() {
+                return self.newest_of(raw, lease, selector.time, steps, &|picked, _| picked.cell);
+            }
+            let evaluated = match kernel.evaluate(raw.floats(), &mut grid, || self.context.check()) {
+                Ok(evaluated) => evaluated,
+                Err(interrupted) => return Some(Err(interrupted.into())),
+            };
+            drop(lease);
+            self.ledger.count_queryable(evaluated.queryable as usize);
+            (evaluated.present > 0).then(|| Series::new(raw.labels, false, cells(&grid, steps), &self.ledger))
+        })))
     }
 
     /// Like [`Self::select`], but the cell is made by `map` from the sample picked.
@@ -110,28 +77,36 @@ impl Evaluator<'_> {
         map: impl Fn(Picked, i64) -> Cell + 'a,
     ) -> Result<SeriesIter<'a>, QueryError> {
         let range = self.instant_range(selector.time, steps, 0);
-        let lookback_ms = self.lookback_ms;
         let series = self.raw(&selector.matchers, range, selector.hints)?;
-        Ok(Box::new(series.filter_map(move |series| {
-            let (raw, lease) = match series {
-                Ok(series) => series,
-                Err(error) => return Some(Err(error)),
-            };
-            let mut cursor = Cursor::new(&raw);
-            let cells: Vec<Cell> = steps
-                .iter()
-                .map(|step| {
-                    let at = selector.time.apply(step);
-                    cursor.newest(at, at.saturating_sub(lookback_ms)).map_or(Cell::Empty, |picked| map(picked, step))
-                })
-                .collect();
-            drop(lease);
-            if cells.iter().all(Cell::is_empty) {
-                return None;
-            }
-            self.ledger.count_queryable(cells.iter().filter(|cell| !cell.is_empty()).count());
-            Some(Series::new(raw.labels, false, cells, &self.ledger))
+        Ok(Box::new(series.filter_map(move |series| match series {
+            Ok((raw, lease)) => self.newest_of(raw, lease, selector.time, steps, &map),
+            Err(error) => Some(Err(error)),
         })))
+    }
+
+    fn newest_of(
+        &self,
+        raw: RawSeries,
+        lease: Lease,
+        time: TimeShift,
+        steps: StepRange,
+        map: &impl Fn(Picked, i64) -> Cell,
+    ) -> Option<Result<Series, QueryError>> {
+        let mut cursor = Cursor::new(&raw);
+        let cells: Vec<Cell> = steps
+            .iter()
+            .map(|step| {
+                let at = time.apply(step);
+                let after = at.saturating_sub(self.lookback_ms);
+                cursor.newest(at, after).map_or(Cell::Empty, |picked| map(picked, step))
+            })
+            .collect();
+        drop(lease);
+        if cells.iter().all(Cell::is_empty) {
+            return None;
+        }
+        self.ledger.count_queryable(cells.iter().filter(|cell| !cell.is_empty()).count());
+        Some(Series::new(raw.labels, false, cells, &self.ledger))
     }
 
     /// `smoothed` instant selector: the value between the neighbours of the evaluation time.
@@ -213,7 +188,7 @@ impl Evaluator<'_> {
     }
 }
 
-fn of_raw(mut raw: RawSeries, lease: Lease, with_starts: bool) -> Samples {
+pub(super) fn of_raw(mut raw: RawSeries, lease: Lease, with_starts: bool) -> Samples {
     if !with_starts {
         raw.start_ms.clear();
         raw.histogram_start_ms.clear();

@@ -29,6 +29,9 @@ pub struct EngineSettings {
     pub use_start_timestamps: bool,
     /// Whether `__type__` tells counters apart, rather than the suffix of the name.
     pub type_and_unit_labels: bool,
+    /// Whether a store may compute what it computes only up to rounding ([`pharos_storage::Precision::Rounded`]).
+    /// Default: no.
+    pub rounded_push_down: bool,
     /// Which parts of the language are allowed.
     pub parser: ParserOptions,
 }
@@ -46,6 +49,7 @@ impl Default for EngineSettings {
             delayed_name_removal: false,
             use_start_timestamps: false,
             type_and_unit_labels: false,
+            rounded_push_down: false,
             parser: ParserOptions::default(),
         }
     }

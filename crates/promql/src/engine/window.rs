@@ -84,11 +84,6 @@ impl<'a> Slider<'a> {
             range_ms: self.range_ms,
         }
     }
-
-    /// Indexes of the floats inside, after [`Self::window`].
-    pub(super) fn float_bounds(&self) -> Bounds {
-        self.floats
-    }
 }
 
 impl Window<'_> {

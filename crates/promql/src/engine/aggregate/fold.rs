@@ -1,18 +1,16 @@
 //! Aggregations that fold each series into a column per group: memory grows with groups, not with series.
 
+use pharos_grid::{Groups, Mean, Sum, greater, lesser};
 use pharos_model::{Histogram, Labels, StepRange};
 
 use crate::ast::AggregateOp;
 use crate::engine::QueryError;
 use crate::engine::annotations::Note;
 use crate::engine::eval::{Evaluator, from_list};
-use crate::engine::grouping::Groups;
 use crate::engine::histogram;
 use crate::engine::ledger::Lease;
-use crate::engine::over_time::{greater, lesser};
 use crate::engine::plan::Aggregate;
 use crate::engine::series::{Cell, SeriesIter};
-use crate::engine::sums::{Mean, Sum};
 
 /// What a group has gathered at one step.
 #[derive(Debug, Default)]
@@ -47,16 +45,24 @@ impl Evaluator<'_> {
         mut groups: Groups,
         steps: StepRange,
     ) -> Result<SeriesIter<'a>, QueryError> {
+        if let Some(groups) = self.aggregate_in_store(aggregate, steps)? {
+            return Ok(from_list(groups));
+        }
         let mut columns: Vec<Group> = Vec::new();
         let fold = Fold { evaluator: self, aggregate };
         for series in self.vector(&aggregate.input, steps)? {
             self.context.check()?;
             let series = series?;
-            let (number, is_new) = groups.number(&series.labels);
+            let (number, is_new) = groups.number(series.labels.encoded());
             if is_new {
                 let lease = self.ledger.hold(0, steps.len() * size_of::<Gathered>())?;
                 let column = std::iter::repeat_with(Gathered::default).take(steps.len()).collect();
-                columns.push(Group { labels: groups.key_of(&series.labels), drop_name: false, column, _lease: lease });
+                columns.push(Group {
+                    labels: groups.key_of(series.labels.encoded()),
+                    drop_name: false,
+                    column,
+                    _lease: lease,
+                });
             }
             let group = &mut columns[number];
             group.drop_name |= series.drop_name;

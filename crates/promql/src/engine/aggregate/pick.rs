@@ -7,9 +7,9 @@ use crate::engine::QueryError;
 use crate::engine::annotations::Note;
 use crate::engine::eval::{Evaluator, from_list};
 use crate::engine::gofmt::go_g;
-use crate::engine::grouping::Groups;
 use crate::engine::plan::Aggregate;
 use crate::engine::series::{Cell, Series, SeriesIter};
+use pharos_grid::Groups;
 
 impl Evaluator<'_> {
     pub(super) fn pick<'a>(
@@ -33,7 +33,7 @@ impl Evaluator<'_> {
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         let mut members: Vec<Vec<usize>> = Vec::new();
         for (at, one) in series.iter().enumerate() {
-            let (number, is_new) = groups.number(&one.labels);
+            let (number, is_new) = groups.number(one.labels.encoded());
             if is_new {
                 members.push(Vec::new());
             }

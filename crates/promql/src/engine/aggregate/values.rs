@@ -7,11 +7,11 @@ use crate::engine::QueryError;
 use crate::engine::annotations::Note;
 use crate::engine::eval::{Evaluator, from_list, text};
 use crate::engine::gofmt::go_f;
-use crate::engine::grouping::{Groups, KeyLabels};
 use crate::engine::histogram;
 use crate::engine::plan::Aggregate;
 use crate::engine::quantile::quantile;
 use crate::engine::series::{Cell, SeriesIter, build, builder_of};
+use pharos_grid::{Groups, KeyLabels};
 
 impl Evaluator<'_> {
     pub(super) fn quantile<'a>(
@@ -32,9 +32,9 @@ impl Evaluator<'_> {
         for series in self.vector(&aggregate.input, steps)? {
             self.context.check()?;
             let series = series?;
-            let (number, is_new) = groups.number(&series.labels);
+            let (number, is_new) = groups.number(series.labels.encoded());
             if is_new {
-                labels.push((groups.key_of(&series.labels), false));
+                labels.push((groups.key_of(series.labels.encoded()), false));
                 columns.push(vec![Vec::new(); steps.len()]);
             }
             labels[number].1 |= series.drop_name;
@@ -81,7 +81,7 @@ impl Evaluator<'_> {
         for series in self.vector(&aggregate.input, steps)? {
             self.context.check()?;
             let series = series?;
-            let key = groups.key_of(&series.labels);
+            let key = groups.key_of(series.labels.encoded());
             for (step, cell) in series.cells.iter().enumerate() {
                 let text = match cell {
                     Cell::Empty => continue,

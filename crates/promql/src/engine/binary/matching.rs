@@ -10,11 +10,11 @@ use super::{changes_quantity, drops_name};
 use crate::ast::{Cardinality, VectorMatching};
 use crate::engine::QueryError;
 use crate::engine::eval::{Evaluator, from_list};
-use crate::engine::grouping::{Groups, KeyLabels};
 use crate::engine::plan::Binary;
 use crate::engine::series::{
     Cell, Merger, Series, SeriesIter, build, builder_of, filtered, go_labels, is_metadata_label,
 };
+use pharos_grid::{Groups, KeyLabels};
 
 /// The labels by which samples of both sides are matched.
 pub(super) fn key_labels(binary: &Binary) -> KeyLabels {
@@ -60,9 +60,9 @@ impl Evaluator<'_> {
             for series in self.vector(node, steps)? {
                 self.context.check()?;
                 let series = series?;
-                let (number, is_new) = groups.number(&series.labels);
+                let (number, is_new) = groups.number(series.labels.encoded());
                 if is_new {
-                    pairings.push(Pairing { key: groups.key_of(&series.labels), ..Pairing::default() });
+                    pairings.push(Pairing { key: groups.key_of(series.labels.encoded()), ..Pairing::default() });
                 }
                 if is_many {
                     many_present.iter_mut().zip(&series.cells).for_each(|(flag, cell)| *flag |= !cell.is_empty());

@@ -6,9 +6,9 @@ use super::matching::key_labels;
 use crate::ast::BinaryOp;
 use crate::engine::QueryError;
 use crate::engine::eval::{Evaluator, from_list};
-use crate::engine::grouping::Groups;
 use crate::engine::plan::Binary;
 use crate::engine::series::{Cell, Merger, Series, SeriesIter};
+use pharos_grid::Groups;
 
 impl Evaluator<'_> {
     pub(super) fn set_operation<'a>(
@@ -56,7 +56,7 @@ struct Presence(Vec<Vec<bool>>);
 
 impl Presence {
     fn add(&mut self, groups: &mut Groups, series: &Series) {
-        let (number, is_new) = groups.number(&series.labels);
+        let (number, is_new) = groups.number(series.labels.encoded());
         if is_new {
             self.0.push(vec![false; series.cells.len()]);
         }
@@ -67,7 +67,7 @@ impl Presence {
 
     /// Leaves the cells at the steps where the key is present, or (`wanted` is false) where it is not.
     fn filter(&self, groups: &mut Groups, series: &mut Series, wanted: bool) {
-        match groups.find(&series.labels) {
+        match groups.find(series.labels.encoded()) {
             Some(number) => {
                 for (cell, present) in series.cells.iter_mut().zip(&self.0[number]) {
                     if *present != wanted {

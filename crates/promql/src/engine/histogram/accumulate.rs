@@ -4,7 +4,7 @@ use pharos_model::{BucketSide, Histogram, ResetHint};
 
 use super::arithmetic::{Incompatible, divided, join_hints, scale};
 use super::buckets::{Buckets, common_bounds, list, reconcile_zero, side, to_schema, with_bounds};
-use crate::engine::sums::Sum;
+use pharos_grid::Sum;
 
 /// A running sum or mean.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use pharos_model::Histogram;
 
 use super::buckets::{Bounded, Kind, all, side};
 use crate::engine::gofmt::go_g;
-use crate::engine::sums::Sum;
+use pharos_grid::Sum;
 
 /// What must be said about an answer where there are observations of NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use super::Context;
 use crate::engine::annotations::Note;
 use crate::engine::series::Cell;
-use crate::engine::sums::Sum;
 use crate::engine::window::Window;
+use pharos_grid::Sum;
 
 fn note_histograms(context: &Context<'_>, window: &Window<'_>) {
     if !window.histograms.is_empty() && !window.values.is_empty() {

@@ -1,5 +1,7 @@
 //! Functions that look at each window afresh: the `*_over_time` family.
 
+use pharos_grid::{Sum, greater, lesser, mean, sum};
+
 use super::Context;
 use crate::engine::QueryError;
 use crate::engine::annotations::Note;
@@ -7,7 +9,6 @@ use crate::engine::gofmt::go_f;
 use crate::engine::histogram;
 use crate::engine::quantile::quantile;
 use crate::engine::series::Cell;
-use crate::engine::sums::{Mean, Sum};
 use crate::engine::window::Window;
 use crate::functions::FunctionId as F;
 
@@ -73,33 +74,6 @@ pub(super) fn cell(context: &Context<'_>, window: &Window<'_>, index: usize) -> 
         F::MadOverTime => median_deviation(values),
         other => return Err(QueryError::unsupported(format!("function {other:?}"), "over a range vector")),
     }))
-}
-
-pub(super) fn sum(values: &[f64]) -> f64 {
-    let mut sum = Sum::default();
-    for value in values {
-        sum.add(*value);
-    }
-    sum.value()
-}
-
-/// Of at least one value.
-pub(super) fn mean(values: &[f64]) -> f64 {
-    let mut mean = Mean::starting_at(values[0]);
-    for value in &values[1..] {
-        mean.add(*value);
-    }
-    mean.value()
-}
-
-/// The smaller; NaN loses against anything.
-pub(in crate::engine) fn lesser(best: f64, value: f64) -> f64 {
-    if value < best || best.is_nan() { value } else { best }
-}
-
-/// The larger; NaN loses against anything.
-pub(in crate::engine) fn greater(best: f64, value: f64) -> f64 {
-    if value > best || best.is_nan() { value } else { best }
 }
 
 /// Population variance by Welford's method with compensated sums.
