@@ -13,7 +13,7 @@ use crate::Tsdb;
 
 impl MetricStore for Tsdb {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
+        Capabilities::exact()
     }
 
     fn append(
@@ -28,8 +28,9 @@ impl MetricStore for Tsdb {
     fn leaf(&self, tenant: &TenantId, plan: &LeafPlan, context: &ReadContext) -> Result<LeafStream, StorageError> {
         match plan {
             LeafPlan::Raw(plan) => Ok(Box::new(self.shared.raw(tenant, plan, context)?)),
-            LeafPlan::Grid(_) | LeafPlan::Aggregate { .. } => {
-                Err(StorageError::Unsupported { what: "leaf plans other than raw".to_owned() })
+            LeafPlan::Grid(plan) => self.shared.grid(tenant, plan, context),
+            LeafPlan::Aggregate { grid, aggregation, grouping } => {
+                self.shared.aggregate(tenant, grid, *aggregation, grouping, context)
             }
         }
     }

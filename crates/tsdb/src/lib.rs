@@ -26,6 +26,7 @@ mod contract;
 mod disk;
 mod error;
 mod flush;
+mod grid;
 mod head;
 mod index;
 mod listing;

@@ -92,6 +92,11 @@ impl Merge {
         Self { sources, current: Vec::new() }
     }
 
+    /// Label bytes of the series that [`Self::next`] answered last.
+    pub(crate) fn current(&self) -> &[u8] {
+        &self.current
+    }
+
     /// The next series' label bytes and, where a range is given, its samples in it, sorted.
     pub(crate) fn next(&mut self, range: Option<TimeRange>) -> Result<Option<(&[u8], Samples)>, TsdbError> {
         let Some(least) = self.sources.iter().filter_map(Source::labels).min() else { return Ok(None) };

@@ -13,6 +13,7 @@ use crate::index;
 use crate::masks::Hiding;
 use crate::merge::{HeadCursor, Merge, Source};
 use crate::part::{Part, PartCursor};
+use crate::samples::Samples;
 use crate::shared::Shared;
 
 /// What a selection holds for each selected series of a head.
@@ -140,16 +141,22 @@ fn passes(sets: &[Vec<Matcher>], labels: &Labels) -> bool {
 
 impl Selection {
     fn next_raw(&mut self, range: TimeRange) -> Result<Option<LeafSeries>, StorageError> {
-        loop {
+        let Some((encoded, samples)) = self.next_samples(range)? else { return Ok(None) };
+        Ok(Some(LeafSeries::Raw(samples.into_raw(labels_of(encoded)?))))
+    }
+
+    /// Label bytes and samples of the next series that has any in the range; ascending by label bytes.
+    pub(crate) fn next_samples(&mut self, range: TimeRange) -> Result<Option<(&[u8], Samples)>, StorageError> {
+        let samples = loop {
             self.context.check()?;
-            let Some((encoded, samples)) = self.merge.next(Some(range))? else { return Ok(None) };
-            if samples.is_empty() {
-                continue;
+            match self.merge.next(Some(range))? {
+                None => return Ok(None),
+                Some((_, samples)) if samples.is_empty() => {}
+                Some((_, samples)) => break samples,
             }
-            let labels = labels_of(encoded)?;
-            self.count()?;
-            return Ok(Some(LeafSeries::Raw(samples.into_raw(labels))));
-        }
+        };
+        self.count()?;
+        Ok(Some((self.merge.current(), samples)))
     }
 
     pub(crate) fn next_labels(&mut self) -> Result<Option<Labels>, StorageError> {
@@ -166,7 +173,7 @@ impl Selection {
     }
 }
 
-fn labels_of(encoded: &[u8]) -> Result<Labels, StorageError> {
+pub(crate) fn labels_of(encoded: &[u8]) -> Result<Labels, StorageError> {
     Labels::from_encoded(encoded).map_err(|error| {
         StorageError::from(TsdbError::Corrupt {
             what: "label set",

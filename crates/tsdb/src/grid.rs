@@ -1,0 +1,84 @@
+//! Grid and aggregate plans: functions of windows evaluated where the samples are decoded.
+//!
+//! One decoded series is held at a time. The order of the series, and with it every bit of an aggregate, is that of
+//! a raw plan: ascending encoded labels.
+
+use pharos_grid::{Aggregation, Floats, GroupFold, Grouping};
+use pharos_model::{Labels, TenantId};
+use pharos_storage::{
+    GridEvaluator, GridPlan, GridSeries, LeafSeries, LeafStream, ReadContext, ReadMeter, StorageError,
+};
+
+use crate::read::{labels_of, until_error};
+use crate::samples::Samples;
+use crate::shared::Shared;
+
+impl Shared {
+    /// Grids of the series that pass; those with native histograms, and others the plan says, raw.
+    pub(crate) fn grid(
+        &self,
+        tenant: &TenantId,
+        plan: &GridPlan,
+        context: &ReadContext,
+    ) -> Result<LeafStream, StorageError> {
+        let range = self.kept(plan.read_range());
+        let selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, context)?;
+        let mut evaluator = GridEvaluator::new(plan, None);
+        let context = context.clone();
+        Ok(Box::new(until_error(selection, move |selection| {
+            while let Some((encoded, samples)) = selection.next_samples(range)? {
+                if evaluator.needs_raw(floats(&samples), !samples.histograms.is_empty()) {
+                    return Ok(Some(LeafSeries::Raw(samples.into_raw(labels_of(encoded)?))));
+                }
+                if let Some(values) = evaluator.evaluate(floats(&samples), &[], &context)? {
+                    let (labels, values) = (labels_of(encoded)?, values.to_vec());
+                    return Ok(Some(LeafSeries::Grid(GridSeries { labels, values })));
+                }
+            }
+            Ok(None)
+        })))
+    }
+
+    /// Grids folded by group; complete before the first group is handed out.
+    pub(crate) fn aggregate(
+        &self,
+        tenant: &TenantId,
+        plan: &GridPlan,
+        aggregation: Aggregation,
+        grouping: &Grouping,
+        context: &ReadContext,
+    ) -> Result<LeafStream, StorageError> {
+        let range = self.kept(plan.read_range());
+        // Counts are told only of an answer that stands.
+        let counting = ReadContext { meter: ReadMeter::default(), ..context.clone() };
+        let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, &counting)?;
+        let mut held = context.memory.reserve(0)?;
+        let mut evaluator = GridEvaluator::new(plan, Some(aggregation));
+        let mut fold = GroupFold::new(aggregation, grouping, plan.steps.len());
+        while let Some((encoded, samples)) = selection.next_samples(range)? {
+            if evaluator.needs_raw(floats(&samples), !samples.histograms.is_empty()) {
+                return Err(StorageError::Unsupported { what: "aggregates of these series".to_owned() });
+            }
+            let values = if samples.histograms.is_empty() {
+                evaluator.evaluate(floats(&samples), &[], &counting)?
+            } else {
+                let raw = samples.into_raw(Labels::empty());
+                evaluator.evaluate(raw.floats(), &raw.histograms, &counting)?
+            };
+            if let Some(values) = values {
+                fold.add(encoded, values, |bytes| held.grow(bytes))?;
+            }
+        }
+        context.meter.add(counting.meter.counts());
+        let groups = fold.finish().map(move |(labels, values)| {
+            let _held = &held;
+            Ok(LeafSeries::Grid(GridSeries { labels, values }))
+        });
+        Ok(Box::new(groups))
+    }
+}
+
+fn floats(samples: &Samples) -> Floats<'_> {
+    let floats = &samples.floats;
+    Floats { times_ms: &floats.times, values: &floats.values, starts_ms: &floats.starts }
+}
