@@ -16,6 +16,7 @@
 mod aggregate;
 mod annotations;
 mod binary;
+mod cache;
 mod call;
 mod edges;
 mod error;
@@ -42,7 +43,10 @@ use pharos_base::{Clock, SystemClock};
 use pharos_model::{StepRange, TenantId};
 use pharos_storage::MetricStore;
 
+use cache::ResultCache;
+
 pub use annotations::Annotations;
+pub use cache::CacheStats;
 pub use error::QueryError;
 pub use gofmt::{go_f, go_g};
 pub use result::{MatrixSeries, QueryResult, QueryStats, SampleValue, Value, VectorSample};
@@ -54,13 +58,21 @@ pub struct Engine {
     store: Arc<dyn MetricStore>,
     settings: Arc<EngineSettings>,
     clock: Arc<dyn Clock>,
+    cache: Option<Arc<ResultCache>>,
 }
 
 impl Engine {
     /// An engine over `store`.
     #[must_use]
     pub fn new(store: Arc<dyn MetricStore>, settings: EngineSettings) -> Self {
-        Self { store, settings: Arc::new(settings), clock: SystemClock::shared() }
+        let cache = (settings.cache_bytes_max > 0).then(|| Arc::new(ResultCache::new(settings.cache_bytes_max)));
+        Self { store, settings: Arc::new(settings), clock: SystemClock::shared(), cache }
+    }
+
+    /// What its cache of answers did so far; zeros if there is none.
+    #[must_use]
+    pub fn cache_stats(&self) -> CacheStats {
+        self.cache.as_ref().map_or_else(CacheStats::default, |cache| cache.stats())
     }
 
     /// Its settings.

@@ -22,6 +22,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod append;
+mod changes;
 pub mod conformance;
 mod error;
 mod evaluate;
@@ -35,6 +36,7 @@ mod span_rules;
 mod trace_store;
 
 pub use append::{AppendOutcome, BatchId, RejectReason, Rejection};
+pub use changes::{ChangeLog, ChangeMark};
 pub use error::StorageError;
 pub use evaluate::GridEvaluator;
 pub use leaf::{Capabilities, GridPlan, GridSeries, LeafPlan, LeafSeries, LeafStream, Precision, RawPlan, RawSeries};

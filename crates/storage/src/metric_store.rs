@@ -3,7 +3,7 @@
 use pharos_base::Completion;
 use pharos_model::{Exemplar, Labels, Matcher, MetricBatch, MetricMetadata, TenantId, TimeRange};
 
-use crate::{AppendOutcome, BatchId, Capabilities, LeafPlan, LeafStream, ReadContext, StorageError};
+use crate::{AppendOutcome, BatchId, Capabilities, ChangeMark, LeafPlan, LeafStream, ReadContext, StorageError};
 
 /// Label sets, each exactly once, in no particular order. After an error the stream ends.
 pub type SeriesStream = Box<dyn Iterator<Item = Result<Labels, StorageError>> + Send>;
@@ -104,6 +104,21 @@ pub trait MetricStore: Send + Sync {
 
     /// Executes a leaf plan. Plans outside [`MetricStore::capabilities`] are [`StorageError::Unsupported`].
     fn leaf(&self, tenant: &TenantId, plan: &LeafPlan, context: &ReadContext) -> Result<LeafStream, StorageError>;
+
+    /// Where the history of the tenant's samples stands. A read that begins afterwards sees all that was acknowledged
+    /// before; `None` from a store that does not follow changes (the default), whose answers are then not cached.
+    fn change_mark(&self, tenant: &TenantId) -> Option<ChangeMark> {
+        let _ = tenant;
+        None
+    }
+
+    /// The first instant in `[start, end)` at which a read that began after `mark` was taken may have found other samples
+    /// than one that begins now: appended, deleted, or gone with retention. `None` if both would find the same. A store may
+    /// name an earlier instant than the true one; what is not acknowledged yet may be left out.
+    fn changed_since(&self, tenant: &TenantId, mark: ChangeMark, range: TimeRange) -> Option<i64> {
+        let _ = (tenant, mark);
+        Some(range.start_ms)
+    }
 
     /// Series that pass all matchers of any set and have samples in the range (or its blocks).
     fn series(

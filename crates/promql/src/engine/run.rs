@@ -7,6 +7,7 @@ use pharos_base::{CancelToken, MemoryBudget};
 use pharos_model::{Labels, StepRange, TenantId};
 use pharos_storage::{ReadContext, ReadMeter};
 
+use super::cache::{Key, Reach};
 use super::eval::{Evaluator, text};
 use super::ledger::Ledger;
 use super::plan::{Node, Range, plan};
@@ -26,6 +27,16 @@ fn depth(expr: &Expr) -> usize {
     let mut deepest = 0;
     expr.for_each_child(|child| deepest = deepest.max(depth(child)));
     deepest + 1
+}
+
+/// A planned query, whatever its steps.
+struct Question<'a> {
+    tenant: &'a TenantId,
+    query: &'a str,
+    node: &'a Node,
+    lookback_ms: i64,
+    options: &'a QueryOptions,
+    began: Instant,
 }
 
 impl Engine {
@@ -72,16 +83,37 @@ impl Engine {
         if !is_instant && matches!(kind, ValueType::Matrix | ValueType::String) {
             return Err(QueryError::RangeType { found: kind });
         }
+        let lookback_ms = options.lookback_ms.filter(|lookback| *lookback > 0).unwrap_or(settings.lookback_ms);
+        let question = Question { tenant, query, node: &node, lookback_ms, options, began };
+        match &self.cache {
+            Some(cache) if !is_instant && !options.no_cache => {
+                let reach = Reach::of(&node, expr, lookback_ms);
+                let key = Key::new(tenant, query, lookback_ms, steps, &reach);
+                let Some(reused) = cache.look_up(&*self.store, &key, &reach, steps) else {
+                    return self.compute(&question, steps, false);
+                };
+                let mut result = self.compute(&question, reused.missing(steps), false)?;
+                reused.complete(&mut result);
+                cache.keep(key, steps, &reused, &result);
+                Ok(result)
+            }
+            _ => self.compute(&question, steps, is_instant),
+        }
+    }
+
+    /// Evaluates a plan at these steps; without any, an empty matrix.
+    fn compute(&self, question: &Question<'_>, steps: StepRange, is_instant: bool) -> Result<QueryResult, QueryError> {
+        let settings = &*self.settings;
         let memory = MemoryBudget::new(settings.memory_bytes_max);
         let evaluator = Evaluator {
             store: &*self.store,
-            tenant,
+            tenant: question.tenant,
             settings,
-            query,
+            query: question.query,
             steps,
-            lookback_ms: options.lookback_ms.filter(|lookback| *lookback > 0).unwrap_or(settings.lookback_ms),
+            lookback_ms: question.lookback_ms,
             context: ReadContext {
-                cancel: self.cancel_token(options, began),
+                cancel: self.cancel_token(question.options, question.began),
                 memory: memory.clone(),
                 series_max: settings.series_max,
                 meter: ReadMeter::default(),
@@ -91,7 +123,11 @@ impl Engine {
         };
         evaluator.context.check()?;
         let prepared = self.clock.monotonic();
-        let value = evaluator.value(&node, steps, is_instant)?;
+        let value = if steps.is_empty() {
+            Value::Matrix(Vec::new())
+        } else {
+            evaluator.value(question.node, steps, is_instant)?
+        };
         let counts = evaluator.ledger.counts();
         let in_store = evaluator.context.meter.counts();
         let stats = QueryStats {
@@ -100,7 +136,7 @@ impl Engine {
             samples_queryable: counts.samples_queryable + in_store.samples_queryable,
             samples_peak: counts.samples_peak.max(in_store.samples_largest),
             memory_bytes_peak: memory.peak_bytes(),
-            prepare_duration: prepared - began,
+            prepare_duration: prepared - question.began,
             evaluate_duration: self.clock.monotonic() - prepared,
         };
         Ok(QueryResult { value, annotations: evaluator.notes.into_inner().into_annotations(), stats })

@@ -23,6 +23,8 @@ pub struct EngineSettings {
     pub series_max: u64,
     /// Steps one range query may have, whoever asks. Default 1 million; doors have lower limits of their own.
     pub steps_max: usize,
+    /// What answers of range queries may take in memory until they are asked for again, bytes; 0 keeps none. Default 32 MiB.
+    pub cache_bytes_max: u64,
     /// Whether metric names are removed at the very end only, so that label functions can still see them.
     pub delayed_name_removal: bool,
     /// Whether `rate`, `irate`, `increase` and `resets` read the start timestamps of samples.
@@ -46,6 +48,7 @@ impl Default for EngineSettings {
             samples_max: 50_000_000,
             series_max: 1_000_000,
             steps_max: 1_000_000,
+            cache_bytes_max: 32 << 20,
             delayed_name_removal: false,
             use_start_timestamps: false,
             type_and_unit_labels: false,
@@ -64,4 +67,6 @@ pub struct QueryOptions {
     pub timeout: Option<Duration>,
     /// Cancels the query from outside. Its own deadline, if any, counts as well.
     pub cancel: CancelToken,
+    /// Evaluates every step, whatever was answered before.
+    pub no_cache: bool,
 }

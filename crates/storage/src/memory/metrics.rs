@@ -15,7 +15,7 @@ use pharos_model::{
 };
 
 use crate::{
-    Aggregation, AppendOutcome, BatchId, Capabilities, CardinalityEntry, CardinalityStatus, ExemplarSeries,
+    Aggregation, AppendOutcome, BatchId, Capabilities, CardinalityEntry, CardinalityStatus, ChangeLog, ChangeMark, ExemplarSeries,
     GridEvaluator, GridPlan, GridSeries, Grouping, LabelQuery, LeafPlan, LeafSeries, LeafStream, MetricStore,
     MetricStoreStats, RawPlan, RawSeries, ReadContext, SeriesStream, StorageError,
 };
@@ -28,6 +28,7 @@ pub struct MemoryMetricStore {
 
 #[derive(Debug, Default)]
 struct Tenant {
+    changes: ChangeLog,
     series: BTreeMap<Labels, Series>,
     metadata: BTreeMap<String, MetricMetadata>,
 }
@@ -127,6 +128,7 @@ impl Tenant {
                 .map_err(|error| StorageError::Invalid { message: error.to_string() })?;
             self.series.entry(labels).or_default().append(batch, run);
         }
+        self.changes.appended(batch);
         for metadata in &batch.metadata {
             self.metadata.insert(metadata.metric.clone(), metadata.clone());
         }
@@ -203,6 +205,14 @@ impl MetricStore for MemoryMetricStore {
         _id: BatchId,
     ) -> Completion<Result<AppendOutcome, StorageError>> {
         Completion::ready(self.tenants.write().entry(tenant.clone()).or_default().append(&batch))
+    }
+
+    fn change_mark(&self, tenant: &TenantId) -> Option<ChangeMark> {
+        Some(self.tenants.read().get(tenant).map_or_else(ChangeMark::default, |tenant| tenant.changes.mark()))
+    }
+
+    fn changed_since(&self, tenant: &TenantId, mark: ChangeMark, range: TimeRange) -> Option<i64> {
+        self.tenants.read().get(tenant)?.changes.since(mark, range)
     }
 
     fn leaf(&self, tenant: &TenantId, plan: &LeafPlan, context: &ReadContext) -> Result<LeafStream, StorageError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pharos_base::{CancelToken, ErrorClass};
+use pharos_base::ErrorClass;
 use pharos_model::{StepRange, TenantId};
 
 use super::*;
@@ -66,7 +66,7 @@ fn cancelled_and_late_queries_stop() {
         (error.class(), error.to_string().as_str()),
         (ErrorClass::Cancelled, "query was canceled in query execution")
     );
-    let options = QueryOptions { timeout: Some(Duration::ZERO), cancel: CancelToken::new(), lookback_ms: None };
+    let options = QueryOptions { timeout: Some(Duration::ZERO), ..QueryOptions::default() };
     let error = engine.instant(&TenantId::default(), "up", 60_000, &options).unwrap_err();
     assert_eq!(error.class(), ErrorClass::Timeout);
 }
