@@ -33,9 +33,11 @@ fn options(params: &Params) -> Result<QueryOptions, ApiError> {
     if lookback_ms.is_some_and(|ms| ms <= 0) {
         return Err(bad("invalid parameter \"lookback_delta\": it must be positive"));
     }
+    // As VictoriaMetrics calls it.
+    let no_cache = params.get("nocache").is_some_and(|value| value != "0");
     let timeout_ms = params.duration_ms("timeout")?;
     let timeout = timeout_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
-    Ok(QueryOptions { lookback_ms, timeout, cancel: CancelToken::new() })
+    Ok(QueryOptions { lookback_ms, timeout, cancel: CancelToken::new(), no_cache })
 }
 
 /// Evaluates a query at one instant.

@@ -142,7 +142,9 @@ fn doors(settings: &Settings, stores: &Stores, authenticator: Arc<Authenticator>
     let traces: Arc<dyn TraceStore> = Arc::clone(&stores.traces) as _;
     let mut registry = Registry::default();
     let http_metrics = HttpMetrics::register(&mut registry);
+    let engine = Engine::new(Arc::clone(&metrics), engine_settings(settings));
     self_metrics::register(&mut registry, Arc::clone(&metrics), Arc::clone(&traces), BUILD.version);
+    self_metrics::register_engine(&mut registry, engine.clone());
     let components = IngestComponents {
         metrics: Arc::clone(&metrics),
         traces: Arc::clone(&traces),
@@ -151,7 +153,7 @@ fn doors(settings: &Settings, stores: &Stores, authenticator: Arc<Authenticator>
     };
     let pool = QueryPool::new(settings.query.concurrency_max, settings.query.queue_wait.0);
     let prometheus = PrometheusApi {
-        engine: Engine::new(Arc::clone(&metrics), engine_settings(settings)),
+        engine,
         store: Arc::clone(&metrics),
         traces: Some(Arc::clone(&traces)),
         pool: pool.clone(),
@@ -187,6 +189,7 @@ fn engine_settings(settings: &Settings) -> EngineSettings {
         memory_bytes_max: query.memory_max.0,
         samples_max: query.samples_max,
         series_max: query.series_max,
+        cache_bytes_max: query.cache_memory_max.0,
         parser: ParserOptions { experimental_functions: query.experimental_functions, ..ParserOptions::default() },
         ..EngineSettings::default()
     }

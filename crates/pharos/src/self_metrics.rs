@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use pharos_promql::Engine;
 use pharos_storage::{MetricStore, TraceStore};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -18,6 +20,42 @@ pub(crate) fn register(
 ) {
     registry.register("pharos_build", "What this server was built from", Info::new([("version", version)]));
     registry.register_collector(Box::new(Stores { metrics, traces }));
+}
+
+/// Adds the query engine to `registry`.
+pub(crate) fn register_engine(registry: &mut Registry, engine: Engine) {
+    registry.register_collector(Box::new(Queries { engine }));
+}
+
+struct Queries {
+    engine: Engine,
+}
+
+impl std::fmt::Debug for Queries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Queries")
+    }
+}
+
+impl Collector for Queries {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let cache = self.engine.cache_stats();
+        for (name, help, value) in [
+            ("pharos_query_cache_hits", "Range queries answered from earlier answers", cache.hits),
+            (
+                "pharos_query_cache_partial_hits",
+                "Range queries of which only the last steps were evaluated",
+                cache.partial_hits,
+            ),
+            ("pharos_query_cache_misses", "Range queries evaluated whole", cache.misses),
+        ] {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let bytes = ConstGauge::new(i64::try_from(cache.bytes).unwrap_or(i64::MAX));
+        let help = "Memory of answers that may be asked for again";
+        bytes.encode(encoder.encode_descriptor("pharos_query_cache_bytes", help, None, bytes.metric_type())?)
+    }
 }
 
 struct Stores {

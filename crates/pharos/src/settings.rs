@@ -95,6 +95,7 @@ pub(crate) struct Query {
     pub(crate) samples_max: u64,
     pub(crate) series_max: u64,
     pub(crate) points_per_series_max: usize,
+    pub(crate) cache_memory_max: ByteSize,
     pub(crate) experimental_functions: bool,
 }
 
@@ -109,6 +110,7 @@ impl Default for Query {
             samples_max: 50_000_000,
             series_max: 1_000_000,
             points_per_series_max: 11_000,
+            cache_memory_max: ByteSize::mib(32),
             experimental_functions: false,
         }
     }

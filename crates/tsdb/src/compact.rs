@@ -253,6 +253,9 @@ impl Shared {
             }
             !goes
         });
+        if !dropped.is_empty() {
+            tenant.changes.changed_everywhere();
+        }
         for part in dropped {
             tracing::info!(part = %part.dir.display(), "retention deletes a part");
             self.remove_part(&part)?;

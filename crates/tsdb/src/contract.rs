@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use pharos_base::Completion;
 use pharos_model::{Matcher, MetricBatch, MetricMetadata, TenantId, TimeRange};
 use pharos_storage::{
-    AppendOutcome, BatchId, Capabilities, CardinalityStatus, ExemplarSeries, LabelQuery, LeafPlan, LeafStream,
-    MetricStore, MetricStoreStats, ReadContext, SeriesStream, StorageError,
+    AppendOutcome, BatchId, Capabilities, CardinalityStatus, ChangeMark, ExemplarSeries, LabelQuery, LeafPlan,
+    LeafStream, MetricStore, MetricStoreStats, ReadContext, SeriesStream, StorageError,
 };
 
 use crate::Tsdb;
@@ -23,6 +23,18 @@ impl MetricStore for Tsdb {
         _id: BatchId,
     ) -> Completion<Result<AppendOutcome, StorageError>> {
         self.submit(tenant, batch)
+    }
+
+    fn change_mark(&self, tenant: &TenantId) -> Option<ChangeMark> {
+        Some(self.shared.tenants.get(tenant).map_or_else(ChangeMark::default, |tenant| tenant.changes.mark()))
+    }
+
+    fn changed_since(&self, tenant: &TenantId, mark: ChangeMark, range: TimeRange) -> Option<i64> {
+        // What retention takes, it takes moment by moment.
+        if self.shared.kept(range) != range {
+            return Some(range.start_ms);
+        }
+        self.shared.tenants.get(tenant)?.changes.since(mark, range)
     }
 
     fn leaf(&self, tenant: &TenantId, plan: &LeafPlan, context: &ReadContext) -> Result<LeafStream, StorageError> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use pharos_model::{MetricBatch, MetricMetadata, SeriesRun, TenantId};
-use pharos_storage::{AppendOutcome, RejectReason};
+use pharos_storage::{AppendOutcome, ChangeLog, RejectReason};
 
 use crate::head::generation::{Generation, REFUSED};
 use crate::head::registry::{Registry, SeriesNumber};
@@ -26,6 +26,8 @@ pub(crate) struct Tenant {
     pub(crate) id: TenantId,
     pub(crate) state: RwLock<State>,
     pub(crate) metadata: RwLock<BTreeMap<String, MetricMetadata>>,
+    /// For caches of answers.
+    pub(crate) changes: ChangeLog,
     /// Whether the entries of its directories are known to be durable.
     pub(crate) dirs_durable: AtomicBool,
     /// Whether metadata changed since it was written to its file.
@@ -162,6 +164,7 @@ impl Tenant {
         Self {
             id,
             state: RwLock::new(State { active, frozen: Vec::new(), parts: Vec::new(), tombstones: Arc::default() }),
+            changes: ChangeLog::new(),
             metadata: RwLock::default(),
             dirs_durable: AtomicBool::new(false),
             metadata_changed: AtomicBool::new(false),
@@ -229,6 +232,7 @@ impl Tenant {
             let numbers = renumber(&active, registry, &batch.series, numbers);
             active.apply(batch, &numbers, exemplars_max);
         }
+        self.changes.appended(batch);
         if !batch.metadata.is_empty() {
             let mut known = self.metadata.write();
             for metadata in &batch.metadata {

@@ -87,6 +87,7 @@ impl Shared {
             // Renamed and perhaps durable, perhaps not: what a restart may find counts from now on.
             if read(&self.tenant_dir(id)).is_ok_and(|found| found == all) {
                 tenant.state.write().tombstones = all;
+                tenant.changes.changed_everywhere();
             }
             return Err(error.into());
         }
@@ -94,6 +95,7 @@ impl Shared {
         state.tombstones = all;
         let many_frozen = state.frozen.len() > FROZEN_MAX;
         drop(state);
+        tenant.changes.changed_everywhere();
         if many_frozen {
             self.wake.flush();
         }

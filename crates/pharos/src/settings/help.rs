@@ -24,6 +24,7 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("query.samples_max", "Samples one query may hold at a time"),
     ("query.series_max", "Series one selector or listing may touch"),
     ("query.points_per_series_max", "Steps one range query may have"),
+    ("query.cache_memory_max", "Memory for answers of range queries that may be asked for again; 0 keeps none"),
     ("query.experimental_functions", "Allow PromQL functions that Prometheus calls experimental"),
     ("log.level", "Filter of log lines, such as info, or info,pharos_tsdb=debug"),
     ("log.format", "text or json"),

@@ -70,6 +70,7 @@ pub const METRIC_CASES: &[MetricCase] = &[
     MetricCase { name: "exemplars are kept", write: write_exemplars, check: check_exemplars },
     MetricCase { name: "metadata is kept", write: write_metadata, check: check_metadata },
     MetricCase { name: "days of samples in any order", write: write_days, check: check_days },
+    MetricCase { name: "changes are told", write: write_matched, check: check_changes },
     MetricCase { name: "series are counted", write: write_matched, check: check_cardinality },
     MetricCase { name: "what was deleted is gone, what came later is not", write: write_deleted, check: check_deleted },
 ];
@@ -243,6 +244,27 @@ fn check_matched(store: &dyn MetricStore) {
     ];
     for (matchers, expected) in cases {
         assert_eq!(instances(store, matchers.clone()), *expected, "{matchers:?}");
+    }
+}
+
+/// Of a store that follows changes: none is missed.
+fn check_changes(store: &dyn MetricStore) {
+    let (tenant, other) = (TenantId::default(), "elsewhere".parse::<TenantId>().expect("a tenant"));
+    let Some(before) = store.change_mark(&tenant) else { return };
+    let (hour, later) = (TimeRange::new(at(0), at(3_600)), TimeRange::new(at(3_600), at(7_200)));
+    append(store, &other, float_batch(&[(&[(METRIC_NAME, "elsewhere")], &[(at(5), 1.0)])]));
+    assert_eq!(store.changed_since(&tenant, before, hour), None, "another tenant's samples");
+    append(store, &tenant, float_batch(&[(&[(METRIC_NAME, "changing")], &[(at(1_800), 1.0)])]));
+    let told = store.changed_since(&tenant, before, hour).expect("an append is a change");
+    assert!(at(0) <= told && told <= at(1_800), "{told}");
+    assert_eq!(store.changed_since(&tenant, store.change_mark(&tenant).expect("it followed before"), hour), None);
+    append(store, &tenant, float_batch(&[(&[(METRIC_NAME, "changing")], &[(at(4_000), 1.0), (at(10), 2.0)])]));
+    assert!(store.changed_since(&tenant, before, later).is_some_and(|told| told <= at(4_000)));
+    assert!(store.changed_since(&tenant, before, hour).is_some_and(|told| told <= at(10)));
+    let before = store.change_mark(&tenant).expect("it followed before");
+    let deleted = store.delete(&tenant, &[vec![Matcher::equal(METRIC_NAME, "changing")]], TimeRange::new(at(0), at(60)));
+    if deleted.is_ok() {
+        assert!(store.changed_since(&tenant, before, hour).is_some_and(|told| told <= at(10)), "a deletion is a change");
     }
 }
 

@@ -15,9 +15,9 @@ use pharos_model::{
 };
 
 use crate::{
-    Aggregation, AppendOutcome, BatchId, Capabilities, CardinalityEntry, CardinalityStatus, ChangeLog, ChangeMark, ExemplarSeries,
-    GridEvaluator, GridPlan, GridSeries, Grouping, LabelQuery, LeafPlan, LeafSeries, LeafStream, MetricStore,
-    MetricStoreStats, RawPlan, RawSeries, ReadContext, SeriesStream, StorageError,
+    Aggregation, AppendOutcome, BatchId, Capabilities, CardinalityEntry, CardinalityStatus, ChangeLog, ChangeMark,
+    ExemplarSeries, GridEvaluator, GridPlan, GridSeries, Grouping, LabelQuery, LeafPlan, LeafSeries, LeafStream,
+    MetricStore, MetricStoreStats, RawPlan, RawSeries, ReadContext, SeriesStream, StorageError,
 };
 
 /// A store of metrics in memory.
@@ -315,6 +315,7 @@ impl MetricStore for MemoryMetricStore {
                 }
                 !(series.points.is_empty() && series.exemplars.is_empty())
             });
+            tenant.changes.changed_everywhere();
         }
         Ok(())
     }
