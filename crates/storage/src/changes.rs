@@ -158,6 +158,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
         /// Nothing that changed may be missed, however far apart in time; what did not change may be told as changed.
         #[test]
         fn no_change_is_missed(changes in proptest::collection::vec((0_i64..40_000, 1_usize..40), 1..60)) {

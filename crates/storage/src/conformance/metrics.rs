@@ -262,9 +262,13 @@ fn check_changes(store: &dyn MetricStore) {
     assert!(store.changed_since(&tenant, before, later).is_some_and(|told| told <= at(4_000)));
     assert!(store.changed_since(&tenant, before, hour).is_some_and(|told| told <= at(10)));
     let before = store.change_mark(&tenant).expect("it followed before");
-    let deleted = store.delete(&tenant, &[vec![Matcher::equal(METRIC_NAME, "changing")]], TimeRange::new(at(0), at(60)));
+    let deleted =
+        store.delete(&tenant, &[vec![Matcher::equal(METRIC_NAME, "changing")]], TimeRange::new(at(0), at(60)));
     if deleted.is_ok() {
-        assert!(store.changed_since(&tenant, before, hour).is_some_and(|told| told <= at(10)), "a deletion is a change");
+        assert!(
+            store.changed_since(&tenant, before, hour).is_some_and(|told| told <= at(10)),
+            "a deletion is a change"
+        );
     }
 }
 
