@@ -12,7 +12,6 @@ use pharos_chunk::Form;
 use pharos_model::{Labels, TimeRange};
 
 use crate::TsdbError;
-use crate::index::LabelIndex;
 use crate::masks::Hiding;
 use crate::merge::{Merge, Source};
 use crate::part::exemplars;
@@ -164,13 +163,14 @@ impl Shared {
             replaces: self.replaced_by(tenant, parts),
             cleaned: hiding.tombstones.last().map_or(0, |tombstone| tombstone.sequence),
             form,
+            index_cache: Arc::clone(&self.index_cache),
             bodies_max: MERGED_BODIES_MAX,
         };
         let mut writer = PartWriter::create(Arc::clone(&self.disk), plan)?;
         let kept = self.kept(TimeRange::ALL);
         let mut sources = Vec::with_capacity(parts.len());
         for part in parts {
-            let mut selected = part.index.all()?;
+            let mut selected = part.index.all();
             let masks = hiding.of_part(part, kept, &mut selected)?;
             sources.push(Source::part(PartCursor::new(Arc::clone(part), selected)?, masks));
         }

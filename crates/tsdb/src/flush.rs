@@ -130,6 +130,7 @@ impl Shared {
             replaces: Vec::new(),
             cleaned: 0,
             form: Form::Young,
+            index_cache: Arc::clone(&self.index_cache),
             bodies_max: BLOCK_BYTES_MAX - BLOCK_HEADER_LEN,
         };
         PartWriter::create(Arc::clone(&self.disk), plan)

@@ -1,11 +1,19 @@
-//! From matchers to series: the same algebra over the head's index and over a part's.
+//! From matchers to series: what the head's index and a part's have in common.
 
 use pharos_model::{MatchOp, Matcher};
 use roaring::RoaringBitmap;
 
 use crate::TsdbError;
 
-/// Postings of one index: sets of series numbers that mean something to its owner only.
+/// An index of series, by numbers that mean something to its owner only.
+pub(crate) trait SeriesIndex {
+    /// Every series.
+    fn all_series(&self) -> Result<RoaringBitmap, TsdbError>;
+    /// Series that pass all matchers.
+    fn select(&self, matchers: &[Matcher]) -> Result<RoaringBitmap, TsdbError>;
+}
+
+/// An index that keeps postings: for each label value the series that have it.
 pub(crate) trait LabelIndex {
     /// All series.
     fn all(&self) -> Result<RoaringBitmap, TsdbError>;
@@ -16,43 +24,44 @@ pub(crate) trait LabelIndex {
 }
 
 /// Series that pass all matchers of any set; no sets means all series.
-pub(crate) fn select_any(index: &impl LabelIndex, matcher_sets: &[Vec<Matcher>]) -> Result<RoaringBitmap, TsdbError> {
-    if matcher_sets.is_empty() {
-        return index.all();
+pub(crate) fn select_any(index: &impl SeriesIndex, matcher_sets: &[Vec<Matcher>]) -> Result<RoaringBitmap, TsdbError> {
+    match matcher_sets {
+        [] => index.all_series(),
+        [one] => index.select(one),
+        sets => sets.iter().try_fold(RoaringBitmap::new(), |found, matchers| Ok(found | index.select(matchers)?)),
     }
-    let mut found = RoaringBitmap::new();
-    for matchers in matcher_sets {
-        found |= select(index, matchers)?;
-    }
-    Ok(found)
 }
 
-/// Series that pass all matchers.
-///
-/// A matcher that rejects the empty string is a union of postings. One that passes it also passes
-/// series without the label, so it is a union of postings of rejected values, taken away at the end.
-pub(crate) fn select(index: &impl LabelIndex, matchers: &[Matcher]) -> Result<RoaringBitmap, TsdbError> {
-    let mut found: Option<RoaringBitmap> = None;
-    let (excluding, including): (Vec<&Matcher>, Vec<&Matcher>) =
-        matchers.iter().partition(|matcher| matcher.matches_empty());
-    for matcher in including {
-        let passed = included(index, matcher)?;
-        found = Some(match found {
-            Some(found) => found & passed,
-            None => passed,
-        });
-        if found.as_ref().is_some_and(RoaringBitmap::is_empty) {
-            return Ok(RoaringBitmap::new());
+impl<I: LabelIndex> SeriesIndex for I {
+    fn all_series(&self) -> Result<RoaringBitmap, TsdbError> {
+        self.all()
+    }
+
+    /// A matcher that rejects the empty string is a union of postings. One that passes it also passes
+    /// series without the label, so it is a union of postings of rejected values, taken away at the end.
+    fn select(&self, matchers: &[Matcher]) -> Result<RoaringBitmap, TsdbError> {
+        let mut found: Option<RoaringBitmap> = None;
+        let (excluding, including): (Vec<&Matcher>, Vec<&Matcher>) =
+            matchers.iter().partition(|matcher| matcher.matches_empty());
+        for matcher in including {
+            let passed = included(self, matcher)?;
+            found = Some(match found {
+                Some(found) => found & passed,
+                None => passed,
+            });
+            if found.as_ref().is_some_and(RoaringBitmap::is_empty) {
+                return Ok(RoaringBitmap::new());
+            }
         }
+        let mut found = match found {
+            Some(found) => found,
+            None => self.all()?,
+        };
+        for matcher in excluding {
+            found -= excluded(self, matcher)?;
+        }
+        Ok(found)
     }
-    let mut found = match found {
-        Some(found) => found,
-        None => index.all()?,
-    };
-    for matcher in excluding {
-        found -= excluded(index, matcher)?;
-    }
-    Ok(found)
 }
 
 fn included(index: &impl LabelIndex, matcher: &Matcher) -> Result<RoaringBitmap, TsdbError> {

@@ -37,6 +37,7 @@ mod merge;
 mod metadata;
 mod open;
 mod part;
+mod pattern;
 mod read;
 mod samples;
 mod settings;

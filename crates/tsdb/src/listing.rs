@@ -1,11 +1,12 @@
 //! The contract's listings: series, label names and label values, answered by the indexes alone.
 
-use std::collections::BTreeSet;
+use std::hash::BuildHasher;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
 use pharos_model::{Matcher, TenantId, TimeRange};
 use pharos_storage::{LabelQuery, ReadContext, SeriesStream, StorageError};
 
-use crate::index::LabelIndex;
 use crate::read::{Selection, until_error};
 use crate::shared::Shared;
 
@@ -29,33 +30,23 @@ impl Shared {
     ) -> Result<Vec<String>, StorageError> {
         let range = self.kept(query.range);
         let view = self.view(tenant, range);
-        let mut names = BTreeSet::new();
+        let mut names = Distinct::default();
         for part in &view.parts {
             context.check()?;
-            let Some(selected) = view.selected(part, &query.matcher_sets, range)? else {
-                names.extend(part.index.label_names().map(str::to_owned));
-                continue;
-            };
-            let of_part: BTreeSet<&str> = part.index.label_names().collect();
-            for name in of_part {
-                if !names.contains(name) && !part.index.any_of(name, &mut |_| true)?.is_disjoint(&selected) {
-                    names.insert(name.to_owned());
-                }
-            }
+            let selected = view.selected(part, &query.matcher_sets, range)?;
+            part.index.label_names(selected.as_ref(), |name| names.add(name))?;
         }
         for generation in &view.generations {
             context.check()?;
             if view.hiding.concerns_generation(generation, range) {
                 for (labels, _) in view.selected_of_generation(generation, &query.matcher_sets, range)? {
-                    names.extend(labels.iter().map(|(name, _)| name.to_owned()));
+                    labels.iter().for_each(|(name, _)| names.add(name));
                 }
-                continue;
+            } else {
+                generation.label_names(&query.matcher_sets, range, |name| names.add(name))?;
             }
-            generation.label_names(&query.matcher_sets, range, |name| {
-                names.insert(name.to_owned());
-            })?;
         }
-        Ok(names.into_iter().take(query.limit).collect())
+        Ok(names.first(query.limit))
     }
 
     pub(crate) fn label_values(
@@ -67,27 +58,51 @@ impl Shared {
     ) -> Result<Vec<String>, StorageError> {
         let range = self.kept(query.range);
         let view = self.view(tenant, range);
-        let mut values: BTreeSet<String> = BTreeSet::new();
-        let mut add = |value: &str| {
-            if !values.contains(value) {
-                values.insert(value.to_owned());
-            }
-        };
+        let mut values = Distinct::default();
         for part in &view.parts {
             context.check()?;
             let selected = view.selected(part, &query.matcher_sets, range)?;
-            part.index.label_values(name, selected.as_ref(), &mut add)?;
+            part.index.label_values(name, selected.as_ref(), |value| values.add(value))?;
         }
         for generation in &view.generations {
             context.check()?;
             if view.hiding.concerns_generation(generation, range) {
                 for (labels, _) in view.selected_of_generation(generation, &query.matcher_sets, range)? {
-                    labels.get(name).into_iter().for_each(&mut add);
+                    labels.get(name).into_iter().for_each(|value| values.add(value));
                 }
-                continue;
+            } else {
+                generation.label_values(name, &query.matcher_sets, range, |value| values.add(value))?;
             }
-            generation.label_values(name, &query.matcher_sets, range, &mut add)?;
         }
-        Ok(values.into_iter().take(query.limit).collect())
+        Ok(values.first(query.limit))
+    }
+}
+
+/// Texts, each once.
+#[derive(Debug, Default)]
+struct Distinct {
+    texts: Vec<String>,
+    table: HashTable<u32>,
+}
+
+impl Distinct {
+    fn add(&mut self, text: &str) {
+        let hash = |text: &str| FixedState::default().hash_one(text);
+        let (texts, hashed) = (&mut self.texts, hash(text));
+        if self.table.find(hashed, |at| texts[*at as usize] == text).is_none() {
+            self.table.insert_unique(hashed, texts.len() as u32, |at| hash(&texts[*at as usize]));
+            texts.push(text.to_owned());
+        }
+    }
+
+    /// The alphabetically first, sorted.
+    fn first(mut self, limit: usize) -> Vec<String> {
+        if limit < self.texts.len() {
+            self.texts.select_nth_unstable(limit);
+            self.texts.truncate(limit);
+        }
+        // They came in a few sorted runs, which this sort merges.
+        self.texts.sort();
+        self.texts
     }
 }

@@ -16,6 +16,7 @@ use crate::log::frame::Kind;
 use crate::log::record::{self, Definitions};
 use crate::log::recovery::Replay;
 use crate::metadata;
+use crate::part::index::IndexCache;
 use crate::part::writer::TEMPORARY_PREFIX;
 use crate::part::{self, Part};
 use crate::settings::Settings;
@@ -28,9 +29,10 @@ pub(crate) fn load_tenants(
     disk: &dyn Disk,
     dir: &Path,
     tenants: &Tenants,
+    index_cache: &Arc<IndexCache>,
 ) -> Result<(Vec<String>, Arc<AtomicU64>), TsdbError> {
     let root = tenants_dir(dir);
-    let (mut damaged, mut next_part) = (Vec::new(), 1);
+    let mut loading = Loading { disk, index_cache, damaged: Vec::new(), next: 1 };
     for entry in fs::read_dir(&root).map_err(TsdbError::io("list", &root))? {
         let name = entry.map_err(TsdbError::io("list", &root))?.file_name();
         let Some(id) = name.to_str().and_then(|name| name.parse::<TenantId>().ok()) else {
@@ -41,70 +43,75 @@ pub(crate) fn load_tenants(
         let path = root.join(&name);
         match metadata::read(&path) {
             Ok(all) => tenant.metadata.write().extend(all.into_iter().map(|one| (one.metric.clone(), one))),
-            Err(error) => report(&mut damaged, &error),
+            Err(error) => report(&mut loading.damaged, &error),
         }
         let tombstones = tombstones::read(&path)?;
         let newest = tombstones.last().map_or(0, |tombstone| tombstone.sequence);
-        next_part = next_part.max(newest.saturating_add(1));
+        loading.next = loading.next.max(newest.saturating_add(1));
         tenant.state.write().tombstones = tombstones;
-        load_parts(disk, &path.join(PARTS_DIR), &tenant, &mut damaged, &mut next_part)?;
+        loading.load_parts(&path.join(PARTS_DIR), &tenant)?;
     }
-    Ok((damaged, Arc::new(AtomicU64::new(next_part))))
+    Ok((loading.damaged, Arc::new(AtomicU64::new(loading.next))))
 }
 
-fn load_parts(
-    disk: &dyn Disk,
-    dir: &Path,
-    tenant: &Tenant,
-    damaged: &mut Vec<String>,
-    next: &mut u64,
-) -> Result<(), TsdbError> {
-    if !dir.is_dir() {
-        return Ok(());
-    }
-    let (mut opened, mut failed) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir(dir).map_err(TsdbError::io("list", dir))? {
-        let path = entry.map_err(TsdbError::io("list", dir))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with(TEMPORARY_PREFIX) {
-            disk.remove_dir_all(&path).map_err(TsdbError::io("remove", &path))?;
-            continue;
+/// What opening parts needs, and what it has found so far.
+struct Loading<'a> {
+    disk: &'a dyn Disk,
+    index_cache: &'a Arc<IndexCache>,
+    damaged: Vec<String>,
+    /// The next free part number.
+    next: u64,
+}
+
+impl Loading<'_> {
+    fn load_parts(&mut self, dir: &Path, tenant: &Tenant) -> Result<(), TsdbError> {
+        if !dir.is_dir() {
+            return Ok(());
         }
-        // A damaged part still occupies its number, and its sequence, which is no higher.
-        let number = part::number_of(name);
-        *next = (*next).max(number.map_or(0, |number| number.saturating_add(1)));
-        match Part::open(&path) {
-            Ok(part) => {
-                *next = (*next).max(part.meta.sequence.saturating_add(1));
-                opened.push(part);
+        let (mut opened, mut failed) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(dir).map_err(TsdbError::io("list", dir))? {
+            let path = entry.map_err(TsdbError::io("list", dir))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with(TEMPORARY_PREFIX) {
+                self.disk.remove_dir_all(&path).map_err(TsdbError::io("remove", &path))?;
+                continue;
             }
-            Err(error) => failed.push((path, number, error)),
+            // A damaged part still occupies its number, and its sequence, which is no higher.
+            let number = part::number_of(name);
+            self.next = self.next.max(number.map_or(0, |number| number.saturating_add(1)));
+            match Part::open(&path, self.index_cache) {
+                Ok(part) => {
+                    self.next = self.next.max(part.meta.sequence.saturating_add(1));
+                    opened.push(part);
+                }
+                Err(error) => failed.push((path, number, error)),
+            }
         }
-    }
-    // Only a part that opens replaces others: until then they are all there is.
-    let replaced: HashSet<u64> = opened.iter().flat_map(|part| part.meta.replaces.iter().copied()).collect();
-    if !replaced.is_empty() {
-        // A process may have died between the rename that published the new part and its sync.
-        disk.sync_dir(dir).map_err(TsdbError::io("sync", dir))?;
-    }
-    let mut parts = Vec::new();
-    for part in opened {
-        if replaced.contains(&part.meta.number) {
-            part::remove(disk, &part.dir)?;
-        } else {
-            parts.push(Arc::new(part));
+        // Only a part that opens replaces others: until then they are all there is.
+        let replaced: HashSet<u64> = opened.iter().flat_map(|part| part.meta.replaces.iter().copied()).collect();
+        if !replaced.is_empty() {
+            // A process may have died between the rename that published the new part and its sync.
+            self.disk.sync_dir(dir).map_err(TsdbError::io("sync", dir))?;
         }
-    }
-    for (path, number, error) in failed {
-        if number.is_some_and(|number| replaced.contains(&number)) {
-            part::remove(disk, &path)?;
-        } else {
-            report(damaged, &error);
+        let mut parts = Vec::new();
+        for part in opened {
+            if replaced.contains(&part.meta.number) {
+                part::remove(self.disk, &part.dir)?;
+            } else {
+                parts.push(Arc::new(part));
+            }
         }
+        for (path, number, error) in failed {
+            if number.is_some_and(|number| replaced.contains(&number)) {
+                part::remove(self.disk, &path)?;
+            } else {
+                report(&mut self.damaged, &error);
+            }
+        }
+        parts.sort_by_key(|part| part.meta.sequence);
+        tenant.state.write().parts = parts;
+        Ok(())
     }
-    parts.sort_by_key(|part| part.meta.sequence);
-    tenant.state.write().parts = parts;
-    Ok(())
 }
 
 fn report(damaged: &mut Vec<String>, error: &TsdbError) {

@@ -11,6 +11,7 @@ use pharos_model::{TenantId, TimeRange};
 
 use crate::commit::CommitQueue;
 use crate::disk::Disk;
+use crate::part::index::IndexCache;
 use crate::settings::Settings;
 use crate::tenant::Tenants;
 
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) wake: Wake,
     /// Set when a part could not be removed, so that a restart may find it again.
     pub(crate) tombstones_stay: AtomicBool,
+    /// Decoded blocks of the indexes of all parts.
+    pub(crate) index_cache: Arc<IndexCache>,
     /// Parts that could not be opened, with the reason.
     pub(crate) damaged: Mutex<Vec<String>>,
 }

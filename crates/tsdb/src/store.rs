@@ -19,6 +19,7 @@ use crate::log::record::encode_batch;
 use crate::log::{recovery, segment};
 use crate::maintenance;
 use crate::open::{self, HeadReplay};
+use crate::part::index::IndexCache;
 use crate::settings::Settings;
 use crate::shared::{Shared, Wake, log_dir, tenants_dir};
 use crate::tenant::Tenants;
@@ -68,7 +69,8 @@ impl Tsdb {
         let Components { clock, disk } = components;
         let lock = create_and_lock(disk.as_ref(), dir)?;
         let tenants = Arc::new(Tenants::default());
-        let (damaged, next_part) = open::load_tenants(disk.as_ref(), dir, &tenants)?;
+        let index_cache = Arc::new(IndexCache::new(settings.index_cache_max.0 as usize));
+        let (damaged, next_part) = open::load_tenants(disk.as_ref(), dir, &tenants, &index_cache)?;
         let mut replay = HeadReplay::new(&tenants, &settings);
         let replayed = recovery::replay(disk.as_ref(), &log_dir(dir), &mut replay)?;
         replay.finish();
@@ -92,6 +94,7 @@ impl Tsdb {
             head_bytes: AtomicU64::new(0),
             wake: Wake::default(),
             tombstones_stay: AtomicBool::new(false),
+            index_cache,
             damaged: Mutex::new(damaged),
         });
         shared.after_commit();

@@ -84,6 +84,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ),
     ("tsdb.exemplars_max", "Exemplars of one tenant kept between two flushes; the oldest go first"),
     ("tsdb.metadata_max", "Metric families of one tenant whose metadata is kept"),
+    (
+        "tsdb.index_cache_max",
+        "Decoded blocks of the indexes of all parts kept in memory take at most this much; 0B keeps none",
+    ),
     ("tsdb.disk_free_min", "Writes are refused while the disk has less free space than this"),
     ("tracestore.future_max", "Spans that start later than now plus this are refused"),
     ("tracestore.rows_memory", "Memory of RocksDB over all days: write buffers and block cache"),

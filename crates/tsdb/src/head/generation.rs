@@ -179,9 +179,10 @@ impl Generation {
         mut each: impl FnMut(&str),
     ) -> Result<(), TsdbError> {
         let registry = self.registry.read();
-        let selected = self.visible_set(&registry, matcher_sets, range)?;
+        let passes = index::select_any(&*registry, matcher_sets)?;
+        let buffers = self.buffers.read();
         for (value, numbers) in registry.values(name) {
-            if numbers.iter().any(|number| selected.contains(*number)) {
+            if numbers.iter().any(|number| passes.contains(*number) && is_visible(&buffers, *number, range)) {
                 each(value);
             }
         }
@@ -196,24 +197,15 @@ impl Generation {
         mut each: impl FnMut(&str),
     ) -> Result<(), TsdbError> {
         let registry = self.registry.read();
-        let selected = self.visible_set(&registry, matcher_sets, range)?;
+        let passes = index::select_any(&*registry, matcher_sets)?;
+        let buffers = self.buffers.read();
+        let is_listed = |number: &SeriesNumber| passes.contains(*number) && is_visible(&buffers, *number, range);
         for name in registry.names() {
-            if registry.values(name).any(|(_, numbers)| numbers.iter().any(|number| selected.contains(*number))) {
+            if registry.values(name).any(|(_, numbers)| numbers.iter().any(is_listed)) {
                 each(name);
             }
         }
         Ok(())
-    }
-
-    fn visible_set(
-        &self,
-        registry: &Registry,
-        matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
-    ) -> Result<RoaringBitmap, TsdbError> {
-        let passed = index::select_any(registry, matcher_sets)?;
-        let buffers = self.buffers.read();
-        Ok(visible(&buffers, &passed, range).collect())
     }
 
     /// Samples of one series in the range, sorted.
@@ -247,7 +239,9 @@ impl Generation {
 }
 
 fn visible(buffers: &Buffers, passed: &RoaringBitmap, range: TimeRange) -> impl Iterator<Item = SeriesNumber> {
-    passed
-        .iter()
-        .filter(move |number| buffers.by_series.get(*number as usize).is_some_and(|buffer| buffer.overlaps(range)))
+    passed.iter().filter(move |number| is_visible(buffers, *number, range))
+}
+
+fn is_visible(buffers: &Buffers, number: SeriesNumber, range: TimeRange) -> bool {
+    buffers.by_series.get(number as usize).is_some_and(|buffer| buffer.overlaps(range))
 }

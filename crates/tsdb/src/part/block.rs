@@ -63,36 +63,8 @@ impl BlockFile {
 
     /// The payload of a block whose checksum is right.
     pub(crate) fn read(&self, what: &'static str, at: BlockAt) -> Result<Vec<u8>, TsdbError> {
-        let corrupt = |reason: &str| TsdbError::Corrupt {
-            what,
-            path: self.path.clone(),
-            offset: at.offset,
-            reason: reason.to_owned(),
-        };
-        let len = at.len as usize;
-        if !(BLOCK_HEADER_LEN..=BLOCK_BYTES_MAX).contains(&len)
-            || at.offset.saturating_add(u64::from(at.len)) > self.len
-        {
-            return Err(corrupt("block lies outside the file"));
-        }
-        let mut bytes = self.read_raw(at.offset, len)?;
-        let expected = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        let found = crc32fast::hash(&bytes[4..]);
-        if expected != found {
-            return Err(TsdbError::Checksum { what, path: self.path.clone(), offset: at.offset, expected, found });
-        }
-        let plain_len = u32::from_le_bytes([bytes[5], bytes[6], bytes[7], bytes[8]]) as usize;
-        match bytes[4] {
-            PLAIN if plain_len == len - BLOCK_HEADER_LEN => {
-                bytes.drain(..BLOCK_HEADER_LEN);
-                Ok(bytes)
-            }
-            ZSTD if plain_len <= BLOCK_BYTES_MAX => {
-                let plain = zstd::bulk::decompress(&bytes[BLOCK_HEADER_LEN..], plain_len);
-                plain.map_err(|error| corrupt(&error.to_string()))
-            }
-            _ => Err(corrupt("unknown codec or wrong length")),
-        }
+        check_place(what, &self.path, at, self.len)?;
+        unpack(what, &self.path, at.offset, self.read_raw(at.offset, at.len as usize)?)
     }
 
     /// Bytes without a block's header; the caller bounds `len`.
@@ -100,5 +72,37 @@ impl BlockFile {
         let mut bytes = vec![0; len];
         self.file.read_exact_at(&mut bytes, offset).map_err(TsdbError::io("read", &self.path))?;
         Ok(bytes)
+    }
+}
+
+/// Checks that a block lies within a file of `len` bytes.
+pub(crate) fn check_place(what: &'static str, path: &Path, at: BlockAt, len: u64) -> Result<(), TsdbError> {
+    let inside = at.offset.saturating_add(u64::from(at.len)) <= len;
+    if inside && (BLOCK_HEADER_LEN..=BLOCK_BYTES_MAX).contains(&(at.len as usize)) {
+        return Ok(());
+    }
+    let reason = "block lies outside the file".to_owned();
+    Err(TsdbError::Corrupt { what, path: path.to_owned(), offset: at.offset, reason })
+}
+
+/// The payload of a block, given its bytes (at least a header) and, for messages, where they were.
+pub(crate) fn unpack(what: &'static str, path: &Path, offset: u64, mut bytes: Vec<u8>) -> Result<Vec<u8>, TsdbError> {
+    let corrupt = |reason: String| TsdbError::Corrupt { what, path: path.to_owned(), offset, reason };
+    let expected = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let found = crc32fast::hash(&bytes[4..]);
+    if expected != found {
+        return Err(TsdbError::Checksum { what, path: path.to_owned(), offset, expected, found });
+    }
+    let plain_len = u32::from_le_bytes([bytes[5], bytes[6], bytes[7], bytes[8]]) as usize;
+    match bytes[4] {
+        PLAIN if plain_len == bytes.len() - BLOCK_HEADER_LEN => {
+            bytes.drain(..BLOCK_HEADER_LEN);
+            Ok(bytes)
+        }
+        ZSTD if plain_len <= BLOCK_BYTES_MAX => {
+            let plain = zstd::bulk::decompress(&bytes[BLOCK_HEADER_LEN..], plain_len);
+            plain.map_err(|error| corrupt(error.to_string()))
+        }
+        _ => Err(corrupt("unknown codec or wrong length".to_owned())),
     }
 }

@@ -1,13 +1,14 @@
 //! An open part: its description, files and contents.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use pharos_model::{Exemplar, TimeRange};
 
 use super::block::BlockFile;
 use super::exemplars;
-use super::index::PartIndex;
+use super::index::{IndexCache, PartIndex};
 use super::layout::{DATA_VERSION, DATA_VERSION_MIN};
 use super::meta::PartMeta;
 use super::toc::DataToc;
@@ -35,11 +36,11 @@ impl Part {
     ///
     /// # Errors
     /// [`TsdbError`] if a file is missing, cut or damaged where it is read now: description, contents.
-    pub(crate) fn open(dir: &Path) -> Result<Self, TsdbError> {
+    pub(crate) fn open(dir: &Path, index_cache: &Arc<IndexCache>) -> Result<Self, TsdbError> {
         let meta = PartMeta::read(dir)?;
         let data = open_exact(&dir.join(DATA_FILE), meta.data_bytes)?;
         let data_version = read_data_version(&data)?;
-        let (index, toc) = PartIndex::open(open_exact(&dir.join(INDEX_FILE), meta.index_bytes)?)?;
+        let (index, toc) = PartIndex::open(open_exact(&dir.join(INDEX_FILE), meta.index_bytes)?, index_cache)?;
         let exemplars = if meta.exemplar_bytes > 0 {
             Some(open_exact(&dir.join(EXEMPLARS_FILE), meta.exemplar_bytes)?)
         } else {

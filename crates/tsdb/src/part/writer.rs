@@ -11,7 +11,7 @@ use pharos_model::{TenantId, TimeRange};
 
 use super::block::{self, BlockAt, Packing};
 use super::exemplars::{self, Entries};
-use super::index::IndexWriter;
+use super::index::{IndexCache, IndexWriter};
 use super::layout::{self, DATA_VERSION, HeadersBuilder};
 use super::meta::{META_FILE, PART_VERSION, PartMeta};
 use super::reader::Part;
@@ -51,6 +51,8 @@ pub(crate) struct PartPlan {
     pub(crate) cleaned: u64,
     /// How chunks are encoded.
     pub(crate) form: Form,
+    /// What the part is read through when it is done.
+    pub(crate) index_cache: Arc<IndexCache>,
     /// No block of chunk bodies grows beyond.
     pub(crate) bodies_max: usize,
 }
@@ -223,7 +225,7 @@ impl PartWriter {
         self.disk.rename(&self.temporary, &target).map_err(TsdbError::io("rename", &self.temporary))?;
         self.finished = true;
         let synced = self.disk.sync_dir(parts_dir).map_err(TsdbError::io("sync", parts_dir));
-        synced.and_then(|()| Part::open(&target)).inspect_err(|_| {
+        synced.and_then(|()| Part::open(&target, &self.plan.index_cache)).inspect_err(|_| {
             if let Err(error) = super::remove(self.disk.as_ref(), &target) {
                 tracing::warn!(path = %target.display(), %error, "cannot remove a part that is not used");
             }
@@ -316,6 +318,7 @@ mod tests {
             replaces: Vec::new(),
             cleaned: 0,
             form: Form::Young,
+            index_cache: Arc::new(IndexCache::new(0)),
             bodies_max: 1000,
         };
         let mut samples = Samples::default();

@@ -30,7 +30,7 @@ pub(super) struct Shapes {
     /// Label numbers of all shapes, end to end, ascending within one.
     labels: Vec<u32>,
     /// For each run its shape's place in `labels`.
-    shapes: Vec<u32>,
+    starts: Vec<u32>,
     /// Positions of the runs in the columns, `Run::labels` of each.
     positions: Vec<u32>,
     /// For each label of the part, how many series of the segment have it.
@@ -42,14 +42,14 @@ impl Shapes {
     pub(super) fn labels_of(&self, run: usize) -> impl Iterator<Item = (u32, u32)> + '_ {
         let positions = &self.runs[run].labels;
         let positions = &self.positions[positions.start as usize..positions.end as usize];
-        let labels = &self.labels[self.shapes[run] as usize..][..positions.len()];
+        let labels = &self.labels[self.starts[run] as usize..][..positions.len()];
         labels.iter().copied().zip(positions.iter().copied())
     }
 
     /// The position of a run in the column of a label; `None` if its series do not have it.
     pub(super) fn position(&self, run: usize, label: u32) -> Option<u32> {
         let positions = self.runs[run].labels.start as usize..self.runs[run].labels.end as usize;
-        let labels = &self.labels[self.shapes[run] as usize..][..positions.len()];
+        let labels = &self.labels[self.starts[run] as usize..][..positions.len()];
         labels.binary_search(&label).ok().map(|at| self.positions[positions.start + at])
     }
 
@@ -76,7 +76,9 @@ impl Shapes {
             push_zigzag(&mut out, i64::from(*shape) - previous);
             previous = i64::from(*shape);
         }
-        runs.iter().for_each(|(_, length)| push_varint(&mut out, u64::from(*length)));
+        for (_, length) in runs {
+            push_varint(&mut out, u64::from(*length));
+        }
         out
     }
 
@@ -103,7 +105,7 @@ impl Shapes {
             shape = shape.wrapping_add(reader.zigzag()?);
             let labels = usize::try_from(shape).ok().and_then(|shape| shapes.get(shape));
             let labels = labels.ok_or(ChunkError::OutOfBounds { what: "shape" })?;
-            found.shapes.push(labels.start);
+            found.starts.push(labels.start);
             let start = found.runs.last().map_or(0, |run: &Run| run.labels.end);
             if start as usize > SEGMENT_PAIRS {
                 return Err(ChunkError::OutOfBounds { what: "label pairs of a segment" });
@@ -118,7 +120,7 @@ impl Shapes {
             }
             found.runs[run].series = next..next + length;
             next += length;
-            let shape = found.shapes[run] as usize;
+            let shape = found.starts[run] as usize;
             for label in &found.labels[shape..shape + found.runs[run].labels.len()] {
                 found.positions.push(found.counts[*label as usize]);
                 found.counts[*label as usize] += length;
@@ -132,7 +134,7 @@ impl Shapes {
 
     pub(super) fn memory(&self) -> usize {
         self.runs.len() * size_of::<Run>()
-            + (self.labels.len() + self.shapes.len() + self.positions.len() + self.counts.len()) * size_of::<u32>()
+            + (self.labels.len() + self.starts.len() + self.positions.len() + self.counts.len()) * size_of::<u32>()
     }
 }
 
@@ -223,6 +225,11 @@ impl Columns {
             return Err(ChunkError::OutOfBounds { what: "length of columns" });
         }
         Ok(Self { first_label, columns })
+    }
+
+    /// The labels of this group.
+    pub(super) fn labels(&self) -> Range<u32> {
+        self.first_label..self.first_label + self.columns.len() as u32
     }
 
     /// The column of a label of this group.

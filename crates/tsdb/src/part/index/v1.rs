@@ -30,15 +30,21 @@ impl Toc {
         Ok((Self { series_count, labels }, data))
     }
 
-    /// The bytes of the same index in the current version; what it says about the data file is left out.
-    pub(super) fn rewrite(&self, file: &BlockFile) -> Result<Vec<u8>, TsdbError> {
+    /// The same index in the current version, blocks and table of contents.
+    pub(super) fn rewrite(&self, file: &BlockFile) -> Result<(Vec<u8>, super::Toc), TsdbError> {
         let mut writer = IndexWriter::default();
         for (block, at) in self.labels.iter().enumerate() {
             let payload = file.read("label block", *at)?;
             let expected = (self.series_count as usize - block * BLOCK_SERIES).min(BLOCK_SERIES);
-            add_sets(&payload, expected, &mut writer).map_err(TsdbError::chunk("label block", &file.path, at.offset))?;
+            add_sets(&payload, expected, &mut writer).map_err(TsdbError::chunk(
+                "label block",
+                &file.path,
+                at.offset,
+            ))?;
         }
-        Ok(writer.finish(&DataToc::default()))
+        let mut bytes = Vec::new();
+        let toc = writer.write_blocks(&mut bytes);
+        Ok((bytes, toc))
     }
 }
 

@@ -76,9 +76,8 @@ impl Values {
             ends.push(total as u32);
         }
         let mut text = Vec::with_capacity(total);
-        let shared = (0..count)
-            .map(|_| reader.count("shared prefix", BLOCK_TEXT_BYTES_MAX))
-            .collect::<Result<Vec<_>, _>>()?;
+        let shared =
+            (0..count).map(|_| reader.count("shared prefix", BLOCK_TEXT_BYTES_MAX)).collect::<Result<Vec<_>, _>>()?;
         let (mut previous, mut start) = (0..0, 0);
         for (end, shared) in ends.iter().zip(shared) {
             let end = *end as usize;
@@ -94,10 +93,6 @@ impl Values {
             return Err(ChunkError::OutOfBounds { what: "text of a value" });
         }
         Ok(Self { text: text.into(), ends: ends.into() })
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.ends.len()
     }
 
     /// The value at a position; empty beyond the end.

@@ -137,12 +137,9 @@ impl IndexWriter {
     }
 
     /// The bytes of the file.
-    pub(crate) fn finish(mut self, data: &DataToc) -> Vec<u8> {
-        self.order_labels();
+    pub(crate) fn finish(self, data: &DataToc) -> Vec<u8> {
         let mut file = Vec::new();
-        let mut toc = Toc { series_count: self.series_count, ..Toc::default() };
-        self.write_values(&mut file, &mut toc);
-        self.write_segments(&mut file, &mut toc);
+        let toc = self.write_blocks(&mut file);
         let offset = file.len() as u64;
         let len = block::write(&toc.encode(data), TOC_ZSTD, &mut file);
         file.extend_from_slice(&offset.to_le_bytes());
@@ -150,6 +147,15 @@ impl IndexWriter {
         file.extend_from_slice(&INDEX_VERSION.to_le_bytes());
         file.extend_from_slice(&INDEX_MAGIC);
         file
+    }
+
+    /// Writes everything that the table of contents points to.
+    pub(super) fn write_blocks(mut self, file: &mut Vec<u8>) -> Toc {
+        self.order_labels();
+        let mut toc = Toc { series_count: self.series_count, ..Toc::default() };
+        self.write_values(file, &mut toc);
+        self.write_segments(file, &mut toc);
+        toc
     }
 
     /// Numbers labels by name.
@@ -212,7 +218,8 @@ impl IndexWriter {
             let labels = self.shapes[*shape as usize].len().max(1);
             let mut rest = *length;
             while rest > 0 {
-                let room = (SEGMENT_SERIES - series).min(((SEGMENT_PAIRS - pairs) / labels) as u32);
+                let room = (SEGMENT_SERIES - series).min((SEGMENT_PAIRS.saturating_sub(pairs) / labels) as u32);
+                let room = if series == 0 { room.max(1) } else { room };
                 let piece = rest.min(room);
                 if piece > 0 {
                     runs.push((*shape, piece));
@@ -280,13 +287,7 @@ impl IndexWriter {
     }
 }
 
-fn end_values(
-    builder: &mut ValuesBuilder,
-    end: u32,
-    first_value: Option<Box<str>>,
-    file: &mut Vec<u8>,
-    toc: &mut Toc,
-) {
+fn end_values(builder: &mut ValuesBuilder, end: u32, first_value: Option<Box<str>>, file: &mut Vec<u8>, toc: &mut Toc) {
     let at = write_block(&builder.payload(), VALUES_ZSTD, file);
     toc.values.push(ValuesBlock { symbols: end - builder.count..end, first_value, at });
     *builder = ValuesBuilder::default();

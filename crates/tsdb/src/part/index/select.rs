@@ -1,0 +1,302 @@
+//! From matchers to series of a part, by scanning columns, the most selective matcher first.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use pharos_model::{MatchOp, Matcher};
+use roaring::RoaringBitmap;
+
+use super::PartIndex;
+use super::reader::Reader;
+use super::segment::{Column, Columns, Shapes};
+use super::toc::Segment;
+use crate::TsdbError;
+use crate::index::SeriesIndex;
+use crate::pattern::ValueTest;
+
+/// Ids compared at once before looking which of them is meant.
+const SCAN_IDS: usize = 64;
+
+/// A matcher in terms of a part.
+enum Compiled {
+    /// Every series passes.
+    Always,
+    /// None does.
+    Never,
+    Test(Test),
+}
+
+/// A test of one label's value ids.
+struct Test {
+    label: u32,
+    /// Whether series without the label pass.
+    absent: bool,
+    passing: Passing,
+    /// The least and the greatest id that pass.
+    ids: Range<u32>,
+    /// Share of the values that pass, for ordering.
+    share: f64,
+}
+
+enum Passing {
+    None,
+    One(u32),
+    Some(IdSet),
+    All,
+}
+
+/// A set of value ids of one label.
+#[derive(Debug, Clone)]
+pub(super) struct IdSet {
+    bits: Vec<u64>,
+    pub(super) count: u32,
+}
+
+impl IdSet {
+    pub(super) fn new(value_count: u32) -> Self {
+        Self { bits: vec![0; (value_count as usize).div_ceil(64)], count: 0 }
+    }
+
+    pub(super) fn insert(&mut self, id: u32) {
+        let (word, bit) = (&mut self.bits[id as usize / 64], 1 << (id % 64));
+        self.count += u32::from(*word & bit == 0);
+        *word |= bit;
+    }
+
+    pub(super) fn contains(&self, id: u32) -> bool {
+        self.bits[id as usize / 64] >> (id % 64) & 1 == 1
+    }
+
+    fn invert(&mut self, value_count: u32) {
+        self.bits.iter_mut().for_each(|word| *word = !*word);
+        if let Some(last) = self.bits.last_mut()
+            && !value_count.is_multiple_of(64)
+        {
+            *last &= (1 << (value_count % 64)) - 1;
+        }
+        self.count = value_count - self.count;
+    }
+
+    /// The members, ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.bits.iter().enumerate().flat_map(|(index, word)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = rest.trailing_zeros();
+                rest &= rest.wrapping_sub(1);
+                (bit < 64).then_some(index as u32 * 64 + bit)
+            })
+        })
+    }
+}
+
+impl SeriesIndex for PartIndex {
+    fn all_series(&self) -> Result<RoaringBitmap, TsdbError> {
+        Ok(self.all())
+    }
+
+    fn select(&self, matchers: &[Matcher]) -> Result<RoaringBitmap, TsdbError> {
+        let reader = self.reader()?;
+        let mut tests = Vec::new();
+        for matcher in matchers {
+            match compile(reader, matcher)? {
+                Compiled::Always => {}
+                Compiled::Never => return Ok(RoaringBitmap::new()),
+                Compiled::Test(test) => tests.push(test),
+            }
+        }
+        if tests.is_empty() {
+            return Ok(self.all());
+        }
+        tests.sort_by(|a, b| a.share.total_cmp(&b.share));
+        let mut found = RoaringBitmap::new();
+        for segment in &reader.toc.segments {
+            if tests.iter().all(|test| test.may_pass(segment)) {
+                scan_segment(reader, segment, &tests, &mut found)?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Test {
+    fn may_pass(&self, segment: &Segment) -> bool {
+        let zone = segment.zones.get(self.label as usize);
+        self.absent || zone.is_none_or(|zone| zone.start < self.ids.end && self.ids.start < zone.end)
+    }
+}
+
+fn compile(reader: &Reader, matcher: &Matcher) -> Result<Compiled, TsdbError> {
+    let absent = matcher.matches_empty();
+    let Some(label) = reader.toc.label(matcher.name()) else {
+        return Ok(if absent { Compiled::Always } else { Compiled::Never });
+    };
+    let value_count = reader.toc.labels[label as usize].symbols.len() as u32;
+    let ids = passing_ids(reader, matcher, label, value_count)?;
+    let range = ids.iter().next().unwrap_or(0)
+        ..ids.bits.iter().rposition(|word| *word != 0).map_or(0, |at| at as u32 * 64 + 64);
+    let passing = match ids.count {
+        0 if !absent => return Ok(Compiled::Never),
+        0 => Passing::None,
+        all if all == value_count && absent => return Ok(Compiled::Always),
+        all if all == value_count => Passing::All,
+        1 => Passing::One(range.start),
+        _ => Passing::Some(ids),
+    };
+    let share = match &passing {
+        Passing::None => 0.0,
+        Passing::One(_) => 1.0 / f64::from(value_count),
+        Passing::Some(ids) => f64::from(ids.count) / f64::from(value_count),
+        Passing::All => 1.0,
+    };
+    Ok(Compiled::Test(Test { label, absent, passing, ids: range, share }))
+}
+
+fn passing_ids(reader: &Reader, matcher: &Matcher, label: u32, value_count: u32) -> Result<IdSet, TsdbError> {
+    let mut ids = IdSet::new(value_count);
+    if let Some(values) = matcher.values() {
+        for value in values {
+            reader.value_id(label, value)?.into_iter().for_each(|id| ids.insert(id));
+        }
+        return Ok(ids);
+    }
+    match (matcher.op(), matcher.value()) {
+        (MatchOp::NotEqual, value) => {
+            reader.value_id(label, value)?.into_iter().for_each(|id| ids.insert(id));
+            ids.invert(value_count);
+        }
+        (MatchOp::Regex, ".+" | ".*") => ids.invert(value_count),
+        _ => {
+            let mut test = ValueTest::new(matcher, value_count as usize);
+            reader.for_each_value(label, |id, value| {
+                if test.passes(value) {
+                    ids.insert(id);
+                }
+            })?;
+        }
+    }
+    Ok(ids)
+}
+
+fn scan_segment(
+    reader: &Reader,
+    segment: &Segment,
+    tests: &[Test],
+    found: &mut RoaringBitmap,
+) -> Result<(), TsdbError> {
+    let shapes = reader.shapes(segment)?;
+    let mut ranges = Vec::from_iter([0..segment.series.len() as u32]);
+    let mut passed = Vec::new();
+    for test in tests {
+        let mut scan = Scan { reader, segment, shapes: &shapes, test, columns: None };
+        scan.filter(&ranges, &mut passed)?;
+        std::mem::swap(&mut ranges, &mut passed);
+        passed.clear();
+        if ranges.is_empty() {
+            return Ok(());
+        }
+    }
+    for range in ranges {
+        let first = segment.series.start + range.start;
+        found.insert_range(first..segment.series.start + range.end);
+    }
+    Ok(())
+}
+
+/// One test over one segment.
+struct Scan<'a> {
+    reader: &'a Reader,
+    segment: &'a Segment,
+    shapes: &'a Shapes,
+    test: &'a Test,
+    /// Loaded when the first series with the label is met.
+    columns: Option<Arc<Columns>>,
+}
+
+impl Scan<'_> {
+    /// Appends to `passed` what of `ranges` passes; both ascend.
+    fn filter(&mut self, ranges: &[Range<u32>], passed: &mut Vec<Range<u32>>) -> Result<(), TsdbError> {
+        let mut run = ranges.first().and_then(|range| self.shapes.run_of(range.start)).unwrap_or(0);
+        for range in ranges {
+            let mut rest = range.clone();
+            while let Some(series) = self.shapes.runs.get(run).map(|run| run.series.clone())
+                && !rest.is_empty()
+            {
+                if series.end <= rest.start {
+                    run += 1;
+                    continue;
+                }
+                let piece = rest.start..rest.end.min(series.end);
+                rest.start = piece.end;
+                match self.shapes.position(run, self.test.label) {
+                    None if self.test.absent => push_range(passed, piece),
+                    None => {}
+                    Some(position) => self.scan(position + (piece.start - series.start), piece, passed)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn scan(&mut self, position: u32, series: Range<u32>, passed: &mut Vec<Range<u32>>) -> Result<(), TsdbError> {
+        match self.test.passing {
+            Passing::None => return Ok(()),
+            Passing::All => {
+                push_range(passed, series);
+                return Ok(());
+            }
+            Passing::One(_) | Passing::Some(_) => {}
+        }
+        let columns = match &self.columns {
+            Some(columns) => columns,
+            None => self.columns.insert(self.reader.columns(self.segment, self.shapes, self.test.label)?),
+        };
+        let ids = position as usize..position as usize + series.len();
+        match columns.of(self.test.label) {
+            Some(Column::Narrow(column)) => scan_ids(&column[ids], self.test, series.start, passed),
+            Some(Column::Wide(column)) => scan_ids(&column[ids], self.test, series.start, passed),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+fn scan_ids<T>(ids: &[T], test: &Test, first: u32, passed: &mut Vec<Range<u32>>)
+where
+    T: Copy + PartialEq + TryFrom<u32>,
+    u32: From<T>,
+{
+    match &test.passing {
+        Passing::One(id) => {
+            let Ok(wanted) = T::try_from(*id) else { return };
+            for (block, ids) in ids.chunks(SCAN_IDS).enumerate() {
+                // Counted without a branch per id, so that one instruction compares many.
+                if ids.iter().map(|id| usize::from(*id == wanted)).sum::<usize>() > 0 {
+                    let first = first + (block * SCAN_IDS) as u32;
+                    ids.iter().zip(first..).filter(|(id, _)| **id == wanted).for_each(|(_, at)| push_one(passed, at));
+                }
+            }
+        }
+        Passing::Some(set) => {
+            ids.iter()
+                .zip(first..)
+                .filter(|(id, _)| set.contains((**id).into()))
+                .for_each(|(_, at)| push_one(passed, at));
+        }
+        Passing::None | Passing::All => {}
+    }
+}
+
+fn push_one(ranges: &mut Vec<Range<u32>>, at: u32) {
+    match ranges.last_mut() {
+        Some(last) if last.end == at => last.end += 1,
+        _ => ranges.push(at..at + 1),
+    }
+}
+
+fn push_range(ranges: &mut Vec<Range<u32>>, range: Range<u32>) {
+    match ranges.last_mut() {
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => ranges.push(range),
+    }
+}

@@ -1,0 +1,124 @@
+//! Tests of many values against one matcher.
+//!
+//! Patterns over many values run as an automaton that goes on where a value shares its beginning with the
+//! one before, and that knows when no continuation can match. Where the automaton would be too large, or for
+//! few values, each value is matched by itself.
+
+use pharos_model::{MatchOp, Matcher};
+use regex_automata::dfa::{Automaton, StartKind, dense};
+use regex_automata::nfa::thompson;
+use regex_automata::util::primitives::StateID;
+use regex_automata::util::{start, syntax};
+use regex_automata::{Anchored, MatchKind};
+
+/// From this many values on an automaton is built: it costs about as much as matching so many one by one.
+const AUTOMATON_VALUES_MIN: usize = 1024;
+/// Larger automata are not built: neither their memory nor their making is worth it.
+const AUTOMATON_BYTES_MAX: usize = 1 << 20;
+
+/// Whether values pass a matcher; best asked in an order in which neighbours begin alike.
+pub(crate) struct ValueTest<'a> {
+    matcher: &'a Matcher,
+    automaton: Option<Walk>,
+}
+
+/// An automaton and where it stands after each byte of the value it saw last.
+struct Walk {
+    dfa: dense::DFA<Vec<u32>>,
+    negated: bool,
+    value: Vec<u8>,
+    /// One more than there are bytes; shorter if the automaton died.
+    states: Vec<StateID>,
+}
+
+impl<'a> ValueTest<'a> {
+    /// A test that `value_count` values will undergo.
+    pub(crate) fn new(matcher: &'a Matcher, value_count: usize) -> Self {
+        let automaton = if value_count < AUTOMATON_VALUES_MIN { None } else { Walk::build(matcher) };
+        Self { matcher, automaton }
+    }
+
+    pub(crate) fn passes(&mut self, value: &str) -> bool {
+        match &mut self.automaton {
+            Some(walk) => walk.passes(value.as_bytes()),
+            None => self.matcher.matches(value),
+        }
+    }
+}
+
+impl Walk {
+    fn build(matcher: &Matcher) -> Option<Self> {
+        let negated = match matcher.op() {
+            MatchOp::Regex => false,
+            MatchOp::NotRegex => true,
+            MatchOp::Equal | MatchOp::NotEqual => return None,
+        };
+        let config = dense::Config::new()
+            .match_kind(MatchKind::All)
+            .start_kind(StartKind::Anchored)
+            .dfa_size_limit(Some(AUTOMATON_BYTES_MAX))
+            .determinize_size_limit(Some(AUTOMATON_BYTES_MAX));
+        let dfa = dense::Builder::new()
+            .configure(config)
+            .syntax(syntax::Config::new().dot_matches_new_line(true))
+            .thompson(thompson::Config::new().nfa_size_limit(Some(AUTOMATON_BYTES_MAX)))
+            .build(matcher.value())
+            .ok()?;
+        let first = dfa.start_state(&start::Config::new().anchored(Anchored::Yes)).ok()?;
+        Some(Self { dfa, negated, value: Vec::new(), states: vec![first] })
+    }
+
+    fn passes(&mut self, value: &[u8]) -> bool {
+        let shared = self.value.iter().zip(value).take_while(|(a, b)| a == b).count();
+        self.value.truncate(shared);
+        self.value.extend_from_slice(&value[shared..]);
+        self.states.truncate(shared + 1);
+        let Some(mut state) = self.states.last().copied() else { return self.negated };
+        for byte in &value[self.states.len() - 1..] {
+            if self.dfa.is_dead_state(state) {
+                break;
+            }
+            state = self.dfa.next_state(state, *byte);
+            self.states.push(state);
+        }
+        let matched = !self.dfa.is_dead_state(state) && self.dfa.is_match_state(self.dfa.next_eoi_state(state));
+        matched != self.negated
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PATTERNS: [&str; 16] = [
+        "a.*", ".*b", "a|ab|abc", "(?i)AB.*", "[^a]+", "(a|b)*", "a{2,3}", "", ".+", "^ab$", "a$|b", "ä.", "(?s).b.",
+        "a*?b", r"\w+", r"a\b",
+    ];
+
+    proptest! {
+        #[test]
+        fn automata_agree_with_matching_one_by_one(mut values in proptest::collection::vec("[abAB\nä]{0,6}", 1..60), sorted: bool) {
+            if sorted {
+                values.sort();
+            }
+            for pattern in PATTERNS {
+                for op in [MatchOp::Regex, MatchOp::NotRegex] {
+                    let matcher = Matcher::new(op, "l", pattern).unwrap();
+                    let mut test = ValueTest::new(&matcher, usize::MAX);
+                    for value in &values {
+                        prop_assert_eq!(test.passes(value), matcher.matches(value), "{} {:?}", matcher, value);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn patterns_too_large_for_an_automaton_are_matched_one_by_one() {
+        let matcher = Matcher::new(MatchOp::Regex, "l", "[01]*1[01]{17}").unwrap();
+        let mut test = ValueTest::new(&matcher, usize::MAX);
+        assert!(test.automaton.is_none());
+        assert!(test.passes("0100000000000000000") && !test.passes("0000000000000000000"));
+    }
+}
