@@ -12,7 +12,8 @@
 //! [`crate::Engine`]. A block ends at a blank line or a comment. What cannot be read fails its own block only.
 //!
 //! Beyond what is written, each instant query must give the same answer again (a) with `@ t` printed into each selector,
-//! evaluated at other times, and (b) as the middle step of a range query.
+//! evaluated at other times, and (b) as the middle step of a range query; and every query the same to the last bit where
+//! the store computes nothing by itself.
 //!
 //! Source: documentation of Prometheus' `promqltest` package.
 

@@ -2,6 +2,7 @@
 
 mod limits;
 mod names;
+mod push_down;
 mod windows;
 
 use std::sync::Arc;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pharos_model::{StepRange, TenantId};
-use pharos_storage::MetricStore;
+use pharos_storage::conformance::Claiming;
+use pharos_storage::{Capabilities, MetricStore};
 
 use super::command::{Command, Eval, When, blocks};
 use super::expectation::Expectation;
@@ -72,7 +73,9 @@ impl<S: ScriptStore> ScriptRunner<S> {
     fn bench(&mut self) -> Result<Bench, String> {
         let store = self.stores.fresh()?;
         let engine = Engine::new(Arc::clone(&store), self.settings.clone());
-        Ok(Bench { store, engine, tenant: self.tenant.clone() })
+        let plain = Claiming::new(Arc::clone(&store), Capabilities::raw());
+        let plain = Engine::new(Arc::new(plain), self.settings.clone());
+        Ok(Bench { store, engine, plain, tenant: self.tenant.clone() })
     }
 }
 
@@ -80,6 +83,8 @@ impl<S: ScriptStore> ScriptRunner<S> {
 struct Bench {
     store: Arc<dyn MetricStore>,
     engine: Engine,
+    /// The same where the store hands out samples only.
+    plain: Engine,
     tenant: TenantId,
 }
 
@@ -88,7 +93,7 @@ impl Bench {
         let expected = &eval.expectation;
         match eval.when {
             When::Range(steps) => {
-                let found = self.range(&eval.query, steps);
+                let found = self.range(&eval.query, steps)?;
                 check(expected, found, steps, true).map(|_| ())
             }
             When::Instant(at_ms) => {
@@ -108,7 +113,7 @@ impl Bench {
     /// Evaluates at one instant, and again as the middle step of a range query.
     fn eval_instant(&self, query: &str, at_ms: i64, expected: &Expectation, places: bool) -> Result<(), String> {
         let steps = StepRange::instant(at_ms);
-        let found = self.engine.instant(&self.tenant, query, at_ms, &QueryOptions::default());
+        let found = self.both(|engine| engine.instant(&self.tenant, query, at_ms, &QueryOptions::default()))?;
         let Some(found) = check(expected, found, steps, places)? else { return Ok(()) };
         let scalar = match found.value {
             Value::Scalar { .. } => true,
@@ -125,7 +130,7 @@ impl Bench {
 
     fn middle_step(&self, query: &str, at_ms: i64, scalar: bool) -> Result<Value, String> {
         let steps = StepRange { start_ms: at_ms - MINUTE_MS, end_ms: at_ms + MINUTE_MS, step_ms: MINUTE_MS };
-        let found = self.range(query, steps).map_err(|error| error.to_string())?;
+        let found = self.range(query, steps)?.map_err(|error| error.to_string())?;
         let Value::Matrix(series) = found.value else { return Err("the answer is no matrix".to_owned()) };
         compare::sorted(&series)?;
         let mut samples = Vec::new();
@@ -146,8 +151,30 @@ impl Bench {
         }
     }
 
-    fn range(&self, query: &str, steps: StepRange) -> Result<QueryResult, QueryError> {
-        self.engine.range(&self.tenant, query, steps, &QueryOptions::default())
+    fn range(&self, query: &str, steps: StepRange) -> Result<Result<QueryResult, QueryError>, String> {
+        self.both(|engine| engine.range(&self.tenant, query, steps, &QueryOptions::default()))
+    }
+
+    /// Evaluates where the store computes and where it does not.
+    fn both(
+        &self,
+        evaluate: impl Fn(&Engine) -> Result<QueryResult, QueryError>,
+    ) -> Result<Result<QueryResult, QueryError>, String> {
+        let found = evaluate(&self.engine);
+        let (pushed, plain) = (told(&found), told(&evaluate(&self.plain)));
+        if pushed == plain {
+            Ok(found)
+        } else {
+            Err(format!("the store's answer is\n{pushed}\nand the engine's\n{plain}"))
+        }
+    }
+}
+
+/// Everything of an answer that a caller sees, but for what it cost: equal texts are equal bits, NaNs aside.
+fn told(found: &Result<QueryResult, QueryError>) -> String {
+    match found {
+        Ok(found) => format!("{:?}\n{:?}", found.value, found.annotations),
+        Err(error) => error.to_string(),
     }
 }
 

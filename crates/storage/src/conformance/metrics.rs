@@ -11,6 +11,7 @@ use pharos_model::{
     MetricBatch, MetricKind, MetricMetadata, STALE_NAN_BITS, Sample, StepRange, TenantId, TimeRange,
 };
 
+use super::grids;
 use crate::{
     AppendOutcome, BatchId, GridPlan, LabelQuery, LeafPlan, LeafSeries, MetricStore, RangeFunction, RawPlan, RawSeries,
     ReadContext, StorageError,
@@ -71,6 +72,9 @@ pub const METRIC_CASES: &[MetricCase] = &[
     MetricCase { name: "metadata is kept", write: write_metadata, check: check_metadata },
     MetricCase { name: "days of samples in any order", write: write_days, check: check_days },
     MetricCase { name: "changes are told", write: write_matched, check: check_changes },
+    MetricCase { name: "grids are what the samples yield", write: grids::write, check: grids::check_grids },
+    MetricCase { name: "aggregates are what the grids yield", write: grids::write, check: grids::check_aggregates },
+    MetricCase { name: "grids have limits", write: grids::write, check: grids::check_bounds },
     MetricCase { name: "series are counted", write: write_matched, check: check_cardinality },
     MetricCase { name: "what was deleted is gone, what came later is not", write: write_deleted, check: check_deleted },
 ];

@@ -2,7 +2,10 @@
 //!
 //! An engine's tests hand in a way to open an empty store; the in-memory stores of this crate are the oracle.
 
+mod claiming;
+mod grids;
 pub mod metrics;
 pub mod traces;
 
+pub use claiming::Claiming;
 pub use metrics::metric_store_suite;
