@@ -149,7 +149,7 @@ fn doors(settings: &Settings, stores: &Stores, authenticator: Arc<Authenticator>
         metrics: Arc::clone(&metrics),
         traces: Arc::clone(&traces),
         clock: Arc::clone(clock),
-        metrics_retention: Some(settings.retention.metrics),
+        metrics_retention: Some(settings.tsdb().map_or(settings.retention.metrics, |tsdb| tsdb.retention_longest())),
     };
     let pool = QueryPool::new(settings.query.concurrency_max, settings.query.queue_wait.0);
     let prometheus = PrometheusApi {

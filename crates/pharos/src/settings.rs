@@ -66,6 +66,7 @@ impl<'de> Deserialize<'de> for Port {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Retention {
     pub(crate) metrics: HumanDuration,
+    pub(crate) metrics_rules: Vec<pharos_tsdb::RetentionRule>,
     pub(crate) metrics_size: Option<ByteSize>,
     pub(crate) traces: HumanDuration,
     pub(crate) traces_size: Option<ByteSize>,
@@ -76,6 +77,7 @@ impl Default for Retention {
         const DAY_MS: u64 = 86_400_000;
         Self {
             metrics: HumanDuration::from_ms(30 * DAY_MS),
+            metrics_rules: Vec::new(),
             metrics_size: None,
             traces: HumanDuration::from_ms(7 * DAY_MS),
             traces_size: None,
@@ -244,6 +246,7 @@ impl Settings {
         let mut settings = self.tsdb.clone();
         settings.sync = serde_json::from_value(self.sync.as_str().into()).map_err(|error| format!("sync: {error}"))?;
         settings.retention = self.retention.metrics;
+        settings.retention_rules.clone_from(&self.retention.metrics_rules);
         settings.retention_size = self.retention.metrics_size;
         settings.check().map_err(|error| format!("tsdb: {error}"))?;
         Ok(settings)

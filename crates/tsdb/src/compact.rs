@@ -12,7 +12,6 @@ use pharos_chunk::Form;
 use pharos_model::{Labels, TimeRange};
 
 use crate::TsdbError;
-use crate::masks::Hiding;
 use crate::merge::{Merge, Source};
 use crate::part::exemplars;
 use crate::part::writer::{PartPlan, PartWriter};
@@ -28,6 +27,8 @@ const TIER_PARTS: usize = 4;
 const MERGED_BODIES_MAX: usize = 64 << 20;
 /// Merged windows from this length on are encoded in the cold form: shorter ones are merged again soon.
 const COLD_WINDOW_MS: i64 = 8 * 3_600_000;
+/// A part is written again once one of so many of its series is hidden.
+const HIDDEN_SHARE: u64 = 10;
 /// A window counts as over this long after its end: stragglers are cheaper in the head.
 const WINDOW_GRACE_MS: i64 = 30 * 60_000;
 
@@ -38,8 +39,9 @@ impl Shared {
         let _one_at_a_time = self.compacting.lock();
         self.flush()?;
         self.retain_locked()?;
-        let largest = *windows::ladder(self.retention_ms()).last().expect("the ladder is never empty");
         for tenant in self.tenants.all() {
+            let ladder = windows::ladder(self.retention.default_ms(&tenant.id));
+            let largest = *ladder.last().expect("the ladder is never empty");
             for (start, parts) in by_window(&tenant, largest) {
                 // One alone that is not in the cold form yet is rewritten too.
                 if (parts.len() > 1 || parts.iter().any(|part| !is_cold(part))) && may_merge(&tenant, &parts) {
@@ -75,12 +77,29 @@ impl Shared {
             for tombstone in tombstones.iter() {
                 holds_deleted = holds_deleted || part.holds_deleted(tombstone)?;
             }
-            if holds_deleted {
-                let window = TimeRange::new(part.meta.window_start_ms, part.meta.window_end_ms);
-                self.merge_parts(tenant, std::slice::from_ref(&part), window)?;
+            if holds_deleted || self.hidden_series(tenant, &part)? > 0 {
+                self.rewrite(tenant, &part)?;
             }
         }
         self.drop_spent_tombstones(tenant)
+    }
+
+    /// Series of a part of which deletes and retention leave nothing to see.
+    fn hidden_series(&self, tenant: &Tenant, part: &Part) -> Result<u64, TsdbError> {
+        let hiding = self.hiding(&tenant.id, &tenant.state.read());
+        if !hiding.concerns_part(part, TimeRange::ALL) {
+            return Ok(0);
+        }
+        let all = part.index.all();
+        let mut left = all.clone();
+        hiding.of_part(part, TimeRange::ALL, &mut left)?;
+        Ok(all.len() - left.len())
+    }
+
+    /// Writes a part again without what is hidden of it.
+    fn rewrite(&self, tenant: &Tenant, part: &Arc<Part>) -> Result<(), TsdbError> {
+        let window = TimeRange::new(part.meta.window_start_ms, part.meta.window_end_ms);
+        self.merge_parts(tenant, std::slice::from_ref(part), window)
     }
 
     /// Merges what is due.
@@ -95,13 +114,18 @@ impl Shared {
             if self.wake.is_stopping() {
                 return Ok(());
             }
-            let Some((parts, window)) = self.next_merge(tenant) else { return self.drop_spent_tombstones(tenant) };
-            self.merge_parts(tenant, &parts, window)?;
+            if let Some((parts, window)) = self.next_merge(tenant) {
+                self.merge_parts(tenant, &parts, window)?;
+            } else if let Some(part) = self.next_rewrite(tenant)? {
+                self.rewrite(tenant, &part)?;
+            } else {
+                return self.drop_spent_tombstones(tenant);
+            }
         }
     }
 
     fn next_merge(&self, tenant: &Tenant) -> Option<(Vec<Arc<Part>>, TimeRange)> {
-        let ladder = windows::ladder(self.retention_ms());
+        let ladder = windows::ladder(self.retention.default_ms(&tenant.id));
         let over_ms = self.clock.unix_ms().saturating_sub(WINDOW_GRACE_MS);
         for length in ladder {
             for (start, parts) in by_window(tenant, *length) {
@@ -118,6 +142,18 @@ impl Shared {
             }
         }
         None
+    }
+
+    /// A part of which so many series are hidden that writing it again is worth it. Each loses them only once.
+    fn next_rewrite(&self, tenant: &Tenant) -> Result<Option<Arc<Part>>, TsdbError> {
+        let parts = tenant.state.read().parts.clone();
+        for part in parts {
+            let hidden = self.hidden_series(tenant, &part)?;
+            if hidden > 0 && hidden * HIDDEN_SHARE >= part.meta.series && !part.unmergeable.load(Ordering::Relaxed) {
+                return Ok(Some(part));
+            }
+        }
+        Ok(None)
     }
 
     fn merge_parts(&self, tenant: &Tenant, parts: &[Arc<Part>], window: TimeRange) -> Result<(), TsdbError> {
@@ -150,7 +186,7 @@ impl Shared {
         parts: &[Arc<Part>],
         window: TimeRange,
     ) -> Result<Option<Arc<Part>>, TsdbError> {
-        let hiding = Hiding { tombstones: Arc::clone(&tenant.state.read().tombstones) };
+        let hiding = self.hiding(&tenant.id, &tenant.state.read());
         let form = if is_cold_window(window) { Form::Cold } else { Form::Young };
         let plan = PartPlan {
             parts_dir: self.parts_dir(&tenant.id),
@@ -167,7 +203,7 @@ impl Shared {
             bodies_max: MERGED_BODIES_MAX,
         };
         let mut writer = PartWriter::create(Arc::clone(&self.disk), plan)?;
-        let kept = self.kept(TimeRange::ALL);
+        let kept = TimeRange::new(hiding.cut_offs.oldest_ms, i64::MAX);
         let mut sources = Vec::with_capacity(parts.len());
         for part in parts {
             let mut selected = part.index.all();
@@ -218,8 +254,8 @@ impl Shared {
     }
 
     fn retain_locked(&self) -> Result<(), TsdbError> {
-        let oldest_ms = self.kept(TimeRange::ALL).start_ms;
         for tenant in self.tenants.all() {
+            let oldest_ms = self.kept(&tenant.id, TimeRange::ALL).start_ms;
             self.drop_parts(&tenant, |part| part.meta.max_time_ms < oldest_ms)?;
         }
         let Some(size_max) = self.settings.retention_size else { return Ok(()) };

@@ -31,7 +31,7 @@ impl MetricStore for Tsdb {
 
     fn changed_since(&self, tenant: &TenantId, mark: ChangeMark, range: TimeRange) -> Option<i64> {
         // What retention takes, it takes moment by moment.
-        if self.shared.kept(range) != range {
+        if range.start_ms < self.shared.newest_cut_off_ms(tenant) {
             return Some(range.start_ms);
         }
         self.shared.tenants.get(tenant)?.changes.since(mark, range)

@@ -75,8 +75,8 @@ impl Shared {
         // One sequence for all windows of a generation: no sample is in two of them.
         let sequence = generation.sequence();
         // One now for all passes: a sample whose window changed in between could miss both.
-        let now_ms = self.clock.unix_ms();
-        let mut exemplars = self.exemplars_by_window(generation, now_ms)?;
+        let (now_ms, retention_ms) = (self.clock.unix_ms(), self.retention.default_ms(&tenant.id));
+        let mut exemplars = exemplars_by_window(generation, now_ms, retention_ms)?;
         let series = generation.select(&[], TimeRange::ALL)?;
         let mut done = BTreeSet::new();
         loop {
@@ -84,7 +84,7 @@ impl Shared {
             let mut postponed = false;
             for (labels, number) in &series {
                 let samples = generation.read(*number, TimeRange::ALL)?;
-                for (window, piece) in self.split(samples, now_ms) {
+                for (window, piece) in split(samples, now_ms, retention_ms) {
                     let key = (window.start_ms, window.end_ms);
                     if done.contains(&key) {
                         continue;
@@ -136,43 +136,6 @@ impl Shared {
         PartWriter::create(Arc::clone(&self.disk), plan)
     }
 
-    /// Samples by window, ascending.
-    fn split(&self, samples: Samples, now_ms: i64) -> Vec<(TimeRange, Samples)> {
-        let retention_ms = self.retention_ms();
-        let mut pieces = Vec::new();
-        let mut rest = samples;
-        while let Some((first, last)) = rest.bounds() {
-            let window = windows::flush_window(first, now_ms, retention_ms);
-            // Only the end of time is outside of its own half-open window; it goes with the last one.
-            if last < window.end_ms || window.end_ms == i64::MAX {
-                pieces.push((window, rest));
-                break;
-            }
-            let end_ms = window.end_ms;
-            let mut piece = rest.clone();
-            piece.cut(TimeRange::new(i64::MIN, end_ms));
-            rest.floats.cut(TimeRange::new(end_ms, i64::MAX));
-            rest.histograms.cut(TimeRange::new(end_ms, i64::MAX));
-            pieces.push((window, piece));
-        }
-        pieces
-    }
-
-    fn exemplars_by_window(
-        &self,
-        generation: &Generation,
-        now_ms: i64,
-    ) -> Result<BTreeMap<Window, Entries>, TsdbError> {
-        let retention_ms = self.retention_ms();
-        let mut by_window: BTreeMap<Window, Entries> = BTreeMap::new();
-        for entry in generation.exemplars(&[], TimeRange::ALL)? {
-            let window = windows::flush_window(entry.1.timestamp_ms, now_ms, retention_ms);
-            by_window.entry((window.start_ms, window.end_ms)).or_default().push(entry);
-        }
-        by_window.values_mut().for_each(exemplars::sort);
-        Ok(by_window)
-    }
-
     pub(crate) fn create_tenant_dirs(&self, tenant: &Tenant) -> Result<(), TsdbError> {
         let parts = self.parts_dir(&tenant.id);
         if tenant.dirs_durable.load(Ordering::Acquire) {
@@ -201,4 +164,39 @@ impl Shared {
         self.queue.frozen_log_bytes.store(0, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Samples by window, ascending.
+fn split(samples: Samples, now_ms: i64, retention_ms: i64) -> Vec<(TimeRange, Samples)> {
+    let mut pieces = Vec::new();
+    let mut rest = samples;
+    while let Some((first, last)) = rest.bounds() {
+        let window = windows::flush_window(first, now_ms, retention_ms);
+        // Only the end of time is outside of its own half-open window; it goes with the last one.
+        if last < window.end_ms || window.end_ms == i64::MAX {
+            pieces.push((window, rest));
+            break;
+        }
+        let end_ms = window.end_ms;
+        let mut piece = rest.clone();
+        piece.cut(TimeRange::new(i64::MIN, end_ms));
+        rest.floats.cut(TimeRange::new(end_ms, i64::MAX));
+        rest.histograms.cut(TimeRange::new(end_ms, i64::MAX));
+        pieces.push((window, piece));
+    }
+    pieces
+}
+
+fn exemplars_by_window(
+    generation: &Generation,
+    now_ms: i64,
+    retention_ms: i64,
+) -> Result<BTreeMap<Window, Entries>, TsdbError> {
+    let mut by_window: BTreeMap<Window, Entries> = BTreeMap::new();
+    for entry in generation.exemplars(&[], TimeRange::ALL)? {
+        let window = windows::flush_window(entry.1.timestamp_ms, now_ms, retention_ms);
+        by_window.entry((window.start_ms, window.end_ms)).or_default().push(entry);
+    }
+    by_window.values_mut().for_each(exemplars::sort);
+    Ok(by_window)
 }

@@ -21,7 +21,7 @@ impl Shared {
         plan: &GridPlan,
         context: &ReadContext,
     ) -> Result<LeafStream, StorageError> {
-        let range = self.kept(plan.read_range());
+        let range = self.kept(tenant, plan.read_range());
         let selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, context)?;
         let mut evaluator = GridEvaluator::new(plan, None);
         let context = context.clone();
@@ -48,7 +48,7 @@ impl Shared {
         grouping: &Grouping,
         context: &ReadContext,
     ) -> Result<LeafStream, StorageError> {
-        let range = self.kept(plan.read_range());
+        let range = self.kept(tenant, plan.read_range());
         // Counts are told only of an answer that stands.
         let counting = ReadContext { meter: ReadMeter::default(), ..context.clone() };
         let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, &counting)?;

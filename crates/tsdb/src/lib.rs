@@ -39,6 +39,7 @@ mod open;
 mod part;
 mod pattern;
 mod read;
+mod retention;
 mod samples;
 mod settings;
 mod shared;
@@ -51,5 +52,6 @@ mod windows;
 
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::TsdbError;
+pub use retention::RetentionRule;
 pub use settings::{Settings, SyncPolicy};
 pub use store::{Components, Tsdb};

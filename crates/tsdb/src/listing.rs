@@ -18,7 +18,7 @@ impl Shared {
         range: TimeRange,
         context: &ReadContext,
     ) -> Result<SeriesStream, StorageError> {
-        let selection = self.select(tenant, sets, self.kept(range), context)?;
+        let selection = self.select(tenant, sets, self.kept(tenant, range), context)?;
         Ok(Box::new(until_error(selection, Selection::next_labels)))
     }
 
@@ -28,7 +28,7 @@ impl Shared {
         query: &LabelQuery,
         context: &ReadContext,
     ) -> Result<Vec<String>, StorageError> {
-        let range = self.kept(query.range);
+        let range = self.kept(tenant, query.range);
         let view = self.view(tenant, range);
         let mut names = Distinct::default();
         for part in &view.parts {
@@ -56,7 +56,7 @@ impl Shared {
         query: &LabelQuery,
         context: &ReadContext,
     ) -> Result<Vec<String>, StorageError> {
-        let range = self.kept(query.range);
+        let range = self.kept(tenant, query.range);
         let view = self.view(tenant, range);
         let mut values = Distinct::default();
         for part in &view.parts {

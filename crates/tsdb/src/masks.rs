@@ -1,8 +1,10 @@
 //! Masks: what of one source's series must not be seen, because it was deleted or is too old for its rule.
 //!
 //! Made once per source and selection: series of which nothing is left in the range are not selected at all,
-//! of the others the hidden ranges are cut out as they are decoded. No tombstone and no rule: no cost.
+//! of the others the hidden ranges are cut out as they are decoded. No tombstone and no rule that
+//! concerns the range: no cost.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pharos_model::{Labels, Matcher, TimeRange, matches_labels};
@@ -12,6 +14,7 @@ use crate::head::generation::Generation;
 use crate::head::registry::SeriesNumber;
 use crate::part::Part;
 use crate::read::View;
+use crate::retention::{CutOffs, SeriesRule};
 use crate::samples::Samples;
 use crate::shared::Shared;
 use crate::tenant::Tenant;
@@ -23,6 +26,7 @@ use crate::{TsdbError, index};
 pub(crate) struct Hiding {
     /// By sequence ascending.
     pub(crate) tombstones: Arc<[Tombstone]>,
+    pub(crate) cut_offs: CutOffs,
 }
 
 /// What is hidden of the selected series of one source.
@@ -53,7 +57,7 @@ impl Masks {
     ) {
         if hidden.start_ms <= visible.start_ms && visible.end_ms <= hidden.end_ms {
             *selected -= series.as_ref();
-        } else if !series.is_disjoint(selected) {
+        } else if hidden.overlaps(visible) && !series.is_disjoint(selected) {
             self.0.push(Mask { series, hidden });
         }
     }
@@ -62,13 +66,17 @@ impl Masks {
 impl Hiding {
     /// Whether anything of a part may be hidden in the range.
     pub(crate) fn concerns_part(&self, part: &Part, range: TimeRange) -> bool {
-        self.tombstones.iter().any(|tombstone| part.concerned_by(tombstone) && tombstone.range.overlaps(range))
+        let bounds = part.bounds();
+        let visible = TimeRange::new(range.start_ms.max(bounds.start_ms), range.end_ms.min(bounds.end_ms));
+        self.tombstones.iter().any(|tombstone| part.concerned_by(tombstone) && tombstone.range.overlaps(visible))
+            || self.cut_offs.concern(visible)
     }
 
     /// Whether anything of a generation may be hidden in the range.
     pub(crate) fn concerns_generation(&self, generation: &Generation, range: TimeRange) -> bool {
         let sequence = generation.sequence();
         self.tombstones.iter().any(|tombstone| tombstone.concerns(sequence, 0) && tombstone.range.overlaps(range))
+            || self.cut_offs.concern_generation(generation, range)
     }
 
     /// What is hidden of a part in the range; series without anything left are taken out of `selected`.
@@ -91,6 +99,15 @@ impl Hiding {
             if part.concerned_by(tombstone) && tombstone.range.overlaps(visible) {
                 masks.hide(part.series_of(tombstone)?, tombstone.range, visible, selected);
             }
+        }
+        if self.cut_offs.concern(visible) {
+            let mut unruled = selected.clone();
+            for (number, rule, before_ms) in &self.cut_offs.rules {
+                let series = part.series_of_rule(*number, rule)?.as_ref() & &unruled;
+                unruled -= &series;
+                masks.hide(Arc::new(series), before(*before_ms), visible, selected);
+            }
+            masks.hide(Arc::new(unruled), before(self.cut_offs.default_ms), visible, selected);
         }
         Ok(masks)
     }
@@ -116,17 +133,51 @@ impl Hiding {
                 selected.retain(|(_, number)| numbers.contains(*number));
             }
         }
+        if self.cut_offs.concern_generation(generation, range) {
+            let mut by_cut_off: BTreeMap<i64, RoaringBitmap> = BTreeMap::new();
+            for (labels, number) in selected.iter() {
+                by_cut_off.entry(self.cut_offs.of(labels)).or_default().insert(*number);
+            }
+            let mut numbers: RoaringBitmap = selected.iter().map(|(_, number)| *number).collect();
+            for (before_ms, series) in by_cut_off {
+                masks.hide(Arc::new(series), before(before_ms), range, &mut numbers);
+            }
+            selected.retain(|(_, number)| numbers.contains(*number));
+        }
         masks
     }
 
     /// Whether the exemplar at `at_ms` of a series is hidden in a source of this sequence.
     pub(crate) fn hides_exemplar(&self, sequence: u64, cleaned: u64, labels: &Labels, at_ms: i64) -> bool {
-        self.tombstones.iter().any(|tombstone| {
+        let is_deleted = |tombstone: &Tombstone| {
             tombstone.concerns(sequence, cleaned)
                 && tombstone.range.contains(at_ms)
                 && tombstone.matcher_sets.iter().any(|set| matches_labels(set, labels))
-        })
+        };
+        at_ms < self.cut_offs.newest_ms && at_ms < self.cut_offs.of(labels) || self.tombstones.iter().any(is_deleted)
     }
+}
+
+impl CutOffs {
+    /// Whether some series are hidden in a part of the range, and others perhaps not.
+    fn concern(&self, visible: TimeRange) -> bool {
+        !self.rules.is_empty() && visible.start_ms < self.newest_ms
+    }
+
+    fn concern_generation(&self, generation: &Generation, range: TimeRange) -> bool {
+        // The head is rarely that old: looking is cheaper than matching all its series.
+        self.concern(range) && generation.bounds().is_some_and(|(first_ms, _)| first_ms < self.newest_ms)
+    }
+
+    /// The instant before which a series is hidden.
+    fn of(&self, labels: &Labels) -> i64 {
+        let fits = |rule: &SeriesRule| rule.matcher_sets.iter().any(|set| matches_labels(set, labels));
+        self.rules.iter().find(|(_, rule, _)| fits(rule)).map_or(self.default_ms, |(.., before_ms)| *before_ms)
+    }
+}
+
+fn before(at_ms: i64) -> TimeRange {
+    TimeRange::new(i64::MIN, at_ms)
 }
 
 impl View {

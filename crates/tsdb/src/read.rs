@@ -45,7 +45,7 @@ impl Shared {
         let parts = state.parts.iter().filter(|part| part.overlaps(range)).cloned().collect();
         let generations = state.frozen.iter().chain([&state.active]).cloned().collect();
         // Together with the parts: a merge takes a tombstone away only with what it hid.
-        View { parts, generations, hiding: Hiding { tombstones: Arc::clone(&state.tombstones) } }
+        View { parts, generations, hiding: self.hiding(&tenant.id, &state) }
     }
 
     pub(crate) fn select(
@@ -83,7 +83,7 @@ impl Shared {
         plan: &RawPlan,
         context: &ReadContext,
     ) -> Result<impl Iterator<Item = Result<LeafSeries, StorageError>> + Send + use<>, StorageError> {
-        let range = self.kept(plan.range);
+        let range = self.kept(tenant, plan.range);
         let selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, context)?;
         Ok(until_error(selection, move |selection| selection.next_raw(range)))
     }
@@ -95,7 +95,7 @@ impl Shared {
         range: TimeRange,
         context: &ReadContext,
     ) -> Result<Vec<ExemplarSeries>, StorageError> {
-        let range = self.kept(range);
+        let range = self.kept(tenant, range);
         let view = self.view(tenant, range);
         let mut found: BTreeMap<Labels, BTreeMap<(i64, Labels), Exemplar>> = BTreeMap::new();
         let mut held = context.memory.reserve(0)?;

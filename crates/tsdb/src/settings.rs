@@ -7,6 +7,7 @@ use pharos_base::{ByteSize, HumanDuration};
 use serde::{Deserialize, Serialize};
 
 use crate::TsdbError;
+use crate::retention::{Retention, RetentionRule};
 
 /// When an append is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,6 +68,9 @@ pub struct Settings {
     pub sync: SyncPolicy,
     /// Samples older than this are deleted. Default 30d, minimum 1h.
     pub retention: HumanDuration,
+    /// Other retentions for single tenants and series. Of the rules whose matchers fit a series the shortest counts, else
+    /// that of its tenant without matchers, else `retention`. Default: none, at most 100.
+    pub retention_rules: Vec<RetentionRule>,
     /// Parts on disk take at most this much; the oldest are deleted first. Default: no limit.
     pub retention_size: Option<ByteSize>,
     /// The head is flushed at the latest after this time. Default 2h, minimum 1s.
@@ -97,6 +101,7 @@ impl Default for Settings {
         Self {
             sync: SyncPolicy::Batch,
             retention: HumanDuration::from_ms(30 * 86_400_000),
+            retention_rules: Vec::new(),
             retention_size: None,
             flush_interval: HumanDuration::from_ms(2 * 3_600_000),
             head_memory_max: ByteSize::mib(48),
@@ -151,6 +156,13 @@ impl Settings {
                 return Err(TsdbError::Settings { setting, reason: format!("{value} is below the minimum {min}") });
             }
         }
-        Ok(())
+        Retention::build(self.retention, &self.retention_rules).map(|_| ())
+    }
+
+    /// The longest time that any sample is kept: older ones need not be taken.
+    #[must_use]
+    pub fn retention_longest(&self) -> HumanDuration {
+        let rules = self.retention_rules.iter().map(|rule| rule.keep);
+        rules.fold(self.retention, |longest, keep| if keep.0 > longest.0 { keep } else { longest })
     }
 }

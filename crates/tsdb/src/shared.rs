@@ -11,14 +11,17 @@ use pharos_model::{TenantId, TimeRange};
 
 use crate::commit::CommitQueue;
 use crate::disk::Disk;
+use crate::masks::Hiding;
 use crate::part::index::IndexCache;
+use crate::retention::Retention;
 use crate::settings::Settings;
-use crate::tenant::Tenants;
+use crate::tenant::{State, Tenants};
 
 /// The store without its threads.
 pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) settings: Settings,
+    pub(crate) retention: Retention,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tenants: Arc<Tenants>,
@@ -112,14 +115,21 @@ impl Shared {
         self.tenant_dir(tenant).join(PARTS_DIR)
     }
 
-    pub(crate) fn retention_ms(&self) -> i64 {
-        self.settings.retention.as_ms()
+    /// What hides samples of a tenant now; `state` is its state, from which parts are taken in the same look.
+    pub(crate) fn hiding(&self, tenant: &TenantId, state: &State) -> Hiding {
+        let cut_offs = self.retention.cut_offs(tenant, self.clock.unix_ms());
+        Hiding { tombstones: Arc::clone(&state.tombstones), cut_offs }
     }
 
-    /// The part of a range that retention has not taken yet.
-    pub(crate) fn kept(&self, range: TimeRange) -> TimeRange {
-        let oldest = self.clock.unix_ms().saturating_sub(self.retention_ms());
-        TimeRange::new(range.start_ms.max(oldest), range.end_ms)
+    /// From here on retention has taken nothing of any series.
+    pub(crate) fn newest_cut_off_ms(&self, tenant: &TenantId) -> i64 {
+        self.retention.cut_offs(tenant, self.clock.unix_ms()).newest_ms
+    }
+
+    /// The part of a range in which retention keeps anything of a tenant.
+    pub(crate) fn kept(&self, tenant: &TenantId, range: TimeRange) -> TimeRange {
+        let oldest_ms = self.retention.cut_offs(tenant, self.clock.unix_ms()).oldest_ms;
+        TimeRange::new(range.start_ms.max(oldest_ms), range.end_ms)
     }
 
     /// Counts the head anew and wakes maintenance if a flush is due.

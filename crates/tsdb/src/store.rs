@@ -20,6 +20,7 @@ use crate::log::{recovery, segment};
 use crate::maintenance;
 use crate::open::{self, HeadReplay};
 use crate::part::index::IndexCache;
+use crate::retention::Retention;
 use crate::settings::Settings;
 use crate::shared::{Shared, Wake, log_dir, tenants_dir};
 use crate::tenant::Tenants;
@@ -84,6 +85,7 @@ impl Tsdb {
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             settings: settings.clone(),
+            retention: Retention::build(settings.retention, &settings.retention_rules)?,
             disk: Arc::clone(&disk),
             clock: Arc::clone(&clock),
             tenants: Arc::clone(&tenants),

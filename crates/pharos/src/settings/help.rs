@@ -13,6 +13,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("token_file", "Token file; tokens.json in the data folder if null"),
     ("sync", "When an acknowledged batch is on disk: batch (before the answer), or an interval such as 1s"),
     ("retention.metrics", "Samples older than this are refused and dropped"),
+    (
+        "retention.metrics_rules",
+        "Other retentions, a list such as [{tenant: dev, keep: 7d}, {matchers: ['__name__=~\"slo:.*\"'], keep: 400d}]; the shortest rule that fits a series counts, then its tenant's, then retention.metrics",
+    ),
     ("retention.metrics_size", "Oldest parts are dropped while the metrics are larger, such as 10GiB; null: no limit"),
     ("retention.traces", "Spans older than this are refused and dropped"),
     ("retention.traces_size", "Oldest days are dropped while the traces are larger, such as 10GiB; null: no limit"),

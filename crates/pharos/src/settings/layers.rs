@@ -11,9 +11,10 @@ use super::{HELP, Settings};
 /// What variables begin with.
 const ENVIRONMENT_PREFIX: &str = "PHAROS__";
 /// Keys of the engines' own settings that stand at the top level instead, so that each is said once.
-const SAID_ELSEWHERE: [(&str, &str); 6] = [
+const SAID_ELSEWHERE: [(&str, &str); 7] = [
     ("tsdb.sync", "sync"),
     ("tsdb.retention", "retention.metrics"),
+    ("tsdb.retention_rules", "retention.metrics_rules"),
     ("tsdb.retention_size", "retention.metrics_size"),
     ("tracestore.sync", "sync"),
     ("tracestore.retention", "retention.traces"),
@@ -134,11 +135,13 @@ fn one_line(message: &str) -> String {
     message.lines().find(|line| !line.trim().is_empty()).unwrap_or(message).trim().to_owned()
 }
 
-/// Sets one leaf from text. Texts that could be a number or truth value are tried as such first, and count
-/// only if the settings accept them there.
+/// Sets one leaf from text. Texts that could be a number, a truth value or a JSON list are tried as such first, and
+/// count only if the settings accept them there.
 fn overlay(layered: &mut Value, key: &KeyPath, text: &str) -> Result<(), String> {
     let mut message = String::new();
-    let parsed = serde_json::from_str(text).ok().filter(|value: &Value| value.is_number() || value.is_boolean());
+    let parsed = serde_json::from_str(text)
+        .ok()
+        .filter(|value: &Value| value.is_number() || value.is_boolean() || value.is_array());
     let list = Value::Array(text.split(',').map(|item| Value::String(item.trim().to_owned())).collect());
     let empty = text.is_empty().then_some(Value::Null);
     for candidate in parsed.into_iter().chain(empty).chain([Value::String(text.to_owned()), list]) {

@@ -1,19 +1,29 @@
-//! Which series of a part a tombstone means: asked of the index once, as a part never changes.
+//! Which series of a part a tombstone or a rule of retention means: asked of the index once, as a part never changes.
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use pharos_model::TimeRange;
+use pharos_model::{Matcher, TimeRange};
 use roaring::RoaringBitmap;
 
 use super::Part;
+use crate::retention::SeriesRule;
 use crate::tombstones::Tombstone;
 use crate::{TsdbError, index};
 
-/// Answers by the sequence of the tombstone.
+/// What was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Asked {
+    /// A tombstone, by its sequence.
+    Tombstone(u64),
+    /// A rule of retention, by its number.
+    Rule(usize),
+}
+
+/// What was answered.
 #[derive(Debug, Default)]
-pub(super) struct Tombstoned(Mutex<HashMap<u64, Arc<RoaringBitmap>>>);
+pub(super) struct Tombstoned(Mutex<HashMap<Asked, Arc<RoaringBitmap>>>);
 
 impl Part {
     /// From the first instant of a sample or exemplar to behind the last.
@@ -31,11 +41,23 @@ impl Part {
     /// # Errors
     /// [`TsdbError`] if the index is damaged.
     pub(crate) fn series_of(&self, tombstone: &Tombstone) -> Result<Arc<RoaringBitmap>, TsdbError> {
-        if let Some(known) = self.tombstoned.0.lock().get(&tombstone.sequence) {
+        self.asked(Asked::Tombstone(tombstone.sequence), &tombstone.matcher_sets)
+    }
+
+    /// The series that a rule names, `number` its place among the rules.
+    ///
+    /// # Errors
+    /// [`TsdbError`] if the index is damaged.
+    pub(crate) fn series_of_rule(&self, number: usize, rule: &SeriesRule) -> Result<Arc<RoaringBitmap>, TsdbError> {
+        self.asked(Asked::Rule(number), &rule.matcher_sets)
+    }
+
+    fn asked(&self, asked: Asked, sets: &[Vec<Matcher>]) -> Result<Arc<RoaringBitmap>, TsdbError> {
+        if let Some(known) = self.tombstoned.0.lock().get(&asked) {
             return Ok(Arc::clone(known));
         }
-        let found = Arc::new(index::select_any(&self.index, &tombstone.matcher_sets)?);
-        self.tombstoned.0.lock().insert(tombstone.sequence, Arc::clone(&found));
+        let found = Arc::new(index::select_any(&self.index, sets)?);
+        self.tombstoned.0.lock().insert(asked, Arc::clone(&found));
         Ok(found)
     }
 
@@ -50,6 +72,6 @@ impl Part {
 
     /// Forgets tombstones below this sequence.
     pub(crate) fn forget_tombstones_below(&self, sequence: u64) {
-        self.tombstoned.0.lock().retain(|known, _| *known >= sequence);
+        self.tombstoned.0.lock().retain(|asked, _| !matches!(asked, Asked::Tombstone(known) if *known < sequence));
     }
 }

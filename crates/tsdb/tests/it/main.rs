@@ -11,6 +11,7 @@ mod format;
 mod limits;
 mod model;
 mod precedence;
+mod retention;
 mod size;
 mod snapshots;
 mod support;
