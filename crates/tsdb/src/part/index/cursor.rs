@@ -1,4 +1,6 @@
 //! Label sets by series number, for walks in ascending order.
+//!
+//! Neighbours share most of their labels: only the bytes from the first pair that differs on are built anew.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use crate::TsdbError;
 /// Builds the label bytes of one series after the other; allocates nothing per series.
 #[derive(Debug, Default)]
 pub(crate) struct LabelCursor {
+    /// The series whose labels are ready.
     number: Option<u32>,
     encoded: Vec<u8>,
     segment: Option<OpenSegment>,
@@ -39,6 +42,9 @@ struct RunColumn {
     label: u32,
     group: usize,
     position: u32,
+    /// The symbol built last, and where its pair ends in the label bytes; valid as long as the pairs before it are.
+    symbol: Option<u32>,
+    end: usize,
 }
 
 #[derive(Debug)]
@@ -51,7 +57,6 @@ impl LabelCursor {
     /// Makes the labels of series `number` ready for [`LabelCursor::get`].
     pub(crate) fn seek(&mut self, index: &PartIndex, number: u32) -> Result<(), TsdbError> {
         self.number = None;
-        self.encoded.clear();
         let reader = index.reader()?;
         if self.segment.as_ref().is_none_or(|segment| !segment.series.contains(&number)) {
             let Some(segment) = OpenSegment::load(reader, number)? else { return Ok(()) };
@@ -62,11 +67,20 @@ impl LabelCursor {
         if !segment.run_series.contains(&number) {
             segment.enter_run(reader, number)?;
         }
-        for column in &segment.run_columns {
+        let (mut end, mut same) = (0, true);
+        for column in &mut segment.run_columns {
             let label = &reader.toc.labels[column.label as usize];
             let position = column.position + (number - segment.run_series.start);
             let found = segment.groups[column.group].1.of(column.label).and_then(|ids| ids.get(position));
             let symbol = label.symbols.start + found.expect("a column is as long as its shapes say");
+            same &= column.symbol == Some(symbol);
+            if same {
+                end = column.end;
+                continue;
+            }
+            // Nothing stays that an error below would leave half true.
+            column.symbol = None;
+            self.encoded.truncate(end);
             let open = &mut self.values[column.label as usize];
             let open = match open {
                 Some(open) if open.symbols.contains(&symbol) => open,
@@ -74,7 +88,10 @@ impl LabelCursor {
             };
             let value = open.values.get((symbol - open.symbols.start) as usize);
             push_encoded_pair(&mut self.encoded, &label.name, value);
+            end = self.encoded.len();
+            (column.symbol, column.end) = (Some(symbol), end);
         }
+        self.encoded.truncate(end);
         self.number = Some(number);
         Ok(())
     }
@@ -114,7 +131,7 @@ impl OpenSegment {
                 Some(group) => group,
                 None => self.load_group(reader, label)?,
             };
-            self.run_columns.push(RunColumn { label, group, position });
+            self.run_columns.push(RunColumn { label, group, position, symbol: None, end: 0 });
         }
         Ok(())
     }

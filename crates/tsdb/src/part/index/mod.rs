@@ -83,13 +83,13 @@ impl PartIndex {
     fn reader(&self) -> Result<&Reader, TsdbError> {
         match &self.form {
             Form::Current(reader) => Ok(reader),
-            Form::Old { file, toc, cache, rewritten } => match rewritten.get() {
-                Some(reader) => Ok(reader),
-                None => {
-                    let reader = rewrite(file, toc, cache)?;
-                    Ok(rewritten.get_or_init(|| reader))
+            Form::Old { file, toc, cache, rewritten } => {
+                if let Some(reader) = rewritten.get() {
+                    return Ok(reader);
                 }
-            },
+                let reader = rewrite(file, toc, cache)?;
+                Ok(rewritten.get_or_init(|| reader))
+            }
         }
     }
 

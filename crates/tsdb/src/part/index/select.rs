@@ -185,8 +185,8 @@ fn scan_segment(
     found: &mut RoaringBitmap,
 ) -> Result<(), TsdbError> {
     let shapes = reader.shapes(segment)?;
-    let mut ranges = Vec::from_iter([0..segment.series.len() as u32]);
-    let mut passed = Vec::new();
+    let (mut ranges, mut passed) = (Vec::new(), Vec::new());
+    ranges.push(0..segment.series.len() as u32);
     for test in tests {
         let mut scan = Scan { reader, segment, shapes: &shapes, test, columns: None };
         scan.filter(&ranges, &mut passed)?;

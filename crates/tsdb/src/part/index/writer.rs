@@ -32,11 +32,13 @@ pub(crate) struct IndexWriter {
     numbers: HashMap<Box<str>, u32>,
     shapes: Vec<Box<[u32]>>,
     shape_numbers: HashMap<Box<[u32]>, u32>,
-    /// Shape and length of each run of series.
-    runs: Vec<(u32, u32)>,
+    runs: Vec<ShapeRun>,
     /// Label numbers of the series being added.
     current: Vec<u32>,
 }
+
+/// The shape of a run of series, and how many they are.
+type ShapeRun = (u32, u32);
 
 /// One label: its distinct values, and the value of each series that has it.
 #[derive(Debug, Default)]
@@ -98,27 +100,28 @@ impl IndexWriter {
     pub(crate) fn add_series(&mut self, labels: &[u8]) {
         self.current.clear();
         for (name, value) in iter_encoded(labels) {
-            let number = match self.numbers.get(name) {
-                Some(number) => *number,
-                None => {
-                    let number = self.labels.len() as u32;
-                    self.numbers.insert(name.into(), number);
-                    self.labels.push(LabelColumn { name: name.into(), ..LabelColumn::default() });
-                    number
-                }
-            };
+            let number = self.label(name);
             self.labels[number as usize].push(value);
             self.current.push(number);
         }
-        let last = self.runs.last().copied();
-        match last.filter(|(shape, _)| *self.shapes[*shape as usize] == *self.current) {
-            Some((shape, length)) => *self.runs.last_mut().expect("there is a last run") = (shape, length + 1),
-            None => {
-                let shape = self.shape();
-                self.runs.push((shape, 1));
-            }
+        let same = |run: &&mut ShapeRun| *self.shapes[run.0 as usize] == *self.current;
+        if let Some((_, length)) = self.runs.last_mut().filter(same) {
+            *length += 1;
+        } else {
+            let shape = self.shape();
+            self.runs.push((shape, 1));
         }
         self.series_count += 1;
+    }
+
+    fn label(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let number = self.labels.len() as u32;
+        self.numbers.insert(name.into(), number);
+        self.labels.push(LabelColumn { name: name.into(), ..LabelColumn::default() });
+        number
     }
 
     fn shape(&mut self) -> u32 {
@@ -211,8 +214,8 @@ impl IndexWriter {
     }
 
     /// The runs of each segment.
-    fn segments(&self) -> Vec<Vec<(u32, u32)>> {
-        let (mut segments, mut runs): (Vec<Vec<(u32, u32)>>, Vec<(u32, u32)>) = (Vec::new(), Vec::new());
+    fn segments(&self) -> Vec<Vec<ShapeRun>> {
+        let (mut segments, mut runs) = (Vec::new(), Vec::new());
         let (mut series, mut pairs) = (0, 0);
         for (shape, length) in &self.runs {
             let labels = self.shapes[*shape as usize].len().max(1);
@@ -238,7 +241,7 @@ impl IndexWriter {
     }
 
     /// For each label the part of its column that belongs to these runs.
-    fn column_ranges(&self, runs: &[(u32, u32)], positions: &mut [usize]) -> Vec<Range<usize>> {
+    fn column_ranges(&self, runs: &[ShapeRun], positions: &mut [usize]) -> Vec<Range<usize>> {
         let mut ranges: Vec<Range<usize>> = positions.iter().map(|position| *position..*position).collect();
         for (shape, length) in runs {
             for label in &self.shapes[*shape as usize] {
@@ -249,7 +252,7 @@ impl IndexWriter {
         ranges
     }
 
-    fn write_shapes(&self, runs: &[(u32, u32)], file: &mut Vec<u8>) -> BlockAt {
+    fn write_shapes(&self, runs: &[ShapeRun], file: &mut Vec<u8>) -> BlockAt {
         let (mut local, mut shapes): (HashMap<u32, u32>, Vec<Box<[u32]>>) = (HashMap::new(), Vec::new());
         let mut renumbered = Vec::with_capacity(runs.len());
         for (shape, length) in runs {
