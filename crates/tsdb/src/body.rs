@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use pharos_chunk::bytes::{Reader, push_slice};
 use pharos_chunk::{CHUNK_SAMPLES_MAX, ChunkError, Form, histograms, ints, values};
-use pharos_model::Histogram;
+use pharos_model::{Histogram, TimeRange};
 
 use crate::samples::{Column, Samples};
 
@@ -122,6 +122,31 @@ fn decode_floats(body: Body<'_>, count: usize, floats: &mut Vec<f64>, starts: &m
         }
         _ => values::decode(head, bulk, count, floats),
     }
+}
+
+/// Decodes what a body has in the range and adds it to sorted samples of the same series; where both have an
+/// instant, the chunk wins.
+pub(crate) fn append(body: Body<'_>, times: &[i64], range: TimeRange, samples: &mut Samples) -> Result<(), ChunkError> {
+    let start = times.partition_point(|time| *time < range.start_ms);
+    let end = times.partition_point(|time| *time < range.end_ms);
+    if start >= end {
+        return Ok(());
+    }
+    let is_behind = samples.last_time().is_none_or(|last| last < times[start]);
+    if body.kind == FLOATS && is_behind && samples.floats.starts.is_empty() {
+        // The usual case: straight to the end of what is there.
+        let (Samples { floats, .. }, starts) = (samples, &mut Vec::new());
+        let length = floats.values.len();
+        decode_floats(body, times.len(), &mut floats.values, starts).inspect_err(|_| floats.values.truncate(length))?;
+        floats.values.truncate(length + end);
+        floats.values.drain(length..length + start);
+        floats.times.extend_from_slice(&times[start..end]);
+        return Ok(());
+    }
+    let mut decoded = decode(body, times)?;
+    decoded.cut(range);
+    samples.merge(decoded);
+    Ok(())
 }
 
 /// Ends of the chunks that a histogram column is cut into.

@@ -12,11 +12,13 @@ use pharos_chunk::Form;
 use pharos_model::{Labels, TimeRange};
 
 use crate::TsdbError;
-use crate::merge::{Merge, Source};
+use crate::merge::Merge;
 use crate::part::exemplars;
 use crate::part::writer::{PartPlan, PartWriter};
 use crate::part::{self, Part, PartCursor};
+use crate::samples::Samples;
 use crate::shared::Shared;
+use crate::source::Source;
 use crate::tenant::Tenant;
 use crate::windows;
 
@@ -208,11 +210,13 @@ impl Shared {
         for part in parts {
             let mut selected = part.index.all();
             let masks = hiding.of_part(part, kept, &mut selected)?;
-            sources.push(Source::part(PartCursor::new(Arc::clone(part), selected)?, masks));
+            sources.push(Source::part(PartCursor::new(Arc::clone(part), selected, None), masks));
         }
         let mut merge = Merge::new(sources);
-        while let Some((labels, samples)) = merge.next(Some(kept))? {
-            writer.add_series(labels, &samples)?;
+        let mut samples = Samples::default();
+        while merge.next()? {
+            merge.read(kept, &mut samples)?;
+            writer.add_series(merge.labels()?, &samples)?;
         }
         let mut entries = Vec::new();
         let mut invalid = false;
@@ -300,6 +304,7 @@ impl Shared {
     }
 
     fn remove_part(&self, part: &Part) -> Result<(), TsdbError> {
+        self.cache.forget(part.meta.number);
         part::remove(self.disk.as_ref(), &part.dir).inspect_err(|_| {
             // A restart may find it again: tombstones that hide something of it must stay.
             self.tombstones_stay.store(true, Ordering::Relaxed);

@@ -83,7 +83,8 @@ impl Shared {
             let mut writers: BTreeMap<Window, PartWriter> = BTreeMap::new();
             let mut postponed = false;
             for (labels, number) in &series {
-                let samples = generation.read(*number, TimeRange::ALL)?;
+                let mut samples = Samples::default();
+                generation.read(*number, TimeRange::ALL, &mut samples)?;
                 for (window, piece) in split(samples, now_ms, retention_ms) {
                     let key = (window.start_ms, window.end_ms);
                     if done.contains(&key) {

@@ -22,16 +22,18 @@ impl Shared {
         context: &ReadContext,
     ) -> Result<LeafStream, StorageError> {
         let range = self.kept(tenant, plan.read_range());
-        let selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, context)?;
+        let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, context)?;
         let mut evaluator = GridEvaluator::new(plan, None);
+        let mut samples = Samples::default();
         let context = context.clone();
-        Ok(Box::new(until_error(selection, move |selection| {
-            while let Some((encoded, samples)) = selection.next_samples(range)? {
+        Ok(Box::new(until_error(move || {
+            while selection.next_samples(range, &mut samples)? {
                 if evaluator.needs_raw(floats(&samples), !samples.histograms.is_empty()) {
-                    return Ok(Some(LeafSeries::Raw(samples.into_raw(labels_of(encoded)?))));
+                    let labels = labels_of(selection.labels()?)?;
+                    return Ok(Some(LeafSeries::Raw(std::mem::take(&mut samples).into_raw(labels))));
                 }
                 if let Some(values) = evaluator.evaluate(floats(&samples), &[], &context)? {
-                    let (labels, values) = (labels_of(encoded)?, values.to_vec());
+                    let (labels, values) = (labels_of(selection.labels()?)?, values.to_vec());
                     return Ok(Some(LeafSeries::Grid(GridSeries { labels, values })));
                 }
             }
@@ -55,18 +57,19 @@ impl Shared {
         let mut held = context.memory.reserve(0)?;
         let mut evaluator = GridEvaluator::new(plan, Some(aggregation));
         let mut fold = GroupFold::new(aggregation, grouping, plan.steps.len());
-        while let Some((encoded, samples)) = selection.next_samples(range)? {
+        let mut samples = Samples::default();
+        while selection.next_samples(range, &mut samples)? {
             if evaluator.needs_raw(floats(&samples), !samples.histograms.is_empty()) {
                 return Err(StorageError::Unsupported { what: "aggregates of these series".to_owned() });
             }
             let values = if samples.histograms.is_empty() {
                 evaluator.evaluate(floats(&samples), &[], &counting)?
             } else {
-                let raw = samples.into_raw(Labels::empty());
+                let raw = std::mem::take(&mut samples).into_raw(Labels::empty());
                 evaluator.evaluate(raw.floats(), &raw.histograms, &counting)?
             };
             if let Some(values) = values {
-                fold.add(encoded, values, |bytes| held.grow(bytes))?;
+                fold.add(selection.labels()?, values, |bytes| held.grow(bytes))?;
             }
         }
         context.meter.add(counting.meter.counts());

@@ -19,6 +19,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod body;
+mod cache;
 mod cardinality;
 mod commit;
 mod compact;
@@ -35,6 +36,7 @@ mod maintenance;
 mod masks;
 mod merge;
 mod metadata;
+mod newest;
 mod open;
 mod part;
 mod pattern;
@@ -45,6 +47,7 @@ mod settings;
 mod shared;
 mod small_file;
 mod snapshot;
+mod source;
 mod store;
 mod tenant;
 mod tombstones;

@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 use pharos_model::{Matcher, TenantId, TimeRange};
 use pharos_storage::{LabelQuery, ReadContext, SeriesStream, StorageError};
 
-use crate::read::{Selection, until_error};
+use crate::read::{labels_of, until_error};
 use crate::shared::Shared;
 
 impl Shared {
@@ -18,8 +18,16 @@ impl Shared {
         range: TimeRange,
         context: &ReadContext,
     ) -> Result<SeriesStream, StorageError> {
-        let selection = self.select(tenant, sets, self.kept(tenant, range), context)?;
-        Ok(Box::new(until_error(selection, Selection::next_labels)))
+        let mut selection = self.select(tenant, sets, self.kept(tenant, range), context)?;
+        let mut count = 0;
+        Ok(Box::new(until_error(move || {
+            if !selection.next()? {
+                return Ok(None);
+            }
+            count += 1;
+            selection.context().check_series(count)?;
+            labels_of(selection.labels()?).map(Some)
+        })))
     }
 
     pub(crate) fn label_names(

@@ -40,6 +40,11 @@ struct Mask {
 }
 
 impl Masks {
+    /// Whether something is hidden of a series.
+    pub(crate) fn concern(&self, number: u32) -> bool {
+        self.0.iter().any(|mask| mask.series.contains(number))
+    }
+
     /// Takes what is hidden of a series out of its samples.
     pub(crate) fn apply(&self, number: u32, samples: &mut Samples) {
         for mask in self.0.iter().filter(|mask| mask.series.contains(number)) {

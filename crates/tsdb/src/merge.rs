@@ -1,122 +1,107 @@
 //! Several histories of the same series become one: heads and parts, walked together in label order.
+//!
+//! Invariants
+//! - M1 `order` holds the sources that are not at their end, by the labels they stand on, then by age; its first
+//!   `standing` stand on the series that the merge stands on.
+//! - M2 While one source is left, nobody loads labels to compare them: they are loaded where they are asked for.
 
-use std::sync::Arc;
-use std::vec;
-
-use pharos_model::{Labels, TimeRange};
+use pharos_model::TimeRange;
 
 use crate::TsdbError;
-use crate::head::generation::Generation;
-use crate::head::registry::SeriesNumber;
-use crate::masks::Masks;
-use crate::part::PartCursor;
+use crate::newest::{ByTime, Newest};
 use crate::samples::Samples;
-
-/// One history, without what is hidden of it.
-pub(crate) struct Source {
-    history: History,
-    masks: Masks,
-}
-
-enum History {
-    Part(Box<PartCursor>),
-    Head(HeadCursor),
-}
-
-/// Selected series of a generation, by label bytes ascending.
-pub(crate) struct HeadCursor {
-    generation: Arc<Generation>,
-    rest: vec::IntoIter<(Labels, SeriesNumber)>,
-    current: Option<(Labels, SeriesNumber)>,
-}
-
-impl HeadCursor {
-    pub(crate) fn new(generation: Arc<Generation>, selected: Vec<(Labels, SeriesNumber)>) -> Self {
-        let mut rest = selected.into_iter();
-        let current = rest.next();
-        Self { generation, rest, current }
-    }
-}
-
-impl Source {
-    pub(crate) fn part(cursor: PartCursor, masks: Masks) -> Self {
-        Self { history: History::Part(Box::new(cursor)), masks }
-    }
-
-    pub(crate) fn head(cursor: HeadCursor, masks: Masks) -> Self {
-        Self { history: History::Head(cursor), masks }
-    }
-
-    fn labels(&self) -> Option<&[u8]> {
-        match &self.history {
-            History::Part(cursor) => cursor.labels(),
-            History::Head(cursor) => cursor.current.as_ref().map(|(labels, _)| labels.encoded()),
-        }
-    }
-
-    fn read(&mut self, range: TimeRange) -> Result<Samples, TsdbError> {
-        let (number, mut samples) = match &mut self.history {
-            History::Part(cursor) => (cursor.number(), cursor.read(range)?),
-            History::Head(cursor) => match &cursor.current {
-                Some((_, number)) => (Some(*number), cursor.generation.read(*number, range)?),
-                None => (None, Samples::default()),
-            },
-        };
-        if let Some(number) = number {
-            self.masks.apply(number, &mut samples);
-        }
-        Ok(samples)
-    }
-
-    fn advance(&mut self) -> Result<(), TsdbError> {
-        match &mut self.history {
-            History::Part(cursor) => cursor.advance(),
-            History::Head(cursor) => {
-                cursor.current = cursor.rest.next();
-                Ok(())
-            }
-        }
-    }
-}
+use crate::source::Source;
 
 /// All sources together; each series once.
 pub(crate) struct Merge {
     /// Oldest first: where two have an instant, the later source wins.
     sources: Vec<Source>,
-    current: Vec<u8>,
+    order: Vec<usize>,
+    standing: usize,
+    /// Sources to be put in their place: those that moved.
+    moved: Vec<usize>,
 }
 
 impl Merge {
-    pub(crate) fn new(mut sources: Vec<Source>) -> Self {
-        sources.retain(|source| source.labels().is_some());
-        Self { sources, current: Vec::new() }
+    /// Stands before the first series.
+    pub(crate) fn new(sources: Vec<Source>) -> Self {
+        let moved = (0..sources.len()).filter(|at| sources[*at].number().is_some()).collect();
+        Self { sources, order: Vec::new(), standing: 0, moved }
     }
 
-    /// Label bytes of the series that [`Self::next`] answered last.
-    pub(crate) fn current(&self) -> &[u8] {
-        &self.current
+    /// Goes to the next series; false at the end.
+    ///
+    /// # Errors
+    /// [`TsdbError`] if labels cannot be read: where it stands then is not said.
+    pub(crate) fn next(&mut self) -> Result<bool, TsdbError> {
+        if let ([only], 1) = (self.order.as_slice(), self.standing) {
+            // The usual case needs no order.
+            let source = &mut self.sources[*only];
+            source.advance();
+            if source.number().is_some() {
+                return Ok(true);
+            }
+            self.order.clear();
+        }
+        for at in self.order.drain(..self.standing.min(self.order.len())) {
+            self.sources[at].advance();
+            if self.sources[at].number().is_some() {
+                self.moved.push(at);
+            }
+        }
+        self.standing = 0;
+        if self.order.len() + self.moved.len() > 1 {
+            for at in &self.order {
+                self.sources[*at].load_labels()?;
+            }
+            self.put_in_order()?;
+        } else {
+            self.order.append(&mut self.moved);
+        }
+        let Some(first) = self.order.first() else { return Ok(false) };
+        let labels = self.sources[*first].labels();
+        self.standing = 1 + self.order[1..].iter().take_while(|at| self.sources[**at].labels() == labels).count();
+        Ok(true)
     }
 
-    /// The next series' label bytes and, where a range is given, its samples in it, sorted.
-    pub(crate) fn next(&mut self, range: Option<TimeRange>) -> Result<Option<(&[u8], Samples)>, TsdbError> {
-        let Some(least) = self.sources.iter().filter_map(Source::labels).min() else { return Ok(None) };
-        self.current.clear();
-        self.current.extend_from_slice(least);
-        let mut samples = Samples::default();
-        let mut ended = false;
-        for source in &mut self.sources {
-            if source.labels() != Some(self.current.as_slice()) {
-                continue;
-            }
-            if let Some(range) = range {
-                samples.merge(source.read(range)?);
-            }
-            source.advance()?;
-            ended |= source.labels().is_none();
+    fn put_in_order(&mut self) -> Result<(), TsdbError> {
+        while let Some(at) = self.moved.pop() {
+            self.sources[at].load_labels()?;
+            let own = (self.sources[at].labels(), at);
+            let place = self.order.partition_point(|other| (self.sources[*other].labels(), *other) < own);
+            self.order.insert(place, at);
         }
-        if ended {
-            self.sources.retain(|source| source.labels().is_some());
+        Ok(())
+    }
+
+    /// Label bytes of the series it stands on.
+    pub(crate) fn labels(&mut self) -> Result<&[u8], TsdbError> {
+        let Some(first) = self.order.first() else { return Ok(&[]) };
+        let source = &mut self.sources[*first];
+        source.load_labels()?;
+        Ok(source.labels())
+    }
+
+    /// The samples in the range of the series it stands on, sorted; what was in `samples` is replaced.
+    pub(crate) fn read(&mut self, range: TimeRange, samples: &mut Samples) -> Result<(), TsdbError> {
+        samples.clear();
+        for at in &self.order[..self.standing] {
+            self.sources[*at].read(range, samples)?;
         }
-        Ok(Some((&self.current, samples)))
+        Ok(())
+    }
+
+    /// The newest sample in the range of the series it stands on.
+    pub(crate) fn newest(&mut self, range: TimeRange) -> Result<Option<Newest>, TsdbError> {
+        let mut found = None;
+        for at in &self.order[..self.standing] {
+            found = found.max_by_time(self.sources[*at].newest(range)?);
+        }
+        Ok(found)
+    }
+
+    /// Bytes that its sources hold now.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.sources.iter().map(Source::bytes).sum()
     }
 }

@@ -11,15 +11,17 @@ use crate::TsdbError;
 use crate::head::generation::Generation;
 use crate::index;
 use crate::masks::Hiding;
-use crate::merge::{HeadCursor, Merge, Source};
+use crate::merge::Merge;
+use crate::newest::Newest;
 use crate::part::{Part, PartCursor};
 use crate::samples::Samples;
 use crate::shared::Shared;
+use crate::source::{HeadCursor, Source};
 
 /// What a selection holds for each selected series of a head.
 const SELECTED_BYTES: u64 = 32;
-/// What a cursor over a part holds at a time, roughly: one block of each kind.
-const CURSOR_BYTES: u64 = 256 << 10;
+/// The books are brought up to date, and cancellation is asked, each time after this many series.
+const CHECKED_SERIES: u64 = 64;
 
 /// Everything of a tenant that overlaps a range, oldest first.
 pub(crate) struct View {
@@ -28,12 +30,16 @@ pub(crate) struct View {
     pub(crate) hiding: Hiding,
 }
 
-/// An open selection.
+/// An open selection. It stands on one series at a time, in label order.
 pub(crate) struct Selection {
     merge: Merge,
     context: ReadContext,
+    /// Series it stood on, and those of them that had something.
     series: u64,
-    _held: Reservation,
+    answered: u64,
+    held: Reservation,
+    /// Bytes that the books know of what the sources hold.
+    booked: u64,
 }
 
 impl Shared {
@@ -63,8 +69,9 @@ impl Shared {
             let mut selected = index::select_any(&part.index, sets)?;
             let masks = view.hiding.of_part(&part, range, &mut selected)?;
             if !selected.is_empty() {
-                held.grow(CURSOR_BYTES + selected.serialized_size() as u64)?;
-                sources.push(Source::part(PartCursor::new(part, selected)?, masks));
+                held.grow(selected.serialized_size() as u64)?;
+                let cursor = PartCursor::new(part, selected, Some(Arc::clone(&self.cache)));
+                sources.push(Source::part(cursor, masks));
             }
         }
         for generation in view.generations {
@@ -74,7 +81,7 @@ impl Shared {
             held.grow(selected.len() as u64 * SELECTED_BYTES)?;
             sources.push(Source::head(HeadCursor::new(generation, selected), masks));
         }
-        Ok(Selection { merge: Merge::new(sources), context: context.clone(), series: 0, _held: held })
+        Ok(Selection { merge: Merge::new(sources), context: context.clone(), series: 0, answered: 0, held, booked: 0 })
     }
 
     pub(crate) fn raw(
@@ -84,8 +91,15 @@ impl Shared {
         context: &ReadContext,
     ) -> Result<impl Iterator<Item = Result<LeafSeries, StorageError>> + Send + use<>, StorageError> {
         let range = self.kept(tenant, plan.range);
-        let selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, context)?;
-        Ok(until_error(selection, move |selection| selection.next_raw(range)))
+        let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, context)?;
+        Ok(until_error(move || {
+            let mut samples = Samples::default();
+            if !selection.next_samples(range, &mut samples)? {
+                return Ok(None);
+            }
+            let labels = labels_of(selection.labels()?)?;
+            Ok(Some(LeafSeries::Raw(samples.into_raw(labels))))
+        }))
     }
 
     pub(crate) fn exemplars(
@@ -140,39 +154,80 @@ fn passes(sets: &[Vec<Matcher>], labels: &Labels) -> bool {
 }
 
 impl Selection {
-    fn next_raw(&mut self, range: TimeRange) -> Result<Option<LeafSeries>, StorageError> {
-        let Some((encoded, samples)) = self.next_samples(range)? else { return Ok(None) };
-        Ok(Some(LeafSeries::Raw(samples.into_raw(labels_of(encoded)?))))
-    }
-
-    /// Label bytes and samples of the next series that has any in the range; ascending by label bytes.
-    pub(crate) fn next_samples(&mut self, range: TimeRange) -> Result<Option<(&[u8], Samples)>, StorageError> {
-        let samples = loop {
+    /// Goes to the next series that passes; false at the end. Asks for cancellation and limits.
+    ///
+    /// # Errors
+    /// Those of [`ReadContext`], and damage met in the index.
+    pub(crate) fn next(&mut self) -> Result<bool, StorageError> {
+        if self.series.is_multiple_of(CHECKED_SERIES) {
             self.context.check()?;
-            match self.merge.next(Some(range))? {
-                None => return Ok(None),
-                Some((_, samples)) if samples.is_empty() => {}
-                Some((_, samples)) => break samples,
+            let bytes = self.merge.bytes();
+            if bytes > self.booked {
+                self.held.grow(bytes - self.booked)?;
+                self.booked = bytes;
             }
-        };
-        self.count()?;
-        Ok(Some((self.merge.current(), samples)))
+        }
+        let found = self.merge.next()?;
+        self.series += u64::from(found);
+        Ok(found)
     }
 
-    pub(crate) fn next_labels(&mut self) -> Result<Option<Labels>, StorageError> {
-        self.context.check()?;
-        let Some((encoded, _)) = self.merge.next(None)? else { return Ok(None) };
-        let labels = labels_of(encoded)?;
-        self.count()?;
-        Ok(Some(labels))
+    /// Goes to the next series that has samples in the range, and reads them; false at the end. What was in `samples`
+    /// is replaced.
+    ///
+    /// # Errors
+    /// As [`Selection::next`] and [`Selection::read`], and the limit on series.
+    pub(crate) fn next_samples(&mut self, range: TimeRange, samples: &mut Samples) -> Result<bool, StorageError> {
+        while self.next()? {
+            self.read(range, samples)?;
+            if !samples.is_empty() {
+                self.answered += 1;
+                self.context.check_series(self.answered)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    fn count(&mut self) -> Result<(), StorageError> {
-        self.series += 1;
-        self.context.check_series(self.series)
+    /// Goes to the next series that has a sample in the range, and answers the newest; `None` at the end. Cheap where
+    /// many series are asked for theirs: nothing is decoded that was decoded before.
+    ///
+    /// # Errors
+    /// As [`Selection::next_samples`].
+    pub(crate) fn next_newest(&mut self, range: TimeRange) -> Result<Option<Newest>, StorageError> {
+        while self.next()? {
+            if let Some(newest) = self.merge.newest(range)? {
+                self.answered += 1;
+                self.context.check_series(self.answered)?;
+                return Ok(Some(newest));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Label bytes of the series it stands on.
+    ///
+    /// # Errors
+    /// Damage met in the index.
+    pub(crate) fn labels(&mut self) -> Result<&[u8], StorageError> {
+        Ok(self.merge.labels()?)
+    }
+
+    /// Samples in the range of the series it stands on, sorted; what was in `samples` is replaced.
+    ///
+    /// # Errors
+    /// Damage met in the data.
+    pub(crate) fn read(&mut self, range: TimeRange, samples: &mut Samples) -> Result<(), StorageError> {
+        Ok(self.merge.read(range, samples)?)
+    }
+
+    /// The bounds of the read.
+    pub(crate) fn context(&self) -> &ReadContext {
+        &self.context
     }
 }
 
+/// Labels from their bytes.
 pub(crate) fn labels_of(encoded: &[u8]) -> Result<Labels, StorageError> {
     Labels::from_encoded(encoded).map_err(|error| {
         StorageError::from(TsdbError::Corrupt {
@@ -186,15 +241,14 @@ pub(crate) fn labels_of(encoded: &[u8]) -> Result<Labels, StorageError> {
 
 /// A stream that ends after its first error.
 pub(crate) fn until_error<T>(
-    mut selection: Selection,
-    mut next: impl FnMut(&mut Selection) -> Result<Option<T>, StorageError>,
+    mut next: impl FnMut() -> Result<Option<T>, StorageError>,
 ) -> impl Iterator<Item = Result<T, StorageError>> {
     let mut ended = false;
     std::iter::from_fn(move || {
         if ended {
             return None;
         }
-        let item = next(&mut selection).transpose();
+        let item = next().transpose();
         ended = !matches!(item, Some(Ok(_)));
         item
     })

@@ -38,6 +38,12 @@ impl<T: Clone> Column<T> {
         self.times.is_empty()
     }
 
+    fn clear(&mut self) {
+        self.times.clear();
+        self.values.clear();
+        self.starts.clear();
+    }
+
     pub(crate) fn push(&mut self, time: i64, value: T, start: i64) {
         if start != 0 || !self.starts.is_empty() {
             self.starts.resize(self.times.len(), 0);
@@ -93,10 +99,34 @@ impl<T: Clone> Column<T> {
             *self = newer;
             return;
         }
-        let ordered = self.times.last() < newer.times.first();
-        self.append(newer);
-        if !ordered {
-            self.sort();
+        let from = self.times.partition_point(|time| *time < newer.times[0]);
+        if from == self.len() {
+            return self.append(newer);
+        }
+        let older = self.split_off(from);
+        self.interleave(&older, &newer);
+    }
+
+    /// The columns from an index on.
+    fn split_off(&mut self, from: usize) -> Self {
+        let starts = if self.starts.is_empty() { Vec::new() } else { self.starts.split_off(from) };
+        Self { times: self.times.split_off(from), values: self.values.split_off(from), starts }
+    }
+
+    /// Appends two sorted columns in order of time; where both have an instant, the newer wins.
+    fn interleave(&mut self, older: &Self, newer: &Self) {
+        let (mut left, mut right) = (0, 0);
+        while left < older.len() || right < newer.len() {
+            let take_newer = match (older.times.get(left), newer.times.get(right)) {
+                (Some(a), Some(b)) => {
+                    left += usize::from(a == b);
+                    b <= a
+                }
+                (left, _) => left.is_none(),
+            };
+            let (column, at) = if take_newer { (newer, &mut right) } else { (older, &mut left) };
+            self.push(column.times[*at], column.values[*at].clone(), column.start(*at));
+            *at += 1;
         }
     }
 
@@ -150,6 +180,17 @@ impl<T: Clone> Column<T> {
 }
 
 impl Samples {
+    /// Forgets the samples and keeps their room.
+    pub(crate) fn clear(&mut self) {
+        self.floats.clear();
+        self.histograms.clear();
+    }
+
+    /// The newest instant.
+    pub(crate) fn last_time(&self) -> Option<i64> {
+        self.floats.times.last().max(self.histograms.times.last()).copied()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.floats.is_empty() && self.histograms.is_empty()
     }

@@ -90,6 +90,9 @@ pub struct Settings {
     pub exemplars_max: usize,
     /// Metric families of one tenant whose metadata is kept. Default 100000.
     pub metadata_max: usize,
+    /// Decoded blocks of the samples' side of all parts kept in memory (chunk headers, instants, newest samples) take
+    /// at most this much. Default 32MiB; `0B` keeps none.
+    pub data_cache_max: ByteSize,
     /// Decoded blocks of the indexes of all parts kept in memory take at most this much. Default 32MiB; `0B` keeps none.
     pub index_cache_max: ByteSize,
     /// Writes are refused while the disk has less free space than this. Default 64MiB; `0B` turns it off.
@@ -111,6 +114,7 @@ impl Default for Settings {
             series_max_per_tenant: None,
             exemplars_max: 100_000,
             metadata_max: 100_000,
+            data_cache_max: ByteSize::mib(32),
             index_cache_max: ByteSize::mib(32),
             disk_free_min: ByteSize::mib(64),
         }

@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use pharos_base::Clock;
 use pharos_model::{TenantId, TimeRange};
 
+use crate::cache::BlockCache;
 use crate::commit::CommitQueue;
 use crate::disk::Disk;
 use crate::masks::Hiding;
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tenants: Arc<Tenants>,
     pub(crate) queue: Arc<CommitQueue>,
+    /// Decoded blocks of parts.
+    pub(crate) cache: Arc<BlockCache>,
     /// Held by whoever compacts or applies retention: one at a time. Taken before `flushing`.
     pub(crate) compacting: Mutex<()>,
     /// Held by whoever flushes.

@@ -13,6 +13,7 @@ use pharos_storage::{AppendOutcome, StorageError};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::TsdbError;
+use crate::cache::BlockCache;
 use crate::commit::{CommitQueue, Committer, Submission};
 use crate::disk::{Disk, RealDisk};
 use crate::log::record::encode_batch;
@@ -90,6 +91,7 @@ impl Tsdb {
             clock: Arc::clone(&clock),
             tenants: Arc::clone(&tenants),
             queue: Arc::clone(&queue),
+            cache: Arc::new(BlockCache::new(settings.data_cache_max)),
             compacting: Mutex::new(()),
             flushing: Mutex::new(()),
             next_part: Arc::clone(&next_part),

@@ -81,6 +81,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ),
     ("tsdb.log_size_max", "The log is flushed away when it is larger. Bounds the time of recovery"),
     ("tsdb.log_segment_size", "Size at which a log segment is closed and the next one begun"),
+    (
+        "tsdb.data_cache_max",
+        "Decoded blocks of all parts but of their indexes (chunk headers, instants, newest samples) take at most this much; 0B keeps none",
+    ),
     ("tsdb.queue_memory_max", "Batches that wait for the log take at most this much; more are refused"),
     (
         "tsdb.series_max_per_tenant",

@@ -12,6 +12,7 @@ use pharos_chunk::{ChunkError, Form, timestamps};
 use pharos_model::{Histogram, Sample, TimeRange};
 
 use crate::body::{self, Body, Encoded};
+use crate::newest::{ByTime, Newest, NewestSample};
 use crate::samples::{Column, Samples};
 
 /// Samples of an open run: 16 bytes each here, 2 to 4 sealed. With 100 000 series an open run twice as
@@ -164,18 +165,45 @@ impl Buffer {
             || self.rare.iter().flat_map(|rare| &rare.histograms.times).any(|time| range.contains(*time))
     }
 
-    /// All samples in the range, sorted.
+    /// Adds the samples in the range to sorted, older ones.
     ///
     /// # Errors
     /// Never for chunks sealed here; kept as a result because decoding has one.
-    pub(crate) fn read(&self, range: TimeRange) -> Result<Samples, ChunkError> {
-        let mut all = Samples::default();
+    pub(crate) fn read(&self, range: TimeRange, samples: &mut Samples) -> Result<(), ChunkError> {
         let mut times = Vec::new();
         for sealed in self.sealed.iter().filter(|sealed| sealed.overlaps(range)) {
-            times.clear();
-            timestamps::decode(&sealed.times.encoded, &mut times)?;
-            all.merge(body::decode(sealed.body(), &times)?);
+            sealed.read(range, &mut times, samples)?;
         }
+        samples.merge(self.open_samples(range));
+        Ok(())
+    }
+
+    /// The newest sample in the range.
+    ///
+    /// # Errors
+    /// As [`Buffer::read`].
+    pub(crate) fn newest(&self, range: TimeRange) -> Result<Option<Newest>, ChunkError> {
+        // Scrapes mostly end with an instant query's newest sample in the open run, or just before it.
+        let mut found = if self.rare.is_some() {
+            Newest::of(&self.open_samples(range), range)
+        } else {
+            newest_open(&self.open, range)
+        };
+        let (mut times, mut samples) = (Vec::new(), Samples::default());
+        for sealed in self.sealed.iter().rev().filter(|sealed| sealed.overlaps(range)) {
+            // B1: of equal instants the later chunk's wins, which was looked at already.
+            if found.is_some_and(|found| sealed.times.last <= found.time_ms) {
+                continue;
+            }
+            samples.clear();
+            sealed.read(range, &mut times, &mut samples)?;
+            found = Newest::of(&samples, range).max_by_time(found);
+        }
+        Ok(found)
+    }
+
+    /// The open runs' samples in the range, sorted.
+    fn open_samples(&self, range: TimeRange) -> Samples {
         let mut open = Samples::default();
         for (index, sample) in self.open.iter().enumerate() {
             let start = self.rare.as_ref().and_then(|rare| rare.starts.get(index)).copied().unwrap_or(0);
@@ -186,9 +214,8 @@ impl Buffer {
         }
         open.floats.sort();
         open.histograms.sort();
-        all.merge(open);
-        all.cut(range);
-        Ok(all)
+        open.cut(range);
+        open
     }
 
     fn seal_floats(&mut self, cache: &mut TimesCache, bytes: &mut u64) {
@@ -227,7 +254,20 @@ impl Buffer {
     }
 }
 
+/// The newest of floats in order of arrival; of equal instants the last wins.
+fn newest_open(open: &[Sample], range: TimeRange) -> Option<Newest> {
+    let inside = open.iter().filter(|sample| range.contains(sample.timestamp_ms));
+    let newest = inside.max_by_key(|sample| sample.timestamp_ms)?;
+    Some(Newest { time_ms: newest.timestamp_ms, sample: NewestSample::Float(newest.value) })
+}
+
 impl Sealed {
+    fn read(&self, range: TimeRange, times: &mut Vec<i64>, samples: &mut Samples) -> Result<(), ChunkError> {
+        times.clear();
+        timestamps::decode(&self.times.encoded, times)?;
+        body::append(self.body(), times, range, samples)
+    }
+
     fn body(&self) -> Body<'_> {
         let (head, bulk) = self.bytes.split_at(usize::from(self.head_len));
         Body { kind: self.kind, head, bulk }
@@ -246,6 +286,31 @@ mod tests {
         Sample { timestamp_ms, value }
     }
 
+    fn read(buffer: &Buffer, range: TimeRange) -> Samples {
+        let mut samples = Samples::default();
+        buffer.read(range, &mut samples).unwrap();
+        samples
+    }
+
+    #[test]
+    fn the_newest_sample_is_the_last_one_read() {
+        let (mut buffer, mut cache, mut bytes) = (Buffer::default(), TimesCache::default(), 0);
+        let late = [5, 90, 40, 90, 17, 3];
+        for (index, time) in (0..70).chain(late).chain(60..75).enumerate() {
+            if time % 11 == 0 {
+                let histogram = Arc::new(Histogram::empty(0));
+                buffer.push_histogram(time, histogram, index as i64, &mut cache, &mut bytes);
+            } else {
+                buffer.push_floats(&[sample(time, index as f64)], &[], &mut cache, &mut bytes);
+            }
+            for range in [TimeRange::ALL, TimeRange::new(0, 50), TimeRange::new(33, 34), TimeRange::new(80, 85)] {
+                let expected = Newest::of(&read(&buffer, range), range);
+                let found = buffer.newest(range).unwrap();
+                assert_eq!(format!("{found:?}"), format!("{expected:?}"), "after {index}");
+            }
+        }
+    }
+
     #[test]
     fn late_and_double_samples_are_read_in_order_across_chunks() {
         let (mut buffer, mut cache, mut bytes) = (Buffer::default(), TimesCache::default(), 0);
@@ -253,11 +318,11 @@ mod tests {
             buffer.push_floats(&[sample(time, 1.0)], &[], &mut cache, &mut bytes);
         }
         buffer.push_floats(&[sample(50, 2.0), sample(50, 3.0)], &[0, 7], &mut cache, &mut bytes);
-        let all = buffer.read(TimeRange::ALL).unwrap();
+        let all = read(&buffer, TimeRange::ALL);
         assert_eq!(all.floats.times, (0..100).collect::<Vec<_>>());
         assert_eq!((all.floats.values[50], all.floats.starts[50], all.floats.starts[49]), (3.0, 7, 0));
         assert_eq!(buffer.bounds(), Some((0, 99)));
-        assert_eq!(buffer.read(TimeRange::new(10, 12)).unwrap().floats.times, [10, 11]);
+        assert_eq!(read(&buffer, TimeRange::new(10, 12)).floats.times, [10, 11]);
     }
 
     #[test]
@@ -273,7 +338,7 @@ mod tests {
                 &mut bytes,
             );
         }
-        let all = buffer.read(TimeRange::ALL).unwrap();
+        let all = read(&buffer, TimeRange::ALL);
         assert_eq!((all.floats.times, all.histograms.times), (vec![0, 2, 4, 6, 8], vec![1, 3, 5, 7, 9]));
     }
 }

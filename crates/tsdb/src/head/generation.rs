@@ -12,11 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
+use pharos_chunk::ChunkError;
 use pharos_model::{Exemplar, Labels, Matcher, MetricBatch, TimeRange};
 use roaring::RoaringBitmap;
 
 use super::buffer::{Buffer, TimesCache};
 use super::registry::{Registry, SeriesNumber};
+use crate::newest::Newest;
 use crate::samples::Samples;
 use crate::{TsdbError, index};
 
@@ -208,16 +210,18 @@ impl Generation {
         Ok(())
     }
 
-    /// Samples of one series in the range, sorted.
-    pub(crate) fn read(&self, number: SeriesNumber, range: TimeRange) -> Result<Samples, TsdbError> {
+    /// Adds the samples in the range of one series to sorted, older ones.
+    pub(crate) fn read(&self, number: SeriesNumber, range: TimeRange, samples: &mut Samples) -> Result<(), TsdbError> {
         let buffers = self.buffers.read();
-        let Some(buffer) = buffers.by_series.get(number as usize) else { return Ok(Samples::default()) };
-        buffer.read(range).map_err(|error| TsdbError::Corrupt {
-            what: "chunk in memory",
-            path: std::path::PathBuf::new(),
-            offset: 0,
-            reason: error.to_string(),
-        })
+        let Some(buffer) = buffers.by_series.get(number as usize) else { return Ok(()) };
+        buffer.read(range, samples).map_err(in_memory)
+    }
+
+    /// The newest sample in the range of one series.
+    pub(crate) fn newest(&self, number: SeriesNumber, range: TimeRange) -> Result<Option<Newest>, TsdbError> {
+        let buffers = self.buffers.read();
+        let Some(buffer) = buffers.by_series.get(number as usize) else { return Ok(None) };
+        buffer.newest(range).map_err(in_memory)
     }
 
     /// All exemplars with the labels of their series, in order of arrival.
@@ -236,6 +240,11 @@ impl Generation {
             kept.iter().filter(|(number, exemplar)| passed.contains(*number) && range.contains(exemplar.timestamp_ms));
         Ok(inside.map(|(number, exemplar)| (registry.series(*number).labels.clone(), exemplar.clone())).collect())
     }
+}
+
+fn in_memory(error: ChunkError) -> TsdbError {
+    let reason = error.to_string();
+    TsdbError::Corrupt { what: "chunk in memory", path: std::path::PathBuf::new(), offset: 0, reason }
 }
 
 fn visible(buffers: &Buffers, passed: &RoaringBitmap, range: TimeRange) -> impl Iterator<Item = SeriesNumber> {

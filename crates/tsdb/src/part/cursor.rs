@@ -1,153 +1,209 @@
 //! A cursor over selected series of a part, in label order.
+//!
+//! It stands on one series at a time. Labels are fetched where they are asked for; samples are decoded chunk by
+//! chunk, only those that overlap the range.
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-use pharos_chunk::ChunkError;
 use pharos_model::TimeRange;
 use roaring::RoaringBitmap;
 
-use super::block::BlockAt;
+use super::chunks::{Chunk, ChunkBlock};
 use super::index::LabelCursor;
-use super::layout::{self, Headers};
+use super::load::Loader;
 use super::reader::{Part, corrupt};
+use super::tails::Tails;
 use super::toc::BLOCK_SERIES;
 use crate::TsdbError;
 use crate::body;
+use crate::cache::BlockCache;
+use crate::newest::{ByTime, Newest};
 use crate::samples::Samples;
 
-/// Decoded columns of instants a cursor remembers.
-const COLUMNS_CACHED_MAX: usize = 64;
+/// From this many selected series of a block on, it is read as a whole.
+const WHOLE_BLOCK_SERIES: usize = 8;
 
-/// Walks selected series of a part in label order, decoding one block at a time.
+/// Walks selected series of a part.
 pub(crate) struct PartCursor {
-    part: Arc<Part>,
-    numbers: roaring::bitmap::IntoIter,
-    current: Option<u32>,
+    loader: Loader,
+    selected: RoaringBitmap,
     labels: LabelCursor,
-    chunk_block: Option<ChunkBlock>,
-    columns: HashMap<u32, Arc<[i64]>>,
-    times_block: Option<(usize, Vec<u8>, Vec<std::ops::Range<usize>>)>,
-}
-
-struct ChunkBlock {
-    number: usize,
-    headers: Headers,
-    payload: Vec<u8>,
-    bodies: Vec<u8>,
+    /// The block it stands in.
+    block: u32,
+    /// The selected series of that block, and which of them it stands on.
+    series: Vec<u32>,
+    at: usize,
+    chunks: Option<Arc<ChunkBlock>>,
+    tails: Option<Arc<Tails>>,
 }
 
 impl PartCursor {
-    /// A cursor that stands on the first selected series.
-    pub(crate) fn new(part: Arc<Part>, selected: RoaringBitmap) -> Result<Self, TsdbError> {
+    /// A cursor that stands on the first selected series. What it decodes is looked for and left in `cache`; without
+    /// one it reads past it, as who reads everything once does.
+    pub(crate) fn new(part: Arc<Part>, selected: RoaringBitmap, cache: Option<Arc<BlockCache>>) -> Self {
         let mut cursor = Self {
-            part,
-            numbers: selected.into_iter(),
-            current: None,
+            loader: Loader::new(part, cache),
+            selected,
             labels: LabelCursor::default(),
-            chunk_block: None,
-            columns: HashMap::new(),
-            times_block: None,
+            block: 0,
+            series: Vec::new(),
+            at: 0,
+            chunks: None,
+            tails: None,
         };
-        cursor.advance()?;
-        Ok(cursor)
+        if let Some(first) = cursor.selected.min() {
+            cursor.enter(first / BLOCK_SERIES as u32);
+        }
+        cursor
     }
 
     /// The number of the series it stands on; `None` at the end.
     pub(crate) fn number(&self) -> Option<u32> {
-        self.current
-    }
-
-    /// Label bytes of the series it stands on; `None` at the end.
-    pub(crate) fn labels(&self) -> Option<&[u8]> {
-        self.current.and_then(|number| self.labels.get(number))
+        self.series.get(self.at).copied()
     }
 
     /// Goes to the next selected series.
-    pub(crate) fn advance(&mut self) -> Result<(), TsdbError> {
-        self.current = self.numbers.next();
-        if let Some(number) = self.current {
-            self.labels.seek(&self.part.index, number)?;
+    pub(crate) fn advance(&mut self) {
+        self.at += 1;
+        if self.at < self.series.len() {
+            return;
+        }
+        let behind = (self.block + 1).saturating_mul(BLOCK_SERIES as u32);
+        match self.selected.range(behind..).next() {
+            Some(next) => self.enter(next / BLOCK_SERIES as u32),
+            None => self.series.clear(),
+        }
+    }
+
+    fn enter(&mut self, block: u32) {
+        let first = block * BLOCK_SERIES as u32;
+        self.series.clear();
+        self.series.extend(self.selected.range(first..=first + (BLOCK_SERIES as u32 - 1)));
+        (self.block, self.at) = (block, 0);
+        (self.chunks, self.tails) = (None, None);
+    }
+
+    /// Makes [`PartCursor::labels`] ready.
+    pub(crate) fn load_labels(&mut self) -> Result<(), TsdbError> {
+        match self.number() {
+            Some(number) => self.labels.seek(&self.loader.part.index, number),
+            None => Ok(()),
+        }
+    }
+
+    /// Label bytes of the series it stands on; `None` at the end, or if they were not loaded.
+    pub(crate) fn labels(&self) -> Option<&[u8]> {
+        self.number().and_then(|number| self.labels.get(number))
+    }
+
+    /// Adds the samples in the range of the series it stands on to sorted, older ones.
+    pub(crate) fn read(&mut self, range: TimeRange, samples: &mut Samples) -> Result<(), TsdbError> {
+        let Some(number) = self.number() else { return Ok(()) };
+        let block = self.chunks()?;
+        let whole = self.series.len() >= WHOLE_BLOCK_SERIES;
+        for chunk in self.chunks_of(&block, number)? {
+            if block.column(chunk).overlaps(range) {
+                self.decode(&block, chunk, range, whole, samples)?;
+            }
         }
         Ok(())
     }
 
-    /// Samples in the range of the series it stands on, sorted.
-    pub(crate) fn read(&mut self, range: TimeRange) -> Result<Samples, TsdbError> {
-        let Some(number) = self.current else { return Ok(Samples::default()) };
-        let (block_number, slot) = (number as usize / BLOCK_SERIES, number as usize % BLOCK_SERIES);
-        let block = match self.chunk_block.take() {
-            Some(block) if block.number == block_number => block,
-            _ => self.load_chunks(block_number)?,
-        };
-        let samples = self.decode(&block, slot, range);
-        self.chunk_block = Some(block);
-        samples
+    /// The newest sample in the range of the series it stands on.
+    pub(crate) fn newest(&mut self, range: TimeRange) -> Result<Option<Newest>, TsdbError> {
+        let Some(number) = self.number() else { return Ok(None) };
+        if self.tails()? {
+            let newest = self.tails.as_ref().and_then(|tails| tails.get(number as usize % BLOCK_SERIES));
+            match newest {
+                Some(newest) if newest.time_ms >= range.end_ms => {}
+                newest => return Ok(newest.filter(|newest| newest.time_ms >= range.start_ms)),
+            }
+        }
+        let block = self.chunks()?;
+        let whole = self.series.len() >= WHOLE_BLOCK_SERIES;
+        self.newest_of(&block, number, range, whole)
     }
 
-    fn decode(&mut self, block: &ChunkBlock, slot: usize, range: TimeRange) -> Result<Samples, TsdbError> {
-        let at = self.part.toc.headers[block.number];
-        let Some(chunks) = block.headers.series.get(slot) else {
-            return Err(corrupt(&self.part.data, "chunk header block", at.offset, "wrong number of series"));
-        };
-        let mut all = Samples::default();
-        for chunk in &block.headers.chunks[chunks.clone()] {
-            let times = self.column(chunk.times)?;
-            let inside = times.first().is_some_and(|first| *first < range.end_ms)
-                && times.last().is_some_and(|last| range.start_ms <= *last);
-            if !inside {
+    /// Bytes it holds, what it uses of the cache included.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.loader.bytes()
+            + self.chunks.as_ref().map_or(0, |block| block.bytes())
+            + self.tails.as_ref().map_or(0, |tails| tails.bytes())
+    }
+
+    fn newest_of(
+        &mut self,
+        block: &ChunkBlock,
+        number: u32,
+        range: TimeRange,
+        whole: bool,
+    ) -> Result<Option<Newest>, TsdbError> {
+        let mut found: Option<Newest> = None;
+        let mut samples = Samples::default();
+        // Chunks of one kind ascend in time: the newest are looked at first, and mostly alone.
+        for chunk in self.chunks_of(block, number)?.iter().rev() {
+            let bounds = block.column(chunk);
+            if !bounds.overlaps(range) || found.is_some_and(|found| bounds.last_ms < found.time_ms) {
                 continue;
             }
-            let body = block.headers.body(chunk, &block.payload, &block.bodies);
-            let decoded =
-                body::decode(body, &times).map_err(TsdbError::chunk("chunk", &self.part.data.path, at.offset))?;
-            all.merge(decoded);
+            samples.clear();
+            self.decode(block, chunk, range, whole, &mut samples)?;
+            found = found.max_by_time(Newest::of(&samples, range));
         }
-        all.cut(range);
-        Ok(all)
+        Ok(found)
     }
 
-    fn load_chunks(&self, number: usize) -> Result<ChunkBlock, TsdbError> {
-        let (at, bodies_at) = (self.part.toc.headers[number], self.part.toc.bodies[number]);
-        let payload = self.part.data.read("chunk header block", at)?;
-        let bodies = self.part.data.read("chunk body block", bodies_at)?;
-        let headers = Headers::decode(self.part.data_version, &payload, bodies.len()).map_err(TsdbError::chunk(
-            "chunk header block",
-            &self.part.data.path,
-            at.offset,
-        ))?;
-        Ok(ChunkBlock { number, headers, payload, bodies })
+    /// Whether the newest samples of the whole block are at hand: if they are known, or if it pays to know them.
+    fn tails(&mut self) -> Result<bool, TsdbError> {
+        if self.tails.is_some() {
+            return Ok(true);
+        }
+        let (part, block) = (self.loader.part.meta.number, self.block);
+        self.tails = self.loader.cache().and_then(|cache| cache.known_tails(part, block));
+        if self.tails.is_none() && self.series.len() >= WHOLE_BLOCK_SERIES && self.loader.cache().is_some() {
+            let chunks = self.chunks()?;
+            let mut tails = Tails::default();
+            for slot in 0..chunks.series_count() as u32 {
+                tails.push(self.newest_of(&chunks, block * BLOCK_SERIES as u32 + slot, TimeRange::ALL, true)?);
+            }
+            let tails = Arc::new(tails);
+            if let Some(cache) = self.loader.cache() {
+                cache.keep_tails(part, block, Arc::clone(&tails));
+            }
+            self.tails = Some(tails);
+        }
+        Ok(self.tails.is_some())
     }
 
-    fn column(&mut self, number: u32) -> Result<Arc<[i64]>, TsdbError> {
-        if let Some(column) = self.columns.get(&number) {
-            return Ok(Arc::clone(column));
+    fn chunks(&mut self) -> Result<Arc<ChunkBlock>, TsdbError> {
+        if let Some(block) = &self.chunks {
+            return Ok(Arc::clone(block));
         }
-        let times = &self.part.toc.times;
-        let Some(block) = times.partition_point(|(first, _)| *first <= number).checked_sub(1) else {
-            return Err(corrupt(&self.part.data, "chunk", 0, "refers to no column of instants"));
-        };
-        let (first, at) = times[block];
-        if self.times_block.as_ref().is_none_or(|(loaded, ..)| *loaded != block) {
-            let payload = self.part.data.read("block of instants", at)?;
-            let columns = layout::decode_times(&payload).map_err(self.times_error(at))?;
-            self.times_block = Some((block, payload, columns));
-        }
-        let encoded = self.times_block.as_ref().and_then(|(_, payload, columns)| {
-            columns.get(number.checked_sub(first)? as usize).map(|range| &payload[range.clone()])
-        });
-        let Some(encoded) = encoded else {
-            return Err(corrupt(&self.part.data, "block of instants", at.offset, "has too few columns"));
-        };
-        let column: Arc<[i64]> = layout::decode_instants(encoded).map_err(self.times_error(at))?.into();
-        if self.columns.len() >= COLUMNS_CACHED_MAX {
-            self.columns.clear();
-        }
-        self.columns.insert(number, Arc::clone(&column));
-        Ok(column)
+        let block = self.loader.chunks(self.block)?;
+        self.chunks = Some(Arc::clone(&block));
+        Ok(block)
     }
 
-    fn times_error(&self, at: BlockAt) -> impl FnOnce(ChunkError) -> TsdbError {
-        TsdbError::chunk("block of instants", &self.part.data.path, at.offset)
+    fn chunks_of<'a>(&self, block: &'a ChunkBlock, number: u32) -> Result<&'a [Chunk], TsdbError> {
+        block.chunks_of(number as usize % BLOCK_SERIES).ok_or_else(|| {
+            let at = self.loader.part.toc.headers[self.block as usize];
+            corrupt(&self.loader.part.data, "chunk header block", at.offset, "wrong number of series")
+        })
+    }
+
+    fn decode(
+        &mut self,
+        block: &ChunkBlock,
+        chunk: &Chunk,
+        range: TimeRange,
+        whole: bool,
+        samples: &mut Samples,
+    ) -> Result<(), TsdbError> {
+        let times = self.loader.column(&block.column(chunk))?;
+        let bulk = self.loader.bulk(self.block, chunk, whole)?;
+        body::append(block.body(chunk, bulk), &times, range, samples).map_err(|error| {
+            let at = self.loader.part.toc.headers[self.block as usize];
+            TsdbError::chunk("chunk", &self.loader.part.data.path, at.offset)(error)
+        })
     }
 }

@@ -34,8 +34,8 @@ pub(crate) struct ChunkAt {
     pub(crate) kind: u8,
     /// Number of its column of instants in the part.
     pub(crate) times: u32,
-    head: Range<usize>,
-    bulk: BulkAt,
+    pub(super) head: Range<usize>,
+    pub(super) bulk: BulkAt,
 }
 
 /// Chunk headers of one block, decoded.
@@ -45,7 +45,7 @@ pub(crate) struct Headers {
     pub(crate) series: Vec<Range<usize>>,
     pub(crate) chunks: Vec<ChunkAt>,
     /// Heads of the chunks, end to end.
-    heads: Vec<u8>,
+    pub(super) heads: Vec<u8>,
 }
 
 /// Collects the chunks of one block.
@@ -204,6 +204,7 @@ impl Headers {
     }
 
     /// A chunk's body, given the block's payload and bulks that the headers were decoded from.
+    #[cfg(test)]
     pub(crate) fn body<'a>(&'a self, chunk: &ChunkAt, payload: &'a [u8], bulks: &'a [u8]) -> Body<'a> {
         let bulk = match &chunk.bulk {
             BulkAt::Inline(range) => &payload[range.clone()],

@@ -4,12 +4,16 @@
 //! its files are read with positioned reads, block by block.
 
 pub(crate) mod block;
+mod checked;
+pub(crate) mod chunks;
 pub(crate) mod cursor;
 pub(crate) mod exemplars;
 pub(crate) mod index;
 pub(crate) mod layout;
+mod load;
 pub(crate) mod meta;
 pub(crate) mod reader;
+pub(crate) mod tails;
 pub(crate) mod times;
 pub(crate) mod toc;
 mod tombstoned;

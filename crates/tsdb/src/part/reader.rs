@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use pharos_model::{Exemplar, TimeRange};
 
 use super::block::BlockFile;
+use super::checked::CheckedBlocks;
 use super::exemplars;
 use super::index::{IndexCache, PartIndex};
 use super::layout::{DATA_VERSION, DATA_VERSION_MIN};
@@ -27,6 +28,8 @@ pub(crate) struct Part {
     pub(super) toc: DataToc,
     pub(super) data: BlockFile,
     pub(super) data_version: u32,
+    /// Blocks of bodies that are known to be sound.
+    pub(super) checked: CheckedBlocks,
     exemplars: Option<BlockFile>,
     pub(super) tombstoned: Tombstoned,
 }
@@ -47,7 +50,9 @@ impl Part {
             None
         };
         let (unmergeable, tombstoned) = (AtomicBool::new(false), Tombstoned::default());
-        Ok(Self { meta, dir: dir.to_owned(), unmergeable, index, toc, data, data_version, exemplars, tombstoned })
+        let checked = CheckedBlocks::new(toc.bodies.len());
+        let dir = dir.to_owned();
+        Ok(Self { meta, dir, unmergeable, index, toc, data, data_version, checked, exemplars, tombstoned })
     }
 
     /// Whether a sample or exemplar may lie in the range.

@@ -1,0 +1,160 @@
+//! Loads what a cursor reads from a part's data file: through the shared cache, or past it when merging.
+//!
+//! Bodies are read together for many series of a block, one by one for a few or where they are large. Before
+//! the first piece of a block is used its checksum is checked; that it was right is remembered with the part.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use pharos_chunk::ChunkError;
+
+use super::block::BlockAt;
+use super::chunks::{Chunk, ChunkBlock, ColumnBounds, TimesBlock};
+use super::layout;
+use super::reader::{Part, corrupt};
+use crate::TsdbError;
+use crate::cache::BlockCache;
+
+/// Decoded columns of instants that one cursor keeps at hand take at most about this much.
+const COLUMNS_BYTES_MAX: usize = 4 << 20;
+
+/// Larger blocks of bodies are read piece by piece by any reader: their pieces are large, too.
+const WHOLE_BYTES_MAX: u32 = 4 << 20;
+const BODIES: &str = "chunk body block";
+
+/// Reads one part on behalf of one cursor.
+pub(super) struct Loader {
+    pub(super) part: Arc<Part>,
+    cache: Option<Arc<BlockCache>>,
+    columns: HashMap<u32, Arc<[i64]>>,
+    columns_bytes: usize,
+    /// Without a cache: the block of encoded columns read last.
+    times_block: Option<(u32, Arc<TimesBlock>)>,
+    bodies: Bodies,
+}
+
+/// The bodies read last.
+#[derive(Default)]
+struct Bodies {
+    /// Which block `buffer` holds whole.
+    whole: Option<u32>,
+    /// The payload within `buffer`.
+    payload: Range<usize>,
+    buffer: Vec<u8>,
+    one: Vec<u8>,
+}
+
+impl Loader {
+    pub(super) fn new(part: Arc<Part>, cache: Option<Arc<BlockCache>>) -> Self {
+        Self { part, cache, columns: HashMap::new(), columns_bytes: 0, times_block: None, bodies: Bodies::default() }
+    }
+
+    pub(super) fn cache(&self) -> Option<&BlockCache> {
+        self.cache.as_deref()
+    }
+
+    /// Bytes it holds by itself.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.columns_bytes + self.bodies.buffer.capacity() + self.bodies.one.capacity()) as u64
+    }
+
+    /// Chunk headers of a block.
+    pub(super) fn chunks(&mut self, number: u32) -> Result<Arc<ChunkBlock>, TsdbError> {
+        match self.cache.clone() {
+            Some(cache) => cache.chunks(self.part.meta.number, number, || self.read_chunks(number)),
+            None => self.read_chunks(number).map(Arc::new),
+        }
+    }
+
+    fn read_chunks(&mut self, number: u32) -> Result<ChunkBlock, TsdbError> {
+        let part = Arc::clone(&self.part);
+        let at = part.toc.headers[number as usize];
+        let payload = part.data.read("chunk header block", at)?;
+        let bodies_len = part.data.plain_len(BODIES, part.toc.bodies[number as usize])?;
+        let fail = |error| TsdbError::chunk("chunk header block", &part.data.path, at.offset)(error);
+        ChunkBlock::build((part.data_version, &payload), bodies_len, fail, |column| {
+            let instants = self.instants(column)?;
+            match (instants.first(), instants.last()) {
+                (Some(first), Some(last)) => Ok((*first, *last)),
+                _ => Err(corrupt(&part.data, "chunk header block", at.offset, "a chunk has no instants")),
+            }
+        })
+    }
+
+    /// A column of instants.
+    pub(super) fn column(&mut self, column: &ColumnBounds) -> Result<Arc<[i64]>, TsdbError> {
+        self.instants(column.number)
+    }
+
+    fn instants(&mut self, number: u32) -> Result<Arc<[i64]>, TsdbError> {
+        if let Some(column) = self.columns.get(&number) {
+            return Ok(Arc::clone(column));
+        }
+        let column = match self.cache.clone() {
+            Some(cache) => cache.instants(self.part.meta.number, number, || self.read_instants(number))?,
+            None => self.read_instants(number)?,
+        };
+        if self.columns_bytes >= COLUMNS_BYTES_MAX {
+            self.columns.clear();
+            self.columns_bytes = 0;
+        }
+        self.columns_bytes += size_of_val(column.as_ref());
+        self.columns.insert(number, Arc::clone(&column));
+        Ok(column)
+    }
+
+    fn read_instants(&mut self, number: u32) -> Result<Arc<[i64]>, TsdbError> {
+        let times = &self.part.toc.times;
+        let Some(block) = times.partition_point(|(first, _)| *first <= number).checked_sub(1) else {
+            return Err(corrupt(&self.part.data, "chunk", 0, "refers to no column of instants"));
+        };
+        let (first, at) = times[block];
+        let block = self.times_block(block as u32, at)?;
+        let Some(encoded) = block.column((number - first) as usize) else {
+            return Err(corrupt(&self.part.data, "block of instants", at.offset, "has too few columns"));
+        };
+        Ok(layout::decode_instants(encoded).map_err(self.times_error(at))?.into())
+    }
+
+    fn times_block(&mut self, number: u32, at: BlockAt) -> Result<Arc<TimesBlock>, TsdbError> {
+        if let Some((loaded, block)) = &self.times_block
+            && *loaded == number
+        {
+            return Ok(Arc::clone(block));
+        }
+        let read = || TimesBlock::new(self.part.data.read("block of instants", at)?).map_err(self.times_error(at));
+        let block = match &self.cache {
+            Some(cache) => cache.times(self.part.meta.number, number, read)?,
+            None => Arc::new(read()?),
+        };
+        self.times_block = Some((number, Arc::clone(&block)));
+        Ok(block)
+    }
+
+    /// What of a chunk's body lies apart from the headers; `whole` reads all such of the block at once, for more
+    /// to come.
+    pub(super) fn bulk(&mut self, number: u32, chunk: &Chunk, whole: bool) -> Result<&[u8], TsdbError> {
+        let Some(range) = chunk.bulk_apart() else { return Ok(&[]) };
+        let (part, bodies) = (&self.part, &mut self.bodies);
+        let at = part.toc.bodies[number as usize];
+        if bodies.whole != Some(number) {
+            if !(whole && at.len <= WHOLE_BYTES_MAX)
+                && (part.checked.contains(number) || part.data.check(BODIES, at)?)
+            {
+                part.checked.insert(number);
+                part.data.read_plain_piece(BODIES, at, range, &mut bodies.one)?;
+                return Ok(&bodies.one);
+            }
+            bodies.whole = None;
+            bodies.payload = part.data.read_into(BODIES, at, &mut bodies.buffer)?;
+            bodies.whole = Some(number);
+        }
+        let found = bodies.buffer[bodies.payload.clone()].get(range);
+        found.ok_or_else(|| corrupt(&part.data, BODIES, at.offset, "is shorter than its headers say"))
+    }
+
+    fn times_error(&self, at: BlockAt) -> impl FnOnce(ChunkError) -> TsdbError {
+        TsdbError::chunk("block of instants", &self.part.data.path, at.offset)
+    }
+}
