@@ -8,6 +8,7 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
 
+mod backup;
 mod bad_input;
 mod durability;
 mod full_disk;

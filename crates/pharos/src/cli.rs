@@ -60,6 +60,8 @@ fn dispatch(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Res
         Some(("serve", matches)) => commands::serve::run(&settings(matches, environment)?),
         Some(("demo", matches)) => commands::demo::run(&settings(matches, environment)?),
         Some(("token", matches)) => commands::token::run(matches, environment),
+        Some(("backup", matches)) => commands::backup::run(matches, environment),
+        Some(("restore", matches)) => commands::restore::run(matches, environment),
         Some(("snapshot", matches)) => commands::snapshot::run(matches, environment),
         Some(("test", matches)) => commands::test::run(matches),
         Some(("config", _)) => commands::config::print_defaults(),
@@ -90,6 +92,8 @@ fn command() -> Command {
             Command::new("demo").about("Run the server with a small simulated shop that sends live traces and metrics"),
         ))
         .subcommand(commands::token::command())
+        .subcommand(commands::backup::command())
+        .subcommand(commands::restore::command())
         .subcommand(commands::snapshot::command())
         .subcommand(commands::test::command())
         .subcommand(Command::new("config").about("Print every setting with its default, as a pharos.yaml"))

@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
+use pharos_backup::UNFINISHED_FOLDER;
 use rustix::fs::{FlockOperation, flock};
 
 /// A data folder that this process alone uses; dropping it lets the next one in.
@@ -19,8 +20,20 @@ impl DataDir {
     /// Makes and locks the folder.
     ///
     /// # Errors
-    /// One line: it cannot be made or written, or another process uses it.
+    /// One line: it cannot be made or written, another process uses it, or a restore into it did not end.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let opened = Self::open_unfinished(path)?;
+        if path.join(UNFINISHED_FOLDER).exists() {
+            return Err(anyhow!(
+                "a restore into {} did not end: empty it and run `pharos restore` again",
+                path.display()
+            ));
+        }
+        Ok(opened)
+    }
+
+    /// As [`DataDir::open`], for a restore that takes up an unfinished one.
+    pub(crate) fn open_unfinished(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         make_folder(path)?;
         let lock_path = path.join("LOCK");
