@@ -16,7 +16,7 @@ fn fixture(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/format").join(version)
 }
 
-/// Floats of every codec, a histogram, starts, an exemplar, metadata: `part` 0 lies in parts, 1 in the log.
+/// Floats of every codec, a histogram, starts, an exemplar, metadata.
 fn batch(part: i64) -> MetricBatch {
     let (mut builder, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
     let from_ms = CASE_TIME_MS - 3_600_000 + part * 1_800_000;
@@ -52,7 +52,8 @@ const VALUES: [Shape; 6] = [
     ("ended", |i| if i == 59 { pharos_model::stale_nan() } else { 7.0 }),
 ];
 
-fn check(dir: &Path) {
+/// Checks a store of so many batches: all lie in parts, but the last in the log.
+fn check(dir: &Path, batches: i64) {
     let (store, tenant) = (open(dir), TenantId::default());
     assert!(store.damaged().is_empty(), "{:?}", store.damaged());
     assert!(store.stats().parts > 0 && store.stats().head_samples > 0);
@@ -61,7 +62,7 @@ fn check(dir: &Path) {
     for (name, value) in VALUES {
         let series = found.iter().find(|(labels, _)| labels.metric_name() == name).unwrap().1;
         let bits: Vec<u64> = series.values.iter().map(|value| value.to_bits()).collect();
-        let expected: Vec<u64> = (0..60).chain(0..60).map(|i| value(i).to_bits()).collect();
+        let expected: Vec<u64> = (0..batches).flat_map(|_| 0..60).map(|i| value(i).to_bits()).collect();
         assert_eq!(bits, expected, "{name}");
     }
     let started = read_all(&store, &tenant, vec![Matcher::equal(METRIC_NAME, "with_start")], TimeRange::ALL);
@@ -69,21 +70,31 @@ fn check(dir: &Path) {
     assert_eq!(series.start_ms, series.timestamps_ms.iter().map(|time| time - 5).collect::<Vec<_>>());
     let histograms = read_all(&store, &tenant, vec![Matcher::equal(METRIC_NAME, "histogram")], TimeRange::ALL);
     let sums: Vec<f64> = histograms.values().next().unwrap().histograms.iter().map(|h| h.histogram.sum).collect();
-    assert_eq!(sums, [0.0, 1.0]);
+    assert_eq!(sums, (0..batches).map(|part| part as f64).collect::<Vec<_>>());
     let exemplars = store.exemplars(&tenant, &[], TimeRange::ALL, &ReadContext::unlimited()).unwrap();
-    assert_eq!(exemplars[0].exemplars.len(), 2);
+    assert_eq!(exemplars[0].exemplars.len() as i64, batches);
     let families: Vec<String> = store.metadata(&tenant, None, 9).unwrap().into_iter().map(|one| one.metric).collect();
-    assert_eq!(families, ["family0", "family1"]);
+    assert_eq!(families, (0..batches).map(|part| format!("family{part}")).collect::<Vec<_>>());
     store.compact().unwrap();
+}
+
+fn check_fixture(version: &str, batches: i64) {
+    let dir = TempDir::new().unwrap();
+    copy_dir(&fixture(version), dir.path());
+    check(dir.path(), batches);
+    let again = open(dir.path());
+    assert_eq!(again.stats().head_samples, 0);
 }
 
 #[test]
 fn version_1_opens() {
-    let dir = TempDir::new().unwrap();
-    copy_dir(&fixture("v1"), dir.path());
-    check(dir.path());
-    let again = open(dir.path());
-    assert_eq!(again.stats().head_samples, 0);
+    check_fixture("v1", 2);
+}
+
+/// Here the first batch is in the cold form, the second in the young one.
+#[test]
+fn version_2_opens() {
+    check_fixture("v2", 3);
 }
 
 /// Writes the fixture of the current version. Run by hand, once, when a version is about to be released.
@@ -92,10 +103,15 @@ fn version_1_opens() {
 fn write_fixture() {
     let dir = TempDir::new().unwrap();
     let (store, tenant) = (open(dir.path()), TenantId::default());
-    store.append(&tenant, batch(0), BatchId::random()).wait().unwrap().unwrap();
-    store.flush().unwrap();
-    store.append(&tenant, batch(1), BatchId::random()).wait().unwrap().unwrap();
+    for part in 0..3 {
+        store.append(&tenant, batch(part), BatchId::random()).wait().unwrap().unwrap();
+        match part {
+            0 => store.compact().unwrap(),
+            1 => store.flush().unwrap(),
+            _ => {}
+        }
+    }
     drop(store);
     std::fs::remove_file(dir.path().join("LOCK")).unwrap();
-    copy_dir(dir.path(), &fixture("v1"));
+    copy_dir(dir.path(), &fixture("v2"));
 }
