@@ -109,18 +109,18 @@ impl FoldColumn {
 
     /// What each step has gathered, for a caller that goes on by itself.
     #[must_use]
-    pub fn into_states(self) -> Vec<Option<FoldState>> {
-        let value = |value: f64| (!is_absent(value)).then_some(FoldState::Value(value));
-        match self.0 {
+    pub fn states(&self) -> Vec<Option<FoldState>> {
+        let value = |value: &f64| (!is_absent(*value)).then_some(FoldState::Value(*value));
+        match &self.0 {
             State::Sum { total, lost } => {
-                let sums = total.into_iter().zip(lost);
-                sums.map(|(total, lost)| (!is_absent(total)).then_some(FoldState::Sum(Sum { total, lost }))).collect()
+                let sums = total.iter().zip(lost).map(|(total, lost)| Sum { total: *total, lost: *lost });
+                sums.map(|sum| (!is_absent(sum.total)).then_some(FoldState::Sum(sum))).collect()
             }
-            State::Mean(means) => means.into_iter().map(|mean| mean.map(FoldState::Mean)).collect(),
+            State::Mean(means) => means.iter().map(|mean| mean.map(FoldState::Mean)).collect(),
             State::Count(counts) => {
-                counts.into_iter().map(|count| (count > 0.0).then_some(FoldState::Value(count))).collect()
+                counts.iter().map(|count| (*count > 0.0).then_some(FoldState::Value(*count))).collect()
             }
-            State::Group(values) | State::Min(values) | State::Max(values) => values.into_iter().map(value).collect(),
+            State::Group(values) | State::Min(values) | State::Max(values) => values.iter().map(value).collect(),
         }
     }
 }

@@ -3,11 +3,10 @@
 //! All series of one scrape share their instants, so most of the work of `rate` on thousands of series (finding
 //! the windows, five divisions for each) is the same for many of them.
 
-use std::hash::Hasher;
+use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::FixedState;
 use pharos_model::StepRange;
-use std::hash::BuildHasher;
 
 use crate::rate;
 
@@ -139,12 +138,14 @@ pub(crate) struct Geometries {
     slot_count: usize,
     asked: u32,
     hits: u32,
+    /// What the slots hold, about, bytes.
+    pub(crate) bytes: usize,
 }
 
 impl Geometries {
     pub(crate) fn new(windows: Windows) -> Self {
         let scratch = Geometry::new(windows);
-        Self { windows, scratch, slots: Vec::new(), slot_count: 0, asked: 0, hits: 0 }
+        Self { windows, scratch, slots: Vec::new(), slot_count: 0, asked: 0, hits: 0, bytes: 0 }
     }
 
     /// The geometry of `times`, ascending and fewer than 2^32.
@@ -155,13 +156,16 @@ impl Geometries {
             return &self.scratch;
         }
         if self.slot_count == 0 {
-            let each = times.len() * 8 + self.windows.steps.len() * size_of::<(Bounds, Stretch)>();
-            self.slot_count = (REMEMBERED_BYTES_MAX / each).clamp(1, REMEMBERED_MAX);
+            self.slot_count = (REMEMBERED_BYTES_MAX / self.bytes_of(times)).clamp(1, REMEMBERED_MAX);
             self.slots.resize_with(self.slot_count, || None);
         }
+        let bytes = self.bytes_of(times);
         self.asked = self.asked.saturating_add(1);
         let digest = digest(times);
         let slot = &mut self.slots[(digest % self.slot_count as u64) as usize];
+        if slot.is_none() {
+            self.bytes += bytes;
+        }
         let geometry = slot.get_or_insert_with(|| Box::new(Geometry::new(self.windows)));
         if geometry.digest == digest && geometry.times == times {
             self.hits = self.hits.saturating_add(1);
@@ -172,6 +176,10 @@ impl Geometries {
         geometry.times.extend_from_slice(times);
         geometry.fill(times);
         geometry
+    }
+
+    fn bytes_of(&self, times: &[i64]) -> usize {
+        size_of::<Geometry>() + size_of_val(times) + self.windows.steps.len() * size_of::<(Bounds, Stretch)>()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Keys by which label sets are grouped and matched.
 
 use hashbrown::HashMap;
-use pharos_model::{Labels, LabelsBuilder, METRIC_NAME, iter_encoded, push_encoded_pair};
+use pharos_model::{Labels, LabelsBuilder, METRIC_NAME, encoded_pairs, iter_encoded};
 
 use crate::Grouping;
 
@@ -35,7 +35,11 @@ impl KeyLabels {
     /// Whether the label belongs to the key.
     #[must_use]
     pub fn keeps(&self, name: &str) -> bool {
-        self.labels.binary_search_by(|label| label.as_str().cmp(name)).is_ok() != self.without
+        self.keeps_bytes(name.as_bytes())
+    }
+
+    fn keeps_bytes(&self, name: &[u8]) -> bool {
+        self.labels.iter().any(|label| label.as_bytes() == name) != self.without
     }
 
     /// Replaces `key` by the canonical bytes of the labels of the key; `encoded` is canonical as well.
@@ -44,8 +48,8 @@ impl KeyLabels {
         if !self.without && self.labels.is_empty() {
             return;
         }
-        for (name, value) in iter_encoded(encoded).filter(|(name, _)| self.keeps(name)) {
-            push_encoded_pair(key, name, value);
+        for (_, pair) in encoded_pairs(encoded).filter(|(name, _)| self.keeps_bytes(name)) {
+            key.extend_from_slice(pair);
         }
     }
 }

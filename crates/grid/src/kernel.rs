@@ -63,6 +63,12 @@ impl Kernel {
         }
     }
 
+    /// What it remembers, about, bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.geometries.bytes as u64
+    }
+
     /// Replaces `out` by one value per step.
     ///
     /// `check` is asked now and then where wide windows make a single series costly.

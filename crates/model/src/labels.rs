@@ -262,6 +262,18 @@ pub fn iter_encoded(encoded: &[u8]) -> impl Iterator<Item = (&str, &str)> + Clon
     })
 }
 
+/// Names and whole pairs (name and value with their lengths) of encoded labels, as bytes: for those who copy and compare
+/// without reading. Stops early at bytes that are not canonical, as [`iter_encoded`] does.
+pub fn encoded_pairs(encoded: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+    let mut rest = encoded;
+    std::iter::from_fn(move || {
+        let from = rest;
+        let name = take_bytes(&mut rest)?;
+        take_bytes(&mut rest)?;
+        Some((name, &from[..from.len() - rest.len()]))
+    })
+}
+
 fn push_varint(out: &mut Vec<u8>, mut number: usize) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
@@ -289,11 +301,15 @@ fn take_varint(rest: &mut &[u8]) -> Option<usize> {
     None
 }
 
-fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = take_varint(rest)?;
-    let (text, tail) = rest.split_at_checked(length)?;
+    let (bytes, tail) = rest.split_at_checked(length)?;
     *rest = tail;
-    std::str::from_utf8(text).ok()
+    Some(bytes)
+}
+
+fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(take_bytes(rest)?).ok()
 }
 
 fn validate(encoded: &[u8]) -> Result<(), LabelError> {
@@ -361,7 +377,11 @@ mod tests {
         fn encoding_round_trips(pairs in proptest::collection::btree_map(".{1,12}", ".{1,200}", 0..8)) {
             let set = Labels::from_pairs(pairs.iter()).unwrap();
             prop_assert_eq!(set.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect::<Vec<_>>(), pairs.into_iter().collect::<Vec<_>>());
-            prop_assert_eq!(Labels::from_encoded(set.encoded()).unwrap(), set);
+            prop_assert_eq!(&Labels::from_encoded(set.encoded()).unwrap(), &set);
+            let names: Vec<_> = encoded_pairs(set.encoded()).map(|(name, _)| name).collect();
+            prop_assert_eq!(names, set.iter().map(|(name, _)| name.as_bytes()).collect::<Vec<_>>());
+            let pairs: Vec<_> = encoded_pairs(set.encoded()).flat_map(|(_, pair)| pair.to_vec()).collect();
+            prop_assert_eq!(pairs.as_slice(), set.encoded());
         }
 
         #[test]

@@ -19,7 +19,8 @@ pub use batch::{BatchBuilder, MetricBatch, SeriesRun};
 pub use exemplar::Exemplar;
 pub use histogram::{BucketSide, BucketSpan, CUSTOM_BUCKETS_SCHEMA, Histogram, HistogramError, ResetHint};
 pub use labels::{
-    Fingerprint, LabelError, Labels, LabelsBuilder, METRIC_NAME, fingerprint, iter_encoded, push_encoded_pair,
+    Fingerprint, LabelError, Labels, LabelsBuilder, METRIC_NAME, encoded_pairs, fingerprint, iter_encoded,
+    push_encoded_pair,
 };
 pub use matcher::{MatchOp, Matcher, MatcherError, matches_labels};
 pub use metadata::{MetricKind, MetricMetadata};

@@ -1,5 +1,6 @@
 //! Grid plans over the samples of one series after another, for stores that evaluate by themselves.
 
+use pharos_base::Reservation;
 use pharos_grid::{Aggregation, Floats, Kernel, RangeFunction};
 use pharos_model::{HistogramSample, stale_nan};
 
@@ -13,6 +14,8 @@ pub struct GridEvaluator {
     /// Whether a histogram counts like a float.
     presence: bool,
     column: Vec<f64>,
+    /// For what the kernel remembers.
+    held: Option<Reservation>,
     times_ms: Vec<i64>,
     marks: Vec<f64>,
 }
@@ -27,6 +30,7 @@ impl GridEvaluator {
             presence: plan.function == RangeFunction::Last
                 && matches!(aggregation, Some(Aggregation::Count | Aggregation::Group)),
             column: Vec::new(),
+            held: None,
             times_ms: Vec::new(),
             marks: Vec::new(),
         }
@@ -42,7 +46,7 @@ impl GridEvaluator {
     /// The grid of a series that need not be answered raw; `None` if it has no value at any step. Counts it.
     ///
     /// # Errors
-    /// When the read shall stop.
+    /// When the read shall stop, or its memory is used up.
     pub fn evaluate(
         &mut self,
         floats: Floats<'_>,
@@ -58,6 +62,12 @@ impl GridEvaluator {
             let marks = Floats { times_ms: &self.times_ms, values: &self.marks, starts_ms: &[] };
             self.kernel.evaluate(marks, &mut self.column, check)?
         };
+        let bytes = self.kernel.bytes();
+        match &mut self.held {
+            Some(held) if bytes > held.bytes() => held.grow(bytes - held.bytes())?,
+            Some(_) => {}
+            None => self.held = Some(context.memory.reserve(bytes)?),
+        }
         context.meter.count(floats.times_ms.len() + histograms.len(), evaluated.queryable);
         Ok((evaluated.present > 0).then_some(self.column.as_slice()))
     }

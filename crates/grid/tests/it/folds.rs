@@ -47,7 +47,7 @@ proptest! {
         for aggregation in Aggregation::ALL {
             let mut column = FoldColumn::new(aggregation, 9);
             grids.iter().for_each(|grid| column.add(grid));
-            let states = column.clone().into_states();
+            let states = column.states();
             for (step, (found, state)) in column.finish().into_iter().zip(states).enumerate() {
                 let values: Vec<f64> = grids.iter().map(|grid| grid[step]).filter(|value| !is_absent(*value)).collect();
                 let expected = naive(aggregation, &values);

@@ -64,7 +64,8 @@ pub(super) fn range_function(id: FunctionId) -> Option<RangeFunction> {
     })
 }
 
-fn aggregation(op: AggregateOp) -> Option<Aggregation> {
+/// The store's name of an aggregation, if stores may know it.
+pub(super) fn aggregation(op: AggregateOp) -> Option<Aggregation> {
     Some(match op {
         AggregateOp::Sum => Aggregation::Sum,
         AggregateOp::Count => Aggregation::Count,

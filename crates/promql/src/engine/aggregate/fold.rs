@@ -1,6 +1,6 @@
 //! Aggregations that fold each series into a column per group: memory grows with groups, not with series.
 
-use pharos_grid::{Groups, Mean, Sum, greater, lesser};
+use pharos_grid::{ABSENT, FoldColumn, FoldState, Groups, Mean, Sum, greater, is_absent, lesser, present};
 use pharos_model::{Histogram, Labels, StepRange};
 
 use crate::ast::AggregateOp;
@@ -8,6 +8,7 @@ use crate::engine::QueryError;
 use crate::engine::annotations::Note;
 use crate::engine::eval::{Evaluator, from_list};
 use crate::engine::histogram;
+use crate::engine::leaf::aggregation;
 use crate::engine::ledger::Lease;
 use crate::engine::plan::Aggregate;
 use crate::engine::series::{Cell, SeriesIter};
@@ -34,8 +35,65 @@ enum Gathered {
 struct Group {
     labels: Labels,
     drop_name: bool,
-    column: Vec<Gathered>,
+    column: Column,
     _lease: Lease,
+}
+
+/// The steps of a group.
+enum Column {
+    /// Nothing but floats so far.
+    Floats(FoldColumn),
+    Any(Vec<Gathered>),
+}
+
+impl Column {
+    fn new(op: AggregateOp, steps: usize) -> Self {
+        match aggregation(op) {
+            Some(aggregation) => Self::Floats(FoldColumn::new(aggregation, steps)),
+            None => Self::Any(std::iter::repeat_with(Gathered::default).take(steps).collect()),
+        }
+    }
+
+    /// The steps one by one; from then on they stay so.
+    fn steps(&mut self) -> &mut [Gathered] {
+        if let Self::Floats(column) = self {
+            let states = column.states().into_iter().map(|state| match state {
+                None => Gathered::Nothing,
+                Some(FoldState::Sum(sum)) => Gathered::Sum(sum),
+                Some(FoldState::Mean(mean)) => Gathered::Mean(mean),
+                Some(FoldState::Value(value)) => Gathered::Value(value),
+            });
+            *self = Self::Any(states.collect());
+        }
+        match self {
+            Self::Any(steps) => steps,
+            Self::Floats(_) => &mut [],
+        }
+    }
+
+    fn finish(self, op: AggregateOp) -> Vec<Cell> {
+        match self {
+            Self::Floats(column) => column.finish().into_iter().map(|value| present(value).into()).collect(),
+            Self::Any(steps) => steps.into_iter().map(|gathered| finish(op, gathered)).collect(),
+        }
+    }
+}
+
+/// Replaces `grid` by the floats of `cells`; false if there are histograms as well.
+fn floats_of(cells: &[Cell], grid: &mut Vec<f64>) -> bool {
+    grid.clear();
+    let mut histograms = false;
+    grid.extend(cells.iter().map(|cell| match cell {
+        // A sign that changed could make these bits; the value is a NaN like others.
+        Cell::Float(value) if is_absent(*value) => f64::NAN,
+        Cell::Float(value) => *value,
+        Cell::Empty => ABSENT,
+        Cell::Histogram(_) => {
+            histograms = true;
+            ABSENT
+        }
+    }));
+    !histograms
 }
 
 impl Evaluator<'_> {
@@ -49,6 +107,7 @@ impl Evaluator<'_> {
             return Ok(from_list(groups));
         }
         let mut columns: Vec<Group> = Vec::new();
+        let mut grid = Vec::new();
         let fold = Fold { evaluator: self, aggregate };
         for series in self.vector(&aggregate.input, steps)? {
             self.context.check()?;
@@ -56,7 +115,7 @@ impl Evaluator<'_> {
             let (number, is_new) = groups.number(series.labels.encoded());
             if is_new {
                 let lease = self.ledger.hold(0, steps.len() * size_of::<Gathered>())?;
-                let column = std::iter::repeat_with(Gathered::default).take(steps.len()).collect();
+                let column = Column::new(aggregate.op, steps.len());
                 columns.push(Group {
                     labels: groups.key_of(series.labels.encoded()),
                     drop_name: false,
@@ -66,7 +125,13 @@ impl Evaluator<'_> {
             }
             let group = &mut columns[number];
             group.drop_name |= series.drop_name;
-            for (gathered, cell) in group.column.iter_mut().zip(&series.cells) {
+            if let Column::Floats(column) = &mut group.column
+                && floats_of(&series.cells, &mut grid)
+            {
+                column.add(&grid);
+                continue;
+            }
+            for (gathered, cell) in group.column.steps().iter_mut().zip(&series.cells) {
                 match cell {
                     Cell::Empty => {}
                     Cell::Float(value) => fold.float(gathered, *value),
@@ -77,7 +142,7 @@ impl Evaluator<'_> {
         let op = aggregate.op;
         let mut output = Vec::with_capacity(columns.len());
         for group in columns {
-            let cells: Vec<Cell> = group.column.into_iter().map(|gathered| finish(op, gathered)).collect();
+            let cells = group.column.finish(op);
             if !cells.iter().all(Cell::is_empty) {
                 output.push(self.series(group.labels, group.drop_name, cells)?);
             }

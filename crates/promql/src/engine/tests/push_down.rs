@@ -135,7 +135,7 @@ fn partly() -> Capabilities {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn push_down_does_not_show(
