@@ -4,6 +4,7 @@ use pharos_model::{MatchOp, Matcher};
 use roaring::RoaringBitmap;
 
 use crate::TsdbError;
+use crate::pattern::ValueTest;
 
 /// An index of series, by numbers that mean something to its owner only.
 pub(crate) trait SeriesIndex {
@@ -74,7 +75,10 @@ fn included(index: &impl LabelIndex, matcher: &Matcher) -> Result<RoaringBitmap,
             Ok(passed)
         }
         None if is_any_value(matcher) => index.any_of(matcher.name(), &mut |_| true),
-        None => index.any_of(matcher.name(), &mut |value| matcher.matches(value)),
+        None => {
+            let mut test = ValueTest::new(matcher);
+            index.any_of(matcher.name(), &mut |value| test.passes(value))
+        }
     }
 }
 
@@ -82,7 +86,10 @@ fn excluded(index: &impl LabelIndex, matcher: &Matcher) -> Result<RoaringBitmap,
     match matcher.op() {
         MatchOp::NotEqual => index.equal(matcher.name(), matcher.value()),
         MatchOp::Regex if matcher.value() == ".*" => Ok(RoaringBitmap::new()),
-        _ => index.any_of(matcher.name(), &mut |value| !matcher.matches(value)),
+        _ => {
+            let mut test = ValueTest::new(matcher);
+            index.any_of(matcher.name(), &mut |value| !test.passes(value))
+        }
     }
 }
 

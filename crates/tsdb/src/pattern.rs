@@ -11,14 +11,16 @@ use regex_automata::util::primitives::StateID;
 use regex_automata::util::{start, syntax};
 use regex_automata::{Anchored, MatchKind};
 
-/// From this many values on an automaton is built: it costs about as much as matching so many one by one.
-const AUTOMATON_VALUES_MIN: usize = 1024;
+/// After this many values an automaton is built: it costs about as much as matching so many one by one.
+const AUTOMATON_VALUES_MIN: u32 = 1024;
 /// Larger automata are not built: neither their memory nor their making is worth it.
 const AUTOMATON_BYTES_MAX: usize = 1 << 20;
 
 /// Whether values pass a matcher; best asked in an order in which neighbours begin alike.
 pub(crate) struct ValueTest<'a> {
     matcher: &'a Matcher,
+    /// Values to be matched one by one before an automaton is tried; 0 when that was done.
+    before_automaton: u32,
     automaton: Option<Walk>,
 }
 
@@ -32,13 +34,17 @@ struct Walk {
 }
 
 impl<'a> ValueTest<'a> {
-    /// A test that `value_count` values will undergo.
-    pub(crate) fn new(matcher: &'a Matcher, value_count: usize) -> Self {
-        let automaton = if value_count < AUTOMATON_VALUES_MIN { None } else { Walk::build(matcher) };
-        Self { matcher, automaton }
+    pub(crate) fn new(matcher: &'a Matcher) -> Self {
+        Self { matcher, before_automaton: AUTOMATON_VALUES_MIN, automaton: None }
     }
 
     pub(crate) fn passes(&mut self, value: &str) -> bool {
+        if self.before_automaton > 0 {
+            self.before_automaton -= 1;
+            if self.before_automaton == 0 {
+                self.automaton = Walk::build(self.matcher);
+            }
+        }
         match &mut self.automaton {
             Some(walk) => walk.passes(value.as_bytes()),
             None => self.matcher.matches(value),
@@ -105,7 +111,7 @@ mod tests {
             for pattern in PATTERNS {
                 for op in [MatchOp::Regex, MatchOp::NotRegex] {
                     let matcher = Matcher::new(op, "l", pattern).unwrap();
-                    let mut test = ValueTest::new(&matcher, usize::MAX);
+                    let mut test = ValueTest { before_automaton: 3, ..ValueTest::new(&matcher) };
                     for value in &values {
                         prop_assert_eq!(test.passes(value), matcher.matches(value), "{} {:?}", matcher, value);
                     }
@@ -117,8 +123,8 @@ mod tests {
     #[test]
     fn patterns_too_large_for_an_automaton_are_matched_one_by_one() {
         let matcher = Matcher::new(MatchOp::Regex, "l", "[01]*1[01]{17}").unwrap();
-        let mut test = ValueTest::new(&matcher, usize::MAX);
-        assert!(test.automaton.is_none());
+        let mut test = ValueTest { before_automaton: 1, ..ValueTest::new(&matcher) };
         assert!(test.passes("0100000000000000000") && !test.passes("0000000000000000000"));
+        assert!(test.automaton.is_none() && test.before_automaton == 0);
     }
 }

@@ -167,7 +167,7 @@ fn passing_ids(reader: &Reader, matcher: &Matcher, label: u32, value_count: u32)
         }
         (MatchOp::Regex, ".+" | ".*") => ids.invert(value_count),
         _ => {
-            let mut test = ValueTest::new(matcher, value_count as usize);
+            let mut test = ValueTest::new(matcher);
             reader.for_each_value(label, |id, value| {
                 if test.passes(value) {
                     ids.insert(id);
