@@ -13,6 +13,7 @@ mod bad_input;
 mod durability;
 mod full_disk;
 mod grafana;
+mod import;
 mod loadgen;
 mod nginx;
 mod otlp;

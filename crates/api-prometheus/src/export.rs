@@ -93,7 +93,8 @@ pub(crate) async fn export(State(api): State<Arc<PrometheusApi>>, caller: Caller
             }
         }
     });
-    Ok(lines(Body::from_stream(stream::once(async { Ok(first) }).chain(rest))))
+    // Fused: a compressing layer asks once more after the end.
+    Ok(lines(Body::from_stream(stream::once(async { Ok(first) }).chain(rest).fuse())))
 }
 
 /// Why the lines end early; `None` if they do not.

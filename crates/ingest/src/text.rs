@@ -40,6 +40,8 @@ pub enum TextFormat {
     /// Prometheus' text exposition format 0.0.4 with quoted UTF-8 names; of OpenMetrics, exemplars, units and
     /// timestamps in seconds.
     Exposition,
+    /// OpenMetrics 1.0: as the exposition format, but every timestamp is in seconds, and the text ends with `# EOF`.
+    OpenMetrics,
     /// `{"metric":{…},"values":[…],"timestamps":[…]}`, one series a line.
     JsonLines,
 }
@@ -99,6 +101,7 @@ impl TextImport {
     pub fn new(format: TextFormat, encoding: Encoding, options: TextOptions) -> Result<Self, IngestError> {
         let lines = match format {
             TextFormat::Exposition => LineReader::Exposition(Exposition::default()),
+            TextFormat::OpenMetrics => LineReader::Exposition(Exposition::open_metrics()),
             TextFormat::JsonLines => LineReader::JsonLines,
         };
         let inflater = StreamInflater::new(encoding)?;
@@ -192,6 +195,10 @@ impl TextImport {
         }
         if let (true, LineReader::Exposition(exposition)) = (last, &mut self.lines) {
             exposition.finish(&mut output);
+            if let Some(reason) = exposition.missing_end() {
+                self.bad.count += 1;
+                self.bad.first.get_or_insert(BadLine { number: self.next_line, reason: reason.to_owned() });
+            }
         }
         Ok(output.finish())
     }

@@ -66,6 +66,8 @@ fn dispatch(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Res
         Some(("test", matches)) => commands::test::run(matches),
         Some(("config", _)) => commands::config::print_defaults(),
         Some(("check", matches)) => commands::config::check(matches, environment),
+        Some(("import", matches)) => commands::import::run(matches, environment),
+        Some(("export", matches)) => commands::export::run(matches, environment),
         Some(("healthcheck", matches)) => commands::health::run(matches),
         _ => unreachable!("clap demands a known subcommand"),
     }
@@ -102,6 +104,8 @@ fn command() -> Command {
                 Command::new("config").about("Check a pharos.yaml").arg(path_argument("FILE", "The file to check")),
             ),
         )
+        .subcommand(commands::import::command())
+        .subcommand(commands::export::command())
         .subcommand(commands::health::command())
 }
 

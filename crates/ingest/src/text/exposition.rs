@@ -16,6 +16,8 @@ const SECONDS_BELOW: f64 = 2_147_483_648.0;
 pub(super) struct Exposition {
     family: Option<Family>,
     scratch: LabelsBuilder,
+    /// Of OpenMetrics: whether `# EOF` was there.
+    ended: Option<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -27,9 +29,25 @@ struct Family {
 }
 
 impl Exposition {
+    /// Reads OpenMetrics, by the letter where the two formats differ.
+    pub(super) fn open_metrics() -> Self {
+        Self { ended: Some(false), ..Self::default() }
+    }
+
+    /// What is wrong with the end of the text.
+    pub(super) fn missing_end(&self) -> Option<&'static str> {
+        (self.ended == Some(false)).then_some("the text does not end with \"# EOF\": its end may be missing")
+    }
+
     /// Reads one line without its end; not empty.
     pub(super) fn line(&mut self, line: &str, output: &mut Output<'_>) -> Result<(), LineError> {
+        if self.ended == Some(true) {
+            return Err(bad("nothing may follow \"# EOF\""));
+        }
         if let Some(comment) = line.strip_prefix('#') {
+            if self.ended.is_some() && comment == " EOF" {
+                self.ended = Some(true);
+            }
             self.comment(comment, output);
             return Ok(());
         }
@@ -87,7 +105,7 @@ impl Exposition {
         cursor.skip_space();
         let timestamp_ms = match cursor.0.chars().next() {
             None | Some('#') => output.options.timestamp_ms,
-            Some(_) => timestamp_ms(cursor.word())?,
+            Some(_) => self.timestamp_ms(cursor.word())?,
         };
         cursor.skip_space();
         let exemplar = if cursor.take('#') { Some(self.exemplar(&mut cursor, timestamp_ms)?) } else { None };
@@ -104,6 +122,10 @@ impl Exposition {
         output.finish_series()
     }
 
+    fn timestamp_ms(&self, word: &str) -> Result<i64, LineError> {
+        if self.ended.is_some() { seconds_ms(word) } else { timestamp_ms(word) }
+    }
+
     /// `{labels} value [timestamp]`; `None` where the labels are no label set.
     fn exemplar(&mut self, cursor: &mut Cursor<'_>, sample_ms: i64) -> Result<Option<Exemplar>, LineError> {
         cursor.skip_space();
@@ -115,7 +137,7 @@ impl Exposition {
         cursor.skip_space();
         let value = value(cursor.word())?;
         cursor.skip_space();
-        let timestamp_ms = if cursor.0.is_empty() { sample_ms } else { timestamp_ms(cursor.word())? };
+        let timestamp_ms = if cursor.0.is_empty() { sample_ms } else { self.timestamp_ms(cursor.word())? };
         Ok(exemplar_labels(&mut self.scratch).map(|labels| Exemplar { labels, timestamp_ms, value }))
     }
 }
@@ -237,6 +259,13 @@ fn timestamp_ms(word: &str) -> Result<i64, LineError> {
     let number: f64 = word.parse().map_err(|_| wrong())?;
     let ms = if number.abs() < SECONDS_BELOW { (number * 1_000.0).round() } else { number.round() };
     if ms.is_finite() && ms.abs() < 9.2e18 { Ok(ms as i64) } else { Err(wrong()) }
+}
+
+/// OpenMetrics' timestamps: seconds, whatever their size.
+fn seconds_ms(word: &str) -> Result<i64, LineError> {
+    let ms = word.parse::<f64>().ok().map(|seconds| (seconds * 1_000.0).round());
+    let ms = ms.filter(|ms| ms.abs() < 9.2e18);
+    ms.map(|ms| ms as i64).ok_or_else(|| bad(format!("{:?} is no timestamp in seconds", start(word))))
 }
 
 fn kind(text: &str) -> MetricKind {

@@ -1,6 +1,6 @@
 //! VictoriaMetrics' JSON lines, as `/api/v1/export` writes them there and here.
 //!
-//! A `null` is a NaN, `"Infinity"` and `"-Infinity"` are what they say. Beside VictoriaMetrics' members a line may
+//! A `null` is a NaN, `"Infinity"` and `"-Infinity"`, with quotes or without, are what they say. Beside VictoriaMetrics' members a line may
 //! have `"nans"`, a list of `[index, "sixteen hex digits"]`: the exact bits of NaNs, staleness markers above
 //! all, which a `null` cannot tell apart. Other members are skipped.
 
@@ -23,8 +23,12 @@ struct Line {
 
 /// Reads one line; not empty.
 pub(super) fn line(line: &str, output: &mut Output<'_>) -> Result<(), LineError> {
+    let parsed = serde_json::from_str(line).or_else(|error| match quote_bare_values(line) {
+        Some(quoted) => serde_json::from_str(&quoted),
+        None => Err(error),
+    });
     let Line { metric, mut values, timestamps, nans } =
-        serde_json::from_str(line).map_err(|error| bad(format!("cannot read the JSON: {error}")))?;
+        parsed.map_err(|error| bad(format!("cannot read the JSON: {error}")))?;
     if values.len() != timestamps.len() {
         return Err(bad(format!("{} values for {} timestamps", values.len(), timestamps.len())));
     }
@@ -43,6 +47,29 @@ pub(super) fn line(line: &str, output: &mut Output<'_>) -> Result<(), LineError>
         output.finish_series()?;
     }
     Ok(())
+}
+
+/// The line with `+Inf`, `-Inf`, `NaN` and the like in quotes where they stand bare, which is no JSON but what older versions
+/// of VictoriaMetrics write; `None` if there is none.
+fn quote_bare_values(line: &str) -> Option<String> {
+    const BARE: [&str; 7] = ["-Infinity", "+Infinity", "Infinity", "-Inf", "+Inf", "Inf", "NaN"];
+    let mut out = String::new();
+    let mut rest = line;
+    let (mut is_quoted, mut is_escaped, mut found) = (false, false, false);
+    while let Some(next) = rest.chars().next() {
+        let bare = if is_quoted { None } else { BARE.into_iter().find(|bare| rest.starts_with(bare)) };
+        if let Some(bare) = bare {
+            out.extend(["\"", bare, "\""]);
+            rest = &rest[bare.len()..];
+            found = true;
+            continue;
+        }
+        is_quoted ^= next == '"' && !is_escaped;
+        is_escaped = is_quoted && next == '\\' && !is_escaped;
+        out.push(next);
+        rest = &rest[next.len_utf8()..];
+    }
+    found.then_some(out)
 }
 
 /// Labels in the order of the line; a name that comes twice is found by the sink.

@@ -222,3 +222,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn open_metrics_counts_in_seconds_and_ends_with_eof() {
+    let read = |text: &str| {
+        let reader = TextImport::new(TextFormat::OpenMetrics, Encoding::Identity, options()).unwrap();
+        let (lines, _, bad) = import(reader, text.as_bytes(), 7);
+        (lines, bad.first.map(|line| (line.number, line.reason)))
+    };
+    let (lines, bad) = read("a_total 1 1.5 # {trace_id=\"x\"} 1 1.25\na_created 1.25\nb 2 9000000000\n# EOF\n");
+    assert_eq!(lines, ["a_total 1@1500", "a_created 1.25@1700000000000", "b 2@9000000000000"]);
+    assert_eq!(bad, None);
+    let (lines, bad) = read("a 1 1\n");
+    assert_eq!((lines.len(), bad.as_ref().map(|(number, _)| *number)), (1, Some(2)));
+    assert!(bad.unwrap().1.contains("# EOF"));
+    assert!(read("# EOF\na 1 1\n").1.unwrap().1.contains("nothing may follow"));
+    assert!(read("a 1 noon\n# EOF\n").1.unwrap().1.contains("no timestamp in seconds"));
+}
+
+#[test]
+fn bare_infinities_of_older_exporters_are_read_and_labels_are_left_alone() {
+    let line =
+        r#"{"metric":{"__name__":"m","l":"NaN \"-Infinity"},"values":[1,+Inf,-Infinity,NaN],"timestamps":[1,2,3,4]}"#;
+    let (lines, _, bad) = json(line);
+    assert_eq!(bad, BadLines::default());
+    let values: Vec<_> = lines.iter().map(|line| line.rsplit_once(' ').unwrap().1).collect();
+    assert_eq!(values, ["1@1", "inf@2", "-inf@3", "NaN@4"]);
+    assert!(lines[0].contains(r#"NaN \"-Infinity"#), "{}", lines[0]);
+    assert!(json(r#"{"metric":{"__name__":"m"},"values":[Infinite],"timestamps":[1]}"#).2.first.is_some());
+}

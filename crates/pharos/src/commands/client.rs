@@ -90,15 +90,25 @@ impl ServerClient {
         if answer.status().is_success() {
             return Ok(answer);
         }
+        Err(self.complaint(answer).await)
+    }
+
+    /// What the server says of a request that it does not take.
+    pub(crate) async fn refusal(&self, answer: Response) -> String {
+        refusal(answer).await
+    }
+
+    /// An answer that is no success, as an error that says what to do about it.
+    pub(crate) async fn complaint(&self, answer: Response) -> anyhow::Error {
         let (status, message) = (answer.status(), refusal(answer).await);
-        Err(match status {
+        match status {
             StatusCode::UNAUTHORIZED if self.token.is_none() => {
                 anyhow!("{} asks for a token: give --token or set {TOKEN_VARIABLE}", self.base)
             }
             StatusCode::UNAUTHORIZED => anyhow!("{} does not know this token, or it has expired", self.base),
             StatusCode::FORBIDDEN => anyhow!("the token may not do this: {message}"),
             status => anyhow!("{} answers {status}: {message}", self.base),
-        })
+        }
     }
 }
 
