@@ -6,13 +6,17 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
 # systemd refuses a unit whose program is not there; the name is all that is changed.
-sed 's#^ExecStart=/usr/local/bin/pharos#ExecStart=/bin/true#' deploy/systemd/pharos.service >"$folder/pharos.service"
-complaints=$(systemd-analyze verify "$folder/pharos.service" 2>&1) || true
+for unit in pharos.service pharos-backup.service pharos-backup.timer; do
+  sed -E 's#^(ExecStart(Post)?)=/usr/local/bin/pharos#\1=/bin/true#' "deploy/systemd/$unit" >"$folder/$unit"
+done
+complaints=$(systemd-analyze verify "$folder"/pharos*.service "$folder/pharos-backup.timer" 2>&1) || true
 if [ -n "$complaints" ]; then
-  printf 'deploy/systemd/pharos.service:\n%s\n' "$complaints" >&2
+  printf 'deploy/systemd:\n%s\n' "$complaints" >&2
   exit 1
 fi
-systemd-analyze security --offline=true --threshold=20 "$folder/pharos.service" | tail -n 1
+for unit in pharos.service pharos-backup.service; do
+  systemd-analyze security --offline=true --threshold=20 "$folder/$unit" | tail -n 1
+done
 
 for script in .ci/run deploy/build/cargo tests/scripts/*.sh; do bash -n "$script"; done
 python3 - deploy/build/*.py tests/scripts/*.py benches/compare.py <<'PY'
@@ -20,4 +24,4 @@ import ast, sys
 for name in sys.argv[1:]:
     ast.parse(open(name, encoding="utf-8").read(), name)
 PY
-echo "deploy: unit and scripts are sound"
+echo "deploy: units and scripts are sound"

@@ -68,7 +68,7 @@ async fn create(State(api): State<Arc<PrometheusApi>>, _operator: Operator) -> R
 }
 
 async fn list(State(api): State<Arc<PrometheusApi>>, _operator: Operator) -> Response {
-    let found = work(&api, |stores| stores.snapshots()).await;
+    let found = work(&api, Stores::snapshots).await;
     answer(found.map(|names| json!({"status": "ok", "snapshots": names})))
 }
 

@@ -90,8 +90,8 @@ impl Manifest {
             return Err(damaged(&format!("it names the path {path:?}")));
         }
         paths.sort_unstable();
-        if let Some(twice) = paths.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(damaged(&format!("it names {:?} twice", twice[0])));
+        if let Some((twice, _)) = paths.iter().zip(paths.iter().skip(1)).find(|(path, next)| path == next) {
+            return Err(damaged(&format!("it names {twice:?} twice")));
         }
         Ok(manifest)
     }

@@ -174,7 +174,7 @@ fn damage_is_found_and_named() {
         let faults = fixture.verify().faults;
         assert_eq!(faults.len(), 1, "{faults:?}");
         assert!(faults[0].file == file && faults[0].problem.contains(problem), "{faults:?}");
-        assert_eq!(faults[0].backups, [name.clone()]);
+        assert_eq!(faults[0].backups, std::slice::from_ref(&name));
         let error = fixture.restore(None).unwrap_err();
         assert!(matches!(&error, BackupError::Damaged { file: named, .. } if named == file), "{error}");
         assert!(error.to_string().contains(problem), "{error}");

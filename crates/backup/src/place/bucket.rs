@@ -79,7 +79,7 @@ impl Bucket {
     }
 
     fn key(&self, key: &str) -> Key {
-        Key::from_iter(self.prefix.split('/').chain(key.split('/')).filter(|part| !part.is_empty()))
+        self.prefix.split('/').chain(key.split('/')).filter(|part| !part.is_empty()).collect()
     }
 
     pub(crate) async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BackupError> {

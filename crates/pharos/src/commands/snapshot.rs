@@ -49,7 +49,7 @@ pub(crate) fn run(matches: &ArgMatches, environment: &BTreeMap<String, String>) 
             "create" => say(&format!("{}\n", server.create().await.map_err(Failure::Run)?)),
             "list" => {
                 let names = server.list().await.map_err(Failure::Run)?;
-                say(&names.iter().map(|name| format!("{name}\n")).collect::<String>())
+                say(&names.into_iter().map(|name| name + "\n").collect::<String>())
             }
             "delete" if matches.get_flag("all") => server.delete_all().await.map_err(Failure::Run),
             "delete" => {

@@ -28,7 +28,7 @@ impl Shared {
         let root = self.directory.join(SNAPSHOTS_DIRECTORY);
         fs::create_dir_all(&root).map_err(TraceStoreError::io("create", &root))?;
         sync_directory(&self.directory).map_err(TraceStoreError::io("sync", &self.directory))?;
-        self.remove_unfinished(&root)?;
+        remove_unfinished(&root)?;
         let building = root.join(format!("{UNFINISHED_PREFIX}{name}"));
         let built = self.build_snapshot(&building);
         if built.is_err() {
@@ -76,19 +76,6 @@ impl Shared {
         delete().map_err(storage_error("removal of a snapshot of the trace store"))
     }
 
-    fn remove_unfinished(&self, root: &Path) -> Result<(), TraceStoreError> {
-        for name in names_in(root)?.iter().filter(|name| name.starts_with(UNFINISHED_PREFIX)) {
-            let path = root.join(name);
-            match fs::remove_dir_all(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(TraceStoreError::io("remove", &path)(error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
     fn build_snapshot(&self, building: &Path) -> Result<(), TraceStoreError> {
         // So that the copied log is short.
         self.checkpoint()?;
@@ -111,6 +98,21 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// Removes what a crash left of snapshots on their way in or out.
+fn remove_unfinished(root: &Path) -> Result<(), TraceStoreError> {
+    for name in names_in(root)?.iter().filter(|name| name.starts_with(UNFINISHED_PREFIX)) {
+        let path = root.join(name);
+        match fs::remove_dir_all(&path) {
+            // A removal that is under way was faster.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(TraceStoreError::io("remove", &path)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Copies the first `bytes` of a file that may grow meanwhile.
