@@ -76,7 +76,7 @@ pub enum LeafPlan {
     Raw(RawPlan),
     /// One function evaluated at each step. Of each series the store answers the grid, or its samples where it
     /// cannot: for series with native histograms, and as [`GridPlan::starts_raw`] says. A series without a value at
-    /// any step may be left out.
+    /// any step may be left out. Of [`RangeFunction::Last`] at one step the newest sample alone may decide.
     Grid(GridPlan),
     /// Grids joined by group, series by series in the order in which the store streams a raw plan of the same
     /// matchers. All or nothing: where one of the series would have to be answered raw, the first item is

@@ -142,6 +142,7 @@ impl BlockCache {
     }
 
     /// Bytes held now.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
         self.entries.weight()
     }

@@ -9,6 +9,7 @@ use pharos_storage::{
     GridEvaluator, GridPlan, GridSeries, LeafSeries, LeafStream, ReadContext, ReadMeter, StorageError,
 };
 
+use crate::instant::is_instant;
 use crate::read::{labels_of, until_error};
 use crate::samples::Samples;
 use crate::shared::Shared;
@@ -21,6 +22,9 @@ impl Shared {
         plan: &GridPlan,
         context: &ReadContext,
     ) -> Result<LeafStream, StorageError> {
+        if is_instant(plan) {
+            return self.instant_grid(tenant, plan, context);
+        }
         let range = self.kept(tenant, plan.read_range());
         let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, context)?;
         let mut evaluator = GridEvaluator::new(plan, None);
@@ -50,6 +54,9 @@ impl Shared {
         grouping: &Grouping,
         context: &ReadContext,
     ) -> Result<LeafStream, StorageError> {
+        if is_instant(plan) {
+            return self.instant_aggregate(tenant, plan, aggregation, grouping, context);
+        }
         let range = self.kept(tenant, plan.read_range());
         // Counts are told only of an answer that stands.
         let counting = ReadContext { meter: ReadMeter::default(), ..context.clone() };

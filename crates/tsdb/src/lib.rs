@@ -30,6 +30,7 @@ mod flush;
 mod grid;
 mod head;
 mod index;
+mod instant;
 mod listing;
 mod log;
 mod maintenance;

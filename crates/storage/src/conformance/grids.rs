@@ -156,7 +156,8 @@ pub(super) fn check_grids(store: &dyn MetricStore) {
             let wanted = evaluated(&plan, &raw);
             assert!(same(precision, &found, &wanted), "{plan:?} of {labels}: {found:?} is not {wanted:?}");
             grids += 1;
-            samples += raw.sample_count() as u64;
+            // Of an instant selector's window a store may know the newest sample without reading the others.
+            samples += if plan.function == RangeFunction::Last { 1 } else { raw.sample_count() as u64 };
         }
         for (labels, series) in expected {
             let nothing = !needs_raw(&plan, &series) && evaluated(&plan, &series).iter().all(Option::is_none);
