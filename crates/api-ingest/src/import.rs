@@ -9,6 +9,8 @@
 //! Query arguments: `extra_label=name=value` (repeated at will) and, for the exposition format, `timestamp`, the
 //! instant in Unix milliseconds of samples that bring none (else: now).
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -22,7 +24,7 @@ use percent_encoding::percent_decode_str;
 use pharos_base::ErrorClass;
 use pharos_http::{Dialect, Refusal, discard_body};
 use pharos_ingest::text::{BadLine, BadLines, TextFormat, TextImport, TextOptions};
-use pharos_ingest::{Encoding, IngestError, IngestReport, Ingestor, PendingReport};
+use pharos_ingest::{DecodedMetrics, Encoding, IngestError, IngestReport, Ingestor};
 use pharos_model::TenantId;
 
 use crate::body::{self, Share};
@@ -32,6 +34,9 @@ use crate::state::{DoorState, tenant};
 
 /// Body bytes that are collected before a thread is asked to read them.
 const GATHER_BYTES: usize = 256 << 10;
+/// How long a request waits for a busy server, each time; then its sender is told, and how much is stored.
+const BUSY_WAIT_MAX: Duration = Duration::from_secs(6);
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// Labels that `extra_label` may add.
 const EXTRA_LABELS_MAX: usize = 64;
 
@@ -141,38 +146,77 @@ impl Import<'_> {
             self.state.count_body(Protocol::Import, block.len());
             while !block.is_empty() {
                 let held = self.reader.as_ref().map_or(0, TextImport::memory_bytes);
-                self.state.bodies().grow(&mut self.held, held + block.len())?;
-                block = self.store(Some(block), &mut total).await?;
+                self.hold(held + block.len()).await.map_err(|refusal| halfway(refusal, &total))?;
+                let stored = self.store(Some(block), &mut total).await;
+                block = stored.map_err(|refusal| halfway(refusal, &total))?;
             }
             if ended {
-                self.store(None, &mut total).await?;
+                let stored = self.store(None, &mut total).await;
+                stored.map_err(|refusal| halfway(refusal, &total))?;
                 let bad = self.reader.map(|reader| reader.bad_lines().clone()).unwrap_or_default();
                 return Ok((total, bad));
             }
         }
     }
 
+    /// Takes a share of the budget of all bodies, waiting for it a while: what was sent so far need not be sent again.
+    async fn hold(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let waited = tokio::time::timeout(BUSY_WAIT_MAX, async {
+            while self.state.bodies().grow(&mut self.held, bytes).is_err() {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+        });
+        match waited.await {
+            Ok(()) => Ok(()),
+            Err(_) => self.state.bodies().grow(&mut self.held, bytes),
+        }
+    }
+
+    /// Has a batch stored; a store that is busy for no longer than the request may wait is asked again.
+    async fn append(&self, batch: DecodedMetrics) -> Result<IngestReport, Refusal> {
+        let mut left = BUSY_WAIT_MAX;
+        loop {
+            let (tenant, again) = (self.tenant.clone(), batch.clone());
+            let pending = self.state.work(move |ingestor: &Ingestor| ingestor.append_metrics(&tenant, again)).await?;
+            let refusal = match self.state.settle(Protocol::Import, Signal::Metrics, pending).await {
+                Ok(report) => return Ok(report),
+                Err(refusal) => refusal,
+            };
+            let pause = refusal.retry_after().unwrap_or(BUSY_PAUSE).max(BUSY_PAUSE);
+            if refusal.class() != ErrorClass::Unavailable || pause > left {
+                return Err(refusal);
+            }
+            left -= pause;
+            tokio::time::sleep(pause).await;
+        }
+    }
+
     /// Has the front of `block` (without one: the end of the body) read and stored; answers what is left of it.
     async fn store(&mut self, block: Option<Bytes>, total: &mut IngestReport) -> Result<Bytes, Refusal> {
         let Some(mut reader) = self.reader.take() else { return Ok(Bytes::new()) };
-        let tenant = self.tenant.clone();
-        let work = move |ingestor: &Ingestor| -> (TextImport, Result<Vec<PendingReport>, IngestError>, Bytes) {
+        let work = move |ingestor: &Ingestor| -> (TextImport, Result<Vec<DecodedMetrics>, IngestError>, Bytes) {
             let (limits, window) = (&ingestor.settings().limits, ingestor.window());
             let mut rest = block.unwrap_or_default();
             let batches =
                 if rest.is_empty() { reader.finish(limits, window) } else { reader.feed(&mut rest, limits, window) };
-            let append = |batch| ingestor.append_metrics(&tenant, batch);
-            let pending = batches.map(|batches| batches.into_iter().map(append).collect());
-            (reader, pending, rest)
+            (reader, batches, rest)
         };
-        let (reader, pending, rest) = self.state.work(work).await?;
+        let (reader, batches, rest) = self.state.work(work).await?;
         self.reader = Some(reader);
-        let pending = pending.map_err(|error| self.state.fail(Protocol::Import, &error))?;
-        for batch in pending {
-            total.merge(self.state.settle(Protocol::Import, Signal::Metrics, batch).await?);
+        for batch in batches.map_err(|error| self.state.fail(Protocol::Import, &error))? {
+            total.merge(self.append(batch).await?);
         }
         Ok(rest)
     }
+}
+
+/// A refusal in the midst of a body: says what is stored already.
+fn halfway(refusal: Refusal, total: &IngestReport) -> Refusal {
+    if total.items == 0 {
+        return refusal;
+    }
+    let message = format!("{}; {} samples before are stored, and may be sent again", refusal.message(), total.items);
+    Refusal::new(refusal.class(), message).with_retry_after(refusal.retry_after())
 }
 
 /// The next piece of the body, and whether it is the last.
