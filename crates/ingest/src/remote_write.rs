@@ -5,6 +5,7 @@
 //! Decoding is all or nothing (damaged bytes refuse the request); what breaks a rule or a limit is
 //! refused by itself, and the rest is kept.
 
+mod canonical;
 mod histogram;
 mod v1;
 mod v2;

@@ -7,7 +7,7 @@
 
 use pharos_model::{
     BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, MetricBatch, MetricKind, MetricMetadata,
-    Sample,
+    Sample, iter_encoded,
 };
 use pharos_storage::{AppendOutcome, RejectReason, Rejection};
 
@@ -96,7 +96,8 @@ impl<'a> SeriesSink<'a> {
     pub(crate) fn outside(&self, timestamp_ms: i64) -> Option<RejectReason> {
         if timestamp_ms < self.window.min_ms {
             Some(RejectReason::TooOld)
-        } else if timestamp_ms > self.window.max_ms {
+        } else if timestamp_ms > self.window.max_ms || timestamp_ms == i64::MAX {
+            // The last instant of all is in no half-open range: it could be stored and never be read.
             Some(RejectReason::TooNew)
         } else {
             None
@@ -214,16 +215,30 @@ impl<'a> SeriesSink<'a> {
     /// As [`finish`](Self::finish), after [`check_labels`](Self::check_labels) passed.
     pub(crate) fn finish_checked(&mut self) -> Result<(), IngestError> {
         self.count_label_bytes()?;
-        for (late, reason) in std::mem::take(&mut self.late).into_iter().zip(LATE_REASONS) {
-            if late.count > 0 {
-                let message = || outside_message(reason, late.example_ms, self.window, &example(&self.labels));
-                self.refused.reject(reason, late.count, message);
-            }
-        }
+        self.reject_late();
         let kept = std::mem::take(&mut self.kept);
         if let Err(error) = self.builder.finish_series(&mut self.labels) {
             self.reject(kept, Refusal { reason: RejectReason::InvalidLabels, message: error.to_string() });
         }
+        Ok(())
+    }
+
+    /// As [`finish`](Self::finish), for `count` labels that are sound, inside the limits and in canonical form.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub(crate) fn finish_canonical(&mut self, encoded: &[u8], count: usize) -> Result<(), IngestError> {
+        // Each text is one byte longer for its length.
+        self.add_label_bytes((encoded.len() - 2 * count) as u64)?;
+        if self.late.iter().any(|late| late.count > 0) {
+            for (name, value) in iter_encoded(encoded) {
+                self.labels.push(name, value);
+            }
+            self.reject_late();
+            self.labels.clear();
+        }
+        self.kept = 0;
+        self.builder.finish_series_canonical(encoded);
         Ok(())
     }
 
@@ -241,11 +256,23 @@ impl<'a> SeriesSink<'a> {
         Ok(())
     }
 
-    /// Counts text that was copied, kept or not: work is bounded as well as memory.
+    fn reject_late(&mut self) {
+        for (late, reason) in std::mem::take(&mut self.late).into_iter().zip(LATE_REASONS) {
+            if late.count > 0 {
+                let message = || outside_message(reason, late.example_ms, self.window, &example(&self.labels));
+                self.refused.reject(reason, late.count, message);
+            }
+        }
+    }
+
     fn count_label_bytes(&mut self) -> Result<(), IngestError> {
+        self.add_label_bytes(self.labels.pairs().map(|(name, value)| name.len() + value.len()).sum::<usize>() as u64)
+    }
+
+    /// Counts text that was copied, kept or not: work is bounded as well as memory.
+    fn add_label_bytes(&mut self, text: u64) -> Result<(), IngestError> {
         let limit = self.limits.label_bytes_max.0;
-        self.label_bytes +=
-            SERIES_BYTES + self.labels.pairs().map(|(name, value)| name.len() + value.len()).sum::<usize>() as u64;
+        self.label_bytes += SERIES_BYTES + text;
         if self.label_bytes > limit {
             let (what, setting) = ("bytes of label text", "ingest.limits.label_bytes_max");
             return Err(IngestError::BatchTooLarge { what, setting, limit });

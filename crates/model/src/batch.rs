@@ -138,8 +138,14 @@ impl BatchBuilder {
 
     /// As [`finish_series`](Self::finish_series), for labels that are encoded already.
     pub fn finish_series_encoded(&mut self, labels: &Labels) {
+        self.finish_series_canonical(labels.encoded());
+    }
+
+    /// As [`finish_series`](Self::finish_series), for who writes the canonical form of [`Labels`] by himself: stores
+    /// take the bytes at their word.
+    pub fn finish_series_canonical(&mut self, encoded: &[u8]) {
         let start = self.batch.label_bytes.len();
-        self.batch.label_bytes.extend_from_slice(labels.encoded());
+        self.batch.label_bytes.extend_from_slice(encoded);
         self.finish_run(start);
     }
 

@@ -75,6 +75,7 @@ impl Collector for Stores {
         for (name, help, value) in [
             ("pharos_tsdb_head_series", "Series with samples in the head", tsdb.head_series),
             ("pharos_tsdb_head_samples", "Samples in the head", tsdb.head_samples),
+            ("pharos_tsdb_head_bytes", "Bytes of memory of the head, series included", tsdb.head_bytes),
             ("pharos_tsdb_log_bytes", "Bytes of log not yet in parts", tsdb.log_bytes),
             ("pharos_tsdb_parts", "Parts on disk", tsdb.parts),
             ("pharos_tsdb_part_bytes", "Bytes of parts on disk", tsdb.part_bytes),

@@ -67,6 +67,8 @@ pub struct MetricStoreStats {
     pub head_series: u64,
     /// Samples in the head.
     pub head_samples: u64,
+    /// Bytes of memory that samples, series and exemplars of the head take, roughly.
+    pub head_bytes: u64,
     /// Bytes of log not yet in parts.
     pub log_bytes: u64,
     /// Parts on disk.
@@ -89,7 +91,7 @@ pub trait MetricStore: Send + Sync {
     /// Stores a batch; completes when it is durable and visible.
     ///
     /// Validates nothing that the caller should have: labels are canonical, histograms are sound, and
-    /// timestamps lie where the caller wants them. A completion that yields `None` means the store
+    /// timestamps lie where the caller wants them, none at `i64::MAX`, which is in no half-open range. A completion that yields `None` means the store
     /// was closed before the batch was durable.
     ///
     /// # Errors

@@ -4,11 +4,12 @@
 //! It alone writes the log, applies batches and swaps generations, so a swap falls between two groups.
 //!
 //! Faults: a full disk refuses the group, cuts the segment back to the last group and goes on with a new
-//! segment at the next append. Any other fault, and every fault of a sync that is not "full", poisons
+//! segment at the next append. A segment that cannot be created because descriptors or memory are short is tried
+//! again at the next append. Any other fault, and every fault of a sync that is not "full", poisons
 //! the log: reads go on, writes answer unavailable, a restart replays.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -333,26 +334,36 @@ impl Committer {
             return Err(std::io::Error::other(POISONED));
         }
         let number = self.last_segment + 1;
-        match SegmentWriter::create(self.disk.as_ref(), &self.log_dir, number) {
+        let path = crate::log::segment::path_of(&self.log_dir, number);
+        let file = match self.disk.create(&path) {
+            Ok(file) => file,
+            Err(error) if disk::is_transient(&error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot begin a log segment yet; the next append tries again");
+                return Err(error);
+            }
+            Err(error) => return Err(self.refuse_segment(&path, error)),
+        };
+        match SegmentWriter::begin(file, self.disk.as_ref(), &self.log_dir, number) {
             Ok(writer) => {
                 self.queue.log_bytes.fetch_add(writer.length, Ordering::Relaxed);
                 self.last_segment = number;
                 self.writer = Some(writer);
                 Ok(())
             }
-            Err(error) => {
-                let path = crate::log::segment::path_of(&self.log_dir, number);
-                // A half-made segment must not stay the last one: the next attempt writes the same name.
-                let _ = self.disk.remove_file(&path);
-                if disk::is_full(&error) {
-                    self.queue.disk_full.store(true, Ordering::Relaxed);
-                } else {
-                    tracing::error!(path = %path.display(), %error, "cannot begin a log segment; writes are refused");
-                    self.queue.poison();
-                }
-                Err(error)
-            }
+            Err(error) => Err(self.refuse_segment(&path, error)),
         }
+    }
+
+    fn refuse_segment(&self, path: &Path, error: std::io::Error) -> std::io::Error {
+        // A half-made segment must not stay the last one: the next attempt writes the same name.
+        let _ = self.disk.remove_file(path);
+        if disk::is_full(&error) {
+            self.queue.disk_full.store(true, Ordering::Relaxed);
+        } else {
+            tracing::error!(path = %path.display(), %error, "cannot begin a log segment; writes are refused");
+            self.queue.poison();
+        }
+        error
     }
 
     /// After a failed write or sync: back to the last group if the disk is full, else no more writes.

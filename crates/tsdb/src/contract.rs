@@ -135,6 +135,8 @@ impl MetricStore for Tsdb {
     fn stats(&self) -> MetricStoreStats {
         let queue = &self.shared.queue;
         let mut stats = MetricStoreStats {
+            head_bytes: self.shared.head_bytes.load(Ordering::Relaxed)
+                + self.shared.tenants.series_bytes.load(Ordering::Relaxed),
             log_bytes: queue.log_bytes.load(Ordering::Relaxed),
             read_only: queue.is_poisoned() || queue.disk_full.load(Ordering::Relaxed),
             ..MetricStoreStats::default()

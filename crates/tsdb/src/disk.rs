@@ -96,6 +96,14 @@ impl DiskFile for RealFile {
     }
 }
 
+/// Whether an error of opening a file says that the process or the machine is short of something that others give
+/// back: file descriptors, memory, a signal's interruption. Nothing was written then, so trying again is sound.
+pub(crate) fn is_transient(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let transient = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN];
+    error.raw_os_error().is_some_and(|code| transient.iter().any(|errno| errno.raw_os_error() == code))
+}
+
 /// Whether an error says that the disk or the quota is used up, which passes by itself.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

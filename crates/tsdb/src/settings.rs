@@ -75,9 +75,14 @@ pub struct Settings {
     pub retention_size: Option<ByteSize>,
     /// The head is flushed at the latest after this time. Default 2h, minimum 1s.
     pub flush_interval: HumanDuration,
-    /// Sample buffers of the head take at most about this much; above it they are flushed, at twice as
-    /// much writes are refused until a flush is done. Default 48MiB, minimum 1MiB.
+    /// Samples and exemplars of the head take at most about this much, or 256 bytes for each series where that is
+    /// more (parts of few samples a series cost more than they free); above it they are flushed, at twice as much
+    /// writes are refused until a flush is done. Default 48MiB, minimum 1MiB.
     pub head_memory_max: ByteSize,
+    /// Everything the head holds takes at most about this much: half may be series, above which new ones are
+    /// refused, a quarter samples, the rest samples that a flush brings to parts. Default 2GiB, minimum four times
+    /// `head_memory_max`.
+    pub head_memory_limit: ByteSize,
     /// The log is flushed away when it is larger. Bounds the time of recovery. Default 512MiB, minimum 1MiB.
     pub log_size_max: ByteSize,
     /// Size at which a log segment is closed and the next one begun. Default 128MiB, minimum 64KiB.
@@ -108,6 +113,7 @@ impl Default for Settings {
             retention_size: None,
             flush_interval: HumanDuration::from_ms(2 * 3_600_000),
             head_memory_max: ByteSize::mib(48),
+            head_memory_limit: ByteSize::mib(2048),
             log_size_max: ByteSize::mib(512),
             log_segment_size: ByteSize::mib(128),
             queue_memory_max: ByteSize::mib(64),
@@ -121,7 +127,21 @@ impl Default for Settings {
     }
 }
 
+/// Bytes of samples per series below which a flush is not worth its parts.
+const FLUSH_SERIES_BYTES: u64 = 256;
+
 impl Settings {
+    /// Bytes of samples at which a head of so many series is flushed.
+    pub(crate) fn flush_at(&self, series: u64) -> u64 {
+        let worth_it = self.head_memory_max.0.max(series.saturating_mul(FLUSH_SERIES_BYTES));
+        worth_it.min(self.head_memory_limit.0 / 4)
+    }
+
+    /// Bytes that the series of all heads may take.
+    pub(crate) fn series_memory_max(&self) -> u64 {
+        self.head_memory_limit.0 / 2
+    }
+
     /// Small and quick, for tests of any crate.
     #[must_use]
     pub fn for_tests() -> Self {
@@ -148,6 +168,11 @@ impl Settings {
                     reason: format!("{value} is below the minimum {}", HumanDuration(min)),
                 });
             }
+        }
+        if self.head_memory_limit.0 / 4 < self.head_memory_max.0 {
+            let reason =
+                format!("{} is below four times head_memory_max, {}", self.head_memory_limit, self.head_memory_max);
+            return Err(TsdbError::Settings { setting: "head_memory_limit", reason });
         }
         let sizes = [
             ("head_memory_max", self.head_memory_max, ByteSize::mib(1)),

@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) next_part: Arc<AtomicU64>,
     /// Bytes of all generations, as of the last commit or flush.
     pub(crate) head_bytes: AtomicU64,
+    /// Above this many of them appends are refused.
+    pub(crate) head_bytes_max: AtomicU64,
     pub(crate) wake: Wake,
     /// Set when a part could not be removed, so that a restart may find it again.
     pub(crate) tombstones_stay: AtomicBool,
@@ -137,16 +139,13 @@ impl Shared {
 
     /// Counts the head anew and wakes maintenance if a flush is due.
     pub(crate) fn after_commit(&self) {
-        let (mut active, mut frozen) = (0, 0);
-        for tenant in self.tenants.all() {
-            let state = tenant.state.read();
-            active += state.active.bytes();
-            frozen += state.frozen.iter().map(|generation| generation.bytes()).sum::<u64>();
-        }
-        self.head_bytes.store(active + frozen, Ordering::Relaxed);
+        let memory = self.tenants.count_memory();
+        let flush_at = self.settings.flush_at(memory.slots);
+        self.head_bytes.store(memory.active + memory.frozen, Ordering::Relaxed);
+        self.head_bytes_max.store(flush_at.saturating_mul(2), Ordering::Relaxed);
         let frozen_log_bytes = self.queue.frozen_log_bytes.load(Ordering::Relaxed);
         let log_bytes = self.queue.log_bytes.load(Ordering::Relaxed).saturating_sub(frozen_log_bytes);
-        if active >= self.settings.head_memory_max.0 || log_bytes >= self.settings.log_size_max.0 {
+        if memory.active >= flush_at || log_bytes >= self.settings.log_size_max.0 {
             self.wake.flush();
         }
     }

@@ -96,6 +96,7 @@ impl Tsdb {
             flushing: Mutex::new(()),
             next_part: Arc::clone(&next_part),
             head_bytes: AtomicU64::new(0),
+            head_bytes_max: AtomicU64::new(u64::MAX),
             wake: Wake::default(),
             tombstones_stay: AtomicBool::new(false),
             index_cache,
@@ -175,7 +176,7 @@ impl Tsdb {
     }
 
     fn refusal(&self) -> Option<&'static str> {
-        let head_max = self.shared.settings.head_memory_max.0.saturating_mul(2);
+        let head_max = self.shared.head_bytes_max.load(Ordering::Relaxed);
         if self.shared.head_bytes.load(Ordering::Relaxed) > head_max {
             self.shared.wake.flush();
             return Some("the head is full and its flush is not done");

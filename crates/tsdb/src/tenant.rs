@@ -52,6 +52,21 @@ pub(crate) struct State {
 pub(crate) struct Tenants {
     by_id: RwLock<HashMap<TenantId, Arc<Tenant>>>,
     next_log_id: AtomicU64,
+    /// Bytes of all registries: exact as of the last commit, plus what was added since.
+    pub(crate) series_bytes: AtomicU64,
+}
+
+/// Bytes of all heads.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct HeadMemory {
+    /// Samples and exemplars that no flush has taken yet.
+    pub(crate) active: u64,
+    /// Those that a flush is bringing to parts.
+    pub(crate) frozen: u64,
+    /// Series, whether they have samples or not.
+    pub(crate) series: u64,
+    /// Series that samples are kept for.
+    pub(crate) slots: u64,
 }
 
 /// A batch's runs as numbers of one registry.
@@ -122,12 +137,19 @@ impl Tenants {
         let mut registry = resolved.registry.write();
         let series_max =
             settings.series_max_per_tenant.map_or(u64::from(REFUSED), |max| max.get().min(u64::from(REFUSED)));
+        let series_bytes_max = settings.series_memory_max();
+        let (bytes_before, others) = (registry.bytes(), self.series_bytes.load(Ordering::Relaxed));
         for index in unknown {
             let run = &batch.series[*index];
             let encoded = batch.encoded_labels(run);
-            let (reason, message) = if registry.len() as u64 >= series_max
+            let (reason, message) = if others + (registry.bytes() - bytes_before) >= series_bytes_max
                 && registry.find(run.fingerprint, encoded).is_none()
             {
+                let message = format!(
+                    "series in memory take {series_bytes_max} bytes, half of head_memory_limit; raise it or send fewer series"
+                );
+                (RejectReason::Limit, message)
+            } else if registry.len() as u64 >= series_max && registry.find(run.fingerprint, encoded).is_none() {
                 let message = format!(
                     "the tenant has {series_max} active series, its limit; raise series_max_per_tenant or send fewer"
                 );
@@ -148,6 +170,28 @@ impl Tenants {
             let count = (run.samples.len() + run.histograms.len()).max(1) as u64;
             resolved.outcome.reject(reason, count, || message);
         }
+        self.series_bytes.fetch_add(registry.bytes() - bytes_before, Ordering::Relaxed);
+    }
+
+    /// Counts the heads of all tenants.
+    pub(crate) fn count_memory(&self) -> HeadMemory {
+        let mut all = HeadMemory::default();
+        for tenant in self.all() {
+            let state = tenant.state.read();
+            all.active += state.active.bytes();
+            all.slots += state.active.slots();
+            all.series += state.active.registry.read().bytes();
+            let mut newer = &state.active.registry;
+            for generation in state.frozen.iter().rev() {
+                all.frozen += generation.bytes();
+                if !Arc::ptr_eq(&generation.registry, newer) {
+                    all.series += generation.registry.read().bytes();
+                    newer = &generation.registry;
+                }
+            }
+        }
+        self.series_bytes.store(all.series, Ordering::Relaxed);
+        all
     }
 
     /// The number of one series, for replay: limits do not apply to what was acknowledged.
@@ -180,7 +224,8 @@ impl Tenant {
             return;
         }
         let known = active.registry.read().len();
-        let limit_near = settings.series_max_per_tenant.is_some_and(|max| known as u64 >= max.get());
+        let limit_near = settings.series_max_per_tenant.is_some_and(|max| known as u64 >= max.get())
+            || active.registry.read().bytes() >= settings.series_memory_max() / 2;
         let live = active.series_count();
         let registry = if (known > FORGET_MIN && live < known / 2) || (limit_near && live < known) {
             // Series that got nothing since the last flush are forgotten; batches in flight are renumbered.

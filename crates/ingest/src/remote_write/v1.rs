@@ -1,7 +1,8 @@
 //! Remote write 1.0.
 
-use pharos_model::{Exemplar, LabelsBuilder, Sample};
+use pharos_model::{Exemplar, LabelsBuilder, Sample, iter_encoded};
 
+use super::canonical::Canonical;
 use super::{DecodeError, histogram, metric_kind};
 use crate::sink::{SeriesSink, exemplar_labels};
 use crate::wire::{Reader, WireError};
@@ -10,10 +11,11 @@ use crate::{DecodedMetrics, Limits, TimeWindow};
 pub(super) fn decode(body: &[u8], limits: &Limits, window: TimeWindow) -> Result<DecodedMetrics, DecodeError> {
     let mut sink = SeriesSink::new(limits, window);
     let mut scratch = LabelsBuilder::default();
+    let mut canonical = Canonical::new();
     let mut reader = Reader::new(body);
     while let Some(field) = reader.next()? {
         match field.number {
-            1 => series(field.bytes()?, &mut sink, &mut scratch)?,
+            1 => series(field.bytes()?, &mut sink, &mut canonical, &mut scratch)?,
             3 => metadata(field.bytes()?, &mut sink)?,
             _ => {}
         }
@@ -21,12 +23,30 @@ pub(super) fn decode(body: &[u8], limits: &Limits, window: TimeWindow) -> Result
     Ok(sink.build())
 }
 
-fn series(message: &[u8], sink: &mut SeriesSink<'_>, scratch: &mut LabelsBuilder) -> Result<(), DecodeError> {
-    let done = common_labels(message, &mut sink.labels);
+fn series(
+    message: &[u8],
+    sink: &mut SeriesSink<'_>,
+    canonical: &mut Canonical,
+    scratch: &mut LabelsBuilder,
+) -> Result<(), DecodeError> {
+    let (mut is_canonical, mut done) = match canonical.take(message, sink.limits()) {
+        Some(done) => (true, done),
+        None => (false, common_labels(message, &mut sink.labels)),
+    };
+    while let Some((sample, length)) = common_sample(&message[done..]) {
+        sink.push_sample(sample, 0);
+        done += length;
+    }
     let mut reader = Reader::new(&message[done..]);
     while let Some(field) = reader.next()? {
         match field.number {
-            1 => label(field.bytes()?, &mut sink.labels)?,
+            1 => {
+                // Labels behind samples, which nobody sends: all of them go the general way.
+                if std::mem::take(&mut is_canonical) {
+                    iter_encoded(canonical.encoded()).for_each(|(name, value)| sink.labels.push(name, value));
+                }
+                label(field.bytes()?, &mut sink.labels)?;
+            }
             2 => sink.push_sample(sample(field.bytes()?)?, 0),
             3 => match exemplar(field.bytes()?, scratch)? {
                 Some(exemplar) => sink.push_exemplar(exemplar),
@@ -39,7 +59,30 @@ fn series(message: &[u8], sink: &mut SeriesSink<'_>, scratch: &mut LabelsBuilder
             _ => {}
         }
     }
+    if is_canonical {
+        return Ok(sink.finish_canonical(canonical.encoded(), canonical.pairs())?);
+    }
     Ok(sink.finish()?)
+}
+
+/// Reads a sample at the front of `rest` in the form that senders write: value, then timestamp. Answers how many
+/// bytes it took; `None` where anything is unusual.
+fn common_sample(rest: &[u8]) -> Option<(Sample, usize)> {
+    const SAMPLE: u8 = 2 << 3 | 2;
+    const SAMPLE_VALUE: u8 = 1 << 3 | 1;
+    const SAMPLE_TIME: u8 = 2 << 3;
+    let [SAMPLE, length @ 11..0x80, SAMPLE_VALUE, tail @ ..] = rest else { return None };
+    let (bits, tail) = tail.split_first_chunk()?;
+    let (&SAMPLE_TIME, tail) = tail.split_first()? else { return None };
+    let varint = tail.get(..usize::from(*length) - 10)?;
+    let (last, more) = varint.split_last()?;
+    // The tenth byte of a number has room for one bit only; such ones go the general way.
+    if *last >= 0x80 || varint.len() > 9 || more.iter().any(|byte| *byte < 0x80) {
+        return None;
+    }
+    let time = varint.iter().rev().fold(0_u64, |time, byte| time << 7 | u64::from(byte & 0x7f));
+    let sample = Sample { timestamp_ms: time as i64, value: f64::from_bits(u64::from_le_bytes(*bits)) };
+    Some((sample, usize::from(*length) + 2))
 }
 
 /// Reads the labels at the front of a series in the form that senders write: name, then value, each

@@ -77,7 +77,11 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("tsdb.flush_interval", "The head is flushed at the latest after this time"),
     (
         "tsdb.head_memory_max",
-        "Sample buffers of the head take at most about this much; above it they are flushed, at twice as much writes are refused until a flush is done",
+        "Samples of the head take at most about this much, or 256 bytes a series where that is more; above it they are flushed, at twice as much writes are refused until a flush is done",
+    ),
+    (
+        "tsdb.head_memory_limit",
+        "Everything the head holds takes at most about this much; above half of it new series are refused",
     ),
     ("tsdb.log_size_max", "The log is flushed away when it is larger. Bounds the time of recovery"),
     ("tsdb.log_segment_size", "Size at which a log segment is closed and the next one begun"),

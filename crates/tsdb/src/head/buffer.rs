@@ -11,13 +11,15 @@ use hashbrown::HashMap;
 use pharos_chunk::{ChunkError, Form, timestamps};
 use pharos_model::{Histogram, Sample, TimeRange};
 
+use super::open::OpenRun;
 use crate::body::{self, Body, Encoded};
 use crate::newest::{ByTime, Newest, NewestSample};
 use crate::samples::{Column, Samples};
 
-/// Samples of an open run: 16 bytes each here, 2 to 4 sealed. With 100 000 series an open run twice as
-/// long costs 26 MB, which is worth more as sealed samples between two flushes.
-const OPEN_SAMPLES_MAX: usize = 16;
+/// Samples of an open run: some 5 bytes each here, 2 sealed, and 80 more for each chunk.
+const OPEN_SAMPLES_MAX: usize = 32;
+/// Histograms of an open run; as they are in memory they are large.
+const OPEN_HISTOGRAMS_MAX: usize = 16;
 /// Sealed columns of instants remembered for sharing.
 const TIMES_CACHED_MAX: usize = 512;
 
@@ -37,18 +39,20 @@ struct Sealed {
     head_len: u8,
 }
 
-/// One series' samples.
+/// One series' samples: one cache line for what every append touches.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
-    open: Vec<Sample>,
-    /// Starts of the open floats and the open histograms; rare, hence boxed.
-    rare: Option<Box<Rare>>,
-    sealed: Vec<Sealed>,
+    open: OpenRun,
+    /// What not every append touches.
+    more: Option<Box<More>>,
 }
 
 #[derive(Debug, Default)]
-struct Rare {
+struct More {
+    sealed: Vec<Sealed>,
+    /// Starts of the open floats, empty if none is known.
     starts: Vec<i64>,
+    /// The open histograms.
     histograms: Column<Arc<Histogram>>,
 }
 
@@ -99,25 +103,31 @@ impl TimesCache {
 
 impl Buffer {
     /// Adds floats in order of arrival; `starts` is empty or as long. `bytes` counts memory taken.
+    #[inline]
     pub(crate) fn push_floats(&mut self, samples: &[Sample], starts: &[i64], cache: &mut TimesCache, bytes: &mut u64) {
-        if self.rare.as_ref().is_some_and(|rare| !rare.histograms.is_empty()) {
+        if self.more.as_ref().is_some_and(|more| !more.histograms.is_empty()) {
             self.seal_histograms(cache, bytes);
         }
         let capacity = self.open.capacity();
         for (index, sample) in samples.iter().enumerate() {
-            if let Some(&start) = starts.get(index)
-                && (start != 0 || self.rare.as_ref().is_some_and(|rare| !rare.starts.is_empty()))
-            {
-                let column = &mut self.rare.get_or_insert_default().starts;
-                column.resize(self.open.len(), 0);
-                column.push(start);
+            if let Some(&start) = starts.get(index) {
+                self.push_start(start);
             }
             self.open.push(*sample);
             if self.open.len() >= OPEN_SAMPLES_MAX {
                 self.seal_floats(cache, bytes);
             }
         }
-        *bytes += (self.open.capacity() - capacity) as u64 * size_of::<Sample>() as u64;
+        *bytes += (self.open.capacity() - capacity) as u64;
+    }
+
+    /// Keeps the column of starts empty until the first known one.
+    fn push_start(&mut self, start: i64) {
+        if start != 0 || self.more.as_ref().is_some_and(|more| !more.starts.is_empty()) {
+            let column = &mut self.more.get_or_insert_default().starts;
+            column.resize(self.open.len(), 0);
+            column.push(start);
+        }
     }
 
     /// Adds one histogram.
@@ -133,36 +143,48 @@ impl Buffer {
             self.seal_floats(cache, bytes);
         }
         *bytes += 200 + 8 * (histogram.positive.counts.len() + histogram.negative.counts.len()) as u64;
-        let column = &mut self.rare.get_or_insert_default().histograms;
+        let column = &mut self.more.get_or_insert_default().histograms;
         column.push(time, histogram, start);
-        if column.len() >= OPEN_SAMPLES_MAX {
+        if column.len() >= OPEN_HISTOGRAMS_MAX {
             self.seal_histograms(cache, bytes);
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()
-            && self.sealed.is_empty()
-            && self.rare.as_ref().is_none_or(|rare| rare.histograms.is_empty())
+            && self.more.as_ref().is_none_or(|more| more.sealed.is_empty() && more.histograms.is_empty())
     }
 
     pub(crate) fn chunk_count(&self) -> usize {
-        self.sealed.len() + usize::from(!self.open.is_empty())
+        self.sealed().len() + usize::from(!self.open.is_empty())
+    }
+
+    fn sealed(&self) -> &[Sealed] {
+        self.more.as_ref().map_or(&[], |more| more.sealed.as_slice())
+    }
+
+    fn starts(&self) -> &[i64] {
+        self.more.as_ref().map_or(&[], |more| more.starts.as_slice())
+    }
+
+    /// Instants of what is not sealed yet.
+    fn open_times(&self) -> impl Iterator<Item = i64> {
+        let histograms = self.more.iter().flat_map(|more| more.histograms.times.iter().copied());
+        self.open.iter().map(|sample| sample.timestamp_ms).chain(histograms)
     }
 
     /// First and last instant.
     pub(crate) fn bounds(&self) -> Option<(i64, i64)> {
-        let histograms = self.rare.iter().flat_map(|rare| &rare.histograms.times).map(|time| (*time, *time));
-        let open = self.open.iter().map(|sample| (sample.timestamp_ms, sample.timestamp_ms));
-        let sealed = self.sealed.iter().map(|sealed| (sealed.times.first, sealed.times.last));
-        sealed.chain(open).chain(histograms).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+        let open = self.open_times().map(|time| (time, time));
+        let sealed = self.sealed().iter().map(|sealed| (sealed.times.first, sealed.times.last));
+        sealed.chain(open).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
     /// Whether a sample may lie in the range (exact but for gaps inside a chunk).
     pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
-        self.open.iter().any(|sample| range.contains(sample.timestamp_ms))
-            || self.sealed.iter().any(|sealed| sealed.overlaps(range))
-            || self.rare.iter().flat_map(|rare| &rare.histograms.times).any(|time| range.contains(*time))
+        self.open.newest_if_last().is_some_and(|last| range.contains(last.timestamp_ms))
+            || self.sealed().iter().any(|sealed| sealed.overlaps(range))
+            || self.open_times().any(|time| range.contains(time))
     }
 
     /// Adds the samples in the range to sorted, older ones.
@@ -171,7 +193,7 @@ impl Buffer {
     /// Never for chunks sealed here; kept as a result because decoding has one.
     pub(crate) fn read(&self, range: TimeRange, samples: &mut Samples) -> Result<(), ChunkError> {
         let mut times = Vec::new();
-        for sealed in self.sealed.iter().filter(|sealed| sealed.overlaps(range)) {
+        for sealed in self.sealed().iter().filter(|sealed| sealed.overlaps(range)) {
             sealed.read(range, &mut times, samples)?;
         }
         samples.merge(self.open_samples(range));
@@ -184,13 +206,13 @@ impl Buffer {
     /// As [`Buffer::read`].
     pub(crate) fn newest(&self, range: TimeRange) -> Result<Option<Newest>, ChunkError> {
         // Scrapes mostly end with an instant query's newest sample in the open run, or just before it.
-        let mut found = if self.rare.is_some() {
+        let mut found = if self.more.as_ref().is_some_and(|more| !more.histograms.is_empty()) {
             Newest::of(&self.open_samples(range), range)
         } else {
             newest_open(&self.open, range)
         };
         let (mut times, mut samples) = (Vec::new(), Samples::default());
-        for sealed in self.sealed.iter().rev().filter(|sealed| sealed.overlaps(range)) {
+        for sealed in self.sealed().iter().rev().filter(|sealed| sealed.overlaps(range)) {
             // B1: of equal instants the later chunk's wins, which was looked at already.
             if found.is_some_and(|found| sealed.times.last <= found.time_ms) {
                 continue;
@@ -204,60 +226,73 @@ impl Buffer {
 
     /// The open runs' samples in the range, sorted.
     fn open_samples(&self, range: TimeRange) -> Samples {
-        let mut open = Samples::default();
-        for (index, sample) in self.open.iter().enumerate() {
-            let start = self.rare.as_ref().and_then(|rare| rare.starts.get(index)).copied().unwrap_or(0);
-            open.floats.push(sample.timestamp_ms, sample.value, start);
+        let mut open = Samples { floats: self.open_floats(), histograms: Column::default() };
+        if let Some(more) = &self.more {
+            open.histograms = more.histograms.clone();
+            open.histograms.sort();
         }
-        if let Some(rare) = &self.rare {
-            open.histograms = rare.histograms.clone();
-        }
-        open.floats.sort();
-        open.histograms.sort();
         open.cut(range);
         open
     }
 
-    fn seal_floats(&mut self, cache: &mut TimesCache, bytes: &mut u64) {
-        let mut column = Column::default();
-        for (index, sample) in self.open.drain(..).enumerate() {
-            let start = self.rare.as_ref().and_then(|rare| rare.starts.get(index)).copied().unwrap_or(0);
-            column.push(sample.timestamp_ms, sample.value, start);
-        }
-        if let Some(rare) = &mut self.rare {
-            rare.starts.clear();
+    /// The open floats, sorted.
+    fn open_floats(&self) -> Column<f64> {
+        let (mut column, starts) = (Column::default(), self.starts());
+        column.times.reserve(self.open.len());
+        column.values.reserve(self.open.len());
+        for (index, sample) in self.open.iter().enumerate() {
+            column.push(sample.timestamp_ms, sample.value, starts.get(index).copied().unwrap_or(0));
         }
         column.sort();
+        column
+    }
+
+    fn seal_floats(&mut self, cache: &mut TimesCache, bytes: &mut u64) {
+        let column = self.open_floats();
+        self.open.clear();
         let mut encoded = Vec::new();
         let form = body::encode_floats(&column.values, &column.starts, Form::Young, &mut encoded);
-        self.push_sealed(form, encoded, &column.times, cache, bytes);
+        let more = self.more.get_or_insert_with(|| {
+            *bytes += size_of::<More>() as u64;
+            Box::default()
+        });
+        more.starts.clear();
+        more.push_sealed(form, &encoded, &column.times, cache, bytes);
     }
 
     fn seal_histograms(&mut self, cache: &mut TimesCache, bytes: &mut u64) {
-        let Some(rare) = &mut self.rare else { return };
-        let mut column = std::mem::take(&mut rare.histograms);
+        let Some(more) = &mut self.more else { return };
+        let mut column = std::mem::take(&mut more.histograms);
         column.sort();
         let mut from = 0;
         for to in body::histogram_cuts(&column.values) {
             let mut encoded = Vec::new();
             let piece = column.slice(from, to);
             let form = body::encode_histograms(&piece.values, &piece.starts, Form::Young, &mut encoded);
-            self.push_sealed(form, encoded, &piece.times, cache, bytes);
+            more.push_sealed(form, &encoded, &piece.times, cache, bytes);
             from = to;
         }
     }
+}
 
-    fn push_sealed(&mut self, form: Encoded, encoded: Vec<u8>, times: &[i64], cache: &mut TimesCache, bytes: &mut u64) {
+impl More {
+    fn push_sealed(&mut self, form: Encoded, encoded: &[u8], times: &[i64], cache: &mut TimesCache, bytes: &mut u64) {
         let times = cache.intern(times, bytes);
-        *bytes += (encoded.len() + size_of::<Sealed>()) as u64;
-        self.sealed.push(Sealed { times, bytes: encoded.into(), kind: form.kind, head_len: form.head_len as u8 });
+        let capacity = self.sealed.capacity();
+        if self.sealed.len() == capacity {
+            self.sealed.reserve_exact(capacity.clamp(1, 8));
+        }
+        *bytes += (encoded.len() + (self.sealed.capacity() - capacity) * size_of::<Sealed>()) as u64;
+        let (kind, head_len) = (form.kind, form.head_len as u8);
+        self.sealed.push(Sealed { times, bytes: encoded.into(), kind, head_len });
     }
 }
 
 /// The newest of floats in order of arrival; of equal instants the last wins.
-fn newest_open(open: &[Sample], range: TimeRange) -> Option<Newest> {
-    let inside = open.iter().filter(|sample| range.contains(sample.timestamp_ms));
-    let newest = inside.max_by_key(|sample| sample.timestamp_ms)?;
+fn newest_open(open: &OpenRun, range: TimeRange) -> Option<Newest> {
+    let last = open.newest_if_last().filter(|sample| range.contains(sample.timestamp_ms));
+    let inside = || open.iter().filter(|sample| range.contains(sample.timestamp_ms));
+    let newest = last.or_else(|| inside().max_by_key(|sample| sample.timestamp_ms))?;
     Some(Newest { time_ms: newest.timestamp_ms, sample: NewestSample::Float(newest.value) })
 }
 

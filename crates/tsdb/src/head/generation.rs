@@ -34,6 +34,7 @@ pub(crate) struct Generation {
     buffers: RwLock<Buffers>,
     exemplars: RwLock<VecDeque<(SeriesNumber, Exemplar)>>,
     bytes: AtomicU64,
+    slots: AtomicU64,
     samples: AtomicU64,
 }
 
@@ -51,6 +52,7 @@ impl Generation {
             buffers: RwLock::default(),
             exemplars: RwLock::default(),
             bytes: AtomicU64::new(0),
+            slots: AtomicU64::new(0),
             samples: AtomicU64::new(0),
         }
     }
@@ -59,6 +61,7 @@ impl Generation {
     pub(crate) fn apply(&self, batch: &MetricBatch, numbers: &[SeriesNumber], exemplars_max: usize) {
         let mut bytes = 0;
         let mut samples = 0;
+        let slots;
         {
             let mut buffers = self.buffers.write();
             let Buffers { by_series, times } = &mut *buffers;
@@ -84,24 +87,33 @@ impl Generation {
                 }
                 samples += (run.samples.len() + run.histograms.len()) as u64;
             }
+            slots = by_series.len() as u64;
         }
         if !batch.exemplars.is_empty() {
             self.apply_exemplars(batch, numbers, exemplars_max);
         }
+        self.slots.store(slots, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.samples.fetch_add(samples, Ordering::Relaxed);
     }
 
     fn apply_exemplars(&self, batch: &MetricBatch, numbers: &[SeriesNumber], exemplars_max: usize) {
         let mut kept = self.exemplars.write();
+        let (mut taken, mut freed) = (0, 0);
         for (run, number) in batch.series.iter().zip(numbers).filter(|(_, number)| **number != REFUSED) {
             for exemplar in &batch.exemplars[run.exemplars.clone()] {
-                if kept.len() >= exemplars_max {
-                    kept.pop_front();
+                if kept.len() >= exemplars_max
+                    && let Some((_, oldest)) = kept.pop_front()
+                {
+                    freed += exemplar_bytes(&oldest);
                 }
+                taken += exemplar_bytes(exemplar);
                 kept.push_back((*number, exemplar.clone()));
             }
         }
+        // In this order: the sum never passes below zero.
+        self.bytes.fetch_add(taken, Ordering::Relaxed);
+        self.bytes.fetch_sub(freed, Ordering::Relaxed);
     }
 
     /// Ends it: from now on it stands in this place among parts and deletes.
@@ -115,7 +127,12 @@ impl Generation {
         self.sequence.get().copied().unwrap_or(u64::MAX)
     }
 
-    /// Bytes of sample buffers.
+    /// How many series it has room for: those with samples, and others with lower numbers.
+    pub(crate) fn slots(&self) -> u64 {
+        self.slots.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of samples and exemplars.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -245,6 +262,11 @@ impl Generation {
 fn in_memory(error: ChunkError) -> TsdbError {
     let reason = error.to_string();
     TsdbError::Corrupt { what: "chunk in memory", path: std::path::PathBuf::new(), offset: 0, reason }
+}
+
+/// Bytes of one exemplar, labels included.
+fn exemplar_bytes(exemplar: &Exemplar) -> u64 {
+    (size_of::<(SeriesNumber, Exemplar)>() + 16 + exemplar.labels.encoded().len()) as u64
 }
 
 fn visible(buffers: &Buffers, passed: &RoaringBitmap, range: TimeRange) -> impl Iterator<Item = SeriesNumber> {

@@ -6,4 +6,5 @@
 
 pub(crate) mod buffer;
 pub(crate) mod generation;
+mod open;
 pub(crate) mod registry;

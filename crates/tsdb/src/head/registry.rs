@@ -37,7 +37,16 @@ pub(crate) struct Registry {
     series: Vec<Series>,
     by_fingerprint: HashTable<SeriesNumber>,
     postings: HashMap<Box<str>, HashMap<Box<str>, Vec<SeriesNumber>>>,
+    bytes: u64,
 }
+
+/// What a series takes beside its label bytes: [`Series`] with the vector's slack, the counts and rounding of its
+/// labels, a slot of the table.
+const SERIES_BYTES: u64 = size_of::<Series>() as u64 * 3 / 2 + 32 + 8;
+/// What a posting takes, with the list's slack.
+const POSTING_BYTES: u64 = 6;
+/// What a label value takes beside its text: list, text pointer and slot, and the first allocation of each.
+const VALUE_BYTES: u64 = 80;
 
 impl Series {
     /// Notes that `segment` holds the definition; true if it did not before.
@@ -49,6 +58,11 @@ impl Series {
 impl Registry {
     pub(crate) fn len(&self) -> usize {
         self.series.len()
+    }
+
+    /// Bytes of memory, roughly.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(crate) fn series(&self, number: SeriesNumber) -> &Series {
@@ -113,10 +127,13 @@ impl Registry {
             match values.get_mut(value) {
                 Some(numbers) => numbers.push(number),
                 None => {
+                    self.bytes += VALUE_BYTES + value.len() as u64;
                     values.insert(value.into(), vec![number]);
                 }
             }
+            self.bytes += POSTING_BYTES;
         }
+        self.bytes += SERIES_BYTES + labels.encoded().len() as u64;
         self.series.push(Series { labels, fingerprint, log_id, defined_in: AtomicU64::new(NO_SEGMENT) });
         let series = &self.series;
         self.by_fingerprint

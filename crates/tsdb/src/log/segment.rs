@@ -43,14 +43,12 @@ pub(crate) fn header() -> [u8; SEGMENT_HEADER_LEN] {
 }
 
 impl SegmentWriter {
-    /// Begins a segment; its name is durable when this returns.
-    pub(crate) fn create(disk: &dyn Disk, log_dir: &Path, number: u64) -> io::Result<Self> {
-        let path = path_of(log_dir, number);
-        let mut file = disk.create(&path)?;
+    /// Begins a segment in a file just created; its name is durable when this returns.
+    pub(crate) fn begin(mut file: Box<dyn DiskFile>, disk: &dyn Disk, log_dir: &Path, number: u64) -> io::Result<Self> {
         file.write_all(&header())?;
         file.sync()?;
         disk.sync_dir(log_dir)?;
-        Ok(Self { number, path, file, length: SEGMENT_HEADER_LEN as u64 })
+        Ok(Self { number, path: path_of(log_dir, number), file, length: SEGMENT_HEADER_LEN as u64 })
     }
 
     /// Writes a group; the caller adds it to `length` once it counts.

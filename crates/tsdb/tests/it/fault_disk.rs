@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use pharos_tsdb::{Disk, DiskFile, RealDisk};
 
@@ -21,6 +21,8 @@ struct Book {
     failed: bool,
     full: bool,
     full_after_writes: Option<u64>,
+    out_of_descriptors: bool,
+    full_for_parts: bool,
 }
 
 #[derive(Debug)]
@@ -40,7 +42,14 @@ enum Entry {
 }
 
 #[derive(Debug, Clone, Default)]
-pub(crate) struct FaultDisk(Arc<Mutex<Book>>);
+pub(crate) struct FaultDisk(Arc<Mutex<Book>>, Arc<Stall>);
+
+/// Holds up syncs of files.
+#[derive(Debug, Default)]
+struct Stall {
+    stalled: Mutex<bool>,
+    changed: Condvar,
+}
 
 impl FaultDisk {
     /// Every call fails once this many syncs were done.
@@ -54,6 +63,22 @@ impl FaultDisk {
     pub(crate) fn set_full(&self, full: bool) {
         let mut book = self.book();
         (book.full, book.full_after_writes) = (full, None);
+    }
+
+    /// No file can be opened (`EMFILE`), or they can again.
+    pub(crate) fn set_out_of_descriptors(&self, out: bool) {
+        self.book().out_of_descriptors = out;
+    }
+
+    /// Parts find no space although the log does, or both do again.
+    pub(crate) fn set_full_for_parts(&self, full: bool) {
+        self.book().full_for_parts = full;
+    }
+
+    /// Syncs of files wait until this is taken back.
+    pub(crate) fn set_stalled(&self, stalled: bool) {
+        *self.1.stalled.lock().unwrap() = stalled;
+        self.1.changed.notify_all();
     }
 
     /// The disk is full after so many more writes.
@@ -154,6 +179,12 @@ impl Disk for FaultDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         self.check()?;
         self.check_space()?;
+        if self.book().out_of_descriptors {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
+        if self.book().full_for_parts && path.components().any(|part| part.as_os_str() == "parts") {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let file = RealDisk.create(path)?;
         let mut book = self.book();
         book.synced.insert(path.to_owned(), 0);
@@ -270,6 +301,8 @@ impl DiskFile for FaultFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        let stall = &self.disk.1;
+        drop(stall.changed.wait_while(stall.stalled.lock().unwrap(), |stalled| *stalled).unwrap());
         self.disk.count_sync()?;
         self.disk.check_space()?;
         // Nothing is synced in earnest: what a power loss leaves is a matter of the book.

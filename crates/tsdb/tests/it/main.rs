@@ -11,6 +11,7 @@ mod format;
 mod limits;
 mod model;
 mod precedence;
+mod pressure;
 mod retention;
 mod size;
 mod snapshots;
