@@ -79,6 +79,16 @@ pub struct MetricStoreStats {
     pub part_samples: u64,
     /// Deletes whose samples are hidden but still on disk.
     pub tombstones: u64,
+    /// Flushes that failed since the start; what they should have brought to parts is in the log and in memory.
+    pub flush_failures: u64,
+    /// Merges of parts since the start.
+    pub merges: u64,
+    /// Merges that failed since the start; their sources are untouched.
+    pub merge_failures: u64,
+    /// Bytes that merges have read since the start.
+    pub merge_bytes_read: u64,
+    /// Bytes that merges have written since the start.
+    pub merge_bytes_written: u64,
     /// Whether writes are refused at the moment (disk full, failed sync).
     pub read_only: bool,
 }

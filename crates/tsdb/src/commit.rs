@@ -102,6 +102,11 @@ impl CommitQueue {
         self.poisoned.load(Ordering::Acquire)
     }
 
+    /// Whether somebody waits for the log.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.queue.lock().commands.is_empty()
+    }
+
     fn poison(&self) {
         self.poisoned.store(true, Ordering::Release);
     }

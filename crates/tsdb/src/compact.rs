@@ -1,18 +1,20 @@
-//! Compaction and retention: many parts become few, old ones go.
+//! Compaction: many parts become few.
 //!
-//! A merged part takes the highest sequence of its sources, so it may only replace a set of parts that
-//! no other overlapping part stands between: precedence (S2) must not change. The description of the
-//! new part lists its sources; a crash between publishing it and removing them is cleaned up at start.
+//! What is merged when is decided in `merge_plan.rs`, how fast in `pace.rs`. The description of a merged part lists its
+//! sources; a crash between publishing it and removing them is cleaned up at start. A failed merge leaves
+//! its sources as they are and its tenant alone for a while.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use pharos_chunk::Form;
 use pharos_model::{Labels, TimeRange};
 
 use crate::TsdbError;
 use crate::merge::Merge;
+use crate::merge_plan::{self, may_merge};
+use crate::pace::Pace;
 use crate::part::exemplars;
 use crate::part::writer::{PartPlan, PartWriter};
 use crate::part::{self, Part, PartCursor};
@@ -22,17 +24,16 @@ use crate::source::Source;
 use crate::tenant::Tenant;
 use crate::windows;
 
-/// Parts of one level in one window that are merged before the window is over.
-const TIER_PARTS: usize = 4;
 /// A query reads whole blocks, and merging holds one: parts that would need a larger one stay apart.
 /// That is 256 KiB a series: three days of doubles without any pattern, one every 8 seconds.
 const MERGED_BODIES_MAX: usize = 64 << 20;
 /// Merged windows from this length on are encoded in the cold form: shorter ones are merged again soon.
 const COLD_WINDOW_MS: i64 = 8 * 3_600_000;
-/// A part is written again once one of so many of its series is hidden.
-const HIDDEN_SHARE: u64 = 10;
-/// A window counts as over this long after its end: stragglers are cheaper in the head.
+/// A window counts as over this long after its last samples were flushed at the latest.
 const WINDOW_GRACE_MS: i64 = 30 * 60_000;
+/// How long a tenant is left alone after a failed merge; doubled with each failure in a row.
+const RETRY_PAUSE: Duration = Duration::from_secs(30);
+const RETRY_PAUSE_MAX: Duration = Duration::from_mins(30);
 
 impl Shared {
     /// Merges everything that can be merged: at most one part per largest window remains, but for damaged
@@ -44,64 +45,17 @@ impl Shared {
         for tenant in self.tenants.all() {
             let ladder = windows::ladder(self.retention.default_ms(&tenant.id));
             let largest = *ladder.last().expect("the ladder is never empty");
-            for (start, parts) in by_window(&tenant, largest) {
+            let parts = tenant.state.read().parts.clone();
+            for (start, group) in merge_plan::by_window(&parts, largest) {
                 // One alone that is not in the cold form yet is rewritten too.
-                if (parts.len() > 1 || parts.iter().any(|part| !is_cold(part))) && may_merge(&tenant, &parts) {
-                    self.merge_parts(&tenant, &parts, windows::window_of(start, largest))?;
+                if (group.len() > 1 || group.iter().any(|part| !is_cold(part))) && may_merge(&parts, &group) {
+                    let window = windows::window_of(start, largest);
+                    self.merge_parts(&tenant, &group, window, &mut Pace::at_once(self))?;
                 }
             }
             self.clean(&tenant)?;
         }
         Ok(())
-    }
-
-    /// Takes everything deleted off the disk.
-    pub(crate) fn clean_tombstones(&self) -> Result<(), TsdbError> {
-        let _one_at_a_time = self.compacting.lock();
-        let mut tenants = self.tenants.all();
-        tenants.retain(|tenant| !tenant.state.read().tombstones.is_empty());
-        if tenants.is_empty() {
-            return Ok(());
-        }
-        self.flush()?;
-        tenants.iter().map(|tenant| self.clean(tenant)).fold(Ok(()), Result::and)
-    }
-
-    /// Rewrites the parts of a tenant that hold something deleted, and drops the tombstones that this leaves without
-    /// work.
-    fn clean(&self, tenant: &Tenant) -> Result<(), TsdbError> {
-        let (parts, tombstones) = {
-            let state = tenant.state.read();
-            (state.parts.clone(), Arc::clone(&state.tombstones))
-        };
-        for part in parts {
-            let mut holds_deleted = false;
-            for tombstone in tombstones.iter() {
-                holds_deleted = holds_deleted || part.holds_deleted(tombstone)?;
-            }
-            if holds_deleted || self.hidden_series(tenant, &part)? > 0 {
-                self.rewrite(tenant, &part)?;
-            }
-        }
-        self.drop_spent_tombstones(tenant)
-    }
-
-    /// Series of a part of which deletes and retention leave nothing to see.
-    fn hidden_series(&self, tenant: &Tenant, part: &Part) -> Result<u64, TsdbError> {
-        let hiding = self.hiding(&tenant.id, &tenant.state.read());
-        if !hiding.concerns_part(part, TimeRange::ALL) {
-            return Ok(0);
-        }
-        let all = part.index.all();
-        let mut left = all.clone();
-        hiding.of_part(part, TimeRange::ALL, &mut left)?;
-        Ok(all.len() - left.len())
-    }
-
-    /// Writes a part again without what is hidden of it.
-    fn rewrite(&self, tenant: &Tenant, part: &Arc<Part>) -> Result<(), TsdbError> {
-        let window = TimeRange::new(part.meta.window_start_ms, part.meta.window_end_ms);
-        self.merge_parts(tenant, std::slice::from_ref(part), window)
     }
 
     /// Merges what is due.
@@ -111,15 +65,34 @@ impl Shared {
     }
 
     fn compact_tenant(&self, tenant: &Tenant) -> Result<(), TsdbError> {
+        let now = self.clock.monotonic();
+        if tenant.merge_failures.lock().is_some_and(|(_, retry_at)| now < retry_at) {
+            return Ok(());
+        }
+        let merged = self.compact_tenant_now(tenant);
+        let mut failures = tenant.merge_failures.lock();
+        *failures = match &merged {
+            Ok(()) | Err(TsdbError::Stopped) => None,
+            Err(_) => {
+                let count = failures.map_or(0, |(count, _)| count) + 1;
+                let pause = RETRY_PAUSE.saturating_mul(1 << (count - 1).min(16)).min(RETRY_PAUSE_MAX);
+                Some((count, self.clock.monotonic() + pause))
+            }
+        };
+        merged
+    }
+
+    fn compact_tenant_now(&self, tenant: &Tenant) -> Result<(), TsdbError> {
         loop {
             let _one_at_a_time = self.compacting.lock();
             if self.wake.is_stopping() {
                 return Ok(());
             }
+            let mut pace = Pace::background(self);
             if let Some((parts, window)) = self.next_merge(tenant) {
-                self.merge_parts(tenant, &parts, window)?;
+                self.merge_parts(tenant, &parts, window, &mut pace)?;
             } else if let Some(part) = self.next_rewrite(tenant)? {
-                self.rewrite(tenant, &part)?;
+                self.rewrite(tenant, &part, &mut pace)?;
             } else {
                 return self.drop_spent_tombstones(tenant);
             }
@@ -128,38 +101,20 @@ impl Shared {
 
     fn next_merge(&self, tenant: &Tenant) -> Option<(Vec<Arc<Part>>, TimeRange)> {
         let ladder = windows::ladder(self.retention.default_ms(&tenant.id));
-        let over_ms = self.clock.unix_ms().saturating_sub(WINDOW_GRACE_MS);
-        for length in ladder {
-            for (start, parts) in by_window(tenant, *length) {
-                let window = windows::window_of(start, *length);
-                if window.end_ms <= over_ms && parts.len() > 1 && may_merge(tenant, &parts) {
-                    return Some((parts, window));
-                }
-                if *length == ladder[0]
-                    && let Some(tier) = full_tier(&parts)
-                    && may_merge(tenant, &tier)
-                {
-                    return Some((tier, window));
-                }
-            }
-        }
-        None
-    }
-
-    /// A part of which so many series are hidden that writing it again is worth it. Each loses them only once.
-    fn next_rewrite(&self, tenant: &Tenant) -> Result<Option<Arc<Part>>, TsdbError> {
+        let settled_ms = WINDOW_GRACE_MS.saturating_add(self.settings.flush_interval.as_ms());
         let parts = tenant.state.read().parts.clone();
-        for part in parts {
-            let hidden = self.hidden_series(tenant, &part)?;
-            if hidden > 0 && hidden * HIDDEN_SHARE >= part.meta.series && !part.unmergeable.load(Ordering::Relaxed) {
-                return Ok(Some(part));
-            }
-        }
-        Ok(None)
+        merge_plan::next_merge(&parts, ladder, self.clock.unix_ms().saturating_sub(settled_ms))
     }
 
-    fn merge_parts(&self, tenant: &Tenant, parts: &[Arc<Part>], window: TimeRange) -> Result<(), TsdbError> {
-        let merged = match self.write_merged(tenant, parts, window) {
+    pub(crate) fn merge_parts(
+        &self,
+        tenant: &Tenant,
+        parts: &[Arc<Part>],
+        window: TimeRange,
+        pace: &mut Pace<'_>,
+    ) -> Result<(), TsdbError> {
+        let merged = self.check_space(tenant, parts).and_then(|()| self.write_merged(tenant, parts, window, pace));
+        let merged = match merged {
             Ok(merged) => merged,
             Err(error) => {
                 let too_large = matches!(error, TsdbError::BlockTooLarge { .. });
@@ -169,9 +124,20 @@ impl Shared {
                         part.unmergeable.store(true, Ordering::Relaxed);
                     }
                 }
-                return if too_large { Ok(()) } else { Err(error) };
+                if too_large {
+                    return Ok(());
+                }
+                if !matches!(error, TsdbError::Stopped) {
+                    self.counters.merge_failures.fetch_add(1, Ordering::Relaxed);
+                }
+                return Err(error);
             }
         };
+        let bytes = |part: &Arc<Part>| part.meta.file_bytes();
+        self.counters.merges.fetch_add(1, Ordering::Relaxed);
+        self.counters.merge_bytes_read.fetch_add(parts.iter().map(bytes).sum(), Ordering::Relaxed);
+        self.counters.merge_bytes_written.fetch_add(merged.iter().map(bytes).sum(), Ordering::Relaxed);
+        let _none_is_linked = self.parts_stay.lock();
         let mut state = tenant.state.write();
         state.parts.retain(|part| !parts.iter().any(|source| source.meta.number == part.meta.number));
         state.parts.extend(merged);
@@ -181,12 +147,24 @@ impl Shared {
         parts.iter().map(|source| self.remove_part(source)).fold(Ok(()), Result::and)
     }
 
+    /// A merge needs room for its result while its sources are still there; a disk that it fills refuses appends.
+    fn check_space(&self, tenant: &Tenant, parts: &[Arc<Part>]) -> Result<(), TsdbError> {
+        let path = self.parts_dir(&tenant.id);
+        let sources: u64 = parts.iter().map(|part| part.meta.file_bytes()).sum();
+        let needed = sources.saturating_add(self.settings.disk_free_min.0);
+        match self.disk.free_bytes(&path) {
+            Ok(free) if free < needed => Err(TsdbError::NoRoom { path, needed, free }),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the merged part; `None` if retention leaves nothing of it.
     fn write_merged(
         &self,
         tenant: &Tenant,
         parts: &[Arc<Part>],
         window: TimeRange,
+        pace: &mut Pace<'_>,
     ) -> Result<Option<Arc<Part>>, TsdbError> {
         let hiding = self.hiding(&tenant.id, &tenant.state.read());
         let form = if is_cold_window(window) { Form::Cold } else { Form::Young };
@@ -213,10 +191,16 @@ impl Shared {
             sources.push(Source::part(PartCursor::new(Arc::clone(part), selected, None), masks));
         }
         let mut merge = Merge::new(sources);
+        // Read and written; the share of each series by its samples.
+        let source_bytes: u64 = parts.iter().map(|part| part.meta.file_bytes()).sum();
+        let source_samples: u64 = parts.iter().map(|part| part.meta.samples + part.meta.histograms).sum();
+        let sample_bytes = 2.0 * source_bytes as f64 / source_samples.max(1) as f64;
         let mut samples = Samples::default();
         while merge.next()? {
             merge.read(kept, &mut samples)?;
             writer.add_series(merge.labels()?, &samples)?;
+            let count = samples.floats.len() + samples.histograms.len();
+            pace.spend((count as f64 * sample_bytes) as u64)?;
         }
         let mut entries = Vec::new();
         let mut invalid = false;
@@ -250,66 +234,6 @@ impl Shared {
         let inherited = parts.iter().flat_map(|part| &part.meta.replaces).filter(|number| present.contains(number));
         parts.iter().map(|part| part.meta.number).chain(inherited.copied()).collect()
     }
-
-    /// Deletes parts that are too old, then the oldest while all are too large.
-    pub(crate) fn apply_retention(&self) -> Result<(), TsdbError> {
-        let _one_at_a_time = self.compacting.lock();
-        self.retain_locked()
-    }
-
-    fn retain_locked(&self) -> Result<(), TsdbError> {
-        for tenant in self.tenants.all() {
-            let oldest_ms = self.kept(&tenant.id, TimeRange::ALL).start_ms;
-            self.drop_parts(&tenant, |part| part.meta.max_time_ms < oldest_ms)?;
-        }
-        let Some(size_max) = self.settings.retention_size else { return Ok(()) };
-        let mut all: Vec<_> = self
-            .tenants
-            .all()
-            .into_iter()
-            .flat_map(|tenant| {
-                let parts = tenant.state.read().parts.clone();
-                parts.into_iter().map(move |part| (Arc::clone(&tenant), part))
-            })
-            .collect();
-        all.sort_by_key(|(_, part)| part.meta.max_time_ms);
-        let mut total: u64 = all.iter().map(|(_, part)| part.meta.file_bytes()).sum();
-        for (tenant, oldest) in all {
-            if total <= size_max.0 {
-                break;
-            }
-            total -= oldest.meta.file_bytes();
-            self.drop_parts(&tenant, |part| part.meta.number == oldest.meta.number)?;
-        }
-        Ok(())
-    }
-
-    fn drop_parts(&self, tenant: &Tenant, condemned: impl Fn(&Part) -> bool) -> Result<(), TsdbError> {
-        let mut dropped = Vec::new();
-        tenant.state.write().parts.retain(|part| {
-            let goes = condemned(part);
-            if goes {
-                dropped.push(Arc::clone(part));
-            }
-            !goes
-        });
-        if !dropped.is_empty() {
-            tenant.changes.changed_everywhere();
-        }
-        for part in dropped {
-            tracing::info!(part = %part.dir.display(), "retention deletes a part");
-            self.remove_part(&part)?;
-        }
-        Ok(())
-    }
-
-    fn remove_part(&self, part: &Part) -> Result<(), TsdbError> {
-        self.cache.forget(part.meta.number);
-        part::remove(self.disk.as_ref(), &part.dir).inspect_err(|_| {
-            // A restart may find it again: tombstones that hide something of it must stay.
-            self.tombstones_stay.store(true, Ordering::Relaxed);
-        })
-    }
 }
 
 fn is_cold_window(window: TimeRange) -> bool {
@@ -319,39 +243,4 @@ fn is_cold_window(window: TimeRange) -> bool {
 /// Whether the part was merged into a window that is encoded in the cold form.
 fn is_cold(part: &Part) -> bool {
     part.meta.level > 0 && is_cold_window(TimeRange::new(part.meta.window_start_ms, part.meta.window_end_ms))
-}
-
-/// Whether nothing that overlaps them stands between them in precedence, and none is known not to merge.
-fn may_merge(tenant: &Tenant, parts: &[Arc<Part>]) -> bool {
-    let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return false };
-    let between = first.meta.sequence..=last.meta.sequence;
-    let covers = |other: &Part| {
-        parts.iter().any(|part| {
-            other.meta.min_time_ms <= part.meta.max_time_ms && part.meta.min_time_ms <= other.meta.max_time_ms
-        })
-    };
-    let others = tenant.state.read().parts.clone();
-    parts.iter().all(|part| !part.unmergeable.load(Ordering::Relaxed))
-        && !others.iter().any(|other| {
-            between.contains(&other.meta.sequence)
-                && !parts.iter().any(|part| part.meta.number == other.meta.number)
-                && covers(other)
-        })
-}
-
-/// Parts that lie within one window of the length, by its start; each by sequence ascending.
-fn by_window(tenant: &Tenant, length_ms: i64) -> BTreeMap<i64, Vec<Arc<Part>>> {
-    let mut groups: BTreeMap<i64, Vec<Arc<Part>>> = BTreeMap::new();
-    for part in &tenant.state.read().parts {
-        let window = windows::window_of(part.meta.window_start_ms, length_ms);
-        if part.meta.window_end_ms <= window.end_ms {
-            groups.entry(window.start_ms).or_default().push(Arc::clone(part));
-        }
-    }
-    groups
-}
-
-/// The first run of neighbours of one level that is long enough to merge.
-fn full_tier(parts: &[Arc<Part>]) -> Option<Vec<Arc<Part>>> {
-    parts.chunk_by(|a, b| a.meta.level == b.meta.level).find(|run| run.len() >= TIER_PARTS).map(<[_]>::to_vec)
 }

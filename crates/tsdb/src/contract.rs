@@ -1,6 +1,6 @@
 //! [`MetricStore`] for [`Tsdb`].
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pharos_base::Completion;
 use pharos_model::{Matcher, MetricBatch, MetricMetadata, TenantId, TimeRange};
@@ -134,9 +134,16 @@ impl MetricStore for Tsdb {
 
     fn stats(&self) -> MetricStoreStats {
         let queue = &self.shared.queue;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.shared.counters;
         let mut stats = MetricStoreStats {
             head_bytes: self.shared.head_bytes.load(Ordering::Relaxed)
                 + self.shared.tenants.series_bytes.load(Ordering::Relaxed),
+            flush_failures: count(&counters.flush_failures),
+            merges: count(&counters.merges),
+            merge_failures: count(&counters.merge_failures),
+            merge_bytes_read: count(&counters.merge_bytes_read),
+            merge_bytes_written: count(&counters.merge_bytes_written),
             log_bytes: queue.log_bytes.load(Ordering::Relaxed),
             read_only: queue.is_poisoned() || queue.disk_full.load(Ordering::Relaxed),
             ..MetricStoreStats::default()

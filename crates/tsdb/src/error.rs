@@ -28,6 +28,9 @@ pub enum TsdbError {
     /// A merged part would have blocks too large to read; its sources stay.
     #[error("merging into {path} would make a block of more than {limit} bytes")]
     BlockTooLarge { path: PathBuf, limit: usize },
+    /// A merge has no room for its result; its sources stay.
+    #[error("merging in {path} needs {needed} bytes of free disk space and there are {free}; nothing was changed")]
+    NoRoom { path: PathBuf, needed: u64, free: u64 },
     /// A newer version of this program wrote the file.
     #[error("{path} has format version {found}; this program reads up to {supported}")]
     Version { path: PathBuf, found: u32, supported: u32 },
@@ -59,7 +62,7 @@ impl TsdbError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorClass::Unavailable,
-            Self::Stopped => ErrorClass::Unavailable,
+            Self::Stopped | Self::NoRoom { .. } => ErrorClass::Unavailable,
             Self::Settings { .. } => ErrorClass::Invalid,
             _ => ErrorClass::Internal,
         }

@@ -34,6 +34,14 @@ impl Shared {
     /// Brings everything acknowledged so far into parts.
     pub(crate) fn flush(&self) -> Result<(), TsdbError> {
         let _one_at_a_time = self.flushing.lock();
+        self.flush_locked().inspect_err(|error| {
+            if !matches!(error, TsdbError::Stopped) {
+                self.counters.flush_failures.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    }
+
+    fn flush_locked(&self) -> Result<(), TsdbError> {
         let swapped = self.queue.swap()?;
         // One tenant's fault must not fill the memory with the others' samples.
         let flushed = self.tenants.all().iter().map(|tenant| self.flush_tenant(tenant)).fold(Ok(()), Result::and);

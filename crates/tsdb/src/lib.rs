@@ -14,7 +14,7 @@
 //! - T3 A flush holds no lock while it writes: readers and writers go on.
 //! - T4 Damage is reported with file and offset and never guessed around.
 //!
-//! Lock order: compacting, flushing, tenants, a tenant's state, registry, buffers, exemplars. The commit
+//! Lock order: compacting, parts_stay, flushing, tenants, a tenant's state, registry, buffers, exemplars. The commit
 //! queue's lock is taken alone.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -26,6 +26,7 @@ mod compact;
 mod contract;
 mod disk;
 mod error;
+mod expire;
 mod flush;
 mod grid;
 mod head;
@@ -36,9 +37,11 @@ mod log;
 mod maintenance;
 mod masks;
 mod merge;
+mod merge_plan;
 mod metadata;
 mod newest;
 mod open;
+mod pace;
 mod part;
 mod pattern;
 mod read;

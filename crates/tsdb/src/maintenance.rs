@@ -1,10 +1,12 @@
 //! The two background threads: one flushes, the other merges parts and applies retention. They are
-//! apart because a long merge must not keep the head from being emptied.
+//! apart because a long merge must not keep the head from being emptied. What fails is counted, told and tried again
+//! later: a flush after seconds, a tenant's merges after ever longer pauses.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::TsdbError;
+use crate::pace;
 use crate::shared::Shared;
 
 /// How often they look without being woken.
@@ -37,12 +39,14 @@ pub(crate) fn run_flusher(shared: &Arc<Shared>) {
 
 /// Merges and deletes when due, until the store stops.
 pub(crate) fn run_compactor(shared: &Arc<Shared>) {
+    pace::lower_priority();
     while shared.wake.wait_for_merge(TICK) {
         if let Err(error) = shared.apply_retention() {
             report("retention", &error);
         }
-        if let Err(error) = shared.compact_due() {
-            report("compaction", &error);
+        match shared.compact_due() {
+            Ok(()) | Err(TsdbError::Stopped) => {}
+            Err(error) => report("compaction", &error),
         }
     }
 }

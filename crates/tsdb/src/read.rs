@@ -13,6 +13,7 @@ use crate::index;
 use crate::masks::Hiding;
 use crate::merge::Merge;
 use crate::newest::Newest;
+use crate::pace::Reading;
 use crate::part::{Part, PartCursor};
 use crate::samples::Samples;
 use crate::shared::Shared;
@@ -40,6 +41,8 @@ pub(crate) struct Selection {
     held: Reservation,
     /// Bytes that the books know of what the sources hold.
     booked: u64,
+    /// Merging makes room for reads.
+    _reading: Reading,
 }
 
 impl Shared {
@@ -81,7 +84,15 @@ impl Shared {
             held.grow(selected.len() as u64 * SELECTED_BYTES)?;
             sources.push(Source::head(HeadCursor::new(generation, selected), masks));
         }
-        Ok(Selection { merge: Merge::new(sources), context: context.clone(), series: 0, answered: 0, held, booked: 0 })
+        Ok(Selection {
+            merge: Merge::new(sources),
+            context: context.clone(),
+            series: 0,
+            answered: 0,
+            held,
+            booked: 0,
+            _reading: Reading::begin(&self.reading),
+        })
     }
 
     pub(crate) fn raw(

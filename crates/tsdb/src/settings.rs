@@ -73,6 +73,8 @@ pub struct Settings {
     pub retention_rules: Vec<RetentionRule>,
     /// Parts on disk take at most this much; the oldest are deleted first. Default: no limit.
     pub retention_size: Option<ByteSize>,
+    /// Merging in the background reads and writes at most this much per second. Default 64MiB, minimum 1MiB, null: no limit.
+    pub merge_rate_max: Option<ByteSize>,
     /// The head is flushed at the latest after this time. Default 2h, minimum 1s.
     pub flush_interval: HumanDuration,
     /// Samples and exemplars of the head take at most about this much, or 256 bytes for each series where that is
@@ -111,6 +113,7 @@ impl Default for Settings {
             retention: HumanDuration::from_ms(30 * 86_400_000),
             retention_rules: Vec::new(),
             retention_size: None,
+            merge_rate_max: Some(ByteSize::mib(64)),
             flush_interval: HumanDuration::from_ms(2 * 3_600_000),
             head_memory_max: ByteSize::mib(48),
             head_memory_limit: ByteSize::mib(2048),
@@ -147,6 +150,7 @@ impl Settings {
     pub fn for_tests() -> Self {
         Self {
             disk_free_min: ByteSize(0),
+            merge_rate_max: None,
             retention: HumanDuration::from_ms(400 * 365 * 86_400_000),
             ..Self::default()
         }
@@ -180,7 +184,8 @@ impl Settings {
             ("log_segment_size", self.log_segment_size, ByteSize(64 << 10)),
             ("queue_memory_max", self.queue_memory_max, ByteSize::mib(1)),
         ];
-        for (setting, value, min) in sizes {
+        let rate = self.merge_rate_max.map(|rate| ("merge_rate_max", rate, ByteSize::mib(1)));
+        for (setting, value, min) in sizes.into_iter().chain(rate) {
             if value < min {
                 return Err(TsdbError::Settings { setting, reason: format!("{value} is below the minimum {min}") });
             }

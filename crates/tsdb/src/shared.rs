@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -31,6 +31,11 @@ pub(crate) struct Shared {
     pub(crate) cache: Arc<BlockCache>,
     /// Held by whoever compacts or applies retention: one at a time. Taken before `flushing`.
     pub(crate) compacting: Mutex<()>,
+    /// Held by whoever removes parts, and by whoever needs them to stay where they are. Taken after `compacting`.
+    pub(crate) parts_stay: Mutex<()>,
+    /// Reads under way.
+    pub(crate) reading: Arc<AtomicUsize>,
+    pub(crate) counters: Counters,
     /// Held by whoever flushes.
     pub(crate) flushing: Mutex<()>,
     /// Numbers of parts and sequences: one counter for both.
@@ -46,6 +51,16 @@ pub(crate) struct Shared {
     pub(crate) index_cache: Arc<IndexCache>,
     /// Parts that could not be opened, with the reason.
     pub(crate) damaged: Mutex<Vec<String>>,
+}
+
+/// What the background work did since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) flush_failures: AtomicU64,
+    pub(crate) merges: AtomicU64,
+    pub(crate) merge_failures: AtomicU64,
+    pub(crate) merge_bytes_read: AtomicU64,
+    pub(crate) merge_bytes_written: AtomicU64,
 }
 
 /// What wakes the background threads.

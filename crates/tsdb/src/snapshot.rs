@@ -29,7 +29,7 @@ impl Shared {
     pub(crate) fn create_snapshot(&self, name: &str, head: bool) -> Result<(), StorageError> {
         check_snapshot_name(name)?;
         // No part may go while it is linked.
-        let _parts_stay = self.compacting.lock();
+        let _parts_stay = self.parts_stay.lock();
         let target = self.snapshots_dir().join(name);
         if target.exists() {
             return Err(StorageError::Invalid { message: format!("there is a snapshot {name:?} already") });
@@ -54,7 +54,7 @@ impl Shared {
     /// [`StorageError::Invalid`] for a name that is none; else what the disk says.
     pub(crate) fn delete_snapshot(&self, name: &str) -> Result<bool, StorageError> {
         check_snapshot_name(name)?;
-        let _not_while_one_is_made = self.compacting.lock();
+        let _not_while_one_is_made = self.parts_stay.lock();
         let path = self.snapshots_dir().join(name);
         if !path.is_dir() {
             return Ok(false);

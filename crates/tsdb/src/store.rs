@@ -23,7 +23,7 @@ use crate::open::{self, HeadReplay};
 use crate::part::index::IndexCache;
 use crate::retention::Retention;
 use crate::settings::Settings;
-use crate::shared::{Shared, Wake, log_dir, tenants_dir};
+use crate::shared::{Counters, Shared, Wake, log_dir, tenants_dir};
 use crate::tenant::Tenants;
 
 /// What the store is handed instead of taking it from its surroundings.
@@ -93,6 +93,9 @@ impl Tsdb {
             queue: Arc::clone(&queue),
             cache: Arc::new(BlockCache::new(settings.data_cache_max)),
             compacting: Mutex::new(()),
+            parts_stay: Mutex::new(()),
+            reading: Arc::default(),
+            counters: Counters::default(),
             flushing: Mutex::new(()),
             next_part: Arc::clone(&next_part),
             head_bytes: AtomicU64::new(0),
@@ -134,6 +137,14 @@ impl Tsdb {
         let flushed = self.shared.flush();
         self.stop();
         flushed
+    }
+
+    /// Does at once what the background does when it is due: retention, merges, rewriting.
+    ///
+    /// # Errors
+    /// What the first of them met that failed; the others were done.
+    pub fn maintain(&self) -> Result<(), TsdbError> {
+        self.shared.apply_retention().and(self.shared.compact_due())
     }
 
     /// What could not be opened, in words with file and offset.

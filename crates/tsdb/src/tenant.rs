@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
@@ -32,6 +33,8 @@ pub(crate) struct Tenant {
     pub(crate) dirs_durable: AtomicBool,
     /// Whether metadata changed since it was written to its file.
     pub(crate) metadata_changed: AtomicBool,
+    /// Merges failed in a row, and when the next may be tried.
+    pub(crate) merge_failures: Mutex<Option<(u32, Instant)>>,
     /// Held by whoever changes the tombstones: one at a time. Taken before `state`.
     pub(crate) deleting: Mutex<()>,
 }
@@ -212,6 +215,7 @@ impl Tenant {
             metadata: RwLock::default(),
             dirs_durable: AtomicBool::new(false),
             metadata_changed: AtomicBool::new(false),
+            merge_failures: Mutex::new(None),
             deleting: Mutex::new(()),
         }
     }

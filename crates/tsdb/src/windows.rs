@@ -7,17 +7,25 @@ use pharos_model::TimeRange;
 pub(crate) const WINDOWS_MS: [i64; 6] =
     [2 * HOUR_MS, 8 * HOUR_MS, 24 * HOUR_MS, 72 * HOUR_MS, 216 * HOUR_MS, 648 * HOUR_MS];
 
-const HOUR_MS: i64 = 3_600_000;
+pub(crate) const HOUR_MS: i64 = 3_600_000;
+/// The ladders: which lengths are merged to, by their largest.
+const LADDERS: [&[i64]; 4] = [
+    &[WINDOWS_MS[0], WINDOWS_MS[1], WINDOWS_MS[2]],
+    &[WINDOWS_MS[0], WINDOWS_MS[1], WINDOWS_MS[3]],
+    &[WINDOWS_MS[0], WINDOWS_MS[1], WINDOWS_MS[3], WINDOWS_MS[4]],
+    &[WINDOWS_MS[0], WINDOWS_MS[1], WINDOWS_MS[3], WINDOWS_MS[5]],
+];
+
 /// Samples older than this go straight into the largest windows: a backfill of years must not make
 /// thousands of parts.
 const RECENT_MS: i64 = 24 * HOUR_MS;
 /// The largest windows hold at most this share of retention, as whole parts are deleted.
 const RETENTION_SHARE: i64 = 10;
 
-/// The lengths in use, ascending.
+/// The lengths in use, ascending: as few steps as possible, as each writes every sample once more.
 pub(crate) fn ladder(retention_ms: i64) -> &'static [i64] {
     let max = (retention_ms / RETENTION_SHARE).max(WINDOWS_MS[2]);
-    &WINDOWS_MS[..WINDOWS_MS.partition_point(|length| *length <= max)]
+    LADDERS.iter().rev().find(|ladder| ladder.last().is_some_and(|largest| *largest <= max)).unwrap_or(&LADDERS[0])
 }
 
 /// The window of `length_ms` around an instant; the outermost are cut at the ends of time.
@@ -52,6 +60,6 @@ mod tests {
     fn the_largest_window_follows_retention() {
         assert_eq!(ladder(30 * 24 * HOUR_MS).last(), Some(&(72 * HOUR_MS)));
         assert_eq!(ladder(HOUR_MS).last(), Some(&(24 * HOUR_MS)));
-        assert_eq!(ladder(i64::MAX).len(), WINDOWS_MS.len());
+        assert_eq!(ladder(i64::MAX).last(), WINDOWS_MS.last());
     }
 }

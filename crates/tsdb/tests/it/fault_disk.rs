@@ -23,6 +23,10 @@ struct Book {
     full_after_writes: Option<u64>,
     out_of_descriptors: bool,
     full_for_parts: bool,
+    /// What `free_bytes` answers; everything is free without it.
+    free: Option<u64>,
+    /// Bytes written to files of parts.
+    part_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -84,6 +88,16 @@ impl FaultDisk {
     /// The disk is full after so many more writes.
     pub(crate) fn full_after(&self, writes: u64) {
         self.book().full_after_writes = Some(writes);
+    }
+
+    /// What is said to be free.
+    pub(crate) fn set_free(&self, free: u64) {
+        self.book().free = Some(free);
+    }
+
+    /// Bytes written to files of parts so far.
+    pub(crate) fn part_bytes(&self) -> u64 {
+        self.book().part_bytes
     }
 
     /// A file that someone else wrote and synced up to here only.
@@ -273,7 +287,7 @@ impl Disk for FaultDisk {
     }
 
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
-        Ok(u64::MAX)
+        Ok(self.book().free.unwrap_or(u64::MAX))
     }
 }
 
@@ -297,6 +311,9 @@ impl DiskFile for FaultFile {
         }
         self.file.write_all(bytes)?;
         self.length += bytes.len() as u64;
+        if self.path.components().any(|component| component.as_os_str() == "parts") {
+            self.disk.book().part_bytes += bytes.len() as u64;
+        }
         Ok(())
     }
 

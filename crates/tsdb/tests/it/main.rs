@@ -16,3 +16,4 @@ mod retention;
 mod size;
 mod snapshots;
 mod support;
+mod upkeep;
