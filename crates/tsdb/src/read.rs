@@ -52,7 +52,9 @@ impl Shared {
         };
         let state = tenant.state.read();
         let parts = state.parts.iter().filter(|part| part.overlaps(range)).cloned().collect();
-        let generations = state.frozen.iter().chain([&state.active]).cloned().collect();
+        // After a flush the active one still knows every series, and nothing of them.
+        let filled = |generation: &&Arc<Generation>| !generation.is_empty();
+        let generations = state.frozen.iter().chain([&state.active]).filter(filled).cloned().collect();
         // Together with the parts: a merge takes a tombstone away only with what it hid.
         View { parts, generations, hiding: self.hiding(&tenant.id, &state) }
     }
