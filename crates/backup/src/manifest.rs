@@ -23,7 +23,7 @@ const PATH_BYTES_MAX: usize = 4096;
 /// What a backup consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
-    /// RFC 3339.
+    /// When the backup began, RFC 3339.
     pub(crate) created_at: String,
     /// The version of Pharos that made it.
     pub(crate) made_by: String,

@@ -62,7 +62,7 @@ pub struct BackupEntry {
 /// What a manifest says, in short.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupNote {
-    /// RFC 3339.
+    /// When it began, RFC 3339.
     pub created_at: String,
     /// How many files.
     pub files: u64,

@@ -44,6 +44,8 @@ impl Repository {
         tree: SourceTree,
         observer: &dyn Observer,
     ) -> Result<Saved, BackupError> {
+        // Of the beginning: what came later may not be in it.
+        let created_at = self.now().to_string();
         observer.total(tree.bytes());
         let listed = self.place.list(OBJECTS).await?;
         let present = listed.iter().filter_map(|entry| Some((Digest::of_key(&entry.key)?, entry.bytes)));
@@ -62,7 +64,7 @@ impl Repository {
             left_out: tree.left_out.clone(),
         };
         let manifest = Manifest {
-            created_at: self.now().to_string(),
+            created_at,
             made_by: env!("CARGO_PKG_VERSION").to_owned(),
             left_out: tree.left_out,
             empty_folders: tree.empty_folders,
@@ -104,9 +106,11 @@ impl Repository {
 
 /// Hashes a file. A small one is read once, so that what is hashed is what is sent.
 async fn look_at(file: &SourceFile) -> Result<(Option<Bytes>, Digest, u64), BackupError> {
-    let path = file.on_disk.clone();
+    let (path, told_bytes) = (file.on_disk.clone(), file.bytes);
     blocking(move || {
-        let mut contents = Vec::new();
+        // A byte more, so that the end is seen without growing.
+        let piece_bytes = usize::try_from(told_bytes).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+        let mut contents = Vec::with_capacity(piece_bytes + 1);
         let opened = fs::File::open(&path).map_err(BackupError::io("open", &path))?;
         let read = opened.take(PIECE_BYTES as u64 + 1).read_to_end(&mut contents);
         if read.map_err(BackupError::io("read", &path))? <= PIECE_BYTES {
