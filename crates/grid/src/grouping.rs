@@ -66,24 +66,34 @@ pub struct Groups {
     key_labels: KeyLabels,
     numbers: HashMap<Box<[u8]>, usize, foldhash::fast::RandomState>,
     scratch: Vec<u8>,
+    /// The key asked for last and its number: neighbours in label order often share it.
+    last: Option<(Vec<u8>, usize)>,
 }
 
 impl Groups {
     /// No keys yet.
     #[must_use]
     pub fn new(key_labels: KeyLabels) -> Self {
-        Self { key_labels, numbers: HashMap::default(), scratch: Vec::new() }
+        Self { key_labels, numbers: HashMap::default(), scratch: Vec::new(), last: None }
     }
 
     /// The number of the key of a canonical label set, and whether it is new.
     pub fn number(&mut self, encoded: &[u8]) -> (usize, bool) {
         self.key_labels.encode(encoded, &mut self.scratch);
-        if let Some(number) = self.numbers.get(self.scratch.as_slice()) {
+        if let Some((key, number)) = &self.last
+            && *key == self.scratch
+        {
             return (*number, false);
         }
-        let number = self.numbers.len();
-        self.numbers.insert(self.scratch.as_slice().into(), number);
-        (number, true)
+        let count = self.numbers.len();
+        let number = match self.numbers.get(self.scratch.as_slice()) {
+            Some(number) => *number,
+            None => *self.numbers.entry(self.scratch.as_slice().into()).or_insert(count),
+        };
+        let (key, last) = self.last.get_or_insert_default();
+        key.clone_from(&self.scratch);
+        *last = number;
+        (number, number == count)
     }
 
     /// The number of the key of a canonical label set if it was seen.
