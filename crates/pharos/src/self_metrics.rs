@@ -80,6 +80,7 @@ impl Collector for Stores {
             ("pharos_tsdb_parts", "Parts on disk", tsdb.parts),
             ("pharos_tsdb_part_bytes", "Bytes of parts on disk", tsdb.part_bytes),
             ("pharos_tsdb_part_samples", "Samples in parts", tsdb.part_samples),
+            ("pharos_tsdb_damage_met", "How often damaged files were met since the start", tsdb.damage_met),
             ("pharos_tsdb_tombstones", "Deletions whose samples are still on disk", tsdb.tombstones),
             ("pharos_tsdb_flush_failures", "Flushes that failed since the start", tsdb.flush_failures),
             ("pharos_tsdb_merges", "Merges of parts since the start", tsdb.merges),

@@ -77,6 +77,8 @@ pub struct MetricStoreStats {
     pub part_bytes: u64,
     /// Samples in parts.
     pub part_samples: u64,
+    /// How often damaged files were met: at start, by queries, by merging.
+    pub damage_met: u64,
     /// Deletes whose samples are hidden but still on disk.
     pub tombstones: u64,
     /// Flushes that failed since the start; what they should have brought to parts is in the log and in memory.

@@ -117,12 +117,16 @@ impl Shared {
         let merged = match merged {
             Ok(merged) => merged,
             Err(error) => {
+                self.damaged.note(&error);
                 let too_large = matches!(error, TsdbError::BlockTooLarge { .. });
-                if too_large || matches!(error, TsdbError::Checksum { .. } | TsdbError::Corrupt { .. }) {
-                    // Trying again would fail again; the parts stay as they are and go on being served.
-                    for part in parts {
-                        part.unmergeable.store(true, Ordering::Relaxed);
-                    }
+                let is_concerned = |part: &Part| match error.damaged_file() {
+                    Some(file) => file.starts_with(&part.dir),
+                    None => too_large,
+                };
+                // Trying again would fail again: they stay as they are and go on being served. A damaged part stays
+                // alone, the others are merged without it.
+                for part in parts.iter().filter(|part| is_concerned(part)) {
+                    part.unmergeable.store(true, Ordering::Relaxed);
                 }
                 if too_large {
                     return Ok(());

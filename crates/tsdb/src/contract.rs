@@ -148,6 +148,7 @@ impl MetricStore for Tsdb {
             read_only: queue.is_poisoned() || queue.disk_full.load(Ordering::Relaxed),
             ..MetricStoreStats::default()
         };
+        stats.damage_met = self.shared.damaged.met();
         for tenant in self.shared.tenants.all() {
             let state = tenant.state.read();
             for generation in state.frozen.iter().chain([&state.active]) {

@@ -57,6 +57,14 @@ impl TsdbError {
         move |error| Self::Corrupt { what, path: path.to_owned(), offset, reason: error.to_string() }
     }
 
+    /// The file, if the error says that one is damaged.
+    pub(crate) fn damaged_file(&self) -> Option<&Path> {
+        match self {
+            Self::Checksum { path, .. } | Self::Corrupt { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
     /// The kind of failure.
     #[must_use]
     pub fn class(&self) -> ErrorClass {

@@ -221,7 +221,7 @@ impl Shared {
         sets: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<bool, TsdbError> {
-        if !self.damaged.lock().is_empty() {
+        if !self.damaged.is_empty() {
             return Ok(true);
         }
         let view = self.view(&tenant.id, range);

@@ -57,11 +57,12 @@ pub(crate) fn may_merge(all: &[Arc<Part>], chosen: &[Arc<Part>]) -> bool {
     is_allowed(&candidates, &indexes)
 }
 
-/// Parts that lie within one window of the length, by its start; each by sequence ascending.
+/// Parts that lie within one window of the length and may be merged, by its start; each by sequence ascending.
 pub(crate) fn by_window(parts: &[Arc<Part>], length_ms: i64) -> BTreeMap<i64, Vec<Arc<Part>>> {
+    let parts: Vec<_> = parts.iter().filter(|part| !part.unmergeable.load(Ordering::Relaxed)).collect();
     let candidates: Vec<_> = parts.iter().map(|part| candidate(part)).collect();
     let groups = group(&candidates, length_ms).into_iter();
-    groups.map(|(start, group)| (start, group.into_iter().map(|index| Arc::clone(&parts[index])).collect())).collect()
+    groups.map(|(start, group)| (start, group.into_iter().map(|index| Arc::clone(parts[index])).collect())).collect()
 }
 
 fn candidate(part: &Part) -> Candidate {

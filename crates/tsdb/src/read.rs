@@ -8,6 +8,7 @@ use pharos_model::{Exemplar, Labels, Matcher, TenantId, TimeRange, matches_label
 use pharos_storage::{ExemplarSeries, LeafSeries, RawPlan, ReadContext, StorageError};
 
 use crate::TsdbError;
+use crate::damage::DamageLog;
 use crate::head::generation::Generation;
 use crate::index;
 use crate::masks::Hiding;
@@ -35,6 +36,7 @@ pub(crate) struct View {
 pub(crate) struct Selection {
     merge: Merge,
     context: ReadContext,
+    damage: Arc<DamageLog>,
     /// Series it stood on, and those of them that had something.
     series: u64,
     answered: u64,
@@ -71,15 +73,18 @@ impl Shared {
         let mut sources = Vec::new();
         for part in view.parts {
             context.check()?;
-            let mut selected = index::select_any(&part.index, sets)?;
-            let masks = view.hiding.of_part(&part, range, &mut selected)?;
+            let found = index::select_any(&part.index, sets).and_then(|mut selected| {
+                let masks = view.hiding.of_part(&part, range, &mut selected)?;
+                Ok((selected, masks))
+            });
+            let (selected, masks) = found.map_err(|error| self.damaged.met_in_query(error))?;
             if !selected.is_empty() {
                 held.grow(selected.serialized_size() as u64)?;
                 let cursor = PartCursor::new(part, selected, Some(Arc::clone(&self.cache)));
                 sources.push(Source::part(cursor, masks));
             }
         }
-        for generation in view.generations {
+        for generation in view.generations.into_iter().filter(|generation| generation.sample_count() > 0) {
             context.check()?;
             let mut selected = generation.select(sets, range)?;
             let masks = view.hiding.of_generation(&generation, range, &mut selected);
@@ -89,6 +94,7 @@ impl Shared {
         Ok(Selection {
             merge: Merge::new(sources),
             context: context.clone(),
+            damage: Arc::clone(&self.damaged),
             series: 0,
             answered: 0,
             held,
@@ -180,7 +186,7 @@ impl Selection {
                 self.booked = bytes;
             }
         }
-        let found = self.merge.next()?;
+        let found = self.merge.next().map_err(|error| self.damage.met_in_query(error))?;
         self.series += u64::from(found);
         Ok(found)
     }
@@ -209,7 +215,8 @@ impl Selection {
     /// As [`Selection::next_samples`].
     pub(crate) fn next_newest(&mut self, range: TimeRange) -> Result<Option<Newest>, StorageError> {
         while self.next()? {
-            if let Some(newest) = self.merge.newest(range)? {
+            let newest = self.merge.newest(range).map_err(|error| self.damage.met_in_query(error))?;
+            if let Some(newest) = newest {
                 self.answered += 1;
                 self.context.check_series(self.answered)?;
                 return Ok(Some(newest));
@@ -223,7 +230,7 @@ impl Selection {
     /// # Errors
     /// Damage met in the index.
     pub(crate) fn labels(&mut self) -> Result<&[u8], StorageError> {
-        Ok(self.merge.labels()?)
+        self.merge.labels().map_err(|error| self.damage.met_in_query(error))
     }
 
     /// Samples in the range of the series it stands on, sorted; what was in `samples` is replaced.
@@ -231,7 +238,7 @@ impl Selection {
     /// # Errors
     /// Damage met in the data.
     pub(crate) fn read(&mut self, range: TimeRange, samples: &mut Samples) -> Result<(), StorageError> {
-        Ok(self.merge.read(range, samples)?)
+        self.merge.read(range, samples).map_err(|error| self.damage.met_in_query(error))
     }
 
     /// The bounds of the read.

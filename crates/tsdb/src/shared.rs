@@ -11,6 +11,7 @@ use pharos_model::{TenantId, TimeRange};
 
 use crate::cache::BlockCache;
 use crate::commit::CommitQueue;
+use crate::damage::DamageLog;
 use crate::disk::Disk;
 use crate::masks::Hiding;
 use crate::part::index::IndexCache;
@@ -49,8 +50,8 @@ pub(crate) struct Shared {
     pub(crate) tombstones_stay: AtomicBool,
     /// Decoded blocks of the indexes of all parts.
     pub(crate) index_cache: Arc<IndexCache>,
-    /// Parts that could not be opened, with the reason.
-    pub(crate) damaged: Mutex<Vec<String>>,
+    /// Parts that could not be opened, and blocks that could not be read.
+    pub(crate) damaged: Arc<DamageLog>,
 }
 
 /// What the background work did since the start.

@@ -15,6 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::TsdbError;
 use crate::cache::BlockCache;
 use crate::commit::{CommitQueue, Committer, Submission};
+use crate::damage::DamageLog;
 use crate::disk::{Disk, RealDisk};
 use crate::log::record::encode_batch;
 use crate::log::{recovery, segment};
@@ -103,7 +104,7 @@ impl Tsdb {
             wake: Wake::default(),
             tombstones_stay: AtomicBool::new(false),
             index_cache,
-            damaged: Mutex::new(damaged),
+            damaged: Arc::new(DamageLog::new(damaged)),
         });
         shared.after_commit();
         let after_commit = Arc::clone(&shared);
@@ -147,10 +148,10 @@ impl Tsdb {
         self.shared.apply_retention().and(self.shared.compact_due())
     }
 
-    /// What could not be opened, in words with file and offset.
+    /// What could not be opened at start or read since, in words with file and offset.
     #[must_use]
     pub fn damaged(&self) -> Vec<String> {
-        self.shared.damaged.lock().clone()
+        self.shared.damaged.messages()
     }
 
     pub(crate) fn submit(

@@ -104,7 +104,7 @@ impl Shared {
 
     /// Drops the tombstones that have nothing left to hide (D3). The caller holds `compacting`.
     pub(crate) fn drop_spent_tombstones(&self, tenant: &Tenant) -> Result<(), TsdbError> {
-        let uncertain = self.tombstones_stay.load(Ordering::Relaxed) || !self.damaged.lock().is_empty();
+        let uncertain = self.tombstones_stay.load(Ordering::Relaxed) || !self.damaged.is_empty();
         if uncertain || tenant.state.read().tombstones.is_empty() {
             return Ok(());
         }

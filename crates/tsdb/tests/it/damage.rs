@@ -85,3 +85,75 @@ fn a_cut_file_is_reported_and_left_alone() {
     );
     assert_eq!(found.unwrap().count(), 1);
 }
+
+/// Flips a bit in the middle of a file of the only part, at `at` of its length.
+fn flip(dir: &std::path::Path, name: &str, at: impl Fn(usize) -> usize) -> std::path::PathBuf {
+    let path = files(&dir.join("tenants")).into_iter().find(|path| path.ends_with(name)).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let place = at(bytes.len());
+    bytes[place] ^= 0x10;
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// Samples of the series that pass, or the message.
+fn read(store: &pharos_tsdb::Tsdb, matcher: Matcher) -> Result<usize, String> {
+    let plan = LeafPlan::Raw(RawPlan { matchers: vec![matcher], range: TimeRange::ALL });
+    let stream = store.leaf(&TenantId::default(), &plan, &ReadContext::unlimited()).map_err(|e| e.full_message())?;
+    stream.map(|series| series.map(|_| 1).map_err(|e| e.full_message())).sum()
+}
+
+#[test]
+fn a_damaged_block_refuses_its_series_alone_and_is_told() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    // Labels ascend as text: of 600 series the first 256 are 0, 1, 10 ... 328, the last 88 begin with 520.
+    for second in 0..10 {
+        append(&store, batch(second, 600));
+    }
+    store.flush().unwrap();
+    drop(store);
+    // The first block of the data file holds the chunk headers of the first series.
+    let path = flip(dir.path(), "data", |_| 40);
+    let store = open(dir.path());
+    assert!(store.damaged().is_empty(), "nobody read it yet");
+    let refused = read(&store, Matcher::equal("n", "1")).unwrap_err();
+    assert!(refused.contains("data") && refused.contains("byte 16"), "{refused}");
+    assert_eq!(read(&store, Matcher::equal("n", "1")).unwrap_err(), refused);
+    assert_eq!(read(&store, Matcher::equal("n", "599")), Ok(1));
+    assert!(read(&store, all_series().remove(0)).is_err(), "no answer without what is in it");
+    let names = store.label_values(
+        &TenantId::default(),
+        "n",
+        &pharos_storage::LabelQuery { matcher_sets: vec![], range: TimeRange::ALL, limit: 1000 },
+        &ReadContext::unlimited(),
+    );
+    assert_eq!(names.unwrap().len(), 600, "the index is sound");
+    assert_eq!(
+        store.damaged(),
+        [refused.rsplit_once(": corrupt").map_or(refused.clone(), |(_, of)| format!("corrupt{of}"))]
+    );
+    assert_eq!(store.stats().damage_met, 3);
+    assert!(path.exists());
+}
+
+#[test]
+fn sound_parts_are_merged_around_a_damaged_one() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    for second in [-300, -200, -100, -1] {
+        append(&store, batch(second, 2));
+        store.flush().unwrap();
+    }
+    assert_eq!(store.stats().parts, 4);
+    drop(store);
+    flip(dir.path(), "data", |length| length - 3);
+    let store = open(dir.path());
+    assert!(store.compact().is_err(), "the damage is reported");
+    store.compact().unwrap();
+    assert_eq!((store.stats().parts, store.damaged().len()), (2, 1));
+    let recent = RawPlan { matchers: all_series(), range: TimeRange::new(CASE_TIME_MS - 250_000, i64::MAX) };
+    let served = store.leaf(&TenantId::default(), &LeafPlan::Raw(recent), &ReadContext::unlimited()).unwrap();
+    assert_eq!(served.filter_map(Result::ok).count(), 2);
+    assert!(read(&store, all_series().remove(0)).is_err(), "what lies in the damaged part is not forgotten");
+}
