@@ -140,10 +140,10 @@ impl Kernel {
             F::MinOverTime => extremes::extremes(geometry, values, &mut self.scratch.candidates, |a, b| a < b, out),
             F::MaxOverTime => extremes::extremes(geometry, values, &mut self.scratch.candidates, |a, b| a > b, out),
             F::SumOverTime => {
-                over_time::sums(geometry, values, &mut self.scratch.prefixes, over_time::Total, out, check)?
+                over_time::sums(geometry, values, &mut self.scratch.prefixes, over_time::Total, out, check)?;
             }
             F::AvgOverTime => {
-                over_time::sums(geometry, values, &mut self.scratch.prefixes, over_time::Average, out, check)?
+                over_time::sums(geometry, values, &mut self.scratch.prefixes, over_time::Average, out, check)?;
             }
             F::CountOverTime => over_time::counts(geometry, out),
             F::Last | F::LastOverTime => over_time::last(geometry, values, out),

@@ -215,7 +215,7 @@ pub(crate) fn find_resets(floats: Floats<'_>, resets: &mut Vec<u32>) {
     resets.clear();
     // A counter rarely falls: the first look only asks whether it does anywhere, which compares many at once.
     let pairs = floats.values.iter().zip(floats.values.iter().skip(1));
-    if floats.starts_ms.is_empty() && !pairs.fold(false, |fell, (previous, value)| fell | (value < previous)) {
+    if floats.starts_ms.is_empty() && !pairs.fold(false, |fell, (previous, value)| fell || (value < previous)) {
         return;
     }
     resets.extend((1..floats.values.len()).filter(|at| is_reset(floats, *at)).map(|at| at as u32));

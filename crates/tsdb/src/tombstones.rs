@@ -122,7 +122,9 @@ impl Shared {
         };
         let kept: Arc<[Tombstone]> = all.iter().filter(|tombstone| is_needed(tombstone)).cloned().collect();
         let first = kept.first().map_or(u64::MAX, |tombstone| tombstone.sequence);
-        parts.iter().for_each(|part| part.forget_tombstones_below(first));
+        for part in &parts {
+            part.forget_tombstones_below(first);
+        }
         if kept.len() == all.len() {
             return Ok(());
         }

@@ -26,12 +26,16 @@ fn naive(aggregation: Aggregation, values: &[f64]) -> f64 {
     match aggregation {
         Aggregation::Sum => {
             let mut sum = Sum::starting_at(*first);
-            rest.iter().for_each(|value| sum.add(*value));
+            for value in rest {
+                sum.add(*value);
+            }
             sum.value()
         }
         Aggregation::Avg => {
             let mut mean = Mean::starting_at(*first);
-            rest.iter().for_each(|value| mean.add(*value));
+            for value in rest {
+                mean.add(*value);
+            }
             mean.value()
         }
         Aggregation::Count => values.len() as f64,
@@ -46,7 +50,7 @@ proptest! {
     fn a_folded_column_is_folded_step_by_step(grids in proptest::collection::vec(proptest::collection::vec(value(), 9), 0..12)) {
         for aggregation in Aggregation::ALL {
             let mut column = FoldColumn::new(aggregation, 9);
-            grids.iter().for_each(|grid| column.add(grid));
+            for grid in &grids { column.add(grid); }
             let states = column.states();
             for (step, (found, state)) in column.finish().into_iter().zip(states).enumerate() {
                 let values: Vec<f64> = grids.iter().map(|grid| grid[step]).filter(|value| !is_absent(*value)).collect();

@@ -9,9 +9,9 @@ pub(crate) type Point = (i64, f64, i64);
 /// The function of the samples in `(after, end]`.
 pub(crate) fn evaluate(function: RangeFunction, samples: &[Point], after_ms: i64, end_ms: i64) -> Option<f64> {
     use RangeFunction as F;
-    let inside = samples.iter().copied().filter(|(time, ..)| after_ms < *time && *time <= end_ms);
+    let mut inside = samples.iter().copied().filter(|(time, ..)| after_ms < *time && *time <= end_ms);
     if function == F::Last {
-        return inside.last().map(|(_, value, _)| value).filter(|value| !is_stale_nan(*value));
+        return inside.next_back().map(|(_, value, _)| value).filter(|value| !is_stale_nan(*value));
     }
     let window: Vec<Point> = inside.filter(|(_, value, _)| !is_stale_nan(*value)).collect();
     let values: Vec<f64> = window.iter().map(|(_, value, _)| *value).collect();

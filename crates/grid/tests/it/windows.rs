@@ -78,7 +78,7 @@ proptest! {
     ) {
         let steps = StepRange { start_ms, end_ms: start_ms + (count - 1) * step_ms, step_ms };
         if without_starts {
-            first.iter_mut().for_each(|point| point.2 = 0);
+            for point in &mut first { point.2 = 0; }
         }
         for function in RangeFunction::ALL {
             // The second and third series have the instants of the first: what is remembered must not show.

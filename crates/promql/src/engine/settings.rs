@@ -8,6 +8,7 @@ use crate::ParserOptions;
 
 /// Limits and switches of an engine; one set for all its queries.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "switches that have nothing to do with each other")]
 pub struct EngineSettings {
     /// How far back an instant selector looks for the newest sample, ms. Default 5 min.
     pub lookback_ms: i64,

@@ -190,12 +190,16 @@ fn folded(aggregation: Aggregation, values: &[f64]) -> Option<f64> {
     Some(match aggregation {
         Aggregation::Sum => {
             let mut sum = Sum::starting_at(*first);
-            rest.iter().for_each(|value| sum.add(*value));
+            for value in rest {
+                sum.add(*value);
+            }
             sum.value()
         }
         Aggregation::Avg => {
             let mut mean = Mean::starting_at(*first);
-            rest.iter().for_each(|value| mean.add(*value));
+            for value in rest {
+                mean.add(*value);
+            }
             mean.value()
         }
         Aggregation::Count => values.len() as f64,

@@ -124,12 +124,11 @@ impl Registry {
                 Some(values) => values,
                 None => self.postings.entry(name.into()).or_default(),
             };
-            match values.get_mut(value) {
-                Some(numbers) => numbers.push(number),
-                None => {
-                    self.bytes += VALUE_BYTES + value.len() as u64;
-                    values.insert(value.into(), vec![number]);
-                }
+            if let Some(numbers) = values.get_mut(value) {
+                numbers.push(number);
+            } else {
+                self.bytes += VALUE_BYTES + value.len() as u64;
+                values.insert(value.into(), vec![number]);
             }
             self.bytes += POSTING_BYTES;
         }

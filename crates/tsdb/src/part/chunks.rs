@@ -87,15 +87,14 @@ impl ChunkBlock {
         let mut bytes = headers.heads;
         bytes.extend_from_slice(&payload[inline_from..]);
         for chunk in &headers.chunks {
-            let column = match local.get(&chunk.times) {
-                Some(column) => *column,
-                None => {
-                    let (first_ms, last_ms) = bounds(chunk.times)?;
-                    columns.push(ColumnBounds { number: chunk.times, first_ms, last_ms });
-                    let column = columns.len() as u32 - 1;
-                    local.insert(chunk.times, column);
-                    column
-                }
+            let column = if let Some(column) = local.get(&chunk.times) {
+                *column
+            } else {
+                let (first_ms, last_ms) = bounds(chunk.times)?;
+                columns.push(ColumnBounds { number: chunk.times, first_ms, last_ms });
+                let column = columns.len() as u32 - 1;
+                local.insert(chunk.times, column);
+                column
             };
             let (bulk, inline) = match &chunk.bulk {
                 BulkAt::Inline(range) => {

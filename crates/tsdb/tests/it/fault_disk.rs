@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use pharos_tsdb::{Disk, DiskFile, RealDisk};
 
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "faults that have nothing to do with each other")]
 struct Book {
     /// Length at the last sync of each file written.
     synced: BTreeMap<PathBuf, u64>,

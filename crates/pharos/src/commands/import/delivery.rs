@@ -47,20 +47,15 @@ impl Report {
     /// One line for standard output.
     pub(super) fn summary(&self) -> String {
         let verb = if self.is_dry { "read" } else { "stored" };
-        let mut text = format!("{verb} {} samples", self.samples + self.histograms);
-        if self.histograms > 0 {
-            text += &format!(" ({} of them native histograms)", self.histograms);
-        }
-        if self.exemplars > 0 {
-            text += &format!(" and {} exemplars", self.exemplars);
-        }
-        if self.refused > 0 {
-            text += &format!("; the server refused {}", self.refused);
-        }
-        if self.exemplars_refused > 0 {
-            text += &format!("; it left out {} exemplars", self.exemplars_refused);
-        }
-        text
+        let of_which = |count: u64, text: &dyn Fn(u64) -> String| if count > 0 { text(count) } else { String::new() };
+        [
+            format!("{verb} {} samples", self.samples + self.histograms),
+            of_which(self.histograms, &|count| format!(" ({count} of them native histograms)")),
+            of_which(self.exemplars, &|count| format!(" and {count} exemplars")),
+            of_which(self.refused, &|count| format!("; the server refused {count}")),
+            of_which(self.exemplars_refused, &|count| format!("; it left out {count} exemplars")),
+        ]
+        .concat()
     }
 }
 

@@ -43,11 +43,8 @@ impl Selection {
     /// Reads the flags.
     pub(crate) fn new(matches: &ArgMatches) -> anyhow::Result<Self> {
         let sets = selectors(matches).map(|text| {
-            let set = parse_selector(text).map_err(|error| anyhow!("--match {text:?}: {error}"))?;
-            if set.iter().all(Matcher::matches_empty) {
-                return Err(anyhow!("--match {text:?} finds everything; leave it out, or say what to find"));
-            }
-            Ok(set)
+            // A selector that finds everything is none: the flag is left out for that.
+            parse_selector(text).map_err(|error| anyhow!("--match {text:?}: {error}"))
         });
         let labels = matches.try_get_many::<String>("label").ok().flatten().into_iter().flatten();
         let labels = labels.map(|pair| {
@@ -129,7 +126,7 @@ mod tests {
     fn wrong_flags_are_named() {
         for (arguments, part) in [
             (&["--match", "up{"][..], "--match"),
-            (&["--match", "{a=~\".*\"}"], "finds everything"),
+            (&["--match", "{a=~\".*\"}"], "at least one non-empty matcher"),
             (&["--start", "noon"], "--start \"noon\" is no time"),
             (&["--start", "5", "--end", "4"], "after --end"),
             (&["--label", "x"], "NAME=VALUE"),
