@@ -129,8 +129,8 @@ fn exact_prefixes(values: &[f64], prefixes: &mut Vec<f64>) -> bool {
     for value in values {
         magnitude += value.abs();
         total += value;
-        // NaN and infinities leave as well; −0 must stay −0 in a sum of its own.
-        let is_exact = magnitude <= EXACT_MAX && value.trunc() == *value && (*value != 0.0 || value.is_sign_positive());
+        // At the limit itself the magnitude may have been rounded to it. NaN and infinities leave as well; −0 must stay −0 in a sum of its own.
+        let is_exact = magnitude < EXACT_MAX && value.trunc() == *value && (*value != 0.0 || value.is_sign_positive());
         if !is_exact {
             return false;
         }

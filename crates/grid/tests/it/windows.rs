@@ -134,3 +134,14 @@ fn wide_windows_ask_whether_to_go_on() {
     let mut kernel = Kernel::new(RangeFunction::SumOverTime, 4_000, steps, 0);
     assert_eq!(kernel.evaluate(floats, &mut Vec::new(), || Err("stop")), Err("stop"));
 }
+
+#[test]
+fn a_sum_beyond_exact_integers_is_compensated_in_windows_that_overlap_too() {
+    let (times, values) = ([10, 20, 30], [9_007_199_254_740_992.0, 1.0, 1.0]);
+    let floats = Floats { times_ms: &times, values: &values, starts_ms: &[] };
+    let steps = StepRange { start_ms: 30, end_ms: 31, step_ms: 1 };
+    let mut out = Vec::new();
+    let mut kernel = Kernel::new(RangeFunction::SumOverTime, 100, steps, 0);
+    kernel.evaluate(floats, &mut out, || Ok::<(), ()>(())).unwrap();
+    assert_eq!(out, [9_007_199_254_740_994.0; 2]);
+}
