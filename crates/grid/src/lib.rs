@@ -22,6 +22,7 @@ mod kernel;
 mod over_time;
 mod rate;
 mod sums;
+mod thinned;
 
 pub use fold::{FoldColumn, FoldState};
 pub use functions::{Aggregation, Grouping, RangeFunction};
@@ -31,6 +32,7 @@ pub use kernel::{Evaluated, Floats, Kernel};
 pub use over_time::{greater, is_change, lesser, mean, sum};
 pub use rate::{Extrapolation, known_start, restarted};
 pub use sums::{Mean, Sum};
+pub use thinned::{Thinned, ThinnedKernel};
 
 /// What a grid holds at a step without a value: the bits of the stale marker.
 pub const ABSENT: f64 = f64::from_bits(pharos_model::STALE_NAN_BITS);

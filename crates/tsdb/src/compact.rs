@@ -185,6 +185,7 @@ impl Shared {
             form,
             index_cache: Arc::clone(&self.index_cache),
             bodies_max: MERGED_BODIES_MAX,
+            rollups: if form == Form::Cold { self.settings.downsampling.clone() } else { Vec::new() },
         };
         let mut writer = PartWriter::create(Arc::clone(&self.disk), plan)?;
         let kept = TimeRange::new(hiding.cut_offs.oldest_ms, i64::MAX);

@@ -141,6 +141,7 @@ impl Shared {
             form: Form::Young,
             index_cache: Arc::clone(&self.index_cache),
             bodies_max: BLOCK_BYTES_MAX - BLOCK_HEADER_LEN,
+            rollups: Vec::new(),
         };
         PartWriter::create(Arc::clone(&self.disk), plan)
     }

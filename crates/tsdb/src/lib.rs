@@ -5,7 +5,7 @@
 //! and only then visible in the head. The head is flushed to immutable parts by time window; parts are
 //! merged into larger windows and deleted whole when retention has passed.
 //!
-//! Bytes on disk: `docs/wal.md`, `docs/part.md`.
+//! Bytes on disk: `docs/wal.md`, `docs/part.md`, `docs/rollup.md`.
 //!
 //! Invariants
 //! - T1 What is acknowledged is in a synced log segment or in durable parts, at every instant.
@@ -47,6 +47,7 @@ mod part;
 mod pattern;
 mod read;
 mod retention;
+mod rollup;
 mod samples;
 mod settings;
 mod shared;
@@ -61,5 +62,6 @@ mod windows;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::TsdbError;
 pub use retention::RetentionRule;
+pub use rollup::Resolution;
 pub use settings::{Settings, SyncPolicy};
 pub use store::{Components, Tsdb};

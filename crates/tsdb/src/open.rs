@@ -81,6 +81,7 @@ impl Loading<'_> {
             self.next = self.next.max(number.map_or(0, |number| number.saturating_add(1)));
             match Part::open(&path, self.index_cache) {
                 Ok(part) => {
+                    part.rollup_errors.iter().for_each(|error| report(&mut self.damaged, error));
                     self.next = self.next.max(part.meta.sequence.saturating_add(1));
                     opened.push(part);
                 }

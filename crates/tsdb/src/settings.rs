@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::TsdbError;
 use crate::retention::{Retention, RetentionRule};
+use crate::rollup::Resolution;
 
 /// When an append is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,6 +74,9 @@ pub struct Settings {
     pub retention_rules: Vec<RetentionRule>,
     /// Parts on disk take at most this much; the oldest are deleted first. Default: no limit.
     pub retention_size: Option<ByteSize>,
+    /// What merged parts of 8 hours and more are rolled up to, beside their samples: `5m`, `1h`. Queries use it where the
+    /// answer is the same to the bit. Default: nothing.
+    pub downsampling: Vec<Resolution>,
     /// Merging in the background reads and writes at most this much per second. Default 64MiB, minimum 1MiB, null: no limit.
     pub merge_rate_max: Option<ByteSize>,
     /// The head is flushed at the latest after this time. Default 2h, minimum 1s.
@@ -113,6 +117,7 @@ impl Default for Settings {
             retention: HumanDuration::from_ms(30 * 86_400_000),
             retention_rules: Vec::new(),
             retention_size: None,
+            downsampling: Vec::new(),
             merge_rate_max: Some(ByteSize::mib(64)),
             flush_interval: HumanDuration::from_ms(2 * 3_600_000),
             head_memory_max: ByteSize::mib(48),
@@ -184,6 +189,10 @@ impl Settings {
             ("log_segment_size", self.log_segment_size, ByteSize(64 << 10)),
             ("queue_memory_max", self.queue_memory_max, ByteSize::mib(1)),
         ];
+        if self.downsampling.iter().enumerate().any(|(at, one)| self.downsampling[..at].contains(one)) {
+            let reason = "it names a resolution twice".to_owned();
+            return Err(TsdbError::Settings { setting: "downsampling", reason });
+        }
         let rate = self.merge_rate_max.map(|rate| ("merge_rate_max", rate, ByteSize::mib(1)));
         for (setting, value, min) in sizes.into_iter().chain(rate) {
             if value < min {

@@ -2,4 +2,5 @@
 
 mod folds;
 mod naive;
+mod thinned;
 mod windows;

@@ -74,6 +74,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ),
     ("ingest.otlp.label_name_underscore_sanitization", "Whether a label _x becomes key_x where names are escaped"),
     ("ingest.otlp.label_name_preserve_multiple_underscores", "Whether a__b stays so where names are escaped"),
+    (
+        "tsdb.downsampling",
+        "What merged parts are rolled up to beside their samples, a list of 5m and 1h; queries over long times use it where the answer is the same to the bit",
+    ),
     ("tsdb.merge_rate_max", "Merging in the background reads and writes at most this much per second; null: no limit"),
     ("tsdb.flush_interval", "The head is flushed at the latest after this time"),
     (

@@ -42,8 +42,20 @@ pub(crate) struct PartMeta {
     /// Deleted samples are gone as far as the tombstone of this sequence. Left out where it is 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) cleaned: u64,
+    /// Rollup files beside the samples. Left out where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rollups: Vec<RollupMeta>,
     /// CRC-32 of this description as compact JSON with 0 here.
     pub(crate) checksum: u32,
+}
+
+/// One rollup file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RollupMeta {
+    /// Length of its buckets.
+    pub(crate) resolution_ms: i64,
+    /// Length of the file.
+    pub(crate) bytes: u64,
 }
 
 impl PartMeta {
@@ -85,7 +97,12 @@ impl PartMeta {
     }
 
     pub(crate) fn file_bytes(&self) -> u64 {
-        self.data_bytes + self.index_bytes + self.exemplar_bytes
+        self.data_bytes + self.index_bytes + self.exemplar_bytes + self.rollup_bytes()
+    }
+
+    pub(crate) fn rollup_bytes(&self) -> u64 {
+        // Saturating, as nothing bounds what a description says until the files are opened.
+        self.rollups.iter().fold(0, |sum, rollup| rollup.bytes.saturating_add(sum))
     }
 }
 

@@ -16,6 +16,7 @@ use super::toc::DataToc;
 use super::tombstoned::Tombstoned;
 use super::writer::{DATA_FILE, DATA_HEADER_LEN, EXEMPLARS_FILE, INDEX_FILE, data_header};
 use crate::TsdbError;
+use crate::rollup::RollupFile;
 
 /// An open part. Its files stay readable while it is held, even after they are removed.
 #[derive(Debug)]
@@ -31,6 +32,10 @@ pub(crate) struct Part {
     /// Blocks of bodies that are known to be sound.
     pub(super) checked: CheckedBlocks,
     exemplars: Option<BlockFile>,
+    /// Those that could be opened.
+    pub(crate) rollups: Vec<RollupFile>,
+    /// Why the others could not.
+    pub(crate) rollup_errors: Vec<TsdbError>,
     pub(super) tombstoned: Tombstoned,
 }
 
@@ -51,8 +56,29 @@ impl Part {
         };
         let (unmergeable, tombstoned) = (AtomicBool::new(false), Tombstoned::default());
         let checked = CheckedBlocks::new(toc.bodies.len());
+        let (mut rollups, mut rollup_errors) = (Vec::new(), Vec::new());
+        for rollup in &meta.rollups {
+            match RollupFile::open(dir, *rollup, meta.series) {
+                Ok(rollup) => rollups.push(rollup),
+                // The samples say the same.
+                Err(error) => rollup_errors.push(error),
+            }
+        }
         let dir = dir.to_owned();
-        Ok(Self { meta, dir, unmergeable, index, toc, data, data_version, checked, exemplars, tombstoned })
+        Ok(Self {
+            meta,
+            dir,
+            unmergeable,
+            index,
+            toc,
+            data,
+            data_version,
+            checked,
+            exemplars,
+            rollups,
+            rollup_errors,
+            tombstoned,
+        })
     }
 
     /// Whether a sample or exemplar may lie in the range.

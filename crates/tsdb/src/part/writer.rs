@@ -20,6 +20,7 @@ use super::toc::{BLOCK_SERIES, DataToc};
 use crate::TsdbError;
 use crate::body::{self, Body};
 use crate::disk::{Disk, DiskFile};
+use crate::rollup::{Resolution, RollupWriter};
 use crate::samples::Samples;
 
 pub(crate) const DATA_FILE: &str = "data";
@@ -55,6 +56,8 @@ pub(crate) struct PartPlan {
     pub(crate) index_cache: Arc<IndexCache>,
     /// No block of chunk bodies grows beyond.
     pub(crate) bodies_max: usize,
+    /// What the samples are rolled up to beside.
+    pub(crate) rollups: Vec<Resolution>,
 }
 
 /// A part being written.
@@ -72,6 +75,7 @@ pub(crate) struct PartWriter {
     times: TimeColumns,
     /// The chunk encoded last.
     encoded: Vec<u8>,
+    rollups: Vec<RollupWriter>,
     meta: PartMeta,
     finished: bool,
 }
@@ -107,6 +111,7 @@ impl PartWriter {
             exemplar_bytes: 0,
             replaces: plan.replaces.clone(),
             cleaned: plan.cleaned,
+            rollups: Vec::new(),
             checksum: 0,
         };
         let temporary = plan.parts_dir.join(format!("{TEMPORARY_PREFIX}{}", meta.dir_name()));
@@ -130,10 +135,14 @@ impl PartWriter {
             headers: HeadersBuilder::default(),
             times: TimeColumns::default(),
             encoded: Vec::new(),
+            rollups: Vec::new(),
             meta,
             finished: false,
         };
         writer.write_data(&data_header(DATA_VERSION))?;
+        for resolution in writer.plan.rollups.clone() {
+            writer.rollups.push(RollupWriter::create(writer.disk.as_ref(), &writer.temporary, resolution)?);
+        }
         Ok(writer)
     }
 
@@ -152,6 +161,7 @@ impl PartWriter {
             return Err(TsdbError::BlockTooLarge { path: self.temporary.clone(), limit });
         }
         self.index.add_series(labels);
+        self.rollups.iter_mut().try_for_each(|rollup| rollup.add_series(samples))?;
         if self.headers.series_count() >= BLOCK_SERIES {
             self.end_block()?;
         }
@@ -215,6 +225,9 @@ impl PartWriter {
                 self.meta.min_time_ms = self.meta.min_time_ms.min(exemplar.timestamp_ms);
                 self.meta.max_time_ms = self.meta.max_time_ms.max(exemplar.timestamp_ms);
             }
+        }
+        for rollup in std::mem::take(&mut self.rollups) {
+            self.meta.rollups.push(rollup.finish()?);
         }
         self.meta.data_bytes = self.data_len;
         let meta = self.meta.encode();
@@ -320,6 +333,7 @@ mod tests {
             form: Form::Young,
             index_cache: Arc::new(IndexCache::new(0)),
             bodies_max: 1000,
+            rollups: Vec::new(),
         };
         let mut samples = Samples::default();
         for time in 0..100 {

@@ -1,0 +1,25 @@
+//! Rollups: for each series of a merged part and each bucket of five minutes or an hour what some range functions need
+//! of its samples, in files beside them, so that queries over long times read these instead.
+//!
+//! They are an aid and never the truth: a query uses a cell only where the answer has the same bits as from the samples
+//! (`choice.rs`, `thin.rs`), and otherwise reads those. Bytes: `docs/rollup.md`.
+
+mod block;
+mod cells;
+mod codec;
+mod file;
+mod resolution;
+mod writer;
+
+pub(crate) use file::RollupFile;
+pub use resolution::Resolution;
+pub(crate) use writer::RollupWriter;
+
+const MAGIC: [u8; 8] = *b"PHAROSRU";
+const VERSION: u32 = 1;
+const HEADER_LEN: usize = 16;
+/// Offset and length of the table of contents, version, magic.
+const FOOTER_LEN: usize = 24;
+
+#[cfg(test)]
+mod tests;
