@@ -2,6 +2,7 @@
 //! answers of both compared, sample by sample.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -51,7 +52,7 @@ fn open_metrics(end_s: i64) -> String {
     let steps: Vec<_> = (0..60 * HOUR_S / STEP_S).map(|step| (step, end_s - 60 * HOUR_S + step * STEP_S)).collect();
     for path in ["/", "/größe \\\"a\\\"", "/b\\\\c"] {
         for (step, at) in &steps {
-            out += &format!("requests_total{{path=\"{path}\"}} {} {at}.250\n", step * 7 % 100_000);
+            writeln!(out, "requests_total{{path=\"{path}\"}} {} {at}.250", step * 7 % 100_000).unwrap();
         }
     }
     out += "# TYPE temperature gauge\n";
@@ -63,7 +64,7 @@ fn open_metrics(end_s: i64) -> String {
                 19 => "-Inf".to_owned(),
                 step => format!("{}", 20.0 + (step as f64 / 37.0).sin()),
             };
-            out += &format!("temperature{{room=\"{room}\"}} {value} {at}\n");
+            writeln!(out, "temperature{{room=\"{room}\"}} {value} {at}").unwrap();
         }
     }
     out + "# EOF\n"
@@ -314,7 +315,7 @@ async fn a_victoria_metrics_moves_in_and_out_again() {
     let mut lines = String::new();
     for line in open_metrics(end_s).lines().filter(|line| !line.starts_with('#') && !line.contains("NaN")) {
         let (sample, at_s) = line.rsplit_once(' ').unwrap();
-        lines += &format!("{sample} {}\n", (at_s.parse::<f64>().unwrap() * 1_000.0).round());
+        writeln!(lines, "{sample} {}", (at_s.parse::<f64>().unwrap() * 1_000.0).round()).unwrap();
     }
     victoria.post("/api/v1/import/prometheus", lines).await;
     let theirs = victoria.export().await;
