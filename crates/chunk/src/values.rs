@@ -125,6 +125,13 @@ pub fn decode(head: &[u8], bulk: &[u8], count: usize, out: &mut Vec<f64>) -> Res
     Ok(())
 }
 
+/// Whether the head of a column that is not empty says that all its values are decimals: finite, neither infinite nor
+/// any NaN. False where only decoding tells.
+#[must_use]
+pub fn are_decimals(head: &[u8]) -> bool {
+    matches!(head.first(), Some(&(EQUAL_INTEGERS | EQUAL_DECIMALS | DECIMALS)))
+}
+
 fn decode_raw(bulk: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), ChunkError> {
     let mut reader = Reader::new(bulk);
     for _ in 0..count {

@@ -51,6 +51,20 @@ impl<'a> Body<'a> {
     }
 }
 
+impl Body<'_> {
+    /// Whether it is clear without decoding that none of its samples is a stale marker.
+    pub(crate) fn is_surely_fresh(&self) -> bool {
+        match self.kind {
+            FLOATS => values::are_decimals(self.head),
+            FLOATS_WITH_STARTS => {
+                let mut head = Reader::new(self.head);
+                ints::Head::read(&mut head).is_ok() && values::are_decimals(head.rest())
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Appends a column of floats.
 pub(crate) fn encode_floats(floats: &[f64], starts: &[i64], form: Form, out: &mut Vec<u8>) -> Encoded {
     if starts.is_empty() {

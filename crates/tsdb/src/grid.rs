@@ -10,7 +10,7 @@ use pharos_storage::{
 };
 
 use crate::instant::is_instant;
-use crate::read::{labels_of, until_error};
+use crate::read::{Order, labels_of, until_error};
 use crate::samples::Samples;
 use crate::shared::Shared;
 
@@ -26,7 +26,7 @@ impl Shared {
             return self.instant_grid(tenant, plan, context);
         }
         let range = self.kept(tenant, plan.read_range());
-        let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, context)?;
+        let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, Order::Labels, context)?;
         let mut evaluator = GridEvaluator::new(plan, None);
         let mut samples = Samples::default();
         let context = context.clone();
@@ -60,7 +60,8 @@ impl Shared {
         let range = self.kept(tenant, plan.read_range());
         // Counts are told only of an answer that stands.
         let counting = ReadContext { meter: ReadMeter::default(), ..context.clone() };
-        let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, &counting)?;
+        let mut selection =
+            self.select(tenant, std::slice::from_ref(&plan.matchers), range, Order::Labels, &counting)?;
         let mut held = context.memory.reserve(0)?;
         let mut evaluator = GridEvaluator::new(plan, Some(aggregation));
         let mut fold = GroupFold::new(aggregation, grouping, plan.steps.len());

@@ -1,12 +1,13 @@
 //! Instant selectors and their aggregates: of each series only the newest sample is looked at, which the store
 //! knows without decoding where it was asked before.
 
+use pharos_base::Reservation;
 use pharos_grid::{Aggregation, GroupFold, Grouping, RangeFunction};
 use pharos_model::TenantId;
 use pharos_storage::{GridPlan, GridSeries, LeafSeries, LeafStream, ReadContext, ReadCounts, StorageError};
 
 use crate::newest::NewestSample;
-use crate::read::{labels_of, until_error};
+use crate::read::{Order, Selection, labels_of, until_error};
 use crate::samples::Samples;
 use crate::shared::Shared;
 
@@ -24,7 +25,7 @@ impl Shared {
         context: &ReadContext,
     ) -> Result<LeafStream, StorageError> {
         let range = self.kept(tenant, plan.read_range());
-        let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, context)?;
+        let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, Order::Labels, context)?;
         let context = context.clone();
         Ok(Box::new(until_error(move || {
             while let Some(newest) = selection.next_newest(range)? {
@@ -53,37 +54,65 @@ impl Shared {
         grouping: &Grouping,
         context: &ReadContext,
     ) -> Result<LeafStream, StorageError> {
+        // Counting knows neither values nor order.
+        let counts = matches!(aggregation, Aggregation::Count | Aggregation::Group);
+        let order = if counts { Order::Any } else { Order::Labels };
         let range = self.kept(tenant, plan.read_range());
-        let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, context)?;
-        let mut held = context.memory.reserve(0)?;
-        let mut fold = GroupFold::new(aggregation, grouping, 1);
-        let counts_kinds_alike = matches!(aggregation, Aggregation::Count | Aggregation::Group);
-        // One group: nobody needs to know whose samples these are.
-        let is_one_group = !grouping.without && grouping.labels.is_empty();
-        let mut counts = ReadCounts::default();
-        while let Some(newest) = selection.next_newest(range)? {
-            let is_present = !newest.is_stale();
-            let value = match newest.sample {
-                NewestSample::Float(value) => value,
-                NewestSample::Histogram { .. } if counts_kinds_alike || !is_present => 1.0,
-                NewestSample::Histogram { .. } => {
-                    return Err(StorageError::Unsupported { what: "aggregates of these series".to_owned() });
-                }
-            };
-            counts.series += 1;
-            counts.samples += 1;
-            counts.samples_queryable += u64::from(is_present);
-            if is_present {
-                let labels = if is_one_group { &[] } else { selection.labels()? };
-                fold.add(labels, &[value], |bytes| held.grow(bytes))?;
+        let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, order, context)?;
+        let mut folding = Folding {
+            fold: GroupFold::new(aggregation, grouping, 1),
+            // One group: nobody needs to know whose samples these are.
+            is_one_group: !grouping.without && grouping.labels.is_empty(),
+            held: context.memory.reserve(0)?,
+            counts: ReadCounts::default(),
+        };
+        if counts {
+            while let Some(pulse) = selection.next_pulse(range)? {
+                folding.add(&mut selection, (!pulse.is_stale).then_some(1.0))?;
+            }
+        } else {
+            while let Some(newest) = selection.next_newest(range)? {
+                let value = match newest.sample {
+                    NewestSample::Float(value) => Some(value).filter(|_| !newest.is_stale()),
+                    NewestSample::Histogram { is_stale: true } => None,
+                    NewestSample::Histogram { is_stale: false } => {
+                        return Err(StorageError::Unsupported { what: "aggregates of these series".to_owned() });
+                    }
+                };
+                folding.add(&mut selection, value)?;
             }
         }
-        counts.samples_largest = counts.samples.min(1);
+        Ok(folding.finish(context))
+    }
+}
+
+/// Newest samples on their way into groups.
+struct Folding {
+    fold: GroupFold,
+    is_one_group: bool,
+    held: Reservation,
+    counts: ReadCounts,
+}
+
+impl Folding {
+    /// Adds the newest sample of the series that the selection stands on; `None` if that says that the series ended.
+    fn add(&mut self, selection: &mut Selection, value: Option<f64>) -> Result<(), StorageError> {
+        self.counts.series += 1;
+        let Some(value) = value else { return Ok(()) };
+        self.counts.samples_queryable += 1;
+        let labels = if self.is_one_group { &[] } else { selection.labels()? };
+        self.fold.add(labels, &[value], |bytes| self.held.grow(bytes))?;
+        Ok(())
+    }
+
+    fn finish(self, context: &ReadContext) -> LeafStream {
+        let Self { fold, held, mut counts, .. } = self;
+        (counts.samples, counts.samples_largest) = (counts.series, counts.series.min(1));
         context.meter.add(counts);
         let groups = fold.finish().map(move |(labels, values)| {
             let _held = &held;
             Ok(LeafSeries::Grid(GridSeries { labels, values }))
         });
-        Ok(Box::new(groups))
+        Box::new(groups)
     }
 }

@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 use pharos_model::{Matcher, TenantId, TimeRange};
 use pharos_storage::{LabelQuery, ReadContext, SeriesStream, StorageError};
 
-use crate::read::{labels_of, until_error};
+use crate::read::{Order, labels_of, until_error};
 use crate::shared::Shared;
 
 impl Shared {
@@ -18,7 +18,7 @@ impl Shared {
         range: TimeRange,
         context: &ReadContext,
     ) -> Result<SeriesStream, StorageError> {
-        let mut selection = self.select(tenant, sets, self.kept(tenant, range), context)?;
+        let mut selection = self.select(tenant, sets, self.kept(tenant, range), Order::Labels, context)?;
         let mut count = 0;
         Ok(Box::new(until_error(move || {
             if !selection.next()? {

@@ -8,7 +8,7 @@
 use pharos_model::TimeRange;
 
 use crate::TsdbError;
-use crate::newest::{ByTime, Newest};
+use crate::newest::{ByTime, Newest, Pulse};
 use crate::samples::Samples;
 use crate::source::Source;
 
@@ -96,6 +96,15 @@ impl Merge {
         let mut found = None;
         for at in &self.order[..self.standing] {
             found = found.max_by_time(self.sources[*at].newest(range)?);
+        }
+        Ok(found)
+    }
+
+    /// The pulse in the range of the series it stands on.
+    pub(crate) fn pulse(&mut self, range: TimeRange) -> Result<Option<Pulse>, TsdbError> {
+        let mut found = None;
+        for at in &self.order[..self.standing] {
+            found = found.max_by_time(self.sources[*at].pulse(range)?);
         }
         Ok(found)
     }

@@ -1,4 +1,5 @@
-//! The newest sample of a series in a range: all that an instant query looks at.
+//! The newest sample of a series in a range: all that an instant query looks at. Who only counts series needs
+//! no more of it than its pulse.
 
 use pharos_model::{TimeRange, is_stale_nan};
 
@@ -44,6 +45,34 @@ impl Newest {
             NewestSample::Histogram { is_stale } => is_stale,
         }
     }
+
+    pub(crate) fn pulse(&self) -> Pulse {
+        Pulse { time_ms: self.time_ms, is_stale: self.is_stale() }
+    }
+}
+
+/// Of the newest sample of a series in a range: when it was taken, and whether it says that the series ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pulse {
+    pub(crate) time_ms: i64,
+    pub(crate) is_stale: bool,
+}
+
+/// What has an instant.
+pub(crate) trait Timed {
+    fn time_ms(&self) -> i64;
+}
+
+impl Timed for Newest {
+    fn time_ms(&self) -> i64 {
+        self.time_ms
+    }
+}
+
+impl Timed for Pulse {
+    fn time_ms(&self) -> i64 {
+        self.time_ms
+    }
 }
 
 /// Choosing among histories.
@@ -52,10 +81,10 @@ pub(crate) trait ByTime {
     fn max_by_time(self, other: Self) -> Self;
 }
 
-impl ByTime for Option<Newest> {
+impl<T: Timed> ByTime for Option<T> {
     fn max_by_time(self, other: Self) -> Self {
         match (self, other) {
-            (Some(own), Some(other)) if own.time_ms > other.time_ms => Some(own),
+            (Some(own), Some(other)) if own.time_ms() > other.time_ms() => Some(own),
             (own, other) => other.or(own),
         }
     }

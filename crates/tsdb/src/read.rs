@@ -11,9 +11,9 @@ use crate::TsdbError;
 use crate::damage::DamageLog;
 use crate::head::generation::Generation;
 use crate::index;
-use crate::masks::Hiding;
+use crate::masks::{Hiding, Masks};
 use crate::merge::Merge;
-use crate::newest::Newest;
+use crate::newest::{Newest, Pulse};
 use crate::pace::Reading;
 use crate::part::{Part, PartCursor};
 use crate::samples::Samples;
@@ -32,7 +32,16 @@ pub(crate) struct View {
     pub(crate) hiding: Hiding,
 }
 
-/// An open selection. It stands on one series at a time, in label order.
+/// In which order a selection's series are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// By label bytes ascending.
+    Labels,
+    /// In whatever order is cheapest.
+    Any,
+}
+
+/// An open selection. It stands on one series at a time.
 pub(crate) struct Selection {
     merge: Merge,
     context: ReadContext,
@@ -66,6 +75,7 @@ impl Shared {
         tenant: &TenantId,
         sets: &[Vec<Matcher>],
         range: TimeRange,
+        order: Order,
         context: &ReadContext,
     ) -> Result<Selection, StorageError> {
         let view = self.view(tenant, range);
@@ -84,12 +94,21 @@ impl Shared {
                 sources.push(Source::part(cursor, masks));
             }
         }
-        for generation in view.generations.into_iter().filter(|generation| generation.sample_count() > 0) {
+        let generations = view.generations.iter().filter(|generation| generation.sample_count() > 0);
+        for generation in generations.clone() {
             context.check()?;
+            let is_alone = sources.is_empty() && generations.clone().count() == 1;
+            if order == Order::Any && is_alone && !view.hiding.concerns_generation(generation, range) {
+                let selected = generation.select_numbers(sets, range)?;
+                held.grow(size_of_val(selected.as_slice()) as u64)?;
+                let cursor = HeadCursor::unordered(Arc::clone(generation), selected);
+                sources.push(Source::head(cursor, Masks::default()));
+                continue;
+            }
             let mut selected = generation.select(sets, range)?;
-            let masks = view.hiding.of_generation(&generation, range, &mut selected);
+            let masks = view.hiding.of_generation(generation, range, &mut selected);
             held.grow(selected.len() as u64 * SELECTED_BYTES)?;
-            sources.push(Source::head(HeadCursor::new(generation, selected), masks));
+            sources.push(Source::head(HeadCursor::new(Arc::clone(generation), selected), masks));
         }
         Ok(Selection {
             merge: Merge::new(sources),
@@ -110,7 +129,7 @@ impl Shared {
         context: &ReadContext,
     ) -> Result<impl Iterator<Item = Result<LeafSeries, StorageError>> + Send + use<>, StorageError> {
         let range = self.kept(tenant, plan.range);
-        let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, context)?;
+        let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, Order::Labels, context)?;
         Ok(until_error(move || {
             let mut samples = Samples::default();
             if !selection.next_samples(range, &mut samples)? {
@@ -220,6 +239,22 @@ impl Selection {
                 self.answered += 1;
                 self.context.check_series(self.answered)?;
                 return Ok(Some(newest));
+            }
+        }
+        Ok(None)
+    }
+
+    /// As [`Selection::next_newest`], for who does not ask for the value: nothing is decoded that headers tell.
+    ///
+    /// # Errors
+    /// As [`Selection::next_samples`].
+    pub(crate) fn next_pulse(&mut self, range: TimeRange) -> Result<Option<Pulse>, StorageError> {
+        while self.next()? {
+            let pulse = self.merge.pulse(range).map_err(|error| self.damage.met_in_query(error))?;
+            if pulse.is_some() {
+                self.answered += 1;
+                self.context.check_series(self.answered)?;
+                return Ok(pulse);
             }
         }
         Ok(None)

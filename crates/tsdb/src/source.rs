@@ -8,7 +8,7 @@ use crate::TsdbError;
 use crate::head::generation::Generation;
 use crate::head::registry::SeriesNumber;
 use crate::masks::Masks;
-use crate::newest::Newest;
+use crate::newest::{Newest, Pulse};
 use crate::part::PartCursor;
 use crate::samples::Samples;
 
@@ -23,20 +23,51 @@ enum History {
     Head(HeadCursor),
 }
 
-/// Selected series of a generation, by label bytes ascending.
+/// Selected series of a generation.
 pub(crate) struct HeadCursor {
     generation: Arc<Generation>,
-    selected: Vec<(Labels, SeriesNumber)>,
+    selected: Selected,
     at: usize,
 }
 
+enum Selected {
+    /// By label bytes ascending.
+    InOrder(Vec<(Labels, SeriesNumber)>),
+    /// In any order, with the labels loaded last: for a source that is alone.
+    Unordered(Vec<SeriesNumber>, Labels),
+}
+
 impl HeadCursor {
+    /// Over series by label bytes ascending.
     pub(crate) fn new(generation: Arc<Generation>, selected: Vec<(Labels, SeriesNumber)>) -> Self {
-        Self { generation, selected, at: 0 }
+        Self { generation, selected: Selected::InOrder(selected), at: 0 }
     }
 
-    fn current(&self) -> Option<&(Labels, SeriesNumber)> {
-        self.selected.get(self.at)
+    /// Over series in any order; nothing else may be merged with them.
+    pub(crate) fn unordered(generation: Arc<Generation>, selected: Vec<SeriesNumber>) -> Self {
+        Self { generation, selected: Selected::Unordered(selected, Labels::empty()), at: 0 }
+    }
+
+    fn number(&self) -> Option<SeriesNumber> {
+        match &self.selected {
+            Selected::InOrder(selected) => selected.get(self.at).map(|(_, number)| *number),
+            Selected::Unordered(numbers, _) => numbers.get(self.at).copied(),
+        }
+    }
+
+    fn load_labels(&mut self) {
+        if let Selected::Unordered(numbers, labels) = &mut self.selected
+            && let Some(number) = numbers.get(self.at)
+        {
+            *labels = self.generation.labels(*number);
+        }
+    }
+
+    fn labels(&self) -> &[u8] {
+        match &self.selected {
+            Selected::InOrder(selected) => selected.get(self.at).map_or(&[], |(labels, _)| labels.encoded()),
+            Selected::Unordered(_, labels) => labels.encoded(),
+        }
     }
 }
 
@@ -53,7 +84,7 @@ impl Source {
     pub(crate) fn number(&self) -> Option<u32> {
         match &self.history {
             History::Part(cursor) => cursor.number(),
-            History::Head(cursor) => cursor.current().map(|(_, number)| *number),
+            History::Head(cursor) => cursor.number(),
         }
     }
 
@@ -61,7 +92,10 @@ impl Source {
     pub(crate) fn load_labels(&mut self) -> Result<(), TsdbError> {
         match &mut self.history {
             History::Part(cursor) => cursor.load_labels(),
-            History::Head(_) => Ok(()),
+            History::Head(cursor) => {
+                cursor.load_labels();
+                Ok(())
+            }
         }
     }
 
@@ -69,7 +103,7 @@ impl Source {
     pub(crate) fn labels(&self) -> &[u8] {
         match &self.history {
             History::Part(cursor) => cursor.labels().unwrap_or_default(),
-            History::Head(cursor) => cursor.current().map_or(&[], |(labels, _)| labels.encoded()),
+            History::Head(cursor) => cursor.labels(),
         }
     }
 
@@ -108,6 +142,16 @@ impl Source {
         }
     }
 
+    /// The pulse in the range of the series it stands on.
+    pub(crate) fn pulse(&mut self, range: TimeRange) -> Result<Option<Pulse>, TsdbError> {
+        match &mut self.history {
+            History::Part(cursor) if !cursor.number().is_some_and(|number| self.masks.concern(number)) => {
+                cursor.pulse(range)
+            }
+            _ => Ok(self.newest(range)?.map(|newest| newest.pulse())),
+        }
+    }
+
     /// Bytes it holds beyond what was said when it was made.
     pub(crate) fn bytes(&self) -> u64 {
         match &self.history {
@@ -119,8 +163,8 @@ impl Source {
     fn read_all(&mut self, range: TimeRange, samples: &mut Samples) -> Result<(), TsdbError> {
         match &mut self.history {
             History::Part(cursor) => cursor.read(range, samples),
-            History::Head(cursor) => match cursor.selected.get(cursor.at) {
-                Some((_, number)) => cursor.generation.read(*number, range, samples),
+            History::Head(cursor) => match cursor.number() {
+                Some(number) => cursor.generation.read(number, range, samples),
                 None => Ok(()),
             },
         }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use pharos_grid::{Aggregation, Floats, Grouping, Kernel, Mean, RangeFunction, Sum, greater, lesser, present};
 use pharos_model::{
-    BatchBuilder, Histogram, Labels, LabelsBuilder, METRIC_NAME, Matcher, Sample, StepRange, TenantId, stale_nan,
+    BatchBuilder, Histogram, Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, Sample, StepRange, TenantId,
+    stale_nan,
 };
 
 use super::metrics::{CASE_TIME_MS, append};
@@ -273,10 +274,16 @@ fn all_aggregates() -> impl Iterator<Item = (GridPlan, Aggregation, Grouping)> {
         (plan, aggregation, groupings()[(at + at / 7) % 4].clone())
     });
     let last = plans().into_iter().filter(|plan| plan.function == RangeFunction::Last);
-    let counts = last.flat_map(|plan| {
+    let counts = last.clone().flat_map(|plan| {
         [Aggregation::Count, Aggregation::Group].map(|aggregation| (plan.clone(), aggregation, groupings()[1].clone()))
     });
-    some.chain(counts)
+    // Every series there is: a store may count without looking at values.
+    let every = Matcher::new(MatchOp::NotEqual, METRIC_NAME, "").expect("a sound matcher");
+    let all = last.filter(|plan| plan.matchers[0].value() == "turned").flat_map(move |plan| {
+        let plan = GridPlan { matchers: vec![every.clone()], ..plan };
+        groupings().map(|grouping| (plan.clone(), Aggregation::Count, grouping))
+    });
+    some.chain(counts).chain(all)
 }
 
 /// Limits hold inside the store as they do outside.

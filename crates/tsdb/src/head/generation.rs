@@ -189,6 +189,21 @@ impl Generation {
         Ok(found)
     }
 
+    /// As [`Generation::select`] in any order, without labels.
+    pub(crate) fn select_numbers(
+        &self,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<Vec<SeriesNumber>, TsdbError> {
+        let passed = index::select_any(&*self.registry.read(), matcher_sets)?;
+        Ok(visible(&self.buffers.read(), &passed, range).collect())
+    }
+
+    /// The labels of a series.
+    pub(crate) fn labels(&self, number: SeriesNumber) -> Labels {
+        self.registry.read().series(number).labels.clone()
+    }
+
     /// Calls `each` with every label value of `name` on a selected series.
     pub(crate) fn label_values(
         &self,

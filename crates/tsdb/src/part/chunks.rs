@@ -130,6 +130,11 @@ impl ChunkBlock {
         self.columns[chunk.column as usize]
     }
 
+    /// Whether it is clear without its bulk that no sample of a chunk is a stale marker.
+    pub(super) fn is_surely_fresh(&self, chunk: &Chunk) -> bool {
+        self.body(chunk, &[]).is_surely_fresh()
+    }
+
     /// A chunk's body; `bulk` is what lies apart of it.
     pub(super) fn body<'a>(&'a self, chunk: &Chunk, bulk: &'a [u8]) -> Body<'a> {
         let head = &self.bytes[chunk.head as usize..chunk.head as usize + usize::from(chunk.head_len)];

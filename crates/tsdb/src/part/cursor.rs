@@ -17,7 +17,7 @@ use super::toc::BLOCK_SERIES;
 use crate::TsdbError;
 use crate::body;
 use crate::cache::BlockCache;
-use crate::newest::{ByTime, Newest};
+use crate::newest::{ByTime, Newest, Pulse};
 use crate::samples::Samples;
 
 /// From this many selected series of a block on, it is read as a whole.
@@ -35,6 +35,8 @@ pub(crate) struct PartCursor {
     at: usize,
     chunks: Option<Arc<ChunkBlock>>,
     tails: Option<Arc<Tails>>,
+    /// Whether the cache was asked for the block's tails.
+    tails_asked: bool,
 }
 
 impl PartCursor {
@@ -50,6 +52,7 @@ impl PartCursor {
             at: 0,
             chunks: None,
             tails: None,
+            tails_asked: false,
         };
         if let Some(first) = cursor.selected.min() {
             cursor.enter(first / BLOCK_SERIES as u32);
@@ -80,7 +83,7 @@ impl PartCursor {
         self.series.clear();
         self.series.extend(self.selected.range(first..=first + (BLOCK_SERIES as u32 - 1)));
         (self.block, self.at) = (block, 0);
-        (self.chunks, self.tails) = (None, None);
+        (self.chunks, self.tails, self.tails_asked) = (None, None, false);
     }
 
     /// Makes [`PartCursor::labels`] ready.
@@ -112,16 +115,42 @@ impl PartCursor {
     /// The newest sample in the range of the series it stands on.
     pub(crate) fn newest(&mut self, range: TimeRange) -> Result<Option<Newest>, TsdbError> {
         let Some(number) = self.number() else { return Ok(None) };
-        if self.tails()? {
-            let newest = self.tails.as_ref().and_then(|tails| tails.get(number as usize % BLOCK_SERIES));
-            match newest {
-                Some(newest) if newest.time_ms >= range.end_ms => {}
-                newest => return Ok(newest.filter(|newest| newest.time_ms >= range.start_ms)),
-            }
+        self.build_tails()?;
+        if let Some(newest) = self.newest_by_tails(number, range) {
+            return Ok(newest);
         }
         let block = self.chunks()?;
         let whole = self.series.len() >= WHOLE_BLOCK_SERIES;
         self.newest_of(&block, number, range, whole)
+    }
+
+    /// The pulse in the range of the series it stands on. Mostly the headers tell it: nothing is decoded.
+    pub(crate) fn pulse(&mut self, range: TimeRange) -> Result<Option<Pulse>, TsdbError> {
+        let Some(number) = self.number() else { return Ok(None) };
+        self.ask_for_tails();
+        if let Some(newest) = self.newest_by_tails(number, range) {
+            return Ok(newest.map(|newest| newest.pulse()));
+        }
+        let block = self.chunks()?;
+        let mut found: Option<Pulse> = None;
+        for chunk in self.chunks_of(&block, number)?.iter().rev() {
+            let bounds = block.column(chunk);
+            if !bounds.overlaps(range) || found.is_some_and(|found| bounds.last_ms < found.time_ms) {
+                continue;
+            }
+            if !block.is_surely_fresh(chunk) {
+                return Ok(self.newest(range)?.map(|newest| newest.pulse()));
+            }
+            let time_ms = if bounds.last_ms < range.end_ms {
+                Some(bounds.last_ms)
+            } else {
+                let times = self.loader.column(&bounds)?;
+                let inside = times.partition_point(|time| *time < range.end_ms);
+                inside.checked_sub(1).map(|at| times[at]).filter(|time| *time >= range.start_ms)
+            };
+            found = found.max_by_time(time_ms.map(|time_ms| Pulse { time_ms, is_stale: false }));
+        }
+        Ok(found)
     }
 
     /// Bytes it holds, what it uses of the cache included.
@@ -153,15 +182,30 @@ impl PartCursor {
         Ok(found)
     }
 
-    /// Whether the newest samples of the whole block are at hand: if they are known, or if it pays to know them.
-    fn tails(&mut self) -> Result<bool, TsdbError> {
-        if self.tails.is_some() {
-            return Ok(true);
+    /// The newest sample in the range, or that there is none, if the newest samples of the block are at hand and tell.
+    fn newest_by_tails(&self, number: u32, range: TimeRange) -> Option<Option<Newest>> {
+        let newest = self.tails.as_ref()?.get(number as usize % BLOCK_SERIES);
+        match newest {
+            Some(newest) if newest.time_ms >= range.end_ms => None,
+            newest => Some(newest.filter(|newest| newest.time_ms >= range.start_ms)),
         }
-        let (part, block) = (self.loader.part.meta.number, self.block);
-        self.tails = self.loader.cache().and_then(|cache| cache.known_tails(part, block));
+    }
+
+    /// Takes the newest samples of the whole block if they are known.
+    fn ask_for_tails(&mut self) {
+        if !self.tails_asked {
+            self.tails_asked = true;
+            let (part, block) = (self.loader.part.meta.number, self.block);
+            self.tails = self.loader.cache().and_then(|cache| cache.known_tails(part, block));
+        }
+    }
+
+    /// Takes the newest samples of the whole block if they are known, or if it pays to know them.
+    fn build_tails(&mut self) -> Result<(), TsdbError> {
+        self.ask_for_tails();
         if self.tails.is_none() && self.series.len() >= WHOLE_BLOCK_SERIES && self.loader.cache().is_some() {
             let chunks = self.chunks()?;
+            let (part, block) = (self.loader.part.meta.number, self.block);
             let mut tails = Tails::default();
             for slot in 0..chunks.series_count() as u32 {
                 tails.push(self.newest_of(&chunks, block * BLOCK_SERIES as u32 + slot, TimeRange::ALL, true)?);
@@ -172,7 +216,7 @@ impl PartCursor {
             }
             self.tails = Some(tails);
         }
-        Ok(self.tails.is_some())
+        Ok(())
     }
 
     fn chunks(&mut self) -> Result<Arc<ChunkBlock>, TsdbError> {

@@ -1,12 +1,16 @@
 //! Random histories: whatever is appended, deleted, flushed, merged and reopened, answers equal the memory store's.
 
+use std::collections::BTreeSet;
+
 use pharos_model::{
-    BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, MetricBatch, Sample,
-    TenantId, TimeRange,
+    BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, MetricBatch,
+    STALE_NAN_BITS, Sample, StepRange, TenantId, TimeRange,
 };
 use pharos_storage::conformance::metrics::{CASE_TIME_MS, read_all};
 use pharos_storage::memory::MemoryMetricStore;
-use pharos_storage::{BatchId, LabelQuery, MetricStore, RawSeries, ReadContext};
+use pharos_storage::{
+    Aggregation, BatchId, GridPlan, Grouping, LabelQuery, LeafPlan, MetricStore, RangeFunction, RawSeries, ReadContext,
+};
 use pharos_tsdb::Tsdb;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -39,7 +43,7 @@ struct Point {
 }
 
 fn point() -> impl Strategy<Value = Point> {
-    let value = prop_oneof![3 => (0_u32..1000).prop_map(|n| (f64::from(n) / 10.0).to_bits()), 1 => any::<u64>()];
+    let value = prop_oneof![3 => (0_u32..1000).prop_map(|n| (f64::from(n) / 10.0).to_bits()), 1 => any::<u64>(), 1 => Just(STALE_NAN_BITS)];
     (0_u8..6, prop_oneof![2 => 0_i64..12, 1 => 0_i64..700], value, 0_u8..12)
         .prop_map(|(series, slot, value, kind)| Point { series, slot, value, kind })
 }
@@ -106,6 +110,31 @@ fn as_bits(series: &RawSeries) -> String {
     format!("{:?} {values:?} {histograms:?} {starts:?}", series.timestamps_ms)
 }
 
+/// How many series there are at an instant, by group.
+fn assert_equal_counts(store: &Tsdb, oracle: &MemoryMetricStore) {
+    let groups = |store: &dyn MetricStore, plan: &LeafPlan| -> BTreeSet<String> {
+        let groups = store.leaf(&TenantId::default(), plan, &ReadContext::unlimited()).unwrap();
+        groups.map(|group| format!("{:?}", group.unwrap())).collect()
+    };
+    for (back, lookback) in [(0, 1), (3, 4), (9, 700), (150, 40), (690, 5)] {
+        for (aggregation, label) in
+            [(Aggregation::Count, None), (Aggregation::Count, Some(METRIC_NAME)), (Aggregation::Group, Some("n"))]
+        {
+            let grid = GridPlan {
+                matchers: all_series(),
+                function: RangeFunction::Last,
+                window_ms: lookback * 600_000,
+                steps: StepRange::instant(CASE_TIME_MS - back * 600_000),
+                offset_ms: 0,
+                starts_raw: false,
+            };
+            let labels = label.into_iter().map(str::to_owned).collect();
+            let plan = LeafPlan::Aggregate { grid, aggregation, grouping: Grouping { without: false, labels } };
+            assert_eq!(groups(store, &plan), groups(oracle, &plan), "{plan:?}");
+        }
+    }
+}
+
 /// `cleaned`: whether nothing that was deleted can be left.
 fn assert_equal(store: &Tsdb, oracle: &MemoryMetricStore, cleaned: bool) {
     let tenant = TenantId::default();
@@ -127,6 +156,7 @@ fn assert_equal(store: &Tsdb, oracle: &MemoryMetricStore, cleaned: bool) {
         let found = store.exemplars(&tenant, &[], range, &context).unwrap();
         assert_eq!(found, oracle.exemplars(&tenant, &[], range, &context).unwrap());
     }
+    assert_equal_counts(store, oracle);
     let query = LabelQuery { matcher_sets: vec![], range: TimeRange::ALL, limit: usize::MAX };
     let values = |store: &dyn MetricStore| store.label_values(&tenant, "n", &query, &ReadContext::unlimited()).unwrap();
     if cleaned {
