@@ -2,42 +2,14 @@
 //!
 //! Before it measures it prints what all columns take.
 
-use std::path::Path;
+mod exporters;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pharos_chunk::{CHUNK_SAMPLES_MAX, Form, timestamps, values};
 
+use exporters::{Series, series};
+
 const FORMS: [Form; 2] = [Form::Young, Form::Cold];
-
-struct Series {
-    instants_ms: Vec<i64>,
-    values: Vec<f64>,
-}
-
-/// Every `every`-th sample of each series.
-fn series(every: usize) -> Vec<Series> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/node-exporter-5s.bin.zst");
-    let file = std::fs::File::open(path).expect("the data lie in the repository");
-    let bytes = zstd::decode_all(file).expect("the data are sound");
-    let (mut at, mut all) = (0, Vec::new());
-    let take = |at: &mut usize, length: usize| {
-        *at += length;
-        &bytes[*at - length..*at]
-    };
-    while at < bytes.len() {
-        let length = u32::from_le_bytes(take(&mut at, 4).try_into().expect("four bytes"));
-        take(&mut at, length as usize);
-        let count = u32::from_le_bytes(take(&mut at, 4).try_into().expect("four bytes")) as usize;
-        let eights = |bytes: &[u8]| -> Vec<[u8; 8]> { bytes.as_chunks().0.iter().copied().step_by(every).collect() };
-        let instants = eights(take(&mut at, count * 8));
-        let values = eights(take(&mut at, count * 8));
-        all.push(Series {
-            instants_ms: instants.into_iter().map(i64::from_le_bytes).take(CHUNK_SAMPLES_MAX).collect(),
-            values: values.into_iter().map(f64::from_le_bytes).take(CHUNK_SAMPLES_MAX).collect(),
-        });
-    }
-    all
-}
 
 struct Encoded {
     head_len: usize,
@@ -92,7 +64,7 @@ fn report(name: &str, series: &[Series]) {
 fn real_mix(c: &mut Criterion) {
     let series = series(1);
     report("5 s", &series);
-    report("15 s", &self::series(3));
+    report("15 s", &exporters::series(3));
     let samples: usize = series.iter().map(|one| one.values.len()).sum();
     let mut group = c.benchmark_group("chunk/real");
     group.throughput(Throughput::Elements(samples as u64));

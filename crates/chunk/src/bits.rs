@@ -11,7 +11,8 @@ pub(crate) const fn packed_len(count: usize, width: u32) -> usize {
 /// Appends numbers of up to 64 bits each.
 pub(crate) struct BitSink<'a> {
     out: &'a mut Vec<u8>,
-    pending: u128,
+    pending: u64,
+    /// Below 64.
     pending_bits: u32,
 }
 
@@ -21,13 +22,17 @@ impl<'a> BitSink<'a> {
     }
 
     /// Appends the low `count` bits.
+    #[inline]
     pub(crate) fn push(&mut self, bits: u64, count: u32) {
-        self.pending |= u128::from(bits & mask(count)) << self.pending_bits;
+        let bits = bits & mask(count);
+        let before = self.pending_bits;
+        self.pending |= bits << before;
         self.pending_bits += count;
         if self.pending_bits >= 64 {
-            self.out.extend_from_slice(&(self.pending as u64).to_le_bytes());
-            self.pending >>= 64;
+            self.out.extend_from_slice(&self.pending.to_le_bytes());
             self.pending_bits -= 64;
+            // What did not fit any more; all of it did if nothing was pending.
+            self.pending = bits.checked_shr(64 - before).unwrap_or(0);
         }
     }
 

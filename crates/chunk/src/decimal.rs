@@ -15,9 +15,8 @@ pub(crate) const POWERS: [f64; EXPONENT_MAX + 1] =
 /// Mantissas above do not hold every integer.
 const MANTISSA_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// Values that do not fit the exponent so far and for which a larger one is looked for: a column with more
-/// has no exponent.
-const SEARCHES_MAX: usize = 48;
+/// Values for which no exponent is found before the search is given up: a column with more has none.
+const FAILURES_MAX: usize = 16;
 
 /// A column split into decimals and exceptions.
 #[derive(Debug, Default)]
@@ -35,26 +34,24 @@ impl Decimals {
     /// Splits `values`, allowing each to miss its decimal by `ulps_max`.
     pub(crate) fn of(values: &[f64], ulps_max: i64) -> Self {
         let mut decimals = Self { mantissas: Vec::with_capacity(values.len()), ..Self::default() };
-        let mut searches = SEARCHES_MAX;
-        let mut previous = 0;
-        for (position, value) in values.iter().enumerate() {
-            let mut found = mantissa(*value, decimals.exponent, ulps_max);
-            if found.is_none() && searches > 0 && value.is_finite() {
-                searches -= 1;
+        let mut failures = FAILURES_MAX;
+        loop {
+            decimals.take_fitting(values, ulps_max);
+            let position = decimals.mantissas.len();
+            let Some(value) = values.get(position) else { break };
+            let mut found = None;
+            if failures > 0 && value.is_finite() {
                 let larger = (decimals.exponent + 1..=EXPONENT_MAX)
                     .find_map(|e| mantissa(*value, e, ulps_max).map(|fitting| (e, fitting)));
-                if let Some((exponent, fitting)) = larger
-                    && decimals.rescale(exponent)
-                {
-                    found = Some(fitting);
-                    previous = decimals.mantissas.last().copied().unwrap_or(0);
+                match larger {
+                    Some((exponent, fitting)) if decimals.rescale(exponent) => found = Some(fitting),
+                    _ => failures -= 1,
                 }
             }
             let (mantissa, ulps) = found.unwrap_or_else(|| {
                 decimals.exceptions.push(position);
-                (previous, 0)
+                (decimals.mantissas.last().copied().unwrap_or(0), 0)
             });
-            previous = mantissa;
             decimals.mantissas.push(mantissa);
             if ulps_max > 0 {
                 decimals.ulps.push(ulps);
@@ -66,6 +63,23 @@ impl Decimals {
             decimals.mantissas[..leading].fill(first);
         }
         decimals
+    }
+
+    /// Goes on with the values behind, as far as they fit the exponent.
+    fn take_fitting(&mut self, values: &[f64], ulps_max: i64) {
+        let rest = &values[self.mantissas.len()..];
+        if ulps_max > 0 {
+            for value in rest {
+                let Some((mantissa, ulps)) = mantissa(*value, self.exponent, ulps_max) else { return };
+                self.mantissas.push(mantissa);
+                self.ulps.push(ulps);
+            }
+        } else if self.exponent == 0 {
+            self.mantissas.extend(rest.iter().map_while(|value| integer(*value)));
+        } else {
+            let exponent = self.exponent;
+            self.mantissas.extend(rest.iter().map_while(|value| Some(mantissa(*value, exponent, 0)?.0)));
+        }
     }
 
     /// Goes on with a larger exponent, if no mantissa becomes too large. The quotients stay what they are:
@@ -89,7 +103,8 @@ impl Decimals {
         for mantissa in &self.mantissas {
             let distance = mantissa.abs_diff(*first);
             if distance != 0 {
-                divisor = gcd(divisor, distance);
+                // In this order it is one division where nothing changes.
+                divisor = gcd(distance, divisor);
                 if divisor == 1 {
                     break;
                 }
@@ -115,6 +130,12 @@ fn mantissa(value: f64, exponent: usize, ulps_max: i64) -> Option<(i64, i64)> {
     let mantissa = nearest(scaled);
     let distance = (value.to_bits() as i64).wrapping_sub(value_of(mantissa, exponent).to_bits() as i64);
     (distance.checked_abs()? <= ulps_max).then_some((mantissa, distance))
+}
+
+/// The value as an integer, if it is one.
+fn integer(value: f64) -> Option<i64> {
+    let integer = value as i64;
+    ((integer as f64).to_bits() == value.to_bits() && value.abs() < MANTISSA_MAX).then_some(integer)
 }
 
 /// The nearest integer. Without SSE 4.1, which not every machine has, rounding is a call: adding a number

@@ -33,6 +33,10 @@ const SHORT_MAX: usize = 32;
 /// Predictors whose rough cost exceeds the least by more than one part in this are not planned for.
 const ROUGH_MARGIN: usize = 8;
 
+/// Of columns half as long again as all stripes together only these are looked at to find candidates.
+const STRIPES: usize = 4;
+const STRIPE_LEN: usize = 32;
+
 /// No encoding of `count` values is longer.
 #[must_use]
 pub const fn worst_case_len(count: usize) -> usize {
@@ -50,15 +54,16 @@ pub fn encode(values: &[i64], form: Form, out: &mut Vec<u8>) -> usize {
     }
     let mut scratch = Scratch::default();
     let candidates = candidates(values, form, &mut scratch.residuals);
+    if form == Form::Cold
+        && let Some(head_len) = coding::encode(values, &candidates, &mut scratch, out)
+    {
+        return head_len;
+    }
     let (predictor, plan) = best_packed(values, &candidates, &mut scratch);
     let start = out.len();
-    if form == Form::Cold && plan.width > 0 {
-        let limit_bits = plan.cost_bits + 8 * predictor as usize;
-        if let Some(head_len) = coding::encode(values, &candidates, limit_bits, &mut scratch, out) {
-            return head_len;
-        }
+    if candidates.last() != Some(&predictor) {
+        predictor.predict(values, &mut scratch.residuals);
     }
-    predictor.predict(values, &mut scratch.residuals);
     let flags = if plan.centred { CENTRED } else { 0 } | if plan.patches > 0 { PATCHED } else { 0 };
     out.push(predictor as u8 | flags);
     out.push(plan.width as u8);
@@ -138,20 +143,25 @@ struct Scratch {
     sorted: Vec<i64>,
 }
 
-/// The predictors worth planning for, by rough counts of the bits that they leave.
+/// The predictors worth planning for, by rough counts of the bits that they leave. Of long columns a sample is looked at.
 fn candidates(values: &[i64], form: Form, residuals: &mut Vec<i64>) -> Vec<Predictor> {
     let mut rough: Vec<(Rough, Predictor)> = Vec::with_capacity(PREDICTORS.len());
     for predictor in PREDICTORS {
-        if predictor.predict(values, residuals) {
-            let mut costs = Rough::of(residuals);
-            let done = costs.packed_bits == 0;
-            costs.packed_bits += 8 * predictor as usize;
-            costs.coded_bits += 8 * predictor as usize;
-            rough.push((costs, predictor));
-            // Later predictors have longer heads: nothing beats what leaves nothing.
-            if done {
-                break;
-            }
+        residuals.clear();
+        if !predict_sample(predictor, values, residuals) {
+            continue;
+        }
+        let mut costs = Rough::of(residuals);
+        // Later predictors have longer heads: nothing beats what leaves nothing.
+        let done = costs.packed_bits == 0 && {
+            predictor.predict(values, residuals);
+            Rough::of(residuals).packed_bits == 0
+        };
+        costs.packed_bits += 8 * predictor as usize;
+        costs.coded_bits += 8 * predictor as usize;
+        rough.push((costs, predictor));
+        if done {
+            break;
         }
     }
     let least_packed = rough.iter().map(|(costs, _)| costs.packed_bits).min().unwrap_or(0);
@@ -161,6 +171,17 @@ fn candidates(values: &[i64], form: Form, residuals: &mut Vec<i64>) -> Vec<Predi
         costs.packed_bits <= margin(least_packed) || (form == Form::Cold && costs.coded_bits <= margin(least_coded))
     });
     rough.into_iter().map(|(_, predictor)| predictor).collect()
+}
+
+/// Residuals of a column, or of stripes spread over a long one; false where the predictor needs more values than there are.
+fn predict_sample(predictor: Predictor, values: &[i64], residuals: &mut Vec<i64>) -> bool {
+    if values.len() * 2 < 3 * STRIPES * STRIPE_LEN {
+        return predictor.predict_some(values, 0..values.len(), residuals);
+    }
+    (0..STRIPES).all(|stripe| {
+        let start = (values.len() - STRIPE_LEN) * stripe / (STRIPES - 1);
+        predictor.predict_some(values, start..start + STRIPE_LEN, residuals)
+    })
 }
 
 fn best_packed(values: &[i64], candidates: &[Predictor], scratch: &mut Scratch) -> (Predictor, Plan) {

@@ -22,6 +22,8 @@ const LANES: usize = 4;
 const STATES_MAX: usize = 1 << LOG_MAX;
 const GOLOMB_ORDER: u32 = 2;
 const SYMBOL_BITS: u32 = 8;
+/// States of an encoder are below twice the largest table; at most `LOG_MAX` bits of one are written.
+const MOVE_STATE_BITS: u32 = LOG_MAX + 1;
 
 /// How often each symbol occurs, in parts of `2^log`.
 #[derive(Debug, Clone)]
@@ -74,8 +76,8 @@ impl Frequencies {
             .filter(|(part, _)| **part > 0)
             .map(|(part, count)| *count as f32 * (self.log as f32 - f32::from(*part).log2()))
             .sum();
-        let of_table: u32 = self.parts.iter().map(|part| golomb_bits(*part)).sum();
-        of_symbols as usize + (of_table + SYMBOL_BITS + LANES as u32 * self.log) as usize
+        let of_table: u32 = self.parts.iter().map(|part| part_bits(*part)).sum();
+        of_symbols as usize + (of_table + fixed_bits(self.log)) as usize
     }
 
     fn write(&self, sink: &mut BitSink<'_>) {
@@ -143,37 +145,44 @@ impl Frequencies {
             *slot += 1;
         }
         let mut lanes = [0; LANES];
-        let mut moves = vec![(0_u64, 0_u32); symbols.len()];
+        // For each symbol the state it leads from, and above that how many bits of it are written.
+        let mut moves = vec![0_u16; symbols.len()];
         for (index, symbol) in symbols.iter().enumerate().rev() {
             let symbol = usize::from(symbol - self.lowest);
-            let part = u64::from(self.parts[symbol]);
+            let part = u32::from(self.parts[symbol]);
             let lane = &mut lanes[index % LANES];
             let mut occurrence = 0;
             if index + LANES < symbols.len() {
-                let state = size as u64 + *lane;
-                let mut count = self.log + 1 - width_of(part);
+                let state = size as u32 + *lane;
+                let mut count = self.log + 1 - width_of(u64::from(part));
                 if state >> count < part {
                     count -= 1;
                 }
-                moves[index] = (state, count);
+                moves[index] = (state | count << MOVE_STATE_BITS) as u16;
                 occurrence = (state >> count) - part;
             }
-            *lane = u64::from(states[starts[symbol] + occurrence as usize]);
+            *lane = u32::from(states[starts[symbol] + occurrence as usize]);
         }
         let mut sink = BitSink::new(out);
         self.write(&mut sink);
         for lane in &lanes[..symbols.len().min(LANES)] {
-            sink.push(*lane, self.log);
+            sink.push(u64::from(*lane), self.log);
         }
-        for (bits, count) in moves {
-            sink.push(bits, count);
+        for step in moves {
+            sink.push(u64::from(step), u32::from(step >> MOVE_STATE_BITS));
         }
         sink.finish();
     }
 }
 
-const fn golomb_bits(part: u16) -> u32 {
+/// Bits that one frequency takes in the table.
+pub(crate) const fn part_bits(part: u16) -> u32 {
     2 * width_of((part >> GOLOMB_ORDER) as u64 + 1) - 1 + GOLOMB_ORDER
+}
+
+/// Bits that are written besides frequencies and symbols.
+pub(crate) const fn fixed_bits(log: u32) -> u32 {
+    SYMBOL_BITS + LANES as u32 * log
 }
 
 /// What a state says: its symbol, how many bits lead to the next state, and what to add to them.

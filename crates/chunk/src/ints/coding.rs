@@ -6,13 +6,15 @@
 //!
 //! Bulk: classes as [`crate::tans`] writes them, then the left-over bits of each offset end to end.
 
-use super::packed::median;
+use std::sync::LazyLock;
+
+use super::packed::{self, median};
 use super::predict::Predictor;
 use super::{CENTRED, CODED, Scratch, offset};
-use crate::ChunkError;
 use crate::bits::{BitSink, load, mask, width_of};
 use crate::bytes::{Reader, push_zigzag};
 use crate::tans::{self, Frequencies, LOG_MAX, LOG_MIN};
+use crate::{CHUNK_SAMPLES_MAX, ChunkError};
 
 /// A coded column replaces a packed one if it is smaller by one part in this: it takes longer to read.
 const GAIN_MIN: usize = 100;
@@ -41,38 +43,68 @@ const fn class_start(class: u64, fineness: u32) -> (u32, u64) {
     (shift as u32, (class - (shift << fineness)) << shift)
 }
 
+/// What a finest class is by coarser ones.
+#[derive(Clone, Copy)]
+struct Coarser {
+    class: u16,
+    /// Bits left over.
+    shift: u8,
+}
+
+/// By fineness, then by finest class.
+static COARSER: [[Coarser; FINEST_CLASSES]; FINENESS_MAX as usize + 1] = coarser_classes();
+
+const fn coarser_classes() -> [[Coarser; FINEST_CLASSES]; FINENESS_MAX as usize + 1] {
+    let mut all = [[Coarser { class: 0, shift: 0 }; FINEST_CLASSES]; FINENESS_MAX as usize + 1];
+    let mut fineness = 0;
+    while fineness < all.len() {
+        let mut finest = 0;
+        while finest < FINEST_CLASSES {
+            let (_, start) = class_start(finest as u64, FINENESS_MAX);
+            let (class, shift) = (class_of(start, fineness as u32), shift_of(start, fineness as u32));
+            all[fineness][finest] = Coarser { class: class as u16, shift: shift as u8 };
+            finest += 1;
+        }
+        fineness += 1;
+    }
+    all
+}
+
+/// `count * log2(count)`.
+static COUNT_BITS: LazyLock<Vec<f32>> =
+    LazyLock::new(|| (0..=CHUNK_SAMPLES_MAX).map(|count| count as f32 * (count.max(1) as f32).log2()).collect());
+
 /// How a column is coded.
 struct Plan {
     predictor: Predictor,
     centred: bool,
     base: i64,
     fineness: u32,
-    frequencies: Frequencies,
+    /// About: by entropy.
     cost_bits: usize,
 }
 
-/// Appends the column and answers the length of its head, unless that gains too little over `limit_bits`.
+/// Appends the column and answers the length of its head, unless that gains too little over packing it.
 pub(super) fn encode(
     values: &[i64],
     candidates: &[Predictor],
-    limit_bits: usize,
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
 ) -> Option<usize> {
-    let plan = choose(values, candidates, scratch)?;
-    if plan.cost_bits > limit_bits - limit_bits / GAIN_MIN {
-        return None;
+    let (plan, frequencies) = choose(values, candidates, scratch)?;
+    // The candidate that was looked at last has left its residuals.
+    if candidates.last() != Some(&plan.predictor) {
+        plan.predictor.predict(values, &mut scratch.residuals);
     }
-    plan.predictor.predict(values, &mut scratch.residuals);
     let start = out.len();
     out.push(plan.predictor as u8 | CODED | if plan.centred { CENTRED } else { 0 });
-    out.push(plan.fineness as u8 | (plan.frequencies.log() as u8) << 4);
+    out.push(plan.fineness as u8 | (frequencies.log() as u8) << 4);
     plan.predictor.push_parameters(values, out);
     push_zigzag(out, plan.base);
     let head_len = out.len() - start;
     let offsets = scratch.residuals.iter().map(|residual| offset(*residual, plan.centred, plan.base));
     let classes: Vec<u8> = offsets.clone().map(|offset| class_of(offset, plan.fineness) as u8).collect();
-    plan.frequencies.encode(&classes, out);
+    frequencies.encode(&classes, out);
     let mut sink = BitSink::new(out);
     for offset in offsets {
         sink.push(offset, shift_of(offset, plan.fineness));
@@ -81,62 +113,165 @@ pub(super) fn encode(
     Some(head_len)
 }
 
-/// The cheapest plan, if any column of candidates can be coded.
-fn choose(values: &[i64], candidates: &[Predictor], scratch: &mut Scratch) -> Option<Plan> {
-    let mut best: Option<Plan> = None;
+/// The cheapest plan, if that is worth it.
+fn choose(values: &[i64], candidates: &[Predictor], scratch: &mut Scratch) -> Option<(Plan, Frequencies)> {
+    let mut best: Option<(Plan, Counts)> = None;
+    let mut packed_bits = usize::MAX;
     for predictor in candidates {
         predictor.predict(values, &mut scratch.residuals);
-        let residuals = &scratch.residuals;
+        let residuals = scratch.residuals.as_slice();
         let Some(least) = residuals.iter().copied().min() else { continue };
-        for (centred, base) in [(false, least), (true, median(residuals, &mut scratch.sorted))] {
-            let Some(finest) = count_classes(residuals, centred, base) else { continue };
-            for fineness in 0..=FINENESS_MAX {
-                let Some((counts, left_over)) = coarser(&finest, fineness) else { continue };
-                let Some(frequencies) = Frequencies::fit(&counts, USUAL_LOG) else { continue };
-                let head_bits = 8 * *predictor as usize + width_of(base.unsigned_abs()) as usize;
-                let cost_bits = frequencies.cost_bits(&counts) + left_over + head_bits;
-                if best.as_ref().is_none_or(|best| cost_bits < best.cost_bits) {
-                    best = Some(Plan { predictor: *predictor, centred, base, fineness, frequencies, cost_bits });
-                }
+        let predictor_bits = 8 * *predictor as usize;
+        let centre = median(residuals, &mut scratch.sorted);
+        for (centred, base) in packed::worth_planning(residuals, least, centre) {
+            let counts = Counts::of(residuals, centred, base);
+            let packed = match &counts {
+                Some(counts) => packed::Plan::with_widths(&counts.widths(), residuals.len(), centred, base),
+                None => packed::Plan::with_base(residuals, centred, base),
+            };
+            if packed.width == 0 && packed.patches == 0 {
+                return None;
+            }
+            packed_bits = packed_bits.min(packed.cost_bits + predictor_bits);
+            let Some((fineness, cost_bits, counts)) = counts.and_then(|counts| {
+                let (fineness, bits) = counts.best_fineness(residuals.len())?;
+                Some((fineness, bits + predictor_bits + width_of(base.unsigned_abs()) as usize, counts))
+            }) else {
+                continue;
+            };
+            if best.as_ref().is_none_or(|(best, _)| cost_bits < best.cost_bits) {
+                best = Some((Plan { predictor: *predictor, centred, base, fineness, cost_bits }, counts));
             }
         }
     }
-    let mut plan = best?;
-    plan.predictor.predict(values, &mut scratch.residuals);
-    let finest = count_classes(&scratch.residuals, plan.centred, plan.base)?;
-    let (counts, _) = coarser(&finest, plan.fineness)?;
-    let usual_bits = plan.frequencies.cost_bits(&counts);
-    // Smaller tables are quicker to build and take fewer bits themselves; larger ones are more exact.
-    let fits = (LOG_MIN..=LOG_MAX).filter_map(|log| Frequencies::fit(&counts, log));
-    let (cost_bits, frequencies) = fits.map(|fit| (fit.cost_bits(&counts), fit)).min_by_key(|(bits, _)| *bits)?;
-    plan.cost_bits = plan.cost_bits - usual_bits + cost_bits;
-    plan.frequencies = frequencies;
-    Some(plan)
-}
-
-/// Offsets by class of the finest kind; `None` if one is too large.
-fn count_classes(residuals: &[i64], centred: bool, base: i64) -> Option<[u32; FINEST_CLASSES]> {
-    let mut counts = [0; FINEST_CLASSES];
-    for residual in residuals {
-        *counts.get_mut(class_of(offset(*residual, centred, base), FINENESS_MAX))? += 1;
+    let (plan, counts) = best?;
+    let limit_bits = packed_bits - packed_bits / GAIN_MIN;
+    // By entropy it is cheaper than any table makes it.
+    if plan.cost_bits > limit_bits {
+        return None;
     }
-    Some(counts)
+    let (counts, left_over) = counts.coarser(plan.fineness);
+    let head_bits = 8 * plan.predictor as usize + width_of(plan.base.unsigned_abs()) as usize;
+    let (frequencies, cost_bits) = fit(&counts)?;
+    (cost_bits + left_over + head_bits <= limit_bits).then_some((plan, frequencies))
 }
 
-/// The same by coarser classes, and how many bits are left over then; `None` if class numbers are too large.
-fn coarser(finest: &[u32; FINEST_CLASSES], fineness: u32) -> Option<([u32; CLASSES_MAX], usize)> {
-    let mut counts = [0; CLASSES_MAX];
-    let mut left_over = 0;
-    for (class, count) in finest.iter().enumerate().filter(|(_, count)| **count > 0) {
-        let (_, start) = class_start(class as u64, FINENESS_MAX);
-        let shift = shift_of(start, fineness);
-        if shift > SHIFT_MAX {
+/// Frequencies in the table of the best size, and their cost. Smaller tables are quicker to build and take fewer bits
+/// themselves; larger ones are more exact. Between the two the cost has one minimum.
+fn fit(counts: &[u32]) -> Option<(Frequencies, usize)> {
+    let of = |log: u32| {
+        Frequencies::fit(counts, log).map(|fit| {
+            let bits = fit.cost_bits(counts);
+            (fit, bits)
+        })
+    };
+    let Some(mut best) = of(USUAL_LOG) else { return of(LOG_MAX) };
+    for log in (LOG_MIN..USUAL_LOG).rev() {
+        match of(log) {
+            Some(smaller) if smaller.1 <= best.1 => best = smaller,
+            _ => break,
+        }
+    }
+    if best.0.log() == USUAL_LOG
+        && let Some(larger) = of(LOG_MAX)
+        && larger.1 < best.1
+    {
+        best = larger;
+    }
+    Some(best)
+}
+
+/// Offsets by class of the finest kind.
+struct Counts {
+    by_class: [u32; FINEST_CLASSES],
+    /// Behind the highest that occurs.
+    end: usize,
+}
+
+impl Counts {
+    /// `None` if an offset is too large.
+    fn of(residuals: &[i64], centred: bool, base: i64) -> Option<Self> {
+        let (mut by_class, mut end) = ([0; FINEST_CLASSES], 0);
+        for residual in residuals {
+            let class = class_of(offset(*residual, centred, base), FINENESS_MAX);
+            *by_class.get_mut(class)? += 1;
+            end = end.max(class + 1);
+        }
+        Some(Self { by_class, end })
+    }
+
+    /// Classes that occur, and how often.
+    fn iter(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.by_class[..self.end].iter().copied().enumerate().filter(|(_, count)| *count > 0)
+    }
+
+    /// The offsets by width.
+    fn widths(&self) -> packed::Widths {
+        let mut widths = [0; 65];
+        for (class, count) in self.iter() {
+            let (_, start) = class_start(class as u64, FINENESS_MAX);
+            widths[width_of(start) as usize] += count as usize;
+        }
+        widths
+    }
+
+    /// How fine classes are best, and about how many bits the offsets take then.
+    fn best_fineness(&self, total: usize) -> Option<(u32, usize)> {
+        let mut best = None;
+        for fineness in 0..=FINENESS_MAX {
+            let Some(bits) = self.cost_bits(fineness, total) else { continue };
+            match best {
+                // Finer classes tell more and have larger tables: once that is too much, it stays so.
+                Some((_, least)) if bits > least => break,
+                _ => best = Some((fineness, bits)),
+            }
+        }
+        best
+    }
+
+    /// About how many bits the offsets take by coarser classes, table included; `None` if those are too many.
+    fn cost_bits(&self, fineness: u32, total: usize) -> Option<usize> {
+        let map = &COARSER[fineness as usize];
+        let highest = map[self.end.checked_sub(1)?];
+        if highest.class as usize >= CLASSES_MAX || u32::from(highest.shift) > SHIFT_MAX {
             return None;
         }
-        *counts.get_mut(class_of(start, fineness))? += count;
-        left_over += *count as usize * shift as usize;
+        let count_bits = COUNT_BITS.as_slice();
+        let mut bits = count_bits[total];
+        let (mut left_over, mut table_bits) = (0, tans::fixed_bits(USUAL_LOG));
+        let mut current: Option<(u16, u32)> = None;
+        let mut end_class = |(_, count): (u16, u32)| {
+            bits -= count_bits[count as usize];
+            table_bits += tans::part_bits(((count << USUAL_LOG) / total as u32).max(1) as u16);
+        };
+        let mut skipped = 0;
+        for (class, count) in self.iter() {
+            let coarser = map[class];
+            left_over += count as usize * usize::from(coarser.shift);
+            current = Some(match current {
+                Some((open, sum)) if open == coarser.class => (open, sum + count),
+                Some(open) => {
+                    end_class(open);
+                    skipped += u32::from(coarser.class - open.0 - 1);
+                    (coarser.class, count)
+                }
+                None => (coarser.class, count),
+            });
+        }
+        end_class(current?);
+        Some(bits as usize + (table_bits + skipped * tans::part_bits(0)) as usize + left_over)
     }
-    Some((counts, left_over))
+
+    /// The counts by coarser classes, and how many bits are left over then.
+    fn coarser(&self, fineness: u32) -> ([u32; CLASSES_MAX], usize) {
+        let (mut counts, mut left_over) = ([0; CLASSES_MAX], 0);
+        for (class, count) in self.iter() {
+            let coarser = COARSER[fineness as usize][class];
+            counts[usize::from(coarser.class)] += count;
+            left_over += count as usize * usize::from(coarser.shift);
+        }
+        (counts, left_over)
+    }
 }
 
 /// Fills `offsets` with what [`encode`] wrote behind the head.

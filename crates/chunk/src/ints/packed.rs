@@ -9,6 +9,11 @@ use crate::bytes::{Reader, push_varint, zigzag};
 /// What a patch costs besides its high bits, for choosing the width.
 const PATCH_BITS: usize = 14;
 
+/// Residuals looked at for the centre of a column.
+const MEDIAN_SAMPLE: usize = 64;
+/// Residuals looked at before a longer column is planned for.
+const SAMPLE: usize = 128;
+
 /// How residuals are packed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
@@ -24,19 +29,19 @@ impl Plan {
 
     pub(super) fn choose(residuals: &[i64], scratch: &mut Vec<i64>) -> Self {
         let Some(least) = residuals.iter().copied().min() else { return Self::NOTHING };
-        let from_least = Self::with_base(residuals, false, least);
-        if from_least.width == 0 {
-            return from_least;
+        if residuals.iter().all(|residual| *residual == least) {
+            return Self::with_base(&[], false, least);
         }
-        let centred = Self::with_base(residuals, true, median(residuals, scratch));
-        if centred.cost_bits < from_least.cost_bits { centred } else { from_least }
+        let plans = worth_planning(residuals, least, median(residuals, scratch));
+        let plans = plans.map(|(centred, base)| Self::with_base(residuals, centred, base));
+        plans.min_by_key(|plan| plan.cost_bits).expect("one at least is worth planning")
     }
 
-    fn with_base(residuals: &[i64], centred: bool, base: i64) -> Self {
+    pub(super) fn with_base(residuals: &[i64], centred: bool, base: i64) -> Self {
         Self::with_widths(&widths(residuals, centred, base), residuals.len(), centred, base)
     }
 
-    fn with_widths(by_width: &Widths, count: usize, centred: bool, base: i64) -> Self {
+    pub(super) fn with_widths(by_width: &Widths, count: usize, centred: bool, base: i64) -> Self {
         let widest = (0..=64).rev().find(|width| by_width[*width] > 0).unwrap_or(0);
         let base_bits = 8 * width_of(zigzag(base)).div_ceil(7).max(1) as usize;
         let (mut above, mut above_bits) = (0, 0);
@@ -74,8 +79,24 @@ impl Plan {
     }
 }
 
+/// Whether offsets are from the least residual or from the centre, and that: what is cheaper in a sample. Of short columns both.
+pub(super) fn worth_planning(residuals: &[i64], least: i64, centre: i64) -> impl Iterator<Item = (bool, i64)> {
+    let both = [(false, least), (true, centre)];
+    let only = (residuals.len() > SAMPLE * 3 / 2).then(|| {
+        let step = residuals.len() / SAMPLE | 1;
+        let [from_least, from_centre] = both.map(|(centred, base)| {
+            let sample = residuals.iter().step_by(step);
+            let mut by_width = [0; 65];
+            sample.for_each(|residual| by_width[width_of(offset(*residual, centred, base)) as usize] += 1);
+            Plan::with_widths(&by_width, residuals.len().div_ceil(step), centred, base).cost_bits
+        });
+        from_centre < from_least
+    });
+    both.into_iter().filter(move |(centred, _)| only.is_none_or(|only| only == *centred))
+}
+
 /// Offsets by width.
-type Widths = [usize; 65];
+pub(super) type Widths = [usize; 65];
 
 fn widths(residuals: &[i64], centred: bool, base: i64) -> Widths {
     let mut by_width = [0; 65];
@@ -106,10 +127,12 @@ impl Rough {
     }
 }
 
-/// The middle residual; `scratch` is overwritten.
+/// About the middle residual: that of a sample; `scratch` is overwritten.
 pub(super) fn median(residuals: &[i64], scratch: &mut Vec<i64>) -> i64 {
     scratch.clear();
-    scratch.extend_from_slice(residuals);
+    // Spread evenly and at odd distances, so as not to fall in step with a rhythm of the column.
+    let step = residuals.len() / MEDIAN_SAMPLE | 1;
+    scratch.extend(residuals.iter().step_by(step));
     let middle = scratch.len() / 2;
     *scratch.select_nth_unstable(middle).1
 }

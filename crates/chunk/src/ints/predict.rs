@@ -2,6 +2,8 @@
 //!
 //! All arithmetic wraps, so residuals of any column restore it.
 
+use std::ops::Range;
+
 use crate::ChunkError;
 use crate::bytes::{Reader, push_zigzag, unzigzag};
 
@@ -47,23 +49,31 @@ impl Predictor {
     /// Fills `residuals`; false where it needs more values than there are.
     pub(super) fn predict(self, values: &[i64], residuals: &mut Vec<i64>) -> bool {
         residuals.clear();
+        self.predict_some(values, 0..values.len(), residuals)
+    }
+
+    /// Appends the residuals of the values at `positions`; false where it needs more values than there are.
+    pub(super) fn predict_some(self, values: &[i64], positions: Range<usize>, residuals: &mut Vec<i64>) -> bool {
         if values.len() < self.consumed().max(1) {
             return false;
         }
+        // The values predicted, with those before them that the prediction needs.
+        let from = positions.start.max(self.consumed());
+        let Some(needed) = values.get(from - self.consumed()..positions.end.max(from)) else { return true };
         match self {
-            Self::Raw => residuals.extend_from_slice(values),
+            Self::Raw => residuals.extend_from_slice(needed),
             Self::Line => {
-                let (first, slope) = (values[0], slope(values));
-                let mut expected = first;
-                residuals.extend(values.iter().map(|value| {
+                let slope = slope(values);
+                let mut expected = values[0].wrapping_add(slope.wrapping_mul(from as i64));
+                residuals.extend(needed.iter().map(|value| {
                     let residual = value.wrapping_sub(expected);
                     expected = expected.wrapping_add(slope);
                     residual
                 }));
             }
-            Self::Delta => residuals.extend(values.iter().skip(1).zip(values).map(|(b, a)| b.wrapping_sub(*a))),
+            Self::Delta => residuals.extend(needed.iter().skip(1).zip(needed).map(|(b, a)| b.wrapping_sub(*a))),
             Self::DeltaOfDelta => residuals.extend(
-                values
+                needed
                     .windows(3)
                     .map(|three| three[2].wrapping_sub(three[1]).wrapping_sub(three[1].wrapping_sub(three[0]))),
             ),
