@@ -8,7 +8,6 @@ mod exporters;
 use pco::ChunkConfig;
 use pco::standalone::{simple_compress, simple_decompress_into};
 use pharos_chunk::{CHUNK_SAMPLES_MAX, Form, values};
-use exporters::Series;
 use rustix::time::{ClockId, clock_gettime};
 
 const ROUNDS: usize = 7;
@@ -70,11 +69,11 @@ fn least_ns(mut work: impl FnMut()) -> f64 {
 
 fn main() {
     let series = exporters::series(1);
-    let total = series.iter().map(|one| one.values.len()).sum::<usize>() as f64;
-    println!("| samples a chunk | codec | bytes/sample | encode ns | decode ns | decode M/s |");
-    println!("|---|---|---|---|---|---|");
+    let total = series.iter().map(|one| one.instants_ms.len()).sum::<usize>() as f64;
+    eprintln!("| samples a chunk | codec | bytes/sample | encode ns | decode ns | decode M/s |");
+    eprintln!("|---|---|---|---|---|---|");
     for samples_max in [120, 480, CHUNK_SAMPLES_MAX] {
-        let columns: Vec<&[f64]> = series.iter().flat_map(|one: &Series| one.values.chunks(samples_max)).collect();
+        let columns: Vec<&[f64]> = series.iter().flat_map(|one| one.values.chunks(samples_max)).collect();
         for Codec { name, encode, decode } in CODECS {
             let (mut bytes, mut ends) = (Vec::new(), Vec::new());
             let encode_ns = least_ns(|| {
@@ -102,7 +101,7 @@ fn main() {
             }
             let (encode_ns, decode_ns) = (encode_ns / total, decode_ns / total);
             let (each, speed) = (bytes.len() as f64 / total, 1e3 / decode_ns);
-            println!("| {samples_max} | {name} | {each:.4} | {encode_ns:.1} | {decode_ns:.2} | {speed:.0} |");
+            eprintln!("| {samples_max} | {name} | {each:.4} | {encode_ns:.1} | {decode_ns:.2} | {speed:.0} |");
         }
     }
 }

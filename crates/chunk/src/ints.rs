@@ -6,7 +6,7 @@
 //! by field. Then the *bulk*:
 //! - packed: the residuals' low `width` bits end to end, and if patched: patch count, then for each patch
 //!   the distance from the end of the previous one and the high bits, varints
-//! - coded ([`crate::coded`]): `width` says how fine the classes are (low four bits) and how large the
+//! - coded ([`crate::tans`]): `width` says how fine the classes are (low four bits) and how large the
 //!   table is (high four); then table and bits.
 //!
 //! Predictors: 0 none; 1 line (`first + i * slope`; scrape times with jitter); 2 previous value;

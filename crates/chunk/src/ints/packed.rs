@@ -83,7 +83,7 @@ impl Plan {
 pub(super) fn worth_planning(residuals: &[i64], least: i64, centre: i64) -> impl Iterator<Item = (bool, i64)> {
     let both = [(false, least), (true, centre)];
     let only = (residuals.len() > SAMPLE * 3 / 2).then(|| {
-        let step = residuals.len() / SAMPLE | 1;
+        let step = (residuals.len() / SAMPLE) | 1;
         let [from_least, from_centre] = both.map(|(centred, base)| {
             let sample = residuals.iter().step_by(step);
             let mut by_width = [0; 65];
@@ -131,7 +131,7 @@ impl Rough {
 pub(super) fn median(residuals: &[i64], scratch: &mut Vec<i64>) -> i64 {
     scratch.clear();
     // Spread evenly and at odd distances, so as not to fall in step with a rhythm of the column.
-    let step = residuals.len() / MEDIAN_SAMPLE | 1;
+    let step = (residuals.len() / MEDIAN_SAMPLE) | 1;
     scratch.extend(residuals.iter().step_by(step));
     let middle = scratch.len() / 2;
     *scratch.select_nth_unstable(middle).1
