@@ -1,7 +1,7 @@
 //! Decoding, from inflated bytes to batches: what every sample and span costs before it reaches a store.
 //!
-//! `remote_write/prost` is the oracle of the tests, here as the yardstick: decoding alone, without labels,
-//! limits or batch.
+//! `remote_write/prost` and `otlp/prost` are the oracles of the tests, here as the yardstick: decoding alone, without
+//! labels, limits or batch.
 #![allow(missing_docs, reason = "a bench")]
 
 use std::hint::black_box;
@@ -17,7 +17,8 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
-use pharos_ingest::otlp::{OtlpSettings, WireForm, decode_metrics, decode_traces};
+use pharos_base::ByteSize;
+use pharos_ingest::otlp::{MetricsDecoder, OtlpSettings, WireForm, decode_traces};
 use pharos_ingest::remote_write::{RemoteWriteVersion, decode};
 use pharos_ingest::{Limits, TimeWindow};
 use pharos_proto::remote_write::{v1, v2};
@@ -132,7 +133,6 @@ fn otlp_spans() -> Vec<u8> {
 
 fn decoding(c: &mut Criterion) {
     let limits = Limits::default();
-    let settings = OtlpSettings::default();
     let mut group = c.benchmark_group("ingest/decode");
     group.throughput(Throughput::Elements(SERIES as u64));
     let body = remote_write_v1();
@@ -151,11 +151,21 @@ fn decoding(c: &mut Criterion) {
         });
     });
     let body = otlp_metrics();
-    group.bench_function("otlp/points", |b| {
-        b.iter(|| {
-            let decoded = decode_metrics(black_box(&body), WireForm::Protobuf, &settings, &limits, TimeWindow::ALL);
-            decoded.map(|decoded| decoded.batch.series.len())
-        });
+    let points = |decoder: &MetricsDecoder| {
+        let decoded = decoder.decode(black_box(&body), WireForm::Protobuf, TimeWindow::ALL, NOW_MS);
+        decoded.map(|decoded| decoded.batch.series.len())
+    };
+    let decoder = MetricsDecoder::new(OtlpSettings::default(), limits.clone());
+    group.bench_function("otlp/points", |b| b.iter(|| points(&decoder)));
+    group.bench_function("otlp/points_never_seen", |b| {
+        b.iter(|| points(&MetricsDecoder::new(OtlpSettings::default(), limits.clone())));
+    });
+    // As where there are more streams than memory for them.
+    let forgetful = Limits { otlp_streams_memory_max: ByteSize(0), ..limits.clone() };
+    let decoder = MetricsDecoder::new(OtlpSettings::default(), forgetful);
+    group.bench_function("otlp/points_forgotten", |b| b.iter(|| points(&decoder)));
+    group.bench_function("otlp/prost", |b| {
+        b.iter(|| ExportMetricsServiceRequest::decode(black_box(&*body)).map(|request| request.resource_metrics.len()));
     });
     let body = otlp_spans();
     group.bench_function("otlp/spans", |b| {

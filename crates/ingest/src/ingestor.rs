@@ -10,7 +10,7 @@ use pharos_base::{Clock, HumanDuration};
 use pharos_model::TenantId;
 use pharos_storage::{BatchId, Completion, MetricStore, TraceStore};
 
-use crate::otlp::{DecodedSpans, OtlpSettings, WireForm};
+use crate::otlp::{DecodedSpans, MetricsDecoder, OtlpSettings, WireForm};
 use crate::remote_write::RemoteWriteVersion;
 use crate::report::{IngestReport, PendingReport};
 use crate::{DecodedMetrics, Encoding, IngestError, Limits, TimeWindow, inflate, otlp, remote_write};
@@ -42,6 +42,7 @@ pub struct IngestSettings {
 pub struct Ingestor {
     components: IngestComponents,
     settings: IngestSettings,
+    otlp_metrics: MetricsDecoder,
 }
 
 impl std::fmt::Debug for Ingestor {
@@ -54,7 +55,8 @@ impl Ingestor {
     /// An ingestor on these stores.
     #[must_use]
     pub fn new(components: IngestComponents, settings: IngestSettings) -> Self {
-        Self { components, settings }
+        let otlp_metrics = MetricsDecoder::new(settings.otlp.clone(), settings.limits.clone());
+        Self { components, settings, otlp_metrics }
     }
 
     /// Its settings.
@@ -108,7 +110,7 @@ impl Ingestor {
     ) -> Result<DecodedMetrics, IngestError> {
         let limits = &self.settings.limits;
         let plain = inflate::inflate(body, encoding, limits.body_max)?;
-        otlp::decode_metrics(&plain, form, &self.settings.otlp, limits, self.window())
+        self.otlp_metrics.decode(&plain, form, self.window(), self.now_ms())
     }
 
     /// Inflates and translates an `ExportTraceServiceRequest`. Busy: not for an async worker.

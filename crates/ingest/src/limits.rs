@@ -37,6 +37,10 @@ pub struct Limits {
     pub span_items_max: usize,
     /// Nesting of attribute values and of JSON. Default 32. Deeper: 400.
     pub nesting_max: usize,
+    /// Memory in which the label sets of known OTLP metric streams are kept, all tenants together. Default 64 MiB, which
+    /// is about 100,000 streams. Full: what was not seen for ten minutes goes, and label sets of other streams are made
+    /// anew with each request.
+    pub otlp_streams_memory_max: ByteSize,
 }
 
 impl Default for Limits {
@@ -55,6 +59,7 @@ impl Default for Limits {
             future_max: HumanDuration::from_ms(600_000),
             span_items_max: 4096,
             nesting_max: 32,
+            otlp_streams_memory_max: ByteSize::mib(64),
         }
     }
 }

@@ -1,25 +1,44 @@
 //! OTLP: metrics by Prometheus' rules, traces in full.
 //!
-//! Both encodings lead to one translation: JSON is turned into the protobuf wire form first.
+//! Both encodings lead to one translation: JSON is turned into the protobuf wire form first. Metrics are translated from
+//! the wire, with a memory of what came before; spans are decoded into messages.
 
+#[cfg(test)]
+mod agreement;
+mod attribute;
 mod attributes;
+mod booked;
+mod exemplars;
 mod footprint;
+mod group;
 mod json;
+mod known;
+mod label_sets;
 mod labels;
+mod message;
+mod metric_fields;
 mod metrics;
 mod names;
+mod point_fields;
 mod points;
+#[cfg(test)]
+mod reference;
 mod settings;
+mod shape;
+mod stream_pass;
+mod streams;
 mod target_info;
 mod traces;
 
 use std::borrow::Cow;
 
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 
+use crate::wire::WireError;
 use crate::{DecodedMetrics, IngestError, Limits, TimeWindow};
+use known::Known;
+use metrics::Rules;
 
 pub use settings::{OtlpSettings, TranslationStrategy};
 pub use traces::DecodedSpans;
@@ -33,24 +52,60 @@ pub enum WireForm {
     Json,
 }
 
+const MINUTE_MS: i64 = 60_000;
 const METRICS_REQUEST: &str = "ExportMetricsServiceRequest";
 const TRACES_REQUEST: &str = "ExportTraceServiceRequest";
 
-/// Translates an inflated metrics request.
-///
-/// # Errors
-/// - [`IngestError::Decode`]: the bytes are no such message.
-/// - [`IngestError::BatchTooLarge`]: the message or its labels grow beyond their limit.
-pub fn decode_metrics(
-    body: &[u8],
-    form: WireForm,
-    settings: &OtlpSettings,
-    limits: &Limits,
-    window: TimeWindow,
-) -> Result<DecodedMetrics, IngestError> {
-    let wire = wire_bytes(body, form, &json::METRICS_REQUEST, METRICS_REQUEST, limits)?;
-    let request = ExportMetricsServiceRequest::decode(&*wire).map_err(|error| damaged(METRICS_REQUEST, &error))?;
-    metrics::translate(&request, settings, limits, window)
+/// Translates metrics requests, and remembers what it met.
+#[derive(Debug)]
+pub struct MetricsDecoder {
+    settings: OtlpSettings,
+    limits: Limits,
+    known: Known,
+}
+
+impl MetricsDecoder {
+    /// A decoder by these rules. What it remembers is bounded by [`Limits::otlp_streams_memory_max`].
+    #[must_use]
+    pub fn new(settings: OtlpSettings, limits: Limits) -> Self {
+        Self { known: Known::new(limits.otlp_streams_memory_max), settings, limits }
+    }
+
+    /// Memory of what was met, bytes.
+    #[must_use]
+    pub fn known_bytes(&self) -> u64 {
+        self.known.memory_bytes()
+    }
+
+    /// Translates an inflated metrics request at this moment, Unix milliseconds.
+    ///
+    /// # Errors
+    /// - [`IngestError::Decode`]: the bytes are no such message.
+    /// - [`IngestError::BatchTooLarge`]: the message or its labels grow beyond their limit.
+    pub fn decode(
+        &self,
+        body: &[u8],
+        form: WireForm,
+        window: TimeWindow,
+        now_ms: i64,
+    ) -> Result<DecodedMetrics, IngestError> {
+        let Self { settings, limits, known } = self;
+        let wire = wire_bytes(body, form, &json::METRICS_REQUEST, METRICS_REQUEST, limits)?;
+        let rules = Rules { settings, limits, window, known, now_minute: (now_ms / MINUTE_MS) as u32 };
+        metrics::translate(&wire, rules).map_err(|failure| match failure {
+            Failure::Wire(error) => damaged(METRICS_REQUEST, &error),
+            Failure::Ingest(error) => error,
+        })
+    }
+}
+
+/// Why a request cannot be translated.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
 }
 
 /// Translates an inflated trace request.
@@ -60,6 +115,7 @@ pub fn decode_metrics(
 /// - [`IngestError::BatchTooLarge`]: the message grows beyond its limit.
 pub fn decode_traces(body: &[u8], form: WireForm, limits: &Limits) -> Result<DecodedSpans, IngestError> {
     let wire = wire_bytes(body, form, &json::TRACES_REQUEST, TRACES_REQUEST, limits)?;
+    footprint::check(&wire, &json::TRACES_REQUEST, limits.decoded_max)?;
     let request = ExportTraceServiceRequest::decode(&*wire).map_err(|error| damaged(TRACES_REQUEST, &error))?;
     Ok(traces::translate(request, limits))
 }
@@ -71,14 +127,13 @@ fn wire_bytes<'a>(
     name: &'static str,
     limits: &Limits,
 ) -> Result<Cow<'a, [u8]>, IngestError> {
-    let wire = match form {
-        WireForm::Protobuf => Cow::Borrowed(body),
+    match form {
+        WireForm::Protobuf => Ok(Cow::Borrowed(body)),
         WireForm::Json => {
-            Cow::Owned(json::to_wire(body, schema, limits.nesting_max).map_err(|error| damaged(name, &error))?)
+            let wire = json::to_wire(body, schema, limits.nesting_max).map_err(|error| damaged(name, &error))?;
+            Ok(Cow::Owned(wire))
         }
-    };
-    footprint::check(&wire, schema, limits.decoded_max)?;
-    Ok(wire)
+    }
 }
 
 fn damaged(message_name: &'static str, error: &dyn std::fmt::Display) -> IngestError {

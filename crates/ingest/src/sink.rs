@@ -6,8 +6,8 @@
 //! - K2 Every sample pushed is either in the batch or counted in exactly one rejection.
 
 use pharos_model::{
-    BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, MetricBatch, MetricKind, MetricMetadata,
-    Sample, iter_encoded,
+    BatchBuilder, Exemplar, Fingerprint, Histogram, Labels, LabelsBuilder, METRIC_NAME, MetricBatch, MetricKind,
+    MetricMetadata, Sample, iter_encoded,
 };
 use pharos_storage::{AppendOutcome, RejectReason, Rejection};
 
@@ -239,6 +239,23 @@ impl<'a> SeriesSink<'a> {
         }
         self.kept = 0;
         self.builder.finish_series_canonical(encoded);
+        Ok(())
+    }
+
+    /// As [`finish_canonical`](Self::finish_canonical), for labels of `text_bytes` whose hash is known too. No sample of
+    /// the series is outside the window.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub(crate) fn finish_known(
+        &mut self,
+        encoded: &[u8],
+        fingerprint: Fingerprint,
+        text_bytes: u32,
+    ) -> Result<(), IngestError> {
+        self.add_label_bytes(u64::from(text_bytes))?;
+        self.kept = 0;
+        self.builder.finish_series_known(encoded, fingerprint);
         Ok(())
     }
 

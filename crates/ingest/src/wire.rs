@@ -62,6 +62,23 @@ impl<'a> Reader<'a> {
         Ok(Some(Field { number, payload }))
     }
 
+    /// What is not read yet.
+    #[inline]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Passes over bytes of [`rest`](Self::rest) that the caller knows: whole fields, or nothing fits any more.
+    #[inline]
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        self.rest = self.rest.get(bytes..).unwrap_or_default();
+    }
+
+    /// The next of packed varints; `None` at the end and at damage.
+    pub(crate) fn packed_varint(&mut self) -> Option<u64> {
+        if self.rest.is_empty() { None } else { self.varint().ok() }
+    }
+
     #[inline]
     fn key(&mut self) -> Result<(u32, u8), WireError> {
         let key = u32::try_from(self.varint()?).map_err(|_| WireError::Key)?;
@@ -193,12 +210,32 @@ impl<'a> Field<'a> {
 
     /// Elements of a repeated double field, packed or not.
     pub(crate) fn each_double(&self, mut element: impl FnMut(f64)) -> Result<(), WireError> {
+        self.each_fixed64(|bits| element(f64::from_bits(bits)))
+    }
+
+    /// `fixed64`; cast it for `sfixed64`.
+    #[inline]
+    pub(crate) fn fixed64(&self) -> Result<u64, WireError> {
+        if let Payload::Fixed64(bits) = self.payload { Ok(bits) } else { self.wrong() }
+    }
+
+    /// `fixed32`.
+    #[inline]
+    pub(crate) fn fixed32(&self) -> Result<u32, WireError> {
+        if let Payload::Fixed32(bits) = self.payload { Ok(bits) } else { self.wrong() }
+    }
+
+    /// Elements of a repeated `fixed64` field, packed or not.
+    pub(crate) fn each_fixed64(&self, mut element: impl FnMut(u64)) -> Result<(), WireError> {
         match self.payload {
-            Payload::Fixed64(bits) => element(f64::from_bits(bits)),
+            Payload::Fixed64(bits) => element(bits),
             Payload::Bytes(bytes) => {
-                let mut packed = Reader::new(bytes);
-                while !packed.rest.is_empty() {
-                    element(f64::from_bits(u64::from_le_bytes(packed.array()?)));
+                let (words, rest) = bytes.as_chunks();
+                if !rest.is_empty() {
+                    return Err(WireError::Truncated);
+                }
+                for word in words {
+                    element(u64::from_le_bytes(*word));
                 }
             }
             _ => return self.wrong(),

@@ -126,7 +126,7 @@ impl BatchBuilder {
         labels.clear();
         match encoded {
             Ok(()) => {
-                self.finish_run(start);
+                self.finish_run(start, fingerprint(&self.batch.label_bytes[start..]));
                 Ok(())
             }
             Err(error) => {
@@ -144,9 +144,16 @@ impl BatchBuilder {
     /// As [`finish_series`](Self::finish_series), for who writes the canonical form of [`Labels`] by himself: stores
     /// take the bytes at their word.
     pub fn finish_series_canonical(&mut self, encoded: &[u8]) {
+        self.finish_series_known(encoded, fingerprint(encoded));
+    }
+
+    /// As [`finish_series_canonical`](Self::finish_series_canonical), for who knows the labels'
+    /// [`fingerprint`](crate::fingerprint) as well.
+    pub fn finish_series_known(&mut self, encoded: &[u8], fingerprint: Fingerprint) {
+        debug_assert_eq!(fingerprint, crate::fingerprint(encoded), "the fingerprint is that of the labels");
         let start = self.batch.label_bytes.len();
         self.batch.label_bytes.extend_from_slice(encoded);
-        self.finish_run(start);
+        self.finish_run(start, fingerprint);
     }
 
     /// Drops what was pushed for the current series.
@@ -173,10 +180,10 @@ impl BatchBuilder {
         self.batch
     }
 
-    fn finish_run(&mut self, labels_start: usize) {
+    fn finish_run(&mut self, labels_start: usize, fingerprint: Fingerprint) {
         let batch = &mut self.batch;
         let run = SeriesRun {
-            fingerprint: fingerprint(&batch.label_bytes[labels_start..]),
+            fingerprint,
             labels: labels_start..batch.label_bytes.len(),
             samples: self.samples_done..batch.samples.len(),
             histograms: self.histograms_done..batch.histograms.len(),

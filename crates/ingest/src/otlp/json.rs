@@ -16,7 +16,10 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use schema::FieldSchema;
-pub(super) use schema::{Kind, METRICS_REQUEST, MessageSchema, TRACES_REQUEST};
+pub(super) use schema::{
+    BUCKETS, EXEMPLAR, EXPONENTIAL_HISTOGRAM, GAUGE, HISTOGRAM, KEY_VALUE, Kind, METRICS_REQUEST, MessageSchema,
+    RESOURCE, SCOPE, SUM, SUMMARY, TRACES_REQUEST, VALUE_AT_QUANTILE,
+};
 
 /// Turns a JSON text into the wire form of the message that `schema` describes.
 pub(super) fn to_wire(

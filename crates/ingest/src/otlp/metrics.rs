@@ -1,38 +1,57 @@
-//! An OTLP metrics request, resource by resource, scope by scope, metric by metric.
+//! An OTLP metrics request, resource by resource, scope by scope, metric by metric, straight from the wire.
 //!
-//! Points are counted, not samples: a refused histogram point is one, however many series it has.
+//! What resource, scope and metric say is worked out once and remembered in [`Known`]; so are the label sets of streams.
+//! A message is looked at twice at most: once along its fields, as protobuf lets them come in any order, then what is
+//! in them. Points are counted, not samples: a refused histogram point is one, however many series it has.
+
+use std::sync::Arc;
 
 use hashbrown::HashSet;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::metrics::v1::metric::Data;
-use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, Metric, ResourceMetrics, ScopeMetrics};
-use pharos_model::MetricKind;
+use pharos_model::{LabelsBuilder, MetricKind, MetricMetadata};
 use pharos_storage::RejectReason;
 
-use super::OtlpSettings;
-use super::labels::{PointLabels, ResourceLabels, scope_labels};
-use super::names::{NameKind, metric_name, unit_text};
+use super::attribute::attributes;
+use super::group::{Group, GroupKey};
+use super::json::{RESOURCE, SCOPE};
+use super::known::{Known, KnownGroup, KnownMetric, MetricKey};
+use super::label_sets::LabelSetsBuilder;
+use super::message::{DATA_NESTING, METRIC_NESTING, Merged, RESOURCE_NESTING, check};
+use super::metric_fields::{DataFields, DataKind, MetricFields, check_name, check_temporality};
+use super::names::{metric_name, unit_text};
+use super::stream_pass::StreamPass;
 use super::target_info::TargetInfo;
+use super::{Failure, OtlpSettings};
 use crate::limits::cut;
-use crate::sink::{Refusal, SeriesSink, check_shared};
+use crate::sink::{Refusal, SeriesSink};
+use crate::wire::Reader;
 use crate::{DecodedMetrics, IngestError, Limits, TimeWindow};
 
 const WARNINGS_MAX: usize = 8;
+/// What an attribute of a resource or scope takes while labels are made of it, beside some copies of its text.
+const ATTRIBUTE_BYTES: usize = 256;
+const ATTRIBUTE_COPIES: usize = 4;
+
+/// What translation goes by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules<'a> {
+    pub settings: &'a OtlpSettings,
+    pub limits: &'a Limits,
+    pub window: TimeWindow,
+    pub known: &'a Known,
+    /// Minutes since 1970.
+    pub now_minute: u32,
+}
 
 /// Translates a request by the rules of Prometheus 3.
-///
-/// # Errors
-/// [`IngestError::BatchTooLarge`].
-pub(super) fn translate(
-    request: &ExportMetricsServiceRequest,
-    settings: &OtlpSettings,
-    limits: &Limits,
-    window: TimeWindow,
-) -> Result<DecodedMetrics, IngestError> {
-    let mut translator = Translator::new(SeriesSink::new(limits, window), settings);
+pub(super) fn translate(request: &[u8], rules: Rules<'_>) -> Result<DecodedMetrics, Failure> {
+    rules.known.tidy(rules.now_minute);
+    let mut translator = Translator::new(rules);
     let mut target_info = TargetInfo::default();
-    for resource in &request.resource_metrics {
-        translator.resource(resource, &mut target_info)?;
+    let mut reader = Reader::new(request);
+    while let Some(field) = reader.next()? {
+        if field.number == 1 {
+            translator.resource(field.bytes()?, &mut target_info)?;
+        }
     }
     target_info.finish(&mut translator.sink)?;
     let mut decoded = translator.sink.build();
@@ -42,101 +61,188 @@ pub(super) fn translate(
 
 /// The state that points share.
 pub(super) struct Translator<'a> {
+    pub rules: Rules<'a>,
     pub sink: SeriesSink<'a>,
-    pub settings: &'a OtlpSettings,
-    pub labels: PointLabels,
-    pub resource: ResourceLabels,
-    pub scope: Vec<(String, String)>,
-    /// The translated name of the current metric.
-    pub name: String,
-    /// Why no point of the current resource or scope can be stored, if so.
-    shared_refusal: Option<Refusal>,
+    /// Labels of the current point, all but the metric's name.
+    pub base: LabelsBuilder,
+    pub label_sets: LabelSetsBuilder,
     /// First and last instant of the current resource's points.
     pub seen_ms: Option<(i64, i64)>,
+    /// What the request may still take in memory beside label text.
+    memory_left: u64,
     families: HashSet<String>,
     warnings: Vec<String>,
 }
 
 impl<'a> Translator<'a> {
-    fn new(sink: SeriesSink<'a>, settings: &'a OtlpSettings) -> Self {
+    fn new(rules: Rules<'a>) -> Self {
         Self {
-            sink,
-            settings,
-            labels: PointLabels::default(),
-            resource: ResourceLabels::default(),
-            scope: Vec::new(),
-            name: String::new(),
-            shared_refusal: None,
+            rules,
+            sink: SeriesSink::new(rules.limits, rules.window),
+            base: LabelsBuilder::default(),
+            label_sets: LabelSetsBuilder::default(),
             seen_ms: None,
+            memory_left: rules.limits.decoded_max.0,
             families: HashSet::new(),
             warnings: Vec::new(),
         }
     }
 
-    fn resource(&mut self, message: &ResourceMetrics, target_info: &mut TargetInfo) -> Result<(), IngestError> {
-        let attributes = message.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
-        self.resource = ResourceLabels::new(attributes, self.settings);
+    fn resource(&mut self, message: &[u8], target_info: &mut TargetInfo) -> Result<(), Failure> {
+        let mut resource = Merged::default();
+        let mut reader = Reader::new(message);
+        while let Some(field) = reader.next()? {
+            match field.number {
+                1 => resource.add(field.bytes()?, &RESOURCE, RESOURCE_NESTING)?,
+                2 => drop(field.bytes()?),
+                3 => drop(field.text()?),
+                _ => {}
+            }
+        }
+        let resource = resource.get().unwrap_or_default();
         self.seen_ms = None;
-        message.scope_metrics.iter().try_for_each(|scope| self.scope(scope))?;
+        let mut group = None;
+        let mut reader = Reader::new(message);
+        while let Some(field) = reader.next()? {
+            if field.number == 2 {
+                self.scope(resource, field.bytes()?, &mut group)?;
+            }
+        }
+        let Some(group) = group else { return Ok(check(resource, &RESOURCE, RESOURCE_NESTING)?) };
         if let Some((first_ms, last_ms)) = self.seen_ms {
-            match check_shared(&self.resource.info, self.sink.limits()) {
-                Ok(()) => target_info.add(&self.resource, first_ms, last_ms, &mut self.sink),
+            match &group.group.target {
+                Ok(None) => {}
+                Ok(Some(labels)) => {
+                    let taken = target_info.add(labels, first_ms, last_ms);
+                    self.charge(taken)?;
+                }
                 Err(refusal) => self.warn(|| format!("target_info is left out: {}", refusal.message)),
             }
         }
         Ok(())
     }
 
-    fn scope(&mut self, message: &ScopeMetrics) -> Result<(), IngestError> {
-        self.scope = scope_labels(message.scope.as_ref(), &message.schema_url, self.settings);
-        let limits = self.sink.limits();
-        self.shared_refusal = self.resource.check(limits).and_then(|()| check_shared(&self.scope, limits)).err();
-        message.metrics.iter().try_for_each(|metric| self.metric(metric))
+    /// `group` is the one of the scope before, and becomes this one's.
+    fn scope(&mut self, resource: &[u8], message: &[u8], group: &mut Option<Arc<KnownGroup>>) -> Result<(), Failure> {
+        let (mut scope, mut schema_url) = (Merged::default(), "");
+        let mut reader = Reader::new(message);
+        while let Some(field) = reader.next()? {
+            match field.number {
+                1 => scope.add(field.bytes()?, &SCOPE, METRIC_NESTING)?,
+                2 => drop(field.bytes()?),
+                3 => schema_url = field.text()?,
+                _ => {}
+            }
+        }
+        let is_promoted = self.rules.settings.promote_scope_metadata;
+        if !is_promoted {
+            check(scope.get().unwrap_or_default(), &SCOPE, METRIC_NESTING)?;
+        }
+        let group = match group {
+            Some(group) if !is_promoted => group,
+            group => {
+                let scope = scope.get().filter(|_| is_promoted).map(|scope| (scope, schema_url));
+                let key = GroupKey { resource, scope };
+                group.insert(self.rules.known.group(&key, || self.new_group(&key))?)
+            }
+        };
+        let mut guess = 0;
+        let mut reader = Reader::new(message);
+        while let Some(field) = reader.next()? {
+            if field.number == 2 {
+                guess = self.metric(field.bytes()?, group, guess)?;
+            }
+        }
+        Ok(())
     }
 
-    fn metric(&mut self, metric: &Metric) -> Result<(), IngestError> {
-        let Some(data) = &metric.data else {
-            self.warn(|| format!("metric {:?} has no data this server knows", cut(&metric.name, 128)));
-            return Ok(());
-        };
-        let points = point_count(data);
-        if points == 0 {
-            self.warn(|| format!("metric {:?} has no data points", cut(&metric.name, 128)));
-            return Ok(());
-        }
-        let checked = self.shared_refusal.clone().map_or(Ok(()), Err);
-        let checked = checked.and_then(|()| check_name(&metric.name, self.sink.limits()));
-        if let Err(refusal) = checked.and_then(|()| check_temporality(data, &metric.name)) {
-            self.sink.reject(points, refusal);
-            return Ok(());
-        }
-        let (name_kind, kind) = kinds(data);
-        let Some(name) = metric_name(&metric.name, &metric.unit, name_kind, self.settings.translation_strategy) else {
-            let message = format!("metric name {:?} has no letter or digit", cut(&metric.name, 128));
-            self.sink.reject(points, Refusal { reason: RejectReason::InvalidLabels, message });
-            return Ok(());
-        };
-        self.name = name;
-        if !self.families.contains(&self.name) {
-            self.sink.push_metadata(&self.name, kind, &metric.description, &unit_text(&metric.unit));
-            self.families.insert(self.name.clone());
-        }
-        self.points(data)
+    fn new_group(&self, key: &GroupKey<'_>) -> Result<Group, Failure> {
+        check(key.resource, &RESOURCE, RESOURCE_NESTING)?;
+        let (scope, _) = key.scope.unwrap_or_default();
+        check(scope, &SCOPE, METRIC_NESTING)?;
+        let count = attributes(key.resource, 1).count() + attributes(scope, 3).count();
+        self.require(ATTRIBUTE_BYTES * count + ATTRIBUTE_COPIES * (key.resource.len() + scope.len()))?;
+        Ok(Group::new(key, self.rules.settings, self.rules.limits))
     }
 
-    fn points(&mut self, data: &Data) -> Result<(), IngestError> {
-        match data {
-            Data::Gauge(gauge) => gauge.data_points.iter().try_for_each(|point| self.number(point, false)),
-            Data::Sum(sum) => sum.data_points.iter().try_for_each(|point| self.number(point, sum.is_monotonic)),
-            Data::Histogram(all) if self.settings.convert_histograms_to_nhcb => {
-                all.data_points.iter().try_for_each(|point| self.custom_histogram(point))
-            }
-            Data::Histogram(all) => all.data_points.iter().try_for_each(|point| self.classic_histogram(point)),
-            Data::ExponentialHistogram(all) => {
-                all.data_points.iter().try_for_each(|point| self.exponential_histogram(point))
-            }
-            Data::Summary(summary) => summary.data_points.iter().try_for_each(|point| self.summary(point)),
+    /// Answers where the next metric may be known.
+    fn metric(&mut self, message: &[u8], group: &KnownGroup, guess: usize) -> Result<usize, Failure> {
+        let MetricFields { name, description, unit, data } = MetricFields::read(message)?;
+        let Some((kind, data)) = &data else {
+            self.warn(|| format!("metric {:?} has no data this server knows", cut(name, 128)));
+            return Ok(guess);
+        };
+        let (kind, data) = (*kind, data.get().unwrap_or_default());
+        let fields = DataFields::read(kind, data)?;
+        if fields.points == 0 {
+            self.warn(|| format!("metric {:?} has no data points", cut(name, 128)));
+            return Ok(guess);
         }
+        let limits = self.rules.limits;
+        let checked = group.group.refusal.clone().map_or(Ok(()), Err).and_then(|()| check_name(name, limits));
+        if let Err(refusal) = checked.and_then(|()| check_temporality(kind, fields.temporality, name)) {
+            check(data, kind.schema(), DATA_NESTING)?;
+            self.sink.reject(fields.points, refusal);
+            return Ok(guess);
+        }
+        let (name_kind, metric_kind) = kind.names(fields.is_monotonic);
+        let key = MetricKey { name, unit, kind: kind as u8 | u8::from(fields.is_monotonic) << 7 };
+        let strategy = self.rules.settings.translation_strategy;
+        let translated = || metric_name(name, unit, name_kind, strategy).map(|name| (name, unit_text(unit)));
+        let Some((metric, place)) = group.metric(self.rules.known, guess, key, translated) else {
+            check(data, kind.schema(), DATA_NESTING)?;
+            let message = format!("metric name {:?} has no letter or digit", cut(name, 128));
+            self.sink.reject(fields.points, Refusal { reason: RejectReason::InvalidLabels, message });
+            return Ok(guess);
+        };
+        self.family(&metric, metric_kind, description)?;
+        self.points(kind, fields.is_monotonic, data, group, &metric)?;
+        Ok(place + 1)
+    }
+
+    fn family(&mut self, metric: &KnownMetric, kind: MetricKind, description: &str) -> Result<(), IngestError> {
+        if self.families.contains(&metric.name) {
+            return Ok(());
+        }
+        let texts =
+            2 * metric.name.len() + metric.unit.len() + cut(description, self.rules.limits.help_bytes_max).len();
+        self.charge(2 * size_of::<MetricMetadata>() + texts)?;
+        self.sink.push_metadata(&metric.name, kind, description, &metric.unit);
+        self.families.insert(metric.name.clone());
+        Ok(())
+    }
+
+    fn points(
+        &mut self,
+        kind: DataKind,
+        is_monotonic: bool,
+        data: &[u8],
+        group: &KnownGroup,
+        metric: &KnownMetric,
+    ) -> Result<(), Failure> {
+        let known = metric.streams.read();
+        let mut pass = StreamPass::new(group, metric, &known, std::mem::take(&mut self.label_sets));
+        let mut reader = Reader::new(data);
+        while let Some(field) = reader.next()? {
+            if field.number != 1 {
+                continue;
+            }
+            let point = field.bytes()?;
+            match kind {
+                DataKind::Gauge => self.number(point, false, &mut pass)?,
+                DataKind::Sum => self.number(point, is_monotonic, &mut pass)?,
+                DataKind::Histogram => self.histogram(point, &mut pass)?,
+                DataKind::ExponentialHistogram => self.exponential_histogram(point, &mut pass)?,
+                DataKind::Summary => self.summary(point, &mut pass)?,
+            }
+        }
+        let (fresh, label_sets) = pass.finish();
+        self.label_sets = label_sets;
+        drop(known);
+        if let Some(fresh) = fresh {
+            metric.streams.write().absorb(fresh);
+        }
+        Ok(())
     }
 
     fn warn(&mut self, message: impl FnOnce() -> String) {
@@ -144,58 +250,20 @@ impl<'a> Translator<'a> {
             self.warnings.push(message());
         }
     }
-}
 
-fn point_count(data: &Data) -> u64 {
-    let count = match data {
-        Data::Gauge(gauge) => gauge.data_points.len(),
-        Data::Sum(sum) => sum.data_points.len(),
-        Data::Histogram(histogram) => histogram.data_points.len(),
-        Data::ExponentialHistogram(histogram) => histogram.data_points.len(),
-        Data::Summary(summary) => summary.data_points.len(),
-    };
-    count as u64
-}
-
-fn kinds(data: &Data) -> (NameKind, MetricKind) {
-    match data {
-        Data::Gauge(_) => (NameKind::Gauge, MetricKind::Gauge),
-        Data::Sum(sum) if sum.is_monotonic => (NameKind::MonotonicCounter, MetricKind::Counter),
-        // A sum that can fall is a gauge to PromQL, but `1` is a count there and no ratio.
-        Data::Sum(_) => (NameKind::Other, MetricKind::Gauge),
-        Data::Histogram(_) | Data::ExponentialHistogram(_) => (NameKind::Other, MetricKind::Histogram),
-        Data::Summary(_) => (NameKind::Other, MetricKind::Summary),
+    /// Fails if the request may not take so much memory more.
+    pub(super) fn require(&self, bytes: usize) -> Result<(), IngestError> {
+        if bytes as u64 <= self.memory_left {
+            return Ok(());
+        }
+        let (what, setting) = ("bytes of memory", "ingest.limits.decoded_max");
+        Err(IngestError::BatchTooLarge { what, setting, limit: self.rules.limits.decoded_max.0 })
     }
-}
 
-/// Checks the name before it is copied into every series; suffixes come on top and are checked with the point.
-fn check_name(name: &str, limits: &Limits) -> Result<(), Refusal> {
-    let limit = limits.label_value_bytes_max;
-    if name.len() <= limit {
-        return Ok(());
+    /// Counts memory that the request takes.
+    pub(super) fn charge(&mut self, bytes: usize) -> Result<(), IngestError> {
+        self.require(bytes)?;
+        self.memory_left -= bytes as u64;
+        Ok(())
     }
-    let (start, length) = (cut(name, 64), name.len());
-    let message =
-        format!("metric name {start:?}… has {length} bytes, more than ingest.limits.label_value_bytes_max = {limit}");
-    Err(Refusal { reason: RejectReason::Limit, message })
-}
-
-fn check_temporality(data: &Data, name: &str) -> Result<(), Refusal> {
-    let temporality = match data {
-        Data::Gauge(_) | Data::Summary(_) => return Ok(()),
-        Data::Sum(sum) => sum.aggregation_temporality,
-        Data::Histogram(histogram) => histogram.aggregation_temporality,
-        Data::ExponentialHistogram(histogram) => histogram.aggregation_temporality,
-    };
-    let found = match AggregationTemporality::try_from(temporality) {
-        Ok(AggregationTemporality::Cumulative) => return Ok(()),
-        Ok(AggregationTemporality::Delta) => "delta",
-        _ => "unspecified",
-    };
-    let message = format!(
-        "metric {:?} has {found} temporality; set OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=cumulative in the \
-         sender, or a deltatocumulative processor in the collector",
-        cut(name, 128)
-    );
-    Err(Refusal { reason: RejectReason::Unsupported, message })
 }

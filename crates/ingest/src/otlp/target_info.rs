@@ -6,13 +6,12 @@
 use std::ops::RangeInclusive;
 
 use hashbrown::HashMap;
-use pharos_model::{Labels, METRIC_NAME, MetricKind, Sample};
+use pharos_model::{Labels, MetricKind, Sample};
 
-use super::labels::ResourceLabels;
 use crate::IngestError;
 use crate::sink::SeriesSink;
 
-const NAME: &str = "target_info";
+pub(super) const NAME: &str = "target_info";
 const HELP: &str = "Target metadata";
 /// Half of PromQL's default lookback.
 const STEP_MS: i64 = 150_000;
@@ -23,26 +22,22 @@ const SAMPLES_MAX: i64 = 50_000;
 #[derive(Debug, Default)]
 pub(super) struct TargetInfo {
     /// By label set, as several resources may differ in what is no label.
-    spans: HashMap<Labels, RangeInclusive<i64>>,
+    places: HashMap<Labels, usize>,
+    /// In the order of arrival.
+    spans: Vec<(Labels, RangeInclusive<i64>)>,
 }
 
 impl TargetInfo {
-    /// Notes that a resource has points between these instants.
-    pub(super) fn add(&mut self, resource: &ResourceLabels, first_ms: i64, last_ms: i64, sink: &mut SeriesSink<'_>) {
-        if resource.info.is_empty() || !resource.is_identified() {
-            return;
-        }
-        let labels = &mut sink.labels;
-        labels.clear();
-        resource.info.iter().for_each(|(name, value)| labels.set(name, value));
-        resource.push_identity(labels);
-        labels.set(METRIC_NAME, NAME);
-        let built = labels.build();
-        labels.clear();
-        if let Ok(labels) = built {
-            let span = self.spans.entry(labels).or_insert(first_ms..=last_ms);
+    /// Notes that a resource of this series has points between these instants. Answers the memory that takes.
+    pub(super) fn add(&mut self, labels: &Labels, first_ms: i64, last_ms: i64) -> usize {
+        if let Some(place) = self.places.get(labels) {
+            let span = &mut self.spans[*place].1;
             *span = first_ms.min(*span.start())..=last_ms.max(*span.end());
+            return 0;
         }
+        self.places.insert(labels.clone(), self.spans.len());
+        self.spans.push((labels.clone(), first_ms..=last_ms));
+        4 * size_of::<(Labels, RangeInclusive<i64>)>() + labels.encoded().len()
     }
 
     /// Writes the series.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use pharos_base::ByteSize;
 use pharos_model::{AttributeValue, Labels, MetricKind, SpanKind, StatusCode};
 use pharos_storage::{RejectReason, Rejection};
 
@@ -15,7 +16,8 @@ fn decode_with(settings: &OtlpSettings, limits: &Limits, resource: &str, metrics
         r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{resource}]}},"scopeMetrics":[{{"scope":{{"name":"lib","version":"2","attributes":[{{"key":"tier","value":{{"stringValue":"x"}}}}]}},"metrics":[{metrics}]}}]}}]}}"#
     );
     let window = TimeWindow { min_ms: 1_600_000_000_000, max_ms: 1_800_000_000_000 };
-    decode_metrics(json.as_bytes(), WireForm::Json, settings, limits, window).unwrap()
+    let decoder = MetricsDecoder::new(settings.clone(), limits.clone());
+    decoder.decode(json.as_bytes(), WireForm::Json, window, 0).unwrap()
 }
 
 fn decode(metrics: &str) -> DecodedMetrics {
@@ -295,6 +297,45 @@ fn what_points_share_is_limited_too() {
     assert!(decoded.warnings[0].contains("target_info is left out"), "{:?}", decoded.warnings);
 }
 
+/// A body of a few bytes can be a batch of many: what it takes is counted as it grows.
+#[test]
+fn memory_of_a_request_is_limited() {
+    let check = |metrics: &str, settings: &OtlpSettings| {
+        let body = format!(r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{metrics}]}}]}}]}}"#);
+        let decode = |bytes| {
+            let limits = Limits { decoded_max: ByteSize(bytes), ..Limits::default() };
+            let decoder = MetricsDecoder::new(settings.clone(), limits);
+            decoder.decode(body.as_bytes(), WireForm::Json, TimeWindow::ALL, 0)
+        };
+        assert!(decode(100_000).is_ok());
+        let refused = decode(2_000);
+        let expected = "ingest.limits.decoded_max";
+        assert!(
+            matches!(refused, Err(IngestError::BatchTooLarge { setting, .. }) if setting == expected),
+            "{refused:?}"
+        );
+    };
+    let usual = OtlpSettings::default();
+    let families: Vec<_> = (0..30).map(|at| gauge(&format!("family{at}"), "")).collect();
+    check(&families.join(","), &usual);
+    let exemplars = vec![r#"{"timeUnixNano":"7"}"#; 60].join(",");
+    check(&histogram(&format!(r#""count":"0","exemplars":[{exemplars}]"#)), &usual);
+    let quantiles = vec![r#"{"value":1}"#; 100].join(",");
+    check(&format!(r#"{{"name":"q","summary":{{"dataPoints":[{{"quantileValues":[{quantiles}]}}]}}}}"#), &usual);
+    let counts = vec!["1"; 250].join(",");
+    check(
+        &format!(
+            r#"{{"name":"e","exponentialHistogram":{{"aggregationTemporality":2,"dataPoints":[{{"count":"250","positive":{{"bucketCounts":[{counts}]}}}}]}}}}"#
+        ),
+        &usual,
+    );
+    let bounds: Vec<_> = (0..150).map(|bound| bound.to_string()).collect();
+    let counts = vec!["1"; 151].join(",");
+    let custom = OtlpSettings { convert_histograms_to_nhcb: true, ..OtlpSettings::default() };
+    let wide = format!(r#""count":"151","bucketCounts":[{counts}],"explicitBounds":[{}]"#, bounds.join(","));
+    check(&histogram(&wide), &custom);
+}
+
 #[test]
 fn metrics_without_points_are_warned_of() {
     let decoded = decode(r#"{"name":"nothing"},{"name":"empty","gauge":{}}"#);
@@ -392,8 +433,8 @@ fn span_limits_have_names() {
 fn damaged_protobuf_is_refused() {
     for body in [&b"\x0a\x05a"[..], b"\xff\xff\xff"] {
         assert!(matches!(decode_traces(body, WireForm::Protobuf, &Limits::default()), Err(IngestError::Decode { .. })));
-        let metrics =
-            decode_metrics(body, WireForm::Protobuf, &OtlpSettings::default(), &Limits::default(), TimeWindow::ALL);
+        let decoder = MetricsDecoder::new(OtlpSettings::default(), Limits::default());
+        let metrics = decoder.decode(body, WireForm::Protobuf, TimeWindow::ALL, 0);
         assert!(matches!(metrics, Err(IngestError::Decode { .. })));
     }
 }

@@ -54,6 +54,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ),
     ("ingest.limits.nesting_max", "Nesting of attribute values and of JSON. Deeper: 400"),
     (
+        "ingest.limits.otlp_streams_memory_max",
+        "Memory in which the label sets of known OTLP metric streams are kept; 0 keeps none. Full: those of other streams are made anew with each request",
+    ),
+    (
         "ingest.otlp.translation_strategy",
         "How names are translated: UnderscoreEscapingWithSuffixes, UnderscoreEscapingWithoutSuffixes, NoUTF8EscapingWithSuffixes or NoTranslation",
     ),

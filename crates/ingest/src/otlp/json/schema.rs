@@ -2,7 +2,9 @@
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList};
+use opentelemetry_proto::tonic::common::v1::{
+    AnyValue, ArrayValue, EntityRef, InstrumentationScope, KeyValue, KeyValueList,
+};
 use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
 use opentelemetry_proto::tonic::metrics::v1::summary_data_point::ValueAtQuantile;
 use opentelemetry_proto::tonic::metrics::v1::{
@@ -90,11 +92,22 @@ messages! {
         one("arrayValue", 5, Message(&ARRAY_VALUE)),
         one("kvlistValue", 6, Message(&KEY_VALUE_LIST)),
         one("bytesValue", 7, Base64),
+        one("stringValueStrindex", 8, Varint),
     ]
     ARRAY_VALUE ArrayValue [many("values", 1, Message(&ANY_VALUE))]
     KEY_VALUE_LIST KeyValueList [many("values", 1, Message(&KEY_VALUE))]
-    KEY_VALUE KeyValue [one("key", 1, Text), one("value", 2, Message(&ANY_VALUE))]
-    RESOURCE Resource [many("attributes", 1, Message(&KEY_VALUE)), one("droppedAttributesCount", 2, Varint)]
+    KEY_VALUE KeyValue [one("key", 1, Text), one("value", 2, Message(&ANY_VALUE)), one("keyStrindex", 3, Varint)]
+    ENTITY_REF EntityRef [
+        one("schemaUrl", 1, Text),
+        one("type", 2, Text),
+        many("idKeys", 3, Text),
+        many("descriptionKeys", 4, Text),
+    ]
+    RESOURCE Resource [
+        many("attributes", 1, Message(&KEY_VALUE)),
+        one("droppedAttributesCount", 2, Varint),
+        many("entityRefs", 3, Message(&ENTITY_REF)),
+    ]
     SCOPE InstrumentationScope [
         one("name", 1, Text),
         one("version", 2, Text),
