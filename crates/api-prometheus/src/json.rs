@@ -11,24 +11,51 @@ const PIECE_BYTES: usize = 64 << 10;
 
 /// Appends a JSON string with its quotes.
 pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
-    // Serializing a `str` into memory cannot fail.
-    let _ = serde_json::to_writer(out, text);
+    push_text(out, text.as_bytes());
+}
+
+/// As [`push_string`], of bytes that are UTF-8.
+fn push_text(out: &mut Vec<u8>, text: &[u8]) {
+    // Looked at without a branch per byte: texts with anything to escape are rare.
+    let is_plain = text.iter().fold(true, |plain, byte| plain & (*byte >= b' ') & (*byte != b'"') & (*byte != b'\\'));
+    if is_plain {
+        out.push(b'"');
+        out.extend_from_slice(text);
+        out.push(b'"');
+    } else {
+        // Serializing a `str` into memory cannot fail.
+        let _ = serde_json::to_writer(out, &String::from_utf8_lossy(text));
+    }
 }
 
 /// Appends labels as an object.
 pub(crate) fn push_labels(out: &mut Vec<u8>, labels: &Labels) {
     let mut separator = b'{';
-    for (name, value) in labels.iter() {
+    for (name, value) in labels.iter_bytes() {
         out.push(separator);
-        push_string(out, name);
+        push_text(out, name);
         out.push(b':');
-        push_string(out, value);
+        push_text(out, value);
         separator = b',';
     }
     if separator == b'{' {
         out.push(b'{');
     }
     out.push(b'}');
+}
+
+/// Appends texts as an array.
+pub(crate) fn push_strings(out: &mut Vec<u8>, texts: &[String]) {
+    let mut separator = b'[';
+    for text in texts {
+        out.push(separator);
+        push_string(out, text);
+        separator = b',';
+    }
+    if texts.is_empty() {
+        out.push(b'[');
+    }
+    out.push(b']');
 }
 
 /// The members of `data` up to `"result":`.

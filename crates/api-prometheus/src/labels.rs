@@ -1,20 +1,22 @@
 //! `labels`, `label/{name}/values`, `series`.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::{RawPathParams, State};
 use pharos_base::{CancelToken, ErrorClass, Interrupted, MemoryBudget};
 use pharos_http::Refusal;
-use pharos_model::{Labels, TimeRange};
+use pharos_model::{Labels, Matcher, TenantId, TimeRange};
 use pharos_storage::{LabelQuery, ReadContext, StorageError};
 
 use crate::call::Caller;
+use crate::json::{push_labels, push_strings};
 use crate::params::Params;
-use crate::reply::{ApiError, Reply, success_with};
+use crate::reply::{ApiError, Reply, begin_success, end_success};
 use crate::routes::PrometheusApi;
 
 const TRUNCATED: &str = "results truncated due to limit";
+/// The books of memory are brought up to date each time a listing of series has grown by this much, bytes.
+const BOOKED_BYTES: usize = 64 << 10;
 
 /// The range of a listing: all of time where it is not given.
 pub(crate) fn range(params: &Params) -> Result<TimeRange, ApiError> {
@@ -89,10 +91,16 @@ async fn list(
     let mut found = api.pool.run_short(&kind, work, timed_out).await??;
     let truncated = limit.is_some_and(|limit| found.len() > limit);
     found.truncate(limit.unwrap_or(usize::MAX));
-    Ok(success_with(&found, if truncated { &[TRUNCATED] } else { &[] }))
+    let mut body = begin_success();
+    push_strings(&mut body, &found);
+    Ok(end_success(body, warnings(truncated)))
 }
 
-/// Lists series.
+fn warnings(truncated: bool) -> &'static [&'static str] {
+    if truncated { &[TRUNCATED] } else { &[] }
+}
+
+/// Lists series, in the order of the store.
 pub(crate) async fn series(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
     let sets = params.matcher_sets()?;
     if sets.is_empty() {
@@ -100,17 +108,39 @@ pub(crate) async fn series(State(api): State<Arc<PrometheusApi>>, caller: Caller
     }
     let (range, limit) = (range(&params)?, params.limit()?.unwrap_or(usize::MAX));
     let inner = Arc::clone(&api);
-    let work = move |cancel| -> Result<(Vec<Labels>, bool), StorageError> {
-        let context = context(&inner, cancel);
-        let found = inner.store.series(&caller.tenant, &sets, range, &context)?;
-        let mut sorted = found.collect::<Result<BTreeSet<_>, _>>()?.into_iter();
-        let listed = sorted.by_ref().take(limit).collect();
-        Ok((listed, sorted.next().is_some()))
-    };
+    let work = move |cancel| series_json(&inner, &caller.tenant, &sets, range, limit, cancel);
     let kind = ("series", params.all("match[]").collect::<Vec<_>>());
-    let (found, truncated) = api.pool.run_short(&kind, work, timed_out).await??;
-    let listed: Vec<_> = found.iter().map(AsObject).collect();
-    Ok(success_with(&listed, if truncated { &[TRUNCATED] } else { &[] }))
+    let (body, truncated) = api.pool.run_short(&kind, work, timed_out).await??;
+    Ok(end_success(body, warnings(truncated)))
+}
+
+/// The body up to the end of the list, and whether the limit left something out.
+fn series_json(
+    api: &PrometheusApi,
+    tenant: &TenantId,
+    sets: &[Vec<Matcher>],
+    range: TimeRange,
+    limit: usize,
+    cancel: CancelToken,
+) -> Result<(Vec<u8>, bool), StorageError> {
+    let context = context(api, cancel);
+    let mut found = api.store.series(tenant, sets, range, &context)?;
+    let mut body = begin_success();
+    body.push(b'[');
+    let mut held = context.memory.reserve(0)?;
+    let mut booked = 0;
+    for (index, labels) in found.by_ref().take(limit).enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        push_labels(&mut body, &labels?);
+        if body.len() - booked >= BOOKED_BYTES {
+            held.grow((body.len() - booked) as u64)?;
+            booked = body.len();
+        }
+    }
+    body.push(b']');
+    Ok((body, found.next().transpose()?.is_some()))
 }
 
 /// Labels serialized as a JSON object.

@@ -77,14 +77,19 @@ pub(crate) type Reply = Result<Response, ApiError>;
 
 /// Success with `data` as JSON.
 pub(crate) fn success(data: &impl serde::Serialize) -> Response {
-    success_with(data, &[])
-}
-
-/// Success with `data` as JSON and warnings.
-pub(crate) fn success_with(data: &impl serde::Serialize, warnings: &[&str]) -> Response {
-    let mut body = br#"{"status":"success","data":"#.to_vec();
+    let mut body = begin_success();
     // Our own data types serialize without errors.
     let _ = serde_json::to_writer(&mut body, data);
+    end_success(body, &[])
+}
+
+/// The beginning of a success, up to the data.
+pub(crate) fn begin_success() -> Vec<u8> {
+    br#"{"status":"success","data":"#.to_vec()
+}
+
+/// The answer whose body is what [`begin_success`] gave and the data.
+pub(crate) fn end_success(mut body: Vec<u8>, warnings: &[&str]) -> Response {
     push_texts(&mut body, "warnings", warnings.iter().copied(), 0);
     body.push(b'}');
     json(Body::from(body))

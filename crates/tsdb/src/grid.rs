@@ -10,7 +10,7 @@ use pharos_storage::{
 };
 
 use crate::instant::is_instant;
-use crate::read::{Order, labels_of, until_error};
+use crate::read::{Order, until_error};
 use crate::samples::Samples;
 use crate::shared::Shared;
 
@@ -33,11 +33,11 @@ impl Shared {
         Ok(Box::new(until_error(move || {
             while selection.next_samples(range, &mut samples)? {
                 if evaluator.needs_raw(floats(&samples), !samples.histograms.is_empty()) {
-                    let labels = labels_of(selection.labels()?)?;
+                    let labels = Labels::from_canonical(selection.labels()?);
                     return Ok(Some(LeafSeries::Raw(std::mem::take(&mut samples).into_raw(labels))));
                 }
                 if let Some(values) = evaluator.evaluate(floats(&samples), &[], &context)? {
-                    let (labels, values) = (labels_of(selection.labels()?)?, values.to_vec());
+                    let (labels, values) = (Labels::from_canonical(selection.labels()?), values.to_vec());
                     return Ok(Some(LeafSeries::Grid(GridSeries { labels, values })));
                 }
             }

@@ -3,11 +3,11 @@
 
 use pharos_base::Reservation;
 use pharos_grid::{Aggregation, GroupFold, Grouping, RangeFunction};
-use pharos_model::TenantId;
+use pharos_model::{Labels, TenantId};
 use pharos_storage::{GridPlan, GridSeries, LeafSeries, LeafStream, ReadContext, ReadCounts, StorageError};
 
 use crate::newest::NewestSample;
-use crate::read::{Order, Selection, labels_of, until_error};
+use crate::read::{Order, Selection, until_error};
 use crate::samples::Samples;
 use crate::shared::Shared;
 
@@ -33,11 +33,11 @@ impl Shared {
                 if let (NewestSample::Histogram { .. }, true) = (newest.sample, is_present) {
                     let mut samples = Samples::default();
                     selection.read(range, &mut samples)?;
-                    return Ok(Some(LeafSeries::Raw(samples.into_raw(labels_of(selection.labels()?)?))));
+                    return Ok(Some(LeafSeries::Raw(samples.into_raw(Labels::from_canonical(selection.labels()?)))));
                 }
                 context.meter.count(1, u64::from(is_present));
                 if let (NewestSample::Float(value), true) = (newest.sample, is_present) {
-                    let labels = labels_of(selection.labels()?)?;
+                    let labels = Labels::from_canonical(selection.labels()?);
                     return Ok(Some(LeafSeries::Grid(GridSeries { labels, values: vec![value] })));
                 }
             }

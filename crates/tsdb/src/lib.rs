@@ -26,6 +26,7 @@ mod compact;
 mod contract;
 mod damage;
 mod disk;
+mod distinct;
 mod error;
 mod expire;
 mod flush;

@@ -7,7 +7,6 @@ use pharos_base::Reservation;
 use pharos_model::{Exemplar, Labels, Matcher, TenantId, TimeRange, matches_labels};
 use pharos_storage::{ExemplarSeries, LeafSeries, RawPlan, ReadContext, StorageError};
 
-use crate::TsdbError;
 use crate::damage::DamageLog;
 use crate::head::generation::Generation;
 use crate::index;
@@ -63,8 +62,8 @@ impl Shared {
         };
         let state = tenant.state.read();
         let parts = state.parts.iter().filter(|part| part.overlaps(range)).cloned().collect();
-        // After a flush the active one still knows every series, and nothing of them.
-        let filled = |generation: &&Arc<Generation>| !generation.is_empty();
+        // One may know every series of the tenant, and nothing of them in the range.
+        let filled = |generation: &&Arc<Generation>| generation.overlaps(range);
         let generations = state.frozen.iter().chain([&state.active]).filter(filled).cloned().collect();
         // Together with the parts: a merge takes a tombstone away only with what it hid.
         View { parts, generations, hiding: self.hiding(&tenant.id, &state) }
@@ -135,7 +134,7 @@ impl Shared {
             if !selection.next_samples(range, &mut samples)? {
                 return Ok(None);
             }
-            let labels = labels_of(selection.labels()?)?;
+            let labels = Labels::from_canonical(selection.labels()?);
             Ok(Some(LeafSeries::Raw(samples.into_raw(labels))))
         }))
     }
@@ -280,18 +279,6 @@ impl Selection {
     pub(crate) fn context(&self) -> &ReadContext {
         &self.context
     }
-}
-
-/// Labels from their bytes.
-pub(crate) fn labels_of(encoded: &[u8]) -> Result<Labels, StorageError> {
-    Labels::from_encoded(encoded).map_err(|error| {
-        StorageError::from(TsdbError::Corrupt {
-            what: "label set",
-            path: std::path::PathBuf::new(),
-            offset: 0,
-            reason: error.to_string(),
-        })
-    })
 }
 
 /// A stream that ends after its first error.

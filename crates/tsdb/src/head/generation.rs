@@ -8,7 +8,7 @@
 //! Lock order: registry, then buffers, then exemplars.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
@@ -25,6 +25,9 @@ use crate::{TsdbError, index};
 /// Marks a run of a batch that was refused.
 pub(crate) const REFUSED: SeriesNumber = SeriesNumber::MAX;
 
+/// Reading the labels of a series costs about as much as looking so many up in a set.
+const LOOKS_PER_SERIES: u64 = 16;
+
 /// Samples of one tenant between two flushes.
 #[derive(Debug)]
 pub(crate) struct Generation {
@@ -36,6 +39,9 @@ pub(crate) struct Generation {
     bytes: AtomicU64,
     slots: AtomicU64,
     samples: AtomicU64,
+    /// First and last instant of samples and exemplars; the first is after the last while there is none.
+    first_ms: AtomicI64,
+    last_ms: AtomicI64,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +60,8 @@ impl Generation {
             bytes: AtomicU64::new(0),
             slots: AtomicU64::new(0),
             samples: AtomicU64::new(0),
+            first_ms: AtomicI64::new(i64::MAX),
+            last_ms: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -62,6 +70,8 @@ impl Generation {
         let mut bytes = 0;
         let mut samples = 0;
         let slots;
+        // Before the samples are visible: who sees them must not be told that there are none.
+        self.widen(batch);
         {
             let mut buffers = self.buffers.write();
             let Buffers { by_series, times } = &mut *buffers;
@@ -95,6 +105,22 @@ impl Generation {
         self.slots.store(slots, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.samples.fetch_add(samples, Ordering::Relaxed);
+    }
+
+    fn widen(&self, batch: &MetricBatch) {
+        let floats = batch.samples.iter().map(|sample| sample.timestamp_ms);
+        let histograms = batch.histograms.iter().map(|sample| sample.timestamp_ms);
+        let exemplars = batch.exemplars.iter().map(|exemplar| exemplar.timestamp_ms);
+        let around = |(first, last): (i64, i64), time: i64| (first.min(time), last.max(time));
+        let none = (i64::MAX, i64::MIN);
+        let (first_ms, last_ms) = exemplars.fold(histograms.fold(floats.fold(none, around), around), around);
+        self.first_ms.fetch_min(first_ms, Ordering::Relaxed);
+        self.last_ms.fetch_max(last_ms, Ordering::Relaxed);
+    }
+
+    /// Whether a sample or exemplar may lie in the range.
+    pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
+        self.first_ms.load(Ordering::Relaxed) < range.end_ms && range.start_ms <= self.last_ms.load(Ordering::Relaxed)
     }
 
     fn apply_exemplars(&self, batch: &MetricBatch, numbers: &[SeriesNumber], exemplars_max: usize) {
@@ -204,41 +230,46 @@ impl Generation {
         self.registry.read().series(number).labels.clone()
     }
 
-    /// Calls `each` with every label value of `name` on a selected series.
+    /// Calls `each` with every label value of `name` on a selected series, as long as it answers true; one may come twice.
     pub(crate) fn label_values(
         &self,
         name: &str,
         matcher_sets: &[Vec<Matcher>],
         range: TimeRange,
-        mut each: impl FnMut(&str),
+        mut each: impl FnMut(&str) -> bool,
     ) -> Result<(), TsdbError> {
         let registry = self.registry.read();
-        let passes = index::select_any(&*registry, matcher_sets)?;
+        let passed = Passed::of(&registry, matcher_sets)?;
         let buffers = self.buffers.read();
-        for (value, numbers) in registry.values(name) {
-            if numbers.iter().any(|number| passes.contains(*number) && is_visible(&buffers, *number, range)) {
-                each(value);
-            }
+        if let Some(few) = passed.few(&registry) {
+            _ = visible(&buffers, few, range).filter_map(|number| registry.series(number).labels.get(name)).all(each);
+            return Ok(());
         }
+        let is_listed = |number: &SeriesNumber| passed.contains(*number) && is_visible(&buffers, *number, range);
+        let mut listed = registry.values(name).filter(|(_, numbers)| numbers.iter().any(is_listed));
+        _ = listed.all(|(value, _)| each(value));
         Ok(())
     }
 
-    /// Calls `each` with every label name of a selected series.
+    /// Calls `each` with every label name of a selected series; one may come twice.
     pub(crate) fn label_names(
         &self,
         matcher_sets: &[Vec<Matcher>],
         range: TimeRange,
-        mut each: impl FnMut(&str),
+        each: impl FnMut(&str) -> bool,
     ) -> Result<(), TsdbError> {
         let registry = self.registry.read();
-        let passes = index::select_any(&*registry, matcher_sets)?;
+        let passed = Passed::of(&registry, matcher_sets)?;
         let buffers = self.buffers.read();
-        let is_listed = |number: &SeriesNumber| passes.contains(*number) && is_visible(&buffers, *number, range);
-        for name in registry.names() {
-            if registry.values(name).any(|(_, numbers)| numbers.iter().any(is_listed)) {
-                each(name);
-            }
+        if let Some(few) = passed.few(&registry) {
+            _ = visible(&buffers, few, range)
+                .flat_map(|number| registry.series(number).labels.iter().map(|(name, _)| name))
+                .all(each);
+            return Ok(());
         }
+        let is_listed = |number: &SeriesNumber| passed.contains(*number) && is_visible(&buffers, *number, range);
+        let is_named = |name: &&str| registry.values(name).any(|(_, numbers)| numbers.iter().any(is_listed));
+        _ = registry.names().filter(is_named).all(each);
         Ok(())
     }
 
@@ -277,6 +308,37 @@ impl Generation {
 fn in_memory(error: ChunkError) -> TsdbError {
     let reason = error.to_string();
     TsdbError::Corrupt { what: "chunk in memory", path: std::path::PathBuf::new(), offset: 0, reason }
+}
+
+/// Series that pass matchers.
+enum Passed {
+    /// There are none, so that all pass.
+    All,
+    These(RoaringBitmap),
+}
+
+impl Passed {
+    fn of(registry: &Registry, matcher_sets: &[Vec<Matcher>]) -> Result<Self, TsdbError> {
+        if matcher_sets.is_empty() {
+            return Ok(Self::All);
+        }
+        index::select_any(registry, matcher_sets).map(Self::These)
+    }
+
+    fn contains(&self, number: SeriesNumber) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(passed) => passed.contains(number),
+        }
+    }
+
+    /// The series, if looking at the labels of each costs less than looking for one that passes behind every value.
+    fn few(&self, registry: &Registry) -> Option<&RoaringBitmap> {
+        match self {
+            Self::These(passed) if passed.len() * LOOKS_PER_SERIES < registry.len() as u64 => Some(passed),
+            _ => None,
+        }
+    }
 }
 
 /// Bytes of one exemplar, labels included.

@@ -9,6 +9,7 @@ mod deletes;
 mod fault_disk;
 mod format;
 mod limits;
+mod listings;
 mod model;
 mod precedence;
 mod pressure;

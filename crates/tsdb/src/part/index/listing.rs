@@ -9,16 +9,16 @@ use super::select::IdSet;
 use crate::TsdbError;
 
 impl PartIndex {
-    /// Calls `each` with every label name of the selected series (`None`: of all), ascending. Reads at most
-    /// the shapes of the segments that hold them.
+    /// Calls `each` with every label name of the selected series (`None`: of all), ascending, as long as it
+    /// answers true. Reads at most the shapes of the segments that hold them.
     pub(crate) fn label_names(
         &self,
         selected: Option<&RoaringBitmap>,
-        mut each: impl FnMut(&str),
+        mut each: impl FnMut(&str) -> bool,
     ) -> Result<(), TsdbError> {
         let reader = self.reader()?;
         let Some(selected) = selected else {
-            reader.toc.labels.iter().for_each(|label| each(&label.name));
+            _ = reader.toc.labels.iter().all(|label| each(&label.name));
             return Ok(());
         };
         let mut found = IdSet::new(reader.toc.labels.len() as u32);
@@ -34,17 +34,17 @@ impl PartIndex {
                 }
             }
         }
-        found.iter().for_each(|label| each(&reader.toc.labels[label as usize].name));
+        _ = found.iter().all(|label| each(&reader.toc.labels[label as usize].name));
         Ok(())
     }
 
     /// Calls `each` with every value of a label on the selected series (`None`: on any), in no order that means
-    /// something outside. Stops looking when all values are found.
+    /// something outside, as long as it answers true. Stops looking when all values are found.
     pub(crate) fn label_values(
         &self,
         name: &str,
         selected: Option<&RoaringBitmap>,
-        mut each: impl FnMut(&str),
+        mut each: impl FnMut(&str) -> bool,
     ) -> Result<(), TsdbError> {
         let reader = self.reader()?;
         let Some(label) = reader.toc.label(name) else { return Ok(()) };
@@ -79,11 +79,7 @@ impl PartIndex {
                 }
             }
         }
-        reader.for_each_value(label, |id, value| {
-            if found.contains(id) {
-                each(value);
-            }
-        })
+        reader.for_each_value(label, |id, value| !found.contains(id) || each(value))
     }
 }
 

@@ -94,14 +94,16 @@ impl Reader {
         Ok(found.map(|position| block.symbols.start + position - symbols.start))
     }
 
-    /// Calls `each` with the values of a label and their ids, ids ascending.
-    pub(super) fn for_each_value(&self, label: u32, mut each: impl FnMut(u32, &str)) -> Result<(), TsdbError> {
+    /// Calls `each` with the values of a label and their ids, ids ascending, as long as it answers true.
+    pub(super) fn for_each_value(&self, label: u32, mut each: impl FnMut(u32, &str) -> bool) -> Result<(), TsdbError> {
         let symbols = self.toc.labels[label as usize].symbols.clone();
         for block in self.toc.values_of(symbols.start)..=self.toc.values_of(symbols.end - 1) {
             let values = self.values(block)?;
             let of = &self.toc.values[block].symbols;
             for symbol in of.start.max(symbols.start)..of.end.min(symbols.end) {
-                each(symbol - symbols.start, values.get((symbol - of.start) as usize));
+                if !each(symbol - symbols.start, values.get((symbol - of.start) as usize)) {
+                    return Ok(());
+                }
             }
         }
         Ok(())

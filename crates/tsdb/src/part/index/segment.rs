@@ -53,6 +53,16 @@ impl Shapes {
         labels.binary_search(&label).ok().map(|at| self.positions[positions.start + at])
     }
 
+    /// Whether each of the segment's `series` has the label: positions in its column are then numbers of series.
+    pub(super) fn all_have(&self, label: u32, series: u32) -> bool {
+        self.counts.get(label as usize) == Some(&series)
+    }
+
+    /// The label that the first series begins with.
+    pub(super) fn first_label(&self) -> Option<u32> {
+        self.starts.first().and_then(|start| self.labels.get(*start as usize)).copied()
+    }
+
     /// The run of a series.
     pub(super) fn run_of(&self, series: u32) -> Option<usize> {
         let run = self.runs.partition_point(|run| run.series.end <= series);
@@ -140,16 +150,23 @@ impl Shapes {
 
 /// Value ids of one label, of the series that have it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Column {
+pub(super) struct Column {
+    pub(super) ids: Ids,
+    /// Whether no id is less than the one before: so it is with the label that all series begin with.
+    pub(super) ascends: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ids {
     Narrow(Box<[u16]>),
     Wide(Box<[u32]>),
 }
 
 impl Column {
     pub(super) fn get(&self, position: u32) -> Option<u32> {
-        match self {
-            Self::Narrow(ids) => ids.get(position as usize).map(|id| u32::from(*id)),
-            Self::Wide(ids) => ids.get(position as usize).copied(),
+        match &self.ids {
+            Ids::Narrow(ids) => ids.get(position as usize).map(|id| u32::from(*id)),
+            Ids::Wide(ids) => ids.get(position as usize).copied(),
         }
     }
 
@@ -163,16 +180,18 @@ impl Column {
 
     fn decode(reader: &mut Reader<'_>, count: u32, value_count: u32) -> Result<Self, ChunkError> {
         if value_count <= 1 << 16 {
-            Ok(Self::Narrow(decode_ids(reader, count, value_count, |id| id as u16)?))
+            let ids = decode_ids(reader, count, value_count, |id| id as u16)?;
+            Ok(Self { ascends: ids.is_sorted(), ids: Ids::Narrow(ids) })
         } else {
-            Ok(Self::Wide(decode_ids(reader, count, value_count, |id| id)?))
+            let ids = decode_ids(reader, count, value_count, |id| id)?;
+            Ok(Self { ascends: ids.is_sorted(), ids: Ids::Wide(ids) })
         }
     }
 
     fn memory(&self) -> usize {
-        match self {
-            Self::Narrow(ids) => ids.len() * 2,
-            Self::Wide(ids) => ids.len() * 4,
+        match &self.ids {
+            Ids::Narrow(ids) => ids.len() * 2,
+            Ids::Wide(ids) => ids.len() * 4,
         }
     }
 }

@@ -1,4 +1,7 @@
 //! From matchers to series of a part, by scanning columns, the most selective matcher first.
+//!
+//! Series are sorted by the label they begin with, mostly the metric's name: its column ascends, and a matcher of it
+//! is a search that leaves the others next to nothing to scan.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +11,7 @@ use roaring::RoaringBitmap;
 
 use super::PartIndex;
 use super::reader::Reader;
-use super::segment::{Column, Columns, Shapes};
+use super::segment::{Columns, Ids, Shapes};
 use super::toc::Segment;
 use crate::TsdbError;
 use crate::index::SeriesIndex;
@@ -16,6 +19,10 @@ use crate::pattern::ValueTest;
 
 /// Ids compared at once before looking which of them is meant.
 const SCAN_IDS: usize = 64;
+/// In an ascending column an id is searched for rather than scanned for if there are this many to scan for each.
+const IDS_PER_SEARCH: usize = 256;
+/// Longer runs of series found are added to a set as runs.
+const RUN_MIN: u32 = 16;
 
 /// A matcher in terms of a part.
 enum Compiled {
@@ -124,6 +131,15 @@ impl Test {
         let zone = segment.zones.get(self.label as usize);
         self.absent || zone.is_none_or(|zone| zone.start < self.ids.end && self.ids.start < zone.end)
     }
+
+    /// How many searches in an ascending column find what passes.
+    fn searches(&self) -> usize {
+        match &self.passing {
+            Passing::One(_) => 1,
+            Passing::Some(ids) => ids.count as usize,
+            Passing::None | Passing::All => 0,
+        }
+    }
 }
 
 fn compile(reader: &Reader, matcher: &Matcher) -> Result<Compiled, TsdbError> {
@@ -172,6 +188,7 @@ fn passing_ids(reader: &Reader, matcher: &Matcher, label: u32, value_count: u32)
                 if test.passes(value) {
                     ids.insert(id);
                 }
+                true
             })?;
         }
     }
@@ -187,7 +204,12 @@ fn scan_segment(
     let shapes = reader.shapes(segment)?;
     let (mut ranges, mut passed) = (Vec::new(), Vec::new());
     ranges.push(0..segment.series.len() as u32);
-    for test in tests {
+    // The test of the label that series begin with goes first where it is a search; the others stay in order.
+    let leads = |test: &&Test| {
+        Some(test.label) == shapes.first_label() && test.searches() * IDS_PER_SEARCH <= segment.series.len()
+    };
+    let (leading, others): (Vec<&Test>, Vec<&Test>) = tests.iter().partition(leads);
+    for test in leading.into_iter().chain(others) {
         let mut scan = Scan { reader, segment, shapes: &shapes, test, columns: None };
         scan.filter(&ranges, &mut passed)?;
         std::mem::swap(&mut ranges, &mut passed);
@@ -197,8 +219,13 @@ fn scan_segment(
         }
     }
     for range in ranges {
-        let first = segment.series.start + range.start;
-        found.insert_range(first..segment.series.start + range.end);
+        let series = segment.series.start + range.start..segment.series.start + range.end;
+        if series.len() as u32 >= RUN_MIN {
+            found.insert_range(series);
+        } else {
+            // Numbers ascend, so that each goes to the end.
+            series.for_each(|number| _ = found.try_push(number));
+        }
     }
     Ok(())
 }
@@ -216,6 +243,12 @@ struct Scan<'a> {
 impl Scan<'_> {
     /// Appends to `passed` what of `ranges` passes; both ascend.
     fn filter(&mut self, ranges: &[Range<u32>], passed: &mut Vec<Range<u32>>) -> Result<(), TsdbError> {
+        if self.shapes.all_have(self.test.label, self.segment.series.len() as u32) {
+            for range in ranges {
+                self.scan(range.start, range.clone(), passed)?;
+            }
+            return Ok(());
+        }
         let mut run = ranges.first().and_then(|range| self.shapes.run_of(range.start)).unwrap_or(0);
         for range in ranges {
             let mut rest = range.clone();
@@ -251,13 +284,39 @@ impl Scan<'_> {
             Some(columns) => columns,
             None => self.columns.insert(self.reader.columns(self.segment, self.shapes, self.test.label)?),
         };
-        let ids = position as usize..position as usize + series.len();
-        match columns.of(self.test.label) {
-            Some(Column::Narrow(column)) => scan_ids(&column[ids], self.test, series.start, passed),
-            Some(Column::Wide(column)) => scan_ids(&column[ids], self.test, series.start, passed),
-            None => {}
+        let place = position as usize..position as usize + series.len();
+        let Some(column) = columns.of(self.test.label) else { return Ok(()) };
+        match (&column.ids, column.ascends) {
+            (Ids::Narrow(ids), true) => search_ids(&ids[place], self.test, series.start, passed),
+            (Ids::Wide(ids), true) => search_ids(&ids[place], self.test, series.start, passed),
+            (Ids::Narrow(ids), false) => scan_ids(&ids[place], self.test, series.start, passed),
+            (Ids::Wide(ids), false) => scan_ids(&ids[place], self.test, series.start, passed),
         }
         Ok(())
+    }
+}
+
+/// As [`scan_ids`], of ids that ascend.
+fn search_ids<T>(ids: &[T], test: &Test, first: u32, passed: &mut Vec<Range<u32>>)
+where
+    T: Copy + PartialEq + TryFrom<u32>,
+    u32: From<T>,
+{
+    if ids.len() < test.searches() * IDS_PER_SEARCH {
+        return scan_ids(ids, test, first, passed);
+    }
+    let mut at = 0;
+    let mut search = |wanted: u32| {
+        let start = at + ids[at..].partition_point(|id| u32::from(*id) < wanted);
+        at = start + ids[start..].partition_point(|id| u32::from(*id) == wanted);
+        if start < at {
+            push_range(passed, first + start as u32..first + at as u32);
+        }
+    };
+    match &test.passing {
+        Passing::One(id) => search(*id),
+        Passing::Some(set) => set.iter().for_each(search),
+        Passing::None | Passing::All => {}
     }
 }
 
@@ -270,8 +329,8 @@ where
         Passing::One(id) => {
             let Ok(wanted) = T::try_from(*id) else { return };
             for (block, ids) in ids.chunks(SCAN_IDS).enumerate() {
-                // Counted without a branch per id, so that one instruction compares many.
-                if ids.iter().map(|id| usize::from(*id == wanted)).sum::<usize>() > 0 {
+                // Without a branch per id, so that one instruction compares many.
+                if ids.iter().fold(false, |any, id| any | (*id == wanted)) {
                     let first = first + (block * SCAN_IDS) as u32;
                     ids.iter().zip(first..).filter(|(id, _)| **id == wanted).for_each(|(_, at)| push_one(passed, at));
                 }

@@ -115,7 +115,11 @@ fn check(index: &PartIndex, labels: &[Labels], sets: &[Vec<Matcher>]) {
 
     let selected = || labels.iter().filter(|set| passes(set)).flat_map(Labels::iter);
     let mut names = Vec::new();
-    index.label_names(Some(&found), |name| names.push(name.to_owned())).unwrap();
+    let add = |names: &mut Vec<String>, name: &str| {
+        names.push(name.to_owned());
+        true
+    };
+    index.label_names(Some(&found), |name| add(&mut names, name)).unwrap();
     assert_eq!(
         names,
         selected().map(|(name, _)| name.to_owned()).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
@@ -123,7 +127,7 @@ fn check(index: &PartIndex, labels: &[Labels], sets: &[Vec<Matcher>]) {
     for name in ["__name__", "a", "host", "none"] {
         let mut values = Vec::new();
         let limit = if sets.is_empty() { None } else { Some(&found) };
-        index.label_values(name, limit, |value| values.push(value.to_owned())).unwrap();
+        index.label_values(name, limit, |value| add(&mut values, value)).unwrap();
         values.sort();
         let expected: BTreeSet<_> = selected().filter(|pair| pair.0 == name).map(|pair| pair.1.to_owned()).collect();
         assert_eq!(values, expected.into_iter().collect::<Vec<_>>(), "{name} {sets:?}");

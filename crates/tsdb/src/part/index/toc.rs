@@ -139,7 +139,7 @@ fn take_labels(reader: &mut Reader<'_>) -> Result<Vec<Label>, ChunkError> {
     let mut labels: Vec<Label> = Vec::with_capacity(count);
     for _ in 0..count {
         let name = take_text(reader)?;
-        if labels.last().is_some_and(|last| last.name >= name) {
+        if name.is_empty() || labels.last().is_some_and(|last| last.name >= name) {
             return Err(ChunkError::OutOfBounds { what: "order of label names" });
         }
         labels.push(Label { name, symbols: 0..0 });

@@ -4,6 +4,7 @@
 
 use pharos_chunk::ChunkError;
 use pharos_chunk::bytes::Reader;
+use pharos_model::Labels;
 
 use super::writer::IndexWriter;
 use crate::TsdbError;
@@ -60,6 +61,7 @@ pub(super) fn add_sets(payload: &[u8], expected: usize, writer: &mut IndexWriter
         let shared = reader.count("shared prefix", current.len())?;
         current.truncate(shared);
         current.extend_from_slice(reader.slice()?);
+        Labels::from_encoded(&current).map_err(|_| ChunkError::OutOfBounds { what: "label set" })?;
         writer.add_series(&current);
     }
     Ok(())

@@ -69,7 +69,7 @@ impl Values {
         let mut ends = Vec::with_capacity(count);
         for _ in 0..count {
             length = length.wrapping_add(reader.zigzag()?);
-            if length < 0 || length as usize > BLOCK_TEXT_BYTES_MAX - total {
+            if length <= 0 || length as usize > BLOCK_TEXT_BYTES_MAX - total {
                 return Err(ChunkError::OutOfBounds { what: "length of a value" });
             }
             total += length as usize;
