@@ -87,6 +87,11 @@ impl Collector for Stores {
             ("pharos_tsdb_merge_failures", "Merges that failed since the start", tsdb.merge_failures),
             ("pharos_tsdb_merge_bytes_read", "Bytes read by merges since the start", tsdb.merge_bytes_read),
             ("pharos_tsdb_merge_bytes_written", "Bytes written by merges since the start", tsdb.merge_bytes_written),
+            (
+                "pharos_tsdb_merge_samples_copied",
+                "Samples copied by merges without decoding since the start",
+                tsdb.merge_samples_copied,
+            ),
             ("pharos_tsdb_read_only", "1 while the metrics store takes no writes", u64::from(tsdb.read_only)),
             ("pharos_tracestore_partitions", "Day partitions on disk", spans.partitions),
             ("pharos_tracestore_log_bytes", "Bytes of log not yet in partitions", spans.log_bytes),

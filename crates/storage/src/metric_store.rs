@@ -91,6 +91,8 @@ pub struct MetricStoreStats {
     pub merge_bytes_read: u64,
     /// Bytes that merges have written since the start.
     pub merge_bytes_written: u64,
+    /// Samples that merges have copied without decoding them since the start.
+    pub merge_samples_copied: u64,
     /// Whether writes are refused at the moment (disk full, failed sync).
     pub read_only: bool,
 }

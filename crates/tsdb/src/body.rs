@@ -65,6 +65,11 @@ impl Body<'_> {
     }
 }
 
+/// Whether bodies of a kind are histograms.
+pub(crate) const fn holds_histograms(kind: u8) -> bool {
+    matches!(kind, HISTOGRAMS | HISTOGRAMS_WITH_STARTS)
+}
+
 /// Appends a column of floats.
 pub(crate) fn encode_floats(floats: &[f64], starts: &[i64], form: Form, out: &mut Vec<u8>) -> Encoded {
     if starts.is_empty() {

@@ -12,13 +12,13 @@ use pharos_chunk::Form;
 use pharos_model::{Labels, TimeRange};
 
 use crate::TsdbError;
+use crate::copied::{Copies, SeriesWriter};
 use crate::merge::Merge;
 use crate::merge_plan::{self, may_merge};
 use crate::pace::Pace;
 use crate::part::exemplars;
 use crate::part::writer::{PartPlan, PartWriter};
 use crate::part::{self, Part, PartCursor};
-use crate::samples::Samples;
 use crate::shared::Shared;
 use crate::source::Source;
 use crate::tenant::Tenant;
@@ -193,20 +193,21 @@ impl Shared {
         for part in parts {
             let mut selected = part.index.all();
             let masks = hiding.of_part(part, kept, &mut selected)?;
-            sources.push(Source::part(PartCursor::new(Arc::clone(part), selected, None), masks));
+            let source = Source::part(PartCursor::new(Arc::clone(part), selected, None), masks);
+            sources.push(source.with_copies(copies_of(part, window, form, writer.needs_samples())));
         }
         let mut merge = Merge::new(sources);
         // Read and written; the share of each series by its samples.
         let source_bytes: u64 = parts.iter().map(|part| part.meta.file_bytes()).sum();
         let source_samples: u64 = parts.iter().map(|part| part.meta.samples + part.meta.histograms).sum();
         let sample_bytes = 2.0 * source_bytes as f64 / source_samples.max(1) as f64;
-        let mut samples = Samples::default();
+        let mut series = SeriesWriter::new(kept);
         while merge.next()? {
-            merge.read(kept, &mut samples)?;
-            writer.add_series(merge.labels()?, &samples)?;
-            let count = samples.floats.len() + samples.histograms.len();
-            pace.spend((count as f64 * sample_bytes) as u64)?;
+            let before = writer.sample_count();
+            series.write(&mut merge, &mut writer)?;
+            pace.spend(((writer.sample_count() - before) as f64 * sample_bytes) as u64)?;
         }
+        self.counters.merge_samples_copied.fetch_add(writer.copied_samples(), Ordering::Relaxed);
         let mut entries = Vec::new();
         let mut invalid = false;
         for part in parts {
@@ -238,6 +239,18 @@ impl Shared {
         let present: Vec<u64> = listed.filter_map(|entry| part::number_of(entry.file_name().to_str()?)).collect();
         let inherited = parts.iter().flat_map(|part| &part.meta.replaces).filter(|number| present.contains(number));
         parts.iter().map(|part| part.meta.number).chain(inherited.copied()).collect()
+    }
+}
+
+/// What of a part may be copied into a merged part of this window and form.
+fn copies_of(part: &Part, window: TimeRange, form: Form, needs_samples: bool) -> Copies {
+    let own = if is_cold(part) { Form::Cold } else { Form::Young };
+    if needs_samples || own != form || !part.is_of_newest_version() {
+        Copies::Nothing
+    } else if (part.meta.window_start_ms, part.meta.window_end_ms) == (window.start_ms, window.end_ms) {
+        Copies::Alone
+    } else {
+        Copies::Long
     }
 }
 

@@ -144,6 +144,7 @@ impl MetricStore for Tsdb {
             merge_failures: count(&counters.merge_failures),
             merge_bytes_read: count(&counters.merge_bytes_read),
             merge_bytes_written: count(&counters.merge_bytes_written),
+            merge_samples_copied: count(&counters.merge_samples_copied),
             log_bytes: queue.log_bytes.load(Ordering::Relaxed),
             read_only: queue.is_poisoned() || queue.disk_full.load(Ordering::Relaxed),
             ..MetricStoreStats::default()

@@ -4,6 +4,7 @@
 //! generation, metadata durable, then segments removed oldest first. A crash before the end replays
 //! segments whose samples are in parts already, which changes no answer (S2).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,6 +13,7 @@ use pharos_chunk::Form;
 use pharos_model::TimeRange;
 
 use crate::TsdbError;
+use crate::head::buffer::DecodedTimes;
 use crate::head::generation::Generation;
 use crate::log::segment;
 use crate::metadata;
@@ -87,13 +89,13 @@ impl Shared {
         let mut exemplars = exemplars_by_window(generation, now_ms, retention_ms)?;
         let series = generation.select(&[], TimeRange::ALL)?;
         let mut done = BTreeSet::new();
+        let (mut decoded, mut samples) = (DecodedTimes::default(), Samples::default());
         loop {
             let mut writers: BTreeMap<Window, PartWriter> = BTreeMap::new();
             let mut postponed = false;
             for (labels, number) in &series {
-                let mut samples = Samples::default();
-                generation.read(*number, TimeRange::ALL, &mut samples)?;
-                for (window, piece) in split(samples, now_ms, retention_ms) {
+                generation.read_all(*number, &mut decoded, &mut samples)?;
+                for (window, piece) in split(&samples, now_ms, retention_ms) {
                     let key = (window.start_ms, window.end_ms);
                     if done.contains(&key) {
                         continue;
@@ -177,22 +179,25 @@ impl Shared {
 }
 
 /// Samples by window, ascending.
-fn split(samples: Samples, now_ms: i64, retention_ms: i64) -> Vec<(TimeRange, Samples)> {
+fn split(samples: &Samples, now_ms: i64, retention_ms: i64) -> Vec<(TimeRange, Cow<'_, Samples>)> {
     let mut pieces = Vec::new();
-    let mut rest = samples;
-    while let Some((first, last)) = rest.bounds() {
+    let Some((first, last)) = samples.bounds() else { return pieces };
+    let window = windows::flush_window(first, now_ms, retention_ms);
+    // Only the end of time is outside of its own half-open window; it goes with the last one.
+    let is_last = |window: TimeRange| last < window.end_ms || window.end_ms == i64::MAX;
+    if is_last(window) {
+        pieces.push((window, Cow::Borrowed(samples)));
+        return pieces;
+    }
+    let mut rest = samples.clone();
+    while let Some((first, _)) = rest.bounds() {
         let window = windows::flush_window(first, now_ms, retention_ms);
-        // Only the end of time is outside of its own half-open window; it goes with the last one.
-        if last < window.end_ms || window.end_ms == i64::MAX {
-            pieces.push((window, rest));
+        if is_last(window) {
+            pieces.push((window, Cow::Owned(rest)));
             break;
         }
-        let end_ms = window.end_ms;
-        let mut piece = rest.clone();
-        piece.cut(TimeRange::new(i64::MIN, end_ms));
-        rest.floats.cut(TimeRange::new(end_ms, i64::MAX));
-        rest.histograms.cut(TimeRange::new(end_ms, i64::MAX));
-        pieces.push((window, piece));
+        let behind = rest.split_off(window.end_ms);
+        pieces.push((window, Cow::Owned(std::mem::replace(&mut rest, behind))));
     }
     pieces
 }

@@ -24,6 +24,7 @@ mod cardinality;
 mod commit;
 mod compact;
 mod contract;
+mod copied;
 mod damage;
 mod disk;
 mod distinct;

@@ -82,6 +82,16 @@ impl Merge {
         Ok(source.labels())
     }
 
+    /// How many sources stand on its series.
+    pub(crate) fn standing(&self) -> usize {
+        self.standing
+    }
+
+    /// One of the sources that stand on its series, oldest first.
+    pub(crate) fn standing_source(&mut self, nth: usize) -> &mut Source {
+        &mut self.sources[self.order[nth]]
+    }
+
     /// The samples in the range of the series it stands on, sorted; what was in `samples` is replaced.
     pub(crate) fn read(&mut self, range: TimeRange, samples: &mut Samples) -> Result<(), TsdbError> {
         samples.clear();

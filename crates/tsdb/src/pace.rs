@@ -10,7 +10,7 @@ use crate::shared::Shared;
 
 /// Work between two looks at the clock, bytes.
 const STRIDE_BYTES: u64 = 256 << 10;
-/// Longest single pause: what was spent is remembered no longer than this.
+/// Longest single pause.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Niceness of the thread that merges: it gets what others leave.
 const MERGE_NICENESS: i32 = 10;
@@ -18,23 +18,19 @@ const MERGE_NICENESS: i32 = 10;
 /// How fast a merge may go.
 pub(crate) struct Pace<'a> {
     shared: &'a Shared,
-    /// `None` for work that somebody waits for.
-    bytes_per_second: Option<f64>,
-    yields: bool,
-    pending: u64,
-    since: Instant,
+    budget: Budget,
 }
 
 impl<'a> Pace<'a> {
     /// For work in the background.
     pub(crate) fn background(shared: &'a Shared) -> Self {
         let bytes_per_second = shared.settings.merge_rate_max.map(|rate| rate.0 as f64);
-        Self { shared, bytes_per_second, yields: true, pending: 0, since: shared.clock.monotonic() }
+        Self { shared, budget: Budget::new(bytes_per_second, true, shared.clock.monotonic()) }
     }
 
     /// For work that somebody waits for: only its interruption is left.
     pub(crate) fn at_once(shared: &'a Shared) -> Self {
-        Self { shared, bytes_per_second: None, yields: false, pending: 0, since: shared.clock.monotonic() }
+        Self { shared, budget: Budget::new(None, false, shared.clock.monotonic()) }
     }
 
     /// Accounts for bytes read or written, and pauses if that was too fast.
@@ -42,26 +38,61 @@ impl<'a> Pace<'a> {
     /// # Errors
     /// [`TsdbError::Stopped`] when the store stops.
     pub(crate) fn spend(&mut self, bytes: u64) -> Result<(), TsdbError> {
-        self.pending += bytes;
-        if self.pending < STRIDE_BYTES {
+        let Self { shared, budget } = self;
+        if !budget.spend(bytes) {
             return Ok(());
         }
-        let wake = &self.shared.wake;
-        if wake.is_stopping() {
+        if shared.wake.is_stopping() {
             return Err(TsdbError::Stopped);
         }
-        let worked = self.shared.clock.monotonic().duration_since(self.since);
-        let budget = self.bytes_per_second.map_or(0.0, |rate| self.pending as f64 / rate);
-        let mut pause = Duration::from_secs_f64(budget).saturating_sub(worked);
-        if self.yields && self.shared.is_busy() {
-            pause = pause.max(worked);
-        }
+        let pause = budget.pause(shared.clock.monotonic(), || shared.is_busy());
         if !pause.is_zero() {
-            wake.wait_for_stop(pause.min(PAUSE_MAX));
+            shared.wake.wait_for_stop(pause);
         }
-        self.pending = 0;
-        self.since = self.shared.clock.monotonic();
+        budget.resume(shared.clock.monotonic());
         Ok(())
+    }
+}
+
+/// What was spent, and when that is allowed to be spent: knows no clock.
+#[derive(Debug)]
+struct Budget {
+    /// `None` for work that somebody waits for, or without a limit.
+    bytes_per_second: Option<f64>,
+    /// Whether it goes at half speed while others are busy.
+    yields: bool,
+    /// Bytes since the last look at the clock.
+    pending: u64,
+    /// When the work went on last.
+    since: Instant,
+    /// When all that was spent is paid for: what one pause is too short for stays owed.
+    paid_at: Instant,
+}
+
+impl Budget {
+    fn new(bytes_per_second: Option<f64>, yields: bool, now: Instant) -> Self {
+        Self { bytes_per_second, yields, pending: 0, since: now, paid_at: now }
+    }
+
+    /// Whether it is time to look at the clock.
+    fn spend(&mut self, bytes: u64) -> bool {
+        self.pending += bytes;
+        self.pending >= STRIDE_BYTES
+    }
+
+    /// How long to rest now.
+    fn pause(&mut self, now: Instant, is_busy: impl FnOnce() -> bool) -> Duration {
+        let cost = self.bytes_per_second.map_or(0.0, |rate| self.pending as f64 / rate);
+        self.pending = 0;
+        // Slowness is no credit: what was not spent in time is not spent later on top.
+        self.paid_at = self.paid_at.max(self.since) + Duration::from_secs_f64(cost);
+        let owed = self.paid_at.saturating_duration_since(now);
+        let pause = if self.yields && is_busy() { owed.max(now.duration_since(self.since)) } else { owed };
+        pause.min(PAUSE_MAX)
+    }
+
+    fn resume(&mut self, now: Instant) {
+        self.since = now;
     }
 }
 
@@ -93,5 +124,73 @@ pub(crate) fn lower_priority() {
     // On Linux this means the calling thread alone.
     if let Err(error) = rustix::process::setpriority_process(None, MERGE_NICENESS) {
         tracing::debug!(%error, "cannot lower the priority of merging");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pharos_base::{Clock, SimClock};
+
+    /// Seconds that work of so many strides takes, each of them `work_ms` without pauses.
+    fn seconds(budget: &mut Budget, clock: &SimClock, strides: u32, work_ms: i64, is_busy: bool) -> f64 {
+        let from = clock.monotonic();
+        for _ in 0..strides {
+            clock.advance_ms(work_ms);
+            assert!(budget.spend(STRIDE_BYTES));
+            let pause = budget.pause(clock.monotonic(), || is_busy);
+            assert!(pause <= PAUSE_MAX);
+            clock.advance_ms(i64::try_from(pause.as_millis()).unwrap());
+            budget.resume(clock.monotonic());
+        }
+        clock.monotonic().duration_since(from).as_secs_f64()
+    }
+
+    fn budget(bytes_per_second: Option<f64>, yields: bool) -> (Budget, std::sync::Arc<SimClock>) {
+        let clock = SimClock::at_ms(0);
+        (Budget::new(bytes_per_second, yields, clock.monotonic()), clock)
+    }
+
+    #[test]
+    fn a_merge_goes_no_faster_than_its_rate() {
+        let rate = STRIDE_BYTES as f64 * 10.0;
+        let (mut budget, clock) = budget(Some(rate), true);
+        let took = seconds(&mut budget, &clock, 100, 20, false);
+        assert!((9.9..10.2).contains(&took), "{took} s for ten seconds' worth");
+        // Slower than that by itself, it does not rest, and gets nothing for it afterwards.
+        let slow = seconds(&mut budget, &clock, 50, 200, false);
+        assert!((10.0..10.2).contains(&slow), "{slow} s");
+        let took = seconds(&mut budget, &clock, 100, 20, false);
+        assert!((9.7..10.2).contains(&took), "{took} s again");
+    }
+
+    #[test]
+    fn what_one_pause_is_too_short_for_stays_owed() {
+        // Five seconds for each stride.
+        let (mut budget, clock) = budget(Some(STRIDE_BYTES as f64 / 5.0), true);
+        seconds(&mut budget, &clock, 4, 0, false);
+        let mut rests = 4;
+        while !budget.pause(clock.monotonic(), || false).is_zero() {
+            clock.advance_ms(1000);
+            budget.resume(clock.monotonic());
+            rests += 1;
+        }
+        assert_eq!(rests, 20);
+    }
+
+    #[test]
+    fn a_merge_goes_at_half_speed_while_others_are_busy() {
+        let (mut background, clock) = budget(None, true);
+        assert!((1.99..2.01).contains(&seconds(&mut background, &clock, 100, 10, true)));
+        assert!((0.99..1.01).contains(&seconds(&mut background, &clock, 100, 10, false)));
+        let (mut at_once, clock) = budget(None, false);
+        assert!((0.99..1.01).contains(&seconds(&mut at_once, &clock, 100, 10, true)), "somebody waits for it");
+    }
+
+    #[test]
+    fn the_clock_is_looked_at_once_a_stride() {
+        let (mut budget, _) = budget(None, true);
+        assert!(!budget.spend(STRIDE_BYTES - 1));
+        assert!(budget.spend(1));
     }
 }

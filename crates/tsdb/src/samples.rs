@@ -208,6 +208,13 @@ impl Samples {
         self.histograms.cut(range);
     }
 
+    /// Takes what is at an instant or behind it off and answers it.
+    pub(crate) fn split_off(&mut self, from_ms: i64) -> Self {
+        let floats = self.floats.times.partition_point(|time| *time < from_ms);
+        let histograms = self.histograms.times.partition_point(|time| *time < from_ms);
+        Self { floats: self.floats.split_off(floats), histograms: self.histograms.split_off(histograms) }
+    }
+
     /// Takes everything inside `[start, end)` out.
     pub(crate) fn cut_out(&mut self, range: TimeRange) {
         self.floats.cut_out(range);

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use pharos_model::{Labels, TimeRange};
 
 use crate::TsdbError;
+use crate::copied::Copies;
 use crate::head::generation::Generation;
 use crate::head::registry::SeriesNumber;
 use crate::masks::Masks;
 use crate::newest::{Newest, Pulse};
 use crate::part::PartCursor;
+use crate::part::cursor::ChunkBounds;
+use crate::part::writer::PartWriter;
 use crate::samples::Samples;
 
 /// One history. It stands on one series at a time.
 pub(crate) struct Source {
     history: History,
     masks: Masks,
+    copies: Copies,
 }
 
 enum History {
@@ -73,11 +77,11 @@ impl HeadCursor {
 
 impl Source {
     pub(crate) fn part(cursor: PartCursor, masks: Masks) -> Self {
-        Self { history: History::Part(Box::new(cursor)), masks }
+        Self { history: History::Part(Box::new(cursor)), masks, copies: Copies::Nothing }
     }
 
     pub(crate) fn head(cursor: HeadCursor, masks: Masks) -> Self {
-        Self { history: History::Head(cursor), masks }
+        Self { history: History::Head(cursor), masks, copies: Copies::Nothing }
     }
 
     /// The number within its owner of the series it stands on; `None` at the end.
@@ -112,6 +116,57 @@ impl Source {
         match &mut self.history {
             History::Part(cursor) => cursor.advance(),
             History::Head(cursor) => cursor.at += 1,
+        }
+    }
+
+    /// The same of which chunks may be copied.
+    pub(crate) fn with_copies(self, copies: Copies) -> Self {
+        Self { copies, ..self }
+    }
+
+    /// Which chunks of the series it stands on may be copied.
+    pub(crate) fn copies(&self) -> Copies {
+        let is_masked = self.number().is_none_or(|number| self.masks.concern(number));
+        if is_masked { Copies::Nothing } else { self.copies }
+    }
+
+    /// Calls `each` with every chunk of the series it stands on; a head has none that could be copied.
+    pub(crate) fn each_chunk(&mut self, each: &mut dyn FnMut(ChunkBounds)) -> Result<(), TsdbError> {
+        match &mut self.history {
+            History::Part(cursor) => cursor.each_chunk(each),
+            History::Head(_) => Ok(()),
+        }
+    }
+
+    /// How many samples a chunk has.
+    pub(crate) fn chunk_len(&mut self, chunk: &ChunkBounds) -> Result<usize, TsdbError> {
+        match &mut self.history {
+            History::Part(cursor) => cursor.chunk_len(chunk),
+            History::Head(_) => Ok(0),
+        }
+    }
+
+    /// Writes a chunk of the series it stands on as it is.
+    pub(crate) fn copy_chunk(&mut self, chunk: &ChunkBounds, writer: &mut PartWriter) -> Result<(), TsdbError> {
+        match &mut self.history {
+            History::Part(cursor) => cursor.copy_chunk(chunk, writer),
+            History::Head(_) => Ok(()),
+        }
+    }
+
+    /// As [`Source::read`], of the chunks with these numbers.
+    pub(crate) fn read_some(
+        &mut self,
+        range: TimeRange,
+        wanted: impl Fn(usize) -> bool,
+        samples: &mut Samples,
+    ) -> Result<(), TsdbError> {
+        if self.copies() == Copies::Nothing {
+            return self.read(range, samples);
+        }
+        match &mut self.history {
+            History::Part(cursor) => cursor.read_some(range, wanted, samples),
+            History::Head(_) => self.read(range, samples),
         }
     }
 

@@ -8,6 +8,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use pharos_chunk::{ChunkError, Form, timestamps};
 use pharos_model::{Histogram, Sample, TimeRange};
 
@@ -65,6 +66,31 @@ pub(crate) struct TimesCache {
     /// The column interned last, plain: neighbours are mostly of one target.
     last: Vec<i64>,
     last_interned: Option<Arc<Times>>,
+}
+
+/// Columns of instants as they are decoded, for who reads many series that share them.
+#[derive(Debug, Default)]
+pub(crate) struct DecodedTimes {
+    /// By address, which is nobody else's as long as it is held here.
+    known: HashMap<usize, (Arc<Times>, Vec<i64>)>,
+}
+
+impl DecodedTimes {
+    fn of(&mut self, times: &Arc<Times>) -> Result<&[i64], ChunkError> {
+        if self.known.len() >= TIMES_CACHED_MAX {
+            self.known.clear();
+        }
+        let entry = self.known.entry(Arc::as_ptr(times).addr());
+        let (_, decoded) = match entry {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => {
+                let mut decoded = Vec::new();
+                timestamps::decode(&times.encoded, &mut decoded)?;
+                free.insert((Arc::clone(times), decoded))
+            }
+        };
+        Ok(decoded)
+    }
 }
 
 impl TimesCache {
@@ -197,6 +223,18 @@ impl Buffer {
             sealed.read(range, &mut times, samples)?;
         }
         samples.merge(self.open_samples(range));
+        Ok(())
+    }
+
+    /// As [`Buffer::read`], of everything: one of many series that share columns of instants.
+    ///
+    /// # Errors
+    /// As [`Buffer::read`].
+    pub(crate) fn read_all(&self, decoded: &mut DecodedTimes, samples: &mut Samples) -> Result<(), ChunkError> {
+        for sealed in self.sealed() {
+            body::append(sealed.body(), decoded.of(&sealed.times)?, TimeRange::ALL, samples)?;
+        }
+        samples.merge(self.open_samples(TimeRange::ALL));
         Ok(())
     }
 

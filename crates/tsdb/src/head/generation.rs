@@ -16,7 +16,7 @@ use pharos_chunk::ChunkError;
 use pharos_model::{Exemplar, Labels, Matcher, MetricBatch, TimeRange};
 use roaring::RoaringBitmap;
 
-use super::buffer::{Buffer, TimesCache};
+use super::buffer::{Buffer, DecodedTimes, TimesCache};
 use super::registry::{Registry, SeriesNumber};
 use crate::newest::Newest;
 use crate::samples::Samples;
@@ -278,6 +278,19 @@ impl Generation {
         let buffers = self.buffers.read();
         let Some(buffer) = buffers.by_series.get(number as usize) else { return Ok(()) };
         buffer.read(range, samples).map_err(in_memory)
+    }
+
+    /// All samples of one series, sorted; what was in `samples` is replaced. `decoded` goes from series to series.
+    pub(crate) fn read_all(
+        &self,
+        number: SeriesNumber,
+        decoded: &mut DecodedTimes,
+        samples: &mut Samples,
+    ) -> Result<(), TsdbError> {
+        samples.clear();
+        let buffers = self.buffers.read();
+        let Some(buffer) = buffers.by_series.get(number as usize) else { return Ok(()) };
+        buffer.read_all(decoded, samples).map_err(in_memory)
     }
 
     /// The newest sample in the range of one series.

@@ -8,7 +8,7 @@ use pharos_model::TimeRange;
 
 use super::layout::{self, BulkAt, Headers};
 use crate::TsdbError;
-use crate::body::Body;
+use crate::body::{self, Body};
 
 /// One chunk of a block.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +49,10 @@ impl Chunk {
     /// Where its bulk lies among the bulks of its block; `None` if it is with the headers.
     pub(super) fn bulk_apart(&self) -> Option<Range<usize>> {
         (!self.inline).then(|| self.bulk())
+    }
+
+    pub(super) fn holds_histograms(&self) -> bool {
+        body::holds_histograms(self.kind)
     }
 
     fn bulk(&self) -> Range<usize> {

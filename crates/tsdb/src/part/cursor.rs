@@ -8,12 +8,13 @@ use std::sync::Arc;
 use pharos_model::TimeRange;
 use roaring::RoaringBitmap;
 
-use super::chunks::{Chunk, ChunkBlock};
+use super::chunks::{Chunk, ChunkBlock, ColumnBounds};
 use super::index::LabelCursor;
 use super::load::Loader;
 use super::reader::{Part, corrupt};
 use super::tails::Tails;
 use super::toc::BLOCK_SERIES;
+use super::writer::PartWriter;
 use crate::TsdbError;
 use crate::body;
 use crate::cache::BlockCache;
@@ -22,6 +23,16 @@ use crate::samples::Samples;
 
 /// From this many selected series of a block on, it is read as a whole.
 const WHOLE_BLOCK_SERIES: usize = 8;
+
+/// A chunk of the series that a cursor stands on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChunkBounds {
+    /// Its place among the series' chunks.
+    pub(crate) index: usize,
+    pub(crate) holds_histograms: bool,
+    pub(crate) first_ms: i64,
+    pub(crate) last_ms: i64,
+}
 
 /// Walks selected series of a part.
 pub(crate) struct PartCursor {
@@ -101,15 +112,60 @@ impl PartCursor {
 
     /// Adds the samples in the range of the series it stands on to sorted, older ones.
     pub(crate) fn read(&mut self, range: TimeRange, samples: &mut Samples) -> Result<(), TsdbError> {
+        self.read_some(range, |_| true, samples)
+    }
+
+    /// As [`PartCursor::read`], of the chunks with these numbers.
+    pub(crate) fn read_some(
+        &mut self,
+        range: TimeRange,
+        wanted: impl Fn(usize) -> bool,
+        samples: &mut Samples,
+    ) -> Result<(), TsdbError> {
         let Some(number) = self.number() else { return Ok(()) };
         let block = self.chunks()?;
         let whole = self.series.len() >= WHOLE_BLOCK_SERIES;
-        for chunk in self.chunks_of(&block, number)? {
-            if block.column(chunk).overlaps(range) {
+        for (index, chunk) in self.chunks_of(&block, number)?.iter().enumerate() {
+            if wanted(index) && block.column(chunk).overlaps(range) {
                 self.decode(&block, chunk, range, whole, samples)?;
             }
         }
         Ok(())
+    }
+
+    /// Calls `each` with every chunk of the series it stands on.
+    pub(crate) fn each_chunk(&mut self, each: &mut dyn FnMut(ChunkBounds)) -> Result<(), TsdbError> {
+        let Some(number) = self.number() else { return Ok(()) };
+        let block = self.chunks()?;
+        for (index, chunk) in self.chunks_of(&block, number)?.iter().enumerate() {
+            let ColumnBounds { first_ms, last_ms, .. } = block.column(chunk);
+            each(ChunkBounds { index, holds_histograms: chunk.holds_histograms(), first_ms, last_ms });
+        }
+        Ok(())
+    }
+
+    /// How many samples a chunk of the series it stands on has.
+    pub(crate) fn chunk_len(&mut self, chunk: &ChunkBounds) -> Result<usize, TsdbError> {
+        let (block, chunk) = self.chunk(chunk)?;
+        Ok(self.loader.column(&block.column(&chunk))?.len())
+    }
+
+    /// Writes a chunk of the series it stands on as it is.
+    pub(crate) fn copy_chunk(&mut self, chunk: &ChunkBounds, writer: &mut PartWriter) -> Result<(), TsdbError> {
+        let (block, chunk) = self.chunk(chunk)?;
+        let (part, column) = (self.loader.part.meta.number, block.column(&chunk));
+        let times = self.loader.column(&column)?;
+        let whole = self.series.len() >= WHOLE_BLOCK_SERIES;
+        let bulk = self.loader.bulk(self.block, &chunk, whole)?;
+        writer.copy_chunk(block.body(&chunk, bulk), (part, column.number), &times);
+        Ok(())
+    }
+
+    fn chunk(&mut self, chunk: &ChunkBounds) -> Result<(Arc<ChunkBlock>, Chunk), TsdbError> {
+        let block = self.chunks()?;
+        let of_series = self.number().map(|number| self.chunks_of(&block, number)).transpose()?;
+        let chunk = *of_series.and_then(|chunks| chunks.get(chunk.index)).expect("a chunk of the series it stands on");
+        Ok((block, chunk))
     }
 
     /// The newest sample in the range of the series it stands on.

@@ -81,6 +81,11 @@ impl Part {
         })
     }
 
+    /// Whether its chunks are written as those of new parts are.
+    pub(crate) fn is_of_newest_version(&self) -> bool {
+        self.data_version == DATA_VERSION
+    }
+
     /// Whether a sample or exemplar may lie in the range.
     pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
         self.meta.min_time_ms < range.end_ms && range.start_ms <= self.meta.max_time_ms

@@ -18,12 +18,27 @@ pub(crate) struct TimeColumns {
     plain: HashMap<u64, (Box<[i64]>, u32)>,
     plain_instants: usize,
     known: HashMap<Box<[u8]>, u32>,
+    /// By part and number there.
+    copied: HashMap<(u64, u32), u32>,
     pending: Vec<Box<[u8]>>,
     pending_bytes: usize,
     next: u32,
 }
 
 impl TimeColumns {
+    /// The number of a column that was copied from another part: which, and its number there.
+    pub(crate) fn intern_copied(&mut self, origin: (u64, u32), times: &[i64], form: Form) -> u32 {
+        if let Some(number) = self.copied.get(&origin) {
+            return *number;
+        }
+        let number = self.intern(times, form);
+        if self.copied.len() >= KNOWN_MAX {
+            self.copied.clear();
+        }
+        self.copied.insert(origin, number);
+        number
+    }
+
     /// The number of a column.
     pub(crate) fn intern(&mut self, times: &[i64], form: Form) -> u32 {
         let hash = self.hasher.hash_one(times);

@@ -3,11 +3,12 @@
 //! Nothing is visible before [`PartWriter::finish`]: the files lie in a directory whose name starts with
 //! `tmp-`, which is removed when the writer is dropped, or by the next start.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pharos_chunk::{CHUNK_SAMPLES_MAX, Form};
-use pharos_model::{TenantId, TimeRange};
+use pharos_model::{Histogram, TenantId, TimeRange};
 
 use super::block::{self, BlockAt, Packing};
 use super::exemplars::{self, Entries};
@@ -21,7 +22,7 @@ use crate::TsdbError;
 use crate::body::{self, Body};
 use crate::disk::{Disk, DiskFile};
 use crate::rollup::{Resolution, RollupWriter};
-use crate::samples::Samples;
+use crate::samples::{Column, Samples};
 
 pub(crate) const DATA_FILE: &str = "data";
 pub(crate) const INDEX_FILE: &str = "index";
@@ -75,6 +76,7 @@ pub(crate) struct PartWriter {
     times: TimeColumns,
     /// The chunk encoded last.
     encoded: Vec<u8>,
+    copied_samples: u64,
     rollups: Vec<RollupWriter>,
     meta: PartMeta,
     finished: bool,
@@ -135,6 +137,7 @@ impl PartWriter {
             headers: HeadersBuilder::default(),
             times: TimeColumns::default(),
             encoded: Vec::new(),
+            copied_samples: 0,
             rollups: Vec::new(),
             meta,
             finished: false,
@@ -146,56 +149,103 @@ impl PartWriter {
         Ok(writer)
     }
 
-    /// Adds a series with its sorted samples; label bytes ascend from call to call.
+    /// Adds a series with its sorted samples, if there are any; label bytes ascend from call to call.
     pub(crate) fn add_series(&mut self, labels: &[u8], samples: &Samples) -> Result<(), TsdbError> {
-        let Some((first, last)) = samples.bounds() else { return Ok(()) };
-        self.meta.min_time_ms = self.meta.min_time_ms.min(first);
-        self.meta.max_time_ms = self.meta.max_time_ms.max(last);
-        self.meta.samples += samples.floats.len() as u64;
-        self.meta.histograms += samples.histograms.len() as u64;
+        if samples.is_empty() {
+            return Ok(());
+        }
+        self.begin_series();
+        self.add_floats(&samples.floats, 0..samples.floats.len());
+        self.add_histograms(&samples.histograms, 0..samples.histograms.len());
+        self.rollups.iter_mut().try_for_each(|rollup| rollup.add_series(samples))?;
+        self.end_series(labels)
+    }
+
+    /// Begins a series that is added in pieces: of each kind they ascend in time, and there is one at least.
+    pub(crate) fn begin_series(&mut self) {
         self.headers.begin_series();
-        self.add_floats(samples);
-        self.add_histograms(samples);
+    }
+
+    /// Ends the series begun last; label bytes ascend from call to call.
+    pub(crate) fn end_series(&mut self, labels: &[u8]) -> Result<(), TsdbError> {
         let limit = self.plan.bodies_max;
         if self.headers.bodies.len() > limit {
             return Err(TsdbError::BlockTooLarge { path: self.temporary.clone(), limit });
         }
         self.index.add_series(labels);
-        self.rollups.iter_mut().try_for_each(|rollup| rollup.add_series(samples))?;
         if self.headers.series_count() >= BLOCK_SERIES {
             self.end_block()?;
         }
         Ok(())
     }
 
-    fn add_floats(&mut self, samples: &Samples) {
-        let floats = &samples.floats;
+    /// Adds floats of the series begun last.
+    pub(crate) fn add_floats(&mut self, floats: &Column<f64>, range: Range<usize>) {
         // Equal cuts for equal lengths, so that series of one target go on sharing their instants.
-        let pieces = floats.len().div_ceil(CHUNK_SAMPLES_MAX);
+        let pieces = range.len().div_ceil(CHUNK_SAMPLES_MAX);
         for piece in 0..pieces {
-            let range = floats.len() * piece / pieces..floats.len() * (piece + 1) / pieces;
+            let end = |piece: usize| range.start + range.len() * piece / pieces;
+            let range = end(piece)..end(piece + 1);
             let starts = floats.starts.get(range.clone()).unwrap_or_default();
             self.encoded.clear();
             let encoded = body::encode_floats(&floats.values[range.clone()], starts, self.plan.form, &mut self.encoded);
-            let times = self.times.intern(&floats.times[range], self.plan.form);
+            let column = &floats.times[range];
+            let times = self.times.intern(column, self.plan.form);
             self.headers.push(Body::of(encoded, &self.encoded), times);
-            self.meta.chunks += 1;
+            self.count_chunk(encoded.kind, column);
         }
     }
 
-    fn add_histograms(&mut self, samples: &Samples) {
-        let histograms = &samples.histograms;
-        let mut from = 0;
-        for to in body::histogram_cuts(&histograms.values) {
+    /// Adds histograms of the series begun last.
+    pub(crate) fn add_histograms(&mut self, histograms: &Column<Arc<Histogram>>, range: Range<usize>) {
+        let mut from = range.start;
+        for to in body::histogram_cuts(&histograms.values[range.clone()]) {
+            let to = range.start + to;
             let starts = histograms.starts.get(from..to).unwrap_or_default();
             self.encoded.clear();
             let column = &histograms.values[from..to];
             let encoded = body::encode_histograms(column, starts, self.plan.form, &mut self.encoded);
-            let times = self.times.intern(&histograms.times[from..to], self.plan.form);
+            let column = &histograms.times[from..to];
+            let times = self.times.intern(column, self.plan.form);
             self.headers.push(Body::of(encoded, &self.encoded), times);
-            self.meta.chunks += 1;
+            self.count_chunk(encoded.kind, column);
             from = to;
         }
+    }
+
+    /// Adds a chunk of the series begun last as another part has it. `origin`: that part, and the number there of the
+    /// column of instants.
+    pub(crate) fn copy_chunk(&mut self, body: Body<'_>, origin: (u64, u32), times: &[i64]) {
+        debug_assert!(self.rollups.is_empty(), "who rolls up needs the samples");
+        let number = self.times.intern_copied(origin, times, self.plan.form);
+        self.headers.push(body, number);
+        self.count_chunk(body.kind, times);
+        self.copied_samples += times.len() as u64;
+    }
+
+    fn count_chunk(&mut self, kind: u8, times: &[i64]) {
+        let meta = &mut self.meta;
+        if let (Some(first), Some(last)) = (times.first(), times.last()) {
+            meta.min_time_ms = meta.min_time_ms.min(*first);
+            meta.max_time_ms = meta.max_time_ms.max(*last);
+        }
+        *(if body::holds_histograms(kind) { &mut meta.histograms } else { &mut meta.samples }) += times.len() as u64;
+        meta.chunks += 1;
+    }
+
+    /// Whether something is computed of the samples: copied chunks do not tell them.
+    pub(crate) fn needs_samples(&self) -> bool {
+        !self.rollups.is_empty()
+    }
+
+    /// Samples and histograms so far.
+    pub(crate) fn sample_count(&self) -> u64 {
+        self.meta.samples + self.meta.histograms
+    }
+
+    /// Those of them that went over as they were.
+    pub(crate) fn copied_samples(&self) -> u64 {
+        self.copied_samples
     }
 
     /// Series so far.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pharos_base::{ByteSize, Clock, SimClock, SystemClock};
-use pharos_model::{BatchBuilder, LabelsBuilder, METRIC_NAME, MetricBatch, Sample, TenantId, TimeRange};
-use pharos_storage::MetricStore;
-use pharos_storage::conformance::metrics::CASE_TIME_MS;
+use pharos_model::{BatchBuilder, Labels, LabelsBuilder, METRIC_NAME, MetricBatch, Sample, TenantId, TimeRange};
+use pharos_storage::conformance::metrics::{CASE_TIME_MS, read_all};
+use pharos_storage::{MetricStore, MetricStoreStats};
 use pharos_tsdb::{Components, Settings, Tsdb};
 use tempfile::TempDir;
 
 use crate::fault_disk::FaultDisk;
-use crate::support::{append, batch, files, open, seconds};
+use crate::support::{all_series, append, batch, files, open, seconds};
 
 const HOUR_MS: i64 = 3_600_000;
 const STEP_MS: i64 = 15_000;
@@ -44,16 +44,26 @@ fn ten_minutes(from_ms: i64, series: usize) -> MetricBatch {
     builder.build()
 }
 
-/// A day of ingest, flushed every `flush_every` ten minutes; answers bytes written, bytes kept in the end, and the most
-/// parts there were.
-fn a_day(series: usize, flush_every: i64) -> (u64, u64, u64) {
+/// What some days of ingest came to.
+struct Course {
+    /// All bytes of all files of parts.
+    written: u64,
+    /// Bytes left at the end.
+    kept: u64,
+    parts_max: u64,
+    stats: MetricStoreStats,
+}
+
+/// Days of ingest, flushed every `flush_every` ten minutes; every sample is there in the end.
+fn ingest_days(days: i64, series: usize, flush_every: i64) -> Course {
     let dir = TempDir::new().unwrap();
-    let from_ms = CASE_TIME_MS.div_euclid(24 * HOUR_MS) * 24 * HOUR_MS;
+    // Where the largest windows of the default retention begin.
+    let from_ms = CASE_TIME_MS.div_euclid(72 * HOUR_MS) * 72 * HOUR_MS;
     let (clock, disk) = (SimClock::at_ms(from_ms), FaultDisk::default());
     let settings = Settings { retention: Settings::default().retention, ..Settings::for_tests() };
     let store = open_at(&dir, &clock, &disk, settings);
     let mut parts_max = 0;
-    for round in 0..24 * 6 {
+    for round in 0..days * 24 * 6 {
         append(&store, ten_minutes(from_ms + round * 600_000, series));
         clock.advance_ms(600_000);
         // Out of step with the windows, as a flush after some start is.
@@ -67,27 +77,48 @@ fn a_day(series: usize, flush_every: i64) -> (u64, u64, u64) {
     clock.advance_ms(4 * HOUR_MS);
     store.maintain().unwrap();
     let stats = store.stats();
-    assert_eq!(stats.part_samples, series as u64 * 24 * 240);
-    (disk.part_bytes(), stats.part_bytes, parts_max)
+    assert_eq!(stats.part_samples, series as u64 * days as u64 * 24 * 240);
+    let found = read_all(&store, &TenantId::default(), all_series(), TimeRange::ALL);
+    assert_eq!(found.len(), series);
+    for round in 0..days * 24 * 6 {
+        let sent = ten_minutes(from_ms + round * 600_000, series);
+        for run in &sent.series {
+            let labels = Labels::from_encoded(sent.encoded_labels(run)).unwrap();
+            let from = round as usize * 40;
+            let bits = found[&labels].values[from..from + 40].iter().map(|value| value.to_bits());
+            assert!(bits.eq(sent.samples[run.samples.clone()].iter().map(|sample| sample.value.to_bits())));
+        }
+    }
+    Course { written: disk.part_bytes(), kept: stats.part_bytes, parts_max, stats }
 }
 
 #[test]
 fn a_day_of_ingest_is_written_at_most_three_times() {
-    let (written, kept, parts_max) = a_day(100, 12);
+    let Course { written, kept, parts_max, .. } = ingest_days(1, 100, 12);
     println!("flush every 2 h: {written} bytes written for {kept} kept, at most {parts_max} parts");
     assert!(written <= 3 * kept, "{written} bytes written for {kept}");
     assert!(parts_max <= 16, "{parts_max} parts");
+}
+
+/// The third merge of a sample copies what the second has encoded.
+#[test]
+fn three_days_become_one_part_and_are_written_at_most_four_times() {
+    const SERIES: usize = 24;
+    let Course { written, kept, stats, .. } = ingest_days(3, SERIES, 12);
+    println!("three days: {written} bytes written for {kept} kept");
+    assert_eq!((stats.parts, stats.merge_samples_copied), (1, SERIES as u64 * 72 * 240));
+    assert!(written <= 4 * kept, "{written} bytes written for {kept}");
 }
 
 /// Figures for the documents: more series, and a head that is full every ten minutes.
 #[test]
 #[ignore = "takes a minute; prints figures"]
 fn amplification() {
-    for (series, flush_every) in [(300, 12), (300, 3), (300, 1)] {
-        let (written, kept, parts_max) = a_day(series, flush_every);
+    for (days, series, flush_every) in [(1, 300, 12), (1, 300, 3), (1, 300, 1), (3, 300, 12)] {
+        let Course { written, kept, parts_max, .. } = ingest_days(days, series, flush_every);
         let ratio = written as f64 / kept as f64;
         println!(
-            "{series} series, a flush every {} min: {ratio:.2} ({written} for {kept}), at most {parts_max} parts",
+            "{days} days of {series} series, a flush every {} min: {ratio:.2} ({written} for {kept}), at most {parts_max} parts",
             flush_every * 10
         );
     }
