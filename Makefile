@@ -27,8 +27,8 @@ CARGO := deploy/build/cargo
 BENCHED := pharos-benches pharos-chunk pharos-ingest pharos-tracestore pharos-tsdb
 NPM := npm --prefix ui
 
-.PHONY: help run test build release check fmt clippy test-rust test-ui test-demo test-e2e conformance nginx-check deploy-check \
-	bench bench-compare build-deps peers sdks ui ui-deps
+.PHONY: help run test build release check fmt clippy test-rust test-ui test-demo test-e2e kills conformance nginx-check deploy-check \
+	fuzz fuzz-build fuzz-merge bench bench-compare build-deps peers sdks ui ui-deps
 
 help: ## this list
 	@grep -E '^[a-z][a-z0-9-]*:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -68,6 +68,9 @@ test-demo: release sdks peers ui-deps ## `pharos demo` as a newcomer meets it: w
 test-e2e: release sdks peers ui-deps ## the release binary under real clients (vmagent, Prometheus, nginx, the OTel SDKs, a browser)
 	@$(CARGO) test --locked --workspace --no-fail-fast --test e2e
 
+kills: release ## kill -9 the release binary KILLS times (100) under load: nothing acknowledged may be lost
+	@PHAROS_KILLS=$(or $(KILLS),100) $(CARGO) test --locked -p pharos-e2e --test e2e -- --nocapture durability
+
 conformance: release ## upstream's promqltest scripts against the release binary
 	@python3 tests/scripts/conformance.py
 
@@ -76,6 +79,24 @@ nginx-check: peers ## nginx accepts every configuration in nginx/
 
 deploy-check: peers ## what can be checked in deploy/ without running it
 	@tests/scripts/deploy-check.sh
+
+# libFuzzer comes with the crate libfuzzer-sys; what the compiler must add to our code are its counters. TARGET is one of
+# chunk, index, log, part, small-files. What is found goes to the corpus outside of the checkout, crashes to the current folder.
+FUZZ_FLAGS := -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+FUZZ_CORPUS := $(PHAROS_CACHE)/fuzz/$(TARGET)
+FUZZ_BIN := $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/fuzz/fuzz
+SECONDS := 60
+
+fuzz-build: build-deps
+	@RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --locked --profile fuzz --target x86_64-unknown-linux-gnu -p pharos-fuzz --features libfuzzer --bin fuzz
+
+fuzz: fuzz-build ## look for bytes that break a reader of the store: TARGET=chunk|index|log|part|small-files SECONDS=60
+	@mkdir -p "$(FUZZ_CORPUS)"
+	@cp -n tests/fuzz/corpus/$(TARGET)/* "$(FUZZ_CORPUS)"
+	@PHAROS_FUZZ_TARGET=$(TARGET) TMPDIR=/dev/shm "$(FUZZ_BIN)" -max_total_time=$(SECONDS) -rss_limit_mb=512 -timeout=10 "$(FUZZ_CORPUS)"
+
+fuzz-merge: fuzz-build ## take from what fuzzing found the inputs that reach something new into the repository: TARGET=...
+	@PHAROS_FUZZ_TARGET=$(TARGET) TMPDIR=/dev/shm "$(FUZZ_BIN)" -set_cover_merge=1 tests/fuzz/corpus/$(TARGET) "$(FUZZ_CORPUS)"
 
 bench: build-deps ## criterion benches, in release; BENCH=promql runs those with that in their name
 	@$(CARGO) bench --locked $(addprefix -p ,$(BENCHED)) --bench '*' -- $(BENCH)

@@ -1,4 +1,8 @@
 //! What was acknowledged survives `kill -9`, again and again, in the middle of the load.
+//!
+//! `PHAROS_KILLS` says how often under metrics (20); `make kills KILLS=100` runs these tests alone.
+
+mod disturb;
 
 use std::time::{Duration, Instant};
 
@@ -7,15 +11,23 @@ use serde_json::Value;
 
 use crate::loadgen;
 
-const ROUNDS: usize = 20;
-/// How long the server lives in each round.
-const LIFE: Duration = Duration::from_millis(400);
+const KILLS: usize = 20;
+/// The server lives for a random time up to this in each round.
+const LIFE_MAX_MS: u64 = 800;
+/// The load goes on for about so long for each kill.
+const SPAN_PER_KILL_S: u64 = 150;
 
-/// Kills and restarts the server `ROUNDS` times; returns the longest restart.
-async fn torment(pharos: &mut Pharos) -> Duration {
-    let mut longest = Duration::ZERO;
-    for _ in 0..ROUNDS {
-        tokio::time::sleep(LIFE).await;
+fn kills() -> usize {
+    std::env::var("PHAROS_KILLS").map_or(KILLS, |text| text.parse().expect("PHAROS_KILLS is a number"))
+}
+
+/// Kills and restarts the server again and again; returns the longest restart.
+async fn torment(pharos: &mut Pharos, kills: usize) -> Duration {
+    let (mut longest, mut random) = (Duration::ZERO, now_s());
+    println!("seed {random}");
+    for _ in 0..kills {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        tokio::time::sleep(Duration::from_millis((random >> 33) % LIFE_MAX_MS)).await;
         pharos.kill();
         let begun = Instant::now();
         pharos.restart().await;
@@ -30,24 +42,46 @@ fn now_s() -> u64 {
 
 #[tokio::test]
 async fn acknowledged_samples_survive_kill_9() {
-    let mut pharos = Pharos::builder().start().await;
-    let (start, token) = ((now_s() - 3_600).to_string(), pharos.token().to_owned());
-    let shape = ["--series", "2400", "--interval", "15s", "--span", "50m", "--start", &start, "--seed", "7"];
+    // Flushes and merges all the time, so that kills meet them.
+    let busy = [
+        ("flush-interval", "1s"),
+        ("head-memory-max", "1MiB"),
+        ("log-size-max", "1MiB"),
+        ("log-segment-size", "64KiB"),
+    ];
+    let builder = Pharos::builder();
+    let mut pharos = busy
+        .iter()
+        .fold(builder, |builder, (key, value)| builder.option(&format!("--tsdb-{key}"), value))
+        .start()
+        .await;
+    let span_s = SPAN_PER_KILL_S * kills() as u64;
+    let (start, span, token) = ((now_s() - span_s - 600).to_string(), format!("{span_s}s"), pharos.token().to_owned());
+    let shape = ["--series", "2400", "--interval", "15s", "--span", &span, "--start", &start, "--seed", "7"];
     let url = pharos.url("/api/v1/write");
-    let push = ["metrics", "--url", &url, "--token", &token, "--retries", "400", "--rate", "30000", "--batch", "1200"];
+    let retries = (kills() * 20).to_string();
+    let push =
+        ["metrics", "--url", &url, "--token", &token, "--retries", &retries, "--rate", "30000", "--batch", "1200"];
     let load = loadgen::start(&[&push[..], &shape[..]].concat());
-    torment(&mut pharos).await;
+    let (disturbing, stop) = disturb::start(&pharos);
+    let longest = torment(&mut pharos, kills()).await;
     let report = load.report().await;
+    let _ = stop.send(());
+    let ledger = disturbing.await.expect("it ends");
+    println!("longest restart {longest:?}, {report}, answered {:?}", ledger.answered);
     assert_eq!(report["accepted"], report["sent"], "{report}");
     assert!(report["retries"].as_u64().unwrap_or(0) >= 5, "the kills must hit the load: {report}");
+    assert!(ledger.answered.iter().all(|count| *count > 0), "every request was answered now and then: {ledger:?}");
     pharos.kill();
     pharos.restart().await;
     let base = pharos.url("");
     let verify = ["verify", "--url", &base, "--token", &token, "--values", "50"];
     loadgen::start(&[&verify[..], &shape[..]].concat()).report().await;
+    ledger.check(&pharos).await;
     let (status, _) = pharos.post("/-/compact", "text/plain", "").await;
     assert_eq!(status, 200, "{}", pharos.log());
     loadgen::start(&[&verify[..], &shape[..]].concat()).report().await;
+    ledger.check(&pharos).await;
 }
 
 #[tokio::test]
@@ -76,7 +110,7 @@ async fn acknowledged_spans_survive_kill_9() {
         "--span-of-time",
         "50m",
     ]);
-    torment(&mut pharos).await;
+    torment(&mut pharos, KILLS).await;
     let report = load.report().await;
     assert_eq!(report["accepted"], report["sent"], "{report}");
     assert!(report["retries"].as_u64().unwrap_or(0) >= 5, "the kills must hit the load: {report}");

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -163,17 +164,27 @@ impl Shared {
 
     fn remove_segments(&self, last: u64) -> Result<(), TsdbError> {
         let log_dir = self.log_dir();
+        if self.segments_may_return.load(Ordering::Relaxed) {
+            self.sync_log_dir(&log_dir)?;
+        }
         for number in segment::list(&log_dir)?.into_iter().filter(|number| *number <= last) {
             let path = segment::path_of(&log_dir, number);
             let length = std::fs::metadata(&path).map_or(0, |found| found.len());
+            self.segments_may_return.store(true, Ordering::Relaxed);
             self.disk.remove_file(&path).map_err(TsdbError::io("remove", &path))?;
             // Before the next: an old segment that came back without the newer ones would be replayed over
             // parts that know better. What is left must always be the newest end of the log.
-            self.disk.sync_dir(&log_dir).map_err(TsdbError::io("sync", &log_dir))?;
+            self.sync_log_dir(&log_dir)?;
             let less = |bytes: u64| Some(bytes.saturating_sub(length));
             let _ = self.queue.log_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         }
         self.queue.frozen_log_bytes.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn sync_log_dir(&self, log_dir: &Path) -> Result<(), TsdbError> {
+        self.disk.sync_dir(log_dir).map_err(TsdbError::io("sync", log_dir))?;
+        self.segments_may_return.store(false, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -31,6 +31,8 @@ mod distinct;
 mod error;
 mod expire;
 mod flush;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod grid;
 mod head;
 mod index;

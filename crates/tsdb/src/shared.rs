@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) wake: Wake,
     /// Set when a part could not be removed, so that a restart may find it again.
     pub(crate) tombstones_stay: AtomicBool,
+    /// Set while a segment is removed and the log's directory not synced: a power loss may bring it back.
+    pub(crate) segments_may_return: AtomicBool,
     /// Decoded blocks of the indexes of all parts.
     pub(crate) index_cache: Arc<IndexCache>,
     /// Parts that could not be opened, and blocks that could not be read.

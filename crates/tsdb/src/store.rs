@@ -103,6 +103,7 @@ impl Tsdb {
             head_bytes_max: AtomicU64::new(u64::MAX),
             wake: Wake::default(),
             tombstones_stay: AtomicBool::new(false),
+            segments_may_return: AtomicBool::new(false),
             index_cache,
             damaged: Arc::new(DamageLog::new(damaged)),
         });

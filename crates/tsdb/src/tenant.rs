@@ -35,8 +35,9 @@ pub(crate) struct Tenant {
     pub(crate) metadata_changed: AtomicBool,
     /// Merges failed in a row, and when the next may be tried.
     pub(crate) merge_failures: Mutex<Option<(u32, Instant)>>,
-    /// Held by whoever changes the tombstones: one at a time. Taken before `state`.
-    pub(crate) deleting: Mutex<()>,
+    /// Held by whoever changes the tombstones: one at a time. Taken before `state`. True while a file of them that
+    /// readers know may not be durable, as its directory could not be synced.
+    pub(crate) deleting: Mutex<bool>,
 }
 
 /// What readers take a copy of, oldest first: parts, frozen generations, the active one.
@@ -216,7 +217,7 @@ impl Tenant {
             dirs_durable: AtomicBool::new(false),
             metadata_changed: AtomicBool::new(false),
             merge_failures: Mutex::new(None),
-            deleting: Mutex::new(()),
+            deleting: Mutex::new(false),
         }
     }
 

@@ -70,7 +70,13 @@ impl Shared {
         }
         let Some(tenant) = self.tenants.get(id).filter(|_| !range.is_empty()) else { return Ok(()) };
         // One at a time: D4.
-        let _in_order = tenant.deleting.lock();
+        let mut unsynced = tenant.deleting.lock();
+        if *unsynced {
+            // Whoever asks again for what readers do not see any more is told that it is done: it must be.
+            let dir = self.tenant_dir(id);
+            self.disk.sync_dir(&dir).map_err(TsdbError::io("sync", &dir))?;
+            *unsynced = false;
+        }
         if !self.has_something(&tenant, sets, range)? {
             return Ok(());
         }
@@ -86,6 +92,7 @@ impl Shared {
         if let Err(error) = FILE.write(self, &tenant, &encode(&all)) {
             // Renamed and perhaps durable, perhaps not: what a restart may find counts from now on.
             if read(&self.tenant_dir(id)).is_ok_and(|found| found == all) {
+                *unsynced = true;
                 tenant.state.write().tombstones = all;
                 tenant.changes.changed_everywhere();
             }
@@ -104,7 +111,9 @@ impl Shared {
 
     /// Drops the tombstones that have nothing left to hide (D3). The caller holds `compacting`.
     pub(crate) fn drop_spent_tombstones(&self, tenant: &Tenant) -> Result<(), TsdbError> {
-        let uncertain = self.tombstones_stay.load(Ordering::Relaxed) || !self.damaged.is_empty();
+        let may_return =
+            self.tombstones_stay.load(Ordering::Relaxed) || self.segments_may_return.load(Ordering::Relaxed);
+        let uncertain = may_return || !self.damaged.is_empty();
         if uncertain || tenant.state.read().tombstones.is_empty() {
             return Ok(());
         }
@@ -144,7 +153,7 @@ pub(crate) fn read(dir: &Path) -> Result<Arc<[Tombstone]>, TsdbError> {
     decode(&payload).map(Into::into).map_err(|reason| FILE.corrupt(&path, &reason))
 }
 
-fn encode(all: &[Tombstone]) -> Vec<u8> {
+pub(crate) fn encode(all: &[Tombstone]) -> Vec<u8> {
     let mut out = Vec::new();
     push_varint(&mut out, all.len() as u64);
     for tombstone in all {
@@ -165,7 +174,7 @@ fn encode(all: &[Tombstone]) -> Vec<u8> {
     out
 }
 
-fn decode(payload: &[u8]) -> Result<Vec<Tombstone>, String> {
+pub(crate) fn decode(payload: &[u8]) -> Result<Vec<Tombstone>, String> {
     let mut reader = Reader::new(payload);
     let words = |error: ChunkError| error.to_string();
     let count = reader.count("tombstone count", TOMBSTONES_MAX).map_err(words)?;

@@ -286,10 +286,12 @@ pub(super) fn read(reader: &mut Reader<'_>, kind: u8, offsets: &mut [i64]) -> Re
     let low = reader.rest();
     let mut bit = 0;
     for (slot, class) in offsets.iter_mut().zip(&classes) {
-        let (shift, start) = class_start(u64::from(*class), fineness);
-        if shift > SHIFT_MAX {
+        let class = u64::from(*class);
+        // Before it shifts anything: class numbers go higher than the classes of any offset.
+        if class >> fineness > u64::from(SHIFT_MAX) + 1 {
             return Err(ChunkError::OutOfBounds { what: "class" });
         }
+        let (shift, start) = class_start(class, fineness);
         *slot = start.wrapping_add(load(low, bit) & mask(shift)) as i64;
         bit += shift as usize;
     }

@@ -82,6 +82,12 @@ impl Payload {
         Some(Self { kind, codec: CODEC_PLAIN, plain_len, bytes: plain })
     }
 
+    /// Never compressed.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn plain(kind: Kind, plain: Vec<u8>) -> Self {
+        Self { kind, codec: CODEC_PLAIN, plain_len: plain.len() as u32, bytes: plain }
+    }
+
     /// Bytes of the whole record.
     pub(crate) fn record_len(&self) -> usize {
         HEADER_LEN + self.bytes.len()

@@ -8,6 +8,8 @@ mod checked;
 pub(crate) mod chunks;
 pub(crate) mod cursor;
 pub(crate) mod exemplars;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub(crate) mod index;
 pub(crate) mod layout;
 mod load;

@@ -3,7 +3,7 @@
 //! It works on real files and keeps book of what a power loss would leave: bytes up to the last sync of
 //! each file, entries up to the last sync of their directory. [`FaultDisk::cut_power`] makes it so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
@@ -26,8 +26,21 @@ struct Book {
     full_for_parts: bool,
     /// What `free_bytes` answers; everything is free without it.
     free: Option<u64>,
+    /// What one call will meet, and after how many others.
+    planned: Option<(u64, Fault)>,
+    /// Files of which a sync failed: the kernel has forgotten what was not on the disk, whatever later syncs say.
+    lost: BTreeSet<PathBuf>,
     /// Bytes written to files of parts.
     part_bytes: u64,
+}
+
+/// What a call meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The disk is gone from now on.
+    Gone,
+    /// An I/O error, this once. Of a write a part is done.
+    Once,
 }
 
 #[derive(Debug)]
@@ -62,6 +75,16 @@ impl FaultDisk {
         let disk = Self::default();
         disk.book().fail_after_syncs = Some(syncs);
         disk
+    }
+
+    /// So many more calls of any kind succeed, then one meets the fault.
+    pub(crate) fn plan(&self, calls: u64, fault: Fault) {
+        self.book().planned = Some((calls, fault));
+    }
+
+    /// Takes back what [`FaultDisk::plan`] planned; true if it had not happened yet.
+    pub(crate) fn unplan(&self) -> bool {
+        self.book().planned.take().is_some()
     }
 
     /// Writes answer "no space left" or work again.
@@ -152,11 +175,21 @@ impl FaultDisk {
     }
 
     fn check(&self) -> io::Result<()> {
-        let book = self.book();
+        let mut book = self.book();
+        match &mut book.planned {
+            Some((0, fault)) => {
+                book.failed |= *fault == Fault::Gone;
+                book.planned = None;
+                return Err(rustix::io::Errno::IO.into());
+            }
+            Some((left, _)) => *left -= 1,
+            None => {}
+        }
         if book.failed { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
     }
 
     fn count_sync(&self) -> io::Result<()> {
+        self.check()?;
         let mut book = self.book();
         if book.failed || book.fail_after_syncs.is_some_and(|max| book.syncs >= max) {
             book.failed = true;
@@ -203,6 +236,7 @@ impl Disk for FaultDisk {
         let file = RealDisk.create(path)?;
         let mut book = self.book();
         book.synced.insert(path.to_owned(), 0);
+        book.lost.remove(path);
         book.entries.push(Entry::Created(path.to_owned()));
         drop(book);
         Ok(Box::new(FaultFile { disk: self.clone(), file, path: path.to_owned(), length: 0 }))
@@ -301,7 +335,11 @@ struct FaultFile {
 
 impl DiskFile for FaultFile {
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.disk.check()?;
+        if let Err(error) = self.disk.check() {
+            let part = &bytes[..bytes.len() / 2];
+            self.length += self.file.write_all(part).map(|()| part.len() as u64)?;
+            return Err(error);
+        }
         self.disk.count_write();
         if self.disk.book().full {
             // What a full disk really does: some of the bytes, then the error.
@@ -321,11 +359,17 @@ impl DiskFile for FaultFile {
     fn sync(&mut self) -> io::Result<()> {
         let stall = &self.disk.1;
         drop(stall.changed.wait_while(stall.stalled.lock().unwrap(), |stalled| *stalled).unwrap());
-        self.disk.count_sync()?;
+        if let Err(error) = self.disk.count_sync() {
+            self.disk.book().lost.insert(self.path.clone());
+            return Err(error);
+        }
         self.disk.check_space()?;
         // Nothing is synced in earnest: what a power loss leaves is a matter of the book.
         // The store may have renamed the file's directory, but it syncs before it renames.
-        self.disk.book().synced.insert(self.path.clone(), self.length);
+        let mut book = self.disk.book();
+        if !book.lost.contains(&self.path) {
+            book.synced.insert(self.path.clone(), self.length);
+        }
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod deletes;
 mod fault_disk;
+mod faults;
 mod format;
 mod limits;
 mod listings;

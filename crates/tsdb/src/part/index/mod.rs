@@ -7,6 +7,8 @@
 
 mod cache;
 mod cursor;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod listing;
 mod reader;
 mod segment;

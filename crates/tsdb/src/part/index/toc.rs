@@ -10,6 +10,7 @@ use pharos_chunk::bytes::{Reader, push_slice, push_varint};
 
 use super::INDEX_VERSION;
 use super::segment::SEGMENT_SERIES;
+use super::values::BLOCK_TEXT_BYTES;
 use crate::part::block::BlockAt;
 use crate::part::toc::DataToc;
 
@@ -159,7 +160,8 @@ fn take_values(reader: &mut Reader<'_>, labels: &[Label], offset: &mut u64) -> R
     let count = reader.count("block count", reader.rest().len())?;
     let (mut blocks, mut next) = (Vec::with_capacity(count), 0);
     for _ in 0..count {
-        let symbols = reader.count("symbol count", (total - next) as usize)? as u32;
+        // No value is empty, so that their number is bounded like their text.
+        let symbols = reader.count("symbol count", BLOCK_TEXT_BYTES.min((total - next) as usize))? as u32;
         let at = take_next(reader, offset)?;
         let first_value = Some(take_text(reader)?).filter(|first| !first.is_empty());
         blocks.push(ValuesBlock { symbols: next..next + symbols, first_value, at });

@@ -31,6 +31,12 @@ impl Toc {
         Ok((Self { series_count, labels }, data))
     }
 
+    /// Blocks of label sets.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn blocks(&self) -> &[BlockAt] {
+        &self.labels
+    }
+
     /// The same index in the current version, blocks and table of contents.
     pub(super) fn rewrite(&self, file: &BlockFile) -> Result<(Vec<u8>, super::Toc), TsdbError> {
         let mut writer = IndexWriter::default();
@@ -61,6 +67,7 @@ pub(super) fn add_sets(payload: &[u8], expected: usize, writer: &mut IndexWriter
         let shared = reader.count("shared prefix", current.len())?;
         current.truncate(shared);
         current.extend_from_slice(reader.slice()?);
+        // What has no order of names or no values cannot be written.
         Labels::from_encoded(&current).map_err(|_| ChunkError::OutOfBounds { what: "label set" })?;
         writer.add_series(&current);
     }

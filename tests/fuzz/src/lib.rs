@@ -1,0 +1,65 @@
+//! Fuzz targets: functions that take any bytes and panic where a promise is broken.
+//!
+//! `make fuzz TARGET=log SECONDS=1200` lets libFuzzer look for such bytes; `cargo test -p pharos-fuzz` replays what
+//! it found worth keeping, `corpus/<target>`, on an ordinary build. `seeds` writes the inputs to begin with.
+//!
+//! Promises: no panic, no allocation beyond what an input of that size calls for (libFuzzer's limit is 512 MiB), and
+//! whatever decodes is encoded and decoded again without loss. Checksums are no obstacle: targets make them right.
+
+mod chunk;
+
+use std::path::{Path, PathBuf};
+
+pub use chunk::chunk;
+use pharos_tsdb::{TsdbError, fuzzing};
+
+/// A target: a folder for scratch files of its own, and the input.
+pub type Target = fn(&Path, &[u8]);
+
+/// All targets by name, which is that of their corpus.
+pub const TARGETS: [(&str, Target); 5] = [
+    ("chunk", |_, bytes| chunk(bytes)),
+    ("index", fuzzing::index),
+    ("log", fuzzing::log),
+    ("part", fuzzing::part),
+    ("small-files", fuzzing::small_files),
+];
+
+/// The target of a name.
+#[must_use]
+pub fn target(name: &str) -> Option<Target> {
+    TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
+}
+
+/// Where inputs are kept, each target's in a folder of its name.
+#[must_use]
+pub fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
+}
+
+/// Inputs to begin with: what a store wrote, for every file below `dir` the target's name and the input.
+///
+/// # Errors
+/// [`TsdbError`] if a file is damaged.
+pub fn seeds(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, TsdbError> {
+    let mut found = chunk::seeds();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()) {
+            match path.file_name().and_then(|name| name.to_str()).unwrap_or_default() {
+                _ if path.is_dir() => folders.push(path),
+                "index" => {
+                    found.push(("index", fuzzing::index_input(&path)?));
+                    found.push(("part", fuzzing::part_input(&folder)?));
+                }
+                "metadata" | "meta.json" | "tombstones" => {
+                    found.push(("small-files", fuzzing::small_file_input(&path)?));
+                }
+                name if name.ends_with(".log") => found.push(("log", fuzzing::log_input(&path)?)),
+                _ => {}
+            }
+        }
+    }
+    Ok(found)
+}
