@@ -132,13 +132,19 @@ fn read(index: &PartIndex) -> Vec<Labels> {
     let some: RoaringBitmap = all.iter().step_by(3).take(SERIES_READ as usize).collect();
     let (mut names, mut sets) = (vec!["absent".to_owned()], Vec::new());
     for selected in [None, Some(&some)] {
-        let _ = index.label_names(selected, |name| names.push(name.to_owned()));
+        let _ = index.label_names(selected, |name| {
+            names.push(name.to_owned());
+            true
+        });
     }
     names.dedup();
     for name in &names {
         let mut values = Vec::new();
         for selected in [None, Some(&some)] {
-            let _ = index.label_values(name, selected, |value| values.push(value.to_owned()));
+            let _ = index.label_values(name, selected, |value| {
+                values.push(value.to_owned());
+                true
+            });
         }
         let sought = values.iter().take(VALUES_SOUGHT).map(String::as_str).chain(["", ".+", "a.*|b", "absent"]);
         for value in sought {
