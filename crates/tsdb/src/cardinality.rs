@@ -1,9 +1,11 @@
-//! Where the series come from: counts over what is in the head and in the newest parts.
+//! Where the series come from: counts over what is in the head and in the newest parts, by their indexes alone. What
+//! is in several of them is counted once: labels are compared, where there are several, but not taken apart.
 
 use hashbrown::HashMap;
-use pharos_model::{Labels, METRIC_NAME, TenantId, TimeRange};
+use pharos_model::{METRIC_NAME, TenantId, TimeRange};
 use pharos_storage::{CardinalityEntry, CardinalityStatus, ReadContext, StorageError};
 
+use crate::read::Order;
 use crate::shared::Shared;
 
 /// Series without a sample in this time before the newest one do not count as present.
@@ -33,9 +35,12 @@ impl Shared {
         }
         let from_ms = oldest.min(newest.saturating_sub(PRESENT_MS));
         let mut by_label: HashMap<Box<str>, Values> = HashMap::new();
-        for labels in self.series(tenant, &[], TimeRange::inclusive(from_ms, newest), &ReadContext::unlimited())? {
-            status.series += 1;
-            count(&mut by_label, &labels?);
+        let range = self.kept(tenant, TimeRange::inclusive(from_ms, newest));
+        let selection = self.select(tenant, &[], range, Order::Any, &ReadContext::unlimited())?;
+        for (history, series) in selection.into_owned()? {
+            status.series += series.len();
+            let counted = history.count_values(&series, |name, value, count| add(&mut by_label, name, value, count));
+            counted.map_err(|error| self.damaged.met_in_query(error))?;
         }
         status.min_time_ms = if oldest == i64::MAX { from_ms } else { oldest };
         status.max_time_ms = newest;
@@ -59,17 +64,15 @@ impl Shared {
     }
 }
 
-fn count(by_label: &mut HashMap<Box<str>, Values>, labels: &Labels) {
-    for (name, value) in labels.iter() {
-        let values = match by_label.get_mut(name) {
-            Some(values) => values,
-            None => by_label.entry(name.into()).or_default(),
-        };
-        match values.get_mut(value) {
-            Some(count) => *count += 1,
-            None => {
-                values.insert(value.into(), 1);
-            }
+fn add(by_label: &mut HashMap<Box<str>, Values>, name: &str, value: &str, count: u64) {
+    let values = match by_label.get_mut(name) {
+        Some(values) => values,
+        None => by_label.entry(name.into()).or_default(),
+    };
+    match values.get_mut(value) {
+        Some(known) => *known += count,
+        None => {
+            values.insert(value.into(), count);
         }
     }
 }

@@ -15,7 +15,7 @@ impl Shared {
         range: TimeRange,
         context: &ReadContext,
     ) -> Result<SeriesStream, StorageError> {
-        let mut selection = self.select(tenant, sets, self.kept(tenant, range), Order::Labels, context)?;
+        let mut selection = self.select(tenant, sets, self.kept(tenant, range), Order::Any, context)?;
         let mut count = 0;
         Ok(Box::new(until_error(move || {
             if !selection.next()? {
@@ -38,8 +38,10 @@ impl Shared {
         let mut names = Distinct::new(query.limit, context)?;
         for part in &view.parts {
             context.check()?;
-            let selected = view.selected(part, &query.matcher_sets, range)?;
-            part.index.label_names(selected.as_ref(), |name| names.add(name))?;
+            let listed = view
+                .selected(part, &query.matcher_sets, range)
+                .and_then(|selected| part.index.label_names(selected.as_ref(), |name| names.add(name)));
+            listed.map_err(|error| self.damaged.met_in_query(error))?;
         }
         for generation in &view.generations {
             context.check()?;
@@ -66,8 +68,10 @@ impl Shared {
         let mut values = Distinct::new(query.limit, context)?;
         for part in &view.parts {
             context.check()?;
-            let selected = view.selected(part, &query.matcher_sets, range)?;
-            part.index.label_values(name, selected.as_ref(), |value| values.add(value))?;
+            let listed = view
+                .selected(part, &query.matcher_sets, range)
+                .and_then(|selected| part.index.label_values(name, selected.as_ref(), |value| values.add(value)));
+            listed.map_err(|error| self.damaged.met_in_query(error))?;
         }
         for generation in &view.generations {
             context.check()?;

@@ -74,6 +74,17 @@ impl Merge {
         Ok(())
     }
 
+    /// The oldest source that has the series it stands on, and the series' number there.
+    pub(crate) fn owner(&self) -> Option<(usize, u32)> {
+        let first = *self.order.first()?;
+        Some((first, self.sources[first].number()?))
+    }
+
+    /// Its sources, oldest first.
+    pub(crate) fn into_sources(self) -> Vec<Source> {
+        self.sources
+    }
+
     /// Label bytes of the series it stands on.
     pub(crate) fn labels(&mut self) -> Result<&[u8], TsdbError> {
         let Some(first) = self.order.first() else { return Ok(&[]) };

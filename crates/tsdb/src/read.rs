@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pharos_base::Reservation;
 use pharos_model::{Exemplar, Labels, Matcher, TenantId, TimeRange, matches_labels};
 use pharos_storage::{ExemplarSeries, LeafSeries, RawPlan, ReadContext, StorageError};
+use roaring::RoaringBitmap;
 
 use crate::damage::DamageLog;
 use crate::head::generation::Generation;
@@ -257,6 +258,22 @@ impl Selection {
             }
         }
         Ok(None)
+    }
+
+    /// All histories, each with the numbers of the series that no older one has: so each series is in one.
+    ///
+    /// # Errors
+    /// As [`Selection::next`].
+    pub(crate) fn into_owned(mut self) -> Result<Vec<(Source, RoaringBitmap)>, StorageError> {
+        let mut owned: Vec<RoaringBitmap> = Vec::new();
+        while self.next()? {
+            let Some((source, number)) = self.merge.owner() else { break };
+            if owned.len() <= source {
+                owned.resize_with(source + 1, RoaringBitmap::new);
+            }
+            owned[source].insert(number);
+        }
+        Ok(self.merge.into_sources().into_iter().zip(owned).collect())
     }
 
     /// Label bytes of the series it stands on.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pharos_model::{Labels, TimeRange};
+use roaring::RoaringBitmap;
 
 use crate::TsdbError;
 use crate::copied::Copies;
@@ -204,6 +205,21 @@ impl Source {
                 cursor.pulse(range)
             }
             _ => Ok(self.newest(range)?.map(|newest| newest.pulse())),
+        }
+    }
+
+    /// Calls `each` with every name and value of a label that series of it have, and with how many of them do.
+    pub(crate) fn count_values(
+        &self,
+        series: &RoaringBitmap,
+        each: impl FnMut(&str, &str, u64),
+    ) -> Result<(), TsdbError> {
+        match &self.history {
+            History::Part(cursor) => cursor.part().index.count_values(series, each),
+            History::Head(cursor) => {
+                cursor.generation.count_values(series, each);
+                Ok(())
+            }
         }
     }
 

@@ -273,6 +273,23 @@ impl Generation {
         Ok(())
     }
 
+    /// Calls `each` with every name and value of a label that selected series have, and with how many of them do.
+    pub(crate) fn count_values(&self, selected: &RoaringBitmap, mut each: impl FnMut(&str, &str, u64)) {
+        let names: Vec<Box<str>> = self.registry.read().names().map(Box::from).collect();
+        let mut is_selected = vec![false; selected.max().map_or(0, |last| last as usize + 1)];
+        selected.iter().for_each(|number| is_selected[number as usize] = true);
+        for name in names {
+            // Name by name, so that nobody waits long for the registry.
+            for (value, numbers) in self.registry.read().values(&name) {
+                let selected = |number: &&SeriesNumber| is_selected.get(**number as usize) == Some(&true);
+                match numbers.iter().filter(selected).count() {
+                    0 => {}
+                    count => each(&name, value, count as u64),
+                }
+            }
+        }
+    }
+
     /// Adds the samples in the range of one series to sorted, older ones.
     pub(crate) fn read(&self, number: SeriesNumber, range: TimeRange, samples: &mut Samples) -> Result<(), TsdbError> {
         let buffers = self.buffers.read();

@@ -71,6 +71,11 @@ impl PartCursor {
         cursor
     }
 
+    /// What it reads.
+    pub(crate) fn part(&self) -> &Part {
+        &self.loader.part
+    }
+
     /// The number of the series it stands on; `None` at the end.
     pub(crate) fn number(&self) -> Option<u32> {
         self.series.get(self.at).copied()

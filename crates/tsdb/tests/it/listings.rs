@@ -1,6 +1,6 @@
 //! Listings, against a list of what was stored: in the head, in parts, in both.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pharos_base::MemoryBudget;
 use pharos_model::{Labels, MatchOp, Matcher, TenantId, TimeRange, matches_labels};
@@ -51,6 +51,19 @@ fn check(store: &Tsdb, expected: &[Labels], matchers: &[Matcher], range: TimeRan
     assert_eq!((found.len(), found.iter().collect::<BTreeSet<_>>()), (passed.len(), passed), "each once");
 }
 
+/// Compares the counts of the series present with those of `expected`.
+fn check_counts(store: &Tsdb, expected: &[Labels]) {
+    let status = store.cardinality(&TenantId::default(), 10_000).unwrap();
+    let mut pairs: BTreeMap<String, u64> = BTreeMap::new();
+    for (name, value) in expected.iter().flat_map(Labels::iter) {
+        *pairs.entry(format!("{name}={value}")).or_default() += 1;
+    }
+    assert_eq!((status.series, status.label_pairs), (expected.len() as u64, pairs.len() as u64));
+    let found: BTreeMap<String, u64> =
+        status.series_by_pair.into_iter().map(|entry| (entry.name, entry.value)).collect();
+    assert_eq!(found, pairs);
+}
+
 fn labels(sets: &[Vec<(&'static str, String)>]) -> Vec<Labels> {
     sets.iter().map(|set| Labels::from_pairs(set.iter().cloned()).unwrap()).collect()
 }
@@ -76,11 +89,14 @@ fn listings_name_what_is_in_the_range_wherever_it_is() {
     put(&store, &sets, old_ms);
     check_all(&labels(&sets), at(old_ms));
     check_all(&[], at(new_ms));
+    check_counts(&store, &labels(&sets));
     // The head goes on knowing all of them, but has samples of some.
     store.flush().unwrap();
     check_all(&[], at(new_ms));
+    check_counts(&store, &labels(&sets));
     let some = &sets[350..402];
     put(&store, some, new_ms);
+    check_counts(&store, &labels(some));
     check_all(&labels(some), at(new_ms));
     check_all(&labels(&sets), at(old_ms));
     check_all(&labels(&sets), TimeRange::inclusive(old_ms, new_ms));
@@ -88,6 +104,11 @@ fn listings_name_what_is_in_the_range_wherever_it_is() {
     let new = vec![vec![("__name__", "new".to_owned()), ("n", "zzz".to_owned())]];
     put(&store, &new, new_ms);
     check_all(&labels(&[some, &new].concat()), at(new_ms));
+    // Series of which a part has samples and the head, too, are counted once.
+    store.flush().unwrap();
+    put(&store, &sets[340..360], new_ms);
+    check_counts(&store, &labels(&[&sets[340..402], &new].concat()));
+    check_all(&labels(&[&sets[340..402], &new].concat()), at(new_ms));
 }
 
 #[test]

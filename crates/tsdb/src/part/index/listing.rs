@@ -1,11 +1,13 @@
-//! Label names and values of a part, of all series or of selected ones.
+//! Label names and values of a part, of all series or of selected ones, and how many series have them.
 
 use std::ops::Range;
 
 use roaring::RoaringBitmap;
 
 use super::PartIndex;
+use super::reader::Reader;
 use super::select::IdSet;
+use super::toc::Segment;
 use crate::TsdbError;
 
 impl PartIndex {
@@ -81,6 +83,52 @@ impl PartIndex {
         }
         reader.for_each_value(label, |id, value| !found.contains(id) || each(value))
     }
+
+    /// Calls `each` with every name and value of a label that selected series have, and with how many of them do.
+    pub(crate) fn count_values(
+        &self,
+        selected: &RoaringBitmap,
+        mut each: impl FnMut(&str, &str, u64),
+    ) -> Result<(), TsdbError> {
+        let reader = self.reader()?;
+        for (label, name) in (0..).zip(&reader.toc.labels) {
+            let mut counts = vec![0_u32; name.symbols.len()];
+            for segment in reader.toc.segments.iter().filter(|segment| any_in(selected, segment.series.clone())) {
+                count_ids(reader, segment, label, selected, &mut counts)?;
+            }
+            reader.for_each_value(label, |id, value| {
+                match counts[id as usize] {
+                    0 => {}
+                    count => each(&name.name, value, u64::from(count)),
+                }
+                true
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn count_ids(
+    reader: &Reader,
+    segment: &Segment,
+    label: u32,
+    selected: &RoaringBitmap,
+    counts: &mut [u32],
+) -> Result<(), TsdbError> {
+    let shapes = reader.shapes(segment)?;
+    if shapes.counts[label as usize] == 0 {
+        return Ok(());
+    }
+    let columns = reader.columns(segment, &shapes, label)?;
+    let Some(column) = columns.of(label) else { return Ok(()) };
+    for (run, series) in shapes.runs.iter().map(|run| &run.series).enumerate() {
+        let Some(position) = shapes.position(run, label) else { continue };
+        let first = segment.series.start + series.start;
+        let numbers = selected.range(first..segment.series.start + series.end);
+        let ids = numbers.filter_map(|number| column.get(position + (number - first)));
+        ids.for_each(|id| counts[id as usize] += 1);
+    }
+    Ok(())
 }
 
 fn any_in(selected: &RoaringBitmap, series: Range<u32>) -> bool {
