@@ -6,6 +6,7 @@ use crate::ChunkError;
 pub const VARINT_BYTES_MAX: usize = 10;
 
 /// Appends LEB128.
+#[inline]
 pub fn push_varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
@@ -15,11 +16,13 @@ pub fn push_varint(out: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Appends a signed number so that small magnitudes are short.
+#[inline]
 pub fn push_zigzag(out: &mut Vec<u8>, number: i64) {
     push_varint(out, zigzag(number));
 }
 
 /// Appends a length and the bytes.
+#[inline]
 pub fn push_slice(out: &mut Vec<u8>, slice: &[u8]) {
     push_varint(out, slice.len() as u64);
     out.extend_from_slice(slice);

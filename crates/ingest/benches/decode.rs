@@ -19,7 +19,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use pharos_base::ByteSize;
 use pharos_ingest::otlp::{MetricsDecoder, OtlpSettings, WireForm, decode_traces};
-use pharos_ingest::remote_write::{RemoteWriteVersion, decode};
+use pharos_ingest::remote_write::{RemoteWriteVersion, SeriesMemory, decode};
 use pharos_ingest::{Limits, TimeWindow};
 use pharos_proto::remote_write::{v1, v2};
 use prost::Message;
@@ -133,12 +133,14 @@ fn otlp_spans() -> Vec<u8> {
 
 fn decoding(c: &mut Criterion) {
     let limits = Limits::default();
+    let memory = SeriesMemory::default();
     let mut group = c.benchmark_group("ingest/decode");
     group.throughput(Throughput::Elements(SERIES as u64));
     let body = remote_write_v1();
     group.bench_function("remote_write/v1", |b| {
         b.iter(|| {
-            decode(black_box(&body), RemoteWriteVersion::V1, &limits, TimeWindow::ALL).map(|d| d.batch.series.len())
+            decode(black_box(&body), RemoteWriteVersion::V1, &limits, TimeWindow::ALL, &memory)
+                .map(|d| d.batch.series.len())
         });
     });
     group.bench_function("remote_write/prost", |b| {
@@ -147,7 +149,8 @@ fn decoding(c: &mut Criterion) {
     let body = remote_write_v2();
     group.bench_function("remote_write/v2", |b| {
         b.iter(|| {
-            decode(black_box(&body), RemoteWriteVersion::V2, &limits, TimeWindow::ALL).map(|d| d.batch.series.len())
+            decode(black_box(&body), RemoteWriteVersion::V2, &limits, TimeWindow::ALL, &memory)
+                .map(|d| d.batch.series.len())
         });
     });
     let body = otlp_metrics();

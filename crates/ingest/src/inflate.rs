@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, Read};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use pharos_base::ByteSize;
 
 use crate::IngestError;
@@ -79,14 +80,75 @@ pub fn inflate(body: Bytes, encoding: Encoding, limit: ByteSize) -> Result<Bytes
             read_bounded(reader, body.len(), limit, encoding)
         }
         Encoding::Snappy => {
-            let declared = snap::raw::decompress_len(&body).map_err(|error| fail(&error))?;
-            if declared > limit_bytes {
-                return Err(IngestError::BodyTooLarge { limit });
-            }
-            if declared > body.len().saturating_mul(SNAPPY_RATIO_MAX) {
-                return Err(fail(&"declared length is impossible for a body of this size"));
-            }
-            snap::raw::Decoder::new().decompress_vec(&body).map(Bytes::from).map_err(|error| fail(&error))
+            let mut scratch = Scratch::default();
+            let length = inflate_snappy(&body, limit, &mut scratch)?;
+            scratch.0.truncate(length);
+            Ok(Bytes::from(scratch.0))
+        }
+    }
+}
+
+/// Inflates into `scratch` and answers how many bytes of it.
+fn inflate_snappy(body: &[u8], limit: ByteSize, scratch: &mut Scratch) -> Result<usize, IngestError> {
+    let fail = |message: String| IngestError::Inflate { encoding: Encoding::Snappy, message };
+    let declared = snap::raw::decompress_len(body).map_err(|error| fail(error.to_string()))?;
+    if declared as u64 > limit.0 {
+        return Err(IngestError::BodyTooLarge { limit });
+    }
+    if declared > body.len().saturating_mul(SNAPPY_RATIO_MAX) {
+        return Err(fail("declared length is impossible for a body of this size".to_owned()));
+    }
+    let Scratch(bytes) = scratch;
+    if bytes.len() < declared {
+        // Anew, as what is there need not be kept.
+        *bytes = vec![0; declared];
+    }
+    let done = snap::raw::Decoder::new().decompress(body, &mut bytes[..declared]);
+    done.map_err(|error| fail(error.to_string()))
+}
+
+/// Memory that bodies are inflated into, one after the other; what it holds means nothing.
+#[derive(Debug, Default)]
+pub struct Scratch(Vec<u8>);
+
+/// Scratch of requests that are done, for those to come: fresh memory costs more than inflating into it.
+#[derive(Debug, Default)]
+pub(crate) struct ScratchPool(Mutex<Vec<Scratch>>);
+
+/// Larger ones are not kept.
+const SCRATCH_BYTES_MAX: usize = 4 << 20;
+/// No more are kept; few requests are decoded at a time.
+const SCRATCH_KEPT_MAX: usize = 4;
+
+impl ScratchPool {
+    pub(crate) fn take(&self) -> Scratch {
+        self.0.lock().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give(&self, scratch: Scratch) {
+        let mut kept = self.0.lock();
+        if scratch.0.len() <= SCRATCH_BYTES_MAX && kept.len() < SCRATCH_KEPT_MAX {
+            kept.push(scratch);
+        }
+    }
+}
+
+/// An inflated body, wherever it is.
+#[derive(Debug)]
+pub enum Plain<'a> {
+    /// In memory of its own, or where it was.
+    Bytes(Bytes),
+    /// In scratch.
+    Scratch(&'a [u8]),
+}
+
+impl std::ops::Deref for Plain<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Scratch(bytes) => bytes,
         }
     }
 }
@@ -99,19 +161,35 @@ pub fn inflate(body: Bytes, encoding: Encoding, limit: ByteSize) -> Result<Bytes
 ///
 /// # Errors
 /// As [`inflate`], for the encoding that was declared.
-pub fn inflate_remote_write(body: Bytes, declared: Option<Encoding>, limit: ByteSize) -> Result<Bytes, IngestError> {
+pub fn inflate_remote_write(
+    body: Bytes,
+    declared: Option<Encoding>,
+    limit: ByteSize,
+    scratch: &mut Scratch,
+) -> Result<Plain<'_>, IngestError> {
     let (first, second) = match declared {
         Some(Encoding::Snappy) => (Encoding::Snappy, Encoding::Zstd),
         Some(Encoding::Zstd) => (Encoding::Zstd, Encoding::Snappy),
         None => (Encoding::Snappy, Encoding::Identity),
-        Some(encoding @ (Encoding::Identity | Encoding::Gzip)) => return inflate(body, encoding, limit),
+        Some(encoding @ (Encoding::Identity | Encoding::Gzip)) => {
+            return inflate(body, encoding, limit).map(Plain::Bytes);
+        }
     };
-    match inflate(body.clone(), first, limit) {
+    let mut attempt = |encoding| match encoding {
+        Encoding::Snappy => inflate_snappy(&body, limit, scratch).map(Err),
+        _ => inflate(body.clone(), encoding, limit).map(Ok),
+    };
+    let done = match attempt(first) {
         Err(error) if declared.is_none() || matches!(error, IngestError::Inflate { .. }) => {
-            inflate(body, second, limit).map_err(|_| error)
+            attempt(second).map_err(|_| error)
         }
         done => done,
-    }
+    };
+    // Bytes of their own, or else so many of the scratch.
+    Ok(match done? {
+        Ok(bytes) => Plain::Bytes(bytes),
+        Err(length) => Plain::Scratch(&scratch.0[..length]),
+    })
 }
 
 fn read_bounded(
@@ -187,13 +265,15 @@ mod tests {
 
     #[test]
     fn remote_write_takes_either_codec_under_either_header() {
+        let mut scratch = Scratch::default();
         let snappy_or_zstd = [(Encoding::Snappy, Some(Encoding::Zstd)), (Encoding::Zstd, Some(Encoding::Snappy))];
         for (sent, declared) in snappy_or_zstd.into_iter().chain([(Encoding::Snappy, None), (Encoding::Identity, None)])
         {
             let body = deflate(b"series", sent);
-            assert_eq!(inflate_remote_write(body, declared, ByteSize::mib(1)).unwrap(), "series");
+            assert_eq!(&*inflate_remote_write(body, declared, ByteSize::mib(1), &mut scratch).unwrap(), b"series");
         }
-        let neither = inflate_remote_write(Bytes::from_static(b"\xff\xff"), Some(Encoding::Zstd), ByteSize::mib(1));
+        let hostile = Bytes::from_static(b"\xff\xff");
+        let neither = inflate_remote_write(hostile, Some(Encoding::Zstd), ByteSize::mib(1), &mut scratch);
         assert!(matches!(neither, Err(IngestError::Inflate { encoding: Encoding::Zstd, .. })));
     }
 

@@ -10,8 +10,9 @@ use pharos_base::{Clock, HumanDuration};
 use pharos_model::TenantId;
 use pharos_storage::{BatchId, Completion, MetricStore, TraceStore};
 
+use crate::inflate::ScratchPool;
 use crate::otlp::{DecodedSpans, MetricsDecoder, OtlpSettings, WireForm};
-use crate::remote_write::RemoteWriteVersion;
+use crate::remote_write::{RemoteWriteVersion, SeriesMemory};
 use crate::report::{IngestReport, PendingReport};
 use crate::{DecodedMetrics, Encoding, IngestError, Limits, TimeWindow, inflate, otlp, remote_write};
 
@@ -43,6 +44,9 @@ pub struct Ingestor {
     components: IngestComponents,
     settings: IngestSettings,
     otlp_metrics: MetricsDecoder,
+    /// Of all senders: it serves one set of limits and holds nothing of a tenant.
+    memory: SeriesMemory,
+    scratch: ScratchPool,
 }
 
 impl std::fmt::Debug for Ingestor {
@@ -56,7 +60,8 @@ impl Ingestor {
     #[must_use]
     pub fn new(components: IngestComponents, settings: IngestSettings) -> Self {
         let otlp_metrics = MetricsDecoder::new(settings.otlp.clone(), settings.limits.clone());
-        Self { components, settings, otlp_metrics }
+        let (memory, scratch) = (SeriesMemory::default(), ScratchPool::default());
+        Self { components, settings, otlp_metrics, memory, scratch }
     }
 
     /// Its settings.
@@ -94,8 +99,11 @@ impl Ingestor {
         version: RemoteWriteVersion,
     ) -> Result<DecodedMetrics, IngestError> {
         let limits = &self.settings.limits;
-        let plain = inflate::inflate_remote_write(body, encoding, limits.body_max)?;
-        remote_write::decode(&plain, version, limits, self.window())
+        let mut scratch = self.scratch.take();
+        let plain = inflate::inflate_remote_write(body, encoding, limits.body_max, &mut scratch)?;
+        let decoded = remote_write::decode(&plain, version, limits, self.window(), &self.memory);
+        self.scratch.give(scratch);
+        decoded
     }
 
     /// Inflates and translates an `ExportMetricsServiceRequest`. Busy: not for an async worker.

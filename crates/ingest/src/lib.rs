@@ -22,7 +22,7 @@ pub mod text;
 mod wire;
 
 pub use error::IngestError;
-pub use inflate::{Encoding, inflate, inflate_remote_write};
+pub use inflate::{Encoding, Plain, Scratch, inflate, inflate_remote_write};
 pub use ingestor::{IngestComponents, IngestSettings, Ingestor};
 pub use limits::{Limits, TimeWindow};
 pub use report::{IngestReport, PendingReport};

@@ -1,15 +1,19 @@
 //! Prometheus remote write, from bytes to a batch in one pass.
 //!
-//! The reader borrows from the body; labels go through one reusable buffer, samples straight into the
-//! batch's columns. Nothing is allocated per series or sample, exemplars and histograms apart.
+//! The reader borrows from the body, samples go straight into the batch's columns. Labels that a sender named before
+//! are recognised by [`SeriesMemory`], others are brought into canonical form. Nothing is allocated for a known series
+//! or a sample, exemplars and histograms apart.
 //! Decoding is all or nothing (damaged bytes refuse the request); what breaks a rule or a limit is
 //! refused by itself, and the rest is kept.
 
 mod canonical;
+mod framed;
 mod histogram;
+mod memory;
 mod v1;
 mod v2;
 
+pub use memory::SeriesMemory;
 use pharos_model::MetricKind;
 
 use crate::wire::WireError;
@@ -35,7 +39,7 @@ impl RemoteWriteVersion {
     }
 }
 
-/// Translates an inflated body.
+/// Translates an inflated body; what is remembered of others makes it quick, and changes nothing that comes out.
 ///
 /// # Errors
 /// - [`IngestError::Decode`]: the bytes are no such message.
@@ -45,9 +49,10 @@ pub fn decode(
     version: RemoteWriteVersion,
     limits: &Limits,
     window: TimeWindow,
+    memory: &SeriesMemory,
 ) -> Result<DecodedMetrics, IngestError> {
     let decoded = match version {
-        RemoteWriteVersion::V1 => v1::decode(body, limits, window),
+        RemoteWriteVersion::V1 => v1::decode(body, limits, window, memory),
         RemoteWriteVersion::V2 => v2::decode(body, limits, window),
     };
     decoded.map_err(|error| match error {

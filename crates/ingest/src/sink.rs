@@ -7,7 +7,7 @@
 
 use pharos_model::{
     BatchBuilder, Exemplar, Fingerprint, Histogram, Labels, LabelsBuilder, METRIC_NAME, MetricBatch, MetricKind,
-    MetricMetadata, Sample, iter_encoded,
+    MetricMetadata, Sample,
 };
 use pharos_storage::{AppendOutcome, RejectReason, Rejection};
 
@@ -65,11 +65,16 @@ pub(crate) struct Refusal {
 
 impl<'a> SeriesSink<'a> {
     pub(crate) fn new(limits: &'a Limits, window: TimeWindow) -> Self {
+        Self::with_room(limits, window, 0)
+    }
+
+    /// With room for so many series of a sample each.
+    pub(crate) fn with_room(limits: &'a Limits, window: TimeWindow, series: usize) -> Self {
         Self {
             labels: LabelsBuilder::default(),
             limits,
             window,
-            builder: BatchBuilder::new(),
+            builder: BatchBuilder::with_room(series, series),
             refused: AppendOutcome::default(),
             exemplars_dropped: 0,
             label_bytes: 0,
@@ -223,26 +228,26 @@ impl<'a> SeriesSink<'a> {
         Ok(())
     }
 
-    /// As [`finish`](Self::finish), for `count` labels that are sound, inside the limits and in canonical form.
+    /// As [`finish`](Self::finish), for `count` labels that are sound and inside the limits.
     ///
     /// # Errors
     /// As [`finish`](Self::finish).
-    pub(crate) fn finish_canonical(&mut self, encoded: &[u8], count: usize) -> Result<(), IngestError> {
-        // Each text is one byte longer for its length.
-        self.add_label_bytes((encoded.len() - 2 * count) as u64)?;
+    pub(crate) fn finish_shared(&mut self, labels: &Labels, count: usize) -> Result<(), IngestError> {
+        // Each text is longer by its length, mostly one byte.
+        self.add_label_bytes((labels.encoded().len() - 2 * count) as u64)?;
         if self.late.iter().any(|late| late.count > 0) {
-            for (name, value) in iter_encoded(encoded) {
+            for (name, value) in labels.iter() {
                 self.labels.push(name, value);
             }
             self.reject_late();
             self.labels.clear();
         }
         self.kept = 0;
-        self.builder.finish_series_canonical(encoded);
+        self.builder.finish_series_shared(labels);
         Ok(())
     }
 
-    /// As [`finish_canonical`](Self::finish_canonical), for labels of `text_bytes` whose hash is known too. No sample of
+    /// As [`finish_shared`](Self::finish_shared), for canonical labels of `text_bytes` whose hash is known too. No sample of
     /// the series is outside the window.
     ///
     /// # Errors
@@ -257,6 +262,28 @@ impl<'a> SeriesSink<'a> {
         self.kept = 0;
         self.builder.finish_series_known(encoded, fingerprint);
         Ok(())
+    }
+
+    /// As [`finish`](Self::finish); `look_up` answers the shared form of the labels, `encoded` is scratch.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub(crate) fn finish_looked_up(
+        &mut self,
+        encoded: &mut Vec<u8>,
+        look_up: impl FnOnce(&[u8]) -> Labels,
+    ) -> Result<(), IngestError> {
+        encoded.clear();
+        match self.check_labels(0, 0) {
+            Err(refusal) => self.discard(refusal),
+            // Finds the words for what is wrong.
+            Ok(()) if self.labels.encode_into(encoded).is_err() => self.finish_checked(),
+            Ok(()) => {
+                let count = self.labels.pairs().count();
+                self.labels.clear();
+                self.finish_shared(&look_up(encoded), count)
+            }
+        }
     }
 
     /// Drops the current series; all its samples count as refused for this reason.

@@ -6,19 +6,44 @@ use std::sync::Arc;
 use crate::labels::{Fingerprint, LabelError, Labels, LabelsBuilder, fingerprint};
 use crate::{Exemplar, Histogram, HistogramSample, MetricMetadata, Sample};
 
+/// The labels of a run, in canonical form. [`MetricBatch::encoded_labels`] reads both.
+#[derive(Debug, Clone)]
+pub enum RunLabels {
+    /// In the batch itself.
+    Inline {
+        /// Range in [`MetricBatch::label_bytes`].
+        at: Range<usize>,
+        /// Their hash, computed once.
+        fingerprint: Fingerprint,
+    },
+    /// Shared with whoever met the series before. A store that keeps this very pointer knows the series again without
+    /// looking at a byte ([`Labels::is_same`]).
+    Shared(Labels),
+}
+
+impl RunLabels {
+    const NONE: Self = Self::Inline { at: 0..0, fingerprint: 0 };
+}
+
 /// One series' share of a batch: ranges into the batch's columns.
 #[derive(Debug, Clone)]
 pub struct SeriesRun {
-    /// Hash of the encoded labels, computed once.
-    pub fingerprint: Fingerprint,
-    /// Range of the encoded labels in [`MetricBatch::label_bytes`].
-    pub labels: Range<usize>,
+    /// What series it is.
+    pub labels: RunLabels,
     /// Range in [`MetricBatch::samples`] (and in `start_ms`, where that is not empty).
     pub samples: Range<usize>,
     /// Range in [`MetricBatch::histograms`].
     pub histograms: Range<usize>,
     /// Range in [`MetricBatch::exemplars`].
     pub exemplars: Range<usize>,
+}
+
+impl SeriesRun {
+    /// A run without labels and without anything in it, to be filled.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { labels: RunLabels::NONE, samples: 0..0, histograms: 0..0, exemplars: 0..0 }
+    }
 }
 
 /// Samples, histograms, exemplars and metadata of one request, by series, in the order of arrival.
@@ -28,7 +53,7 @@ pub struct SeriesRun {
 pub struct MetricBatch {
     /// All series runs.
     pub series: Vec<SeriesRun>,
-    /// Encoded labels of all runs, see [`Labels`].
+    /// Encoded labels of all runs that have them inline, see [`Labels`].
     pub label_bytes: Vec<u8>,
     /// Float samples of all runs.
     pub samples: Vec<Sample>,
@@ -47,8 +72,37 @@ pub struct MetricBatch {
 impl MetricBatch {
     /// The encoded labels of a run.
     #[must_use]
-    pub fn encoded_labels(&self, run: &SeriesRun) -> &[u8] {
-        &self.label_bytes[run.labels.clone()]
+    pub fn encoded_labels<'a>(&'a self, run: &'a SeriesRun) -> &'a [u8] {
+        match &run.labels {
+            RunLabels::Inline { at, .. } => &self.label_bytes[at.clone()],
+            RunLabels::Shared(labels) => labels.encoded(),
+        }
+    }
+
+    /// The labels of a run.
+    ///
+    /// # Errors
+    /// [`LabelError::Encoding`] if inline ones are not canonical.
+    pub fn labels(&self, run: &SeriesRun) -> Result<Labels, LabelError> {
+        match &run.labels {
+            RunLabels::Inline { .. } => Labels::from_encoded(self.encoded_labels(run)),
+            RunLabels::Shared(labels) => Ok(labels.clone()),
+        }
+    }
+
+    /// The hash of a run's encoded labels.
+    #[must_use]
+    pub fn fingerprint(&self, run: &SeriesRun) -> Fingerprint {
+        match &run.labels {
+            RunLabels::Inline { fingerprint, .. } => *fingerprint,
+            RunLabels::Shared(labels) => labels.fingerprint(),
+        }
+    }
+
+    /// Lets go of all labels: for a store that has found the series of every run.
+    pub fn drop_labels(&mut self) {
+        self.label_bytes = Vec::new();
+        self.series.iter_mut().for_each(|run| run.labels = RunLabels::NONE);
     }
 
     /// Float samples and histograms together.
@@ -94,7 +148,17 @@ impl BatchBuilder {
         Self::default()
     }
 
+    /// An empty builder with room for so many series and samples.
+    #[must_use]
+    pub fn with_room(series: usize, samples: usize) -> Self {
+        let mut builder = Self::default();
+        builder.batch.series.reserve(series);
+        builder.batch.samples.reserve(samples);
+        builder
+    }
+
     /// Adds a float sample to the current series; `start_ms` is 0 where unknown.
+    #[inline]
     pub fn push_sample(&mut self, sample: Sample, start_ms: i64) {
         push_start(&mut self.batch.start_ms, self.batch.samples.len(), start_ms);
         self.batch.samples.push(sample);
@@ -156,6 +220,12 @@ impl BatchBuilder {
         self.finish_run(start, fingerprint);
     }
 
+    /// As [`finish_series`](Self::finish_series), for labels that were met before.
+    #[inline]
+    pub fn finish_series_shared(&mut self, labels: &Labels) {
+        self.push_run(|| RunLabels::Shared(labels.clone()));
+    }
+
     /// Drops what was pushed for the current series.
     pub fn discard_series(&mut self) {
         self.batch.samples.truncate(self.samples_done);
@@ -181,22 +251,27 @@ impl BatchBuilder {
     }
 
     fn finish_run(&mut self, labels_start: usize, fingerprint: Fingerprint) {
-        let batch = &mut self.batch;
-        let run = SeriesRun {
-            fingerprint,
-            labels: labels_start..batch.label_bytes.len(),
-            samples: self.samples_done..batch.samples.len(),
-            histograms: self.histograms_done..batch.histograms.len(),
-            exemplars: self.exemplars_done..batch.exemplars.len(),
-        };
-        if run.samples.is_empty() && run.histograms.is_empty() && run.exemplars.is_empty() {
-            batch.label_bytes.truncate(labels_start);
-            return;
+        let labels = RunLabels::Inline { at: labels_start..self.batch.label_bytes.len(), fingerprint };
+        if !self.push_run(|| labels) {
+            self.batch.label_bytes.truncate(labels_start);
         }
-        self.samples_done = run.samples.end;
-        self.histograms_done = run.histograms.end;
-        self.exemplars_done = run.exemplars.end;
-        batch.series.push(run);
+    }
+
+    /// Adds a run of what was pushed since the last one; false if that is nothing.
+    #[inline]
+    fn push_run(&mut self, labels: impl FnOnce() -> RunLabels) -> bool {
+        let batch = &mut self.batch;
+        let samples = self.samples_done..batch.samples.len();
+        let histograms = self.histograms_done..batch.histograms.len();
+        let exemplars = self.exemplars_done..batch.exemplars.len();
+        if samples.is_empty() && histograms.is_empty() && exemplars.is_empty() {
+            return false;
+        }
+        self.samples_done = samples.end;
+        self.histograms_done = histograms.end;
+        self.exemplars_done = exemplars.end;
+        batch.series.push(SeriesRun { labels: labels(), samples, histograms, exemplars });
+        true
     }
 }
 
@@ -248,6 +323,26 @@ mod tests {
             .map(|run| Labels::from_encoded(batch.encoded_labels(run)).unwrap().to_string())
             .collect();
         assert_eq!(names, ["good", "also_good"]);
+    }
+
+    #[test]
+    fn shared_and_inline_labels_are_read_alike() {
+        let labels = Labels::from_pairs([("__name__", "up"), ("job", "a")]).unwrap();
+        let mut builder = BatchBuilder::with_room(2, 2);
+        builder.finish_series_shared(&labels);
+        builder.push_sample(sample(1), 0);
+        builder.finish_series_shared(&labels);
+        builder.push_sample(sample(2), 0);
+        builder.finish_series_encoded(&labels);
+        let mut batch = builder.build();
+        assert_eq!(batch.series.len(), 2, "nothing was pushed before the first");
+        for run in &batch.series {
+            assert_eq!(batch.encoded_labels(run), labels.encoded());
+            assert_eq!(batch.fingerprint(run), labels.fingerprint());
+        }
+        assert!(matches!(&batch.series[0].labels, RunLabels::Shared(shared) if shared.is_same(&labels)));
+        batch.drop_labels();
+        assert_eq!(batch.series.iter().map(|run| batch.encoded_labels(run).len()).sum::<usize>(), 0);
     }
 
     #[test]

@@ -69,6 +69,12 @@ impl Labels {
         Self(Arc::from(bytes))
     }
 
+    /// Whether both are one set in memory; equal sets may be two.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The canonical bytes.
     #[must_use]
     pub fn encoded(&self) -> &[u8] {

@@ -15,7 +15,7 @@ mod span;
 mod tenant;
 mod time;
 
-pub use batch::{BatchBuilder, MetricBatch, SeriesRun};
+pub use batch::{BatchBuilder, MetricBatch, RunLabels, SeriesRun};
 pub use exemplar::Exemplar;
 pub use histogram::{BucketSide, BucketSpan, CUSTOM_BUCKETS_SCHEMA, Histogram, HistogramError, ResetHint};
 pub use labels::{

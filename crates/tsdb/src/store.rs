@@ -175,6 +175,8 @@ impl Tsdb {
             let limit = crate::log::frame::RECORD_BYTES_MAX as u64;
             return Completion::ready(Err(StorageError::LimitExceeded { what: "batch bytes", limit, hint }));
         };
+        // From here on series are numbers.
+        batch.drop_labels();
         let (completer, completion) = Completion::pair();
         shared.queue.append(Submission {
             tenant,

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
-use pharos_model::{MetricBatch, MetricMetadata, SeriesRun, TenantId};
+use pharos_model::{Labels, MetricBatch, MetricMetadata, RunLabels, SeriesRun, TenantId};
 use pharos_storage::{AppendOutcome, ChangeLog, RejectReason};
 
 use crate::head::generation::{Generation, REFUSED};
@@ -104,21 +104,31 @@ impl Tenants {
         let registry = Arc::clone(&tenant.state.read().active.registry);
         let mut resolved =
             Resolved { registry, numbers: Vec::new(), log_ids: Vec::new(), outcome: AppendOutcome::default() };
-        let mut unknown = Vec::new();
+        let (mut unknown, mut unshared) = (Vec::new(), Vec::new());
         {
             let known = resolved.registry.read();
             resolved.numbers.reserve(batch.series.len());
             resolved.log_ids.reserve(batch.series.len());
             let mut previous = None;
             for (index, run) in batch.series.iter().enumerate() {
-                let number = known.find_after(previous, run.fingerprint, batch.encoded_labels(run));
-                previous = number.or(previous);
-                resolved.log_ids.push(number.map_or(0, |number| known.series(number).log_id));
-                resolved.numbers.push(number.unwrap_or(REFUSED));
-                if number.is_none() {
+                let Some(number) = known.find_after(previous, batch, run) else {
+                    resolved.log_ids.push(0);
+                    resolved.numbers.push(REFUSED);
                     unknown.push(index);
+                    continue;
+                };
+                let series = known.series(number);
+                resolved.log_ids.push(series.log_id);
+                resolved.numbers.push(number);
+                if matches!(run.labels, RunLabels::Shared(_)) && !series.shares_labels_of(run) {
+                    unshared.push(index);
                 }
+                previous = Some(number);
             }
+        }
+        if !unshared.is_empty() {
+            let mut registry = resolved.registry.write();
+            unshared.into_iter().for_each(|index| registry.share_labels(resolved.numbers[index], &batch.series[index]));
         }
         let mut refused_items = [0_u64; 3];
         if !unknown.is_empty() {
@@ -145,21 +155,21 @@ impl Tenants {
         let (bytes_before, others) = (registry.bytes(), self.series_bytes.load(Ordering::Relaxed));
         for index in unknown {
             let run = &batch.series[*index];
-            let encoded = batch.encoded_labels(run);
+            let (fingerprint, encoded) = (batch.fingerprint(run), batch.encoded_labels(run));
             let (reason, message) = if others + (registry.bytes() - bytes_before) >= series_bytes_max
-                && registry.find(run.fingerprint, encoded).is_none()
+                && registry.find(fingerprint, encoded).is_none()
             {
                 let message = format!(
                     "series in memory take {series_bytes_max} bytes, half of head_memory_limit; raise it or send fewer series"
                 );
                 (RejectReason::Limit, message)
-            } else if registry.len() as u64 >= series_max && registry.find(run.fingerprint, encoded).is_none() {
+            } else if registry.len() as u64 >= series_max && registry.find(fingerprint, encoded).is_none() {
                 let message = format!(
                     "the tenant has {series_max} active series, its limit; raise series_max_per_tenant or send fewer"
                 );
                 (RejectReason::SeriesLimit, message)
             } else {
-                match registry.find_or_add(run.fingerprint, encoded, &self.next_log_id) {
+                match registry.find_or_add(fingerprint, encoded, || batch.labels(run), &self.next_log_id) {
                     Ok(number) => {
                         resolved.numbers[*index] = number;
                         resolved.log_ids[*index] = registry.series(number).log_id;
@@ -202,7 +212,8 @@ impl Tenants {
     pub(crate) fn define(&self, tenant: &Tenant, encoded: &[u8]) -> Result<SeriesNumber, pharos_model::LabelError> {
         let registry = Arc::clone(&tenant.state.read().active.registry);
         let mut registry = registry.write();
-        registry.find_or_add(pharos_model::fingerprint(encoded), encoded, &self.next_log_id)
+        let labels = || Labels::from_encoded(encoded);
+        registry.find_or_add(pharos_model::fingerprint(encoded), encoded, labels, &self.next_log_id)
     }
 }
 

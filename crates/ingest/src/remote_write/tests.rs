@@ -12,8 +12,22 @@ use crate::sink::rejected;
 const V1: RemoteWriteVersion = RemoteWriteVersion::V1;
 const V2: RemoteWriteVersion = RemoteWriteVersion::V2;
 
+/// Decodes with an empty memory, and again with what that one remembers: the same must come of it.
+fn decode_twice(
+    body: &[u8],
+    version: RemoteWriteVersion,
+    limits: &Limits,
+    window: TimeWindow,
+) -> Result<DecodedMetrics, IngestError> {
+    let memory = SeriesMemory::default();
+    let first = decode(body, version, limits, window, &memory);
+    let again = decode(body, version, limits, window, &memory);
+    assert_eq!(format!("{first:?}"), format!("{again:?}"));
+    first
+}
+
 fn decode_all(body: &[u8], version: RemoteWriteVersion) -> DecodedMetrics {
-    decode(body, version, &Limits::default(), TimeWindow::ALL).unwrap()
+    decode_twice(body, version, &Limits::default(), TimeWindow::ALL).unwrap()
 }
 
 /// The series of a batch as text, samples in order.
@@ -48,7 +62,7 @@ fn good_series_are_kept_and_bad_ones_told() {
         series_v1(&[("__name__", "late")], &[-5, 30, 999]),
     ]);
     let window = TimeWindow { min_ms: 0, max_ms: 100 };
-    let decoded = decode(&body, V1, &Limits::default(), window).unwrap();
+    let decoded = decode_twice(&body, V1, &Limits::default(), window).unwrap();
     let sample = |timestamp_ms| Sample { timestamp_ms, value: 1.5 };
     assert_eq!(
         series(&decoded),
@@ -63,7 +77,7 @@ fn good_series_are_kept_and_bad_ones_told() {
 fn label_limits_have_names() {
     let limits = Limits { labels_max: 2, label_name_bytes_max: 8, label_value_bytes_max: 8, ..Limits::default() };
     let check = |pairs: &[(&str, &str)], expected: &str| {
-        let decoded = decode(&request_v1(vec![series_v1(pairs, &[1])]), V1, &limits, TimeWindow::ALL).unwrap();
+        let decoded = decode_twice(&request_v1(vec![series_v1(pairs, &[1])]), V1, &limits, TimeWindow::ALL).unwrap();
         assert_eq!((decoded.batch.sample_count(), rejected(&decoded.rejections)), (0, 1), "{pairs:?}");
         assert!(decoded.rejections[0].message.contains(expected), "{:?}", decoded.rejections);
     };
@@ -210,7 +224,7 @@ fn a_few_references_cannot_grow_without_bound() {
         v2::TimeSeries { labels_refs: vec![1, 2], samples: vec![v2::Sample::default()], ..v2::TimeSeries::default() };
     request.timeseries = vec![one; 100];
     let limits = Limits { label_bytes_max: pharos_base::ByteSize(100_000), ..Limits::default() };
-    let refused = decode(&request.encode_to_vec(), V2, &limits, TimeWindow::ALL);
+    let refused = decode_twice(&request.encode_to_vec(), V2, &limits, TimeWindow::ALL);
     assert!(matches!(refused, Err(IngestError::BatchTooLarge { limit: 100_000, .. })), "{refused:?}");
 }
 
@@ -293,16 +307,21 @@ proptest! {
     ) {
         let mut body = request_v1(timeseries);
         prop_assume!(!body.is_empty());
+        let memory = SeriesMemory::default();
+        decode(&body, V1, &Limits::default(), TimeWindow::ALL, &memory).unwrap();
         let at = at.index(body.len());
         if cut { body.truncate(at) } else { body[at] = byte }
         let oracle = v1::WriteRequest::decode(&*body);
-        let ours = decode(&body, V1, &Limits::default(), TimeWindow::ALL);
+        let ours = decode_twice(&body, V1, &Limits::default(), TimeWindow::ALL);
         prop_assert_eq!(oracle.is_ok(), ours.is_ok(), "{:?} {:?}", oracle, ours);
+        // What is remembered of the sound request does not make the damaged one another.
+        let with_memory = decode(&body, V1, &Limits::default(), TimeWindow::ALL, &memory);
+        prop_assert_eq!(format!("{:?}", ours), format!("{:?}", with_memory));
     }
 
     #[test]
     fn hostile_bytes_neither_panic_nor_grow(bytes in prop::collection::vec(any::<u8>(), 0..300), version in prop::sample::select(vec![V1, V2])) {
-        if let Ok(decoded) = decode(&bytes, version, &Limits::default(), TimeWindow::ALL) {
+        if let Ok(decoded) = decode_twice(&bytes, version, &Limits::default(), TimeWindow::ALL) {
             prop_assert!(decoded.batch.memory_bytes() <= 200 * bytes.len() + 1);
         }
     }

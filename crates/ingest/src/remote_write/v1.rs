@@ -3,66 +3,127 @@
 use pharos_model::{Exemplar, LabelsBuilder, Sample, iter_encoded};
 
 use super::canonical::Canonical;
-use super::{DecodeError, histogram, metric_kind};
+use super::memory::Walk;
+use super::{DecodeError, SeriesMemory, histogram, metric_kind};
 use crate::sink::{SeriesSink, exemplar_labels};
 use crate::wire::{Reader, WireError};
 use crate::{DecodedMetrics, Limits, TimeWindow};
 
-pub(super) fn decode(body: &[u8], limits: &Limits, window: TimeWindow) -> Result<DecodedMetrics, DecodeError> {
-    let mut sink = SeriesSink::new(limits, window);
-    let mut scratch = LabelsBuilder::default();
-    let mut canonical = Canonical::new();
-    let mut reader = Reader::new(body);
-    while let Some(field) = reader.next()? {
-        match field.number {
-            1 => series(field.bytes()?, &mut sink, &mut canonical, &mut scratch)?,
-            3 => metadata(field.bytes()?, &mut sink)?,
-            _ => {}
-        }
-    }
-    Ok(sink.build())
-}
-
-fn series(
-    message: &[u8],
-    sink: &mut SeriesSink<'_>,
-    canonical: &mut Canonical,
-    scratch: &mut LabelsBuilder,
-) -> Result<(), DecodeError> {
-    let (mut is_canonical, mut done) = match canonical.take(message, sink.limits()) {
-        Some(done) => (true, done),
-        None => (false, common_labels(message, &mut sink.labels)),
+pub(super) fn decode(
+    body: &[u8],
+    limits: &Limits,
+    window: TimeWindow,
+    memory: &SeriesMemory,
+) -> Result<DecodedMetrics, DecodeError> {
+    let room = memory.expected_series(body.len());
+    let mut request = Request {
+        sink: SeriesSink::with_room(limits, window, room),
+        walk: memory.walk(),
+        canonical: Canonical::new(),
+        encoded: Vec::new(),
+        exemplar_labels: LabelsBuilder::default(),
     };
-    while let Some((sample, length)) = common_sample(&message[done..]) {
-        sink.push_sample(sample, 0);
-        done += length;
-    }
-    let mut reader = Reader::new(&message[done..]);
+    let (mut reader, mut series) = (Reader::new(body), 0);
     while let Some(field) = reader.next()? {
         match field.number {
             1 => {
-                // Labels behind samples, which nobody sends: all of them go the general way.
-                if std::mem::take(&mut is_canonical) {
-                    iter_encoded(canonical.encoded()).for_each(|(name, value)| sink.labels.push(name, value));
-                }
-                label(field.bytes()?, &mut sink.labels)?;
+                request.series(field.bytes()?)?;
+                series += 1;
             }
-            2 => sink.push_sample(sample(field.bytes()?)?, 0),
-            3 => match exemplar(field.bytes()?, scratch)? {
-                Some(exemplar) => sink.push_exemplar(exemplar),
-                None => sink.drop_exemplar(),
-            },
-            4 => {
-                let point = histogram::decode(field.bytes()?)?;
-                sink.push_histogram(point.timestamp_ms, point.histogram, 0);
-            }
+            3 => metadata(field.bytes()?, &mut request.sink)?,
             _ => {}
         }
     }
-    if is_canonical {
-        return Ok(sink.finish_canonical(canonical.encoded(), canonical.pairs())?);
+    memory.note_size(body.len(), series);
+    request.walk.finish();
+    Ok(request.sink.build())
+}
+
+struct Request<'a> {
+    sink: SeriesSink<'a>,
+    walk: Walk<'a>,
+    canonical: Canonical,
+    /// Scratch for labels that become canonical the general way.
+    encoded: Vec<u8>,
+    /// Scratch for those of exemplars.
+    exemplar_labels: LabelsBuilder,
+}
+
+/// Where the labels at the front of a series are, and how many.
+#[derive(Clone, Copy)]
+enum Front {
+    /// In the memory.
+    Recognised(usize),
+    /// In `canonical`.
+    Canonical,
+    /// In the sink: unusual ones.
+    Taken,
+}
+
+impl Request<'_> {
+    fn series(&mut self, message: &[u8]) -> Result<(), DecodeError> {
+        let (mut front, mut done) = self.labels(message);
+        while let Some((sample, length)) = common_sample(&message[done..]) {
+            self.sink.push_sample(sample, 0);
+            done += length;
+        }
+        let mut reader = Reader::new(&message[done..]);
+        while let Some(field) = reader.next()? {
+            match field.number {
+                1 => {
+                    // Labels behind samples, which nobody sends: all of them go the general way.
+                    self.take_back(front);
+                    front = Front::Taken;
+                    label(field.bytes()?, &mut self.sink.labels)?;
+                }
+                2 => self.sink.push_sample(sample(field.bytes()?)?, 0),
+                3 => match exemplar(field.bytes()?, &mut self.exemplar_labels)? {
+                    Some(exemplar) => self.sink.push_exemplar(exemplar),
+                    None => self.sink.drop_exemplar(),
+                },
+                4 => {
+                    let point = histogram::decode(field.bytes()?)?;
+                    self.sink.push_histogram(point.timestamp_ms, point.histogram, 0);
+                }
+                _ => {}
+            }
+        }
+        self.finish(front)
     }
-    Ok(sink.finish()?)
+
+    fn labels(&mut self, message: &[u8]) -> (Front, usize) {
+        if let Some((done, pairs)) = self.walk.recognise(message) {
+            return (Front::Recognised(pairs), done);
+        }
+        match self.canonical.take(message, self.sink.limits()) {
+            Some(done) => (Front::Canonical, done),
+            None => (Front::Taken, common_labels(message, &mut self.sink.labels)),
+        }
+    }
+
+    fn take_back(&mut self, front: Front) {
+        let encoded = match front {
+            Front::Recognised(_) => self.walk.labels().map_or(&[][..], |labels| labels.encoded()),
+            Front::Canonical => self.canonical.encoded(),
+            Front::Taken => return,
+        };
+        iter_encoded(encoded).for_each(|(name, value)| self.sink.labels.push(name, value));
+    }
+
+    fn finish(&mut self, front: Front) -> Result<(), DecodeError> {
+        match (front, self.walk.labels()) {
+            (Front::Recognised(pairs), Some(labels)) => self.sink.finish_shared(labels, pairs)?,
+            (Front::Canonical, _) => {
+                let labels = self.walk.look_up(self.canonical.encoded());
+                self.sink.finish_shared(&labels, self.canonical.pairs())?;
+            }
+            (Front::Recognised(_) | Front::Taken, _) => {
+                let walk = &mut self.walk;
+                self.sink.finish_looked_up(&mut self.encoded, |encoded| walk.look_up(encoded))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads a sample at the front of `rest` in the form that senders write: value, then timestamp. Answers how many

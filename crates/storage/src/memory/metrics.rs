@@ -124,8 +124,7 @@ fn aggregate(
 impl Tenant {
     fn append(&mut self, batch: &MetricBatch) -> Result<AppendOutcome, StorageError> {
         for run in &batch.series {
-            let labels = Labels::from_encoded(batch.encoded_labels(run))
-                .map_err(|error| StorageError::Invalid { message: error.to_string() })?;
+            let labels = batch.labels(run).map_err(|error| StorageError::Invalid { message: error.to_string() })?;
             self.series.entry(labels).or_default().append(batch, run);
         }
         self.changes.appended(batch);

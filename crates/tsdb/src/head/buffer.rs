@@ -17,8 +17,9 @@ use crate::body::{self, Body, Encoded};
 use crate::newest::{ByTime, Newest, NewestSample};
 use crate::samples::{Column, Samples};
 
-/// Samples of an open run: some 5 bytes each here, 2 sealed, and 80 more for each chunk.
-const OPEN_SAMPLES_MAX: usize = 32;
+/// Samples of an open run: some 5 bytes each here, 2 sealed. A chunk costs some 80 bytes and a choice of its codes,
+/// so few samples are not worth one; a run is read from its front.
+const OPEN_SAMPLES_MAX: usize = 128;
 /// Histograms of an open run; as they are in memory they are large.
 const OPEN_HISTOGRAMS_MAX: usize = 16;
 /// Sealed columns of instants remembered for sharing.

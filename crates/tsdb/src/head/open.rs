@@ -8,8 +8,8 @@
 use pharos_chunk::bytes::push_zigzag;
 use pharos_model::Sample;
 
-/// Bytes by which a run's memory grows: an allocation holds a few samples.
-const GROWTH_BYTES: usize = 32;
+/// Bytes by which a run's memory grows at least: an allocation holds a few samples.
+const GROWTH_BYTES_MIN: usize = 32;
 /// No sample takes more: ten bytes of varint, the control byte, eight of the value.
 const SAMPLE_BYTES_MAX: usize = 19;
 
@@ -74,7 +74,7 @@ impl OpenRun {
     #[inline]
     pub(super) fn push(&mut self, sample: Sample) {
         if self.bytes.capacity() - self.bytes.len() < SAMPLE_BYTES_MAX {
-            self.bytes.reserve_exact(GROWTH_BYTES);
+            self.grow();
         }
         push_zigzag(&mut self.bytes, self.state.surprise(sample.timestamp_ms));
         let bits = sample.value.to_bits();
@@ -89,6 +89,14 @@ impl OpenRun {
             self.bytes.extend_from_slice(&shifted[..length as usize]);
         }
         self.state.advance(sample.timestamp_ms, bits);
+    }
+
+    /// Grows by a quarter, in the steps that allocators tell apart: four for each power of two.
+    #[cold]
+    fn grow(&mut self) {
+        let capacity = self.bytes.capacity();
+        let step = capacity.checked_ilog2().map_or(0, |log| (1 << log) / 4).max(GROWTH_BYTES_MIN);
+        self.bytes.reserve_exact(capacity + step - self.bytes.len());
     }
 
     /// Forgets all samples and keeps the memory.

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::{HashMap, HashTable};
-use pharos_model::{Fingerprint, LabelError, Labels};
+use pharos_model::{Fingerprint, LabelError, Labels, MetricBatch, RunLabels, SeriesRun};
 use roaring::RoaringBitmap;
 
 use crate::TsdbError;
@@ -49,6 +49,11 @@ const POSTING_BYTES: u64 = 6;
 const VALUE_BYTES: u64 = 80;
 
 impl Series {
+    /// Whether the run has this very label set.
+    pub(crate) fn shares_labels_of(&self, run: &SeriesRun) -> bool {
+        matches!(&run.labels, RunLabels::Shared(labels) if labels.is_same(&self.labels))
+    }
+
     /// Notes that `segment` holds the definition; true if it did not before.
     pub(crate) fn define_in(&self, segment: u64) -> bool {
         self.defined_in.swap(segment, Ordering::Relaxed) != segment
@@ -69,19 +74,21 @@ impl Registry {
         &self.series[number as usize]
     }
 
-    /// As [`Registry::find`], looking first at the series after `previous`: senders repeat their order, and
+    /// The number of a run's series, looking first at the one after `previous`: senders repeat their order, and
     /// neighbours lie side by side in memory where the table's slots do not.
     pub(crate) fn find_after(
         &self,
         previous: Option<SeriesNumber>,
-        fingerprint: Fingerprint,
-        encoded: &[u8],
+        batch: &MetricBatch,
+        run: &SeriesRun,
     ) -> Option<SeriesNumber> {
         let guess = previous.map_or(0, |previous| previous.saturating_add(1));
-        match self.series.get(guess as usize) {
-            Some(series) if series.fingerprint == fingerprint && series.labels.encoded() == encoded => Some(guess),
-            _ => self.find(fingerprint, encoded),
+        if let Some(series) = self.series.get(guess as usize)
+            && (series.shares_labels_of(run) || series.labels.encoded() == batch.encoded_labels(run))
+        {
+            return Some(guess);
         }
+        self.find(batch.fingerprint(run), batch.encoded_labels(run))
     }
 
     pub(crate) fn find(&self, fingerprint: Fingerprint, encoded: &[u8]) -> Option<SeriesNumber> {
@@ -92,21 +99,30 @@ impl Registry {
         self.by_fingerprint.find(fingerprint as u64, same).copied()
     }
 
-    /// The number of a series, known or new.
+    /// The number of a series, known or new; `labels` makes its labels of the encoded ones.
     ///
     /// # Errors
-    /// [`LabelError`] if the bytes are no canonical label set.
+    /// [`LabelError`] if that fails.
     pub(crate) fn find_or_add(
         &mut self,
         fingerprint: Fingerprint,
         encoded: &[u8],
+        labels: impl FnOnce() -> Result<Labels, LabelError>,
         next_log_id: &AtomicU64,
     ) -> Result<SeriesNumber, LabelError> {
         if let Some(number) = self.find(fingerprint, encoded) {
             return Ok(number);
         }
-        let labels = Labels::from_encoded(encoded)?;
-        Ok(self.add(labels, fingerprint, next_log_id.fetch_add(1, Ordering::Relaxed)))
+        Ok(self.add(labels()?, fingerprint, next_log_id.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Takes over the label set that the sender of a known series shares: it is known by its pointer from now on, and
+    /// its bytes are in memory once.
+    pub(crate) fn share_labels(&mut self, number: SeriesNumber, run: &SeriesRun) {
+        if let (Some(series), RunLabels::Shared(labels)) = (self.series.get_mut(number as usize), &run.labels) {
+            debug_assert_eq!(series.labels, *labels);
+            series.labels = labels.clone();
+        }
     }
 
     /// The number here of a series of another registry; it keeps its log id.

@@ -71,25 +71,20 @@ pub(crate) fn encode_batch(
     numbers: &[SeriesNumber],
     log_ids: &[u64],
 ) -> Option<Payload> {
-    let mut out = Vec::with_capacity(64 + batch.series.len() * 6 + batch.samples.len() * 9);
+    let mut out = Vec::with_capacity(64 + batch.series.len() * 6 + batch.samples.len() * 11);
     push_slice(&mut out, tenant.as_str().as_bytes());
     let kept = || batch.series.iter().zip(numbers).zip(log_ids).filter(|((_, number), _)| **number != REFUSED);
-    push_varint(&mut out, kept().count() as u64);
+    let kept_count = if numbers.contains(&REFUSED) { kept().count() } else { numbers.len() };
+    push_varint(&mut out, kept_count as u64);
     let mut previous = 0_u64;
     for (_, log_id) in kept() {
         push_zigzag(&mut out, log_id.wrapping_sub(previous) as i64);
         previous = *log_id;
     }
     let runs = || kept().map(|((run, _), _)| run);
-    for count in [
-        |run: &SeriesRun| run.samples.len(),
-        |run: &SeriesRun| run.histograms.len(),
-        |run: &SeriesRun| run.exemplars.len(),
-    ] {
-        for run in runs() {
-            push_varint(&mut out, count(run) as u64);
-        }
-    }
+    push_counts(&mut out, kept_count, batch.samples.len(), runs().map(|run| run.samples.len()));
+    push_counts(&mut out, kept_count, batch.histograms.len(), runs().map(|run| run.histograms.len()));
+    push_counts(&mut out, kept_count, batch.exemplars.len(), runs().map(|run| run.exemplars.len()));
     let mut previous = 0_i64;
     let mut push_time = |out: &mut Vec<u8>, time: i64| {
         push_zigzag(out, time.wrapping_sub(previous));
@@ -144,8 +139,7 @@ pub(crate) fn decode_batch(plain: &[u8]) -> Result<(TenantId, Vec<u64>, MetricBa
         log_ids.push(log_id);
     }
     let mut batch = MetricBatch::default();
-    let empty = SeriesRun { fingerprint: 0, labels: 0..0, samples: 0..0, histograms: 0..0, exemplars: 0..0 };
-    batch.series = vec![empty; run_count];
+    batch.series = vec![SeriesRun::empty(); run_count];
     let (mut totals, mut column) = ([0; 3], 0);
     for set in [
         |run: &mut SeriesRun, r| run.samples = r,
@@ -194,6 +188,16 @@ pub(crate) fn decode_batch(plain: &[u8]) -> Result<(TenantId, Vec<u64>, MetricBa
     }
     batch.metadata = take_metadata(&mut reader)?;
     Ok((tenant, log_ids, batch))
+}
+
+/// Appends a column of counts of `items` in all.
+fn push_counts(out: &mut Vec<u8>, runs: usize, items: usize, counts: impl Iterator<Item = usize>) {
+    if items == 0 {
+        // A byte each, as any count below 128.
+        out.resize(out.len() + runs, 0);
+        return;
+    }
+    counts.for_each(|count| push_varint(out, count as u64));
 }
 
 fn push_starts(out: &mut Vec<u8>, starts: &[i64], indexes: impl Iterator<Item = usize>) {
