@@ -29,19 +29,20 @@ HEAD_LIMIT = "8GiB"
 
 
 class Pharos(compare.Pharos):
+    line = None
+
     def command(self):
-        kept = ("--tsdb-log-size-max", LOG_MAX, "--tsdb-head-memory-max", HEAD_MAX, "--tsdb-head-memory-limit", HEAD_LIMIT)
-        line = [os.environ["PHAROS_BIN"], "serve", "--data-dir", str(self.folder), "--listen", self.url.removeprefix("http://"), *kept]
-        if self.token is None:
-            line = [*super().command(), *kept]
-        return line
+        if self.line is None:
+            kept = ("--tsdb-log-size-max", LOG_MAX, "--tsdb-head-memory-max", HEAD_MAX, "--tsdb-head-memory-limit", HEAD_LIMIT)
+            self.line = [*super().command(), *kept]
+        return self.line
 
     def ready_seconds(self):
         """Starts it; seconds until it says that it is ready, and CPU seconds used by then."""
         began = time.monotonic()
         with open(self.folder.parent / "again.log", "wb") as log:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        while time.monotonic() < began + compare.START_SECONDS_MAX:
+        while time.monotonic() < began + compare.START_SECONDS_MAX and self.process.poll() is None:
             try:
                 compare.http(self.url + self.ready_path, timeout=2)
                 return time.monotonic() - began, compare.cpu_seconds(self.process.pid)

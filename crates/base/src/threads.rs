@@ -30,6 +30,23 @@ pub fn run_with_stack<T: Send>(name: &str, stack_bytes: usize, work: impl FnOnce
     })
 }
 
+/// Runs `work` on a thread of its own and `meanwhile` here, and waits for both; a panic there goes on here.
+///
+/// # Errors
+/// What the operating system says when it will not start one; nothing has run then.
+pub fn run_beside<T: Send, M>(
+    name: &str,
+    work: impl FnOnce() -> T + Send,
+    meanwhile: impl FnOnce() -> M,
+) -> io::Result<(T, M)> {
+    std::thread::scope(|scope| {
+        let handle = Builder::new().name(name.to_owned()).spawn_scoped(scope, work)?;
+        let done = meanwhile();
+        let worked = handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((worked, done))
+    })
+}
+
 /// How many threads can run at once here; at least 1.
 #[must_use]
 pub fn available_cores() -> usize {

@@ -66,6 +66,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `length` bytes.
+    #[inline]
     pub fn take(&mut self, length: usize) -> Result<&'a [u8], ChunkError> {
         let (head, tail) = self.rest.split_at_checked(length).ok_or(ChunkError::Truncated)?;
         self.rest = tail;
@@ -73,6 +74,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next byte.
+    #[inline]
     pub fn byte(&mut self) -> Result<u8, ChunkError> {
         let (&byte, tail) = self.rest.split_first().ok_or(ChunkError::Truncated)?;
         self.rest = tail;
@@ -80,6 +82,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Four bytes, little-endian.
+    #[inline]
     pub fn u32(&mut self) -> Result<u32, ChunkError> {
         let (head, tail) = self.rest.split_first_chunk().ok_or(ChunkError::Truncated)?;
         self.rest = tail;
@@ -87,6 +90,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Eight bytes, little-endian.
+    #[inline]
     pub fn u64(&mut self) -> Result<u64, ChunkError> {
         let (head, tail) = self.rest.split_first_chunk().ok_or(ChunkError::Truncated)?;
         self.rest = tail;
@@ -94,7 +98,17 @@ impl<'a> Reader<'a> {
     }
 
     /// LEB128.
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, ChunkError> {
+        // Most are one byte.
+        if let [first @ ..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(u64::from(*first));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, ChunkError> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -110,17 +124,20 @@ impl<'a> Reader<'a> {
     }
 
     /// A signed number as [`push_zigzag`] writes it.
+    #[inline]
     pub fn zigzag(&mut self) -> Result<i64, ChunkError> {
         self.varint().map(unzigzag)
     }
 
     /// A count or length of at most `max`: safe to allocate for.
+    #[inline]
     pub fn count(&mut self, what: &'static str, max: usize) -> Result<usize, ChunkError> {
         let number = self.varint()?;
         usize::try_from(number).ok().filter(|number| *number <= max).ok_or(ChunkError::OutOfBounds { what })
     }
 
     /// Bytes as [`push_slice`] writes them.
+    #[inline]
     pub fn slice(&mut self) -> Result<&'a [u8], ChunkError> {
         let length = self.count("length", self.rest.len())?;
         self.take(length)

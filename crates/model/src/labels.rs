@@ -75,6 +75,12 @@ impl Labels {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// Whether somebody else holds this very set in memory, too.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// The canonical bytes.
     #[must_use]
     pub fn encoded(&self) -> &[u8] {

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use hashbrown::{HashMap, HashSet};
-use pharos_model::TenantId;
+use pharos_model::{MetricBatch, TenantId};
 
 use crate::TsdbError;
 use crate::disk::Disk;
 use crate::head::generation::REFUSED;
 use crate::head::registry::SeriesNumber;
-use crate::log::frame::Kind;
-use crate::log::record::{self, Definitions};
+use crate::log::record::Decoded;
 use crate::log::recovery::Replay;
 use crate::metadata;
 use crate::part::index::IndexCache;
@@ -126,13 +125,63 @@ pub(crate) struct HeadReplay<'a> {
     settings: &'a Settings,
     /// The segment whose records were replayed last, or 0.
     segment: u64,
-    numbers: HashMap<u64, (Arc<Tenant>, SeriesNumber)>,
+    ids: LogIds,
     pub(crate) samples: u64,
+}
+
+/// What the ids of one segment mean.
+#[derive(Default)]
+struct LogIds {
+    owners: Vec<TenantId>,
+    defined: Vec<Defined>,
+    places: HashMap<u64, u32>,
+}
+
+#[derive(Clone, Copy)]
+struct Defined {
+    log_id: u64,
+    /// Place of the tenant in `owners`.
+    owner: u32,
+    number: SeriesNumber,
+}
+
+impl LogIds {
+    /// The place of a tenant.
+    fn owner(&mut self, tenant: &TenantId) -> u32 {
+        // The last one is mostly the one.
+        if let Some(place) = self.owners.iter().rposition(|known| known == tenant) {
+            return place as u32;
+        }
+        self.owners.push(tenant.clone());
+        self.owners.len() as u32 - 1
+    }
+
+    fn push(&mut self, defined: Defined) {
+        self.places.insert(defined.log_id, self.defined.len() as u32);
+        self.defined.push(defined);
+    }
+
+    /// The series of a tenant's batch.
+    fn numbers(&self, owner: u32, log_ids: &[u64]) -> Result<Vec<SeriesNumber>, String> {
+        let mut guess = 0;
+        let find = |log_id: &u64| {
+            // Series are defined in the order of the batch that first had them, and batches repeat it.
+            if self.defined.get(guess).is_none_or(|defined| defined.log_id != *log_id) {
+                guess = self.places.get(log_id).map_or(usize::MAX, |place| *place as usize);
+            }
+            let found = self.defined.get(guess).filter(|defined| defined.owner == owner);
+            guess = guess.saturating_add(1);
+            found
+                .map(|defined| defined.number)
+                .ok_or_else(|| format!("batch refers to series {log_id}, which is not defined"))
+        };
+        log_ids.iter().map(find).collect()
+    }
 }
 
 impl<'a> HeadReplay<'a> {
     pub(crate) fn new(tenants: &'a Tenants, settings: &'a Settings) -> Self {
-        Self { tenants, settings, segment: 0, numbers: HashMap::new(), samples: 0 }
+        Self { tenants, settings, segment: 0, ids: LogIds::default(), samples: 0 }
     }
 
     /// Ends the replay.
@@ -152,32 +201,13 @@ impl<'a> HeadReplay<'a> {
         }
     }
 
-    fn define(&mut self, plain: &[u8]) -> Result<(), String> {
-        // The tenant comes first in the bytes but is known only when they are read.
-        let mut definitions = Vec::new();
-        let tenant = Definitions::read(plain, |log_id, encoded| definitions.push((log_id, encoded.to_vec())))
-            .map_err(|error| error.to_string())?;
-        let tenant = self.tenants.get_or_create(&tenant);
-        for (log_id, encoded) in definitions {
-            let number = self.tenants.define(&tenant, &encoded).map_err(|error| error.to_string())?;
-            self.numbers.insert(log_id, (Arc::clone(&tenant), number));
-        }
-        Ok(())
-    }
-
-    fn batch(&mut self, plain: &[u8]) -> Result<(), String> {
-        let (tenant, log_ids, batch) = record::decode_batch(plain).map_err(|error| error.to_string())?;
-        let tenant = self.tenants.get_or_create(&tenant);
-        let numbers = log_ids
-            .iter()
-            .map(|log_id| match self.numbers.get(log_id) {
-                Some((owner, number)) if owner.id == tenant.id => Ok(*number),
-                _ => Err(format!("batch refers to series {log_id}, which is not defined")),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+    fn batch(&mut self, tenant: &TenantId, log_ids: &[u64], batch: &MetricBatch) -> Result<(), String> {
+        let owner = self.ids.owner(tenant);
+        let numbers = self.ids.numbers(owner, log_ids)?;
         debug_assert!(!numbers.contains(&REFUSED));
+        let tenant = self.tenants.get_or_create(tenant);
         let registry = Arc::clone(&tenant.state.read().active.registry);
-        tenant.apply(&batch, &registry, &numbers, self.settings.exemplars_max);
+        tenant.apply(batch, &registry, &numbers, self.settings.exemplars_max);
         self.samples += batch.sample_count() as u64;
         Ok(())
     }
@@ -187,13 +217,18 @@ impl Replay for HeadReplay<'_> {
     fn begin_segment(&mut self, number: u64) {
         self.end_generations(number);
         self.segment = number;
-        self.numbers.clear();
+        self.ids = LogIds::default();
     }
 
-    fn record(&mut self, kind: Kind, plain: &[u8]) -> Result<(), String> {
-        match kind {
-            Kind::Definitions => self.define(plain),
-            Kind::Batch => self.batch(plain),
+    fn record(&mut self, record: Decoded) -> Result<(), String> {
+        match record {
+            Decoded::Definitions(tenant, series) => {
+                let owner = self.ids.owner(&tenant);
+                let (tenant, ids) = (self.tenants.get_or_create(&tenant), &mut self.ids);
+                self.tenants.define(&tenant, series, |log_id, number| ids.push(Defined { log_id, owner, number }));
+                Ok(())
+            }
+            Decoded::Batch(tenant, log_ids, batch) => self.batch(&tenant, &log_ids, &batch),
         }
     }
 }

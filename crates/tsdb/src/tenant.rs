@@ -208,12 +208,13 @@ impl Tenants {
         all
     }
 
-    /// The number of one series, for replay: limits do not apply to what was acknowledged.
-    pub(crate) fn define(&self, tenant: &Tenant, encoded: &[u8]) -> Result<SeriesNumber, pharos_model::LabelError> {
+    /// The numbers of these series, for replay: limits do not apply to what was acknowledged.
+    pub(crate) fn define(&self, tenant: &Tenant, series: Vec<(u64, Labels)>, mut each: impl FnMut(u64, SeriesNumber)) {
         let registry = Arc::clone(&tenant.state.read().active.registry);
         let mut registry = registry.write();
-        let labels = || Labels::from_encoded(encoded);
-        registry.find_or_add(pharos_model::fingerprint(encoded), encoded, labels, &self.next_log_id)
+        for (log_id, labels) in series {
+            each(log_id, registry.find_or_add_labels(labels, &self.next_log_id));
+        }
     }
 }
 

@@ -11,8 +11,8 @@
 //!   before: a memory serves one [`Limits`](crate::Limits).
 //! - M2 It holds labels and an order, no store's numbers: nothing that happens to a store or a tenant makes an entry
 //!   wrong, an order that is no longer true costs a look-up.
-//! - M3 Entries that no request named again since the last sweep go with the next one, which comes when their number
-//!   has doubled; there are never more than `series_max`.
+//! - M3 Entries that no store shares and no request named again since the last sweep go with the next one, which comes
+//!   when their number has doubled; there are never more than `series_max`.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
@@ -24,8 +24,8 @@ use super::framed;
 
 /// Series remembered at most: 40 bytes each beside the labels, which stores share.
 const SERIES_MAX: usize = 2_000_000;
-/// Fewer are not worth a sweep.
-const SWEEP_MIN: usize = 4096;
+/// Fewer are not worth a sweep; a store that shares no labels has so many of its series recognised.
+const SWEEP_MIN: usize = 65_536;
 /// No series with a sample takes fewer bytes of a body; a bound on what is reserved for one.
 const SERIES_BYTES_MIN: usize = 64;
 
@@ -34,6 +34,7 @@ pub struct SeriesMemory {
     known: RwLock<Known>,
     hash: fn(&[u8]) -> Fingerprint,
     series_max: usize,
+    sweep_min: usize,
     /// Bytes of a body for each series of it, as of the last request.
     bytes_per_series: AtomicUsize,
 }
@@ -94,7 +95,8 @@ impl Default for SeriesMemory {
 impl SeriesMemory {
     /// An empty memory of at most `series_max` series.
     fn new(hash: fn(&[u8]) -> Fingerprint, series_max: usize) -> Self {
-        Self { known: RwLock::default(), hash, series_max, bytes_per_series: AtomicUsize::new(usize::MAX) }
+        let bytes_per_series = AtomicUsize::new(usize::MAX);
+        Self { known: RwLock::default(), hash, series_max, sweep_min: SWEEP_MIN, bytes_per_series }
     }
 
     /// Begins a request; [`Walk::finish`] ends it.
@@ -118,7 +120,7 @@ impl SeriesMemory {
         let mut known = self.known.write();
         let mut previous = None;
         for Learned { labels, hash, after, next } in learned {
-            if known.entries.len() >= (known.swept * 2).max(SWEEP_MIN).min(self.series_max) {
+            if known.entries.len() >= (known.swept * 2).max(self.sweep_min).min(self.series_max) {
                 known.sweep(self.hash, self.series_max);
                 previous = None;
             }
@@ -217,10 +219,11 @@ impl Known {
         }
     }
 
-    /// Forgets what was not used since the last time, and everything if that is not enough.
+    /// Forgets what nobody shares nor used since the last time, and everything if that is not enough.
     fn sweep(&mut self, hash: fn(&[u8]) -> Fingerprint, series_max: usize) {
         let mut kept = std::mem::take(&mut self.entries);
-        kept.retain(|entry| entry.is_used.load(Ordering::Relaxed));
+        // Series that a store has, or is just being handed, are held by it, too.
+        kept.retain(|entry| entry.labels.is_shared() || entry.is_used.load(Ordering::Relaxed));
         if kept.len() >= series_max {
             kept.clear();
         }
@@ -301,15 +304,26 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_sends_any_more_is_forgotten_and_the_rest_goes_on() {
-        let memory = SeriesMemory::default();
+    fn what_nobody_knows_any_more_is_forgotten_and_the_rest_goes_on() {
+        let memory = SeriesMemory { sweep_min: 500, ..SeriesMemory::default() };
         let live = || 0..1000;
-        for round in 1..40 {
-            send(&memory, live());
+        let (_known_to_a_store, _) = send(&memory, live());
+        for round in 1..20 {
             send(&memory, round * 1000..(round + 1) * 1000);
         }
-        assert!(memory.known.read().entries.len() <= SWEEP_MIN);
-        assert_eq!(send(&memory, live()).1, 999);
+        assert!(memory.known.read().entries.len() <= 2000);
+        assert_eq!(send(&memory, live()).1, 999, "once in all that time is enough for what a store knows");
+    }
+
+    #[test]
+    fn what_no_store_shares_is_kept_while_it_is_sent() {
+        let memory = SeriesMemory { sweep_min: 2000, ..SeriesMemory::default() };
+        for round in 1..20 {
+            send(&memory, 0..1000);
+            send(&memory, round * 1000..round * 1000 + 500);
+        }
+        assert!(memory.known.read().entries.len() <= 3000);
+        assert_eq!(send(&memory, 0..1000).1, 999);
     }
 
     #[test]

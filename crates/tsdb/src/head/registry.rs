@@ -116,6 +116,15 @@ impl Registry {
         Ok(self.add(labels()?, fingerprint, next_log_id.fetch_add(1, Ordering::Relaxed)))
     }
 
+    /// The number of a series, known or new.
+    pub(crate) fn find_or_add_labels(&mut self, labels: Labels, next_log_id: &AtomicU64) -> SeriesNumber {
+        let fingerprint = labels.fingerprint();
+        match self.find(fingerprint, labels.encoded()) {
+            Some(number) => number,
+            None => self.add(labels, fingerprint, next_log_id.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
     /// Takes over the label set that the sender of a known series shares: it is known by its pointer from now on, and
     /// its bytes are in memory once.
     pub(crate) fn share_labels(&mut self, number: SeriesNumber, run: &SeriesRun) {
@@ -192,4 +201,40 @@ impl LabelIndex for Registry {
 
 fn from_sorted(numbers: &[SeriesNumber]) -> RoaringBitmap {
     RoaringBitmap::from_sorted_iter(numbers.iter().copied()).expect("R1: numbers ascend")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pharos_model::BatchBuilder;
+
+    /// As if all label sets had one hash.
+    const COLLISION: Fingerprint = 7;
+
+    #[test]
+    fn series_of_one_fingerprint_stay_apart() {
+        let (mut registry, ids) = (Registry::default(), AtomicU64::new(0));
+        let sets: Vec<_> = (0..50).map(|n| Labels::from_pairs([("n", n.to_string())]).unwrap()).collect();
+        for round in 0..2 {
+            for (expected, labels) in sets.iter().enumerate() {
+                let make = || if round == 0 { Ok(labels.clone()) } else { Err(LabelError::Encoding) };
+                let number = registry.find_or_add(COLLISION, labels.encoded(), make, &ids);
+                assert_eq!(number.unwrap() as usize, expected);
+            }
+        }
+        let mut builder = BatchBuilder::new();
+        for labels in sets.iter().rev() {
+            builder.push_sample(pharos_model::Sample { timestamp_ms: 1, value: 1.0 }, 0);
+            builder.finish_series_shared(labels);
+        }
+        let batch = builder.build();
+        for (run, expected) in batch.series.iter().zip((0..50).rev()) {
+            // By the place behind the one before, and by the hash.
+            assert_eq!(
+                registry.find_after(Some(expected).filter(|n| *n > 0).map(|n| n - 1), &batch, run),
+                Some(expected)
+            );
+            assert_eq!(registry.find(COLLISION, batch.encoded_labels(run)), Some(expected));
+        }
+    }
 }

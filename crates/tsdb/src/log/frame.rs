@@ -3,6 +3,8 @@
 //! Header, 24 bytes: magic, CRC-32 of everything after it, payload length, plain length, offset from the
 //! start of its group (`u32` each), kind, codec (`u8` each), two zero bytes. Then the payload.
 
+use std::io::{self, Read};
+
 /// First bytes of every record.
 pub(crate) const RECORD_MAGIC: [u8; 4] = *b"\xf1PHR";
 pub(crate) const HEADER_LEN: usize = 24;
@@ -109,6 +111,28 @@ impl Payload {
         let checksum = crc32fast::hash(&group[start + 8..]);
         group[start + 4..start + 8].copy_from_slice(&checksum.to_le_bytes());
     }
+}
+
+/// Reads the record that `source` stands before; `left` bytes follow, `scratch` is overwritten.
+///
+/// # Errors
+/// What the system says. Bytes that are no sound record are told apart from that; `source` stands anywhere then.
+pub(crate) fn read_from(
+    source: &mut impl Read,
+    left: u64,
+    scratch: &mut Vec<u8>,
+) -> io::Result<Result<Record, Unsound>> {
+    let left = usize::try_from(left).unwrap_or(usize::MAX);
+    scratch.resize(HEADER_LEN.min(left), 0);
+    source.read_exact(scratch)?;
+    if let Some(header) = scratch.first_chunk::<HEADER_LEN>().filter(|header| header[..4] == RECORD_MAGIC) {
+        let payload_len = u32::from_le_bytes([header[8], header[9], header[10], header[11]]) as usize;
+        if payload_len <= RECORD_BYTES_MAX {
+            scratch.resize((HEADER_LEN + payload_len).min(left), 0);
+            source.read_exact(&mut scratch[HEADER_LEN..])?;
+        }
+    }
+    Ok(read(scratch))
 }
 
 /// Reads the record at the start of `bytes`.

@@ -8,12 +8,42 @@ use pharos_model::{
     Exemplar, Histogram, HistogramSample, Labels, MetricBatch, MetricKind, MetricMetadata, Sample, SeriesRun, TenantId,
 };
 
-use super::frame::{Kind, Payload};
+use super::frame::{Kind, Payload, Record};
 use crate::head::generation::REFUSED;
 use crate::head::registry::SeriesNumber;
 
 /// Histograms encoded together.
 const HISTOGRAM_GROUP: usize = 128;
+
+/// A record, taken apart.
+#[derive(Debug)]
+pub(crate) enum Decoded {
+    /// Series and what later batches of the segment call them.
+    Definitions(TenantId, Vec<(u64, Labels)>),
+    /// A batch, its runs without labels, and the ids of their series.
+    Batch(TenantId, Vec<u64>, MetricBatch),
+}
+
+impl Decoded {
+    /// What a sound record says, or why it says nothing.
+    pub(crate) fn of(record: &Record) -> Result<Self, String> {
+        match record.kind {
+            Kind::Definitions => {
+                let (mut series, mut refused) = (Vec::new(), None);
+                let tenant = Definitions::read(&record.plain, |log_id, encoded| match Labels::from_encoded(encoded) {
+                    Ok(labels) => series.push((log_id, labels)),
+                    Err(error) => refused = Some(error),
+                })
+                .map_err(|error| error.to_string())?;
+                refused.map_or(Ok(Self::Definitions(tenant, series)), |error| Err(error.to_string()))
+            }
+            Kind::Batch => {
+                let (tenant, log_ids, batch) = decode_batch(&record.plain).map_err(|error| error.to_string())?;
+                Ok(Self::Batch(tenant, log_ids, batch))
+            }
+        }
+    }
+}
 
 /// Series of one tenant with the ids that batches call them by.
 #[derive(Debug)]
@@ -158,6 +188,7 @@ pub(crate) fn decode_batch(plain: &[u8]) -> Result<(TenantId, Vec<u64>, MetricBa
         }
         column += 1;
     }
+    batch.samples.reserve_exact(totals[0]);
     let mut time = 0_i64;
     let mut take_time = |reader: &mut Reader<'_>| -> Result<i64, ChunkError> {
         time = time.wrapping_add(reader.zigzag()?);

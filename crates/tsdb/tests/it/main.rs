@@ -15,6 +15,7 @@ mod model;
 mod precedence;
 mod pressure;
 mod retention;
+mod shared_labels;
 mod size;
 mod snapshots;
 mod support;
