@@ -30,7 +30,7 @@ fn seen(decoded: &DecodedMetrics) -> Vec<String> {
     let batch = &decoded.batch;
     let runs = batch.series.iter().map(|run| {
         let labels = pharos_model::Labels::from_encoded(batch.encoded_labels(run)).unwrap();
-        assert_eq!(labels.fingerprint(), run.fingerprint);
+        assert_eq!(labels.fingerprint(), batch.fingerprint(run));
         let samples: Vec<_> =
             batch.samples[run.samples.clone()].iter().map(|s| (s.timestamp_ms, s.value.to_bits())).collect();
         let starts = batch.start_ms.get(run.samples.clone());
