@@ -12,11 +12,12 @@ use std::fs;
 use std::path::Path;
 
 use pharos_chunk::bytes::{Reader, push_slice};
+use pharos_model::MetricBatch;
 
 use crate::TsdbError;
 use crate::disk::RealDisk;
-use crate::log::frame::{self, HEADER_LEN, Kind, Payload};
-use crate::log::record::{self, Definitions};
+use crate::log::frame::{self, HEADER_LEN, Payload};
+use crate::log::record::{self, Decoded};
 use crate::log::recovery::{self, Replay};
 use crate::log::segment::{self, SEGMENT_HEADER_LEN};
 use crate::open::HeadReplay;
@@ -101,18 +102,16 @@ struct Encoded;
 impl Replay for Encoded {
     fn begin_segment(&mut self, _number: u64) {}
 
-    fn record(&mut self, kind: Kind, plain: &[u8]) -> Result<(), String> {
-        if kind == Kind::Definitions {
-            return Definitions::read(plain, |_, _| {}).map(|_| ()).map_err(|error| error.to_string());
-        }
-        let encode = |plain: &[u8]| {
-            let (tenant, log_ids, batch) = record::decode_batch(plain).ok()?;
+    fn record(&mut self, record: Decoded) -> Result<(), String> {
+        let Decoded::Batch(tenant, log_ids, batch) = record else { return Ok(()) };
+        let encode = |log_ids: &[u64], batch: &MetricBatch| {
             let mut bytes = Vec::new();
-            record::encode_batch(&tenant, &batch, &vec![0; log_ids.len()], &log_ids)?.write(&mut bytes, 0);
+            record::encode_batch(&tenant, batch, &vec![0; log_ids.len()], log_ids)?.write(&mut bytes, 0);
             Some(frame::read(&bytes).expect("own records are sound").plain)
         };
-        if let Some(first) = encode(plain) {
-            assert_eq!(encode(&first).as_ref(), Some(&first), "what was decoded survives encoding");
+        if let Some(first) = encode(&log_ids, &batch) {
+            let (_, log_ids, batch) = record::decode_batch(&first).expect("what was encoded is decoded");
+            assert_eq!(encode(&log_ids, &batch), Some(first), "what was decoded survives encoding");
         }
         Ok(())
     }
