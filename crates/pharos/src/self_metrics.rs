@@ -92,6 +92,8 @@ impl Collector for Stores {
                 "Samples copied by merges without decoding since the start",
                 tsdb.merge_samples_copied,
             ),
+            ("pharos_tsdb_rollup_bytes", "Bytes of rollups of samples, in parts", tsdb.rollup_bytes),
+            ("pharos_tsdb_rollup_cells_read", "Cells of rollups read in place of samples", tsdb.rollup_cells_read),
             ("pharos_tsdb_read_only", "1 while the metrics store takes no writes", u64::from(tsdb.read_only)),
             ("pharos_tracestore_partitions", "Day partitions on disk", spans.partitions),
             ("pharos_tracestore_log_bytes", "Bytes of log not yet in partitions", spans.log_bytes),

@@ -93,6 +93,10 @@ pub struct MetricStoreStats {
     pub merge_bytes_written: u64,
     /// Samples that merges have copied without decoding them since the start.
     pub merge_samples_copied: u64,
+    /// Those of the bytes of parts that are rollups of samples.
+    pub rollup_bytes: u64,
+    /// Cells of rollups that queries read in place of samples since the start.
+    pub rollup_cells_read: u64,
     /// Whether writes are refused at the moment (disk full, failed sync).
     pub read_only: bool,
 }

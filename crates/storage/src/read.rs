@@ -31,6 +31,7 @@ struct Meter {
     samples: AtomicU64,
     samples_queryable: AtomicU64,
     samples_largest: AtomicU64,
+    cells: AtomicU64,
 }
 
 /// The counts of a [`ReadMeter`].
@@ -44,12 +45,15 @@ pub struct ReadCounts {
     pub samples_queryable: u64,
     /// Samples of the largest series.
     pub samples_largest: u64,
+    /// Cells of rollups read in place of samples.
+    pub cells: u64,
 }
 
 impl ReadMeter {
     /// Counts one series.
     pub fn count(&self, samples: usize, samples_queryable: u64) {
-        self.add(ReadCounts { series: 1, samples: samples as u64, samples_queryable, samples_largest: samples as u64 });
+        let samples = samples as u64;
+        self.add(ReadCounts { series: 1, samples, samples_queryable, samples_largest: samples, cells: 0 });
     }
 
     /// Counts what was counted elsewhere.
@@ -58,6 +62,7 @@ impl ReadMeter {
         self.0.samples.fetch_add(more.samples, Relaxed);
         self.0.samples_queryable.fetch_add(more.samples_queryable, Relaxed);
         self.0.samples_largest.fetch_max(more.samples_largest, Relaxed);
+        self.0.cells.fetch_add(more.cells, Relaxed);
     }
 
     /// All so far.
@@ -68,6 +73,7 @@ impl ReadMeter {
             samples: self.0.samples.load(Relaxed),
             samples_queryable: self.0.samples_queryable.load(Relaxed),
             samples_largest: self.0.samples_largest.load(Relaxed),
+            cells: self.0.cells.load(Relaxed),
         }
     }
 }

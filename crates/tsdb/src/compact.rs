@@ -47,8 +47,9 @@ impl Shared {
             let largest = *ladder.last().expect("the ladder is never empty");
             let parts = tenant.state.read().parts.clone();
             for (start, group) in merge_plan::by_window(&parts, largest) {
-                // One alone that is not in the cold form yet is rewritten too.
-                if (group.len() > 1 || group.iter().any(|part| !is_cold(part))) && may_merge(&parts, &group) {
+                // One alone that is not in the cold form yet, or not rolled up as it should be, is rewritten too.
+                let is_done = |part: &Part| is_cold(part) && part.has_rollups(&self.settings.downsampling);
+                if (group.len() > 1 || group.iter().any(|part| !is_done(part))) && may_merge(&parts, &group) {
                     let window = windows::window_of(start, largest);
                     self.merge_parts(&tenant, &group, window, &mut Pace::at_once(self))?;
                 }

@@ -145,6 +145,7 @@ impl MetricStore for Tsdb {
             merge_bytes_read: count(&counters.merge_bytes_read),
             merge_bytes_written: count(&counters.merge_bytes_written),
             merge_samples_copied: count(&counters.merge_samples_copied),
+            rollup_cells_read: count(&counters.rollup_cells_read),
             log_bytes: queue.log_bytes.load(Ordering::Relaxed),
             read_only: queue.is_poisoned() || queue.disk_full.load(Ordering::Relaxed),
             ..MetricStoreStats::default()
@@ -160,6 +161,7 @@ impl MetricStore for Tsdb {
             for part in &state.parts {
                 stats.parts += 1;
                 stats.part_bytes += part.meta.file_bytes();
+                stats.rollup_bytes += part.meta.rollup_bytes();
                 stats.part_samples += part.meta.samples + part.meta.histograms;
             }
         }

@@ -25,6 +25,9 @@ impl Shared {
         if is_instant(plan) {
             return self.instant_grid(tenant, plan, context);
         }
+        if let Some(wanted) = self.rollups_for(tenant, plan) {
+            return self.rolled_grid(tenant, plan, wanted, context);
+        }
         let range = self.kept(tenant, plan.read_range());
         let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, Order::Labels, context)?;
         let mut evaluator = GridEvaluator::new(plan, None);
@@ -56,6 +59,9 @@ impl Shared {
     ) -> Result<LeafStream, StorageError> {
         if is_instant(plan) {
             return self.instant_aggregate(tenant, plan, aggregation, grouping, context);
+        }
+        if let Some(wanted) = self.rollups_for(tenant, plan) {
+            return self.rolled_aggregate(tenant, plan, (aggregation, grouping), wanted, context);
         }
         let range = self.kept(tenant, plan.read_range());
         // Counts are told only of an answer that stands.

@@ -9,6 +9,7 @@ use pharos_model::TimeRange;
 
 use crate::TsdbError;
 use crate::newest::{ByTime, Newest, Pulse};
+use crate::rollup::ThinSeries;
 use crate::samples::Samples;
 use crate::source::Source;
 
@@ -108,6 +109,21 @@ impl Merge {
         samples.clear();
         for at in &self.order[..self.standing] {
             self.sources[*at].read(range, samples)?;
+        }
+        Ok(())
+    }
+
+    /// The same as cells where its parts have them, and as samples elsewhere.
+    pub(crate) fn read_thin(
+        &mut self,
+        range: TimeRange,
+        series: &mut ThinSeries,
+        samples: &mut Samples,
+    ) -> Result<(), TsdbError> {
+        series.clear();
+        samples.clear();
+        for at in &self.order[..self.standing] {
+            self.sources[*at].read_thin(range, series, samples)?;
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use crate::merge::Merge;
 use crate::newest::{Newest, Pulse};
 use crate::pace::Reading;
 use crate::part::{Part, PartCursor};
+use crate::rollup::{RollupCursor, ThinSeries, Wanted};
 use crate::samples::Samples;
 use crate::shared::Shared;
 use crate::source::{HeadCursor, Source};
@@ -78,6 +79,19 @@ impl Shared {
         order: Order,
         context: &ReadContext,
     ) -> Result<Selection, StorageError> {
+        self.select_thin(tenant, sets, range, order, None, context)
+    }
+
+    /// As [`Shared::select`], for a reader that takes cells of rollups for samples where it can.
+    pub(crate) fn select_thin(
+        &self,
+        tenant: &TenantId,
+        sets: &[Vec<Matcher>],
+        range: TimeRange,
+        order: Order,
+        wanted: Option<&Arc<Wanted>>,
+        context: &ReadContext,
+    ) -> Result<Selection, StorageError> {
         let view = self.view(tenant, range);
         let mut held = context.memory.reserve(0)?;
         let mut sources = Vec::new();
@@ -90,8 +104,9 @@ impl Shared {
             let (selected, masks) = found.map_err(|error| self.damaged.met_in_query(error))?;
             if !selected.is_empty() {
                 held.grow(selected.serialized_size() as u64)?;
+                let rollup = wanted.and_then(|wanted| RollupCursor::open(&part, wanted));
                 let cursor = PartCursor::new(part, selected, Some(Arc::clone(&self.cache)));
-                sources.push(Source::part(cursor, masks));
+                sources.push(Source::part(cursor, masks).with_rollup(rollup));
             }
         }
         let generations = view.generations.iter().filter(|generation| generation.sample_count() > 0);
@@ -219,6 +234,28 @@ impl Selection {
         while self.next()? {
             self.read(range, samples)?;
             if !samples.is_empty() {
+                self.answered += 1;
+                self.context.check_series(self.answered)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Goes to the next series that has samples in the range, and reads what it can of them as cells; false at the end.
+    /// What was in `series` and `samples` is replaced.
+    ///
+    /// # Errors
+    /// As [`Selection::next_samples`].
+    pub(crate) fn next_thin(
+        &mut self,
+        range: TimeRange,
+        series: &mut ThinSeries,
+        samples: &mut Samples,
+    ) -> Result<bool, StorageError> {
+        while self.next()? {
+            self.merge.read_thin(range, series, samples).map_err(|error| self.damage.met_in_query(error))?;
+            if !series.is_empty() || !samples.is_empty() {
                 self.answered += 1;
                 self.context.check_series(self.answered)?;
                 return Ok(true);

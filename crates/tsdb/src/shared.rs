@@ -65,6 +65,7 @@ pub(crate) struct Counters {
     pub(crate) merge_bytes_read: AtomicU64,
     pub(crate) merge_bytes_written: AtomicU64,
     pub(crate) merge_samples_copied: AtomicU64,
+    pub(crate) rollup_cells_read: Arc<AtomicU64>,
 }
 
 /// What wakes the background threads.

@@ -14,6 +14,7 @@ use crate::newest::{Newest, Pulse};
 use crate::part::PartCursor;
 use crate::part::cursor::ChunkBounds;
 use crate::part::writer::PartWriter;
+use crate::rollup::{RollupCursor, ThinSeries};
 use crate::samples::Samples;
 
 /// One history. It stands on one series at a time.
@@ -21,6 +22,7 @@ pub(crate) struct Source {
     history: History,
     masks: Masks,
     copies: Copies,
+    rollup: Option<RollupCursor>,
 }
 
 enum History {
@@ -78,11 +80,20 @@ impl HeadCursor {
 
 impl Source {
     pub(crate) fn part(cursor: PartCursor, masks: Masks) -> Self {
-        Self { history: History::Part(Box::new(cursor)), masks, copies: Copies::Nothing }
+        Self::new(History::Part(Box::new(cursor)), masks)
     }
 
     pub(crate) fn head(cursor: HeadCursor, masks: Masks) -> Self {
-        Self { history: History::Head(cursor), masks, copies: Copies::Nothing }
+        Self::new(History::Head(cursor), masks)
+    }
+
+    fn new(history: History, masks: Masks) -> Self {
+        Self { history, masks, copies: Copies::Nothing, rollup: None }
+    }
+
+    /// The same, with cells to be read instead of samples.
+    pub(crate) fn with_rollup(self, rollup: Option<RollupCursor>) -> Self {
+        Self { rollup, ..self }
     }
 
     /// The number within its owner of the series it stands on; `None` at the end.
@@ -184,6 +195,22 @@ impl Source {
         Ok(())
     }
 
+    /// As [`Source::read`], but for what it has as cells: these are added to `series`.
+    pub(crate) fn read_thin(
+        &mut self,
+        range: TimeRange,
+        series: &mut ThinSeries,
+        samples: &mut Samples,
+    ) -> Result<(), TsdbError> {
+        if let (Some(number), Some(rollup)) = (self.number(), &mut self.rollup)
+            && !self.masks.concern(number)
+            && rollup.read(number, series)
+        {
+            return rollup.gaps().try_for_each(|gap| self.read_all(gap, samples));
+        }
+        self.read(range, samples)
+    }
+
     /// The newest sample in the range of the series it stands on.
     pub(crate) fn newest(&mut self, range: TimeRange) -> Result<Option<Newest>, TsdbError> {
         let Some(number) = self.number() else { return Ok(None) };
@@ -226,7 +253,7 @@ impl Source {
     /// Bytes it holds beyond what was said when it was made.
     pub(crate) fn bytes(&self) -> u64 {
         match &self.history {
-            History::Part(cursor) => cursor.bytes(),
+            History::Part(cursor) => cursor.bytes() + self.rollup.as_ref().map_or(0, RollupCursor::bytes),
             History::Head(_) => 0,
         }
     }

@@ -16,7 +16,7 @@ use super::toc::DataToc;
 use super::tombstoned::Tombstoned;
 use super::writer::{DATA_FILE, DATA_HEADER_LEN, EXEMPLARS_FILE, INDEX_FILE, data_header};
 use crate::TsdbError;
-use crate::rollup::RollupFile;
+use crate::rollup::{Resolution, RollupFile};
 
 /// An open part. Its files stay readable while it is held, even after they are removed.
 #[derive(Debug)]
@@ -89,6 +89,11 @@ impl Part {
     /// Whether a sample or exemplar may lie in the range.
     pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
         self.meta.min_time_ms < range.end_ms && range.start_ms <= self.meta.max_time_ms
+    }
+
+    /// Whether it can be read at these resolutions.
+    pub(crate) fn has_rollups(&self, resolutions: &[Resolution]) -> bool {
+        resolutions.iter().all(|resolution| self.rollups.iter().any(|rollup| rollup.serves(*resolution)))
     }
 
     /// Calls `each` with all exemplars: label bytes of the series, exemplar.

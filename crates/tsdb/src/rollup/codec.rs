@@ -112,12 +112,21 @@ fn push_column(column: &[f64], known: &[(u8, &[f64])], scratch: &mut Vec<u8>, ou
 
 /// The columns that a query looks at; the others are passed over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Columns {
-    pub(super) last: bool,
-    pub(super) min: bool,
-    pub(super) max: bool,
-    pub(super) sum: bool,
-    pub(super) counter: bool,
+pub(super) struct Columns(u8);
+
+impl Columns {
+    pub(super) const LAST: Self = Self(1);
+    pub(super) const MIN: Self = Self(2);
+    pub(super) const MAX: Self = Self(4);
+    pub(super) const SUM: Self = Self(8);
+    /// First, last and turns.
+    pub(super) const COUNTER: Self = Self(16);
+    #[cfg(test)]
+    pub(super) const ALL: Self = Self(31);
+
+    pub(super) const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
 }
 
 /// A series, run by run.
@@ -164,6 +173,7 @@ impl<'a> SeriesReader<'a> {
     /// The columns asked for of the run whose frame has `valued` cells with a value; its frame and the other columns are
     /// left empty.
     pub(super) fn run(&mut self, valued: usize, wanted: Columns) -> Result<Run, ChunkError> {
+        let counter = wanted.contains(Columns::COUNTER);
         let mut packed = PackedRun { last: self.column()?, ..PackedRun::default() };
         if self.has_counter() {
             packed.first = self.column()?;
@@ -178,18 +188,18 @@ impl<'a> SeriesReader<'a> {
             if turns > 0 {
                 let times = self.reader.slice()?;
                 let turn_values = self.reader.slice()?;
-                if wanted.counter {
+                if counter {
                     ints::decode(&mut Reader::new(times), turns, &mut run.turn_times)?;
                     values::decode(turn_values, &[], turns, &mut run.turn_values)?;
                 }
             }
         }
         for (column, own, is_wanted) in [
-            (&mut run.last, packed.last, wanted.last || wanted.counter),
-            (&mut run.first, packed.first, wanted.counter && self.has_counter()),
-            (&mut run.min, packed.min, wanted.min),
-            (&mut run.max, packed.max, wanted.max),
-            (&mut run.sum, packed.sum, wanted.sum && self.has_sums()),
+            (&mut run.last, packed.last, wanted.contains(Columns::LAST) || counter),
+            (&mut run.first, packed.first, counter && self.has_counter()),
+            (&mut run.min, packed.min, wanted.contains(Columns::MIN)),
+            (&mut run.max, packed.max, wanted.contains(Columns::MAX)),
+            (&mut run.sum, packed.sum, wanted.contains(Columns::SUM) && self.has_sums()),
         ] {
             if is_wanted {
                 values::decode(packed.own(own)?, &[], valued, column)?;

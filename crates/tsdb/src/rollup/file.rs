@@ -3,6 +3,7 @@
 //! It is never needed: where it is damaged or of a version to come, the samples themselves are read.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pharos_chunk::ChunkError;
 use pharos_chunk::bytes::Reader;
@@ -21,7 +22,9 @@ const BLOCK: &str = "rollup block";
 /// One resolution of a part.
 #[derive(Debug)]
 pub(crate) struct RollupFile {
-    pub(crate) resolution: Resolution,
+    resolution: Resolution,
+    /// Set when a block was found damaged: from then on samples are read, and a compaction writes it anew.
+    damaged: AtomicBool,
     file: BlockFile,
     blocks: Vec<BlockAt>,
 }
@@ -38,7 +41,17 @@ impl RollupFile {
         let payload = file.read(TOC, toc)?;
         let blocks = decode_toc(&payload, resolution, series_count, toc.offset)
             .map_err(TsdbError::chunk(TOC, &file.path, toc.offset))?;
-        Ok(Self { resolution, file, blocks })
+        Ok(Self { resolution, damaged: AtomicBool::new(false), file, blocks })
+    }
+
+    /// Whether it can be read at this resolution.
+    pub(crate) fn serves(&self, resolution: Resolution) -> bool {
+        self.resolution == resolution && !self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Gives it up.
+    pub(super) fn set_damaged(&self) {
+        self.damaged.store(true, Ordering::Relaxed);
     }
 
     /// Reads the block of 256 series.

@@ -2,17 +2,24 @@
 //! of its samples, in files beside them, so that queries over long times read these instead.
 //!
 //! They are an aid and never the truth: a query uses a cell only where the answer has the same bits as from the samples
-//! (`choice.rs`, `thin.rs`), and otherwise reads those. Bytes: `docs/rollup.md`.
+//! (`coverage.rs`, `thin.rs`, `evaluate.rs`), and otherwise reads those. Bytes: `docs/rollup.md`.
 
 mod block;
 mod cells;
 mod codec;
+mod coverage;
+mod cursor;
+mod evaluate;
 mod file;
+mod grid;
 mod resolution;
+mod thin;
 mod writer;
 
+pub(crate) use cursor::{RollupCursor, Wanted};
 pub(crate) use file::RollupFile;
 pub use resolution::Resolution;
+pub(crate) use thin::ThinSeries;
 pub(crate) use writer::RollupWriter;
 
 const MAGIC: [u8; 8] = *b"PHAROSRU";

@@ -10,8 +10,6 @@ use super::cells::{Cells, Run};
 use super::codec::{Columns, SeriesReader, decode_frame};
 use crate::samples::Samples;
 
-const EVERYTHING: Columns = Columns { last: true, min: true, max: true, sum: true, counter: true };
-
 fn samples(points: &[(i64, f64)]) -> Samples {
     let mut samples = Samples::default();
     for (at_ms, value) in points {
@@ -63,7 +61,7 @@ fn decoded(block: &Block, slot: usize, resolution: Resolution) -> Option<Cells> 
     let mut runs = Vec::new();
     while let Some(number) = reader.next_frame().unwrap() {
         let frame = block.frame(number, resolution).unwrap();
-        let run = reader.run(frame.valued(), EVERYTHING).unwrap();
+        let run = reader.run(frame.valued(), Columns::ALL).unwrap();
         runs.push(Run { frame, ..run });
     }
     Some(Cells { runs, sums, counter, starts })
@@ -77,7 +75,9 @@ proptest! {
         for resolution in Resolution::COARSEST_FIRST {
             let mut builder = BlockBuilder::default();
             let all: Vec<_> = series.iter().map(|samples| Cells::of(samples, resolution)).collect();
-            all.iter().for_each(|cells| builder.push(cells.clone()));
+            for cells in &all {
+                builder.push(cells.clone());
+            }
             let block = Block::new(builder.take()).unwrap();
             for (slot, cells) in all.iter().enumerate() {
                 let found = decoded(&block, slot, resolution);
@@ -107,7 +107,7 @@ proptest! {
             let Ok(mut reader) = block.series(0).and_then(SeriesReader::new) else { continue };
             while let Ok(Some(number)) = reader.next_frame() {
                 let Ok(frame) = block.frame(number, resolution) else { break };
-                if reader.run(frame.valued(), EVERYTHING).is_err() {
+                if reader.run(frame.valued(), Columns::ALL).is_err() {
                     break;
                 }
             }

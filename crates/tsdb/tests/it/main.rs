@@ -15,6 +15,8 @@ mod model;
 mod precedence;
 mod pressure;
 mod retention;
+mod rollup_figures;
+mod rollups;
 mod shared_labels;
 mod size;
 mod snapshots;
