@@ -117,8 +117,11 @@ impl Ingestor {
         form: WireForm,
     ) -> Result<DecodedMetrics, IngestError> {
         let limits = &self.settings.limits;
-        let plain = inflate::inflate(body, encoding, limits.body_max)?;
-        self.otlp_metrics.decode(&plain, form, self.window(), self.now_ms())
+        let mut scratch = self.scratch.take();
+        let plain = inflate::inflate(body, encoding, limits.body_max, &mut scratch)?;
+        let decoded = self.otlp_metrics.decode(&plain, form, self.window(), self.now_ms());
+        self.scratch.give(scratch);
+        decoded
     }
 
     /// Inflates and translates an `ExportTraceServiceRequest`. Busy: not for an async worker.
@@ -132,8 +135,11 @@ impl Ingestor {
         form: WireForm,
     ) -> Result<DecodedSpans, IngestError> {
         let limits = &self.settings.limits;
-        let plain = inflate::inflate(body, encoding, limits.body_max)?;
-        otlp::decode_traces(&plain, form, limits)
+        let mut scratch = self.scratch.take();
+        let plain = inflate::inflate(body, encoding, limits.body_max, &mut scratch)?;
+        let decoded = otlp::decode_traces(&plain, form, limits);
+        self.scratch.give(scratch);
+        decoded
     }
 
     /// Hands samples to the store.
