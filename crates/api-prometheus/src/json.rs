@@ -17,7 +17,7 @@ pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
 /// As [`push_string`], of bytes that are UTF-8.
 fn push_text(out: &mut Vec<u8>, text: &[u8]) {
     // Looked at without a branch per byte: texts with anything to escape are rare.
-    let is_plain = text.iter().fold(true, |plain, byte| plain & (*byte >= b' ') & (*byte != b'"') & (*byte != b'\\'));
+    let is_plain = text.iter().fold(true, |plain, byte| plain & !matches!(byte, 0..b' ' | b'"' | b'\\'));
     if is_plain {
         out.push(b'"');
         out.extend_from_slice(text);
@@ -256,6 +256,20 @@ fn exponential_bound(index: i32, schema: i32) -> f64 {
 mod tests {
     use super::*;
     use pharos_model::{BucketSide, BucketSpan};
+
+    #[test]
+    fn strings_are_escaped_as_serde_does() {
+        for code in 0..0x250 {
+            let text = char::from_u32(code).map_or(String::new(), |character| format!("a{character}\u{1f980}"));
+            let mut out = Vec::new();
+            push_string(&mut out, &text);
+            assert_eq!(out, serde_json::to_vec(&text).unwrap(), "{code:x}");
+        }
+        let mut out = Vec::new();
+        push_strings(&mut out, &[]);
+        push_strings(&mut out, &["a".to_owned(), "\"".to_owned()]);
+        assert_eq!(out, br#"[]["a","\""]"#);
+    }
 
     #[test]
     fn histograms_list_their_buckets_from_left_to_right() {
