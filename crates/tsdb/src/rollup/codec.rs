@@ -190,6 +190,9 @@ impl<'a> SeriesReader<'a> {
                 let turn_values = self.reader.slice()?;
                 if counter {
                     ints::decode(&mut Reader::new(times), turns, &mut run.turn_times)?;
+                    if !run.turn_times.is_sorted_by(|a, b| a < b) {
+                        return Err(ChunkError::OutOfBounds { what: "turns of a rollup" });
+                    }
                     values::decode(turn_values, &[], turns, &mut run.turn_values)?;
                 }
             }

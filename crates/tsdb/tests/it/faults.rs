@@ -11,7 +11,7 @@ use pharos_base::HumanDuration;
 use pharos_model::{Matcher, TenantId, TimeRange};
 use pharos_storage::conformance::metrics::read_all;
 use pharos_storage::{MetricStore, StorageError};
-use pharos_tsdb::{RetentionRule, Settings, Tsdb};
+use pharos_tsdb::{Resolution, RetentionRule, Settings, Tsdb};
 use tempfile::TempDir;
 
 use crate::fault_disk::{Fault, FaultDisk};
@@ -146,6 +146,12 @@ fn under_a_flush() {
 #[test]
 fn under_a_merge() {
     check(&Case { prepare: fill, operation: |store| store.compact(), calls_min: 20, ..Case::default() });
+}
+
+#[test]
+fn under_a_merge_that_rolls_up() {
+    let settings = Settings { downsampling: vec![Resolution::FiveMinutes, Resolution::Hour], ..Settings::for_tests() };
+    check(&Case { settings, prepare: fill, operation: |store| store.compact(), calls_min: 26, ..Case::default() });
 }
 
 #[test]

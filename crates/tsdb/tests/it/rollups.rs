@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pharos_base::{HumanDuration, SimClock};
@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tempfile::TempDir;
 
-use crate::support::{all_series, append, files};
+use crate::support::{all_series, append, copy_dir, files};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -363,4 +363,42 @@ fn a_damaged_rollup_is_reported_and_the_samples_are_read() {
         store.compact().unwrap();
         assert_eq!(cells(&store, RangeFunction::Increase, shape), 24, "it was written anew");
     }
+}
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/format/rollups-v1")
+}
+
+/// Half a day of a counter of integers, one of fractions and two gauges.
+fn fill_fixture(store: &Tsdb) {
+    for series in [0, 1, 2, 4] {
+        append(store, batch(&Stretch { count: 720, ..steady(series) }));
+    }
+    store.compact().unwrap();
+}
+
+/// What a released version wrote is read for ever.
+#[test]
+fn version_1_of_rollups_is_read() {
+    let dirs = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    copy_dir(&fixture(), dirs[0].path());
+    let old = open(dirs[0].path(), &forever(), &[Resolution::FiveMinutes, Resolution::Hour]);
+    let new = open(dirs[1].path(), &forever(), &[]);
+    fill_fixture(&new);
+    assert!(old.damaged().is_empty() && old.stats().rollup_bytes > 0);
+    let usage = RefCell::new(Usage::new());
+    assert_alike(&old, &new, &usage);
+    assert!(usage.into_inner().values().filter(|cells| **cells > 0).count() >= 10);
+}
+
+/// Writes the fixture. Run by hand, once, for a new version only.
+#[test]
+#[ignore = "overwrites testdata; for a new format version only"]
+fn write_rollup_fixture() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path(), &forever(), &[Resolution::FiveMinutes, Resolution::Hour]);
+    fill_fixture(&store);
+    drop(store);
+    std::fs::remove_file(dir.path().join("LOCK")).unwrap();
+    copy_dir(dir.path(), &fixture());
 }
