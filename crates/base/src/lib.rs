@@ -24,5 +24,5 @@ pub use clock::{Clock, SimClock, SystemClock};
 pub use completion::{Completer, Completion};
 pub use random::random_bytes;
 pub use secret::Secret;
-pub use threads::{available_cores, run_beside, run_with_stack, spawn_named};
+pub use threads::{available_cores, run_beside, run_with_helpers, run_with_stack, spawn_named};
 pub use units::{ByteSize, HumanDuration, ParseUnitError};

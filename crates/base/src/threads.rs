@@ -47,6 +47,20 @@ pub fn run_beside<T: Send, M>(
     })
 }
 
+/// Runs `work` here and `help` on up to `count` other threads meanwhile; returns when all are done. A panic of any
+/// of them goes on here. Threads that the system will not start are done without.
+pub fn run_with_helpers<T>(name: &str, count: usize, help: impl Fn() + Sync, work: impl FnOnce() -> T) -> T {
+    std::thread::scope(|scope| {
+        let help = &help;
+        for _ in 0..count {
+            if Builder::new().name(name.to_owned()).spawn_scoped(scope, help).is_err() {
+                break;
+            }
+        }
+        work()
+    })
+}
+
 /// How many threads can run at once here; at least 1.
 #[must_use]
 pub fn available_cores() -> usize {

@@ -25,9 +25,6 @@ pub enum Encoding {
 
 /// Largest window a zstd frame may ask for, as a power of two: 64 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 26;
-/// What is set aside for an inflated body at first, bytes.
-const FIRST_BYTES_MIN: usize = 64 << 10;
-const FIRST_BYTES_MAX: usize = 1 << 20;
 /// No snappy element yields more than 64 bytes for its 3.
 const SNAPPY_RATIO_MAX: usize = 22;
 
@@ -67,39 +64,27 @@ impl fmt::Display for Encoding {
 /// # Errors
 /// - [`IngestError::BodyTooLarge`]: inflating was stopped at the limit.
 /// - [`IngestError::Inflate`]: truncated or damaged.
-pub fn inflate(
-    body: Bytes,
-    encoding: Encoding,
-    limit: ByteSize,
-    scratch: &mut Scratch,
-) -> Result<Plain<'_>, IngestError> {
-    Ok(match inflate_into(&body, encoding, limit, scratch)? {
-        None => Plain::Bytes(body),
-        Some(length) => Plain::Scratch(&scratch.0[..length]),
-    })
-}
-
-/// Inflates into `scratch` and answers how many bytes of it; `None` for a body that is plain already.
-fn inflate_into(
-    body: &[u8],
-    encoding: Encoding,
-    limit: ByteSize,
-    scratch: &mut Scratch,
-) -> Result<Option<usize>, IngestError> {
+pub fn inflate(body: Bytes, encoding: Encoding, limit: ByteSize) -> Result<Bytes, IngestError> {
+    let limit_bytes = usize::try_from(limit.0).unwrap_or(usize::MAX);
     let fail = |error: &dyn fmt::Display| IngestError::Inflate { encoding, message: error.to_string() };
     match encoding {
-        Encoding::Identity if body.len() as u64 > limit.0 => Err(IngestError::BodyTooLarge { limit }),
-        Encoding::Identity => Ok(None),
+        Encoding::Identity if body.len() > limit_bytes => Err(IngestError::BodyTooLarge { limit }),
+        Encoding::Identity => Ok(body),
         Encoding::Gzip => {
-            let reader = flate2::bufread::MultiGzDecoder::new(body);
-            read_into(reader, body.len(), encoding, limit, scratch).map(Some)
+            let reader = flate2::bufread::MultiGzDecoder::new(&body[..]);
+            read_bounded(reader, body.len(), limit, encoding)
         }
         Encoding::Zstd => {
-            let mut reader = zstd::stream::read::Decoder::with_buffer(body).map_err(|error| fail(&error))?;
+            let mut reader = zstd::stream::read::Decoder::with_buffer(&body[..]).map_err(|error| fail(&error))?;
             reader.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|error| fail(&error))?;
-            read_into(reader, body.len(), encoding, limit, scratch).map(Some)
+            read_bounded(reader, body.len(), limit, encoding)
         }
-        Encoding::Snappy => inflate_snappy(body, limit, scratch).map(Some),
+        Encoding::Snappy => {
+            let mut scratch = Scratch::default();
+            let length = inflate_snappy(&body, limit, &mut scratch)?;
+            scratch.0.truncate(length);
+            Ok(Bytes::from(scratch.0))
+        }
     }
 }
 
@@ -186,56 +171,44 @@ pub fn inflate_remote_write(
         Some(Encoding::Snappy) => (Encoding::Snappy, Encoding::Zstd),
         Some(Encoding::Zstd) => (Encoding::Zstd, Encoding::Snappy),
         None => (Encoding::Snappy, Encoding::Identity),
-        Some(encoding @ (Encoding::Identity | Encoding::Gzip)) => return inflate(body, encoding, limit, scratch),
+        Some(encoding @ (Encoding::Identity | Encoding::Gzip)) => {
+            return inflate(body, encoding, limit).map(Plain::Bytes);
+        }
     };
-    let done = match inflate_into(&body, first, limit, scratch) {
+    let mut attempt = |encoding| match encoding {
+        Encoding::Snappy => inflate_snappy(&body, limit, scratch).map(Err),
+        _ => inflate(body.clone(), encoding, limit).map(Ok),
+    };
+    let done = match attempt(first) {
         Err(error) if declared.is_none() || matches!(error, IngestError::Inflate { .. }) => {
-            inflate_into(&body, second, limit, scratch).map_err(|_| error)
+            attempt(second).map_err(|_| error)
         }
         done => done,
     };
+    // Bytes of their own, or else so many of the scratch.
     Ok(match done? {
-        None => Plain::Bytes(body),
-        Some(length) => Plain::Scratch(&scratch.0[..length]),
+        Ok(bytes) => Plain::Bytes(bytes),
+        Err(length) => Plain::Scratch(&scratch.0[..length]),
     })
 }
 
-/// Reads into `scratch`, which grows as it must, and answers how many bytes.
-fn read_into(
-    mut reader: impl Read,
-    compressed_bytes: usize,
-    encoding: Encoding,
+fn read_bounded(
+    reader: impl Read,
+    compressed: usize,
     limit: ByteSize,
-    Scratch(bytes): &mut Scratch,
-) -> Result<usize, IngestError> {
+    encoding: Encoding,
+) -> Result<Bytes, IngestError> {
+    let limit_bytes = usize::try_from(limit.0).unwrap_or(usize::MAX);
+    let mut out = Vec::with_capacity(compressed.saturating_mul(4).min(limit_bytes).min(1 << 20));
     // One byte beyond the limit tells "too large" from "exactly full".
-    let bytes_max = usize::try_from(limit.0).unwrap_or(usize::MAX).saturating_add(1);
-    let expected = compressed_bytes.saturating_mul(4).clamp(FIRST_BYTES_MIN, FIRST_BYTES_MAX).min(bytes_max);
-    if bytes.len() < expected {
-        // Anew, as what is there need not be kept.
-        *bytes = vec![0; expected];
-    }
-    let mut length = 0;
-    loop {
-        if length as u64 > limit.0 {
-            return Err(IngestError::BodyTooLarge { limit });
-        }
-        if length == bytes.len() {
-            bytes.resize(bytes.len().saturating_mul(2).min(bytes_max), 0);
-        }
-        match reader.read(&mut bytes[length..]) {
-            Ok(0) => return Ok(length),
-            Ok(more) => length += more,
-            Err(error) => {
-                let message = match error.kind() {
-                    io::ErrorKind::Interrupted => continue,
-                    io::ErrorKind::UnexpectedEof => "truncated".to_owned(),
-                    _ => error.to_string(),
-                };
-                return Err(IngestError::Inflate { encoding, message });
-            }
-        }
-    }
+    reader.take(limit.0.saturating_add(1)).read_to_end(&mut out).map_err(|error| IngestError::Inflate {
+        encoding,
+        message: match error.kind() {
+            io::ErrorKind::UnexpectedEof => "truncated".to_owned(),
+            _ => error.to_string(),
+        },
+    })?;
+    if out.len() > limit_bytes { Err(IngestError::BodyTooLarge { limit }) } else { Ok(Bytes::from(out)) }
 }
 
 #[cfg(test)]
@@ -261,24 +234,14 @@ mod tests {
         })
     }
 
-    /// Into fresh memory, and into memory that is large enough and full of something else.
-    fn inflated(body: &Bytes, encoding: Encoding, limit: ByteSize) -> Result<Vec<u8>, IngestError> {
-        let mut kept = Scratch(vec![b'?'; 3 << 20]);
-        let fresh = inflate(body.clone(), encoding, limit, &mut Scratch::default()).map(|plain| plain.to_vec());
-        let again = inflate(body.clone(), encoding, limit, &mut kept).map(|plain| plain.to_vec());
-        assert!(fresh.as_ref().ok() == again.as_ref().ok());
-        fresh
-    }
-
     #[test]
     fn the_limit_counts_inflated_bytes() {
-        // More than what is set aside at first.
-        let plain = vec![b'x'; 1_500_000];
+        let plain = vec![b'x'; 10_000];
         for encoding in [Encoding::Identity, Encoding::Gzip, Encoding::Zstd, Encoding::Snappy] {
             let body = deflate(&plain, encoding);
-            assert_eq!(inflated(&body, encoding, ByteSize(1_500_000)).unwrap(), plain, "{encoding}");
-            let refused = inflated(&body, encoding, ByteSize(1_499_999));
-            assert!(matches!(refused, Err(IngestError::BodyTooLarge { limit: ByteSize(1_499_999) })), "{encoding}");
+            assert_eq!(inflate(body.clone(), encoding, ByteSize(10_000)).unwrap(), plain, "{encoding}");
+            let refused = inflate(body, encoding, ByteSize(9_999));
+            assert!(matches!(refused, Err(IngestError::BodyTooLarge { limit: ByteSize(9_999) })), "{encoding}");
         }
     }
 
@@ -286,7 +249,7 @@ mod tests {
     fn truncated_bodies_are_named() {
         for encoding in COMPRESSED {
             let body = deflate(b"some text that is longer than its own header", encoding);
-            let cut = inflated(&body.slice(..body.len() - 3), encoding, ByteSize::mib(1));
+            let cut = inflate(body.slice(..body.len() - 3), encoding, ByteSize::mib(1));
             assert!(matches!(cut, Err(IngestError::Inflate { .. })), "{encoding}");
         }
     }
@@ -295,7 +258,7 @@ mod tests {
     fn a_snappy_header_cannot_claim_memory() {
         let claims_60_mib = Bytes::from_static(&[0x80, 0x80, 0x80, 0x1e, 0]);
         assert!(matches!(
-            inflated(&claims_60_mib, Encoding::Snappy, ByteSize::mib(64)),
+            inflate(claims_60_mib, Encoding::Snappy, ByteSize::mib(64)),
             Err(IngestError::Inflate { .. })
         ));
     }
@@ -317,7 +280,7 @@ mod tests {
     proptest! {
         #[test]
         fn hostile_bytes_never_pass_the_limit(bytes in proptest::collection::vec(any::<u8>(), 0..200), which in 0..3_usize) {
-            if let Ok(plain) = inflated(&Bytes::from(bytes), COMPRESSED[which], ByteSize(1000)) {
+            if let Ok(plain) = inflate(Bytes::from(bytes), COMPRESSED[which], ByteSize(1000)) {
                 prop_assert!(plain.len() <= 1000);
             }
         }

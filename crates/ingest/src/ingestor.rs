@@ -117,11 +117,8 @@ impl Ingestor {
         form: WireForm,
     ) -> Result<DecodedMetrics, IngestError> {
         let limits = &self.settings.limits;
-        let mut scratch = self.scratch.take();
-        let plain = inflate::inflate(body, encoding, limits.body_max, &mut scratch)?;
-        let decoded = self.otlp_metrics.decode(&plain, form, self.window(), self.now_ms());
-        self.scratch.give(scratch);
-        decoded
+        let plain = inflate::inflate(body, encoding, limits.body_max)?;
+        self.otlp_metrics.decode(&plain, form, self.window(), self.now_ms())
     }
 
     /// Inflates and translates an `ExportTraceServiceRequest`. Busy: not for an async worker.
@@ -135,11 +132,8 @@ impl Ingestor {
         form: WireForm,
     ) -> Result<DecodedSpans, IngestError> {
         let limits = &self.settings.limits;
-        let mut scratch = self.scratch.take();
-        let plain = inflate::inflate(body, encoding, limits.body_max, &mut scratch)?;
-        let decoded = otlp::decode_traces(&plain, form, limits);
-        self.scratch.give(scratch);
-        decoded
+        let plain = inflate::inflate(body, encoding, limits.body_max)?;
+        otlp::decode_traces(&plain, form, limits)
     }
 
     /// Hands samples to the store.

@@ -6,8 +6,8 @@
 //! - K2 Every sample pushed is either in the batch or counted in exactly one rejection.
 
 use pharos_model::{
-    BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, MetricBatch, MetricKind, MetricMetadata,
-    Sample,
+    BatchBuilder, Exemplar, Fingerprint, Histogram, Labels, LabelsBuilder, METRIC_NAME, MetricBatch, MetricKind,
+    MetricMetadata, Sample,
 };
 use pharos_storage::{AppendOutcome, RejectReason, Rejection};
 
@@ -247,15 +247,20 @@ impl<'a> SeriesSink<'a> {
         Ok(())
     }
 
-    /// As [`finish_shared`](Self::finish_shared), for labels of so much text. No sample of the series is outside the window.
+    /// As [`finish_shared`](Self::finish_shared), for canonical labels of `text_bytes` whose hash is known too. No sample of
+    /// the series is outside the window.
     ///
     /// # Errors
     /// As [`finish`](Self::finish).
-    #[inline]
-    pub(crate) fn finish_known(&mut self, labels: &Labels, text_bytes: u32) -> Result<(), IngestError> {
+    pub(crate) fn finish_known(
+        &mut self,
+        encoded: &[u8],
+        fingerprint: Fingerprint,
+        text_bytes: u32,
+    ) -> Result<(), IngestError> {
         self.add_label_bytes(u64::from(text_bytes))?;
         self.kept = 0;
-        self.builder.finish_series_shared(labels);
+        self.builder.finish_series_known(encoded, fingerprint);
         Ok(())
     }
 

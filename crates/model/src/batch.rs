@@ -208,9 +208,16 @@ impl BatchBuilder {
     /// As [`finish_series`](Self::finish_series), for who writes the canonical form of [`Labels`] by himself: stores
     /// take the bytes at their word.
     pub fn finish_series_canonical(&mut self, encoded: &[u8]) {
+        self.finish_series_known(encoded, fingerprint(encoded));
+    }
+
+    /// As [`finish_series_canonical`](Self::finish_series_canonical), for who knows the labels'
+    /// [`fingerprint`](crate::fingerprint) as well.
+    pub fn finish_series_known(&mut self, encoded: &[u8], fingerprint: Fingerprint) {
+        debug_assert_eq!(fingerprint, crate::fingerprint(encoded), "the fingerprint is that of the labels");
         let start = self.batch.label_bytes.len();
         self.batch.label_bytes.extend_from_slice(encoded);
-        self.finish_run(start, fingerprint(encoded));
+        self.finish_run(start, fingerprint);
     }
 
     /// As [`finish_series`](Self::finish_series), for labels that were met before.

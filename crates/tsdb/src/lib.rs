@@ -18,6 +18,7 @@
 //! queue's lock is taken alone.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod aggregate;
 mod body;
 mod cache;
 mod cardinality;
@@ -35,6 +36,7 @@ mod flush;
 pub mod fuzzing;
 mod grid;
 mod head;
+mod in_order;
 mod index;
 mod instant;
 mod listing;

@@ -30,10 +30,10 @@ pub(crate) struct Hiding {
 }
 
 /// What is hidden of the selected series of one source.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Masks(Vec<Mask>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Mask {
     series: Arc<RoaringBitmap>,
     hidden: TimeRange,

@@ -92,6 +92,19 @@ impl Shared {
         wanted: Option<&Arc<Wanted>>,
         context: &ReadContext,
     ) -> Result<Selection, StorageError> {
+        let (sources, held) = self.sources(tenant, sets, range, (order, wanted), context)?;
+        Ok(self.walk(sources, held, context))
+    }
+
+    /// What a selection is made of, and the memory it takes.
+    pub(crate) fn sources(
+        &self,
+        tenant: &TenantId,
+        sets: &[Vec<Matcher>],
+        range: TimeRange,
+        (order, wanted): (Order, Option<&Arc<Wanted>>),
+        context: &ReadContext,
+    ) -> Result<(Vec<Source>, Reservation), StorageError> {
         let view = self.view(tenant, range);
         let mut held = context.memory.reserve(0)?;
         let mut sources = Vec::new();
@@ -125,7 +138,12 @@ impl Shared {
             held.grow(selected.len() as u64 * SELECTED_BYTES)?;
             sources.push(Source::head(HeadCursor::new(Arc::clone(generation), selected), masks));
         }
-        Ok(Selection {
+        Ok((sources, held))
+    }
+
+    /// A selection of all that these sources have.
+    pub(crate) fn walk(&self, sources: Vec<Source>, held: Reservation, context: &ReadContext) -> Selection {
+        Selection {
             merge: Merge::new(sources),
             context: context.clone(),
             damage: Arc::clone(&self.damaged),
@@ -134,7 +152,7 @@ impl Shared {
             held,
             booked: 0,
             _reading: Reading::begin(&self.reading),
-        })
+        }
     }
 
     pub(crate) fn raw(
@@ -327,6 +345,11 @@ impl Selection {
     /// Damage met in the data.
     pub(crate) fn read(&mut self, range: TimeRange, samples: &mut Samples) -> Result<(), StorageError> {
         self.merge.read(range, samples).map_err(|error| self.damage.met_in_query(error))
+    }
+
+    /// How many series had something so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered
     }
 
     /// The bounds of the read.

@@ -13,6 +13,7 @@ use crate::cache::BlockCache;
 use crate::commit::CommitQueue;
 use crate::damage::DamageLog;
 use crate::disk::Disk;
+use crate::in_order::Helpers;
 use crate::masks::Hiding;
 use crate::part::index::IndexCache;
 use crate::retention::Retention;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) parts_stay: Mutex<()>,
     /// Reads under way.
     pub(crate) reading: Arc<AtomicUsize>,
+    /// Threads that help one read or another.
+    pub(crate) helpers: Arc<Helpers>,
     pub(crate) counters: Counters,
     /// Held by whoever flushes.
     pub(crate) flushing: Mutex<()>,

@@ -25,6 +25,15 @@ pub(crate) struct Source {
     rollup: Option<RollupCursor>,
 }
 
+/// A place between two series of a source.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Cut {
+    /// Before this number of a part.
+    Number(u32),
+    /// Before this place among those of a head.
+    Place(usize),
+}
+
 enum History {
     Part(Box<PartCursor>),
     Head(HeadCursor),
@@ -53,6 +62,28 @@ impl HeadCursor {
     /// Over series in any order; nothing else may be merged with them.
     pub(crate) fn unordered(generation: Arc<Generation>, selected: Vec<SeriesNumber>) -> Self {
         Self { generation, selected: Selected::Unordered(selected, Labels::empty()), at: 0 }
+    }
+
+    fn numbers(&self) -> usize {
+        match &self.selected {
+            Selected::InOrder(selected) => selected.len(),
+            Selected::Unordered(numbers, _) => numbers.len(),
+        }
+    }
+
+    fn lower_bound(&self, bound: &[u8]) -> usize {
+        match &self.selected {
+            Selected::InOrder(selected) => selected.partition_point(|(labels, _)| labels.encoded() < bound),
+            Selected::Unordered(..) => 0,
+        }
+    }
+
+    fn split_front(&mut self, place: usize) -> Self {
+        let selected = match &mut self.selected {
+            Selected::InOrder(selected) => Selected::InOrder(selected.drain(..place).collect()),
+            Selected::Unordered(numbers, _) => Selected::Unordered(numbers.drain(..place).collect(), Labels::empty()),
+        };
+        Self { generation: Arc::clone(&self.generation), selected, at: 0 }
     }
 
     fn number(&self) -> Option<SeriesNumber> {
@@ -121,6 +152,40 @@ impl Source {
             History::Part(cursor) => cursor.labels().unwrap_or_default(),
             History::Head(cursor) => cursor.labels(),
         }
+    }
+
+    /// How many series are selected. Before the first step only, as the two below.
+    pub(crate) fn series_count(&self) -> usize {
+        match &self.history {
+            History::Part(cursor) => cursor.series_count(),
+            History::Head(cursor) => cursor.numbers(),
+        }
+    }
+
+    /// The number behind at least `series` of its series, where it is well cut; `None` if nothing is behind.
+    pub(crate) fn cut_after(&self, series: usize) -> Option<Cut> {
+        match &self.history {
+            History::Part(cursor) => cursor.block_after(series).map(Cut::Number),
+            History::Head(cursor) => (series < cursor.numbers()).then_some(Cut::Place(series)),
+        }
+    }
+
+    /// The cut before the first series whose label bytes are not less than these.
+    pub(crate) fn cut_before(&mut self, labels: &[u8]) -> Result<Cut, TsdbError> {
+        match &mut self.history {
+            History::Part(cursor) => cursor.lower_bound(labels).map(Cut::Number),
+            History::Head(cursor) => Ok(Cut::Place(cursor.lower_bound(labels))),
+        }
+    }
+
+    /// Splits off what is before a cut, without its rollup.
+    pub(crate) fn split_front(&mut self, cut: Cut) -> Self {
+        let history = match (&mut self.history, cut) {
+            (History::Part(cursor), Cut::Number(number)) => History::Part(Box::new(cursor.split_front(number))),
+            (History::Head(cursor), Cut::Place(place)) => History::Head(cursor.split_front(place)),
+            _ => unreachable!("a cut belongs to the source that made it"),
+        };
+        Self { history, masks: self.masks.clone(), copies: self.copies, rollup: None }
     }
 
     /// Goes to the next series.

@@ -17,6 +17,7 @@ use crate::cache::BlockCache;
 use crate::commit::{CommitQueue, Committer, Submission};
 use crate::damage::DamageLog;
 use crate::disk::{Disk, RealDisk};
+use crate::in_order::Helpers;
 use crate::log::record::encode_batch;
 use crate::log::{recovery, segment};
 use crate::maintenance;
@@ -96,6 +97,7 @@ impl Tsdb {
             compacting: Mutex::new(()),
             parts_stay: Mutex::new(()),
             reading: Arc::default(),
+            helpers: Arc::new(Helpers::new(settings.read_threads_max.get() - 1)),
             counters: Counters::default(),
             flushing: Mutex::new(()),
             next_part: Arc::clone(&next_part),

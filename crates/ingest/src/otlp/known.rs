@@ -66,12 +66,13 @@ pub(super) struct MetricKey<'a> {
 #[derive(Debug)]
 pub(super) struct KnownMetric {
     hash: u64,
+    raw_name: Box<str>,
+    raw_unit: Box<str>,
     kind: u8,
-    /// Name and unit as they stand on the wire, the translated name, the unit in words: one behind the other, as they
-    /// are looked at together.
-    texts: Box<str>,
-    /// Where the first three end.
-    ends: [usize; 3],
+    /// Its translated name.
+    pub name: String,
+    /// Its unit in words.
+    pub unit: String,
     pub streams: RwLock<Streams>,
     _booked: Booked,
 }
@@ -159,14 +160,15 @@ impl KnownGroup {
         };
         let (name, unit) = make()?;
         let mut booked = Booked::nothing(&self.budget);
-        let texts = [key.name, key.unit, &name, &unit].concat().into_boxed_str();
-        let unit_end = key.name.len() + key.unit.len();
-        let is_kept = booked.add((size_of::<KnownMetric>() + OVERHEAD_BYTES + texts.len()) as u64);
+        let texts = key.name.len() + key.unit.len() + name.len() + unit.len();
+        let is_kept = booked.add((size_of::<KnownMetric>() + OVERHEAD_BYTES + texts) as u64);
         let metric = Arc::new(KnownMetric {
             hash,
+            raw_name: key.name.into(),
+            raw_unit: key.unit.into(),
             kind: key.kind,
-            texts,
-            ends: [key.name.len(), unit_end, unit_end + name.len()],
+            name,
+            unit,
             streams: RwLock::new(Streams::new(Booked::nothing(&self.budget))),
             _booked: booked,
         });
@@ -216,20 +218,8 @@ impl Metrics {
 }
 
 impl KnownMetric {
-    /// Its translated name.
-    pub(super) fn name(&self) -> &str {
-        &self.texts[self.ends[1]..self.ends[2]]
-    }
-
-    /// Its unit in words.
-    pub(super) fn unit(&self) -> &str {
-        &self.texts[self.ends[2]..]
-    }
-
     fn is(&self, key: MetricKey<'_>) -> bool {
-        let [name_end, unit_end, _] = self.ends;
-        let raw = (&self.texts.as_bytes()[..name_end], &self.texts.as_bytes()[name_end..unit_end]);
-        self.kind == key.kind && raw == (key.name.as_bytes(), key.unit.as_bytes())
+        self.kind == key.kind && &*self.raw_name == key.name && &*self.raw_unit == key.unit
     }
 }
 

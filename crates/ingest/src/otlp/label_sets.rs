@@ -1,73 +1,80 @@
-//! The label sets of one data point's series: one for a number, many for a histogram.
+//! The label sets of one data point's series, encoded one behind the other: one for a number, many for a histogram.
 
-use pharos_model::{LabelError, Labels, LabelsBuilder};
+use pharos_model::{Fingerprint, LabelError, LabelsBuilder, fingerprint, iter_encoded};
 
-/// A label set, shared with stores, which know it again by its address.
-#[derive(Debug, Clone, Default)]
-pub(super) struct LabelSet {
-    pub labels: Labels,
+/// Where one label set lies among the bytes of all, and what is known of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LabelSetAt {
+    fingerprint: Fingerprint,
+    start: u32,
+    length: u32,
     /// Names and values without their lengths.
+    text_bytes: u32,
+}
+
+/// One label set in the canonical form.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LabelSet<'a> {
+    pub encoded: &'a [u8],
+    pub fingerprint: Fingerprint,
     pub text_bytes: u32,
 }
 
 /// The label sets of a point, in the order of its series.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LabelSets<'a> {
-    pub first: &'a LabelSet,
-    pub more: &'a [LabelSet],
+    pub bytes: &'a [u8],
+    pub first: &'a LabelSetAt,
+    pub more: &'a [LabelSetAt],
 }
 
 impl<'a> LabelSets<'a> {
     /// The label set of series `index`.
     #[inline]
-    pub(super) fn get(&self, index: usize) -> &'a LabelSet {
-        if index == 0 { self.first } else { &self.more[index - 1] }
-    }
-
-    /// What they take in memory.
-    pub(super) fn memory_bytes(&self) -> usize {
-        let all = std::iter::once(self.first).chain(self.more);
-        all.map(|set| set.labels.encoded().len() + LABEL_SET_BYTES).sum()
+    pub(super) fn get(&self, index: usize) -> LabelSet<'a> {
+        let at = if index == 0 { self.first } else { &self.more[index - 1] };
+        let encoded = &self.bytes[at.start as usize..(at.start + at.length) as usize];
+        LabelSet { encoded, fingerprint: at.fingerprint, text_bytes: at.text_bytes }
     }
 }
-
-/// What a set takes beside its labels: the pointer, and counts before the labels.
-const LABEL_SET_BYTES: usize = size_of::<LabelSet>() + 2 * size_of::<usize>();
 
 /// Where label sets are put together; reusable.
 #[derive(Debug, Default)]
 pub(super) struct LabelSetsBuilder {
-    encoded: Vec<u8>,
-    none: LabelSet,
-    sets: Vec<LabelSet>,
-    memory_bytes: usize,
+    bytes: Vec<u8>,
+    first: LabelSetAt,
+    sets: Vec<LabelSetAt>,
 }
 
 impl LabelSetsBuilder {
     pub(super) fn clear(&mut self) {
+        self.bytes.clear();
         self.sets.clear();
-        self.memory_bytes = 0;
     }
 
     /// Adds the label set of `labels`, which is emptied.
     pub(super) fn push(&mut self, labels: &mut LabelsBuilder) -> Result<(), LabelError> {
-        self.encoded.clear();
-        let text_bytes: usize = labels.pairs().map(|(name, value)| name.len() + value.len()).sum();
-        let encoded = labels.encode_into(&mut self.encoded);
+        let start = self.bytes.len();
+        let encoded = labels.encode_into(&mut self.bytes);
         labels.clear();
         encoded?;
-        self.sets.push(LabelSet { labels: Labels::from_canonical(&self.encoded), text_bytes: text_bytes as u32 });
-        self.memory_bytes += self.encoded.len() + LABEL_SET_BYTES;
+        let encoded = &self.bytes[start..];
+        self.sets.push(LabelSetAt {
+            fingerprint: fingerprint(encoded),
+            start: start as u32,
+            length: encoded.len() as u32,
+            text_bytes: iter_encoded(encoded).map(|(name, value)| name.len() + value.len()).sum::<usize>() as u32,
+        });
         Ok(())
     }
 
-    /// What the sets take in memory so far.
+    /// Bytes taken so far.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.memory_bytes
+        self.bytes.len() + size_of_val(self.sets.as_slice())
     }
 
     pub(super) fn sets(&self) -> LabelSets<'_> {
-        let (first, more) = self.sets.split_first().unwrap_or((&self.none, &[]));
-        LabelSets { first, more }
+        let (first, more) = self.sets.split_first().unwrap_or((&self.first, &[]));
+        LabelSets { bytes: &self.bytes, first, more }
     }
 }

@@ -201,14 +201,14 @@ impl<'a> Translator<'a> {
     }
 
     fn family(&mut self, metric: &KnownMetric, kind: MetricKind, description: &str) -> Result<(), IngestError> {
-        let (name, unit) = (metric.name(), metric.unit());
-        if self.families.contains(name) {
+        if self.families.contains(&metric.name) {
             return Ok(());
         }
-        let texts = 2 * name.len() + unit.len() + cut(description, self.rules.limits.help_bytes_max).len();
+        let texts =
+            2 * metric.name.len() + metric.unit.len() + cut(description, self.rules.limits.help_bytes_max).len();
         self.charge(2 * size_of::<MetricMetadata>() + texts)?;
-        self.sink.push_metadata(name, kind, description, unit);
-        self.families.insert(name.to_owned());
+        self.sink.push_metadata(&metric.name, kind, description, &metric.unit);
+        self.families.insert(metric.name.clone());
         Ok(())
     }
 

@@ -59,7 +59,7 @@ impl Translator<'_> {
             Some(value) => value,
             None if time.is_stale => 0.0,
             None => {
-                let message = format!("data point of {} has no value", pass.metric.name());
+                let message = format!("data point of {} has no value", pass.metric.name);
                 return self.refuse(&point, Refusal { reason: RejectReason::Unsupported, message });
             }
         };
@@ -174,7 +174,7 @@ impl Translator<'_> {
         let time = PointTime::new(point);
         let histogram = if time.is_stale { Histogram::stale() } else { histogram };
         if let Err(mut refusal) = self.sink.check_histogram(&histogram) {
-            refusal.message = format!("{}: {}", pass.metric.name(), refusal.message);
+            refusal.message = format!("{}: {}", pass.metric.name, refusal.message);
             return self.refuse(point, refusal);
         }
         if !self.begin(time, point, Shape::Single, pass)? {
@@ -206,7 +206,7 @@ impl Translator<'_> {
             None => self.find_or_make(&point.attributes, shape, pass)?,
             Some(reason) => {
                 point.attributes.check()?;
-                Err(self.sink.outside_refusal(reason, time.at_ms, pass.metric.name()))
+                Err(self.sink.outside_refusal(reason, time.at_ms, &pass.metric.name))
             }
         };
         match checked {
@@ -230,8 +230,8 @@ impl Translator<'_> {
 
     /// Ends a series of the current point.
     fn finish(&mut self, series: usize, pass: &StreamPass<'_>) -> Result<(), IngestError> {
-        let set = pass.sets(self.rules.now_minute).get(series);
-        self.sink.finish_known(&set.labels, set.text_bytes)
+        let labels = pass.sets(self.rules.now_minute).get(series);
+        self.sink.finish_known(labels.encoded, labels.fingerprint, labels.text_bytes)
     }
 }
 

@@ -93,7 +93,7 @@ impl Translator<'_> {
     ) -> Result<Result<(), Refusal>, Failure> {
         let made = self.base_labels(attributes, pass).and_then(|()| {
             let (labels_more, name_more) = if let Shape::Single = shape { (0, 0) } else { (1, SUFFIX_BYTES_MAX) };
-            self.push_labels(pass.metric.name(), "", None);
+            self.push_labels(&pass.metric.name, "", None);
             self.sink.check_labels(labels_more, name_more)
         });
         if made.is_err() {
@@ -101,10 +101,11 @@ impl Translator<'_> {
         }
         pass.made.clear();
         for index in 0..shape.series_count() {
-            self.require(pass.made.memory_bytes())?;
+            let memory_bytes = pass.made.memory_bytes();
+            u32::try_from(memory_bytes).map_or_else(|_| self.require(usize::MAX), |_| self.require(memory_bytes))?;
             let (suffix, extra) = shape.series(index);
             self.sink.labels.clear();
-            self.push_labels(pass.metric.name(), suffix, extra);
+            self.push_labels(&pass.metric.name, suffix, extra);
             if let Err(error) = pass.made.push(&mut self.sink.labels) {
                 return Ok(Err(Refusal { reason: RejectReason::InvalidLabels, message: error.to_string() }));
             }

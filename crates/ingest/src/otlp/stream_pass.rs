@@ -78,7 +78,7 @@ impl<'k> StreamPass<'k> {
         let sets = self.made.sets();
         self.current = Place::Made;
         let fresh = self.fresh.get_or_insert_with(|| self.group.new_streams());
-        if fresh.reserve(Stream::memory_bytes_of(&attributes.bytes, shape, sets)) {
+        if fresh.reserve(Stream::memory_bytes(&attributes.bytes, shape, &sets)) {
             let stream = Stream::new(hash, &attributes.bytes, shape, sets, minute);
             self.current = Place::Fresh(fresh.push(stream));
         }

@@ -11,10 +11,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hashbrown::HashTable;
-use smallvec::SmallVec;
 
 use super::booked::Booked;
-use super::label_sets::{LabelSet, LabelSets};
+use super::label_sets::{LabelSetAt, LabelSets};
 
 /// What a stream takes beside its own fields and bytes: its place in the table, and what allocations waste.
 const OVERHEAD_BYTES: usize = 48;
@@ -23,69 +22,58 @@ const OVERHEAD_BYTES: usize = 48;
 #[derive(Debug)]
 pub(super) struct Stream {
     hash: u64,
-    /// Attributes, then the shape.
-    key: Box<[u8]>,
+    /// Attributes, shape, label sets.
+    bytes: Box<[u8]>,
     attributes_end: u32,
+    shape_end: u32,
+    first: LabelSetAt,
+    more: Box<[LabelSetAt]>,
     used_minute: AtomicU32,
-    first: LabelSet,
-    more: Box<[LabelSet]>,
 }
 
 impl Stream {
     /// A stream of these attributes; `shape` is what of a point beside them decides over its series, as bounds do.
     pub(super) fn new(hash: u64, attributes: &[u8], shape: &[u8], sets: LabelSets<'_>, minute: u32) -> Self {
+        let (attributes_end, shape_end) = (attributes.len(), attributes.len() + shape.len());
         Self {
             hash,
-            key: [attributes, shape].concat().into_boxed_slice(),
-            attributes_end: attributes.len() as u32,
-            used_minute: AtomicU32::new(minute),
-            first: sets.first.clone(),
+            bytes: [attributes, shape, sets.bytes].concat().into_boxed_slice(),
+            attributes_end: attributes_end as u32,
+            shape_end: shape_end as u32,
+            first: *sets.first,
             more: sets.more.into(),
+            used_minute: AtomicU32::new(minute),
         }
     }
 
-    /// What such a stream takes in memory.
-    pub(super) fn memory_bytes_of(attributes: &[u8], shape: &[u8], sets: LabelSets<'_>) -> u64 {
-        (size_of::<Self>() + OVERHEAD_BYTES + attributes.len() + shape.len() + sets.memory_bytes()) as u64
-    }
-
-    fn memory_bytes(&self) -> u64 {
-        Self::memory_bytes_of(self.attributes(), self.shape(), self.sets())
+    /// What it takes in memory.
+    pub(super) fn memory_bytes(attributes: &[u8], shape: &[u8], sets: &LabelSets<'_>) -> u64 {
+        let bytes = attributes.len() + shape.len() + sets.bytes.len() + size_of_val(sets.more);
+        (size_of::<Self>() + OVERHEAD_BYTES + bytes) as u64
     }
 
     #[inline]
     fn attributes(&self) -> &[u8] {
-        &self.key[..self.attributes_end as usize]
+        &self.bytes[..self.attributes_end as usize]
     }
 
     #[inline]
     fn shape(&self) -> &[u8] {
-        &self.key[self.attributes_end as usize..]
-    }
-
-    #[inline]
-    fn sets(&self) -> LabelSets<'_> {
-        LabelSets { first: &self.first, more: &self.more }
-    }
-
-    fn is(&self, attributes: &[u8], shape: &[u8]) -> bool {
-        self.attributes() == attributes && self.shape() == shape
+        &self.bytes[self.attributes_end as usize..self.shape_end as usize]
     }
 }
 
 /// Streams in the order in which they were first seen.
 #[derive(Debug)]
 pub(super) struct Streams {
-    /// Most metrics have one stream.
-    list: SmallVec<[Stream; 1]>,
-    /// Where they are, once there are two.
+    list: Vec<Stream>,
     by_hash: HashTable<u32>,
     booked: Booked,
 }
 
 impl Streams {
     pub(super) fn new(booked: Booked) -> Self {
-        Self { list: SmallVec::new(), by_hash: HashTable::new(), booked }
+        Self { list: Vec::new(), by_hash: HashTable::new(), booked }
     }
 
     /// The attributes of the stream at `index`, if there is one.
@@ -102,10 +90,10 @@ impl Streams {
 
     /// Where the stream is, if it is known.
     pub(super) fn find(&self, hash: u64, attributes: &[u8], shape: &[u8]) -> Option<usize> {
-        if let [only] = &self.list[..] {
-            return only.is(attributes, shape).then_some(0);
-        }
-        let same = |index: &u32| self.list[*index as usize].is(attributes, shape);
+        let same = |index: &u32| {
+            let stream = &self.list[*index as usize];
+            stream.hash == hash && stream.attributes() == attributes && stream.shape() == shape
+        };
         self.by_hash.find(hash, same).map(|index| *index as usize)
     }
 
@@ -116,10 +104,10 @@ impl Streams {
         if stream.used_minute.load(Ordering::Relaxed) != minute {
             stream.used_minute.store(minute, Ordering::Relaxed);
         }
-        stream.sets()
+        LabelSets { bytes: &stream.bytes[stream.shape_end as usize..], first: &stream.first, more: &stream.more }
     }
 
-    /// Reserves memory for a stream that is to be added, [`memory_bytes_of`](Stream::memory_bytes_of) it; false if there
+    /// Reserves memory for a stream that is to be added, [`memory_bytes`](Stream::memory_bytes) of it; false if there
     /// is none left.
     pub(super) fn reserve(&mut self, memory_bytes: u64) -> bool {
         let fits = u32::try_from(self.list.len()).is_ok() && u32::try_from(memory_bytes).is_ok();
@@ -128,20 +116,11 @@ impl Streams {
 
     /// Adds a stream for which memory was reserved.
     pub(super) fn push(&mut self, stream: Stream) -> usize {
+        let (index, hash) = (self.list.len(), stream.hash);
         self.list.push(stream);
-        match self.list.len() {
-            0 | 1 => {}
-            2 => self.index_from(0),
-            count => self.index_from(count - 1),
-        }
-        self.list.len() - 1
-    }
-
-    fn index_from(&mut self, first: usize) {
         let list = &self.list;
-        for (index, stream) in list.iter().enumerate().skip(first) {
-            self.by_hash.insert_unique(stream.hash, index as u32, |index| list[*index as usize].hash);
-        }
+        self.by_hash.insert_unique(hash, index as u32, |index| list[*index as usize].hash);
+        index
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -156,7 +135,7 @@ impl Streams {
             if self.find(stream.hash, stream.attributes(), stream.shape()).is_none() {
                 self.push(stream);
             } else {
-                self.booked.give_back(stream.memory_bytes());
+                self.booked.give_back(stream.own_bytes());
             }
         }
     }
@@ -167,17 +146,24 @@ impl Streams {
         self.list.retain(|stream| {
             let stays = stream.used_minute.load(Ordering::Relaxed) >= oldest_minute;
             if !stays {
-                forgotten_bytes += stream.memory_bytes();
+                forgotten_bytes += stream.own_bytes();
             }
             stays
         });
         if forgotten_bytes > 0 {
             self.booked.give_back(forgotten_bytes);
             self.list.shrink_to_fit();
-            self.by_hash = HashTable::new();
-            if self.list.len() > 1 {
-                self.index_from(0);
+            self.by_hash = HashTable::with_capacity(self.list.len());
+            let list = &self.list;
+            for (index, stream) in list.iter().enumerate() {
+                self.by_hash.insert_unique(stream.hash, index as u32, |index| list[*index as usize].hash);
             }
         }
+    }
+}
+
+impl Stream {
+    fn own_bytes(&self) -> u64 {
+        (size_of::<Self>() + OVERHEAD_BYTES + self.bytes.len() + size_of_val(&*self.more)) as u64
     }
 }

@@ -106,6 +106,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("tsdb.exemplars_max", "Exemplars of one tenant kept between two flushes; the oldest go first"),
     ("tsdb.metadata_max", "Metric families of one tenant whose metadata is kept"),
     (
+        "tsdb.read_threads_max",
+        "Threads that work on one large read at most; more answer a large aggregation sooner, for somewhat more CPU",
+    ),
+    (
         "tsdb.index_cache_max",
         "Decoded blocks of the indexes of all parts kept in memory take at most this much; 0B keeps none",
     ),

@@ -50,6 +50,12 @@ pub(crate) struct PartCursor {
     tails_asked: bool,
 }
 
+/// What the headers tell of a series' newest sample.
+enum Told {
+    Pulse(Option<Pulse>),
+    Nothing,
+}
+
 impl PartCursor {
     /// A cursor that stands on the first selected series. What it decodes is looked for and left in `cache`; without
     /// one it reads past it, as who reads everything once does.
@@ -74,6 +80,46 @@ impl PartCursor {
     /// What it reads.
     pub(crate) fn part(&self) -> &Part {
         &self.loader.part
+    }
+
+    /// How many series are selected.
+    pub(crate) fn series_count(&self) -> usize {
+        self.selected.len() as usize
+    }
+
+    /// The number of the first series of the block after the one that holds selected series number `series`; `None` if
+    /// none is selected from there on.
+    pub(crate) fn block_after(&self, series: usize) -> Option<u32> {
+        let last = self.selected.select(u32::try_from(series.checked_sub(1)?).ok()?)?;
+        let behind = (last / BLOCK_SERIES as u32 + 1).checked_mul(BLOCK_SERIES as u32)?;
+        self.selected.range(behind..).next().map(|_| behind)
+    }
+
+    /// The number of the first selected series whose label bytes are not less than these; behind all if all are.
+    pub(crate) fn lower_bound(&mut self, bound: &[u8]) -> Result<u32, TsdbError> {
+        let (mut from, mut to) = (0, self.selected.len() as u32);
+        while from < to {
+            let middle = from + (to - from) / 2;
+            let Some(number) = self.selected.select(middle) else { break };
+            self.labels.seek(&self.loader.part.index, number)?;
+            if self.labels.get(number).is_some_and(|labels| labels < bound) {
+                from = middle + 1;
+            } else {
+                to = middle;
+            }
+        }
+        Ok(self.selected.select(from).unwrap_or(u32::MAX))
+    }
+
+    /// Splits off the series before `number`; both stand on their first series then.
+    pub(crate) fn split_front(&mut self, number: u32) -> Self {
+        let front: RoaringBitmap = self.selected.range(..number).collect();
+        self.selected.remove_range(..number);
+        match self.selected.min() {
+            Some(first) => self.enter(first / BLOCK_SERIES as u32),
+            None => self.series.clear(),
+        }
+        Self::new(Arc::clone(&self.loader.part), front, self.loader.shared_cache())
     }
 
     /// The number of the series it stands on; `None` at the end.
@@ -128,11 +174,25 @@ impl PartCursor {
         samples: &mut Samples,
     ) -> Result<(), TsdbError> {
         let Some(number) = self.number() else { return Ok(()) };
-        let block = self.chunks()?;
+        // Taken and put back, not counted: other threads may use the block as well.
+        let block = self.take_chunks()?;
+        let read = self.read_chunks(&block, number, range, wanted, samples);
+        self.chunks = Some(block);
+        read
+    }
+
+    fn read_chunks(
+        &mut self,
+        block: &ChunkBlock,
+        number: u32,
+        range: TimeRange,
+        wanted: impl Fn(usize) -> bool,
+        samples: &mut Samples,
+    ) -> Result<(), TsdbError> {
         let whole = self.series.len() >= WHOLE_BLOCK_SERIES;
-        for (index, chunk) in self.chunks_of(&block, number)?.iter().enumerate() {
+        for (index, chunk) in self.chunks_of(block, number)?.iter().enumerate() {
             if wanted(index) && block.column(chunk).overlaps(range) {
-                self.decode(&block, chunk, range, whole, samples)?;
+                self.decode(block, chunk, range, whole, samples)?;
             }
         }
         Ok(())
@@ -192,15 +252,24 @@ impl PartCursor {
         if let Some(newest) = self.newest_by_tails(number, range) {
             return Ok(newest.map(|newest| newest.pulse()));
         }
-        let block = self.chunks()?;
+        let block = self.take_chunks()?;
+        let pulse = self.pulse_of(&block, number, range);
+        self.chunks = Some(block);
+        match pulse? {
+            Told::Pulse(pulse) => Ok(pulse),
+            Told::Nothing => Ok(self.newest(range)?.map(|newest| newest.pulse())),
+        }
+    }
+
+    fn pulse_of(&mut self, block: &ChunkBlock, number: u32, range: TimeRange) -> Result<Told, TsdbError> {
         let mut found: Option<Pulse> = None;
-        for chunk in self.chunks_of(&block, number)?.iter().rev() {
+        for chunk in self.chunks_of(block, number)?.iter().rev() {
             let bounds = block.column(chunk);
             if !bounds.overlaps(range) || found.is_some_and(|found| bounds.last_ms < found.time_ms) {
                 continue;
             }
             if !block.is_surely_fresh(chunk) {
-                return Ok(self.newest(range)?.map(|newest| newest.pulse()));
+                return Ok(Told::Nothing);
             }
             let time_ms = if bounds.last_ms < range.end_ms {
                 Some(bounds.last_ms)
@@ -211,7 +280,7 @@ impl PartCursor {
             };
             found = found.max_by_time(time_ms.map(|time_ms| Pulse { time_ms, is_stale: false }));
         }
-        Ok(found)
+        Ok(Told::Pulse(found))
     }
 
     /// Bytes it holds, what it uses of the cache included.
@@ -280,6 +349,13 @@ impl PartCursor {
         Ok(())
     }
 
+    fn take_chunks(&mut self) -> Result<Arc<ChunkBlock>, TsdbError> {
+        match self.chunks.take() {
+            Some(block) => Ok(block),
+            None => self.loader.chunks(self.block),
+        }
+    }
+
     fn chunks(&mut self) -> Result<Arc<ChunkBlock>, TsdbError> {
         if let Some(block) = &self.chunks {
             return Ok(Arc::clone(block));
@@ -304,9 +380,8 @@ impl PartCursor {
         whole: bool,
         samples: &mut Samples,
     ) -> Result<(), TsdbError> {
-        let times = self.loader.column(&block.column(chunk))?;
-        let bulk = self.loader.bulk(self.block, chunk, whole)?;
-        body::append(block.body(chunk, bulk), &times, range, samples).map_err(|error| {
+        let (times, bulk) = self.loader.chunk(&block.column(chunk), self.block, chunk, whole)?;
+        body::append(block.body(chunk, bulk), times, range, samples).map_err(|error| {
             let at = self.loader.part.toc.headers[self.block as usize];
             TsdbError::chunk("chunk", &self.loader.part.data.path, at.offset)(error)
         })

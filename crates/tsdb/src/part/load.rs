@@ -54,6 +54,10 @@ impl Loader {
         self.cache.as_deref()
     }
 
+    pub(super) fn shared_cache(&self) -> Option<Arc<BlockCache>> {
+        self.cache.clone()
+    }
+
     /// Bytes it holds by itself.
     pub(super) fn bytes(&self) -> u64 {
         (self.columns_bytes + self.bodies.buffer.capacity() + self.bodies.one.capacity()) as u64
@@ -85,6 +89,22 @@ impl Loader {
     /// A column of instants.
     pub(super) fn column(&mut self, column: &ColumnBounds) -> Result<Arc<[i64]>, TsdbError> {
         self.instants(column.number)
+    }
+
+    /// Instants of a chunk and its bulk, as [`Loader::column`] and [`Loader::bulk`].
+    pub(super) fn chunk(
+        &mut self,
+        column: &ColumnBounds,
+        number: u32,
+        chunk: &Chunk,
+        whole: bool,
+    ) -> Result<(&[i64], &[u8]), TsdbError> {
+        // Threads that read one block would wait for each other to count who uses its columns.
+        if !self.columns.contains_key(&column.number) {
+            self.instants(column.number)?;
+        }
+        let bulk = self.bodies.bulk(&self.part, number, chunk, whole)?;
+        Ok((self.columns.get(&column.number).map_or(&[], |column| column.as_ref()), bulk))
     }
 
     fn instants(&mut self, number: u32) -> Result<Arc<[i64]>, TsdbError> {
@@ -135,26 +155,31 @@ impl Loader {
     /// What of a chunk's body lies apart from the headers; `whole` reads all such of the block at once, for more
     /// to come.
     pub(super) fn bulk(&mut self, number: u32, chunk: &Chunk, whole: bool) -> Result<&[u8], TsdbError> {
-        let Some(range) = chunk.bulk_apart() else { return Ok(&[]) };
-        let (part, bodies) = (&self.part, &mut self.bodies);
-        let at = part.toc.bodies[number as usize];
-        if bodies.whole != Some(number) {
-            if !(whole && at.len <= WHOLE_BYTES_MAX)
-                && (part.checked.contains(number) || part.data.check(BODIES, at)?)
-            {
-                part.checked.insert(number);
-                part.data.read_plain_piece(BODIES, at, range, &mut bodies.one)?;
-                return Ok(&bodies.one);
-            }
-            bodies.whole = None;
-            bodies.payload = part.data.read_into(BODIES, at, &mut bodies.buffer)?;
-            bodies.whole = Some(number);
-        }
-        let found = bodies.buffer[bodies.payload.clone()].get(range);
-        found.ok_or_else(|| corrupt(&part.data, BODIES, at.offset, "is shorter than its headers say"))
+        self.bodies.bulk(&self.part, number, chunk, whole)
     }
 
     fn times_error(&self, at: BlockAt) -> impl FnOnce(ChunkError) -> TsdbError {
         TsdbError::chunk("block of instants", &self.part.data.path, at.offset)
+    }
+}
+
+impl Bodies {
+    fn bulk(&mut self, part: &Part, number: u32, chunk: &Chunk, whole: bool) -> Result<&[u8], TsdbError> {
+        let Some(range) = chunk.bulk_apart() else { return Ok(&[]) };
+        let at = part.toc.bodies[number as usize];
+        if self.whole != Some(number) {
+            if !(whole && at.len <= WHOLE_BYTES_MAX)
+                && (part.checked.contains(number) || part.data.check(BODIES, at)?)
+            {
+                part.checked.insert(number);
+                part.data.read_plain_piece(BODIES, at, range, &mut self.one)?;
+                return Ok(&self.one);
+            }
+            self.whole = None;
+            self.payload = part.data.read_into(BODIES, at, &mut self.buffer)?;
+            self.whole = Some(number);
+        }
+        let found = self.buffer[self.payload.clone()].get(range);
+        found.ok_or_else(|| corrupt(&part.data, BODIES, at.offset, "is shorter than its headers say"))
     }
 }

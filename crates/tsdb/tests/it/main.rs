@@ -12,6 +12,7 @@ mod format;
 mod limits;
 mod listings;
 mod model;
+mod parallel;
 mod precedence;
 mod pressure;
 mod retention;
