@@ -69,7 +69,8 @@ impl<'a> AttributeBytes<'a> {
 impl AttributeBytes<'_> {
     /// Checks the attributes, unless they are expected: those were checked before.
     pub(super) fn check(&self) -> Result<(), WireError> {
-        if self.is_expected {
+        // One look at the whole tells that every text in it is UTF-8.
+        if self.is_expected || (self.bytes.is_ascii() && self.messages().all(is_common_attribute)) {
             return Ok(());
         }
         let mut reader = Reader::new(&self.bytes);
@@ -83,6 +84,21 @@ impl AttributeBytes<'_> {
     pub(super) fn messages(&self) -> impl Iterator<Item = &[u8]> {
         let mut reader = Reader::new(&self.bytes);
         std::iter::from_fn(move || reader.next().ok().flatten()?.bytes().ok())
+    }
+}
+
+/// Whether a `KeyValue` is one as senders write them: a key, then a text, both shorter than 128 bytes. The text is not
+/// looked at.
+fn is_common_attribute(message: &[u8]) -> bool {
+    const KEY: u8 = 1 << 3 | 2;
+    const VALUE: u8 = 2 << 3 | 2;
+    const TEXT: u8 = 1 << 3 | 2;
+    let [KEY, key_len @ ..0x80, rest @ ..] = message else { return false };
+    match rest.get(usize::from(*key_len)..) {
+        Some([VALUE, value_len @ ..0x80, TEXT, text_len @ ..0x80, text @ ..]) => {
+            usize::from(*text_len) == text.len() && usize::from(*value_len) == text.len() + 2
+        }
+        _ => false,
     }
 }
 
@@ -301,4 +317,29 @@ pub(super) fn last_double(message: &[u8], number: u32) -> f64 {
         _ => 0,
     });
     f64::from_bits(bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// What is taken for common is nothing but a sound attribute.
+        #[test]
+        fn common_attributes_are_sound(
+            bytes in proptest::collection::vec(prop_oneof![Just(10_u8), Just(18), 0..12_u8, any::<u8>()], 0..24),
+            key in "[a-z.]{0,9}", text in "[a-z]{0,9}",
+        ) {
+            if bytes.is_ascii() && is_common_attribute(&bytes) {
+                prop_assert_eq!(check(&bytes, &KEY_VALUE, IN_POINT_NESTING), Ok(()));
+            }
+            let value = [&[10, text.len() as u8], text.as_bytes()].concat();
+            let mut common = [&[10, key.len() as u8], key.as_bytes(), &[18, value.len() as u8], &value].concat();
+            prop_assert!(is_common_attribute(&common));
+            common.pop();
+            prop_assert!(!is_common_attribute(&common));
+        }
+    }
 }
