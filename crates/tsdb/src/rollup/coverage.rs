@@ -20,6 +20,30 @@ pub(crate) struct Coverage {
     pub(super) buckets: Vec<Range<i64>>,
     /// The rest of the query's range.
     pub(super) gaps: Vec<TimeRange>,
+    /// Where windows leave buckets out between them.
+    pub(super) sparse: Option<Sparse>,
+}
+
+/// Windows of whole buckets that are shorter than the distance of steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sparse {
+    /// Where the first window ends.
+    first_ms: i64,
+    step_ms: i64,
+    window_ms: i64,
+}
+
+impl Sparse {
+    fn of(plan: &GridPlan) -> Option<Self> {
+        let (first_ms, step_ms, window_ms) =
+            (plan.steps.start_ms.checked_sub(plan.offset_ms)?, plan.steps.step_ms, plan.window_ms);
+        (plan.steps.len() > 1 && window_ms < step_ms).then_some(Self { first_ms, step_ms, window_ms })
+    }
+
+    /// Whether a bucket that ends at this instant lies in a window.
+    pub(super) fn has(self, end_ms: i64) -> bool {
+        self.first_ms.wrapping_sub(end_ms).rem_euclid(self.step_ms) < self.window_ms
+    }
 }
 
 impl Coverage {
@@ -30,6 +54,7 @@ impl Coverage {
         let first = resolution.bucket_of(range.start_ms.saturating_sub(1)) + 1;
         let end = range.end_ms.saturating_sub(1).div_euclid(length);
         let cut = cut_buckets(plan, resolution)?;
+        let sparse = if cut.is_empty() { Sparse::of(plan) } else { None };
         if range.is_empty() || end.saturating_sub(first) < BUCKETS_MIN {
             return None;
         }
@@ -49,7 +74,7 @@ impl Coverage {
         }
         gaps.push(TimeRange::new(from_ms, range.end_ms));
         gaps.retain(|gap| !gap.is_empty());
-        (!buckets.is_empty()).then_some(Self { resolution, buckets, gaps })
+        (!buckets.is_empty()).then_some(Self { resolution, buckets, gaps, sparse })
     }
 }
 

@@ -138,7 +138,7 @@ impl RollupCursor {
             let columns = if ranges.is_empty() { Columns::default() } else { columns };
             let run = reader.run(frame.valued(), columns)?;
             for range in ranges {
-                series.push(&frame, &run, range, wanted.want, coverage.resolution);
+                series.push(&frame, &run, range, wanted.want, coverage);
             }
         }
         Ok(true)

@@ -5,12 +5,14 @@
 //!   a cell may stand for a sample that the cell has, or come between two of them.
 //! - R5 The weights of the points of a cell add up to its count.
 
+use std::ops::Range;
+
 use pharos_grid::RangeFunction;
 use pharos_model::{is_stale_nan, stale_nan};
 
-use super::Resolution;
 use super::cells::{Frame, Run};
 use super::codec::Columns;
+use super::coverage::Coverage;
 use crate::samples::Samples;
 
 /// What of a cell a function looks at.
@@ -87,7 +89,7 @@ impl Points {
         self.weights.push(weight.unsigned_abs());
     }
 
-    fn extend(&mut self, other: &Self, range: std::ops::Range<usize>) {
+    fn extend(&mut self, other: &Self, range: Range<usize>) {
         self.times.extend_from_slice(&other.times[range.clone()]);
         self.values.extend_from_slice(&other.values[range.clone()]);
         self.weights.extend_from_slice(&other.weights[range]);
@@ -118,18 +120,16 @@ impl ThinSeries {
         self.points.weights.truncate(points);
     }
 
-    /// Adds the cells `from..to` of a frame, whose run has the columns that `want` names.
-    pub(super) fn push(
-        &mut self,
-        frame: &Frame,
-        run: &Run,
-        cells: std::ops::Range<usize>,
-        want: Want,
-        resolution: Resolution,
-    ) {
+    /// Adds those of these cells of a frame that lie in a window; the run has the columns that `want` names.
+    pub(super) fn push(&mut self, frame: &Frame, run: &Run, cells: Range<usize>, want: Want, coverage: &Coverage) {
+        let length = coverage.resolution.ms();
         let mut valued = frame.counts[..cells.start].iter().filter(|count| **count > 0).count();
         for at in cells {
-            let end_ms = (frame.buckets[at] + 1) * resolution.ms();
+            let end_ms = (frame.buckets[at] + 1) * length;
+            if coverage.sparse.is_some_and(|sparse| !sparse.has(end_ms)) {
+                valued += usize::from(frame.counts[at] > 0);
+                continue;
+            }
             let (first_ms, last_ms) = (end_ms - frame.firsts[at], end_ms - frame.lasts[at]);
             let marker_ms = (frame.closed[at] > 0).then(|| end_ms - (frame.closed[at] - 1));
             let count = frame.counts[at];
