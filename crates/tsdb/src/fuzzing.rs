@@ -147,7 +147,9 @@ pub fn small_files(dir: &Path, bytes: &[u8]) {
 
 fn description(dir: &Path, bytes: &[u8]) {
     let path = dir.join(META_FILE);
-    let mut meta = serde_json::from_slice::<PartMeta>(bytes).ok();
+    // As the reader does it: of a key that stands there twice the last counts.
+    let value = serde_json::from_slice::<serde_json::Value>(bytes).ok();
+    let mut meta = value.and_then(|value| serde_json::from_value::<PartMeta>(value).ok());
     let file = meta.as_mut().map_or_else(|| bytes.to_vec(), PartMeta::encode);
     fs::write(&path, file).expect("a folder for scratch files");
     match (PartMeta::read(dir), meta) {

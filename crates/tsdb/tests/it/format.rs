@@ -1,18 +1,20 @@
 //! Old formats open for ever: every directory in `testdata/format` was written by a released version.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pharos_model::{
-    BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, Matcher, MetricBatch, MetricKind,
+    BatchBuilder, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, MetricBatch, MetricKind,
     MetricMetadata, Sample, TenantId, TimeRange,
 };
 use pharos_storage::conformance::metrics::{CASE_TIME_MS, read_all};
 use pharos_storage::{BatchId, MetricStore, ReadContext};
+use pharos_tsdb::{RealDisk, Resolution, Settings};
 use tempfile::TempDir;
 
-use crate::support::{copy_dir, open};
+use crate::support::{copy_dir, files, open, open_with};
 
-fn fixture(version: &str) -> PathBuf {
+pub(crate) fn fixture(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/format").join(version)
 }
 
@@ -114,4 +116,67 @@ fn write_fixture() {
     drop(store);
     std::fs::remove_file(dir.path().join("LOCK")).unwrap();
     copy_dir(dir.path(), &fixture("v2"));
+}
+
+/// A store in use, of the versions of the day: deletes, rollups, a snapshot, a second tenant, several batches in the log.
+/// Of tenant 0 the counter of the first two batches was deleted.
+#[test]
+fn a_store_in_use_opens() {
+    let dir = TempDir::new().unwrap();
+    copy_dir(&fixture("in-use-1"), dir.path());
+    check_in_use(dir.path(), 4, 2);
+    check_in_use(&dir.path().join("snapshots/s"), 2, 0);
+    let store = open(dir.path());
+    assert_eq!((store.snapshots().unwrap(), store.stats().tombstones), (vec!["s".to_owned()], 1));
+    let other = read_all(&store, &"team-a".parse().unwrap(), vec![Matcher::equal("job", "fixture")], TimeRange::ALL);
+    assert_eq!(other.len(), VALUES.len());
+    let rollups = files(&dir.path().join("tenants/0")).iter().filter(|path| path.ends_with("rollup-1h")).count();
+    assert_eq!(rollups, 1);
+    store.compact().unwrap();
+    assert_eq!(store.stats().tombstones, 0);
+    drop(store);
+    check_in_use(dir.path(), 4, 2);
+}
+
+/// `batches` of every series, but of the counter only the last `counters`.
+fn check_in_use(dir: &Path, batches: usize, counters: usize) {
+    let store = open(dir);
+    assert!(store.damaged().is_empty(), "{:?}", store.damaged());
+    let found = read_all(&store, &TenantId::default(), vec![Matcher::equal("job", "fixture")], TimeRange::ALL);
+    for (name, value) in VALUES {
+        let series = found.iter().find(|(labels, _)| labels.metric_name() == name);
+        let bits: Vec<u64> = series.map_or_else(Vec::new, |(_, all)| all.values.iter().map(|v| v.to_bits()).collect());
+        let of_series = if name == "counter" { counters } else { batches };
+        let expected: Vec<u64> = (0..of_series).flat_map(|_| 0..60).map(|i| value(i).to_bits()).collect();
+        assert_eq!(bits, expected, "{name}");
+    }
+}
+
+/// Writes the fixture of a store in use. Run by hand, for a new format version only.
+#[test]
+#[ignore = "overwrites testdata; for a new format version only"]
+fn write_fixture_in_use() {
+    let dir = TempDir::new().unwrap();
+    let settings = Settings { downsampling: vec![Resolution::FiveMinutes, Resolution::Hour], ..Settings::for_tests() };
+    let (store, tenant) = (open_with(dir.path(), settings, Arc::new(RealDisk)).unwrap(), TenantId::default());
+    let append =
+        |tenant: &TenantId, part| store.append(tenant, batch(part), BatchId::random()).wait().unwrap().unwrap();
+    append(&tenant, 0);
+    store.compact().unwrap();
+    append(&tenant, 1);
+    let matcher = |op, name: &str, value: &str| Matcher::new(op, name, value).unwrap();
+    let counter = vec![
+        matcher(MatchOp::Equal, "job", "fixture"),
+        matcher(MatchOp::Regex, METRIC_NAME, "coun.+"),
+        matcher(MatchOp::NotEqual, "job", ""),
+        matcher(MatchOp::NotRegex, "n", ".+"),
+    ];
+    store.delete(&tenant, &[counter, vec![matcher(MatchOp::Equal, "job", "none")]], TimeRange::ALL).unwrap();
+    store.create_snapshot("s", true).unwrap();
+    append(&tenant, 2);
+    append(&"team-a".parse().unwrap(), 0);
+    append(&tenant, 3);
+    drop(store);
+    std::fs::remove_file(dir.path().join("LOCK")).unwrap();
+    copy_dir(dir.path(), &fixture("in-use-1"));
 }

@@ -8,6 +8,7 @@ mod damage;
 mod deletes;
 mod fault_disk;
 mod faults;
+mod flips;
 mod format;
 mod limits;
 mod listings;
