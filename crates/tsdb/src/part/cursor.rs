@@ -50,9 +50,10 @@ pub(crate) struct PartCursor {
     tails_asked: bool,
 }
 
-/// What the headers tell of a series' newest sample.
-enum Told {
-    Pulse(Option<Pulse>),
+/// What is told of a series' newest sample in a range without decoding.
+enum Told<T> {
+    /// The sample, or that there is none.
+    Newest(Option<T>),
     Nothing,
 }
 
@@ -237,7 +238,7 @@ impl PartCursor {
     pub(crate) fn newest(&mut self, range: TimeRange) -> Result<Option<Newest>, TsdbError> {
         let Some(number) = self.number() else { return Ok(None) };
         self.build_tails()?;
-        if let Some(newest) = self.newest_by_tails(number, range) {
+        if let Told::Newest(newest) = self.newest_by_tails(number, range) {
             return Ok(newest);
         }
         let block = self.chunks()?;
@@ -249,19 +250,19 @@ impl PartCursor {
     pub(crate) fn pulse(&mut self, range: TimeRange) -> Result<Option<Pulse>, TsdbError> {
         let Some(number) = self.number() else { return Ok(None) };
         self.ask_for_tails();
-        if let Some(newest) = self.newest_by_tails(number, range) {
+        if let Told::Newest(newest) = self.newest_by_tails(number, range) {
             return Ok(newest.map(|newest| newest.pulse()));
         }
         let block = self.take_chunks()?;
         let pulse = self.pulse_of(&block, number, range);
         self.chunks = Some(block);
         match pulse? {
-            Told::Pulse(pulse) => Ok(pulse),
+            Told::Newest(pulse) => Ok(pulse),
             Told::Nothing => Ok(self.newest(range)?.map(|newest| newest.pulse())),
         }
     }
 
-    fn pulse_of(&mut self, block: &ChunkBlock, number: u32, range: TimeRange) -> Result<Told, TsdbError> {
+    fn pulse_of(&mut self, block: &ChunkBlock, number: u32, range: TimeRange) -> Result<Told<Pulse>, TsdbError> {
         let mut found: Option<Pulse> = None;
         for chunk in self.chunks_of(block, number)?.iter().rev() {
             let bounds = block.column(chunk);
@@ -280,7 +281,7 @@ impl PartCursor {
             };
             found = found.max_by_time(time_ms.map(|time_ms| Pulse { time_ms, is_stale: false }));
         }
-        Ok(Told::Pulse(found))
+        Ok(Told::Newest(found))
     }
 
     /// Bytes it holds, what it uses of the cache included.
@@ -313,11 +314,11 @@ impl PartCursor {
     }
 
     /// The newest sample in the range, or that there is none, if the newest samples of the block are at hand and tell.
-    fn newest_by_tails(&self, number: u32, range: TimeRange) -> Option<Option<Newest>> {
-        let newest = self.tails.as_ref()?.get(number as usize % BLOCK_SERIES);
-        match newest {
-            Some(newest) if newest.time_ms >= range.end_ms => None,
-            newest => Some(newest.filter(|newest| newest.time_ms >= range.start_ms)),
+    fn newest_by_tails(&self, number: u32, range: TimeRange) -> Told<Newest> {
+        let Some(tails) = &self.tails else { return Told::Nothing };
+        match tails.get(number as usize % BLOCK_SERIES) {
+            Some(newest) if newest.time_ms >= range.end_ms => Told::Nothing,
+            newest => Told::Newest(newest.filter(|newest| newest.time_ms >= range.start_ms)),
         }
     }
 
