@@ -26,6 +26,7 @@ pub(crate) struct Coverage {
 
 /// Windows of whole buckets that are shorter than the distance of steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "units stand last")]
 pub(super) struct Sparse {
     /// Where the first window ends.
     first_ms: i64,
