@@ -96,7 +96,7 @@ fuzz: fuzz-build ## look for bytes that break a reader of the store: TARGET=chun
 	@PHAROS_FUZZ_TARGET=$(TARGET) TMPDIR=/dev/shm "$(FUZZ_BIN)" -max_total_time=$(SECONDS) -rss_limit_mb=512 -timeout=10 "$(FUZZ_CORPUS)"
 
 fuzz-merge: fuzz-build ## take from what fuzzing found the inputs that reach something new into the repository: TARGET=...
-	@PHAROS_FUZZ_TARGET=$(TARGET) TMPDIR=/dev/shm "$(FUZZ_BIN)" -set_cover_merge=1 tests/fuzz/corpus/$(TARGET) "$(FUZZ_CORPUS)"
+	@PHAROS_FUZZ_TARGET=$(TARGET) TMPDIR=/dev/shm "$(FUZZ_BIN)" -set_cover_merge=1 -use_counters=0 tests/fuzz/corpus/$(TARGET) "$(FUZZ_CORPUS)"
 
 bench: build-deps ## criterion benches, in release; BENCH=promql runs those with that in their name
 	@$(CARGO) bench --locked $(addprefix -p ,$(BENCHED)) --bench '*' -- $(BENCH)
