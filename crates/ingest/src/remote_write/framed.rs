@@ -8,6 +8,8 @@ use pharos_model::encoded_pairs;
 const LABEL: u8 = 1 << 3 | 2;
 const NAME: u8 = 1 << 3 | 2;
 const VALUE: u8 = 2 << 3 | 2;
+/// Pairs of a series whose order is remembered, at most: numbered in a byte, and as many as any setting makes sense for.
+const PAIRS_MAX: usize = 128;
 /// Texts that short are compared at once.
 const PIECE: usize = 16;
 
@@ -38,32 +40,63 @@ pub(super) fn matches(message: &[u8], encoded: &[u8]) -> Option<(usize, usize)> 
     (message.get(at) != Some(&LABEL)).then_some((at, pairs))
 }
 
+/// As [`matches`], for labels that come in another order: `order` says which pair of the canonical form comes first, which
+/// next, and so on.
+pub(super) fn matches_in(order: &[u8], message: &[u8], encoded: &[u8]) -> Option<(usize, usize)> {
+    let (mut pairs, mut count) = ([(&[][..], &[][..]); PAIRS_MAX], 0);
+    for (name, pair) in encoded_pairs(encoded) {
+        *pairs.get_mut(count)? = texts(name, pair);
+        count += 1;
+    }
+    if order.len() != count {
+        return None;
+    }
+    let at = order.iter().try_fold(0, |at, place| match_pair(message, at, *pairs.get(usize::from(*place))?))?;
+    (message.get(at) != Some(&LABEL)).then_some((at, count))
+}
+
 /// As [`matches`], from `at` on, for texts of any length.
 #[cold]
-fn matches_long(message: &[u8], mut at: usize, rest: &[u8], mut pairs: usize) -> Option<(usize, usize)> {
-    for (name, pair) in encoded_pairs(rest) {
-        // A pair's first text is its name, with the length in front.
-        let name_len = leb128_len(name.len()) + name.len();
-        let (name, value) = pair.split_at(name_len);
-        let mut inner = &message.get(at..)?.strip_prefix(&[LABEL])?[..];
-        let mut length = name.len() + value.len() + 2;
-        loop {
-            let (&byte, tail) = inner.split_first()?;
-            inner = tail;
-            let expected = if length < 0x80 { length as u8 } else { length as u8 | 0x80 };
-            if byte != expected {
-                return None;
-            }
-            length >>= 7;
-            if byte < 0x80 {
-                break;
-            }
-        }
-        inner = inner.strip_prefix(&[NAME])?.strip_prefix(name)?.strip_prefix(&[VALUE])?.strip_prefix(value)?;
-        at = message.len() - inner.len();
+fn matches_long(message: &[u8], at: usize, rest: &[u8], mut pairs: usize) -> Option<(usize, usize)> {
+    let at = encoded_pairs(rest).try_fold(at, |at, (name, pair)| {
         pairs += 1;
-    }
+        match_pair(message, at, texts(name, pair))
+    })?;
     (message.get(at) != Some(&LABEL)).then_some((at, pairs))
+}
+
+/// Name and value of a canonical pair, each with its length in front.
+fn texts<'a>(name: &[u8], pair: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+    pair.split_at(leb128_len(name.len()) + name.len())
+}
+
+/// Where the label at `at` ends, if it is this pair.
+fn match_pair(message: &[u8], at: usize, (name, value): (&[u8], &[u8])) -> Option<usize> {
+    let mut inner = message.get(at..)?.strip_prefix(&[LABEL])?;
+    let mut length = name.len() + value.len() + 2;
+    loop {
+        let (&byte, tail) = inner.split_first()?;
+        inner = tail;
+        let expected = if length < 0x80 { length as u8 } else { length as u8 | 0x80 };
+        if byte != expected {
+            return None;
+        }
+        length >>= 7;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    inner = inner.strip_prefix(&[NAME])?.strip_prefix(name)?.strip_prefix(&[VALUE])?.strip_prefix(value)?;
+    Some(message.len() - inner.len())
+}
+
+/// The order of labels as a sender names them, for [`matches_in`]; `None` if it is the canonical one or names too many.
+pub(super) fn order_of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<Box<[u8]>> {
+    if names.clone().is_sorted() || names.clone().count() > PAIRS_MAX {
+        return None;
+    }
+    let place = |name| names.clone().filter(|other| *other < name).count() as u8;
+    Some(names.clone().map(place).collect())
 }
 
 fn leb128_len(number: usize) -> usize {
@@ -147,10 +180,29 @@ mod tests {
             }
         }
 
+        /// Labels match in the order in which they were named, and in no other.
+        #[test]
+        fn labels_match_in_their_own_order(named in pairs().prop_shuffle(), other in pairs().prop_shuffle()) {
+            let (Some(canonical), Some(of_other)) = (labels(&named), labels(&other)) else { return Ok(()) };
+            let (bytes, length) = message(&named);
+            let Some(order) = order_of(named.iter().map(|(name, _)| name.as_str())) else {
+                prop_assert!(named.is_sorted());
+                return Ok(());
+            };
+            prop_assert_eq!(matches_in(&order, &bytes, canonical.encoded()), Some((length, named.len())));
+            prop_assert_eq!(matches(&bytes, canonical.encoded()), None);
+            prop_assert_eq!(matches_in(&order, &bytes, of_other.encoded()).is_some(), canonical == of_other);
+            let (bytes, _) = message(&other);
+            if bytes != message(&named).0 {
+                prop_assert_eq!(matches_in(&order, &bytes, canonical.encoded()), None);
+            }
+        }
+
         #[test]
         fn hostile_bytes_do_not_panic(bytes in proptest::collection::vec(prop_oneof![Just(10_u8), Just(18), 0..6_u8, any::<u8>()], 0..80), one in pairs()) {
             if let Some(canonical) = labels(&one) {
                 let _ = matches(&bytes, canonical.encoded());
+                let _ = matches_in(&bytes, &bytes, canonical.encoded());
             }
         }
     }

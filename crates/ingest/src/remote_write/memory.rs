@@ -1,8 +1,9 @@
 //! Series that senders named before: their labels are recognised, not read.
 //!
 //! Senders repeat their series in the same order. So every series remembers which one came after it, and the labels
-//! in a message are compared with those of that one, where they lie: no parsing, no hash, no copy. What does not
-//! match is read, looked up by its hash, and learned for the next request.
+//! in a message are compared with those of that one, where they lie, in the order in which they came the last time (not
+//! every sender sorts them): no parsing, no hash, no copy. What does not match is read, looked up by its hash, and learned
+//! for the next request.
 //!
 //! The labels are handed on as a shared pointer. A store that keeps it knows the series again by the pointer.
 //!
@@ -14,7 +15,7 @@
 //! - M3 Entries that no store shares and no request named again since the last sweep go with the next one, which comes
 //!   when their number has doubled; there are never more than `series_max`.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 
 use hashbrown::HashTable;
 use parking_lot::{RwLock, RwLockReadGuard};
@@ -26,6 +27,10 @@ use super::framed;
 const SERIES_MAX: usize = 2_000_000;
 /// Fewer are not worth a sweep; a store that shares no labels has so many of its series recognised.
 const SWEEP_MIN: usize = 65_536;
+/// Orders of labels remembered; a fleet of exporters has some dozens.
+const ORDERS_MAX: usize = 1024;
+/// The place of no order.
+const CANONICAL: u16 = u16::MAX;
 /// No series with a sample takes fewer bytes of a body; a bound on what is reserved for one.
 const SERIES_BYTES_MIN: usize = 64;
 
@@ -43,6 +48,8 @@ pub struct SeriesMemory {
 struct Known {
     entries: Vec<Entry>,
     by_hash: HashTable<u32>,
+    /// Orders of labels other than the canonical one, as senders name them.
+    orders: Vec<Box<[u8]>>,
     /// Entries that the last sweep left.
     swept: usize,
 }
@@ -51,6 +58,8 @@ struct Entry {
     labels: Labels,
     /// The series that came after it.
     next: AtomicU32,
+    /// Place in `orders` of how its labels come, or [`CANONICAL`].
+    order: AtomicU16,
     /// Whether a request named it again since the last sweep.
     is_used: AtomicBool,
 }
@@ -61,6 +70,8 @@ pub(super) struct Walk<'a> {
     known: RwLockReadGuard<'a, Known>,
     at: Place,
     learned: Vec<Learned>,
+    /// Known series whose labels came in another order.
+    reordered: Vec<Learned>,
 }
 
 /// The series named last.
@@ -78,6 +89,7 @@ struct Learned {
     after: Place,
     /// The known series that came next.
     next: Option<u32>,
+    order: Option<Box<[u8]>>,
 }
 
 impl std::fmt::Debug for SeriesMemory {
@@ -101,7 +113,7 @@ impl SeriesMemory {
 
     /// Begins a request; [`Walk::finish`] ends it.
     pub(super) fn walk(&self) -> Walk<'_> {
-        Walk { memory: self, known: self.known.read(), at: Place::Start, learned: Vec::new() }
+        Walk { memory: self, known: self.known.read(), at: Place::Start, learned: Vec::new(), reordered: Vec::new() }
     }
 
     /// How many series a body of so many bytes will have, if it is like the last.
@@ -119,7 +131,7 @@ impl SeriesMemory {
     fn learn(&self, learned: Vec<Learned>) {
         let mut known = self.known.write();
         let mut previous = None;
-        for Learned { labels, hash, after, next } in learned {
+        for Learned { labels, hash, after, next, order } in learned {
             if known.entries.len() >= (known.swept * 2).max(self.sweep_min).min(self.series_max) {
                 known.sweep(self.hash, self.series_max);
                 previous = None;
@@ -132,6 +144,7 @@ impl SeriesMemory {
                 Place::Learned => previous,
             };
             known.link(before, number);
+            known.set_order(number, order);
             if let Some(next) = next {
                 known.link(Some(number), next);
             }
@@ -148,7 +161,10 @@ impl Walk<'_> {
         let Place::Known(at) = self.at else { return None };
         let guess = self.known.entries[at as usize].next.load(Ordering::Relaxed);
         let entry = self.known.entries.get(guess as usize)?;
-        let found = framed::matches(message, entry.labels.encoded())?;
+        let found = match self.known.orders.get(usize::from(entry.order.load(Ordering::Relaxed))) {
+            None => framed::matches(message, entry.labels.encoded()),
+            Some(order) => framed::matches_in(order, message, entry.labels.encoded()),
+        }?;
         self.at = Place::Known(guess);
         entry.mark_used();
         Some(found)
@@ -160,8 +176,9 @@ impl Walk<'_> {
         self.known.entries.get(at as usize).map(|entry| &entry.labels)
     }
 
-    /// The shared form of labels that were read, canonical and inside the limits.
-    pub(super) fn look_up(&mut self, encoded: &[u8]) -> Labels {
+    /// The shared form of labels that were read, canonical and inside the limits; `order` is that in which they came, if
+    /// it was another.
+    pub(super) fn look_up(&mut self, encoded: &[u8], order: Option<Box<[u8]>>) -> Labels {
         let hash = (self.memory.hash)(encoded);
         if let Some(number) = self.known.find(hash, encoded) {
             match (self.at, self.learned.last_mut()) {
@@ -172,18 +189,24 @@ impl Walk<'_> {
             self.at = Place::Known(number);
             let entry = &self.known.entries[number as usize];
             entry.mark_used();
-            return entry.labels.clone();
+            let labels = entry.labels.clone();
+            if self.known.order_of(number) != order.as_deref() && self.known.orders.len() < ORDERS_MAX {
+                let learned = Learned { labels: labels.clone(), hash, after: Place::Start, next: None, order };
+                self.reordered.push(learned);
+            }
+            return labels;
         }
         let labels = Labels::from_canonical(encoded);
-        self.learned.push(Learned { labels: labels.clone(), hash, after: self.at, next: None });
+        self.learned.push(Learned { labels: labels.clone(), hash, after: self.at, next: None, order });
         self.at = Place::Learned;
         labels
     }
 
     /// Ends the request: what it told is remembered.
     pub(super) fn finish(self) {
-        let Self { memory, known, learned, .. } = self;
+        let Self { memory, known, mut learned, mut reordered, .. } = self;
         drop(known);
+        learned.append(&mut reordered);
         if !learned.is_empty() {
             memory.learn(learned);
         }
@@ -206,7 +229,12 @@ impl Known {
 
     fn add(&mut self, labels: Labels, hash: Fingerprint, rehash: fn(&[u8]) -> Fingerprint) -> u32 {
         let number = self.entries.len() as u32;
-        self.entries.push(Entry { labels, next: AtomicU32::new(number + 1), is_used: AtomicBool::new(false) });
+        self.entries.push(Entry {
+            labels,
+            next: AtomicU32::new(number + 1),
+            order: AtomicU16::new(CANONICAL),
+            is_used: AtomicBool::new(false),
+        });
         let entries = &self.entries;
         self.by_hash
             .insert_unique(hash as u64, number, |number| rehash(entries[*number as usize].labels.encoded()) as u64);
@@ -219,6 +247,26 @@ impl Known {
         }
     }
 
+    fn order_of(&self, number: u32) -> Option<&[u8]> {
+        let place = self.entries[number as usize].order.load(Ordering::Relaxed);
+        self.orders.get(usize::from(place)).map(AsRef::as_ref)
+    }
+
+    fn set_order(&mut self, number: u32, order: Option<Box<[u8]>>) {
+        let place = order.and_then(|order| {
+            let known = self.orders.iter().position(|known| *known == order);
+            known.or_else(|| {
+                let has_room = self.orders.len() < ORDERS_MAX;
+                has_room.then(|| {
+                    self.orders.push(order);
+                    self.orders.len() - 1
+                })
+            })
+        });
+        let place = place.map_or(CANONICAL, |place| place as u16);
+        self.entries[number as usize].order.store(place, Ordering::Relaxed);
+    }
+
     /// Forgets what nobody shares nor used since the last time, and everything if that is not enough.
     fn sweep(&mut self, hash: fn(&[u8]) -> Fingerprint, series_max: usize) {
         let mut kept = std::mem::take(&mut self.entries);
@@ -229,9 +277,10 @@ impl Known {
         }
         self.by_hash.clear();
         self.swept = kept.len();
-        for Entry { labels, .. } in kept {
+        for Entry { labels, order, .. } in kept {
             let of_labels = hash(labels.encoded());
-            self.add(labels, of_labels, hash);
+            let number = self.add(labels, of_labels, hash);
+            self.entries[number as usize].order = order;
         }
     }
 }
@@ -264,7 +313,7 @@ mod tests {
                     assert_eq!(pairs, expected.len());
                     walk.labels().unwrap().clone()
                 }
-                None => walk.look_up(expected.encoded()),
+                None => walk.look_up(expected.encoded(), None),
             };
             assert_eq!(got, expected);
             found.push(got);
@@ -292,6 +341,34 @@ mod tests {
         // A series that is new, one that is gone, and one between others that are known.
         send(&memory, (0..50).chain([200]).chain(51..100).chain([0]));
         assert_eq!(send(&memory, (0..50).chain([200]).chain(51..100).chain([0])).1, 100);
+    }
+
+    #[test]
+    fn labels_in_another_order_are_recognised_too() {
+        let memory = SeriesMemory::default();
+        let backwards = |number| {
+            let pairs: Vec<_> =
+                labels(number).iter().map(|(n, v)| v1::Label { name: n.into(), value: v.into() }).collect();
+            v1::TimeSeries { labels: pairs.into_iter().rev().collect(), ..v1::TimeSeries::default() }.encode_to_vec()
+        };
+        let send_backwards = || {
+            let (mut walk, mut recognised) = (memory.walk(), 0);
+            for number in 0..100 {
+                if walk.recognise(&backwards(number)).is_some() {
+                    recognised += 1;
+                    assert_eq!(walk.labels(), Some(&labels(number)));
+                } else {
+                    walk.look_up(labels(number).encoded(), framed::order_of(["n", "__name__"].into_iter()));
+                }
+            }
+            walk.finish();
+            recognised
+        };
+        assert_eq!((send_backwards(), send_backwards()), (0, 99));
+        // One sender that sorts, one that does not: the last one's order is remembered.
+        assert_eq!((send(&memory, 0..100).1, send(&memory, 0..100).1), (0, 99));
+        assert_eq!((send_backwards(), send_backwards()), (0, 99));
+        assert_eq!(memory.known.read().orders.len(), 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use pharos_model::{Exemplar, LabelsBuilder, Sample, iter_encoded};
 
 use super::canonical::Canonical;
 use super::memory::Walk;
-use super::{DecodeError, SeriesMemory, histogram, metric_kind};
+use super::{DecodeError, SeriesMemory, framed, histogram, metric_kind};
 use crate::sink::{SeriesSink, exemplar_labels};
 use crate::wire::{Reader, WireError};
 use crate::{DecodedMetrics, Limits, TimeWindow};
@@ -114,12 +114,13 @@ impl Request<'_> {
         match (front, self.walk.labels()) {
             (Front::Recognised(pairs), Some(labels)) => self.sink.finish_shared(labels, pairs)?,
             (Front::Canonical, _) => {
-                let labels = self.walk.look_up(self.canonical.encoded());
+                let labels = self.walk.look_up(self.canonical.encoded(), None);
                 self.sink.finish_shared(&labels, self.canonical.pairs())?;
             }
             (Front::Recognised(_) | Front::Taken, _) => {
+                let order = framed::order_of(self.sink.labels.pairs().map(|(name, _)| name));
                 let walk = &mut self.walk;
-                self.sink.finish_looked_up(&mut self.encoded, |encoded| walk.look_up(encoded))?;
+                self.sink.finish_looked_up(&mut self.encoded, |encoded| walk.look_up(encoded, order))?;
             }
         }
         Ok(())
