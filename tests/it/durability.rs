@@ -24,7 +24,7 @@ fn kills() -> usize {
 /// Kills and restarts the server again and again; returns the longest restart.
 async fn torment(pharos: &mut Pharos, kills: usize) -> Duration {
     let (mut longest, mut random) = (Duration::ZERO, now_s());
-    println!("seed {random}");
+    eprintln!("seed {random}");
     for _ in 0..kills {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         tokio::time::sleep(Duration::from_millis((random >> 33) % LIFE_MAX_MS)).await;

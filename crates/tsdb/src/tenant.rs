@@ -128,7 +128,9 @@ impl Tenants {
         }
         if !unshared.is_empty() {
             let mut registry = resolved.registry.write();
-            unshared.into_iter().for_each(|index| registry.share_labels(resolved.numbers[index], &batch.series[index]));
+            for index in unshared {
+                registry.share_labels(resolved.numbers[index], &batch.series[index]);
+            }
         }
         let mut refused_items = [0_u64; 3];
         if !unknown.is_empty() {

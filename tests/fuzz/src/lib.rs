@@ -56,7 +56,9 @@ pub fn seeds(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, TsdbError> {
                 "metadata" | "meta.json" | "tombstones" => {
                     found.push(("small-files", fuzzing::small_file_input(&path)?));
                 }
-                name if name.ends_with(".log") => found.push(("log", fuzzing::log_input(&path)?)),
+                _ if path.extension().is_some_and(|kind| kind == "log") => {
+                    found.push(("log", fuzzing::log_input(&path)?));
+                }
                 _ => {}
             }
         }

@@ -358,7 +358,7 @@ mod tests {
                     recognised += 1;
                     assert_eq!(walk.labels(), Some(&labels(number)));
                 } else {
-                    walk.look_up(labels(number).encoded(), framed::order_of(["n", "__name__"].into_iter()));
+                    walk.look_up(labels(number).encoded(), framed::order_of(&["n", "__name__"].into_iter()));
                 }
             }
             walk.finish();

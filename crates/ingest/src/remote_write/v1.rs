@@ -118,7 +118,7 @@ impl Request<'_> {
                 self.sink.finish_shared(&labels, self.canonical.pairs())?;
             }
             (Front::Recognised(_) | Front::Taken, _) => {
-                let order = framed::order_of(self.sink.labels.pairs().map(|(name, _)| name));
+                let order = framed::order_of(&self.sink.labels.pairs().map(|(name, _)| name));
                 let walk = &mut self.walk;
                 self.sink.finish_looked_up(&mut self.encoded, |encoded| walk.look_up(encoded, order))?;
             }

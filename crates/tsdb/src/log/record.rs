@@ -168,8 +168,7 @@ pub(crate) fn decode_batch(plain: &[u8]) -> Result<(TenantId, Vec<u64>, MetricBa
         log_id = log_id.wrapping_add(reader.zigzag()? as u64);
         log_ids.push(log_id);
     }
-    let mut batch = MetricBatch::default();
-    batch.series = vec![SeriesRun::empty(); run_count];
+    let mut batch = MetricBatch { series: vec![SeriesRun::empty(); run_count], ..MetricBatch::default() };
     let (mut totals, mut column) = ([0; 3], 0);
     for set in [
         |run: &mut SeriesRun, r| run.samples = r,

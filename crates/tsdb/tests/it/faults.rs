@@ -107,7 +107,9 @@ fn check_fault(case: &Case, what: &str, arm: impl Fn(&FaultDisk)) -> bool {
 /// Three series in parts of two windows, the later of which overlap the earlier, and in the head.
 fn fill(store: &Tsdb) {
     for seconds in [[-7000, 0], [-7000, 5]] {
-        seconds.into_iter().for_each(|second| append(store, batch(second, 3)));
+        for second in seconds {
+            append(store, batch(second, 3));
+        }
         store.flush().unwrap();
     }
     append(store, batch(20, 3));

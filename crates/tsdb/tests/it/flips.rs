@@ -97,7 +97,7 @@ fn check(name: &str) {
 /// Whether it was noticed.
 fn check_flip(image: &Path, file: &Path, sound: &Answers, what: &str) -> bool {
     let kind = file.file_name().unwrap().to_str().unwrap();
-    let is_log = kind.ends_with(".log");
+    let is_log = file.extension().is_some_and(|kind| kind == "log");
     let is_told = |message: &str| {
         // A description that lies about a file's length is found out at that file.
         let at = if kind == "meta.json" { file.parent().unwrap() } else { file };

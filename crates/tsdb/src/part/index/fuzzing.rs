@@ -37,7 +37,7 @@ pub fn index(dir: &Path, bytes: &[u8]) {
     let Ok(index) = open(dir, &file) else { return };
     let sets = read(&index);
     if sets.len() as u64 == index.all().len() && sets.len() <= SERIES_WRITTEN as usize {
-        write_anew(dir, sets);
+        write_anew(dir, &sets);
     }
 }
 
@@ -168,9 +168,11 @@ fn read(index: &PartIndex) -> Vec<Labels> {
     sets
 }
 
-fn write_anew(dir: &Path, sets: Vec<Labels>) {
+fn write_anew(dir: &Path, sets: &[Labels]) {
     let mut writer = IndexWriter::default();
-    sets.iter().for_each(|labels| writer.add_series(labels.encoded()));
+    for labels in sets {
+        writer.add_series(labels.encoded());
+    }
     let data = DataToc {
         headers: vec![BlockAt::default(); sets.len().div_ceil(BLOCK_SERIES)],
         bodies: vec![BlockAt::default(); sets.len().div_ceil(BLOCK_SERIES)],
@@ -178,12 +180,12 @@ fn write_anew(dir: &Path, sets: Vec<Labels>) {
     };
     let index = open(dir, &writer.finish(&data)).expect("own index opens");
     let mut cursor = LabelCursor::default();
-    for (number, labels) in (0..).zip(&sets) {
+    for (number, labels) in (0..).zip(sets) {
         cursor.seek(&index, number).expect("own index is sound");
         assert_eq!(cursor.get(number), Some(labels.encoded()));
         let matchers: Vec<Matcher> = labels.iter().map(|(name, value)| Matcher::equal(name, value)).collect();
         let expected: RoaringBitmap = (0..)
-            .zip(&sets)
+            .zip(sets)
             .filter(|(_, other)| labels.iter().all(|(name, value)| other.get(name) == Some(value)))
             .map(|(number, _)| number)
             .collect();

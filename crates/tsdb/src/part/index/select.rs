@@ -330,7 +330,7 @@ where
             let Ok(wanted) = T::try_from(*id) else { return };
             for (block, ids) in ids.chunks(SCAN_IDS).enumerate() {
                 // Without a branch per id, so that one instruction compares many.
-                if ids.iter().fold(false, |any, id| any | (*id == wanted)) {
+                if ids.iter().fold(0_u32, |any, id| any | <u32 as From<bool>>::from(*id == wanted)) != 0 {
                     let first = first + (block * SCAN_IDS) as u32;
                     ids.iter().zip(first..).filter(|(id, _)| **id == wanted).for_each(|(_, at)| push_one(passed, at));
                 }
