@@ -3,7 +3,6 @@
 //! The name comes from the environment, as libFuzzer takes the arguments: `PHAROS_FUZZ_TARGET`.
 
 #![no_main]
-#![expect(clippy::disallowed_methods, reason = "a program of its own, told by its environment what to do")]
 
 use std::path::PathBuf;
 use std::sync::LazyLock;

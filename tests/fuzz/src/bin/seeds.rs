@@ -1,8 +1,6 @@
 //! Writes the inputs that fuzzing begins with: `seeds TO FROM...`, where `FROM` are data folders of stores. Each goes to
 //! `TO/<target>/`, under the hash of its bytes.
 
-#![expect(clippy::disallowed_methods, reason = "a program of its own, told by its arguments what to do")]
-
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 
