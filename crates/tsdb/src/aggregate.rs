@@ -4,6 +4,7 @@
 //! labels. Threads evaluate pieces of the selection, one thread folds them in order.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use pharos_base::Reservation;
@@ -63,7 +64,7 @@ impl Shared {
         let mut add =
             |labels: &[u8], grid: &[f64]| fold.add(labels, grid, |bytes| held.grow(bytes).map_err(Into::into));
         let series = sources.iter().map(Source::series_count).max().unwrap_or(0);
-        let helpers = self.helpers.lend(series / PARALLEL_SERIES_MIN);
+        let helpers = self.helpers.lend(series / PARALLEL_SERIES_MIN, self.reading.load(Ordering::Relaxed));
         let window = (helpers.count + 1) * WINDOW_PER_THREAD;
         // A query that fits its memory only without pieces in waiting goes without them.
         let fits = context.memory.reserve((window * PIECE_BYTES * PIECE_SLACK) as u64).is_ok();

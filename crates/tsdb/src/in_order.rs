@@ -29,11 +29,13 @@ impl Helpers {
         Self { free: AtomicUsize::new(count) }
     }
 
-    /// As many as are free, at most `wanted`, perhaps none. Nobody waits for them.
-    pub(crate) fn lend(self: &Arc<Self>, wanted: usize) -> Lent {
-        let take = |free: usize| Some(free - free.min(wanted));
+    /// As many as are free, at most `wanted`, perhaps none. Nobody waits for them. `busy` others are at work on their
+    /// own and leave as many fewer cores.
+    pub(crate) fn lend(self: &Arc<Self>, wanted: usize, busy: usize) -> Lent {
+        let lent = |free: usize| free.saturating_sub(busy).min(wanted);
+        let take = |free: usize| Some(free - lent(free));
         let before = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or(0);
-        Lent { helpers: Arc::clone(self), count: before.min(wanted) }
+        Lent { helpers: Arc::clone(self), count: lent(before) }
     }
 }
 
@@ -243,10 +245,12 @@ mod tests {
     #[test]
     fn helpers_are_lent_while_there_are_some() {
         let helpers = Arc::new(Helpers::new(3));
-        let first = helpers.lend(2);
-        let second = helpers.lend(2);
-        assert_eq!((first.count, second.count, helpers.lend(2).count), (2, 1, 0));
+        let first = helpers.lend(2, 0);
+        let second = helpers.lend(2, 0);
+        assert_eq!((first.count, second.count, helpers.lend(2, 0).count), (2, 1, 0));
         drop(first);
-        assert_eq!(helpers.lend(5).count, 2);
+        assert_eq!(helpers.lend(5, 0).count, 2);
+        assert_eq!(helpers.lend(5, 1).count, 1, "one other is at work");
+        assert_eq!(helpers.lend(5, 9).count, 0);
     }
 }

@@ -106,9 +106,10 @@ pub struct Settings {
     pub data_cache_max: ByteSize,
     /// Decoded blocks of the indexes of all parts kept in memory take at most this much. Default 32MiB; `0B` keeps none.
     pub index_cache_max: ByteSize,
-    /// Threads that work on one large read at most; all reads together have one less than that beside their own. More
-    /// answer a large aggregation sooner, for somewhat more CPU. Default 1, minimum 1.
-    pub read_threads_max: NonZeroUsize,
+    /// Threads that work on one large aggregation at most. All reads together have one less than that beside their own,
+    /// and each read under way one less: a single large query is answered sooner, for about a quarter more CPU, and
+    /// many at a time run one thread each. Default: `None`, as many as there are cores. Minimum 1.
+    pub read_threads_max: Option<NonZeroUsize>,
     /// Writes are refused while the disk has less free space than this. Default 64MiB; `0B` turns it off.
     pub disk_free_min: ByteSize,
 }
@@ -133,7 +134,7 @@ impl Default for Settings {
             metadata_max: 100_000,
             data_cache_max: ByteSize::mib(32),
             index_cache_max: ByteSize::mib(32),
-            read_threads_max: NonZeroUsize::MIN,
+            read_threads_max: None,
             disk_free_min: ByteSize::mib(64),
         }
     }

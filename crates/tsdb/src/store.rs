@@ -1,13 +1,14 @@
 //! The store: opens, owns and stops everything.
 
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use pharos_base::{Clock, Completion, SystemClock, spawn_named};
+use pharos_base::{Clock, Completion, SystemClock, available_cores, spawn_named};
 use pharos_model::{MetricBatch, TenantId};
 use pharos_storage::{AppendOutcome, StorageError};
 use rustix::fs::{FlockOperation, flock};
@@ -97,7 +98,9 @@ impl Tsdb {
             compacting: Mutex::new(()),
             parts_stay: Mutex::new(()),
             reading: Arc::default(),
-            helpers: Arc::new(Helpers::new(settings.read_threads_max.get() - 1)),
+            helpers: Arc::new(Helpers::new(
+                settings.read_threads_max.map_or_else(available_cores, NonZeroUsize::get) - 1,
+            )),
             counters: Counters::default(),
             flushing: Mutex::new(()),
             next_part: Arc::clone(&next_part),

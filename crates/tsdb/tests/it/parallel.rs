@@ -22,7 +22,7 @@ use crate::support::{append, open_with};
 const SERIES: i64 = 7000;
 
 fn open(dir: &Path, threads: usize) -> Tsdb {
-    let settings = Settings { read_threads_max: NonZeroUsize::new(threads).unwrap(), ..Settings::for_tests() };
+    let settings = Settings { read_threads_max: NonZeroUsize::new(threads), ..Settings::for_tests() };
     open_with(dir, settings, Arc::new(RealDisk)).unwrap()
 }
 
