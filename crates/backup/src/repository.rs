@@ -203,10 +203,10 @@ impl Repository {
         BackupError::NoBackup { wanted, place: self.place.to_string() }
     }
 
-    /// Names sort by time; two of one second differ.
+    /// Names sort by time, to the millisecond: one backup may follow another at once.
     fn new_name(&self) -> String {
         let random = hex::encode(pharos_base::random_bytes::<4>());
-        format!("{}-{random}", self.now().strftime("%Y%m%dT%H%M%SZ"))
+        format!("{}-{random}", self.now().strftime("%Y%m%dT%H%M%S%3fZ"))
     }
 
     pub(crate) fn now(&self) -> Timestamp {

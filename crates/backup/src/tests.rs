@@ -49,7 +49,8 @@ impl Fixture {
     }
 
     fn save(&self) -> Result<Saved, BackupError> {
-        self.clock.advance_ms(1_000);
+        // Backups may follow one another at once and keep their order.
+        self.clock.advance_ms(1);
         let tree = SourceTree::of_stopped(&self.path("data")).unwrap();
         self.runtime.block_on(self.repository().save(tree, &Unobserved))
     }
