@@ -121,7 +121,10 @@ fn a_second_backup_sends_only_what_is_new_and_each_is_restored_as_it_was() {
     let listed = fixture.runtime.block_on(fixture.repository().list()).unwrap();
     assert_eq!(listed.iter().map(|entry| &entry.name).collect::<Vec<_>>(), [&first.name, &second.name]);
     let note = listed[0].told.as_ref().unwrap();
-    assert_eq!((note.files, note.bytes, note.created_at.as_str()), (3, large.len() as u64 + 5, "2023-11-14T22:13:20.001Z"));
+    assert_eq!(
+        (note.files, note.bytes, note.created_at.as_str()),
+        (3, large.len() as u64 + 5, "2023-11-14T22:13:20.001Z")
+    );
 }
 
 #[test]

@@ -20,7 +20,7 @@ use pharos_base::ByteSize;
 
 use super::booked::{Booked, Budget};
 use super::group::{Group, GroupKey};
-use super::streams::Streams;
+use super::streams::{Streams, same};
 
 /// Streams that were not used for so long are forgotten when memory is full.
 const IDLE_MINUTES: u32 = 10;
@@ -219,7 +219,7 @@ impl Metrics {
 
 impl KnownMetric {
     fn is(&self, key: MetricKey<'_>) -> bool {
-        self.kind == key.kind && &*self.raw_name == key.name && &*self.raw_unit == key.unit
+        self.kind == key.kind && &*self.raw_name == key.name && same(self.raw_unit.as_bytes(), key.unit.as_bytes())
     }
 }
 
