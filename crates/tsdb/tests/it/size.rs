@@ -83,6 +83,7 @@ fn bytes_each(every: usize) -> (f64, f64) {
         *(if path.ends_with("data") { &mut data } else { &mut rest }) += length;
     }
     let each = |bytes: u64| bytes as f64 / samples as f64;
+    eprintln!("{samples} samples: {:.4} bytes each in data, {:.4} in all else", each(data), each(rest));
     (each(data), each(rest))
 }
 
