@@ -5,6 +5,9 @@ use std::io::Write;
 /// Integers below this print digit by digit; all of them are exact.
 const INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
 
+/// Of fractions of this magnitude `zmij` writes no exponent, and neither does Go.
+const NEVER_EXPONENTIAL: std::ops::Range<f64> = 1e-4..1e15;
+
 /// Appends a sample value: shortest digits, an exponent below 1e-6 and from 1e21 on; `NaN`, `+Inf`, `-Inf`.
 ///
 /// Answers consist of these, so that hardly any passes `fmt`.
@@ -20,12 +23,18 @@ pub(crate) fn push_float(out: &mut Vec<u8>, value: f64) {
     } else if value.is_infinite() {
         out.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
     } else {
-        // Of two shortest texts equally near, `ryu` takes the even one, as Go does; `fmt` does not.
-        push_shortest(out, ryu::Buffer::new().format_finite(value), (1e-6..1e21).contains(&magnitude));
+        // Of two shortest texts equally near, `zmij` takes the even one, as Go does; `fmt` does not.
+        let mut buffer = zmij::Buffer::new();
+        let text = buffer.format_finite(value);
+        if NEVER_EXPONENTIAL.contains(&magnitude) {
+            out.extend_from_slice(text.as_bytes());
+        } else {
+            push_shortest(out, text, (1e-6..1e21).contains(&magnitude));
+        }
     }
 }
 
-/// Writes what `ryu` wrote with an exponent only where `plain` is false, and then in Go's form.
+/// Writes what `zmij` wrote with an exponent only where `plain` is false, and then in Go's form.
 fn push_shortest(out: &mut Vec<u8>, text: &str, plain: bool) {
     let Some((mantissa, exponent)) = text.split_once('e') else {
         out.extend_from_slice(text.strip_suffix(".0").unwrap_or(text).as_bytes());
@@ -33,7 +42,7 @@ fn push_shortest(out: &mut Vec<u8>, text: &str, plain: bool) {
     };
     if !plain {
         // At least two digits of exponent, always signed.
-        let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+        let (sign, exponent) = exponent.split_at(1);
         let _ = write!(out, "{mantissa}e{sign}{exponent:0>2}");
         return;
     }
@@ -54,17 +63,8 @@ fn push_shortest(out: &mut Vec<u8>, text: &str, plain: bool) {
     }
 }
 
-fn push_integer(out: &mut Vec<u8>, mut value: u64) {
-    let (mut digits, mut at) = ([0_u8; 20], 20);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+fn push_integer(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends an instant in seconds with up to three decimals.
