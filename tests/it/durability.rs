@@ -1,9 +1,10 @@
 //! What was acknowledged survives `kill -9`, again and again, in the middle of the load.
 //!
-//! `PHAROS_KILLS` says how often under metrics (20); `make kills KILLS=100` runs these tests alone.
+//! `PHAROS_KILLS` says how often (20); `make kills KILLS=100` runs these tests alone.
 
 mod disturb;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use pharos_testkit::Pharos;
@@ -16,6 +17,10 @@ const KILLS: usize = 20;
 const LIFE_MAX_MS: u64 = 800;
 /// The load goes on for about so long for each kill.
 const SPAN_PER_KILL_S: u64 = 150;
+/// As that, of traces.
+const TRACES_PER_KILL: usize = 300;
+/// Most traces that one search answers.
+const SEARCH_DEPTH: usize = 10_000;
 
 fn kills() -> usize {
     std::env::var("PHAROS_KILLS").map_or(KILLS, |text| text.parse().expect("PHAROS_KILLS is a number"))
@@ -89,6 +94,8 @@ async fn acknowledged_spans_survive_kill_9() {
     let mut pharos = Pharos::builder().start().await;
     let (start, token) = (now_s() - 3_600, pharos.token().to_owned());
     let (url, start_text) = (pharos.url("/v1/traces"), start.to_string());
+    let traces = TRACES_PER_KILL * kills();
+    let (count, retries) = (traces.to_string(), (kills() * 20).to_string());
     let load = loadgen::start(&[
         "traces",
         "--url",
@@ -96,13 +103,13 @@ async fn acknowledged_spans_survive_kill_9() {
         "--token",
         &token,
         "--retries",
-        "400",
+        &retries,
         "--rate",
         "4000",
         "--batch",
         "100",
         "--traces",
-        "6000",
+        &count,
         "--spans-per-trace",
         "10",
         "--start",
@@ -110,14 +117,14 @@ async fn acknowledged_spans_survive_kill_9() {
         "--span-of-time",
         "50m",
     ]);
-    torment(&mut pharos, KILLS).await;
+    torment(&mut pharos, kills()).await;
     let report = load.report().await;
     assert_eq!(report["accepted"], report["sent"], "{report}");
     assert!(report["retries"].as_u64().unwrap_or(0) >= 5, "the kills must hit the load: {report}");
     pharos.kill();
     pharos.restart().await;
     let found = summaries(&pharos, start).await;
-    assert_eq!(found.len(), 6_000, "every trace is found by search");
+    assert_eq!(found.len(), traces, "every trace is found by search");
     for summary in &found {
         assert_eq!(summary["spanCount"], 10, "every span of it is there: {summary}");
     }
@@ -131,12 +138,21 @@ async fn acknowledged_spans_survive_kill_9() {
     }
 }
 
-/// All traces of the hour from `start_s`.
+/// All traces of the hour from `start_s`, each once.
 async fn summaries(pharos: &Pharos, start_s: u64) -> Vec<Value> {
-    let window = format!("query.startTimeMin={}&query.startTimeMax={}", instant(start_s - 1), instant(start_s + 3_600));
-    let (status, answer) = pharos.get(&format!("/api/v3/trace-summaries?{window}&query.searchDepth=10000")).await;
-    assert_eq!(status, 200, "{answer}");
-    answer["summaries"].as_array().cloned().unwrap_or_default()
+    let mut found = BTreeMap::new();
+    // A search answers so many, and no more: a few minutes at a time.
+    for minutes in 0..20 {
+        let from = start_s - 1 + minutes * 180;
+        let window = format!("query.startTimeMin={}&query.startTimeMax={}", instant(from), instant(from + 181));
+        let (status, answer) =
+            pharos.get(&format!("/api/v3/trace-summaries?{window}&query.searchDepth={SEARCH_DEPTH}")).await;
+        assert_eq!(status, 200, "{answer}");
+        let summaries = answer["summaries"].as_array().cloned().unwrap_or_default();
+        assert!(summaries.len() < SEARCH_DEPTH, "the search may have left out some");
+        found.extend(summaries.into_iter().map(|summary| (summary["traceId"].to_string(), summary)));
+    }
+    found.into_values().collect()
 }
 
 /// RFC 3339 of whole Unix seconds.

@@ -31,7 +31,7 @@ mod verify;
 mod tests;
 
 pub use error::BackupError;
-pub use place::{Location, S3Options};
+pub use place::{Location, S3Options, make_folder};
 pub use prune::Pruned;
 pub use repository::{BackupEntry, BackupNote, Observer, Repository, RepositorySettings, Unobserved};
 pub use restore::{Restored, UNFINISHED_FOLDER};

@@ -11,7 +11,7 @@ use crate::BackupError;
 use crate::place::Place;
 
 /// All marks lie below it.
-const LOCKS: &str = "locks/";
+pub(crate) const LOCKS: &str = "locks/";
 
 /// What somebody does in a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -52,6 +52,7 @@ impl Repository {
                 .buffer_unordered(self.concurrency)
                 .try_collect::<()>()
                 .await?;
+            self.place.sweep().await?;
             self.place.settle().await?;
         }
         let bytes = doomed.iter().map(|entry| entry.bytes).sum();

@@ -15,11 +15,12 @@ use crate::digest::Hasher;
 use crate::manifest::{Manifest, ManifestFile};
 use crate::place::{blocking, make_folder, sync_folder, sync_folders};
 use crate::repository::{Observer, Repository};
+use crate::source::{LOCK_FILE, LOST_AND_FOUND};
 
 /// Lies in a data folder while it is restored.
 pub const UNFINISHED_FOLDER: &str = ".restoring";
 /// What an empty data folder may hold: the lock of whoever restores, and what file systems put into theirs.
-const HARMLESS: [&str; 3] = ["LOCK", "lost+found", UNFINISHED_FOLDER];
+const HARMLESS: [&str; 3] = [LOCK_FILE, LOST_AND_FOUND, UNFINISHED_FOLDER];
 
 /// What a restore brought.
 #[derive(Debug, Clone, PartialEq, Eq)]

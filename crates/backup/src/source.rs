@@ -7,7 +7,9 @@ use crate::BackupError;
 use crate::manifest::is_inside;
 
 /// Locks say who uses a folder now; a restored folder is used by nobody.
-const LOCK_FILE: &str = "LOCK";
+pub(crate) const LOCK_FILE: &str = "LOCK";
+/// Stands in the root of some file systems, and only root may look into it.
+pub(crate) const LOST_AND_FOUND: &str = "lost+found";
 /// Where each store of a data folder keeps its snapshots.
 const SNAPSHOTS_FOLDER: &str = "snapshots";
 /// Folders in folders; stores have seven.
@@ -37,7 +39,7 @@ impl SourceTree {
     /// [`BackupError::Io`]; [`BackupError::Source`] for what is neither file nor folder.
     pub fn of_stopped(data_dir: &Path) -> Result<Self, BackupError> {
         let mut tree = Self::default();
-        for (name, path) in entries(data_dir)? {
+        for (name, path) in top_entries(data_dir)? {
             if !path.is_dir() {
                 tree.add(&name, &path, 0)?;
             } else if name != crate::UNFINISHED_FOLDER {
@@ -59,7 +61,7 @@ impl SourceTree {
             return Err(absent());
         }
         let (mut tree, mut is_found) = (Self::default(), false);
-        for (name, path) in entries(data_dir)? {
+        for (name, path) in top_entries(data_dir)? {
             if !path.is_dir() {
                 tree.add(&name, &path, 0)?;
                 continue;
@@ -123,6 +125,13 @@ impl SourceTree {
         }
         Ok(())
     }
+}
+
+/// What a data folder holds, by name, but for what its file system put there.
+fn top_entries(data_dir: &Path) -> Result<Vec<(String, PathBuf)>, BackupError> {
+    let mut found = entries(data_dir)?;
+    found.retain(|(name, _)| name != LOST_AND_FOUND);
+    Ok(found)
 }
 
 /// What a folder holds, by name.

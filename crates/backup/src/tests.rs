@@ -338,3 +338,61 @@ proptest! {
         prop_assert_eq!(fixture.verify().faults, Vec::new());
     }
 }
+
+/// What the file system of a volume puts there is nobody's data, and only root may look into it.
+#[test]
+fn lost_and_found_is_neither_backed_up_nor_in_the_way() {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::PermissionsExt;
+    let fixture = Fixture::new();
+    let data = files(&[("metrics/a", b"a")]);
+    fixture.write(&data);
+    for place in ["data", "repository"] {
+        let lost = fixture.path(place).join("lost+found");
+        fs::create_dir_all(lost.join("#1")).unwrap();
+        // Root may enter, and would meet this.
+        fs::write(lost.join(std::ffi::OsStr::from_bytes(b"\xff")), "").unwrap();
+        fs::set_permissions(&lost, fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    assert_eq!(fixture.save().unwrap().files, 1);
+    let snapshot = fixture.path("data/metrics/snapshots/s1");
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::write(snapshot.join("a"), "a").unwrap();
+    let tree = SourceTree::of_snapshot(&fixture.path("data"), "s1").unwrap();
+    assert_eq!((tree.left_out(), tree.bytes()), (&[][..], 1));
+    assert_eq!(fixture.restore(None).unwrap(), data);
+    for place in ["data", "repository"] {
+        fs::set_permissions(fixture.path(place).join("lost+found"), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
+#[test]
+fn a_prune_removes_what_crashed_backups_left() {
+    let fixture = Fixture::new();
+    fixture.write(&files(&[("metrics/a", b"a")]));
+    fixture.save().unwrap();
+    let left = fixture.object_of(b"a").with_file_name(".tmp-0123456789abcdef");
+    fs::write(&left, "half").unwrap();
+    fixture.prune(1, true).unwrap();
+    assert!(left.exists(), "a dry run removes nothing");
+    fixture.prune(1, false).unwrap();
+    assert!(!left.exists());
+    assert!(fixture.object_of(b"a").exists());
+}
+
+/// Reading a folder fails as a file on a dying disk does.
+#[test]
+fn an_object_that_cannot_be_read_is_a_fault_and_the_others_are_read_all_the_same() {
+    let fixture = Fixture::new();
+    fixture.write(&files(&[("metrics/a", b"a"), ("metrics/b", b"b")]));
+    fixture.save().unwrap();
+    let object = fixture.object_of(b"a");
+    fs::remove_file(&object).unwrap();
+    fs::create_dir(&object).unwrap();
+    fs::write(fixture.object_of(b"b"), "B").unwrap();
+    let mut told: Vec<_> = fixture.verify().faults.into_iter().map(|fault| (fault.file, fault.problem)).collect();
+    told.sort();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].1.contains("cannot read"), "{told:?}");
+    assert!(told[1].1.contains("hash"), "{told:?}");
+}

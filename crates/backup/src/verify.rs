@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use pharos_base::full_message;
 
 use crate::BackupError;
 use crate::digest::{Digest, Hasher};
@@ -85,20 +86,29 @@ impl Repository {
 
     async fn check(&self, needed: Needed, observer: &dyn Observer) -> Result<Option<Fault>, BackupError> {
         let key = needed.file.sha256.key();
-        let problem = match self.place.read(&key).await? {
-            None => Some("it is missing".to_owned()),
-            Some(mut contents) => {
-                let mut hasher = Hasher::default();
-                while let Some(piece) = contents.next().await? {
-                    if observer.is_interrupted() {
-                        return Err(BackupError::Interrupted);
-                    }
-                    hasher.update(&piece);
-                    observer.done(piece.len() as u64);
-                }
-                difference(hasher, &needed.file)
-            }
+        let problem = match self.problem_of(&key, &needed.file, observer).await {
+            // A file that its disk does not give back is as damaged as one with other contents; the rest is of interest.
+            Err(error @ BackupError::Io { .. }) => Some(full_message(&error)),
+            told => told?,
         };
         Ok(problem.map(|problem| Fault { key, problem, backups: needed.backups, file: needed.file.path }))
+    }
+
+    async fn problem_of(
+        &self,
+        key: &str,
+        file: &ManifestFile,
+        observer: &dyn Observer,
+    ) -> Result<Option<String>, BackupError> {
+        let Some(mut contents) = self.place.read(key).await? else { return Ok(Some("it is missing".to_owned())) };
+        let mut hasher = Hasher::default();
+        while let Some(piece) = contents.next().await? {
+            if observer.is_interrupted() {
+                return Err(BackupError::Interrupted);
+            }
+            hasher.update(&piece);
+            observer.done(piece.len() as u64);
+        }
+        Ok(difference(hasher, file))
     }
 }

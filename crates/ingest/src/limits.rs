@@ -64,6 +64,23 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// What a client may send on: the server has limits of its own, and says what is over them. Only the bounds on what small
+    /// bytes can grow to in memory are the default's.
+    #[must_use]
+    pub fn of_client() -> Self {
+        Self {
+            labels_max: usize::MAX,
+            label_name_bytes_max: usize::MAX,
+            label_value_bytes_max: usize::MAX,
+            exemplar_label_chars_max: usize::MAX,
+            histogram_buckets_max: usize::MAX,
+            help_bytes_max: usize::MAX,
+            ..Self::default()
+        }
+    }
+}
+
 /// Where a sample's timestamp may lie, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeWindow {

@@ -1,8 +1,7 @@
 //! The data folder: made if absent, locked while in use.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
@@ -65,8 +64,7 @@ impl DataDir {
 
 /// Makes a folder, and those above it, that only its owner may enter.
 pub(crate) fn make_folder(path: &Path) -> anyhow::Result<()> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.with_context(|| format!("cannot make the data folder {}", path.display()))
+    pharos_backup::make_folder(path).with_context(|| format!("cannot make the data folder {}", path.display()))
 }
 
 #[cfg(test)]

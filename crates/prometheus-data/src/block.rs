@@ -97,10 +97,4 @@ impl Block {
         points.histograms.append(&mut read.histograms);
         Ok(())
     }
-
-    /// Bytes of the index passed so far, and all of them.
-    #[must_use]
-    pub fn progress(&self) -> (u64, u64) {
-        self.index.progress()
-    }
 }

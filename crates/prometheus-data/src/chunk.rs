@@ -53,6 +53,19 @@ mod tests {
 
     use super::*;
 
+    /// Two bits a span, and each histogram has its own: 40 kB would be two gigabytes.
+    #[test]
+    fn empty_spans_are_bounded() {
+        let [high, low] = u16::MAX.to_be_bytes();
+        // No reset flags, zero threshold 0, schema 0 (`0`), then 4000 (`11110` and 12 bits) spans of length 0 at offset 0.
+        let mut bytes = vec![high, low, 0, 0, 0b0111_1011, 0b1110_1000, 0];
+        bytes.resize(40_000, 0);
+        let mut points = Points::default();
+        assert!(decode(HISTOGRAM, &bytes, &mut points).unwrap_err().0.contains("too many"));
+        assert!(decode(FLOAT_HISTOGRAM, &bytes, &mut points).unwrap_err().0.contains("too many"));
+        assert_eq!(points.sample_count(), 0);
+    }
+
     proptest! {
         /// Checksums keep such bytes away from the decoders, which do not lean on that.
         #[test]

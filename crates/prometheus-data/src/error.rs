@@ -25,9 +25,6 @@ pub enum DataError {
     /// There is neither a block nor a log of a head.
     #[error("{path} holds no data of Prometheus: neither blocks (folders with meta.json) nor a wal folder", path = path.display())]
     NoData { path: PathBuf },
-    /// A version that came after this reader.
-    #[error("{path} is of version {found}, which is not known here", path = path.display())]
-    Version { path: PathBuf, found: u64 },
 }
 
 impl DataError {

@@ -80,12 +80,6 @@ impl Head {
         Ok(())
     }
 
-    /// Series in the logs, those without samples included.
-    #[must_use]
-    pub fn series_count(&self) -> usize {
-        self.series.len()
-    }
-
     /// What the log says of metrics, by the names of their series.
     #[must_use]
     pub fn metadata(&self) -> &[MetricMetadata] {

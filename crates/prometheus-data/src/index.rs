@@ -85,11 +85,6 @@ impl Index {
         Ok(Some(Self { file, version, symbols, next, end, labels: LabelsBuilder::default() }))
     }
 
-    /// Bytes of the index passed so far, and all of them.
-    pub(crate) fn progress(&self) -> (u64, u64) {
-        (self.next.min(self.end), self.end)
-    }
-
     /// The next series; `entry` is overwritten.
     pub(crate) fn next(&mut self, entry: &mut SeriesEntry, damage: OnDamage<'_>) -> Result<Option<Labels>, DataError> {
         loop {

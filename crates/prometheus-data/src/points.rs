@@ -48,13 +48,6 @@ impl Points {
         self.floats.len() + self.histograms.len()
     }
 
-    /// Forgets everything and keeps the memory.
-    pub fn clear(&mut self) {
-        self.floats.clear();
-        self.histograms.clear();
-        self.exemplars.clear();
-    }
-
     /// Keeps the points whose instant passes.
     pub fn retain(&mut self, keep: impl Fn(i64) -> bool) {
         self.floats.retain(|point| keep(point.timestamp_ms));

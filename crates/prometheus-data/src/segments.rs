@@ -23,35 +23,32 @@ const FRAME_BYTES_MAX: usize = 5 + 1 + 4;
 #[derive(Debug)]
 pub(crate) struct Segments {
     folder: PathBuf,
-    paths: Vec<PathBuf>,
-    open: BTreeMap<usize, WindowFile>,
+    /// By the number that references use, which is one less than their names'.
+    paths: BTreeMap<u64, PathBuf>,
+    open: Option<(u64, WindowFile)>,
 }
 
 impl Segments {
-    /// Files in `folder`; references count them in order of their names.
+    /// Files in `folder`. One that is missing is missed by the chunks in it alone.
     pub(crate) fn open(folder: &Path) -> Result<Self, DataError> {
-        let paths = if folder.is_dir() { numbered_files(folder)? } else { Vec::new() };
-        Ok(Self {
-            folder: folder.to_owned(),
-            paths: paths.into_iter().map(|(_, path)| path).collect(),
-            open: BTreeMap::new(),
-        })
+        let files = if folder.is_dir() { numbered_files(folder)? } else { Vec::new() };
+        let paths = files.into_iter().filter_map(|(number, path)| Some((number.checked_sub(1)?, path))).collect();
+        Ok(Self { folder: folder.to_owned(), paths, open: None })
     }
 
     /// Appends the points of the chunk at `reference`; one that is damaged is told and adds nothing.
     pub(crate) fn read(&mut self, reference: u64, points: &mut Points, damage: OnDamage<'_>) -> Result<(), DataError> {
-        let (segment, offset) = ((reference >> 32) as usize, reference & 0xffff_ffff);
-        let Some(path) = self.paths.get(segment) else {
+        let (segment, offset) = (reference >> 32, reference & 0xffff_ffff);
+        let Some(path) = self.paths.get(&segment) else {
             let path = self.folder.join(format!("{:06}", segment + 1));
             damage(Damage { path, offset, reason: "a chunk is missing: there is no such file".to_owned() });
             return Ok(());
         };
-        if !self.open.contains_key(&segment) {
-            // Chunks of a series lie together and files are passed in order: the earlier ones are done with.
-            self.open.clear();
-            self.open.insert(segment, open_segment(path, damage)?);
-        }
-        let Some(file) = self.open.get_mut(&segment) else { return Ok(()) };
+        // Chunks of a series lie together and files are passed in order: the earlier ones are done with.
+        let file = match &mut self.open {
+            Some((open, file)) if *open == segment => file,
+            other => &mut other.insert((segment, open_segment(path, damage)?)).1,
+        };
         let (floats, histograms) = (points.floats.len(), points.histograms.len());
         if let Err(reason) = read_chunk(file, offset, points)? {
             points.floats.truncate(floats);

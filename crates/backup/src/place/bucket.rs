@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::path::Path as Key;
+use object_store::path::{Path as Key, PathPart};
 use object_store::{
     BackoffConfig, ClientOptions, Error, MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig,
 };
@@ -34,8 +34,10 @@ const PARTS_MAX: u64 = 10_000;
 /// A prefix in a bucket.
 pub(crate) struct Bucket {
     store: Arc<dyn ObjectStore>,
-    name: String,
-    prefix: String,
+    /// As it was given.
+    shown: String,
+    /// The prefix as its keys begin: bytes that S3 keys should not have are percent-encoded.
+    root: Key,
 }
 
 impl Bucket {
@@ -50,12 +52,16 @@ impl Bucket {
             }
         }
         if let Some(endpoint) = &options.endpoint {
-            builder = builder.with_endpoint(endpoint);
+            // Else a variable for S3 alone would be more special.
+            builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
         }
         if let Some(region) = &options.region {
             builder = builder.with_region(region);
         }
-        let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).unwrap_or_default();
+        let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
+            .iter()
+            .find_map(|key| builder.get_config_value(key))
+            .unwrap_or_default();
         let http_by_variable = options.variables.get("AWS_ALLOW_HTTP").is_some_and(|value| value == "true");
         let allow_http = options.allow_http || http_by_variable;
         if endpoint.starts_with("http://") && !allow_http {
@@ -75,11 +81,11 @@ impl Bucket {
             .with_retry(retry)
             .build();
         let store = built.map_err(|error| problem(error.to_string()))?;
-        Ok(Self { store: Arc::new(store), name: name.to_owned(), prefix: prefix.to_owned() })
+        Ok(Self { store: Arc::new(store), shown, root: parts(prefix).collect() })
     }
 
     fn key(&self, key: &str) -> Key {
-        self.prefix.split('/').chain(key.split('/')).filter(|part| !part.is_empty()).collect()
+        self.root.parts().chain(parts(key)).collect()
     }
 
     pub(crate) async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BackupError> {
@@ -108,7 +114,8 @@ impl Bucket {
     }
 
     pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<Entry>, BackupError> {
-        let skipped = if self.prefix.is_empty() { 0 } else { self.prefix.len() + 1 };
+        let root = self.root.as_ref();
+        let skipped = if root.is_empty() { 0 } else { root.len() + 1 };
         let listed = self.store.list(Some(&self.key(prefix))).map_ok(|object| Entry {
             key: object.location.as_ref().get(skipped..).unwrap_or_default().to_owned(),
             bytes: object.size,
@@ -126,8 +133,12 @@ impl Bucket {
 
 impl fmt::Display for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "s3://{}/{}", self.name, self.prefix)
+        f.write_str(&self.shown)
     }
+}
+
+fn parts(key: &str) -> impl Iterator<Item = PathPart<'_>> {
+    key.split('/').filter(|part| !part.is_empty()).map(PathPart::from)
 }
 
 /// An object on its way here.
@@ -208,6 +219,36 @@ mod tests {
             assert!(bytes.div_ceil(piece_bytes(bytes) as u64) <= PARTS_MAX, "{bytes}");
         }
         assert_eq!(piece_bytes(1 << 30), PIECE_BYTES);
+    }
+
+    /// A variable for S3 alone is more special than one for all of Amazon's services, a flag more than both.
+    #[test]
+    fn the_endpoint_that_is_told_last_counts() {
+        let mut options = S3Options::default();
+        let named = |options: &S3Options| Bucket::open("b", "", options).map(|_| ()).unwrap_err().to_string();
+        options.variables.insert("AWS_ENDPOINT_URL".to_owned(), "http://all.example".to_owned());
+        assert!(named(&options).contains("all.example"));
+        options.variables.insert("AWS_ENDPOINT_URL_S3".to_owned(), "http://s3.example".to_owned());
+        assert!(named(&options).contains("s3.example"));
+        options.endpoint = Some("http://flag.example".to_owned());
+        assert!(named(&options).contains("flag.example"));
+    }
+
+    /// Storage in memory lists keys as S3 does: with what object_store encodes in them.
+    #[tokio::test]
+    async fn what_is_written_below_any_prefix_is_listed_under_its_key() {
+        for prefix in ["", "plain", "team#1/a%b", "/with//slashes/", "\u{fc}ml\u{e4}ut *"] {
+            let store: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+            let bucket = Bucket { store, shown: String::new(), root: parts(prefix).collect() };
+            bucket.put("backups/x.manifest", Bytes::from_static(b"1")).await.unwrap();
+            let listed = bucket.list("backups/").await.unwrap();
+            assert_eq!(
+                listed.iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(),
+                ["backups/x.manifest"],
+                "{prefix}"
+            );
+            assert!(bucket.read("backups/x.manifest").await.unwrap().is_some(), "{prefix}");
+        }
     }
 
     #[test]

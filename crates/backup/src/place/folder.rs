@@ -12,9 +12,13 @@ use pharos_base::random_bytes;
 
 use super::Entry;
 use crate::BackupError;
-use crate::digest::{Digest, Hasher, READ_BYTES};
+use crate::digest::{Digest, Hasher, OBJECTS, READ_BYTES};
+use crate::locks::LOCKS;
+use crate::manifest::MANIFESTS;
 
-/// Files under way have names that begin so; a crash leaves them, [`Folder::settle`] does not care, `list` skips them.
+/// Everything of a repository lies below one of these.
+const PREFIXES: [&str; 3] = [OBJECTS, MANIFESTS, LOCKS];
+/// Files under way have names that begin so; a crash leaves them, `list` skips them, [`Folder::sweep`] removes them.
 const TEMPORARY_PREFIX: &str = ".tmp-";
 
 /// A folder.
@@ -66,13 +70,24 @@ impl Folder {
         .await
     }
 
+    /// Removes what crashed backups left. Nobody else may write objects or manifests meanwhile.
+    pub(crate) async fn sweep(&self) -> Result<(), BackupError> {
+        let root = Arc::clone(&self.0);
+        blocking(move || [OBJECTS, MANIFESTS].iter().try_for_each(|prefix| remove_temporaries(&root.join(prefix))))
+            .await
+    }
+
     /// Syncs the folders: the files in them were synced when they were written.
     pub(crate) async fn settle(&self) -> Result<(), BackupError> {
         let root = Arc::clone(&self.0);
         blocking(move || {
-            sync_folders(&root)?;
-            // The folder may be new itself.
-            root.parent().filter(|parent| parent.is_dir()).map_or(Ok(()), sync_folder)
+            // Not what else lies in it: at the top of a volume that may be `lost+found`, which only root may enter.
+            for prefix in PREFIXES.map(|prefix| root.join(prefix)) {
+                if prefix.is_dir() {
+                    sync_folders(&prefix)?;
+                }
+            }
+            sync_folder(&root)
         })
         .await
     }
@@ -157,9 +172,20 @@ fn copy(source: &Path, target: &mut File, shown: &Path, expected: (Digest, u64))
     if hasher.finish() == expected { Ok(()) } else { Err(BackupError::Changed { path: source.to_owned() }) }
 }
 
-/// Makes a folder, and those above it, that only its owner may enter.
-pub(crate) fn make_folder(path: &Path) -> Result<(), BackupError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(BackupError::io("make the folder", path))
+/// Makes a folder, and those above it, that only its owner may enter; each that is new survives power loss.
+///
+/// # Errors
+/// [`BackupError::Io`].
+pub fn make_folder(path: &Path) -> Result<(), BackupError> {
+    let is_missing = |above: &&Path| !above.as_os_str().is_empty() && !above.exists();
+    let missing: Vec<_> = path.ancestors().take_while(is_missing).collect();
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(BackupError::io("make the folder", path))?;
+    // An entry is durable when the folder that holds it is synced.
+    missing.into_iter().rev().filter_map(Path::parent).try_for_each(|parent| {
+        let is_here = parent.as_os_str().is_empty();
+        sync_folder(if is_here { Path::new(".") } else { parent })
+    })
 }
 
 /// Makes a folder's entries durable.
@@ -177,6 +203,24 @@ pub(crate) fn sync_folders(path: &Path) -> Result<(), BackupError> {
         }
     }
     sync_folder(path)
+}
+
+fn remove_temporaries(path: &Path) -> Result<(), BackupError> {
+    let error = |source| BackupError::io("list", path)(source);
+    let listing = match fs::read_dir(path) {
+        Err(absent) if absent.kind() == io::ErrorKind::NotFound => return Ok(()),
+        listing => listing.map_err(error)?,
+    };
+    for entry in listing {
+        let entry = entry.map_err(error)?;
+        let path = entry.path();
+        if entry.file_type().map_err(error)?.is_dir() {
+            remove_temporaries(&path)?;
+        } else if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
+            fs::remove_file(&path).map_err(BackupError::io("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 fn list_into(root: &Path, key: &str, entries: &mut Vec<Entry>) -> Result<(), BackupError> {

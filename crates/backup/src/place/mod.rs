@@ -17,7 +17,8 @@ use crate::BackupError;
 use crate::digest::Digest;
 use bucket::Bucket;
 use folder::Folder;
-pub(crate) use folder::{blocking, make_folder, sync_folder, sync_folders};
+pub use folder::make_folder;
+pub(crate) use folder::{blocking, sync_folder, sync_folders};
 pub use location::{Location, S3Options};
 
 /// Files up to this size are read, hashed and sent in one piece, larger ones in pieces of it. Times the number of files under
@@ -98,6 +99,14 @@ impl Place {
         match self {
             Self::Folder(folder) => folder.delete(key).await,
             Self::Bucket(bucket) => bucket.delete(key).await,
+        }
+    }
+
+    /// Removes what crashed backups left, while nobody else writes. Of a bucket its own rules do that.
+    pub(crate) async fn sweep(&self) -> Result<(), BackupError> {
+        match self {
+            Self::Folder(folder) => folder.sweep().await,
+            Self::Bucket(_) => Ok(()),
         }
     }
 

@@ -83,16 +83,18 @@ impl Watch {
         Arc::new(Self { progress, is_interrupted: AtomicBool::new(false) })
     }
 
-    /// Runs `task`. SIGINT and SIGTERM ask it to end in order; a second one ends it at once.
+    /// Runs `task`. SIGINT, SIGTERM and SIGHUP (a terminal that closes) ask it to end in order; a second one ends it at once.
     pub(crate) async fn over<T>(&self, task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         let on = |kind| signal(kind).context("cannot listen to signals");
         let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+        let mut hang_up = on(SignalKind::hangup())?;
         tokio::pin!(task);
         loop {
             tokio::select! {
                 outcome = &mut task => return outcome,
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = hang_up.recv() => {}
             }
             if self.is_interrupted.swap(true, Ordering::Relaxed) {
                 return Err(anyhow!("given up at once; a lock may be left, see `pharos backup unlock`"));

@@ -15,7 +15,7 @@ pub(super) fn decode(bytes: &[u8], has_starts: bool, out: &mut Vec<HistogramPoin
     }
     let bits = &mut bits;
     let layout = Layout::read(bits)?;
-    let (positive_count, negative_count) = layout.bucket_counts(bits)?;
+    let (positive_count, negative_count) = layout.bucket_counts(samples, bits)?;
     let mut positive = vec![XorValue::default(); positive_count];
     let mut negative = vec![XorValue::default(); negative_count];
     let (mut timestamp_ms, mut delta_ms) = (0_i64, 0_i64);

@@ -31,7 +31,7 @@ pub(super) fn decode(bytes: &[u8], has_starts: bool, out: &mut Vec<HistogramPoin
     }
     let bits = &mut bits;
     let layout = Layout::read(bits)?;
-    let (positive_count, negative_count) = layout.bucket_counts(bits)?;
+    let (positive_count, negative_count) = layout.bucket_counts(samples, bits)?;
     let mut positive = vec![Trend::default(); positive_count];
     let mut negative = vec![Trend::default(); negative_count];
     let (mut time, mut count, mut zero_count) = (Trend::default(), Trend::default(), Trend::default());

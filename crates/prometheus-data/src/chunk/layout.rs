@@ -7,6 +7,10 @@ use crate::bits::Bits;
 use crate::bytes::Cursor;
 use crate::error::Malformed;
 
+/// Most spans and custom bounds of all histograms of a chunk: 32 MiB. Prometheus cuts a chunk at about a kilobyte, so that even
+/// histograms with thousands of bounds have a tenth of it.
+const REPEATED_MAX: usize = 4 << 20;
+
 /// The front of a chunk of histograms.
 #[derive(Debug)]
 pub(super) struct Layout {
@@ -44,8 +48,13 @@ impl Layout {
         Ok(Self { schema, zero_threshold, positive, negative, custom_bounds })
     }
 
-    /// Buckets of the positive and the negative side. There is a bit for each in every sample, or none is made.
-    pub(super) fn bucket_counts(&self, bits: &Bits<'_>) -> Result<(usize, usize), Malformed> {
+    /// Buckets of the positive and the negative side. There is a bit for each in every sample, or none is made; spans and
+    /// bounds take none, and each of the `samples` histograms has its own.
+    pub(super) fn bucket_counts(&self, samples: usize, bits: &Bits<'_>) -> Result<(usize, usize), Malformed> {
+        let repeated = self.positive.len() + self.negative.len() + self.custom_bounds.len();
+        if repeated.saturating_mul(samples) > REPEATED_MAX {
+            return Err(Malformed("the spans and bounds of a chunk's histograms are too many"));
+        }
         let count = |spans: &[BucketSpan]| spans.iter().map(|span| u64::from(span.length)).sum::<u64>();
         let (positive, negative) = (count(&self.positive), count(&self.negative));
         if positive.saturating_add(negative) > bits.left() as u64 {

@@ -137,3 +137,16 @@ proptest! {
         });
     }
 }
+
+/// References name files by number: those of a file that is gone must not meet another's bytes.
+#[test]
+fn a_missing_file_of_chunks_loses_its_chunks_and_no_others() {
+    let sound = fixture::read(&fixture::path("modern"));
+    let contents = read_changed("modern", |data| {
+        let first = in_block(data, "chunks/000001");
+        std::fs::rename(&first, first.with_file_name("000002")).unwrap();
+    });
+    assert!(contents.damage.iter().all(|damage| damage.path.ends_with("chunks/000001")), "{:?}", contents.damage);
+    assert!(!contents.damage.is_empty());
+    assert!(contents.sample_count() < sound.sample_count());
+}

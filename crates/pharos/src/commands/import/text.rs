@@ -82,7 +82,7 @@ impl TextReader {
     pub(super) fn new(format: TextFormat, encoding: Encoding, name: &str) -> anyhow::Result<Self> {
         let options = TextOptions { timestamp_ms: SystemClock.unix_ms(), extra_labels: Vec::new() };
         let reader = TextImport::new(format, encoding, options)?;
-        Ok(Self { reader, limits: Limits::default(), name: name.to_owned() })
+        Ok(Self { reader, limits: Limits::of_client(), name: name.to_owned() })
     }
 
     /// Sends what a piece completes.
