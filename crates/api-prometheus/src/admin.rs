@@ -7,18 +7,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{FromRequestParts, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::header::CONTENT_TYPE;
-use http::request::Parts;
 use jiff::Timestamp;
-use pharos_base::{Clock, ErrorClass, random_bytes};
-use pharos_gateway::{Principal, Scope};
-use pharos_http::{Dialect, Refusal};
+use pharos_base::{Clock, random_bytes};
+use pharos_http::Dialect;
 use pharos_storage::{MetricStore, StorageError, TraceStore};
 use serde_json::{Value, json};
 
+use crate::call::Operator;
 use crate::params::Params;
 use crate::reply::{ApiError, Reply, success};
 use crate::routes::PrometheusApi;
@@ -33,32 +32,9 @@ pub(crate) fn router() -> Router<Arc<PrometheusApi>> {
         .route("/snapshot/delete_all", get(delete_all).post(delete_all))
 }
 
-/// A caller who may operate the server.
-pub(crate) struct Operator;
-
-impl<S: Send + Sync> FromRequestParts<S> for Operator {
-    type Rejection = Response;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
-        let refuse = |class, message: String| Refusal::new(class, message).render(Dialect::Prometheus);
-        let Some(principal) = parts.extensions.get::<Principal>() else {
-            return Err(refuse(ErrorClass::Unauthenticated, "no credential".to_owned()));
-        };
-        principal.require(Scope::Admin).map_err(|error| refuse(error.class(), error.to_string()))?;
-        Ok(Self)
-    }
-}
-
 /// Prometheus': `skip_head=true` leaves out what is not in parts yet.
 async fn snapshot(State(api): State<Arc<PrometheusApi>>, _operator: Operator, params: Params) -> Reply {
-    let skip_head = match params.get("skip_head") {
-        None | Some("false" | "0") => false,
-        Some("true" | "1") => true,
-        Some(other) => {
-            let message = format!("invalid parameter \"skip_head\": unable to parse boolean \"{other}\"");
-            return Err(ApiError(Refusal::new(ErrorClass::Invalid, message)));
-        }
-    };
+    let skip_head = params.flag("skip_head")?;
     let name = make(&api, !skip_head).await?;
     Ok(success(&json!({ "name": name })))
 }
@@ -68,13 +44,13 @@ async fn create(State(api): State<Arc<PrometheusApi>>, _operator: Operator) -> R
 }
 
 async fn list(State(api): State<Arc<PrometheusApi>>, _operator: Operator) -> Response {
-    let found = work(&api, Stores::snapshots).await;
+    let found = upkeep(&api, Stores::snapshots).await;
     answer(found.map(|names| json!({"status": "ok", "snapshots": names})))
 }
 
 async fn delete(State(api): State<Arc<PrometheusApi>>, _operator: Operator, params: Params) -> Response {
     let name = params.get("snapshot").unwrap_or("").to_owned();
-    let deleted = work(&api, move |stores| {
+    let deleted = upkeep(&api, move |stores| {
         if stores.delete(&name)? {
             return Ok(());
         }
@@ -84,19 +60,14 @@ async fn delete(State(api): State<Arc<PrometheusApi>>, _operator: Operator, para
 }
 
 async fn delete_all(State(api): State<Arc<PrometheusApi>>, _operator: Operator) -> Response {
-    let deleted = work(&api, |stores| {
-        for name in stores.snapshots()? {
-            stores.delete(&name)?;
-        }
-        Ok(())
-    });
+    let deleted = upkeep(&api, Stores::delete_all);
     answer(deleted.await.map(|()| json!({"status": "ok"})))
 }
 
 async fn make(api: &Arc<PrometheusApi>, head: bool) -> Result<String, ApiError> {
     let name = name(api.clock.as_ref());
     let called = name.clone();
-    work(api, move |stores| stores.create(&called, head)).await?;
+    upkeep(api, move |stores| stores.create(&called, head)).await?;
     Ok(name)
 }
 
@@ -106,18 +77,18 @@ fn name(clock: &dyn Clock) -> String {
     format!("{}-{:016X}", now.strftime("%Y%m%d%H%M%S"), u64::from_le_bytes(random_bytes()))
 }
 
-/// Runs a task of the store; it ends whether or not its client stays.
-async fn work<T: Send + 'static>(
+/// Runs a task of the stores, one at a time and beside the queries; it ends whether or not its client stays.
+pub(crate) async fn upkeep<T: Send + 'static>(
     api: &Arc<PrometheusApi>,
     task: impl FnOnce(&Stores) -> Result<T, StorageError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let stores = Stores { metrics: Arc::clone(&api.store), traces: api.traces.clone() };
-    Ok(api.pool.run(move |_| task(&stores)).await??)
+    Ok(api.upkeep.run(move |_| task(&stores)).await??)
 }
 
 /// A snapshot is one of each store, of the same name.
-struct Stores {
-    metrics: Arc<dyn MetricStore>,
+pub(crate) struct Stores {
+    pub(crate) metrics: Arc<dyn MetricStore>,
     /// A store that knows no snapshots has none.
     traces: Option<Arc<dyn TraceStore>>,
 }
@@ -133,14 +104,27 @@ impl Stores {
         traces
     }
 
+    /// Names of those that are whole: a crash between the two stores leaves half of one, which is none.
     fn snapshots(&self) -> Result<Vec<String>, StorageError> {
         let mut names = self.metrics.snapshots()?;
-        if let Some(traces) = &self.traces {
-            names.extend(known(traces.snapshots())?.unwrap_or_default());
+        if let Some(of_traces) = self.snapshots_of_traces()? {
+            names.retain(|name| of_traces.contains(name));
         }
-        names.sort();
-        names.dedup();
         Ok(names)
+    }
+
+    /// `None` if traces are kept elsewhere, or by a store that knows no snapshots.
+    fn snapshots_of_traces(&self) -> Result<Option<Vec<String>>, StorageError> {
+        self.traces.as_ref().map_or(Ok(None), |traces| known(traces.snapshots()))
+    }
+
+    /// Deletes all, halves too.
+    fn delete_all(&self) -> Result<(), StorageError> {
+        let of_traces = self.snapshots_of_traces()?.unwrap_or_default();
+        for name in self.metrics.snapshots()?.iter().chain(&of_traces) {
+            self.delete(name)?;
+        }
+        Ok(())
     }
 
     fn delete(&self, name: &str) -> Result<bool, StorageError> {
@@ -172,4 +156,4 @@ fn answer(outcome: Result<Value, ApiError>) -> Response {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

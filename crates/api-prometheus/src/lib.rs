@@ -24,6 +24,8 @@ mod reply;
 mod routes;
 mod status;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 mod tree;
 

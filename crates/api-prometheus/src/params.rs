@@ -120,6 +120,15 @@ impl Params {
             .transpose()
     }
 
+    /// A switch: `true` or `1`, `false` or `0`; absent means off.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, Refusal> {
+        match self.get(name) {
+            None | Some("false" | "0") => Ok(false),
+            Some("true" | "1") => Ok(true),
+            Some(other) => Err(bad(format!("invalid parameter \"{name}\": unable to parse boolean \"{other}\""))),
+        }
+    }
+
     /// `limit`: 0 and absent mean none.
     pub(crate) fn limit(&self) -> Result<Option<usize>, Refusal> {
         let Some(limit) = self.integer("limit")? else { return Ok(None) };
@@ -194,6 +203,17 @@ mod tests {
         for (text, expected) in [("15", Some(15_000)), ("0.5", Some(500)), ("1h30m", Some(5_400_000)), ("x", None)] {
             assert_eq!(parse_duration_ms(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn switches_are_on_off_or_refused() {
+        let flag = |value: &str| Params(vec![("f".to_owned(), value.to_owned())]).flag("f").ok();
+        for (value, expected) in
+            [("1", Some(true)), ("true", Some(true)), ("0", Some(false)), ("false", Some(false)), ("no", None)]
+        {
+            assert_eq!(flag(value), expected, "{value}");
+        }
+        assert!(!Params::default().flag("f").unwrap());
     }
 
     #[test]

@@ -34,7 +34,7 @@ fn options(params: &Params) -> Result<QueryOptions, ApiError> {
         return Err(bad("invalid parameter \"lookback_delta\": it must be positive"));
     }
     // As VictoriaMetrics calls it.
-    let no_cache = params.get("nocache").is_some_and(|value| value != "0");
+    let no_cache = params.flag("nocache")?;
     let timeout_ms = params.duration_ms("timeout")?;
     let timeout = timeout_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
     Ok(QueryOptions { lookback_ms, timeout, cancel: CancelToken::new(), no_cache })

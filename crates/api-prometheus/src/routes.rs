@@ -42,6 +42,8 @@ pub struct PrometheusApi {
     pub traces: Option<Arc<dyn TraceStore>>,
     /// Runs both, a bounded number at a time.
     pub pool: QueryPool,
+    /// Runs snapshots and deletions, one at a time: they take long and shall hold up no query.
+    pub upkeep: QueryPool,
     /// What "now" is.
     pub clock: Arc<dyn Clock>,
     /// Limits.

@@ -27,6 +27,8 @@ pub struct QueryPool {
     waiting: Arc<Semaphore>,
     wait_max: Duration,
     long: Arc<LongKinds>,
+    /// What is told who finds the queue full or waits too long.
+    busy: &'static str,
 }
 
 /// Hashes of the kinds of work that took longer than [`INLINE_MAX`] the last time; one forgets the other of its slot.
@@ -66,7 +68,14 @@ impl QueryPool {
             waiting: Arc::new(Semaphore::new(running_max * 10)),
             wait_max,
             long: Arc::new(LongKinds::new()),
+            busy: "too many queries at once; try again, or raise query.concurrency_max",
         }
+    }
+
+    /// For work on the stores themselves: one at a time, ten in the queue, each for `wait_max` at most.
+    #[must_use]
+    pub fn upkeep(wait_max: Duration) -> Self {
+        Self { busy: "another snapshot or deletion is under way; try again later", ..Self::new(1, wait_max) }
     }
 
     /// Runs `work` where it is if it is short, else as [`QueryPool::run`] does: `work` must look at the token it is given, may be
@@ -112,10 +121,7 @@ impl QueryPool {
         &self,
         work: impl FnOnce(CancelToken) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        let busy = || {
-            Refusal::new(ErrorClass::Unavailable, "too many queries at once; try again, or raise query.concurrency_max")
-                .with_retry_after(Some(Duration::from_secs(1)))
-        };
+        let busy = || Refusal::new(ErrorClass::Unavailable, self.busy).with_retry_after(Some(Duration::from_secs(1)));
         let place = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| busy())?;
         let acquired = tokio::time::timeout(self.wait_max, Arc::clone(&self.running).acquire_owned()).await;
         drop(place);

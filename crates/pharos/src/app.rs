@@ -39,6 +39,9 @@ pub(crate) const BUILD: BuildInfo = BuildInfo {
     },
 };
 
+/// How long a snapshot or deletion waits for the one before it.
+const UPKEEP_WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// A server that is up.
 pub(crate) struct App {
     stores: Stores,
@@ -157,6 +160,7 @@ fn doors(settings: &Settings, stores: &Stores, authenticator: Arc<Authenticator>
         store: Arc::clone(&metrics),
         traces: Some(Arc::clone(&traces)),
         pool: pool.clone(),
+        upkeep: QueryPool::upkeep(UPKEEP_WAIT_MAX),
         clock: Arc::clone(clock),
         settings: Arc::new(ApiSettings {
             points_per_series_max: settings.query.points_per_series_max,

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use axum::body::{Body, to_bytes};
 use http::{Request, header};
-use pharos_gateway::TenantAccess;
-use pharos_model::METRIC_NAME;
+use pharos_gateway::{Principal, Scope, TenantAccess};
+use pharos_model::{METRIC_NAME, TenantId};
 use pharos_storage::MetricStore;
 use pharos_storage::conformance::metrics::{append, float_batch};
 use pharos_tsdb::{Components, Settings, Tsdb};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::*;
-use crate::admin::tests::{NOW_MS, router_for};
+use crate::testing::{NOW_MS, router_for};
 
 async fn send(router: &Router, method: &str, path: &str, form: &str) -> (StatusCode, Value) {
     let request = Request::builder().method(method).uri(path);

@@ -1,42 +1,23 @@
 //! Exports from outside, and back in through the reader of imports.
 
-use std::time::Duration;
-
 use axum::Router;
 use axum::body::to_bytes;
 use http::{Request, StatusCode};
-use pharos_base::SimClock;
 use pharos_gateway::{Principal, Scope, TenantAccess};
-use pharos_http::QueryPool;
 use pharos_ingest::text::{TextFormat, TextImport, TextOptions};
 use pharos_ingest::{Encoding, Limits, TimeWindow};
 use pharos_model::{BatchBuilder, LabelsBuilder, MatchOp, Sample, stale_nan};
-use pharos_promql::{Engine, EngineSettings};
 use pharos_storage::memory::MemoryMetricStore;
 use pharos_storage::{BatchId, MetricStore, ReadContext};
 use tower::ServiceExt;
 
 use super::*;
-use crate::{ApiSettings, BuildInfo};
-
-const NOW_MS: i64 = 1_700_000_000_000;
+use crate::ApiSettings;
+use crate::testing::{NOW_MS, api};
 
 fn router(store: &Arc<MemoryMetricStore>, series_max: u64, principal: Principal) -> Router {
-    let store = Arc::clone(store) as Arc<dyn MetricStore>;
-    let api = PrometheusApi {
-        engine: Engine::new(Arc::clone(&store), EngineSettings::default()),
-        store,
-        traces: None,
-        pool: QueryPool::new(1, Duration::from_secs(10)),
-        clock: SimClock::at_ms(NOW_MS),
-        settings: Arc::new(ApiSettings {
-            points_per_series_max: 11_000,
-            listed_series_max: series_max,
-            retention: "30d".to_owned(),
-        }),
-        build: BuildInfo { version: "0.0.0", revision: "unknown" },
-        started_at_ms: NOW_MS,
-    };
+    let mut api = api(Arc::clone(store) as _);
+    api.settings = Arc::new(ApiSettings { listed_series_max: series_max, ..(*api.settings).clone() });
     crate::router(api).layer(axum::Extension(principal))
 }
 

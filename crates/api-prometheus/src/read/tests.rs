@@ -4,7 +4,7 @@ use http::Method;
 use pharos_proto::remote_read::{ChunkedReadResponse, LabelMatcher, ReadResponse};
 
 use super::*;
-use crate::tests::{Fixture, NOW_MS, fixture};
+use crate::testing::{Fixture, NOW_MS, fixture};
 
 fn query(kind: MatcherType, value: &str) -> Query {
     Query {

@@ -5,8 +5,8 @@ use pharos_base::Completion;
 use pharos_model::{Matcher, MetricBatch, MetricMetadata, TenantId, TimeRange};
 
 use crate::{
-    AppendOutcome, BatchId, Capabilities, CardinalityStatus, ExemplarSeries, LabelQuery, LeafPlan, LeafStream,
-    MetricStore, MetricStoreStats, ReadContext, SeriesStream, StorageError,
+    AppendOutcome, BatchId, Capabilities, CardinalityStatus, ChangeMark, ExemplarSeries, LabelQuery, LeafPlan,
+    LeafStream, MetricStore, MetricStoreStats, ReadContext, SeriesStream, StorageError,
 };
 
 /// A store whose capabilities are replaced; plans beyond them are refused, as the contract wants. It remembers what
@@ -69,6 +69,22 @@ impl<S: std::ops::Deref<Target: MetricStore> + Send + Sync> MetricStore for Clai
         } else {
             Err(StorageError::Unsupported { what: format!("{plan:?}") })
         }
+    }
+
+    fn change_mark(&self, tenant: &TenantId) -> Option<ChangeMark> {
+        self.store.change_mark(tenant)
+    }
+
+    fn changed_since(&self, tenant: &TenantId, mark: ChangeMark, range: TimeRange) -> Option<i64> {
+        self.store.changed_since(tenant, mark, range)
+    }
+
+    fn delete(&self, tenant: &TenantId, matcher_sets: &[Vec<Matcher>], range: TimeRange) -> Result<(), StorageError> {
+        self.store.delete(tenant, matcher_sets, range)
+    }
+
+    fn clean_tombstones(&self) -> Result<(), StorageError> {
+        self.store.clean_tombstones()
     }
 
     fn series(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pharos_grid::{Aggregation, Floats, Grouping, Kernel, Mean, RangeFunction, Sum, greater, lesser, present};
+use pharos_grid::{Aggregation, Floats, FoldColumn, Grouping, Kernel, RangeFunction, present};
 use pharos_model::{
     BatchBuilder, Histogram, Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, Sample, StepRange, TenantId,
     stale_nan,
@@ -186,28 +186,13 @@ fn key(grouping: &Grouping, labels: &Labels) -> Labels {
     Labels::from_pairs(kept).expect("a part of a label set")
 }
 
+/// The values of one step folded in their order.
 fn folded(aggregation: Aggregation, values: &[f64]) -> Option<f64> {
-    let (first, rest) = values.split_first()?;
-    Some(match aggregation {
-        Aggregation::Sum => {
-            let mut sum = Sum::starting_at(*first);
-            for value in rest {
-                sum.add(*value);
-            }
-            sum.value()
-        }
-        Aggregation::Avg => {
-            let mut mean = Mean::starting_at(*first);
-            for value in rest {
-                mean.add(*value);
-            }
-            mean.value()
-        }
-        Aggregation::Count => values.len() as f64,
-        Aggregation::Group => 1.0,
-        Aggregation::Min => rest.iter().copied().fold(*first, lesser),
-        Aggregation::Max => rest.iter().copied().fold(*first, greater),
-    })
+    let mut column = FoldColumn::new(aggregation, 1);
+    for value in values {
+        column.add(std::slice::from_ref(value));
+    }
+    column.finish().into_iter().next().and_then(present)
 }
 
 /// A histogram counts like a float where only the presence of the newest sample matters.

@@ -123,8 +123,10 @@ fn aggregate(
 
 impl Tenant {
     fn append(&mut self, batch: &MetricBatch) -> Result<AppendOutcome, StorageError> {
-        for run in &batch.series {
-            let labels = batch.labels(run).map_err(|error| StorageError::Invalid { message: error.to_string() })?;
+        // All labels before the first sample: a refused batch leaves nothing behind.
+        let labels = batch.series.iter().map(|run| batch.labels(run)).collect::<Result<Vec<_>, _>>();
+        let labels = labels.map_err(|error| StorageError::Invalid { message: error.to_string() })?;
+        for (labels, run) in labels.into_iter().zip(&batch.series) {
             self.series.entry(labels).or_default().append(batch, run);
         }
         self.changes.appended(batch);
@@ -411,5 +413,22 @@ mod tests {
         );
         let other: TenantId = "other".parse().unwrap();
         assert_eq!(store.leaf(&other, &LeafPlan::Raw(plan), &ReadContext::unlimited()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_batch_with_broken_labels_leaves_nothing_behind() {
+        let (store, tenant) = (MemoryMetricStore::new(), TenantId::default());
+        let (mut builder, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
+        for name in ["a", "b"] {
+            builder.push_sample(Sample { timestamp_ms: 1, value: 1.0 }, 0);
+            labels.push(METRIC_NAME, name);
+            builder.finish_series(&mut labels).unwrap();
+        }
+        let mut batch = builder.build();
+        let last = batch.label_bytes.len() - 1;
+        batch.label_bytes[last] = 0xff;
+        let refused = store.append(&tenant, batch, BatchId::random()).wait().unwrap();
+        assert!(matches!(refused, Err(StorageError::Invalid { .. })), "{refused:?}");
+        assert_eq!(store.series(&tenant, &[], TimeRange::ALL, &ReadContext::unlimited()).unwrap().count(), 0);
     }
 }

@@ -34,7 +34,8 @@ impl Partition {
 /// Links the files of an index's segments; false if they changed each time.
 ///
 /// Merges run in the background and then remove what they merged. If the list of segments is the same after all files were linked
-/// as it was before, they all belong to it.
+/// as it was before, the files of every listed segment are there. So may be some of a merge under way, which no list
+/// names: they are in [`INDEX_MANAGED`] like the others, and tantivy removes them at its next clean-up.
 fn copy_index(index: &Path, target: &Path) -> io::Result<bool> {
     for _ in 0..INDEX_ATTEMPTS_MAX {
         let meta = fs::read(index.join(INDEX_META))?;

@@ -67,10 +67,14 @@ impl Shared {
                 return Ok(false);
             }
             // First out of sight, so that a crash leaves no half of one.
-            let doomed = root.join(format!("{UNFINISHED_PREFIX}removed-{name}"));
-            fs::rename(&path, &doomed).map_err(TraceStoreError::io("rename", &path))?;
+            let grave = root.join(grave_name(name));
+            match fs::rename(&path, &grave) {
+                // Another removal was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                renamed => renamed.map_err(TraceStoreError::io("rename", &path))?,
+            }
             sync_directory(&root).map_err(TraceStoreError::io("sync", &root))?;
-            fs::remove_dir_all(&doomed).map_err(TraceStoreError::io("remove", &doomed))?;
+            remove_whole(&grave)?;
             Ok(true)
         };
         delete().map_err(storage_error("removal of a snapshot of the trace store"))
@@ -103,16 +107,24 @@ impl Shared {
 /// Removes what a crash left of snapshots on their way in or out.
 fn remove_unfinished(root: &Path) -> Result<(), TraceStoreError> {
     for name in names_in(root)?.iter().filter(|name| name.starts_with(UNFINISHED_PREFIX)) {
-        let path = root.join(name);
-        match fs::remove_dir_all(&path) {
-            // A removal that is under way was faster.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(TraceStoreError::io("remove", &path)(error));
-            }
-            _ => {}
-        }
+        remove_whole(&root.join(name))?;
     }
     Ok(())
+}
+
+/// Removes a directory that someone else may be removing, too: the maker of a snapshot clears graves, the removal of one
+/// runs on its caller's thread.
+fn remove_whole(path: &Path) -> Result<(), TraceStoreError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(TraceStoreError::io("remove", path)),
+    }
+}
+
+/// What a snapshot is called while it is removed: a dot is in no name of a snapshot, so that this is never what one
+/// is called while it is made.
+fn grave_name(name: &str) -> String {
+    format!("{UNFINISHED_PREFIX}{name}.removed")
 }
 
 /// Copies the first `bytes` of a file that may grow meanwhile.

@@ -147,3 +147,23 @@ fn snapshots_are_deleted_and_names_checked() {
     assert!(store.delete_snapshot("s").unwrap() && store.delete_snapshot("t").unwrap());
     assert_eq!(store.snapshots().unwrap(), Vec::<String>::new());
 }
+
+/// The maker of a snapshot clears what a crash left, on the maintenance thread; removals run beside it. Neither may trip
+/// over the other, whatever the snapshots are called.
+#[test]
+fn snapshots_are_made_and_removed_side_by_side() {
+    let fixture = Fixture::new(settings());
+    let store = fixture.store();
+    std::thread::scope(|scope| {
+        for name in ["a", "removed-a", "a-removed"] {
+            scope.spawn(move || {
+                for _ in 0..25 {
+                    store.create_snapshot(name).unwrap();
+                    assert!(store.delete_snapshot(name).unwrap(), "{name}");
+                    assert!(!store.delete_snapshot(name).unwrap(), "{name}");
+                }
+            });
+        }
+    });
+    assert!(store.snapshots().unwrap().is_empty());
+}

@@ -1,0 +1,101 @@
+//! What the tests of this crate share: the API over a store, and one over a store with a few series.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use http::{Request, StatusCode};
+use pharos_base::SimClock;
+use pharos_gateway::Principal;
+use pharos_http::QueryPool;
+use pharos_model::{
+    BatchBuilder, Exemplar, Labels, LabelsBuilder, MetricKind, MetricMetadata, Sample, TenantId, stale_nan,
+};
+use pharos_promql::{Engine, EngineSettings};
+use pharos_storage::memory::MemoryMetricStore;
+use pharos_storage::{BatchId, MetricStore};
+use serde_json::Value;
+use tower::ServiceExt;
+
+use crate::{ApiSettings, BuildInfo, PrometheusApi, router};
+
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
+pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
+
+pub(crate) struct Fixture {
+    pub(crate) router: Router,
+}
+
+pub(crate) fn fixture() -> Fixture {
+    let store = Arc::new(MemoryMetricStore::new());
+    let (mut builder, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
+    for job in ["api", "web"] {
+        for step in 0..5 {
+            builder.push_sample(Sample { timestamp_ms: NOW_MS - 60_000 + step * 15_000, value: step as f64 }, 0);
+        }
+        labels.push("__name__", "requests_total");
+        labels.push("job", job);
+        let exemplar_labels = Labels::from_pairs([("trace_id", "abc")]).unwrap();
+        builder.push_exemplar(Exemplar { labels: exemplar_labels, timestamp_ms: NOW_MS - 500, value: 0.25 });
+        builder.finish_series(&mut labels).unwrap();
+    }
+    builder.push_sample(Sample { timestamp_ms: NOW_MS - 5_000, value: stale_nan() }, 0);
+    labels.push("__name__", "ended");
+    builder.finish_series(&mut labels).unwrap();
+    builder.push_metadata(MetricMetadata {
+        metric: "requests_total".to_owned(),
+        kind: MetricKind::Counter,
+        help: "Requests.".to_owned(),
+        unit: String::new(),
+    });
+    store.append(&TenantId::default(), builder.build(), BatchId::random()).wait().unwrap().unwrap();
+    Fixture { router: router_for(store, Principal::anonymous()) }
+}
+
+/// The API over `store`, at [`NOW_MS`].
+pub(crate) fn api(store: Arc<dyn MetricStore>) -> PrometheusApi {
+    PrometheusApi {
+        engine: Engine::new(Arc::clone(&store), EngineSettings::default()),
+        store,
+        traces: None,
+        pool: QueryPool::new(4, WAIT_MAX),
+        upkeep: QueryPool::upkeep(WAIT_MAX),
+        clock: SimClock::at_ms(NOW_MS),
+        settings: Arc::new(ApiSettings {
+            points_per_series_max: 11_000,
+            listed_series_max: 1_000,
+            retention: "30d".to_owned(),
+        }),
+        build: BuildInfo { version: "0.0.0", revision: "unknown" },
+        started_at_ms: NOW_MS,
+    }
+}
+
+/// All routes over `store`, called by `principal`.
+pub(crate) fn router_for(store: Arc<dyn MetricStore>, principal: Principal) -> Router {
+    router(api(store)).layer(axum::Extension(principal))
+}
+
+impl Fixture {
+    /// Status, content type and body.
+    pub(crate) async fn bytes(&self, request: Request<Body>) -> (StatusCode, String, Vec<u8>) {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let content_type = response.headers().get("content-type").map_or("", |value| value.to_str().unwrap());
+        let (status, content_type) = (response.status(), content_type.to_owned());
+        (status, content_type, to_bytes(response.into_body(), 1 << 24).await.unwrap().to_vec())
+    }
+
+    /// Status and body.
+    pub(crate) async fn text(&self, request: Request<Body>) -> (StatusCode, String) {
+        let (status, _, body) = self.bytes(request).await;
+        (status, String::from_utf8(body).unwrap())
+    }
+
+    /// Status and body of a GET, as JSON where it is.
+    pub(crate) async fn get(&self, path: &str) -> (StatusCode, Value) {
+        let (status, text) = self.text(Request::get(path).body(Body::empty()).unwrap()).await;
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+}
