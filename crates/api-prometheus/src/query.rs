@@ -37,7 +37,7 @@ fn options(params: &Params) -> Result<QueryOptions, ApiError> {
     let no_cache = params.flag("nocache")?;
     let timeout_ms = params.duration_ms("timeout")?;
     let timeout = timeout_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
-    Ok(QueryOptions { lookback_ms, timeout, cancel: CancelToken::new(), no_cache })
+    Ok(QueryOptions { lookback_ms, timeout, no_cache, ..QueryOptions::default() })
 }
 
 /// Evaluates a query at one instant.

@@ -35,6 +35,7 @@ mod series;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod window;
 
 use std::sync::Arc;
@@ -49,8 +50,9 @@ pub use annotations::Annotations;
 pub use cache::CacheStats;
 pub use error::QueryError;
 pub use gofmt::{go_f, go_g};
-pub use result::{MatrixSeries, QueryResult, QueryStats, SampleValue, Value, VectorSample};
+pub use result::{CacheUse, MatrixSeries, QueryResult, QueryStats, SampleValue, StepCounts, Value, VectorSample};
 pub use settings::{EngineSettings, QueryOptions};
+pub use watch::{QueryLoad, QueryWatch};
 
 /// Evaluates PromQL over a store. Cheap to clone; one serves any number of threads.
 #[derive(Clone)]

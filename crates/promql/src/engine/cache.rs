@@ -25,7 +25,7 @@ use quick_cache::sync::Cache;
 
 pub(super) use reach::Reach;
 
-use super::{Annotations, MatrixSeries, QueryResult, Value};
+use super::{Annotations, CacheUse, MatrixSeries, QueryResult, Value};
 
 /// Answers that took fewer samples than this are as cheap to compute.
 const SAMPLES_MIN: u64 = 500;
@@ -131,13 +131,14 @@ impl ResultCache {
         let mark = store.change_mark(&key.tenant)?;
         let entry = self.entries.get(key);
         let kept = entry.as_ref().and_then(|entry| still_valid(store, key, reach, entry, steps));
-        let counter = match kept {
-            Some(kept) if kept.end_ms == last(steps) => &self.hits,
-            Some(_) => &self.partial_hits,
-            None => &self.misses,
+        let reused = Reused { entry: entry.filter(|_| kept.is_some()), kept, mark };
+        let counter = match reused.cache_use(steps) {
+            CacheUse::Hit => &self.hits,
+            CacheUse::Partial => &self.partial_hits,
+            CacheUse::Miss | CacheUse::Off => &self.misses,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        Some(Reused { entry: entry.filter(|_| kept.is_some()), kept, mark })
+        Some(reused)
     }
 
     /// Remembers an answer that is worth it.
@@ -171,6 +172,15 @@ impl Key {
 }
 
 impl Reused {
+    /// How much it spares.
+    pub(super) fn cache_use(&self, steps: StepRange) -> CacheUse {
+        match self.kept {
+            Some(kept) if kept.end_ms == last(steps) => CacheUse::Hit,
+            Some(_) => CacheUse::Partial,
+            None => CacheUse::Miss,
+        }
+    }
+
     /// The steps that have to be evaluated.
     pub(super) fn missing(&self, steps: StepRange) -> StepRange {
         match self.kept {

@@ -33,6 +33,7 @@ pub(super) struct Lease {
 /// The counts of a finished query.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counts {
+    pub(super) samples_held: u64,
     pub(super) samples_peak: u64,
     pub(super) samples_read: u64,
     pub(super) samples_queryable: u64,
@@ -73,6 +74,7 @@ impl Ledger {
 
     pub(super) fn counts(&self) -> Counts {
         Counts {
+            samples_held: self.0.samples_held.load(Relaxed),
             samples_peak: self.0.samples_peak.load(Relaxed),
             samples_read: self.0.samples_read.load(Relaxed),
             samples_queryable: self.0.samples_queryable.load(Relaxed),

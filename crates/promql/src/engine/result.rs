@@ -86,8 +86,44 @@ pub struct MatrixSeries {
     pub histograms: Vec<(i64, Arc<Histogram>)>,
 }
 
-/// What a query cost.
+/// What earlier answers did for a query.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CacheUse {
+    /// Not asked: an instant query, no cache, or the caller wanted none.
+    #[default]
+    Off,
+    /// Every step was taken over.
+    Hit,
+    /// Some steps were taken over.
+    Partial,
+    /// No step was taken over.
+    Miss,
+}
+
+impl CacheUse {
+    /// In one word, for logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Hit => "hit",
+            Self::Partial => "partial",
+            Self::Miss => "miss",
+        }
+    }
+}
+
+/// Samples counted step by step; as many numbers as the query has steps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StepCounts {
+    /// As [`QueryStats::samples_queryable`].
+    pub queryable: Vec<u64>,
+    /// As [`QueryStats::samples_read`], each sample at the step that was the first to need it.
+    pub read: Vec<u64>,
+}
+
+/// What a query cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueryStats {
     /// Series read from the store, once per selector.
     pub series_read: u64,
@@ -103,4 +139,8 @@ pub struct QueryStats {
     pub prepare_duration: Duration,
     /// Reading and computing.
     pub evaluate_duration: Duration,
+    /// What earlier answers did for it.
+    pub cache: CacheUse,
+    /// Step by step; only if [`super::QueryOptions::step_counts`] asked for it.
+    pub steps: Option<StepCounts>,
 }

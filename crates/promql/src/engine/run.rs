@@ -11,7 +11,7 @@ use super::cache::{Key, Reach};
 use super::eval::{Evaluator, text};
 use super::ledger::Ledger;
 use super::plan::{Node, Range, plan};
-use super::result::{MatrixSeries, SampleValue, VectorSample};
+use super::result::{CacheUse, MatrixSeries, SampleValue, VectorSample};
 use super::series::{Cell, Merger, Series, duplicate_labels, without_metadata};
 use super::{Engine, QueryError, QueryOptions, QueryResult, QueryStats, Value};
 use crate::ast::{Expr, ValueType};
@@ -86,13 +86,14 @@ impl Engine {
         let lookback_ms = options.lookback_ms.filter(|lookback| *lookback > 0).unwrap_or(settings.lookback_ms);
         let question = Question { tenant, query, node: &node, lookback_ms, options, began };
         match &self.cache {
-            Some(cache) if !is_instant && !options.no_cache => {
+            Some(cache) if !is_instant && !options.no_cache && !options.step_counts => {
                 let reach = Reach::of(&node, expr, lookback_ms);
                 let key = Key::new(tenant, query, lookback_ms, steps, &reach);
                 let Some(reused) = cache.look_up(&*self.store, &key, &reach, steps) else {
                     return self.compute(&question, steps, false);
                 };
                 let mut result = self.compute(&question, reused.missing(steps), false)?;
+                result.stats.cache = reused.cache_use(steps);
                 reused.complete(&mut result);
                 cache.keep(key, steps, &reused, &result);
                 Ok(result)
@@ -121,6 +122,9 @@ impl Engine {
             ledger: Ledger::new(memory.clone(), settings.samples_max),
             notes: RefCell::default(),
         };
+        if let Some(watch) = &question.options.watch {
+            watch.look_at(&evaluator.ledger, &evaluator.context);
+        }
         evaluator.context.check()?;
         let prepared = self.clock.monotonic();
         let value = if steps.is_empty() {
@@ -138,6 +142,8 @@ impl Engine {
             memory_bytes_peak: memory.peak_bytes(),
             prepare_duration: prepared - question.began,
             evaluate_duration: self.clock.monotonic() - prepared,
+            cache: CacheUse::Off,
+            steps: None,
         };
         Ok(QueryResult { value, annotations: evaluator.notes.into_inner().into_annotations(), stats })
     }

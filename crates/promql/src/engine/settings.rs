@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pharos_base::CancelToken;
 
+use super::QueryWatch;
 use crate::ParserOptions;
 
 /// Limits and switches of an engine; one set for all its queries.
@@ -70,4 +71,8 @@ pub struct QueryOptions {
     pub cancel: CancelToken,
     /// Evaluates every step, whatever was answered before.
     pub no_cache: bool,
+    /// Counts samples step by step, too ([`super::QueryStats::steps`]); such a query is answered without the cache.
+    pub step_counts: bool,
+    /// Lets others look at the query while it runs.
+    pub watch: Option<QueryWatch>,
 }

@@ -120,6 +120,7 @@ fn a_repeated_question_reads_nothing_and_a_later_one_only_the_end() {
     assert_eq!(again.stats.samples_read, 0);
     let later = ask(&engine, query, steps(360_000, 42, 30_000), false).unwrap();
     assert!(later.stats.samples_read < first.stats.samples_read / 2, "{:?} {:?}", later.stats, first.stats);
+    assert_eq!([first, again, later].map(|answer| answer.stats.cache.as_str()), ["miss", "hit", "partial"]);
     let CacheStats { hits, partial_hits, misses, bytes } = engine.cache_stats();
     assert_eq!((hits, partial_hits, misses), (1, 1, 1));
     assert!(bytes > 0);

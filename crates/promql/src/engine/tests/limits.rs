@@ -6,6 +6,7 @@ use pharos_base::ErrorClass;
 use pharos_model::{StepRange, TenantId};
 
 use super::*;
+use crate::engine::{QueryLoad, QueryWatch};
 
 fn minute_series() -> Engine {
     engine(&[
@@ -54,6 +55,20 @@ fn a_sum_holds_one_series_at_a_time() {
     assert_eq!(result.stats.series_read, 50);
     assert_eq!(result.stats.samples_read, 5_000);
     assert!(result.stats.samples_peak <= 350, "{:?}", result.stats);
+}
+
+#[test]
+fn a_watched_query_tells_what_it_holds_and_at_its_end_what_it_read() {
+    let watch = QueryWatch::default();
+    assert_eq!(watch.load(), QueryLoad::default());
+    let options = QueryOptions { watch: Some(watch.clone()), ..QueryOptions::default() };
+    let steps = StepRange { start_ms: 0, end_ms: 5_940_000, step_ms: 60_000 };
+    let engine = minute_series();
+    let stats = engine.range(&TenantId::default(), "up + 1", steps, &options).unwrap().stats;
+    let load = watch.load();
+    assert_eq!((load.memory_bytes, load.samples_held), (0, 0), "all given back");
+    assert_eq!((load.samples_read, load.series_read), (stats.samples_read, stats.series_read));
+    assert_eq!((load.memory_bytes_peak, load.samples_read), (stats.memory_bytes_peak, 200));
 }
 
 #[test]
