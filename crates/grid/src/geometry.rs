@@ -156,30 +156,36 @@ impl Geometries {
             return &self.scratch;
         }
         if self.slot_count == 0 {
-            self.slot_count = (REMEMBERED_BYTES_MAX / self.bytes_of(times)).clamp(1, REMEMBERED_MAX);
+            self.slot_count = (REMEMBERED_BYTES_MAX / self.bytes_for(times.len())).clamp(1, REMEMBERED_MAX);
             self.slots.resize_with(self.slot_count, || None);
         }
-        let bytes = self.bytes_of(times);
         self.asked = self.asked.saturating_add(1);
         let digest = digest(times);
-        let slot = &mut self.slots[(digest % self.slot_count as u64) as usize];
-        if slot.is_none() {
-            self.bytes += bytes;
-        }
-        let geometry = slot.get_or_insert_with(|| Box::new(Geometry::new(self.windows)));
-        if geometry.digest == digest && geometry.times == times {
+        let place = (digest % self.slot_count as u64) as usize;
+        let known = self.slots[place].as_ref();
+        if known.is_some_and(|known| known.digest == digest && known.times == times) {
             self.hits = self.hits.saturating_add(1);
-            return geometry;
+            return self.slots[place].as_deref().unwrap_or(&self.scratch);
         }
-        geometry.digest = digest;
+        // A vector keeps what it had room for.
+        let held = known.map_or(0, |known| self.bytes_for(known.times.capacity()));
+        let wanted = self.bytes_for(times.len()).max(held);
+        if self.bytes - held + wanted > REMEMBERED_BYTES_MAX {
+            self.scratch.fill(times);
+            return &self.scratch;
+        }
+        let geometry = self.slots[place].get_or_insert_with(|| Box::new(Geometry::new(self.windows)));
         geometry.times.clear();
+        geometry.times.reserve_exact(times.len());
+        self.bytes += wanted - held;
+        geometry.digest = digest;
         geometry.times.extend_from_slice(times);
         geometry.fill(times);
         geometry
     }
 
-    fn bytes_of(&self, times: &[i64]) -> usize {
-        size_of::<Geometry>() + size_of_val(times) + self.windows.steps.len() * size_of::<(Bounds, Stretch)>()
+    fn bytes_for(&self, times: usize) -> usize {
+        size_of::<Geometry>() + times * size_of::<i64>() + self.windows.steps.len() * size_of::<(Bounds, Stretch)>()
     }
 }
 
@@ -192,4 +198,34 @@ fn digest(times: &[i64]) -> u64 {
         hasher.write_i64(times[at]);
     }
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Short columns first, which tell how many slots there are, then long ones, again and again.
+    #[test]
+    fn what_is_remembered_is_right_and_bounded() {
+        let steps = StepRange { start_ms: 0, end_ms: 100_000, step_ms: 1_000 };
+        let windows = Windows { steps, offset_ms: 0, length_ms: 5_000, stretched: false, range_s: None };
+        let mut geometries = Geometries::new(windows);
+        let mut most = 0;
+        for length in [10, TIMES_MAX as i64, 2_000, 10] {
+            for column in 0..300 {
+                let times: Vec<i64> = (0..length).map(|at| at * 7 + column % 150).collect();
+                let mut direct = Geometry::new(windows);
+                direct.fill(&times);
+                let found = geometries.of(&times);
+                assert_eq!(found.queryable, direct.queryable);
+                assert!(found.bounds().iter().zip(direct.bounds()).all(|(a, b)| (a.low, a.high) == (b.low, b.high)));
+            }
+            let held = |slot: &Geometry| slot.times.capacity() * 8 + slot.bounds.len() * size_of::<Bounds>();
+            let held: usize = geometries.slots.iter().flatten().map(|slot| held(slot)).sum();
+            assert!(held <= geometries.bytes && geometries.bytes <= REMEMBERED_BYTES_MAX, "{held}");
+            most = most.max(geometries.bytes);
+        }
+        assert!(geometries.hits > 100, "columns come back");
+        assert!(most > REMEMBERED_BYTES_MAX / 2, "long columns are remembered while there is room");
+    }
 }

@@ -3,7 +3,6 @@
 //! The order in which series are folded, and with it every bit of the answer, is that of a raw plan: ascending encoded
 //! labels. Threads evaluate pieces of the selection, one thread folds them in order.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
@@ -21,7 +20,7 @@ use crate::instant::is_instant;
 use crate::read::{Order, Selection};
 use crate::samples::Samples;
 use crate::shared::Shared;
-use crate::source::Source;
+use crate::source::{Cut, Source};
 
 /// Fewer series for each are not worth another thread.
 const PARALLEL_SERIES_MIN: usize = 2048;
@@ -71,7 +70,8 @@ impl Shared {
         if helpers.count > 0 && fits {
             let piece_series =
                 (PIECE_BYTES / (plan.steps.len() * 8 + ROW_BYTES)).clamp(PIECE_SERIES_MIN, PIECE_SERIES_MAX);
-            let pieces = cut(sources, piece_series).map_err(|error| self.damaged.met_in_query(error))?;
+            let pieces =
+                Pieces::new(sources, piece_series).map(|piece| piece.map_err(|error| self.damaged.met_in_query(error)));
             let mut answered = 0;
             in_order(&grids, pieces, helpers.count, window, |rows| {
                 answered += rows.answered;
@@ -93,33 +93,55 @@ impl Shared {
     }
 }
 
-/// Cuts sources into pieces of about so many series each, in label order; every series is whole in one of them.
-fn cut(mut sources: Vec<Source>, series: usize) -> Result<VecDeque<Vec<Source>>, TsdbError> {
-    let mut pieces = VecDeque::new();
-    let largest = (0..sources.len()).max_by_key(|at| sources[*at].series_count());
-    while let Some(largest) = largest
-        && let Some(place) = sources[largest].cut_after(series)
-    {
-        let mut fronts = Vec::with_capacity(sources.len());
-        let front = sources[largest].split_front(place);
+/// Cuts sources into pieces of about so many series each, in label order; every series is whole in one of them. A piece is
+/// cut when it is asked for.
+struct Pieces {
+    /// What is left.
+    sources: Option<Vec<Source>>,
+    /// The one with the most series, which says where pieces end.
+    largest: usize,
+    series: usize,
+}
+
+impl Pieces {
+    fn new(sources: Vec<Source>, series: usize) -> Self {
+        let largest = (0..sources.len()).max_by_key(|at| sources[*at].series_count()).unwrap_or(0);
+        Self { sources: Some(sources), largest, series }
+    }
+
+    fn cut(&self, sources: &mut [Source], place: Cut) -> Result<Vec<Source>, TsdbError> {
+        let front = sources[self.largest].split_front(place);
         // The others are cut where the rest of the largest begins.
         let bound = if sources.len() > 1 {
-            sources[largest].load_labels()?;
-            sources[largest].labels().to_vec()
+            sources[self.largest].load_labels()?;
+            sources[self.largest].labels().to_vec()
         } else {
             Vec::new()
         };
-        for (at, source) in sources.iter_mut().enumerate().filter(|(at, _)| *at != largest) {
-            let place = source.cut_before(&bound)?;
-            fronts.push((at, source.split_front(place)));
-        }
-        fronts.push((largest, front));
+        let mut front = Some(front);
         // Oldest first, as they were.
-        fronts.sort_unstable_by_key(|(at, _)| *at);
-        pieces.push_back(fronts.into_iter().map(|(_, source)| source).collect());
+        let fronts = sources.iter_mut().enumerate().map(|(at, source)| match front.take_if(|_| at == self.largest) {
+            Some(front) => Ok(front),
+            None => Ok(source.cut_before(&bound).map(|place| source.split_front(place))?),
+        });
+        fronts.collect()
     }
-    pieces.push_back(sources);
-    Ok(pieces)
+}
+
+impl Iterator for Pieces {
+    type Item = Result<Vec<Source>, TsdbError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut sources = self.sources.take()?;
+        let Some(place) = sources.get(self.largest).and_then(|largest| largest.cut_after(self.series)) else {
+            return Some(Ok(sources));
+        };
+        let piece = self.cut(&mut sources, place);
+        if piece.is_ok() {
+            self.sources = Some(sources);
+        }
+        Some(piece)
+    }
 }
 
 /// Evaluates the grids of a plan, piece by piece.

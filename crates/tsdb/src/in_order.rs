@@ -57,16 +57,16 @@ pub(crate) trait Work: Sync {
     fn work(&self, bench: &mut Self::Bench, piece: Self::Piece) -> Result<Self::Done, Self::Error>;
 }
 
-struct Line<'a, W: Work> {
+struct Line<'a, W: Work, P> {
     work: &'a W,
     window: usize,
-    state: Mutex<State<W>>,
+    state: Mutex<State<W, P>>,
     changed: Condvar,
 }
 
-struct State<W: Work> {
-    /// What nobody began.
-    pieces: VecDeque<W::Piece>,
+struct State<W: Work, P> {
+    /// What nobody began; `None` if nothing is left.
+    pieces: Option<P>,
     begun: usize,
     /// From the first that was not taken up on; `None` where it is not done.
     done: VecDeque<Option<Result<W::Done, W::Error>>>,
@@ -76,9 +76,9 @@ struct State<W: Work> {
 }
 
 /// Ends the line when the one who takes up, or a helper in a panic, leaves it.
-struct EndOnDrop<'a, 'b, W: Work>(&'a Line<'b, W>);
+struct EndOnDrop<'a, 'b, W: Work, P>(&'a Line<'b, W, P>);
 
-impl<W: Work> Drop for EndOnDrop<'_, '_, W> {
+impl<W: Work, P> Drop for EndOnDrop<'_, '_, W, P> {
     fn drop(&mut self) {
         self.0.state.lock().ended = true;
         self.0.changed.notify_all();
@@ -86,19 +86,18 @@ impl<W: Work> Drop for EndOnDrop<'_, '_, W> {
 }
 
 /// Works on all pieces with the help of `helpers` threads, and calls `take_up` with the results in the order of the
-/// pieces.
+/// pieces. A piece is asked for when somebody is free for it, by one thread at a time.
 ///
 /// # Errors
-/// The first error in that order, of the work or of `take_up`.
+/// The first error in that order, of the pieces, the work or `take_up`.
 pub(crate) fn in_order<W: Work>(
     work: &W,
-    pieces: VecDeque<W::Piece>,
+    pieces: impl Iterator<Item = Result<W::Piece, W::Error>> + Send,
     helpers: usize,
     window: usize,
     mut take_up: impl FnMut(W::Done) -> Result<(), W::Error>,
 ) -> Result<(), W::Error> {
-    let count = pieces.len();
-    let state = State { pieces, begun: 0, done: VecDeque::new(), taken_up: 0, ended: false };
+    let state = State { pieces: Some(pieces), begun: 0, done: VecDeque::new(), taken_up: 0, ended: false };
     let line = Line { work, window: window.max(1), state: Mutex::new(state), changed: Condvar::new() };
     run_with_helpers(
         "tsdb-read",
@@ -107,9 +106,8 @@ pub(crate) fn in_order<W: Work>(
         || {
             let _end = EndOnDrop(&line);
             let mut bench = None;
-            for _ in 0..count {
-                // Without a result a helper panicked, which goes on in this thread as soon as it leaves.
-                let Some(done) = line.next_done(&mut bench) else { break };
+            // Without a result all is done, or a helper panicked, which goes on in this thread as soon as it leaves.
+            while let Some(done) = line.next_done(&mut bench) {
                 take_up(done?)?;
             }
             Ok(())
@@ -117,12 +115,12 @@ pub(crate) fn in_order<W: Work>(
     )
 }
 
-impl<W: Work> Line<'_, W> {
+impl<W: Work, P: Iterator<Item = Result<W::Piece, W::Error>>> Line<'_, W, P> {
     fn help(&self) {
         let end = EndOnDrop(self);
         let mut bench = None;
         let mut state = self.state.lock();
-        while !state.ended && !state.pieces.is_empty() {
+        while !state.ended && state.pieces.is_some() {
             if let Some((number, piece)) = self.begin(&mut state) {
                 let done = MutexGuard::unlocked(&mut state, || self.piece(&mut bench, piece));
                 self.finish(&mut state, number, done);
@@ -143,33 +141,38 @@ impl<W: Work> Line<'_, W> {
                 self.changed.notify_all();
                 return state.done.pop_front().flatten();
             }
-            if state.ended {
+            let all_taken_up = state.begun == state.taken_up;
+            if state.ended || all_taken_up && state.pieces.is_none() {
                 return None;
             }
             if let Some((number, piece)) = self.begin(&mut state) {
                 let done = MutexGuard::unlocked(&mut state, || self.piece(bench, piece));
                 self.finish(&mut state, number, done);
-            } else {
+            } else if !all_taken_up {
                 self.changed.wait(&mut state);
             }
         }
     }
 
-    fn piece(&self, bench: &mut Option<W::Bench>, piece: W::Piece) -> Result<W::Done, W::Error> {
-        self.work.work(bench.get_or_insert_with(|| self.work.bench()), piece)
+    fn piece(&self, bench: &mut Option<W::Bench>, piece: P::Item) -> Result<W::Done, W::Error> {
+        self.work.work(bench.get_or_insert_with(|| self.work.bench()), piece?)
     }
 
-    fn begin(&self, state: &mut State<W>) -> Option<(usize, W::Piece)> {
+    fn begin(&self, state: &mut State<W, P>) -> Option<(usize, P::Item)> {
         if state.begun >= state.taken_up + self.window {
             return None;
         }
-        let piece = state.pieces.pop_front()?;
+        let Some(piece) = state.pieces.as_mut()?.next() else {
+            state.pieces = None;
+            self.changed.notify_all();
+            return None;
+        };
         state.begun += 1;
         state.done.push_back(None);
         Some((state.begun - 1, piece))
     }
 
-    fn finish(&self, state: &mut State<W>, number: usize, done: Result<W::Done, W::Error>) {
+    fn finish(&self, state: &mut State<W, P>, number: usize, done: Result<W::Done, W::Error>) {
         let place = number - state.taken_up;
         state.done[place] = Some(done);
         self.changed.notify_all();
@@ -209,7 +212,7 @@ mod tests {
     fn run(helpers: usize, fails_at: u64, panics_at: u64) -> (Result<(), u64>, Vec<u64>, u64) {
         let work = Squares { taken_up: AtomicU64::new(0), ahead: AtomicU64::new(0), fails_at, panics_at };
         let mut found = Vec::new();
-        let result = in_order(&work, (0..200).collect(), helpers, 3, |square| {
+        let result = in_order(&work, (0..200).map(Ok), helpers, 3, |square| {
             found.push(square);
             work.taken_up.fetch_add(1, Ordering::SeqCst);
             Ok(())

@@ -1,5 +1,6 @@
 //! One history of selected series, walked in label order: a part's or a generation's, without what is hidden.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use pharos_model::{Labels, TimeRange};
@@ -43,68 +44,68 @@ enum History {
 pub(crate) struct HeadCursor {
     generation: Arc<Generation>,
     selected: Selected,
-    at: usize,
+    /// Those of them that are left, the one it stands on first. Cursors that were split share the list.
+    left: Range<usize>,
 }
 
 enum Selected {
     /// By label bytes ascending.
-    InOrder(Vec<(Labels, SeriesNumber)>),
+    InOrder(Arc<Vec<(Labels, SeriesNumber)>>),
     /// In any order, with the labels loaded last: for a source that is alone.
-    Unordered(Vec<SeriesNumber>, Labels),
+    Unordered(Arc<Vec<SeriesNumber>>, Labels),
 }
 
 impl HeadCursor {
     /// Over series by label bytes ascending.
     pub(crate) fn new(generation: Arc<Generation>, selected: Vec<(Labels, SeriesNumber)>) -> Self {
-        Self { generation, selected: Selected::InOrder(selected), at: 0 }
+        Self { generation, left: 0..selected.len(), selected: Selected::InOrder(Arc::new(selected)) }
     }
 
     /// Over series in any order; nothing else may be merged with them.
     pub(crate) fn unordered(generation: Arc<Generation>, selected: Vec<SeriesNumber>) -> Self {
-        Self { generation, selected: Selected::Unordered(selected, Labels::empty()), at: 0 }
-    }
-
-    fn numbers(&self) -> usize {
-        match &self.selected {
-            Selected::InOrder(selected) => selected.len(),
-            Selected::Unordered(numbers, _) => numbers.len(),
-        }
+        let left = 0..selected.len();
+        Self { generation, left, selected: Selected::Unordered(Arc::new(selected), Labels::empty()) }
     }
 
     fn lower_bound(&self, bound: &[u8]) -> usize {
         match &self.selected {
-            Selected::InOrder(selected) => selected.partition_point(|(labels, _)| labels.encoded() < bound),
-            Selected::Unordered(..) => 0,
+            Selected::InOrder(selected) => {
+                let before = |(labels, _): &(Labels, SeriesNumber)| labels.encoded() < bound;
+                self.left.start + selected[self.left.clone()].partition_point(before)
+            }
+            Selected::Unordered(..) => self.left.start,
         }
     }
 
     fn split_front(&mut self, place: usize) -> Self {
-        let selected = match &mut self.selected {
-            Selected::InOrder(selected) => Selected::InOrder(selected.drain(..place).collect()),
-            Selected::Unordered(numbers, _) => Selected::Unordered(numbers.drain(..place).collect(), Labels::empty()),
+        let selected = match &self.selected {
+            Selected::InOrder(selected) => Selected::InOrder(Arc::clone(selected)),
+            Selected::Unordered(numbers, _) => Selected::Unordered(Arc::clone(numbers), Labels::empty()),
         };
-        Self { generation: Arc::clone(&self.generation), selected, at: 0 }
+        let left = self.left.start..place;
+        self.left.start = place;
+        Self { generation: Arc::clone(&self.generation), selected, left }
     }
 
     fn number(&self) -> Option<SeriesNumber> {
+        let at = self.left.clone().next()?;
         match &self.selected {
-            Selected::InOrder(selected) => selected.get(self.at).map(|(_, number)| *number),
-            Selected::Unordered(numbers, _) => numbers.get(self.at).copied(),
+            Selected::InOrder(selected) => selected.get(at).map(|(_, number)| *number),
+            Selected::Unordered(numbers, _) => numbers.get(at).copied(),
         }
     }
 
     fn load_labels(&mut self) {
-        if let Selected::Unordered(numbers, labels) = &mut self.selected
-            && let Some(number) = numbers.get(self.at)
-        {
-            *labels = self.generation.labels(*number);
+        if let (Selected::Unordered(numbers, labels), Some(at)) = (&mut self.selected, self.left.clone().next()) {
+            *labels = self.generation.labels(numbers[at]);
         }
     }
 
     fn labels(&self) -> &[u8] {
-        match &self.selected {
-            Selected::InOrder(selected) => selected.get(self.at).map_or(&[], |(labels, _)| labels.encoded()),
-            Selected::Unordered(_, labels) => labels.encoded(),
+        match (&self.selected, self.left.clone().next()) {
+            (_, None) => &[],
+            (Selected::InOrder(selected), Some(at)) => selected[at].0.encoded(),
+            (Selected::Unordered(_, labels), Some(_)) => labels.encoded(),
         }
     }
 }
@@ -158,7 +159,7 @@ impl Source {
     pub(crate) fn series_count(&self) -> usize {
         match &self.history {
             History::Part(cursor) => cursor.series_count(),
-            History::Head(cursor) => cursor.numbers(),
+            History::Head(cursor) => cursor.left.len(),
         }
     }
 
@@ -166,7 +167,7 @@ impl Source {
     pub(crate) fn cut_after(&self, series: usize) -> Option<Cut> {
         match &self.history {
             History::Part(cursor) => cursor.block_after(series).map(Cut::Number),
-            History::Head(cursor) => (series < cursor.numbers()).then_some(Cut::Place(series)),
+            History::Head(cursor) => (series < cursor.left.len()).then(|| Cut::Place(cursor.left.start + series)),
         }
     }
 
@@ -192,7 +193,9 @@ impl Source {
     pub(crate) fn advance(&mut self) {
         match &mut self.history {
             History::Part(cursor) => cursor.advance(),
-            History::Head(cursor) => cursor.at += 1,
+            History::Head(cursor) => {
+                cursor.left.next();
+            }
         }
     }
 

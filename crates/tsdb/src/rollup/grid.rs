@@ -56,6 +56,8 @@ impl RolledGrid {
         }
         let has_histograms = !self.samples.histograms.is_empty();
         if self.samples_evaluator.needs_raw(floats(&self.samples), has_histograms) {
+            // Parts with a rollup gave only what lies in windows.
+            self.selection.read(self.wanted.range, &mut self.samples)?;
             return Ok(Evaluated::Raw);
         }
         let evaluator = &mut self.samples_evaluator;

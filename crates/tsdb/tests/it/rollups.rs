@@ -268,6 +268,22 @@ fn any_history_answers_alike_with_rollups_and_without() {
     }
 }
 
+/// A sample outside of all windows, in a part with rollups, and newer ones with start timestamps.
+#[test]
+fn what_is_answered_as_samples_has_all_of_the_range() {
+    let keeping = Keeping { keep: Some("40h".parse().unwrap()), rules: Vec::new(), now_ms: BASE + 3 * DAY + 17 };
+    let stretch =
+        |series, from, gap, count, shift, seed| Step::Append(Stretch { series, from, gap, count, shift, seed });
+    let steps = [
+        stretch(5, 1926, 1, 1, 0, 6_007_808_593_549_681_919),
+        Step::Flush,
+        stretch(1, 903, 9, 2, 0, 90_650_597_397_499_426),
+        Step::Compact,
+        stretch(5, 3098, 10, 166, 48_804, 3_028_519_996_024_236_750),
+    ];
+    run(&keeping, &steps, &RefCell::default());
+}
+
 fn steady(series: u8) -> Stretch {
     Stretch { series, from: 0, gap: 1, count: 3 * 24 * 60, shift: 0, seed: 5 }
 }
