@@ -26,7 +26,7 @@ pub struct Limits {
     pub label_value_bytes_max: usize,
     /// Characters of all labels of an exemplar; one with more is dropped. Default 128, as OpenMetrics says.
     pub exemplar_label_chars_max: usize,
-    /// Buckets of one histogram, both sides together. Default 2048.
+    /// Buckets of one histogram, both sides together, or quantiles of one summary. Default 2048.
     pub histogram_buckets_max: usize,
     /// Bytes of a metric's help text; longer ones are cut. Default 2048.
     pub help_bytes_max: usize,

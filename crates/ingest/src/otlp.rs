@@ -13,6 +13,7 @@ mod footprint;
 mod group;
 mod json;
 mod known;
+mod known_group;
 mod label_sets;
 mod labels;
 mod message;
@@ -20,6 +21,7 @@ mod metric_fields;
 mod metrics;
 mod names;
 mod point_fields;
+mod point_rules;
 mod points;
 #[cfg(test)]
 mod reference;

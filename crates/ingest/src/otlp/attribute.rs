@@ -1,13 +1,27 @@
 //! Attributes as they stand on the wire, and their values as the text of a label.
 //!
 //! Everything here reads bytes that [`check`](super::message::check) has passed.
+//!
+//! A list or map of two bytes an element takes a hundred in memory while it becomes JSON, and a few escaped bytes become
+//! many. No label may be that long: what is longer than a label's value is given up before it grows.
 
 use std::borrow::Cow;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
+use pharos_storage::RejectReason;
+
 use super::message::{Merged, fields};
+use crate::Limits;
+use crate::limits::cut;
+use crate::sink::Refusal;
 use crate::wire::{Payload, Reader};
+
+/// The message of a list or map is not looked into where it is so many times longer than a label's value may be: none
+/// that is written as usual has a JSON so much shorter.
+const COMPOSITE_SHRINKAGE_MAX: usize = 16;
+/// Shorter ones are looked into all the same.
+const COMPOSITE_BYTES_MIN: usize = 16 << 10;
 
 /// A `KeyValue`.
 #[derive(Debug, Clone)]
@@ -31,17 +45,34 @@ impl<'a> Attribute<'a> {
     }
 
     /// The value as a label shows it: text as it is, numbers in decimal, bytes in base64, the rest as JSON.
-    pub(super) fn text(&self) -> Cow<'_, str> {
-        match self.value.get().map(AnyValue::new) {
-            None | Some(AnyValue::Empty) => Cow::Borrowed(""),
-            Some(AnyValue::Text(text)) => Cow::Borrowed(text),
-            Some(AnyValue::Bool(true)) => Cow::Borrowed("true"),
-            Some(AnyValue::Bool(false)) => Cow::Borrowed("false"),
-            Some(AnyValue::Int(number)) => Cow::Owned(number.to_string()),
-            Some(AnyValue::Double(number)) => Cow::Owned(double_text(number)),
-            Some(AnyValue::Bytes(bytes)) => Cow::Owned(base64(bytes)),
-            Some(composite @ (AnyValue::Array(_) | AnyValue::Map(_))) => Cow::Owned(json(composite).to_string()),
-        }
+    ///
+    /// # Errors
+    /// Longer than a label's value may be.
+    pub(super) fn text(&self, limits: &Limits) -> Result<Cow<'_, str>, Refusal> {
+        let bytes_max = limits.label_value_bytes_max;
+        let composite_bytes_max = bytes_max.saturating_mul(COMPOSITE_SHRINKAGE_MAX).max(COMPOSITE_BYTES_MIN);
+        let message = self.value.get().unwrap_or_default();
+        let text = match AnyValue::new(message) {
+            AnyValue::Empty => Cow::Borrowed(""),
+            AnyValue::Text(text) => Cow::Borrowed(text),
+            AnyValue::Bool(true) => Cow::Borrowed("true"),
+            AnyValue::Bool(false) => Cow::Borrowed("false"),
+            AnyValue::Int(number) => Cow::Owned(number.to_string()),
+            AnyValue::Double(number) => Cow::Owned(double_text(number)),
+            AnyValue::Bytes(bytes) if bytes.len() <= bytes_max => Cow::Owned(base64(bytes)),
+            composite @ (AnyValue::Array(_) | AnyValue::Map(_)) if message.len() <= composite_bytes_max => {
+                Cow::Owned(json(composite).to_string())
+            }
+            AnyValue::Bytes(_) | AnyValue::Array(_) | AnyValue::Map(_) => return Err(self.too_long(bytes_max)),
+        };
+        if text.len() <= bytes_max { Ok(text) } else { Err(self.too_long(bytes_max)) }
+    }
+
+    fn too_long(&self, bytes_max: usize) -> Refusal {
+        let key = cut(self.key, 64);
+        let message =
+            format!("value of attribute {key:?} is longer than ingest.limits.label_value_bytes_max = {bytes_max}");
+        Refusal { reason: RejectReason::Limit, message }
     }
 }
 
@@ -166,7 +197,7 @@ mod tests {
         let message = KeyValue { key: "k".into(), value, ..KeyValue::default() }.encode_to_vec();
         let attribute = Attribute::new(&message);
         assert_eq!(attribute.key, "k");
-        attribute.text().into_owned()
+        attribute.text(&Limits::default()).unwrap().into_owned()
     }
 
     #[test]
@@ -204,10 +235,35 @@ mod tests {
         let merged = |values: &[AnyValue]| {
             let parts = values.iter().map(|value| KeyValue { value: Some(value.clone()), ..KeyValue::default() });
             let message = parts.flat_map(|part| part.encode_to_vec()).collect::<Vec<_>>();
-            Attribute::new(&message).text().into_owned()
+            Attribute::new(&message).text(&Limits::default()).unwrap().into_owned()
         };
         assert_eq!(merged(&[list(1), list(2)]), "[1,2]");
         assert_eq!(merged(&[list(1), any(Value::BoolValue(true)), list(2)]), "[2]");
         assert_eq!(merged(&[list(1), any(Value::IntValue(7))]), "7");
+    }
+
+    #[test]
+    fn what_no_label_can_hold_is_given_up() {
+        let limits = Limits { label_value_bytes_max: 8, ..Limits::default() };
+        let is_given_up = |value: Value| {
+            let message = KeyValue { key: "k".into(), value: Some(any(value)), ..KeyValue::default() }.encode_to_vec();
+            let attribute = Attribute::new(&message);
+            let refusal = attribute.text(&limits).err();
+            refusal.map(|refusal| assert!(refusal.message.contains("\"k\""), "{refusal:?}")).is_some()
+        };
+        let nulls = |count| Value::ArrayValue(ArrayValue { values: vec![AnyValue::default(); count] });
+        let doubles = |count| Value::ArrayValue(ArrayValue { values: vec![any(Value::DoubleValue(1.0)); count] });
+        for (fits, too_long) in [
+            (Value::StringValue("12345678".into()), Value::StringValue("123456789".into())),
+            (Value::IntValue(12_345_678), Value::IntValue(123_456_789)),
+            (Value::BytesValue(vec![0; 6]), Value::BytesValue(vec![0; 7])),
+            (nulls(1), nulls(2)),
+            (doubles(1), doubles(2)),
+            // Not looked into.
+            (nulls(0), nulls(1 << 20)),
+        ] {
+            assert!(!is_given_up(fits.clone()), "{fits:?}");
+            assert!(is_given_up(too_long));
+        }
     }
 }

@@ -1,72 +1,75 @@
-//! A group: a resource, and the scope where scopes become labels, with everything that its series get from them.
+//! Resources and groups, with everything that their series get from them. A group is a resource, or a scope of one where
+//! scopes become labels.
 
 use std::borrow::Cow;
 
-use pharos_model::{Labels, LabelsBuilder, METRIC_NAME};
-
 use super::OtlpSettings;
 use super::attribute::{Attribute, attributes};
-use super::labels::{Pair, ResourceLabels, scope_labels};
-use super::target_info;
+use super::labels::{Pair, ResourceLabels, ScopeNames, pair_bytes, scope_labels};
 use crate::Limits;
-use crate::sink::{Refusal, check_shared};
+use crate::sink::Refusal;
 use crate::wire::{Payload, Reader};
 
-/// What tells groups apart: messages as they stand on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct GroupKey<'a> {
-    /// The resource; empty where there is none.
-    pub resource: &'a [u8],
-    /// The scope and its schema, if scopes become labels and there is one.
-    pub scope: Option<(&'a [u8], &'a str)>,
+/// What all series of a resource share.
+#[derive(Debug)]
+pub(super) struct Resource {
+    message: Box<[u8]>,
+    pub labels: ResourceLabels,
 }
 
-/// What series of one resource and scope share.
+impl Resource {
+    /// From a checked message.
+    pub(super) fn new(message: &[u8], settings: &OtlpSettings, limits: &Limits) -> Self {
+        let all: Vec<Attribute<'_>> = attributes(message, 1).collect();
+        Self { message: message.into(), labels: ResourceLabels::new(&all, settings, limits) }
+    }
+
+    pub(super) fn is(&self, message: &[u8]) -> bool {
+        *self.message == *message
+    }
+
+    /// Bytes of the message and of its labels.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.message.len() + self.labels.memory_bytes()
+    }
+}
+
+/// What tells the groups of a resource apart: the scope as it stands on the wire and its schema, if scopes become labels
+/// and there is one.
+pub(super) type ScopeKey<'a> = Option<(&'a [u8], &'a str)>;
+
+/// What the series of a group have beside what their resource adds.
 #[derive(Debug)]
 pub(super) struct Group {
-    resource: Box<[u8]>,
     scope: Option<(Box<[u8]>, Box<str>)>,
-    pub labels: ResourceLabels,
-    pub scope_labels: Vec<Pair>,
+    pub labels: Vec<Pair>,
     /// Why no point can be stored, if so.
     pub refusal: Option<Refusal>,
-    /// The resource's own series, if it has one, or why it is left out.
-    pub target: Result<Option<Labels>, Refusal>,
 }
 
 impl Group {
-    /// From checked messages.
-    pub(super) fn new(key: &GroupKey<'_>, settings: &OtlpSettings, limits: &Limits) -> Self {
-        let resource: Vec<Attribute<'_>> = attributes(key.resource, 1).collect();
-        let labels = ResourceLabels::new(&resource, settings);
-        let scope_labels = key.scope.map(|(scope, schema_url)| promoted_scope(scope, schema_url, settings));
-        let scope_labels = scope_labels.unwrap_or_default();
-        let refusal = labels.check(limits).and_then(|()| check_shared(&scope_labels, limits)).err();
-        let target = check_shared(&labels.info, limits).map(|()| target(&labels));
+    /// From a checked message.
+    pub(super) fn new(key: ScopeKey<'_>, settings: &OtlpSettings, limits: &Limits) -> Self {
+        let labels = key.map_or(Ok(Vec::new()), |(scope, schema_url)| promoted(scope, schema_url, settings, limits));
         Self {
-            resource: key.resource.into(),
-            scope: key.scope.map(|(scope, schema_url)| (scope.into(), schema_url.into())),
-            labels,
-            scope_labels,
-            refusal,
-            target,
+            scope: key.map(|(scope, schema_url)| (scope.into(), schema_url.into())),
+            refusal: labels.as_ref().err().cloned(),
+            labels: labels.unwrap_or_default(),
         }
     }
 
-    pub(super) fn is(&self, key: &GroupKey<'_>) -> bool {
-        *self.resource == *key.resource && self.scope.as_ref().map(|(scope, url)| (&**scope, &**url)) == key.scope
+    pub(super) fn is(&self, key: ScopeKey<'_>) -> bool {
+        self.scope.as_ref().map(|(scope, url)| (&**scope, &**url)) == key
     }
 
-    /// Bytes of text and messages in it.
+    /// Bytes of the message and of the labels.
     pub(super) fn memory_bytes(&self) -> usize {
         let scope = self.scope.as_ref().map_or(0, |(scope, url)| scope.len() + url.len());
-        let pairs = self.scope_labels.iter().map(|(name, value)| size_of::<Pair>() + name.len() + value.len());
-        let target = self.target.as_ref().ok().and_then(Option::as_ref).map_or(0, |labels| labels.encoded().len());
-        self.resource.len() + scope + pairs.sum::<usize>() + self.labels.memory_bytes() + target
+        scope + self.labels.iter().map(pair_bytes).sum::<usize>()
     }
 }
 
-fn promoted_scope(scope: &[u8], schema_url: &str, settings: &OtlpSettings) -> Vec<Pair> {
+fn promoted(scope: &[u8], schema_url: &str, settings: &OtlpSettings, limits: &Limits) -> Result<Vec<Pair>, Refusal> {
     let (mut name, mut version) = (Cow::Borrowed(""), Cow::Borrowed(""));
     let mut reader = Reader::new(scope);
     while let Ok(Some(field)) = reader.next() {
@@ -77,17 +80,6 @@ fn promoted_scope(scope: &[u8], schema_url: &str, settings: &OtlpSettings) -> Ve
         }
     }
     let attributes: Vec<_> = attributes(scope, 3).collect();
-    scope_labels(&attributes, &name, &version, schema_url, settings)
-}
-
-/// The labels of a resource's own series.
-fn target(resource: &ResourceLabels) -> Option<Labels> {
-    if resource.info.is_empty() || !resource.is_identified() {
-        return None;
-    }
-    let mut labels = LabelsBuilder::default();
-    resource.info.iter().for_each(|(name, value)| labels.set(name, value));
-    resource.push_identity(&mut labels);
-    labels.set(METRIC_NAME, target_info::NAME);
-    labels.build().ok()
+    let names = ScopeNames { name: &name, version: &version, schema_url };
+    scope_labels(&attributes, names, settings, limits)
 }

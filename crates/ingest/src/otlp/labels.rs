@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use pharos_model::{LabelsBuilder, METRIC_NAME};
+use pharos_model::{Labels, LabelsBuilder, METRIC_NAME};
 use pharos_storage::RejectReason;
 
-use super::OtlpSettings;
 use super::attribute::Attribute;
 use super::names::label_name;
+use super::{OtlpSettings, target_info};
 use crate::Limits;
 use crate::sink::{Refusal, check_shared};
 
@@ -17,59 +17,38 @@ const IDENTIFYING: [&str; 3] = ["service.name", "service.namespace", "service.in
 pub(super) type Pair = (String, String);
 
 /// What a resource adds to its series, and its own series.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ResourceLabels {
     /// Added where the name is still free.
     promoted: Vec<Pair>,
     /// `job` and `instance`, in place of what is there.
     identity: Vec<Pair>,
-    /// Labels of `target_info` beside the identity.
-    pub info: Vec<Pair>,
+    /// Why no series of the resource can be stored, if so.
+    pub refusal: Option<Refusal>,
+    /// The resource's own series, if it has one, or why it is left out.
+    pub target: Result<Option<Labels>, Refusal>,
 }
 
 impl ResourceLabels {
     /// The attribute names that have no label name are left out.
-    pub(super) fn new(attributes: &[Attribute<'_>], settings: &OtlpSettings) -> Self {
-        let value = |key: &str| {
-            attributes.iter().find(|attribute| attribute.key == key).map_or(Cow::Borrowed(""), |found| found.text())
+    pub(super) fn new(attributes: &[Attribute<'_>], settings: &OtlpSettings, limits: &Limits) -> Self {
+        let labels = |keeps: &dyn Fn(&str) -> bool| {
+            shared(attributes.iter().filter(|attribute| keeps(attribute.key)), "", settings, limits)
         };
-        let (name, namespace, instance) = (value(IDENTIFYING[0]), value(IDENTIFYING[1]), value(IDENTIFYING[2]));
-        let job = match (name.is_empty(), namespace.is_empty()) {
-            (true, _) => String::new(),
-            (false, true) => name.into_owned(),
-            (false, false) => format!("{namespace}/{name}"),
-        };
-        let identity = [("job", job), ("instance", instance.into_owned())];
-        let identity = identity.into_iter().filter(|(_, value)| !value.is_empty());
+        let promoted = labels(&|key| settings.promotes(key));
+        let identity = identity(attributes, limits);
+        let refusal = promoted.as_ref().err().or(identity.as_ref().err()).cloned();
+        let identity = identity.unwrap_or_default();
         let keeps = |key: &str| settings.keep_identifying_resource_attributes || !IDENTIFYING.contains(&key);
-        Self {
-            promoted: joined(attributes.iter().filter(|attribute| settings.promotes(attribute.key)), "", settings),
-            identity: identity.map(|(name, value)| (name.to_owned(), value)).collect(),
-            info: joined(attributes.iter().filter(|attribute| keeps(attribute.key)), "", settings),
-        }
-    }
-
-    /// Checks what every series of the resource is to carry.
-    pub(super) fn check(&self, limits: &Limits) -> Result<(), Refusal> {
-        check_shared(&self.promoted, limits)?;
-        check_shared(&self.identity, limits)
+        let target = labels(&keeps).map(|info| target(&info, &identity));
+        Self { promoted: promoted.unwrap_or_default(), identity, refusal, target }
     }
 
     /// Bytes of its labels.
     pub(super) fn memory_bytes(&self) -> usize {
-        let pairs = self.promoted.iter().chain(&self.identity).chain(&self.info);
-        pairs.map(|(name, value)| size_of::<Pair>() + name.len() + value.len()).sum()
-    }
-
-    /// Whether the resource has a `job` or `instance`.
-    pub(super) fn is_identified(&self) -> bool {
-        !self.identity.is_empty()
-    }
-
-    pub(super) fn push_identity(&self, labels: &mut LabelsBuilder) {
-        for (name, value) in &self.identity {
-            labels.set(name, value);
-        }
+        let pairs = self.promoted.iter().chain(&self.identity);
+        let target = self.target.as_ref().ok().and_then(Option::as_ref).map_or(0, |labels| labels.encoded().len());
+        pairs.map(pair_bytes).sum::<usize>() + target
     }
 
     fn push_all(&self, labels: &mut LabelsBuilder) {
@@ -78,25 +57,83 @@ impl ResourceLabels {
                 labels.push(name, value);
             }
         }
-        self.push_identity(labels);
+        for (name, value) in &self.identity {
+            labels.set(name, value);
+        }
     }
+}
+
+/// What a label takes in memory.
+pub(super) fn pair_bytes((name, value): &Pair) -> usize {
+    size_of::<Pair>() + name.len() + value.len()
+}
+
+/// `job` and `instance`, as far as the resource says who it is.
+fn identity(attributes: &[Attribute<'_>], limits: &Limits) -> Result<Vec<Pair>, Refusal> {
+    let value = |key: &str| {
+        let found = attributes.iter().find(|attribute| attribute.key == key);
+        found.map_or(Ok(Cow::Borrowed("")), |found| found.text(limits))
+    };
+    let (name, namespace, instance) = (value(IDENTIFYING[0])?, value(IDENTIFYING[1])?, value(IDENTIFYING[2])?);
+    let job = match (name.is_empty(), namespace.is_empty()) {
+        (true, _) => String::new(),
+        (false, true) => name.into_owned(),
+        (false, false) => format!("{namespace}/{name}"),
+    };
+    let identity = [("job", job), ("instance", instance.into_owned())];
+    let identity = identity.into_iter().filter(|(_, value)| !value.is_empty());
+    let identity: Vec<Pair> = identity.map(|(name, value)| (name.to_owned(), value)).collect();
+    check_shared(&identity, limits)?;
+    Ok(identity)
+}
+
+/// The labels of a resource's own series: those that its other series do not have, and its identity.
+fn target(info: &[Pair], identity: &[Pair]) -> Option<Labels> {
+    if info.is_empty() || identity.is_empty() {
+        return None;
+    }
+    let mut labels = LabelsBuilder::default();
+    for (name, value) in info.iter().chain(identity) {
+        labels.set(name, value);
+    }
+    labels.set(METRIC_NAME, target_info::NAME);
+    labels.build().ok()
+}
+
+/// What a scope says of itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ScopeNames<'a> {
+    pub name: &'a str,
+    pub version: &'a str,
+    pub schema_url: &'a str,
 }
 
 /// What a scope adds to its series, where scopes are promoted.
 pub(super) fn scope_labels(
     attributes: &[Attribute<'_>],
-    name: &str,
-    version: &str,
-    schema_url: &str,
+    names: ScopeNames<'_>,
     settings: &OtlpSettings,
-) -> Vec<Pair> {
-    let mut labels = joined(attributes.iter(), "otel_scope_", settings);
+    limits: &Limits,
+) -> Result<Vec<Pair>, Refusal> {
+    let ScopeNames { name, version, schema_url } = names;
+    let mut labels = joined(attributes.iter(), "otel_scope_", settings, limits)?;
     for (name, value) in [("name", name), ("version", version), ("schema_url", schema_url)] {
         let name = format!("otel_scope_{name}");
         labels.retain(|(found, _)| *found != name);
         labels.push((name, value.to_owned()));
     }
-    labels
+    check_shared(&labels, limits)?;
+    Ok(labels)
+}
+
+/// Checks how many attributes a point has, before one of them is read.
+pub(super) fn check_count(count: usize, limits: &Limits) -> Result<(), Refusal> {
+    let limit = limits.labels_max;
+    if count <= limit {
+        return Ok(());
+    }
+    let message = format!("data point has {count} attributes, more than ingest.limits.labels_max = {limit}");
+    Err(Refusal { reason: RejectReason::Limit, message })
 }
 
 /// Makes `base` the labels of a point with these attributes, all but the metric's name.
@@ -105,7 +142,7 @@ pub(super) fn point_labels(
     attributes: &mut [Attribute<'_>],
     resource: &ResourceLabels,
     scope: &[Pair],
-    settings: &OtlpSettings,
+    (settings, limits): (&OtlpSettings, &Limits),
 ) -> Result<(), Refusal> {
     base.clear();
     // Values that meet under one name are joined in the order of the keys.
@@ -118,7 +155,7 @@ pub(super) fn point_labels(
             let message = format!("attribute {:?} has no letter or digit to name a label", attribute.key);
             return Err(Refusal { reason: RejectReason::InvalidLabels, message });
         };
-        let value = attribute.text();
+        let value = attribute.text(limits)?;
         let taken = base.pairs().find(|(found, _)| *found == name).map(|(_, there)| format!("{there};{value}"));
         match taken {
             Some(both) => base.set(&name, &both),
@@ -132,8 +169,25 @@ pub(super) fn point_labels(
     Ok(())
 }
 
+/// Labels of attributes that many series are to share.
+fn shared<'a>(
+    attributes: impl Iterator<Item = &'a Attribute<'a>>,
+    prefix: &str,
+    settings: &OtlpSettings,
+    limits: &Limits,
+) -> Result<Vec<Pair>, Refusal> {
+    let labels = joined(attributes, prefix, settings, limits)?;
+    check_shared(&labels, limits)?;
+    Ok(labels)
+}
+
 /// Labels of attributes; values that meet under one name are joined in the order of the keys.
-fn joined<'a>(attributes: impl Iterator<Item = &'a Attribute<'a>>, prefix: &str, settings: &OtlpSettings) -> Vec<Pair> {
+fn joined<'a>(
+    attributes: impl Iterator<Item = &'a Attribute<'a>>,
+    prefix: &str,
+    settings: &OtlpSettings,
+    limits: &Limits,
+) -> Result<Vec<Pair>, Refusal> {
     let mut named: Vec<(String, &Attribute<'_>)> = attributes
         .filter(|attribute| attribute.key != METRIC_NAME)
         .filter_map(|attribute| {
@@ -144,7 +198,7 @@ fn joined<'a>(attributes: impl Iterator<Item = &'a Attribute<'a>>, prefix: &str,
     named.sort_by(|(a, one), (b, other)| (a, one.key).cmp(&(b, other.key)));
     let mut labels: Vec<Pair> = Vec::with_capacity(named.len());
     for (name, attribute) in named {
-        let value = attribute.text();
+        let value = attribute.text(limits)?;
         match labels.last_mut().filter(|(last, _)| *last == name) {
             Some((_, there)) => {
                 there.push(';');
@@ -153,5 +207,5 @@ fn joined<'a>(attributes: impl Iterator<Item = &'a Attribute<'a>>, prefix: &str,
             None => labels.push((name, value.into_owned())),
         }
     }
-    labels
+    Ok(labels)
 }

@@ -154,3 +154,30 @@ pub(super) fn check_temporality(kind: DataKind, temporality: i32, name: &str) ->
     );
     Err(Refusal { reason: RejectReason::Unsupported, message })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_adds_up_must_be_cumulative() {
+        use DataKind::{ExponentialHistogram, Gauge, Histogram, Sum, Summary};
+        let refused =
+            |kind, temporality| check_temporality(kind, temporality, "m").err().map(|refusal| refusal.message);
+        for kind in [Sum, Histogram, ExponentialHistogram] {
+            assert_eq!(refused(kind, 2), None);
+            for (temporality, word) in [(0, "unspecified"), (1, "delta"), (77, "unspecified")] {
+                let told = refused(kind, temporality).unwrap();
+                assert!(told.contains(&format!("\"m\" has {word} temporality")), "{told}");
+            }
+        }
+        assert_eq!((refused(Gauge, 0), refused(Summary, 1)), (None, None));
+    }
+
+    #[test]
+    fn names_are_limited() {
+        let limits = Limits { label_value_bytes_max: 4, ..Limits::default() };
+        assert_eq!(check_name("name", &limits), Ok(()));
+        assert!(check_name("names", &limits).unwrap_err().message.contains("has 5 bytes"));
+    }
+}

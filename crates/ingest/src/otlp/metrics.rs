@@ -11,9 +11,10 @@ use pharos_model::{LabelsBuilder, MetricKind, MetricMetadata};
 use pharos_storage::RejectReason;
 
 use super::attribute::attributes;
-use super::group::{Group, GroupKey};
+use super::group::{Group, Resource, ScopeKey};
 use super::json::{RESOURCE, SCOPE};
-use super::known::{Known, KnownGroup, KnownMetric, MetricKey};
+use super::known::{Known, KnownResource};
+use super::known_group::{KnownGroup, KnownMetric, MetricKey};
 use super::label_sets::LabelSetsBuilder;
 use super::message::{DATA_NESTING, METRIC_NESTING, Merged, RESOURCE_NESTING, check};
 use super::metric_fields::{DataFields, DataKind, MetricFields, check_name, check_temporality};
@@ -29,7 +30,8 @@ use crate::{DecodedMetrics, IngestError, Limits, TimeWindow};
 const WARNINGS_MAX: usize = 8;
 /// What an attribute of a resource or scope takes while labels are made of it, beside some copies of its text.
 const ATTRIBUTE_BYTES: usize = 256;
-const ATTRIBUTE_COPIES: usize = 4;
+/// Three copies, of JSON that may be six times as long as its message, and what the message itself takes.
+const ATTRIBUTE_COPIES: usize = 20;
 
 /// What translation goes by.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +76,15 @@ pub(super) struct Translator<'a> {
     warnings: Vec<String>,
 }
 
+/// A resource of the request, and what is known of it.
+struct ResourcePass<'m> {
+    bytes: &'m [u8],
+    /// Since the first point.
+    known: Option<Arc<KnownResource>>,
+    /// That of the current scope, since its first point.
+    group: Option<Arc<KnownGroup>>,
+}
+
 impl<'a> Translator<'a> {
     fn new(rules: Rules<'a>) -> Self {
         Self {
@@ -99,18 +110,19 @@ impl<'a> Translator<'a> {
                 _ => {}
             }
         }
-        let resource = resource.get().unwrap_or_default();
+        let bytes = resource.get().unwrap_or_default();
+        let mut resource = ResourcePass { bytes, known: None, group: None };
         self.seen_ms = None;
-        let mut group = None;
         let mut reader = Reader::new(message);
         while let Some(field) = reader.next()? {
             if field.number == 2 {
-                self.scope(resource, field.bytes()?, &mut group)?;
+                self.scope(&mut resource, field.bytes()?)?;
             }
         }
-        let Some(group) = group else { return Ok(check(resource, &RESOURCE, RESOURCE_NESTING)?) };
+        // Without a point nobody looked at it.
+        let Some(known) = resource.known else { return Ok(check(bytes, &RESOURCE, RESOURCE_NESTING)?) };
         if let Some((first_ms, last_ms)) = self.seen_ms {
-            match &group.group.target {
+            match &known.resource.labels.target {
                 Ok(None) => {}
                 Ok(Some(labels)) => {
                     let taken = target_info.add(labels, first_ms, last_ms);
@@ -122,8 +134,7 @@ impl<'a> Translator<'a> {
         Ok(())
     }
 
-    /// `group` is the one of the scope before, and becomes this one's.
-    fn scope(&mut self, resource: &[u8], message: &[u8], group: &mut Option<Arc<KnownGroup>>) -> Result<(), Failure> {
+    fn scope(&mut self, resource: &mut ResourcePass<'_>, message: &[u8]) -> Result<(), Failure> {
         let (mut scope, mut schema_url) = (Merged::default(), "");
         let mut reader = Reader::new(message);
         while let Some(field) = reader.next()? {
@@ -134,39 +145,66 @@ impl<'a> Translator<'a> {
                 _ => {}
             }
         }
-        let is_promoted = self.rules.settings.promote_scope_metadata;
-        if !is_promoted {
-            check(scope.get().unwrap_or_default(), &SCOPE, METRIC_NESTING)?;
+        check(scope.get().unwrap_or_default(), &SCOPE, METRIC_NESTING)?;
+        let mut key = None;
+        if self.rules.settings.promote_scope_metadata {
+            key = scope.get().map(|scope| (scope, schema_url));
+            resource.group = None;
         }
-        let group = match group {
-            Some(group) if !is_promoted => group,
-            group => {
-                let scope = scope.get().filter(|_| is_promoted).map(|scope| (scope, schema_url));
-                let key = GroupKey { resource, scope };
-                group.insert(self.rules.known.group(&key, || self.new_group(&key))?)
-            }
-        };
         let mut guess = 0;
         let mut reader = Reader::new(message);
         while let Some(field) = reader.next()? {
             if field.number == 2 {
-                guess = self.metric(field.bytes()?, group, guess)?;
+                guess = self.metric(field.bytes()?, resource, key, guess)?;
             }
         }
         Ok(())
     }
 
-    fn new_group(&self, key: &GroupKey<'_>) -> Result<Group, Failure> {
-        check(key.resource, &RESOURCE, RESOURCE_NESTING)?;
-        let (scope, _) = key.scope.unwrap_or_default();
-        check(scope, &SCOPE, METRIC_NESTING)?;
-        let count = attributes(key.resource, 1).count() + attributes(scope, 3).count();
-        self.require(ATTRIBUTE_BYTES * count + ATTRIBUTE_COPIES * (key.resource.len() + scope.len()))?;
+    /// What is known of the resource and of the current group. Both are looked for when the first point is met, the
+    /// resource once for all its scopes: a body may hold a long resource and millions of scopes.
+    fn group<'p>(
+        &self,
+        pass: &'p mut ResourcePass<'_>,
+        key: ScopeKey<'_>,
+    ) -> Result<(&'p Resource, &'p KnownGroup), Failure> {
+        let known = self.rules.known;
+        let resource = match &mut pass.known {
+            Some(resource) => resource,
+            none => none.insert(known.resource(pass.bytes, || self.new_resource(pass.bytes))?),
+        };
+        let group = match &mut pass.group {
+            Some(group) => group,
+            none => none.insert(resource.group(known, key, || self.new_group(key))?),
+        };
+        Ok((&resource.resource, group))
+    }
+
+    fn new_resource(&self, message: &[u8]) -> Result<Resource, Failure> {
+        check(message, &RESOURCE, RESOURCE_NESTING)?;
+        self.require_labels(attributes(message, 1).count(), message.len())?;
+        Ok(Resource::new(message, self.rules.settings, self.rules.limits))
+    }
+
+    fn new_group(&self, key: ScopeKey<'_>) -> Result<Group, Failure> {
+        let (scope, _) = key.unwrap_or_default();
+        self.require_labels(attributes(scope, 3).count(), scope.len())?;
         Ok(Group::new(key, self.rules.settings, self.rules.limits))
     }
 
+    /// Fails if there is not the memory to make labels of so many attributes.
+    fn require_labels(&self, attributes: usize, message_bytes: usize) -> Result<(), IngestError> {
+        self.require(ATTRIBUTE_BYTES * attributes + ATTRIBUTE_COPIES * message_bytes)
+    }
+
     /// Answers where the next metric may be known.
-    fn metric(&mut self, message: &[u8], group: &KnownGroup, guess: usize) -> Result<usize, Failure> {
+    fn metric(
+        &mut self,
+        message: &[u8],
+        pass: &mut ResourcePass<'_>,
+        scope: ScopeKey<'_>,
+        guess: usize,
+    ) -> Result<usize, Failure> {
         let MetricFields { name, description, unit, data } = MetricFields::read(message)?;
         let Some((kind, data)) = &data else {
             self.warn(|| format!("metric {:?} has no data this server knows", cut(name, 128)));
@@ -178,8 +216,9 @@ impl<'a> Translator<'a> {
             self.warn(|| format!("metric {:?} has no data points", cut(name, 128)));
             return Ok(guess);
         }
-        let limits = self.rules.limits;
-        let checked = group.group.refusal.clone().map_or(Ok(()), Err).and_then(|()| check_name(name, limits));
+        let (resource, group) = self.group(pass, scope)?;
+        let refusal = resource.labels.refusal.as_ref().or(group.group.refusal.as_ref());
+        let checked = refusal.cloned().map_or(Ok(()), Err).and_then(|()| check_name(name, self.rules.limits));
         if let Err(refusal) = checked.and_then(|()| check_temporality(kind, fields.temporality, name)) {
             check(data, kind.schema(), DATA_NESTING)?;
             self.sink.reject(fields.points, refusal);
@@ -196,7 +235,7 @@ impl<'a> Translator<'a> {
             return Ok(guess);
         };
         self.family(&metric, metric_kind, description)?;
-        self.points(kind, fields.is_monotonic, data, group, &metric)?;
+        self.points(kind, fields.is_monotonic, data, (resource, group), &metric)?;
         Ok(place + 1)
     }
 
@@ -217,7 +256,7 @@ impl<'a> Translator<'a> {
         kind: DataKind,
         is_monotonic: bool,
         data: &[u8],
-        group: &KnownGroup,
+        group: (&Resource, &KnownGroup),
         metric: &KnownMetric,
     ) -> Result<(), Failure> {
         let known = metric.streams.read();

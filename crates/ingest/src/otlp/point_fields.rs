@@ -6,10 +6,8 @@ use std::borrow::Cow;
 
 use super::json::{BUCKETS, EXEMPLAR, KEY_VALUE, VALUE_AT_QUANTILE};
 use super::message::{IN_POINT_NESTING, Merged, check, fields};
+use super::point_rules::{EXEMPLARS_MAX, Exponential};
 use crate::wire::{Payload, Reader, WireError, unzigzag};
-
-/// Exemplars of a point that are looked at; SDKs keep one per bucket.
-const EXEMPLARS_MAX: usize = 512;
 
 /// What all kinds of points have.
 #[derive(Debug, Default)]
@@ -219,40 +217,37 @@ impl<'a> HistogramFields<'a> {
 }
 
 /// `ExponentialHistogramDataPoint`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ExponentialFields<'a> {
     pub point: PointFields<'a>,
-    pub count: u64,
-    pub sum: Option<f64>,
-    pub scale: i32,
-    pub zero_count: u64,
-    pub zero_threshold: f64,
+    pub numbers: Exponential,
     pub positive: Merged<'a>,
     pub negative: Merged<'a>,
 }
 
 impl<'a> ExponentialFields<'a> {
     pub(super) fn read(message: &'a [u8], expected: Expected<'_>) -> Result<Self, WireError> {
-        let mut histogram = Self::default();
+        let mut found = Exponential { count: 0, sum: None, scale: 0, zero_count: 0, zero_threshold: 0.0 };
+        let (mut positive, mut negative) = (Merged::default(), Merged::default());
         let numbers = Numbers { attributes: 1, flags: 10, exemplars: 11 };
-        histogram.point = read_point(message, numbers, expected, |field| {
+        let point = read_point(message, numbers, expected, |field| {
             match field.number {
-                4 => histogram.count = field.fixed64()?,
-                5 => histogram.sum = Some(field.double()?),
-                6 => histogram.scale = sint32(field.varint()?),
-                7 => histogram.zero_count = field.fixed64()?,
-                8 => histogram.positive.add(field.bytes()?, &BUCKETS, IN_POINT_NESTING)?,
-                9 => histogram.negative.add(field.bytes()?, &BUCKETS, IN_POINT_NESTING)?,
+                4 => found.count = field.fixed64()?,
+                5 => found.sum = Some(field.double()?),
+                6 => found.scale = sint32(field.varint()?),
+                7 => found.zero_count = field.fixed64()?,
+                8 => positive.add(field.bytes()?, &BUCKETS, IN_POINT_NESTING)?,
+                9 => negative.add(field.bytes()?, &BUCKETS, IN_POINT_NESTING)?,
                 12 | 13 => drop(field.fixed64()?),
-                14 => histogram.zero_threshold = field.double()?,
+                14 => found.zero_threshold = field.double()?,
                 _ => return Ok(false),
             }
             Ok(true)
         })?;
-        for side in [&histogram.positive, &histogram.negative] {
+        for side in [&positive, &negative] {
             check(side.get().unwrap_or_default(), &BUCKETS, IN_POINT_NESTING)?;
         }
-        Ok(histogram)
+        Ok(Self { point, numbers: found, positive, negative })
     }
 }
 

@@ -3,45 +3,26 @@
 //! A point is checked as a whole before its first series is written: it is stored entirely or
 //! refused as one.
 
-use pharos_model::{
-    BucketSide, BucketSpan, CUSTOM_BUCKETS_SCHEMA, Histogram, HistogramSample, Sample, ns_to_ms, stale_nan,
-};
+use pharos_model::{BucketSide, Histogram, HistogramSample};
 use pharos_storage::RejectReason;
 
 use super::Failure;
 use super::exemplars::ExemplarFields;
+use super::message::Merged;
 use super::metrics::Translator;
 use super::point_fields::{ExponentialFields, HistogramFields, NumberFields, PointFields, SummaryFields, buckets};
+use super::point_rules::{PointTime, check_bounds, check_quantiles, custom, exponential, side};
 use super::shape::{COUNT, REST, SUM, Shape};
 use super::stream_pass::StreamPass;
-use crate::native::{SCHEMA_MAX, SideBuilder, downscale};
+use crate::IngestError;
 use crate::sink::Refusal;
-use crate::{IngestError, Limits};
 
-/// What Prometheus takes where the sender names no width of the zero bucket.
-const ZERO_THRESHOLD: f64 = 1e-128;
-/// OTLP's flag of a point without a value.
-const NO_RECORDED_VALUE: u32 = 1;
 /// A quantile of a summary takes so much in memory, two bytes of the wire at least.
 const QUANTILE_GROWTH: usize = 8;
 
-/// When a point was taken.
-#[derive(Debug, Clone, Copy)]
-struct PointTime {
-    at_ms: i64,
-    start_ms: i64,
-    /// Flag "no recorded value": the series ended.
-    is_stale: bool,
-}
-
-impl PointTime {
-    fn new(point: &PointFields<'_>) -> Self {
-        let is_stale = point.flags & NO_RECORDED_VALUE != 0;
-        Self { at_ms: ns_to_ms(point.time_ns), start_ms: ns_to_ms(point.start_ns), is_stale }
-    }
-
-    fn sample(self, value: f64) -> Sample {
-        Sample { timestamp_ms: self.at_ms, value: if self.is_stale { stale_nan() } else { value } }
+impl PointFields<'_> {
+    fn time(&self) -> PointTime {
+        PointTime::new(self.time_ns, self.start_ns, self.flags)
     }
 }
 
@@ -54,7 +35,7 @@ impl Translator<'_> {
         pass: &mut StreamPass<'_>,
     ) -> Result<(), Failure> {
         let NumberFields { point, value } = NumberFields::read(message, pass.expected())?;
-        let time = PointTime::new(&point);
+        let time = point.time();
         let value = match value {
             Some(value) => value,
             None if time.is_stale => 0.0,
@@ -76,7 +57,8 @@ impl Translator<'_> {
     pub(super) fn histogram(&mut self, message: &[u8], pass: &mut StreamPass<'_>) -> Result<(), Failure> {
         self.require(message.len())?;
         let histogram = HistogramFields::read(message, pass.expected())?;
-        if let Err(refusal) = check_bounds(&histogram, self.rules.limits) {
+        let checked = check_bounds(&histogram.explicit_bounds, &histogram.bucket_counts, self.rules.limits);
+        if let Err(refusal) = checked {
             return self.refuse(&histogram.point, refusal);
         }
         if self.rules.settings.convert_histograms_to_nhcb {
@@ -88,7 +70,7 @@ impl Translator<'_> {
 
     fn classic_histogram(&mut self, histogram: &HistogramFields<'_>, pass: &mut StreamPass<'_>) -> Result<(), Failure> {
         let (point, bounds) = (&histogram.point, &histogram.explicit_bounds);
-        let time = PointTime::new(point);
+        let time = point.time();
         if !self.begin(time, point, Shape::Buckets(bounds), pass)? {
             return Ok(());
         }
@@ -111,18 +93,7 @@ impl Translator<'_> {
     /// A native histogram with custom buckets.
     fn custom_histogram(&mut self, histogram: HistogramFields<'_>, pass: &mut StreamPass<'_>) -> Result<(), Failure> {
         let HistogramFields { point, count, sum, bucket_counts, explicit_bounds } = histogram;
-        let skipped = bucket_counts.iter().take_while(|count| **count == 0).count();
-        let counts: Vec<f64> = bucket_counts[skipped..].iter().map(|count| *count as f64).collect();
-        let span = BucketSpan { offset: skipped as i32, length: counts.len() as u32 };
-        let spans = if counts.is_empty() { Vec::new() } else { vec![span] };
-        let histogram = Histogram {
-            is_integer: true,
-            count: count as f64,
-            sum: sum.unwrap_or(0.0),
-            positive: BucketSide { spans, counts },
-            custom_bounds: explicit_bounds,
-            ..Histogram::empty(CUSTOM_BUCKETS_SCHEMA)
-        };
+        let histogram = custom(explicit_bounds, &bucket_counts, count, sum);
         self.native(&point, histogram, pass)
     }
 
@@ -131,20 +102,12 @@ impl Translator<'_> {
         // Packed counts of one byte become words.
         self.require(size_of::<f64>() * message.len())?;
         let found = ExponentialFields::read(message, pass.expected())?;
-        let mut histogram = Histogram {
-            is_integer: true,
-            // A sender that names a width knows it; Prometheus itself ignores the field.
-            zero_threshold: if found.zero_threshold > 0.0 { found.zero_threshold } else { ZERO_THRESHOLD },
-            zero_count: found.zero_count as f64,
-            count: found.count as f64,
-            sum: found.sum.unwrap_or(0.0),
-            positive: side(found.positive.get()),
-            negative: side(found.negative.get()),
-            ..Histogram::empty(found.scale)
+        let ExponentialFields { numbers, positive, negative, .. } = &found;
+        let side = |message: &Merged<'_>| {
+            let (offset, counts) = buckets(message.get().unwrap_or_default());
+            side(offset, counts)
         };
-        if found.scale > SCHEMA_MAX {
-            downscale(&mut histogram);
-        }
+        let histogram = exponential(*numbers, side(positive), side(negative));
         self.native(&found.point, histogram, pass)
     }
 
@@ -153,7 +116,10 @@ impl Translator<'_> {
         self.require(QUANTILE_GROWTH * message.len())?;
         let summary = SummaryFields::read(message, pass.expected())?;
         let (point, quantiles) = (&summary.point, &summary.quantiles);
-        let time = PointTime::new(point);
+        if let Err(refusal) = check_quantiles(quantiles.len(), self.rules.limits) {
+            return self.refuse(point, refusal);
+        }
+        let time = point.time();
         if !self.begin(time, point, Shape::Quantiles(quantiles), pass)? {
             return Ok(());
         }
@@ -171,7 +137,7 @@ impl Translator<'_> {
         histogram: Histogram,
         pass: &mut StreamPass<'_>,
     ) -> Result<(), Failure> {
-        let time = PointTime::new(point);
+        let time = point.time();
         let histogram = if time.is_stale { Histogram::stale() } else { histogram };
         if let Err(mut refusal) = self.sink.check_histogram(&histogram) {
             refusal.message = format!("{}: {}", pass.metric.name, refusal.message);
@@ -233,35 +199,6 @@ impl Translator<'_> {
         let labels = pass.sets(self.rules.now_minute).get(series);
         self.sink.finish_known(labels.encoded, labels.fingerprint, labels.text_bytes)
     }
-}
-
-/// Bounds ascend and are finite, and there is one bucket more than bounds, or none at all.
-fn check_bounds(point: &HistogramFields<'_>, limits: &Limits) -> Result<(), Refusal> {
-    let (bounds, counts) = (&point.explicit_bounds, &point.bucket_counts);
-    let (count, limit) = (bounds.len().max(counts.len()), limits.histogram_buckets_max);
-    if count > limit {
-        let message = format!("histogram has {count} buckets, more than ingest.limits.histogram_buckets_max = {limit}");
-        return Err(Refusal { reason: RejectReason::Limit, message });
-    }
-    let message = if !bounds.is_sorted_by(|a, b| a < b) || bounds.iter().any(|bound| !bound.is_finite()) {
-        "histogram bounds must ascend and be finite"
-    } else if counts.len() != bounds.len() + 1 && !(counts.is_empty() && bounds.is_empty()) {
-        "histogram must have one bucket count more than bounds"
-    } else {
-        return Ok(());
-    };
-    Err(Refusal { reason: RejectReason::InvalidHistogram, message: message.to_owned() })
-}
-
-/// OTLP's bucket `i` covers `(base^i, base^(i+1)]`, Prometheus' `(base^(i-1), base^i]`.
-fn side(message: Option<&[u8]>) -> BucketSide {
-    let mut builder = SideBuilder::default();
-    let (offset, counts) = buckets(message.unwrap_or_default());
-    for (index, count) in counts.enumerate().filter(|(_, count)| *count > 0) {
-        let index = i64::from(offset) + index as i64 + 1;
-        builder.push(index.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32, count as f64);
-    }
-    builder.build()
 }
 
 /// What a histogram takes in a batch.

@@ -1,24 +1,29 @@
 //! The reference of the tests: the same translation from the messages that a generated decoder makes, point by point,
 //! with nothing remembered. It is written for being plainly right.
+//!
+//! Rules that look at values alone (names, labels, which histograms are sound) are those of the translation itself and
+//! have tests of their own; attributes reach them in the form that a generated encoder writes.
 
-mod attributes;
-mod labels;
 mod points;
 
 use hashbrown::HashSet;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
-use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, Metric, ResourceMetrics, ScopeMetrics};
-use pharos_model::MetricKind;
+use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics, ScopeMetrics};
+use pharos_model::LabelsBuilder;
 use pharos_storage::RejectReason;
+use prost::Message;
 
 use super::OtlpSettings;
-use super::names::{NameKind, metric_name, unit_text};
+use super::attribute::Attribute;
+use super::labels::{Pair, ResourceLabels, ScopeNames, scope_labels};
+use super::metric_fields::{DataKind, check_name, check_temporality};
+use super::names::{metric_name, unit_text};
 use super::target_info::TargetInfo;
 use crate::limits::cut;
-use crate::sink::{Refusal, SeriesSink, check_shared};
+use crate::sink::{Refusal, SeriesSink};
 use crate::{DecodedMetrics, IngestError, Limits, TimeWindow};
-use labels::{PointLabels, ResourceLabels, scope_labels};
 
 const WARNINGS_MAX: usize = 8;
 
@@ -32,7 +37,7 @@ pub(super) fn translate(
     limits: &Limits,
     window: TimeWindow,
 ) -> Result<DecodedMetrics, IngestError> {
-    let mut translator = Translator::new(SeriesSink::new(limits, window), settings);
+    let mut translator = Translator::new(SeriesSink::new(limits, window), settings, limits);
     let mut target_info = TargetInfo::default();
     for resource in &request.resource_metrics {
         translator.resource(resource, &mut target_info)?;
@@ -47,29 +52,37 @@ pub(super) fn translate(
 pub(super) struct Translator<'a> {
     pub sink: SeriesSink<'a>,
     pub settings: &'a OtlpSettings,
-    labels: PointLabels,
-    resource: ResourceLabels,
-    pub scope: Vec<(String, String)>,
+    pub limits: &'a Limits,
+    /// Labels of the current point, all but the metric's name.
+    pub base: LabelsBuilder,
+    pub resource: ResourceLabels,
+    pub scope: Vec<Pair>,
     /// The translated name of the current metric.
     pub name: String,
-    /// Why no point of the current resource or scope can be stored, if so.
-    shared_refusal: Option<Refusal>,
+    /// Why no point of the current scope can be stored, if so.
+    scope_refusal: Option<Refusal>,
     /// First and last instant of the current resource's points.
     pub seen_ms: Option<(i64, i64)>,
     families: HashSet<String>,
     warnings: Vec<String>,
 }
 
+/// Attributes as a generated encoder writes them.
+pub(super) fn messages(attributes: &[KeyValue]) -> Vec<Vec<u8>> {
+    attributes.iter().map(Message::encode_to_vec).collect()
+}
+
 impl<'a> Translator<'a> {
-    fn new(sink: SeriesSink<'a>, settings: &'a OtlpSettings) -> Self {
+    fn new(sink: SeriesSink<'a>, settings: &'a OtlpSettings, limits: &'a Limits) -> Self {
         Self {
             sink,
             settings,
-            labels: PointLabels::default(),
-            resource: ResourceLabels::default(),
+            limits,
+            base: LabelsBuilder::default(),
+            resource: ResourceLabels::new(&[], settings, limits),
             scope: Vec::new(),
             name: String::new(),
-            shared_refusal: None,
+            scope_refusal: None,
             seen_ms: None,
             families: HashSet::new(),
             warnings: Vec::new(),
@@ -77,17 +90,15 @@ impl<'a> Translator<'a> {
     }
 
     fn resource(&mut self, message: &ResourceMetrics, target_info: &mut TargetInfo) -> Result<(), IngestError> {
-        let attributes = message.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
-        self.resource = ResourceLabels::new(attributes, self.settings);
+        let attributes = messages(message.resource.as_ref().map_or(&[][..], |resource| &resource.attributes));
+        let attributes: Vec<_> = attributes.iter().map(|message| Attribute::new(message)).collect();
+        self.resource = ResourceLabels::new(&attributes, self.settings, self.limits);
         self.seen_ms = None;
         message.scope_metrics.iter().try_for_each(|scope| self.scope(scope))?;
         if let Some((first_ms, last_ms)) = self.seen_ms {
-            match check_shared(&self.resource.info, self.sink.limits()) {
-                Ok(()) => {
-                    if let Some(labels) = self.resource.target() {
-                        target_info.add(&labels, first_ms, last_ms);
-                    }
-                }
+            match self.resource.target.clone() {
+                Ok(Some(labels)) => drop(target_info.add(&labels, first_ms, last_ms)),
+                Ok(None) => {}
                 Err(refusal) => self.warn(|| format!("target_info is left out: {}", refusal.message)),
             }
         }
@@ -95,9 +106,15 @@ impl<'a> Translator<'a> {
     }
 
     fn scope(&mut self, message: &ScopeMetrics) -> Result<(), IngestError> {
-        self.scope = scope_labels(message.scope.as_ref(), &message.schema_url, self.settings);
-        let limits = self.sink.limits();
-        self.shared_refusal = self.resource.check(limits).and_then(|()| check_shared(&self.scope, limits)).err();
+        let scope = message.scope.as_ref().filter(|_| self.settings.promote_scope_metadata);
+        let labels = scope.map_or(Ok(Vec::new()), |scope| {
+            let attributes = messages(&scope.attributes);
+            let attributes: Vec<_> = attributes.iter().map(|message| Attribute::new(message)).collect();
+            let names = ScopeNames { name: &scope.name, version: &scope.version, schema_url: &message.schema_url };
+            scope_labels(&attributes, names, self.settings, self.limits)
+        });
+        self.scope_refusal = labels.as_ref().err().cloned();
+        self.scope = labels.unwrap_or_default();
         message.metrics.iter().try_for_each(|metric| self.metric(metric))
     }
 
@@ -111,13 +128,14 @@ impl<'a> Translator<'a> {
             self.warn(|| format!("metric {:?} has no data points", cut(&metric.name, 128)));
             return Ok(());
         }
-        let checked = self.shared_refusal.clone().map_or(Ok(()), Err);
-        let checked = checked.and_then(|()| check_name(&metric.name, self.sink.limits()));
-        if let Err(refusal) = checked.and_then(|()| check_temporality(data, &metric.name)) {
+        let refusal = self.resource.refusal.as_ref().or(self.scope_refusal.as_ref());
+        let checked = refusal.cloned().map_or(Ok(()), Err).and_then(|()| check_name(&metric.name, self.limits));
+        let (kind, temporality, is_monotonic) = kind(data);
+        if let Err(refusal) = checked.and_then(|()| check_temporality(kind, temporality, &metric.name)) {
             self.sink.reject(points, refusal);
             return Ok(());
         }
-        let (name_kind, kind) = kinds(data);
+        let (name_kind, kind) = kind.names(is_monotonic);
         let Some(name) = metric_name(&metric.name, &metric.unit, name_kind, self.settings.translation_strategy) else {
             let message = format!("metric name {:?} has no letter or digit", cut(&metric.name, 128));
             self.sink.reject(points, Refusal { reason: RejectReason::InvalidLabels, message });
@@ -164,45 +182,13 @@ fn point_count(data: &Data) -> u64 {
     count as u64
 }
 
-fn kinds(data: &Data) -> (NameKind, MetricKind) {
+/// What a metric holds, its temporality and whether it only grows.
+fn kind(data: &Data) -> (DataKind, i32, bool) {
     match data {
-        Data::Gauge(_) => (NameKind::Gauge, MetricKind::Gauge),
-        Data::Sum(sum) if sum.is_monotonic => (NameKind::MonotonicCounter, MetricKind::Counter),
-        // A sum that can fall is a gauge to PromQL, but `1` is a count there and no ratio.
-        Data::Sum(_) => (NameKind::Other, MetricKind::Gauge),
-        Data::Histogram(_) | Data::ExponentialHistogram(_) => (NameKind::Other, MetricKind::Histogram),
-        Data::Summary(_) => (NameKind::Other, MetricKind::Summary),
+        Data::Gauge(_) => (DataKind::Gauge, 0, false),
+        Data::Sum(sum) => (DataKind::Sum, sum.aggregation_temporality, sum.is_monotonic),
+        Data::Histogram(all) => (DataKind::Histogram, all.aggregation_temporality, false),
+        Data::ExponentialHistogram(all) => (DataKind::ExponentialHistogram, all.aggregation_temporality, false),
+        Data::Summary(_) => (DataKind::Summary, 0, false),
     }
-}
-
-/// Checks the name before it is copied into every series; suffixes come on top and are checked with the point.
-fn check_name(name: &str, limits: &Limits) -> Result<(), Refusal> {
-    let limit = limits.label_value_bytes_max;
-    if name.len() <= limit {
-        return Ok(());
-    }
-    let (start, length) = (cut(name, 64), name.len());
-    let message =
-        format!("metric name {start:?}… has {length} bytes, more than ingest.limits.label_value_bytes_max = {limit}");
-    Err(Refusal { reason: RejectReason::Limit, message })
-}
-
-fn check_temporality(data: &Data, name: &str) -> Result<(), Refusal> {
-    let temporality = match data {
-        Data::Gauge(_) | Data::Summary(_) => return Ok(()),
-        Data::Sum(sum) => sum.aggregation_temporality,
-        Data::Histogram(histogram) => histogram.aggregation_temporality,
-        Data::ExponentialHistogram(histogram) => histogram.aggregation_temporality,
-    };
-    let found = match AggregationTemporality::try_from(temporality) {
-        Ok(AggregationTemporality::Cumulative) => return Ok(()),
-        Ok(AggregationTemporality::Delta) => "delta",
-        _ => "unspecified",
-    };
-    let message = format!(
-        "metric {:?} has {found} temporality; set OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=cumulative in the \
-         sender, or a deltatocumulative processor in the collector",
-        cut(name, 128)
-    );
-    Err(Refusal { reason: RejectReason::Unsupported, message })
 }

@@ -5,7 +5,7 @@ use pharos_storage::RejectReason;
 
 use super::Failure;
 use super::attribute::Attribute;
-use super::labels::point_labels;
+use super::labels::{check_count, point_labels};
 use super::metrics::Translator;
 use super::point_fields::AttributeBytes;
 use super::stream_pass::StreamPass;
@@ -114,14 +114,11 @@ impl Translator<'_> {
     }
 
     fn base_labels(&mut self, attributes: &AttributeBytes<'_>, pass: &StreamPass<'_>) -> Result<(), Refusal> {
-        let (count, limit) = (attributes.messages().count(), self.rules.limits.labels_max);
-        if count > limit {
-            let message = format!("data point has {count} attributes, more than ingest.limits.labels_max = {limit}");
-            return Err(Refusal { reason: RejectReason::Limit, message });
-        }
+        let (settings, limits) = (self.rules.settings, self.rules.limits);
+        check_count(attributes.messages().count(), limits)?;
         let mut attributes: Vec<_> = attributes.messages().map(Attribute::new).collect();
-        let group = &pass.group.group;
-        point_labels(&mut self.base, &mut attributes, &group.labels, &group.scope_labels, self.rules.settings)
+        let (resource, scope) = (&pass.resource.labels, &pass.group.group.labels);
+        point_labels(&mut self.base, &mut attributes, resource, scope, (settings, limits))
     }
 
     fn push_labels(&mut self, name: &str, suffix: &str, extra: Option<(&str, String)>) {

@@ -1,12 +1,15 @@
 //! One metric of a request, point by point: where the label sets of the current point are.
 
-use super::known::{Known, KnownGroup, KnownMetric};
+use super::group::Resource;
+use super::known::Known;
+use super::known_group::{KnownGroup, KnownMetric};
 use super::label_sets::{LabelSets, LabelSetsBuilder};
 use super::point_fields::{AttributeBytes, Expected};
 use super::streams::{Stream, Streams};
 
 /// The streams of a metric while its points are translated.
 pub(super) struct StreamPass<'k> {
+    pub resource: &'k Resource,
     pub group: &'k KnownGroup,
     pub metric: &'k KnownMetric,
     known: &'k Streams,
@@ -28,12 +31,12 @@ enum Place {
 
 impl<'k> StreamPass<'k> {
     pub(super) fn new(
-        group: &'k KnownGroup,
+        (resource, group): (&'k Resource, &'k KnownGroup),
         metric: &'k KnownMetric,
         known: &'k Streams,
         made: LabelSetsBuilder,
     ) -> Self {
-        Self { group, metric, known, fresh: None, next: 0, current: Place::Made, made }
+        Self { resource, group, metric, known, fresh: None, next: 0, current: Place::Made, made }
     }
 
     /// What the next point's attributes are likely to be.

@@ -336,6 +336,46 @@ fn memory_of_a_request_is_limited() {
     check(&histogram(&wide), &custom);
 }
 
+/// A list of two bytes an element is a hundred in memory: what no label can hold is not looked into, wherever it stands.
+#[test]
+fn lists_that_no_label_can_hold_are_refused_before_they_grow() {
+    let values = vec!["{}"; 200_000].join(",");
+    let list = format!(r#"{{"key":"list","value":{{"arrayValue":{{"values":[{values}]}}}}}}"#);
+    let settings = OtlpSettings { promote_scope_metadata: true, ..OtlpSettings::default() };
+    let check = |resource: &str, metrics: &str| {
+        let decoded = decode_with(&settings, &Limits::default(), resource, metrics);
+        let told: Vec<_> = decoded.rejections.iter().map(|rejection| &*rejection.message).collect();
+        (samples(&decoded).len(), told.join(";"), decoded.warnings.join(";"), decoded.batch.exemplars.len())
+    };
+    let refused = "value of attribute \"list\" is longer than ingest.limits.label_value_bytes_max = 4096";
+    let (stored, told, _, _) = check("", &[gauge("g", &list), gauge("good", "")].join(","));
+    assert_eq!((stored, &*told), (1, refused));
+    let resource = [text("service.name", "s"), list.clone()].join(",");
+    let (stored, told, warned, _) = check(&resource, &gauge("g", ""));
+    assert_eq!((stored, told, warned), (1, String::new(), format!("target_info is left out: {refused}")));
+    let identity = list.replace("list", "service.name");
+    assert_eq!(check(&identity, &gauge("g", "")).1, refused.replace("list", "service.name"));
+    let exemplar =
+        format!(r#"{{"timeUnixNano":"{NS}","asDouble":1,"spanId":"eee19b7ec3c1b174","filteredAttributes":[{list}]}}"#);
+    let (stored, told, _, exemplars) = check("", &histogram(&format!(r#""count":"0","exemplars":[{exemplar}]"#)));
+    assert_eq!((stored, &*told, exemplars), (2, "", 1), "without its attributes");
+}
+
+/// Each quantile is a series.
+#[test]
+fn quantiles_of_a_summary_are_limited() {
+    let limits = Limits { histogram_buckets_max: 2, ..Limits::default() };
+    let summary = |quantiles: usize| {
+        let values: Vec<_> = (0..quantiles).map(|at| format!(r#"{{"quantile":{at},"value":1}}"#)).collect();
+        let point = format!(r#"{{"timeUnixNano":"{NS}","quantileValues":[{}]}}"#, values.join(","));
+        let metric = format!(r#"{{"name":"q","summary":{{"dataPoints":[{point}]}}}}"#);
+        let decoded = decode_with(&OtlpSettings::default(), &limits, "", &metric);
+        (samples(&decoded).len(), told(&decoded.rejections))
+    };
+    assert_eq!(summary(2), (4, vec![]));
+    assert_eq!(summary(3), (0, vec![(RejectReason::Limit, 1)]));
+}
+
 #[test]
 fn metrics_without_points_are_warned_of() {
     let decoded = decode(r#"{"name":"nothing"},{"name":"empty","gauge":{}}"#);

@@ -45,7 +45,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("ingest.limits.label_name_bytes_max", "Bytes of a label name"),
     ("ingest.limits.label_value_bytes_max", "Bytes of a label value, the metric name included"),
     ("ingest.limits.exemplar_label_chars_max", "Characters of all labels of an exemplar; one with more is dropped"),
-    ("ingest.limits.histogram_buckets_max", "Buckets of one native histogram, both sides together"),
+    (
+        "ingest.limits.histogram_buckets_max",
+        "Buckets of one histogram, both sides together, or quantiles of one summary",
+    ),
     ("ingest.limits.help_bytes_max", "Bytes of a metric's help text; longer ones are cut"),
     ("ingest.limits.future_max", "How far ahead of the server's clock a sample may be"),
     (

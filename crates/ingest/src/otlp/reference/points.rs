@@ -6,47 +6,24 @@
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
 use opentelemetry_proto::tonic::metrics::v1::{
-    DataPointFlags, Exemplar as OtlpExemplar, ExponentialHistogramDataPoint, HistogramDataPoint, NumberDataPoint,
-    SummaryDataPoint, exemplar, number_data_point,
+    Exemplar as OtlpExemplar, ExponentialHistogramDataPoint, HistogramDataPoint, NumberDataPoint, SummaryDataPoint,
+    exemplar, number_data_point,
 };
-use pharos_model::{
-    BucketSide, BucketSpan, CUSTOM_BUCKETS_SCHEMA, Exemplar, Histogram, LabelsBuilder, METRIC_NAME, Sample, ns_to_ms,
-    stale_nan,
-};
+use pharos_model::{Histogram, METRIC_NAME};
 use pharos_storage::RejectReason;
 
-use super::Translator;
-use super::attributes::text;
-use crate::native::{SCHEMA_MAX, SideBuilder, downscale};
-use crate::sink::{Refusal, exemplar_labels};
-use crate::{IngestError, Limits};
+use super::{Translator, messages};
+use crate::IngestError;
+use crate::otlp::attribute::Attribute;
+use crate::otlp::labels::{check_count, point_labels};
+use crate::otlp::point_rules::{
+    self, EXEMPLARS_MAX, ExemplarPoint, Exponential, PointTime, check_bounds, check_quantiles, custom, exponential,
+    side,
+};
+use crate::sink::Refusal;
 
-/// Exemplars of a point that are looked at; SDKs keep one per bucket.
-const EXEMPLARS_MAX: usize = 512;
-/// What Prometheus takes where the sender names no width of the zero bucket.
-const ZERO_THRESHOLD: f64 = 1e-128;
 /// The longest suffix of a metric name, and the most labels, that a point's series add.
 const SUFFIX_BYTES_MAX: usize = "_bucket".len();
-
-/// When a point was taken.
-#[derive(Debug, Clone, Copy)]
-struct PointTime {
-    at_ms: i64,
-    start_ms: i64,
-    /// Flag "no recorded value": the series ended.
-    is_stale: bool,
-}
-
-impl PointTime {
-    fn new(time_unix_nano: u64, start_time_unix_nano: u64, flags: u32) -> Self {
-        let is_stale = flags & DataPointFlags::NoRecordedValueMask as u32 != 0;
-        Self { at_ms: ns_to_ms(time_unix_nano), start_ms: ns_to_ms(start_time_unix_nano), is_stale }
-    }
-
-    fn sample(self, value: f64) -> Sample {
-        Sample { timestamp_ms: self.at_ms, value: if self.is_stale { stale_nan() } else { value } }
-    }
-}
 
 impl Translator<'_> {
     /// Gauges and sums.
@@ -74,7 +51,7 @@ impl Translator<'_> {
     /// An explicit-bucket histogram as Prometheus' classic one.
     pub(super) fn classic_histogram(&mut self, point: &HistogramDataPoint) -> Result<(), IngestError> {
         let time = PointTime::new(point.time_unix_nano, point.start_time_unix_nano, point.flags);
-        if let Err(refusal) = check_bounds(point, self.sink.limits()) {
+        if let Err(refusal) = check_bounds(&point.explicit_bounds, &point.bucket_counts, self.limits) {
             self.sink.reject(1, refusal);
             return Ok(());
         }
@@ -99,48 +76,38 @@ impl Translator<'_> {
     /// An explicit-bucket histogram as a native one with custom buckets.
     pub(super) fn custom_histogram(&mut self, point: &HistogramDataPoint) -> Result<(), IngestError> {
         let time = PointTime::new(point.time_unix_nano, point.start_time_unix_nano, point.flags);
-        if let Err(refusal) = check_bounds(point, self.sink.limits()) {
+        if let Err(refusal) = check_bounds(&point.explicit_bounds, &point.bucket_counts, self.limits) {
             self.sink.reject(1, refusal);
             return Ok(());
         }
-        let skipped = point.bucket_counts.iter().take_while(|count| **count == 0).count();
-        let counts: Vec<f64> = point.bucket_counts[skipped..].iter().map(|count| *count as f64).collect();
-        let span = BucketSpan { offset: skipped as i32, length: counts.len() as u32 };
-        let spans = if counts.is_empty() { Vec::new() } else { vec![span] };
-        let histogram = Histogram {
-            is_integer: true,
-            count: point.count as f64,
-            sum: point.sum.unwrap_or(0.0),
-            positive: BucketSide { spans, counts },
-            custom_bounds: point.explicit_bounds.clone(),
-            ..Histogram::empty(CUSTOM_BUCKETS_SCHEMA)
-        };
+        let histogram = custom(point.explicit_bounds.clone(), &point.bucket_counts, point.count, point.sum);
         self.native(time, &point.attributes, &point.exemplars, histogram)
     }
 
     /// An exponential histogram as a native one.
     pub(super) fn exponential_histogram(&mut self, point: &ExponentialHistogramDataPoint) -> Result<(), IngestError> {
         let time = PointTime::new(point.time_unix_nano, point.start_time_unix_nano, point.flags);
-        let mut histogram = Histogram {
-            is_integer: true,
-            // A sender that names a width knows it; Prometheus itself ignores the field.
-            zero_threshold: if point.zero_threshold > 0.0 { point.zero_threshold } else { ZERO_THRESHOLD },
-            zero_count: point.zero_count as f64,
-            count: point.count as f64,
-            sum: point.sum.unwrap_or(0.0),
-            positive: side(point.positive.as_ref()),
-            negative: side(point.negative.as_ref()),
-            ..Histogram::empty(point.scale)
+        let numbers = Exponential {
+            count: point.count,
+            sum: point.sum,
+            scale: point.scale,
+            zero_count: point.zero_count,
+            zero_threshold: point.zero_threshold,
         };
-        if point.scale > SCHEMA_MAX {
-            downscale(&mut histogram);
-        }
+        let buckets = |buckets: Option<&Buckets>| {
+            buckets.map(|found| side(found.offset, found.bucket_counts.iter().copied())).unwrap_or_default()
+        };
+        let histogram = exponential(numbers, buckets(point.positive.as_ref()), buckets(point.negative.as_ref()));
         self.native(time, &point.attributes, &point.exemplars, histogram)
     }
 
     /// A summary as its quantiles, sum and count.
     pub(super) fn summary(&mut self, point: &SummaryDataPoint) -> Result<(), IngestError> {
         let time = PointTime::new(point.time_unix_nano, point.start_time_unix_nano, point.flags);
+        if let Err(refusal) = check_quantiles(point.quantile_values.len(), self.limits) {
+            self.sink.reject(1, refusal);
+            return Ok(());
+        }
         if !self.begin(time, &point.attributes, true)? {
             return Ok(());
         }
@@ -195,8 +162,11 @@ impl Translator<'_> {
         if let Some(reason) = self.sink.outside(time.at_ms) {
             return Err(self.sink.outside_refusal(reason, time.at_ms, &self.name));
         }
-        let labels_max = self.sink.limits().labels_max;
-        self.labels.build(attributes, &self.resource, &self.scope, self.settings, labels_max)?;
+        check_count(attributes.len(), self.limits)?;
+        let attributes = messages(attributes);
+        let mut attributes: Vec<_> = attributes.iter().map(|message| Attribute::new(message)).collect();
+        let rules = (self.settings, self.limits);
+        point_labels(&mut self.base, &mut attributes, &self.resource, &self.scope, rules)?;
         self.push_labels("", None);
         let (labels_more, name_more) = if has_suffixes { (1, SUFFIX_BYTES_MAX) } else { (0, 0) };
         self.sink.check_labels(labels_more, name_more)?;
@@ -209,7 +179,7 @@ impl Translator<'_> {
 
     fn push_labels(&mut self, suffix: &str, extra: Option<(&str, &str)>) {
         let labels = &mut self.sink.labels;
-        for (name, value) in self.labels.base.pairs() {
+        for (name, value) in self.base.pairs() {
             labels.push(name, value);
         }
         if suffix.is_empty() {
@@ -244,68 +214,19 @@ impl Translator<'_> {
                 None => 0.0,
             };
             if belongs(value) {
-                let chars_max = self.sink.limits().exemplar_label_chars_max;
-                match model_exemplar(exemplar, value, chars_max) {
+                let point = ExemplarPoint {
+                    value,
+                    time_ns: exemplar.time_unix_nano,
+                    trace_id: &exemplar.trace_id,
+                    span_id: &exemplar.span_id,
+                };
+                let attributes = messages(&exemplar.filtered_attributes);
+                let attributes = attributes.iter().map(|message| Attribute::new(message));
+                match point_rules::exemplar(point, attributes, self.limits) {
                     Some(exemplar) => self.sink.push_exemplar(exemplar),
                     None => self.sink.drop_exemplar(),
                 }
             }
         }
     }
-}
-
-/// The exemplar with its trace and span; its attributes only if all of them fit.
-fn model_exemplar(exemplar: &OtlpExemplar, value: f64, chars_max: usize) -> Option<Exemplar> {
-    let mut labels = LabelsBuilder::default();
-    for (name, id) in [("trace_id", &exemplar.trace_id), ("span_id", &exemplar.span_id)] {
-        if id.iter().any(|byte| *byte != 0) {
-            labels.push(name, &hex::encode(id));
-        }
-    }
-    let chars = |name: &str, value: &str| name.chars().count() + value.chars().count();
-    let linked: usize = labels.pairs().map(|(name, value)| chars(name, value)).sum();
-    let attributes: Vec<_> = exemplar
-        .filtered_attributes
-        .iter()
-        .map(|attribute| (&*attribute.key, text(attribute.value.as_ref())))
-        .collect();
-    if linked + attributes.iter().map(|(name, value)| chars(name, value)).sum::<usize>() <= chars_max {
-        for (name, value) in attributes {
-            if !labels.contains(name) {
-                labels.push(name, &value);
-            }
-        }
-    }
-    let timestamp_ms = ns_to_ms(exemplar.time_unix_nano);
-    exemplar_labels(&mut labels).map(|labels| Exemplar { labels, timestamp_ms, value })
-}
-
-/// Bounds ascend and are finite, and there is one bucket more than bounds, or none at all.
-fn check_bounds(point: &HistogramDataPoint, limits: &Limits) -> Result<(), Refusal> {
-    let (bounds, counts) = (&point.explicit_bounds, &point.bucket_counts);
-    let (count, limit) = (bounds.len().max(counts.len()), limits.histogram_buckets_max);
-    if count > limit {
-        let message = format!("histogram has {count} buckets, more than ingest.limits.histogram_buckets_max = {limit}");
-        return Err(Refusal { reason: RejectReason::Limit, message });
-    }
-    let message = if !bounds.is_sorted_by(|a, b| a < b) || bounds.iter().any(|bound| !bound.is_finite()) {
-        "histogram bounds must ascend and be finite"
-    } else if counts.len() != bounds.len() + 1 && !(counts.is_empty() && bounds.is_empty()) {
-        "histogram must have one bucket count more than bounds"
-    } else {
-        return Ok(());
-    };
-    Err(Refusal { reason: RejectReason::InvalidHistogram, message: message.to_owned() })
-}
-
-/// OTLP's bucket `i` covers `(base^i, base^(i+1)]`, Prometheus' `(base^(i-1), base^i]`.
-fn side(buckets: Option<&Buckets>) -> BucketSide {
-    let mut builder = SideBuilder::default();
-    if let Some(buckets) = buckets {
-        for (index, &count) in buckets.bucket_counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let index = i64::from(buckets.offset) + index as i64 + 1;
-            builder.push(index.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32, count as f64);
-        }
-    }
-    builder.build()
 }
