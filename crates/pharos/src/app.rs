@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 use crate::data_dir::DataDir;
 use crate::doors::{self, Doors};
 use crate::self_metrics;
-use crate::settings::{Port, Settings, Switch};
+use crate::settings::{Port, QueryFeature, Settings, Switch};
 
 /// What it is called to have been built from.
 pub(crate) const BUILD: BuildInfo = BuildInfo {
@@ -187,6 +187,7 @@ fn doors(settings: &Settings, stores: &Stores, authenticator: Arc<Authenticator>
 
 fn engine_settings(settings: &Settings) -> EngineSettings {
     let query = &settings.query;
+    let has = |feature: QueryFeature| query.features.contains(&feature);
     EngineSettings {
         lookback_ms: query.lookback.as_ms(),
         timeout: query.timeout.0,
@@ -194,7 +195,16 @@ fn engine_settings(settings: &Settings) -> EngineSettings {
         samples_max: query.samples_max,
         series_max: query.series_max,
         cache_bytes_max: query.cache_memory_max.0,
-        parser: ParserOptions { experimental_functions: query.experimental_functions, ..ParserOptions::default() },
+        default_subquery_step_ms: query.subquery_step.as_ms(),
+        delayed_name_removal: has(QueryFeature::PromqlDelayedNameRemoval),
+        use_start_timestamps: has(QueryFeature::UseStartTimestamps),
+        type_and_unit_labels: has(QueryFeature::TypeAndUnitLabels),
+        parser: ParserOptions {
+            experimental_functions: has(QueryFeature::PromqlExperimentalFunctions),
+            extended_range_selectors: has(QueryFeature::PromqlExtendedRangeSelectors),
+            binop_fill_modifiers: has(QueryFeature::PromqlBinopFillModifiers),
+            ..ParserOptions::default()
+        },
         ..EngineSettings::default()
     }
 }

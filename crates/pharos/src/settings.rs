@@ -98,7 +98,8 @@ pub(crate) struct Query {
     pub(crate) series_max: u64,
     pub(crate) points_per_series_max: usize,
     pub(crate) cache_memory_max: ByteSize,
-    pub(crate) experimental_functions: bool,
+    pub(crate) subquery_step: HumanDuration,
+    pub(crate) features: Vec<QueryFeature>,
 }
 
 impl Default for Query {
@@ -113,9 +114,28 @@ impl Default for Query {
             series_max: 1_000_000,
             points_per_series_max: 11_000,
             cache_memory_max: ByteSize::mib(32),
-            experimental_functions: false,
+            subquery_step: HumanDuration::from_ms(60_000),
+            features: Vec::new(),
         }
     }
+}
+
+/// A part of PromQL that Prometheus has behind a feature flag of this name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum QueryFeature {
+    /// Functions and aggregations marked experimental.
+    PromqlExperimentalFunctions,
+    /// `anchored` and `smoothed`.
+    PromqlExtendedRangeSelectors,
+    /// `fill`, `fill_left`, `fill_right`.
+    PromqlBinopFillModifiers,
+    /// Metric names are removed at the end of a query.
+    PromqlDelayedNameRemoval,
+    /// `rate` and its like know when a counter began.
+    UseStartTimestamps,
+    /// `__type__` and `__unit__` are treated as the metric's name is.
+    TypeAndUnitLabels,
 }
 
 /// The log that people read.
@@ -220,7 +240,11 @@ impl Settings {
                 faults.push(format!("{name}: {size} is below the minimum {min}"));
             }
         }
-        for (name, duration) in [("timeout", self.query.timeout), ("lookback", self.query.lookback)] {
+        for (name, duration) in [
+            ("timeout", self.query.timeout),
+            ("lookback", self.query.lookback),
+            ("subquery_step", self.query.subquery_step),
+        ] {
             if duration.as_ms() == 0 {
                 faults.push(format!("query.{name}: must be more than 0"));
             }

@@ -29,7 +29,11 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("query.series_max", "Series one selector or listing may touch"),
     ("query.points_per_series_max", "Steps one range query may have"),
     ("query.cache_memory_max", "Memory for answers of range queries that may be asked for again; 0 keeps none"),
-    ("query.experimental_functions", "Allow PromQL functions that Prometheus calls experimental"),
+    ("query.subquery_step", "Step of a subquery that names none"),
+    (
+        "query.features",
+        "Parts of PromQL that are off by default, by the names of Prometheus' feature flags: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, use-start-timestamps, type-and-unit-labels",
+    ),
     ("log.level", "Filter of log lines, such as info, or info,pharos_tsdb=debug"),
     ("log.format", "text or json"),
     ("ingest.limits.body_max", "Largest request body, counted while inflating. Above: 413"),
