@@ -7,6 +7,7 @@ mod arithmetic;
 mod buckets;
 mod rates;
 mod shape;
+mod trim;
 
 pub(super) use accumulate::Accumulator;
 pub(super) use arithmetic::{
@@ -14,4 +15,5 @@ pub(super) use arithmetic::{
     with_unknown_resets,
 };
 pub(super) use rates::{increase, last_change, sum_over_time};
-pub(super) use shape::{Remark, fraction, mean, quantile, text, trimmed, variance};
+pub(super) use shape::{Remark, fraction, mean, quantile, text, variance};
+pub(super) use trim::trimmed;

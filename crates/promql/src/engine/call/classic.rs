@@ -19,8 +19,8 @@ pub(super) struct Repair {
 /// Relative differences up to this are rounding, not falling counts.
 const TOLERANCE: f64 = 1e-12;
 
-/// Sorts the buckets, joins equal bounds and makes the counts rise. Call before asking anything.
-pub(super) fn prepare(buckets: &mut Vec<Bucket>) -> Option<Repair> {
+/// Sorts the buckets and joins equal bounds; whether they are complete: the last one unbounded.
+fn in_order(buckets: &mut Vec<Bucket>) -> bool {
     buckets.sort_by(|a, b| a.upper.total_cmp(&b.upper));
     buckets.dedup_by(|later, earlier| {
         let same = later.upper == earlier.upper;
@@ -29,6 +29,11 @@ pub(super) fn prepare(buckets: &mut Vec<Bucket>) -> Option<Repair> {
         }
         same
     });
+    buckets.last().is_some_and(|last| last.upper == f64::INFINITY)
+}
+
+/// Makes cumulative counts rise.
+fn repair(buckets: &mut [Bucket]) -> Option<Repair> {
     let mut repair: Option<Repair> = None;
     let mut previous = buckets.first()?.count;
     for bucket in &mut buckets[1..] {
@@ -62,32 +67,33 @@ fn almost_equal(a: f64, b: f64) -> bool {
     difference / magnitude.min(f64::MAX) < TOLERANCE
 }
 
-/// Whether the buckets are enough to say anything: at least two, the last one unbounded.
-fn is_complete(buckets: &[Bucket]) -> bool {
-    buckets.len() >= 2 && buckets.last().is_some_and(|last| last.upper == f64::INFINITY)
-}
-
-/// The φ-quantile of prepared buckets.
-pub(super) fn quantile(phi: f64, buckets: &[Bucket]) -> f64 {
+/// The φ-quantile; tells how counts that fall had to be repaired, if it had to look at them.
+pub(super) fn quantile(phi: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Repair>) {
     if phi.is_nan() {
-        return f64::NAN;
+        return (f64::NAN, None);
     }
     if phi < 0.0 {
-        return f64::NEG_INFINITY;
+        return (f64::NEG_INFINITY, None);
     }
     if phi > 1.0 {
-        return f64::INFINITY;
+        return (f64::INFINITY, None);
     }
-    if !is_complete(buckets) {
-        return f64::NAN;
+    if !in_order(buckets) {
+        return (f64::NAN, None);
     }
-    let total = buckets[buckets.len() - 1].count;
-    if total == 0.0 || total.is_nan() {
+    let repair = repair(buckets);
+    (quantile_in(phi, buckets), repair)
+}
+
+/// The φ-quantile of complete buckets with rising counts.
+fn quantile_in(phi: f64, buckets: &[Bucket]) -> f64 {
+    let last = buckets.len() - 1;
+    let total = buckets[last].count;
+    if last == 0 || total == 0.0 {
         return f64::NAN;
     }
     let rank = phi * total;
-    let last = buckets.len() - 1;
-    let at = buckets[..last].iter().position(|bucket| bucket.count >= rank).unwrap_or(last);
+    let at = buckets[..last].partition_point(|bucket| !(bucket.count >= rank));
     if at == last {
         return buckets[last - 1].upper;
     }
@@ -99,36 +105,37 @@ pub(super) fn quantile(phi: f64, buckets: &[Bucket]) -> f64 {
     lower + (upper - lower) * ((rank - below) / (count - below))
 }
 
-/// The share of observations between `lower` and `upper`, of prepared buckets.
-pub(super) fn fraction(lower: f64, upper: f64, buckets: &[Bucket]) -> f64 {
-    if !is_complete(buckets) {
+/// The share of observations between `lower` and `upper`; counts are taken as they are, falling or not.
+pub(super) fn fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
+    if !in_order(buckets) {
         return f64::NAN;
     }
     let total = buckets[buckets.len() - 1].count;
-    if total == 0.0 || total.is_nan() || lower.is_nan() || upper.is_nan() {
+    if total == 0.0 || lower.is_nan() || upper.is_nan() {
         return f64::NAN;
     }
     if lower >= upper {
         return 0.0;
     }
-    (rank(upper, buckets) - rank(lower, buckets)) / total
+    let rank = |value: f64| {
+        let rank = rank(value, buckets);
+        if rank > total { total } else { rank }
+    };
+    (rank(upper) - rank(lower)) / total
 }
 
 /// How many observations lie below `value`, by linear interpolation within a bucket.
 fn rank(value: f64, buckets: &[Bucket]) -> f64 {
     let (mut below, mut lower) = (0.0, if buckets[0].upper > 0.0 { 0.0 } else { f64::NEG_INFINITY });
     for bucket in buckets {
-        if value < bucket.upper || value == f64::INFINITY && bucket.upper == f64::INFINITY {
-            if value <= lower {
-                return below;
-            }
-            if value == f64::INFINITY {
+        if lower >= value {
+            return below;
+        }
+        if bucket.upper > value {
+            if lower == f64::NEG_INFINITY {
                 return bucket.count;
             }
-            if lower.is_infinite() || bucket.upper.is_infinite() {
-                return below;
-            }
-            return below + (bucket.count - below) * ((value - lower) / (bucket.upper - lower));
+            return below + (bucket.count - below) * (value - lower) / (bucket.upper - lower);
         }
         (below, lower) = (bucket.count, bucket.upper);
     }
@@ -147,25 +154,28 @@ mod tests {
     fn quantiles_are_interpolated_within_a_bucket() {
         let list = buckets(&[(1.0, 10.0), (2.0, 30.0), (f64::INFINITY, 40.0)]);
         for (phi, expected) in [(0.125, 0.5), (0.5, 1.5), (0.9, 2.0), (0.0, 0.0)] {
-            assert_eq!(quantile(phi, &list), expected, "{phi}");
+            assert_eq!(quantile(phi, &mut list.clone()), (expected, None), "{phi}");
         }
-        assert!(quantile(0.5, &list[..2]).is_nan(), "without the unbounded bucket");
-        assert_eq!(quantile(0.1, &buckets(&[(-1.0, 10.0), (f64::INFINITY, 20.0)])), -1.0);
+        assert!(quantile(0.5, &mut list[..2].to_vec()).0.is_nan(), "without the unbounded bucket");
+        assert_eq!(quantile(0.1, &mut buckets(&[(-1.0, 10.0), (f64::INFINITY, 20.0)])).0, -1.0);
     }
 
     #[test]
     fn falling_counts_are_levelled_and_told() {
         let mut list = buckets(&[(f64::INFINITY, 9.0), (1.0, 10.0), (2.0, 8.0), (2.0, 1.5)]);
-        let repair = prepare(&mut list).unwrap();
+        assert_eq!(quantile(2.0, &mut list.clone()).1, None, "not looked at");
+        let repair = quantile(0.5, &mut list).1.unwrap();
         assert_eq!(list, buckets(&[(1.0, 10.0), (2.0, 10.0), (f64::INFINITY, 10.0)]));
         assert_eq!((repair.first_bound, repair.last_bound, repair.largest_drop), (2.0, f64::INFINITY, 1.0));
     }
 
     #[test]
     fn fractions_are_differences_of_ranks() {
-        let list = buckets(&[(1.0, 10.0), (2.0, 30.0), (f64::INFINITY, 40.0)]);
-        assert_eq!(fraction(0.0, 1.5, &list), 0.5);
-        assert_eq!(fraction(f64::NEG_INFINITY, f64::INFINITY, &list), 1.0);
-        assert_eq!(fraction(2.0, 1.0, &list), 0.0);
+        let mut list = buckets(&[(1.0, 10.0), (2.0, 30.0), (f64::INFINITY, 40.0)]);
+        assert_eq!(fraction(0.0, 1.5, &mut list), 0.5);
+        assert_eq!(fraction(f64::NEG_INFINITY, f64::INFINITY, &mut list), 1.0);
+        assert_eq!(fraction(2.0, 1.0, &mut list), 0.0);
+        assert_eq!(fraction(0.0, 1.0, &mut buckets(&[(f64::INFINITY, 40.0)])), 0.0);
+        assert_eq!(fraction(0.0, 2.0, &mut buckets(&[(1.0, 20.0), (2.0, 10.0), (f64::INFINITY, 40.0)])), 0.25);
     }
 }

@@ -94,6 +94,11 @@ impl Evaluator<'_> {
         phis
     }
 
+    /// The metric that a note names. Names that are removed at once are gone when there is something to say.
+    fn told_name<'l>(&self, labels: &'l Labels) -> &'l str {
+        if self.settings.delayed_name_removal { labels.metric_name() } else { "" }
+    }
+
     fn families(&self, input: SeriesIter<'_>, span: Span) -> Result<Vec<Family>, QueryError> {
         let mut families: Vec<Family> = Vec::new();
         let mut numbers: HashMap<Labels, usize> = HashMap::new();
@@ -117,7 +122,7 @@ impl Evaluator<'_> {
                     Some((bound, family(labels)))
                 }
                 None if has_floats => {
-                    let metric = series.labels.metric_name();
+                    let metric = self.told_name(&series.labels);
                     self.note(span, &Note::BadBucketLabel { metric, value: bound_text });
                     None
                 }
@@ -151,7 +156,7 @@ impl Evaluator<'_> {
         span: Span,
         repairs: &mut Repairs,
     ) -> Vec<Vec<Cell>> {
-        let metric = family.labels.metric_name();
+        let metric = self.told_name(&family.labels);
         let mut columns = vec![vec![Cell::Empty; steps.len()]; questions.len()];
         let mut buckets: Vec<Bucket> = Vec::new();
         for (index, step) in steps.iter().enumerate() {
@@ -172,16 +177,19 @@ impl Evaluator<'_> {
                     column[index] = Cell::Float(self.ask_native(question, index, native, metric, span));
                 }
             } else if !buckets.is_empty() {
-                let repair = classic::prepare(&mut buckets);
-                let asks_quantile = questions.iter().any(|(_, question)| matches!(question, Question::Quantile(_)));
-                if let Some(repair) = repair.filter(|_| asks_quantile) {
-                    repairs.add(metric, repair, step);
-                }
+                let mut repair = None;
                 for ((_, question), column) in questions.iter().zip(&mut columns) {
                     column[index] = Cell::Float(match question {
-                        Question::Quantile(phis) => classic::quantile(phis[index], &buckets),
-                        Question::Fraction(lower, upper) => classic::fraction(lower[index], upper[index], &buckets),
+                        Question::Quantile(phis) => {
+                            let (quantile, repaired) = classic::quantile(phis[index], &mut buckets);
+                            repair = repair.or(repaired);
+                            quantile
+                        }
+                        Question::Fraction(lower, upper) => classic::fraction(lower[index], upper[index], &mut buckets),
                     });
+                }
+                if let Some(repair) = repair {
+                    repairs.add(metric, repair, step);
                 }
             }
         }
@@ -288,6 +296,9 @@ impl Repairs {
 
 /// A number as OpenMetrics writes bounds and quantiles: whole ones with a `.0`.
 fn open_metrics(value: f64) -> String {
+    if value == 0.0 {
+        return "0.0".to_owned();
+    }
     let text = go_g(value);
     if !value.is_finite() || text.contains(['e', '.']) { text } else { text + ".0" }
 }

@@ -76,40 +76,60 @@ pub(super) fn to_schema(histogram: &mut Histogram, schema: i32) {
     }
 }
 
-/// All buckets with observations, from the most negative to the largest.
+/// All buckets from the most negative to the largest, also those that are empty but kept; where the zero bucket
+/// reaches into one, that one begins behind it.
 pub(super) fn all(histogram: &Histogram) -> Vec<Bounded> {
-    let mut buckets = Vec::new();
-    if histogram.has_custom_buckets() {
-        let bounds = &histogram.custom_bounds;
-        let bound = |at: i64| match usize::try_from(at) {
-            Ok(at) => bounds.get(at).copied().unwrap_or(f64::INFINITY),
-            Err(_) => f64::NEG_INFINITY,
-        };
-        for (index, count) in histogram.positive.iter().filter(|(_, count)| *count != 0.0) {
-            let at = i64::from(index);
-            buckets.push(Bounded { lower: bound(at - 1), upper: bound(at), count, kind: Kind::Positive(index) });
-        }
-        return buckets;
-    }
-    let schema = histogram.schema;
-    let bounds = |index: i32| {
-        let lower = exponential_bound(schema, index.saturating_sub(1));
-        (lower.max(histogram.zero_threshold), exponential_bound(schema, index))
-    };
-    for (index, count) in histogram.negative.iter().filter(|(_, count)| *count != 0.0) {
-        let (inner, outer) = bounds(index);
-        buckets.push(Bounded { lower: -outer, upper: -inner, count, kind: Kind::Negative(index) });
-    }
+    let mut buckets = negative(histogram);
     buckets.reverse();
-    if histogram.zero_count != 0.0 {
-        let threshold = histogram.zero_threshold;
-        buckets.push(Bounded { lower: -threshold, upper: threshold, count: histogram.zero_count, kind: Kind::Zero });
+    if histogram.zero_count > 0.0 {
+        buckets.push(zero(histogram));
     }
-    for (index, count) in histogram.positive.iter().filter(|(_, count)| *count != 0.0) {
-        let (lower, upper) = bounds(index);
-        buckets.push(Bounded { lower, upper, count, kind: Kind::Positive(index) });
+    buckets.extend(positive(histogram));
+    let threshold = histogram.zero_threshold;
+    for bucket in &mut buckets {
+        match bucket.kind {
+            Kind::Negative(_) => bucket.upper = bucket.upper.min(-threshold),
+            Kind::Positive(_) if !histogram.has_custom_buckets() => bucket.lower = bucket.lower.max(threshold),
+            Kind::Zero | Kind::Positive(_) => {}
+        }
     }
     buckets
+}
+
+/// The zero bucket.
+pub(super) fn zero(histogram: &Histogram) -> Bounded {
+    let threshold = histogram.zero_threshold;
+    Bounded { lower: -threshold, upper: threshold, count: histogram.zero_count, kind: Kind::Zero }
+}
+
+/// The buckets above zero, or all custom ones, under the bounds of the schema.
+pub(super) fn positive(histogram: &Histogram) -> Vec<Bounded> {
+    let custom = |at: i64| match usize::try_from(at) {
+        Ok(at) => histogram.custom_bounds.get(at).copied().unwrap_or(f64::INFINITY),
+        Err(_) => f64::NEG_INFINITY,
+    };
+    let bounded = |(index, count)| {
+        let (lower, upper) = if histogram.has_custom_buckets() {
+            (custom(i64::from(index) - 1), custom(i64::from(index)))
+        } else {
+            exponential_bounds(histogram.schema, index)
+        };
+        Bounded { lower, upper, count, kind: Kind::Positive(index) }
+    };
+    histogram.positive.iter().map(bounded).collect()
+}
+
+/// The buckets below zero, the one next to zero first.
+pub(super) fn negative(histogram: &Histogram) -> Vec<Bounded> {
+    let bounded = |(index, count)| {
+        let (inner, outer) = exponential_bounds(histogram.schema, index);
+        Bounded { lower: -outer, upper: -inner, count, kind: Kind::Negative(index) }
+    };
+    histogram.negative.iter().map(bounded).collect()
+}
+
+fn exponential_bounds(schema: i32, index: i32) -> (f64, f64) {
+    (exponential_bound(schema, index.saturating_sub(1)), exponential_bound(schema, index))
 }
 
 /// What the zero bucket would hold if it reached to `threshold` or, where that lies inside a bucket with
