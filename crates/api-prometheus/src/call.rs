@@ -1,24 +1,66 @@
 //! Who calls, for which tenant.
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::response::Response;
 use http::request::Parts;
+use http::{Extensions, HeaderMap};
 use pharos_base::ErrorClass;
 use pharos_gateway::{Principal, Scope};
-use pharos_http::{Dialect, Refusal};
+use pharos_http::{Asked, Dialect, PeerAddress, QueryKind, Refusal};
 use pharos_model::TenantId;
 
-/// The tenant whose data a request may read: extracted only with a principal that may.
+/// The most of an `X-Forwarded-For` header that is kept.
+const FORWARDED_BYTES_MAX: usize = 128;
+
+/// Who asks, and the tenant whose data they may read: extracted only with a principal that may.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) tenant: TenantId,
+    /// The name of the credential.
+    principal: Arc<str>,
+    remote_address: String,
+}
+
+impl Caller {
+    /// Who sent a request for the data of `tenant`.
+    pub(crate) fn of(tenant: TenantId, extensions: &Extensions, headers: &HeaderMap) -> Self {
+        let principal = Arc::from(extensions.get::<Principal>().map_or("", Principal::name));
+        Self { tenant, principal, remote_address: remote_address(extensions, headers) }
+    }
+
+    /// A question of theirs, as the listing of queries shows it; `steps` as in [`Asked::steps`].
+    pub(crate) fn asks(&self, kind: QueryKind, text: &str, steps: Option<(i64, i64, i64)>) -> Asked {
+        Asked {
+            kind,
+            text: Asked::cut(text),
+            steps,
+            tenant: self.tenant.clone(),
+            principal: Arc::clone(&self.principal),
+            remote_address: self.remote_address.clone(),
+        }
+    }
+}
+
+/// The other end of the connection, and whom that end says it speaks for.
+fn remote_address(extensions: &Extensions, headers: &HeaderMap) -> String {
+    let peer = extensions.get::<PeerAddress>().map_or(String::new(), |peer| peer.0.to_string());
+    match headers.get("x-forwarded-for").map(|value| String::from_utf8_lossy(value.as_bytes())) {
+        None => peer,
+        Some(forwarded) => {
+            let cut = forwarded.floor_char_boundary(FORWARDED_BYTES_MAX);
+            format!("{peer}, X-Forwarded-For: {}", &forwarded[..cut])
+        }
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
-        Ok(Self { tenant: tenant_of(parts, state, Scope::MetricsRead).await? })
+        let tenant = tenant_of(parts, state, Scope::MetricsRead).await?;
+        Ok(Self::of(tenant, &parts.extensions, &parts.headers))
     }
 }
 

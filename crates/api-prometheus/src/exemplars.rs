@@ -5,13 +5,15 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
+use pharos_http::QueryKind;
 use pharos_model::{Exemplar, Matcher};
 use pharos_promql::ast::Expr;
-use pharos_storage::ExemplarSeries;
+use pharos_storage::{ExemplarSeries, ReadContext};
 use serde::ser::SerializeStruct;
 
 use crate::call::Caller;
-use crate::labels::{AsObject, context, range};
+use crate::labels::{AsObject, range};
+use crate::listed::{self, listing_time};
 use crate::number::push_float;
 use crate::params::Params;
 use crate::query::parsed;
@@ -25,9 +27,11 @@ pub(crate) async fn query(State(api): State<Arc<PrometheusApi>>, caller: Caller,
     if sets.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let (range, inner) = (range(&params)?, Arc::clone(&api));
-    let work = move |cancel| inner.store.exemplars(&caller.tenant, &sets, range, &context(&inner, cancel));
-    let found = api.pool.run(work).await??;
+    let range = range(&params)?;
+    let asked = caller.asks(QueryKind::Exemplars, params.query(), listing_time(range));
+    let work =
+        move |api: &PrometheusApi, context: &ReadContext| api.store.exemplars(&caller.tenant, &sets, range, context);
+    let found = listed::read(&api, asked, work).await?;
     Ok(success(&found.iter().map(AsListed).collect::<Vec<_>>()))
 }
 

@@ -17,15 +17,16 @@ use axum::response::{IntoResponse, Response};
 use futures::future::FusedFuture;
 use futures::{FutureExt, StreamExt, stream};
 use http::header::CONTENT_TYPE;
-use pharos_base::{CancelToken, ErrorClass};
-use pharos_http::Refusal;
+use pharos_base::ErrorClass;
+use pharos_http::{QueryKind, Refusal};
 use pharos_model::{Labels, Matcher, TenantId, TimeRange, matches_labels};
-use pharos_storage::{LeafPlan, LeafSeries, RawPlan, StorageError};
+use pharos_storage::{LeafPlan, LeafSeries, RawPlan, ReadContext, StorageError};
 use tokio::sync::mpsc;
 
 use crate::call::Caller;
 use crate::json::push_labels;
-use crate::labels::{context, range};
+use crate::labels::{range, selectors};
+use crate::listed::{self, listing_time};
 use crate::number::push_float;
 use crate::params::Params;
 use crate::reply::{ApiError, Reply};
@@ -48,27 +49,27 @@ pub(crate) async fn export(State(api): State<Arc<PrometheusApi>>, caller: Caller
     }
     let range = range(&params)?;
     let (pieces, mut arriving) = mpsc::channel(PIECES_WAITING_MAX);
-    let inner = Arc::clone(&api);
-    let work = move |cancel| -> Result<(), StorageError> {
+    let asked = caller.asks(QueryKind::Export, &selectors(&params), listing_time(range));
+    let work = move |api: &PrometheusApi, context: &ReadContext| -> Result<(), StorageError> {
         let mut sender = Sender { pieces, collected: Vec::new() };
-        write_all(&inner, &caller.tenant, &sets, range, cancel, &mut sender)?;
+        write_all(api, &caller.tenant, &sets, range, context, &mut sender)?;
         sender.send();
         Ok(())
     };
     // Dropped with the body when the client hangs up, which cancels the work.
-    let mut running = Box::pin(async move { api.pool.run(work).await }.fuse());
+    let mut running = Box::pin(async move { listed::read(&api, asked, work).await }.fuse());
     let first = tokio::select! {
         biased;
         piece = arriving.recv() => piece,
         done = &mut running => {
-            done??;
+            done?;
             arriving.recv().await
         }
     };
     let Some(first) = first else {
         // Nothing was sent: the work has failed, or found nothing.
         if !running.is_terminated() {
-            running.await??;
+            running.await?;
         }
         return Ok(lines(Body::empty()));
     };
@@ -98,12 +99,8 @@ pub(crate) async fn export(State(api): State<Arc<PrometheusApi>>, caller: Caller
 }
 
 /// Why the lines end early; `None` if they do not.
-fn failure(done: Result<Result<(), StorageError>, Refusal>) -> Option<io::Error> {
-    let message = match done {
-        Ok(Ok(())) => return None,
-        Ok(Err(error)) => error.full_message(),
-        Err(refusal) => refusal.message().to_owned(),
-    };
+fn failure(done: Result<(), ApiError>) -> Option<io::Error> {
+    let message = done.err()?.0.message().to_owned();
     tracing::error!(error = message, "an export failed halfway; its connection is cut");
     Some(io::Error::other(message))
 }
@@ -117,17 +114,17 @@ fn write_all(
     tenant: &TenantId,
     sets: &[Vec<Matcher>],
     range: TimeRange,
-    cancel: CancelToken,
+    context: &ReadContext,
     sender: &mut Sender,
 ) -> Result<(), StorageError> {
-    let context = context(api, cancel);
     for (index, matchers) in sets.iter().enumerate() {
         let plan = LeafPlan::Raw(RawPlan { matchers: matchers.clone(), range });
-        for series in api.store.leaf(tenant, &plan, &context)? {
+        for series in api.store.leaf(tenant, &plan, context)? {
             context.check()?;
             let LeafSeries::Raw(series) = series? else {
                 return Err(StorageError::Unsupported { what: "an answer of another plan".to_owned() });
             };
+            context.meter.count(series.sample_count(), 0);
             if sets[..index].iter().any(|earlier| matches_labels(earlier, &series.labels)) {
                 continue;
             }

@@ -7,13 +7,14 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use pharos_base::CancelToken;
+use pharos_http::QueryKind;
 use pharos_model::{Histogram, Labels, METRIC_NAME, Matcher, TenantId, TimeRange, is_stale_nan};
 use pharos_promql::engine::SampleValue;
-use pharos_storage::{LeafPlan, LeafSeries, RawPlan, RawSeries, StorageError};
+use pharos_storage::{LeafPlan, LeafSeries, RawPlan, RawSeries, ReadContext, StorageError};
 
 use crate::call::Caller;
-use crate::labels::context;
+use crate::labels::selectors;
+use crate::listed;
 use crate::number::push_float;
 use crate::params::Params;
 use crate::reply::{ApiError, Reply};
@@ -33,9 +34,9 @@ pub(crate) async fn federate(
     params: Params,
 ) -> Reply {
     let sets = params.matcher_sets()?;
-    let inner = Arc::clone(&api);
-    let work = move |cancel| newest_samples(&inner, &caller.tenant, &sets, cancel);
-    let mut found = api.pool.run(work).await??;
+    let asked = caller.asks(QueryKind::Federate, &selectors(&params), None);
+    let work = move |api: &PrometheusApi, context: &ReadContext| newest_samples(api, &caller.tenant, &sets, context);
+    let mut found = listed::read(&api, asked, work).await?;
     found.sort_by(|a, b| a.0.metric_name().cmp(b.0.metric_name()).then_with(|| a.0.cmp(&b.0)));
     found.dedup_by(|a, b| a.0 == b.0);
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -52,18 +53,18 @@ fn newest_samples(
     api: &PrometheusApi,
     tenant: &TenantId,
     sets: &[Vec<Matcher>],
-    cancel: CancelToken,
+    context: &ReadContext,
 ) -> Result<Vec<Newest>, ApiError> {
     let now_ms = api.clock.unix_ms();
     let range = TimeRange::inclusive(now_ms - api.engine.settings().lookback_ms + 1, now_ms);
-    let context = context(api, cancel);
     let mut found = Vec::new();
     for matchers in sets {
         let plan = LeafPlan::Raw(RawPlan { matchers: matchers.clone(), range });
-        for series in api.store.leaf(tenant, &plan, &context)? {
+        for series in api.store.leaf(tenant, &plan, context)? {
             let LeafSeries::Raw(series) = series? else {
                 return Err(StorageError::Unsupported { what: "an answer of another plan".to_owned() }.into());
             };
+            context.meter.count(series.sample_count(), 0);
             if let Some((at_ms, value)) = newest(&series) {
                 found.push((series.labels, at_ms, value));
             }

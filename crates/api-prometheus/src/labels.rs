@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use axum::extract::{RawPathParams, State};
-use pharos_base::{CancelToken, ErrorClass, Interrupted, MemoryBudget};
-use pharos_http::Refusal;
+use pharos_base::{CancelToken, ErrorClass, MemoryBudget};
+use pharos_http::{Asked, QueryKind, Refusal};
 use pharos_model::{Labels, Matcher, TenantId, TimeRange};
 use pharos_storage::{LabelQuery, ReadContext, StorageError};
 
 use crate::call::Caller;
+use crate::evaluate::TRUNCATED;
 use crate::json::{push_labels, push_strings};
+use crate::listed::{self, listing_time};
 use crate::params::Params;
 use crate::reply::{ApiError, Reply, begin_success, end_success};
 use crate::routes::PrometheusApi;
 
-const TRUNCATED: &str = "results truncated due to limit";
 /// The books of memory are brought up to date each time a listing of series has grown by this much, bytes.
 const BOOKED_BYTES: usize = 64 << 10;
 
@@ -40,17 +41,23 @@ pub(crate) fn context(api: &PrometheusApi, cancel: CancelToken) -> ReadContext {
     }
 }
 
-/// Whether a read ended for its deadline only.
-fn timed_out<T>(result: &Result<T, StorageError>) -> bool {
-    matches!(result, Err(StorageError::Interrupted(Interrupted::DeadlineExceeded)))
+/// All selectors of a request in one line.
+pub(crate) fn selectors(params: &Params) -> String {
+    params.all("match[]").collect::<Vec<_>>().join(", ")
+}
+
+/// The time of a listing, as the listing of queries shows it.
+fn time(params: &Params) -> Result<Option<(i64, i64, i64)>, ApiError> {
+    range(params).map(listing_time)
 }
 
 /// Lists label names.
 pub(crate) async fn names(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
+    let asked = caller.asks(QueryKind::Labels, &format!("label_names({})", selectors(&params)), time(&params)?);
     let read = move |api: &PrometheusApi, query: &LabelQuery, context: &ReadContext| {
         api.store.label_names(&caller.tenant, query, context)
     };
-    list(&api, &params, ("names", ""), read).await
+    list(&api, &params, asked, ("names", ""), read).await
 }
 
 /// Lists the values of one label.
@@ -65,16 +72,22 @@ pub(crate) async fn values(
     if name.is_empty() {
         return Err(ApiError(Refusal::new(ErrorClass::Invalid, format!("invalid label name: {raw:?}"))));
     }
+    let text = match selectors(&params) {
+        all if all.is_empty() => format!("label_values({name})"),
+        some => format!("label_values({some}, {name})"),
+    };
+    let asked = caller.asks(QueryKind::LabelValues, &text, time(&params)?);
     let kind = ("values", raw);
     let read = move |api: &PrometheusApi, query: &LabelQuery, context: &ReadContext| {
         api.store.label_values(&caller.tenant, &name, query, context)
     };
-    list(&api, &params, kind, read).await
+    list(&api, &params, asked, kind, read).await
 }
 
 async fn list(
     api: &Arc<PrometheusApi>,
     params: &Params,
+    asked: Asked,
     kind: (&str, &str),
     read: impl Fn(&PrometheusApi, &LabelQuery, &ReadContext) -> Result<Vec<String>, StorageError> + Send + 'static,
 ) -> Reply {
@@ -85,10 +98,9 @@ async fn list(
         // One more than asked for tells whether something was left out.
         limit: limit.map_or(usize::MAX, |limit| limit.saturating_add(1)),
     };
-    let inner = Arc::clone(api);
-    let work = move |cancel| read(&inner, &query, &context(&inner, cancel));
+    let work = move |api: &PrometheusApi, context: &ReadContext| read(api, &query, context);
     let kind = (kind, params.all("match[]").collect::<Vec<_>>());
-    let mut found = api.pool.run_short(&kind, work, timed_out).await??;
+    let mut found = listed::read_short(api, asked, &kind, work).await?;
     let truncated = limit.is_some_and(|limit| found.len() > limit);
     found.truncate(limit.unwrap_or(usize::MAX));
     let mut body = begin_success();
@@ -107,10 +119,12 @@ pub(crate) async fn series(State(api): State<Arc<PrometheusApi>>, caller: Caller
         return Err(ApiError(Refusal::new(ErrorClass::Invalid, "no match[] parameter provided")));
     }
     let (range, limit) = (range(&params)?, params.limit()?.unwrap_or(usize::MAX));
-    let inner = Arc::clone(&api);
-    let work = move |cancel| series_json(&inner, &caller.tenant, &sets, range, limit, cancel);
+    let asked = caller.asks(QueryKind::Series, &selectors(&params), listing_time(range));
+    let work = move |api: &PrometheusApi, context: &ReadContext| {
+        series_json(api, &caller.tenant, &sets, range, limit, context)
+    };
     let kind = ("series", params.all("match[]").collect::<Vec<_>>());
-    let (body, truncated) = api.pool.run_short(&kind, work, timed_out).await??;
+    let (body, truncated) = listed::read_short(&api, asked, &kind, work).await?;
     Ok(end_success(body, warnings(truncated)))
 }
 
@@ -121,10 +135,9 @@ fn series_json(
     sets: &[Vec<Matcher>],
     range: TimeRange,
     limit: usize,
-    cancel: CancelToken,
+    context: &ReadContext,
 ) -> Result<(Vec<u8>, bool), StorageError> {
-    let context = context(api, cancel);
-    let mut found = api.store.series(tenant, sets, range, &context)?;
+    let mut found = api.store.series(tenant, sets, range, context)?;
     let mut body = begin_success();
     body.push(b'[');
     let mut held = context.memory.reserve(0)?;

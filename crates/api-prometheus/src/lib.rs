@@ -10,11 +10,13 @@
 mod admin;
 mod call;
 mod delete;
+mod evaluate;
 mod exemplars;
 mod export;
 mod federate;
 mod json;
 mod labels;
+mod listed;
 mod metadata;
 mod number;
 mod params;

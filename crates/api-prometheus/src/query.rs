@@ -5,22 +5,21 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use pharos_base::{CancelToken, ErrorClass, Interrupted};
+use pharos_base::ErrorClass;
 use pharos_http::Refusal;
 use pharos_model::StepRange;
 use pharos_promql::ast::Expr;
-use pharos_promql::engine::QueryStats;
-use pharos_promql::{Engine, QueryError, QueryOptions, QueryResult, Value, parse, pretty};
+use pharos_promql::{QueryOptions, parse, pretty};
 use serde_json::json;
 
 use crate::call::Caller;
+use crate::evaluate::{Evaluated, Question, TRUNCATED, evaluate};
 use crate::json::{result_head, result_pieces};
 use crate::params::Params;
 use crate::reply::{ApiError, Reply, query_tail, success, success_pieces};
 use crate::routes::PrometheusApi;
 use crate::tree::tree_json;
 
-const TRUNCATED: &str = "results truncated due to limit";
 /// Some 30 KiB for each level of the deepest tree that the parser lets through.
 const TREE_STACK_BYTES: usize = 16 << 20;
 
@@ -37,69 +36,38 @@ fn options(params: &Params) -> Result<QueryOptions, ApiError> {
     let no_cache = params.flag("nocache")?;
     let timeout_ms = params.duration_ms("timeout")?;
     let timeout = timeout_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
-    Ok(QueryOptions { lookback_ms, timeout, no_cache, ..QueryOptions::default() })
+    let step_counts = params.get("stats") == Some("all");
+    Ok(QueryOptions { lookback_ms, timeout, no_cache, step_counts, ..QueryOptions::default() })
 }
 
 /// Evaluates a query at one instant.
 pub(crate) async fn instant(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
-    let query = params.query().to_owned();
     let at_ms = params.time_ms("time")?.unwrap_or_else(|| api.clock.unix_ms());
-    let template = options(&params)?;
-    evaluate(&api, &params, None, move |engine, cancel| {
-        engine.instant(&caller.tenant, &query, at_ms, &QueryOptions { cancel, ..template.clone() })
-    })
-    .await
+    let question = Question::instant(params.query(), at_ms);
+    answer(&api, &caller, &params, question).await
 }
 
 /// Evaluates a query at every step of a range.
 pub(crate) async fn range(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
-    let query = params.query().to_owned();
     let start_ms = params.required_time_ms("start")?;
     let end_ms = params.required_time_ms("end")?;
     let step_ms = params.required_duration_ms("step")?;
-    if end_ms < start_ms {
-        return Err(bad("invalid parameter \"end\": end timestamp must not be before start time"));
-    }
-    if step_ms <= 0 {
-        return Err(bad(
-            "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer",
-        ));
-    }
-    let steps = StepRange { start_ms, end_ms, step_ms };
-    let most = api.settings.points_per_series_max;
-    if steps.len() > most.saturating_add(1) {
-        return Err(bad(format!(
-            "exceeded maximum resolution of {most} points per timeseries. Try decreasing the query resolution (?step=XX)"
-        )));
-    }
-    let template = options(&params)?;
-    evaluate(&api, &params, Some(steps), move |engine, cancel| {
-        engine.range(&caller.tenant, &query, steps, &QueryOptions { cancel, ..template.clone() })
-    })
-    .await
+    let question = Question::range(&api, params.query(), start_ms, end_ms, step_ms)?;
+    answer(&api, &caller, &params, question).await
 }
 
-/// Runs a query in the pool and writes its answer.
-async fn evaluate(
-    api: &Arc<PrometheusApi>,
-    params: &Params,
-    steps: Option<StepRange>,
-    run: impl Fn(&Engine, CancelToken) -> Result<QueryResult, QueryError> + Send + 'static,
-) -> Reply {
+async fn answer(api: &Arc<PrometheusApi>, caller: &Caller, params: &Params, question: Question) -> Reply {
     // Before the work, so that a bad limit costs nothing.
-    let limit = params.limit()?;
-    let (inner, asked) = (Arc::clone(api), api.clock.monotonic());
-    let work = move |cancel| (inner.clock.monotonic() - asked, run(&inner.engine, cancel));
-    let kind = (params.query(), steps.map(|steps| (steps.len(), steps.step_ms)));
-    let timed_out = |(_, result): &(Duration, Result<_, QueryError>)| {
-        matches!(result, Err(QueryError::Interrupted(Interrupted::DeadlineExceeded)))
+    let (limit, options) = (params.limit()?, options(params)?);
+    let evaluated = evaluate(api, caller, question, options, limit).await?;
+    let (stats, deprecated) = match params.get("stats") {
+        None => (None, None),
+        Some(level) => (Some(stats_json(&evaluated)), deprecated_level(level)),
     };
-    let (queued, result) = api.pool.run_short(&kind, work, timed_out).await?;
-    let mut result = result?;
-    let truncated = truncate(&mut result.value, limit);
-    let stats = params.get("stats").map(|_| stats_json(&result.stats, queued));
-    let tail = query_tail(stats, &result.annotations, truncated.then_some(TRUNCATED));
-    Ok(success_pieces(result_head(&result.value), result_pieces(result.value), tail))
+    let extra = [evaluated.truncated.then(|| TRUNCATED.to_owned()), deprecated];
+    let tail = query_tail(stats, &evaluated.result.annotations, extra.iter().flatten().map(String::as_str));
+    let value = evaluated.result.value;
+    Ok(success_pieces(result_head(&value), result_pieces(value), tail))
 }
 
 /// Prints a query as people read it best.
@@ -125,32 +93,46 @@ pub(crate) fn parsed(api: &PrometheusApi, params: &Params) -> Result<Expr, ApiEr
         .map_err(|error| bad(format!("invalid parameter \"query\": {error}")))
 }
 
-fn truncate(value: &mut Value, limit: Option<usize>) -> bool {
-    let Some(limit) = limit else { return false };
-    match value {
-        Value::Vector(samples) if samples.len() > limit => samples.truncate(limit),
-        Value::Matrix(series) if series.len() > limit => series.truncate(limit),
-        _ => return false,
-    }
-    true
+/// What is warned of where `stats` is neither of the values that will stay.
+fn deprecated_level(level: &str) -> Option<String> {
+    (!matches!(level, "true" | "all")).then(|| {
+        let use_instead = "is deprecated and will be rejected in the next major release, use \"true\" or \"all\"";
+        format!("value {} for parameter \"stats\" {use_instead}", pharos_promql::quote(level))
+    })
 }
 
-/// Times in seconds; `stats=all` adds nothing, because per-step counts are behind a flag upstream and absent here.
-fn stats_json(stats: &QueryStats, queued: Duration) -> serde_json::Value {
+/// Times in seconds; counts step by step where the engine was asked for them.
+fn stats_json(evaluated: &Evaluated) -> serde_json::Value {
+    let (stats, queued) = (&evaluated.result.stats, evaluated.queued.as_secs_f64());
     let (prepare, evaluate) = (stats.prepare_duration.as_secs_f64(), stats.evaluate_duration.as_secs_f64());
+    let mut samples = json!({
+        "totalQueryableSamples": stats.samples_queryable,
+        "samplesRead": stats.samples_read,
+        "peakSamples": stats.samples_peak,
+    });
+    if let Some(counts) = &stats.steps {
+        samples["totalQueryableSamplesPerStep"] = per_step(evaluated.steps, &counts.queryable);
+        samples["samplesReadPerStep"] = per_step(evaluated.steps, &counts.read);
+    }
     json!({
         "timings": {
             "evalTotalTime": prepare + evaluate,
             "resultSortTime": 0.0,
             "queryPreparationTime": prepare,
             "innerEvalTime": evaluate,
-            "execQueueTime": queued.as_secs_f64(),
-            "execTotalTime": queued.as_secs_f64() + prepare + evaluate,
+            "execQueueTime": queued,
+            "execTotalTime": queued + prepare + evaluate,
         },
-        "samples": {
-            "totalQueryableSamples": stats.samples_queryable,
-            "samplesRead": stats.samples_read,
-            "peakSamples": stats.samples_peak,
-        },
+        "samples": samples,
     })
+}
+
+/// Pairs of seconds and count.
+fn per_step(steps: StepRange, counts: &[u64]) -> serde_json::Value {
+    steps.iter().zip(counts).map(|(at_ms, count)| json!([seconds(at_ms), count])).collect()
+}
+
+/// Whole seconds without a decimal point, as everywhere in this API.
+fn seconds(at_ms: i64) -> serde_json::Value {
+    if at_ms % 1_000 == 0 { json!(at_ms / 1_000) } else { json!(at_ms as f64 / 1_000.0) }
 }

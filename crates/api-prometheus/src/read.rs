@@ -19,8 +19,8 @@ use axum::response::{IntoResponse, Response};
 use futures::stream;
 use http::StatusCode;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use pharos_base::{CancelToken, ErrorClass};
-use pharos_http::{Dialect, Refusal};
+use pharos_base::ErrorClass;
+use pharos_http::{Dialect, QueryKind, Refusal};
 use pharos_model::{MatchOp, Matcher, TenantId, TimeRange};
 use pharos_proto::remote_read::label_matcher::MatcherType;
 use pharos_proto::remote_read::read_request::ResponseType;
@@ -29,7 +29,7 @@ use pharos_storage::{LeafPlan, LeafSeries, RawPlan, RawSeries, ReadContext, Stor
 use prost::Message;
 
 use crate::call::Caller;
-use crate::labels::context;
+use crate::listed;
 use crate::reply::ApiError;
 use crate::routes::PrometheusApi;
 
@@ -37,6 +37,8 @@ use crate::routes::PrometheusApi;
 const REQUEST_BYTES_MAX: usize = 32 << 20;
 /// Queries one request may bundle.
 const QUERIES_MAX: usize = 1_000;
+/// Queries of a request that the listing of queries shows.
+const QUERIES_SHOWN_MAX: usize = 10;
 
 /// The answer's body.
 enum Answer {
@@ -48,7 +50,7 @@ enum Answer {
 
 /// Answers a remote read request.
 pub(crate) async fn read(State(api): State<Arc<PrometheusApi>>, caller: Caller, request: Request) -> Response {
-    match answer(&api, caller.tenant, request).await {
+    match answer(&api, &caller, request).await {
         Ok(Answer::Samples(block)) => {
             ([(CONTENT_TYPE, "application/x-protobuf"), (CONTENT_ENCODING, "snappy")], block).into_response()
         }
@@ -61,20 +63,39 @@ pub(crate) async fn read(State(api): State<Arc<PrometheusApi>>, caller: Caller, 
     }
 }
 
-async fn answer(api: &Arc<PrometheusApi>, tenant: TenantId, request: Request) -> Result<Answer, ApiError> {
+async fn answer(api: &Arc<PrometheusApi>, caller: &Caller, request: Request) -> Result<Answer, ApiError> {
     let body = to_bytes(request.into_body(), REQUEST_BYTES_MAX).await;
     let body = body.map_err(|error| bad(format!("cannot read the body: {error} (limit {REQUEST_BYTES_MAX} bytes)")))?;
     let request = decode(&body)?;
     let form = response_type(&request)?;
-    let inner = Arc::clone(api);
-    let work = move |cancel: CancelToken| -> Result<Answer, ApiError> {
-        let reader = Reader { api: &inner, tenant: &tenant, context: context(&inner, cancel) };
+    let asked = caller.asks(QueryKind::Read, &text(&request)?, time(&request));
+    let tenant = caller.tenant.clone();
+    let work = move |api: &PrometheusApi, context: &ReadContext| -> Result<Answer, ApiError> {
+        let reader = Reader { api, tenant: &tenant, context };
         match form {
             ResponseType::Samples => samples::answer(&reader, &request.queries).map(Answer::Samples),
             ResponseType::StreamedXorChunks => frames::answer(&reader, &request.queries).map(Answer::Chunks),
         }
     };
-    api.pool.run(work).await?
+    listed::read(api, asked, work).await
+}
+
+/// The selectors of a request, as people write them.
+fn text(request: &ReadRequest) -> Result<String, ApiError> {
+    let mut text = String::new();
+    for query in request.queries.iter().take(QUERIES_SHOWN_MAX) {
+        let matchers = matchers(query)?.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        text.push_str(if text.is_empty() { "" } else { ", " });
+        text.push_str(&format!("{{{matchers}}}"));
+    }
+    Ok(text)
+}
+
+/// From the earliest to the latest instant that any query asks for.
+fn time(request: &ReadRequest) -> Option<(i64, i64, i64)> {
+    let start_ms = request.queries.iter().map(|query| query.start_timestamp_ms).min()?;
+    let end_ms = request.queries.iter().map(|query| query.end_timestamp_ms).max()?;
+    Some((start_ms, end_ms, 0))
 }
 
 fn bad(message: impl Into<String>) -> ApiError {
@@ -119,7 +140,7 @@ fn response_type(request: &ReadRequest) -> Result<ResponseType, ApiError> {
 struct Reader<'a> {
     api: &'a PrometheusApi,
     tenant: &'a TenantId,
-    context: ReadContext,
+    context: &'a ReadContext,
 }
 
 impl Reader<'_> {
@@ -132,11 +153,12 @@ impl Reader<'_> {
             matchers: matchers(query)?,
             range: TimeRange::inclusive(query.start_timestamp_ms, query.end_timestamp_ms),
         });
-        for series in self.api.store.leaf(self.tenant, &plan, &self.context)? {
+        for series in self.api.store.leaf(self.tenant, &plan, self.context)? {
             self.context.check().map_err(StorageError::Interrupted)?;
             let LeafSeries::Raw(series) = series? else {
                 return Err(StorageError::Unsupported { what: "an answer of another plan".to_owned() }.into());
             };
+            self.context.meter.count(series.sample_count(), 0);
             if series.sample_count() > 0 {
                 take(series)?;
             }

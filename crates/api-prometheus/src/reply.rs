@@ -108,7 +108,11 @@ pub(crate) fn success_pieces(
 }
 
 /// What follows `data`'s last member: its end, the annotations, the end of the envelope.
-pub(crate) fn query_tail(stats: Option<serde_json::Value>, annotations: &Annotations, extra: Option<&str>) -> Vec<u8> {
+pub(crate) fn query_tail<'a>(
+    stats: Option<serde_json::Value>,
+    annotations: &'a Annotations,
+    extra: impl Iterator<Item = &'a str>,
+) -> Vec<u8> {
     let mut out = Vec::new();
     if let Some(stats) = stats {
         out.extend_from_slice(b",\"stats\":");
@@ -116,12 +120,17 @@ pub(crate) fn query_tail(stats: Option<serde_json::Value>, annotations: &Annotat
     }
     out.push(b'}');
     push_annotations(&mut out, "warnings", &annotations.warnings, extra);
-    push_annotations(&mut out, "infos", &annotations.infos, None);
+    push_annotations(&mut out, "infos", &annotations.infos, std::iter::empty());
     out.push(b'}');
     out
 }
 
-fn push_annotations(out: &mut Vec<u8>, key: &str, texts: &BTreeSet<String>, extra: Option<&str>) {
+fn push_annotations<'a>(
+    out: &mut Vec<u8>,
+    key: &str,
+    texts: &'a BTreeSet<String>,
+    extra: impl Iterator<Item = &'a str>,
+) {
     let omitted = texts.len().saturating_sub(ANNOTATIONS_MAX);
     let listed = texts.iter().map(String::as_str).take(ANNOTATIONS_MAX).chain(extra);
     push_texts(out, key, listed, omitted);

@@ -1,4 +1,4 @@
-//! Shared server parts: listeners, the three error dialects, request metrics.
+//! Shared server parts: listeners, the error dialects, request metrics, the query pool and the listing of its queries.
 //!
 //! This crate alone maps an [`ErrorClass`](pharos_base::ErrorClass) to HTTP and gRPC status, and
 //! alone renders refusals in the dialect a client reads: `google.rpc.Status` for OTLP and gRPC,
@@ -9,6 +9,7 @@ mod dialect;
 mod discard;
 mod metrics;
 mod pool;
+mod queries;
 mod server;
 mod status;
 
@@ -16,5 +17,6 @@ pub use dialect::{Dialect, Refusal, RpcStatus};
 pub use discard::{DISCARD_BYTES_MAX, discard_body};
 pub use metrics::{HttpMetrics, count_requests};
 pub use pool::QueryPool;
+pub use queries::{Asked, Queries, QueriesSettings, QueryKind, QueryLoad, RunningQuery, TopQueries, TopQuery, Watched};
 pub use server::{BindError, ListenerSettings, PeerAddress, bind, serve};
 pub use status::{grpc_code, http_status};

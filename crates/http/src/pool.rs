@@ -13,7 +13,7 @@ use std::time::Duration;
 use pharos_base::{CancelToken, Clock, ErrorClass, SystemClock};
 use tokio::sync::Semaphore;
 
-use crate::Refusal;
+use crate::{Queries, Refusal, RunningQuery};
 
 /// How long work may hold up the other connections of its thread.
 const INLINE_MAX: Duration = Duration::from_millis(1);
@@ -27,6 +27,7 @@ pub struct QueryPool {
     waiting: Arc<Semaphore>,
     wait_max: Duration,
     long: Arc<LongKinds>,
+    queries: Queries,
     /// What is told who finds the queue full or waits too long.
     busy: &'static str,
 }
@@ -68,6 +69,7 @@ impl QueryPool {
             waiting: Arc::new(Semaphore::new(running_max * 10)),
             wait_max,
             long: Arc::new(LongKinds::new()),
+            queries: Queries::default(),
             busy: "too many queries at once; try again, or raise query.concurrency_max",
         }
     }
@@ -78,7 +80,19 @@ impl QueryPool {
         Self { busy: "another snapshot or deletion is under way; try again later", ..Self::new(1, wait_max) }
     }
 
-    /// Runs `work` where it is if it is short, else as [`QueryPool::run`] does: `work` must look at the token it is given, may be
+    /// The same pool, whose queries are kept in `queries`.
+    #[must_use]
+    pub fn with_queries(self, queries: Queries) -> Self {
+        Self { queries, ..self }
+    }
+
+    /// The queries under way, and what remains of those that ended.
+    #[must_use]
+    pub fn queries(&self) -> &Queries {
+        &self.queries
+    }
+
+    /// Runs `work` where it is if it is short, else as [`QueryPool::run_query`] does: `work` must look at the token it is given, may be
     /// run twice, and `timed_out` tells of a result that it only exists because the token's deadline passed.
     ///
     /// Work that was long is not tried again while its `kind` (a query without its times) is remembered.
@@ -87,6 +101,7 @@ impl QueryPool {
     /// As [`QueryPool::run`].
     pub async fn run_short<T: Send + 'static>(
         &self,
+        query: &Arc<RunningQuery>,
         kind: &(impl Hash + ?Sized),
         work: impl Fn(CancelToken) -> T + Send + 'static,
         timed_out: impl Fn(&T) -> bool,
@@ -95,7 +110,9 @@ impl QueryPool {
         let permit = if slot.load(Ordering::Relaxed) == hash { None } else { self.running.try_acquire().ok() };
         if let Some(permit) = permit {
             let deadline = SystemClock.monotonic() + INLINE_MAX;
-            let tried = catch_unwind(AssertUnwindSafe(|| work(CancelToken::with_deadline(deadline))));
+            let token = query.cancel_token().with_deadline_at(deadline);
+            query.starts();
+            let tried = catch_unwind(AssertUnwindSafe(|| work(token)));
             drop(permit);
             let result = tried.map_err(|_| panicked())?;
             if SystemClock.monotonic() >= deadline {
@@ -106,11 +123,28 @@ impl QueryPool {
             }
         }
         let begun = SystemClock.monotonic();
-        let result = self.run(work).await;
+        let result = self.run_query(query, work).await;
         if SystemClock.monotonic() - begun < INLINE_MAX / 2 {
             slot.store(0, Ordering::Relaxed);
         }
         result
+    }
+
+    /// Runs the work of a listed query as [`QueryPool::run`] does. The thread keeps the query listed until it is done.
+    ///
+    /// # Errors
+    /// As [`QueryPool::run`].
+    pub async fn run_query<T: Send + 'static>(
+        &self,
+        query: &Arc<RunningQuery>,
+        work: impl FnOnce(CancelToken) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let listed = Arc::clone(query);
+        let work = move |token| {
+            listed.starts();
+            work(token)
+        };
+        self.run_until(query.cancel_token().clone(), work).await
     }
 
     /// Runs `work` on a thread of its own and awaits it. `work` must look at the token it is given.
@@ -121,12 +155,19 @@ impl QueryPool {
         &self,
         work: impl FnOnce(CancelToken) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
+        self.run_until(CancelToken::new(), work).await
+    }
+
+    async fn run_until<T: Send + 'static>(
+        &self,
+        token: CancelToken,
+        work: impl FnOnce(CancelToken) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
         let busy = || Refusal::new(ErrorClass::Unavailable, self.busy).with_retry_after(Some(Duration::from_secs(1)));
         let place = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| busy())?;
         let acquired = tokio::time::timeout(self.wait_max, Arc::clone(&self.running).acquire_owned()).await;
         drop(place);
         let permit = acquired.ok().and_then(Result::ok).ok_or_else(busy)?;
-        let token = CancelToken::new();
         let _cancel = CancelOnDrop(token.clone());
         let task = tokio::task::spawn_blocking(move || {
             let result = work(token);
@@ -150,6 +191,7 @@ mod tests {
     use std::thread::ThreadId;
 
     use super::*;
+    use crate::{Asked, QueryKind, QueryLoad, Watched};
     use parking_lot::Mutex;
     use pharos_base::Interrupted;
     use tokio::sync::oneshot;
@@ -175,6 +217,54 @@ mod tests {
         on_end.await.unwrap();
     }
 
+    struct Nothing;
+
+    impl Watched for Nothing {
+        fn load(&self) -> QueryLoad {
+            QueryLoad::default()
+        }
+    }
+
+    fn listed(pool: &QueryPool) -> Arc<RunningQuery> {
+        let asked = Asked {
+            kind: QueryKind::Instant,
+            text: "up".to_owned(),
+            steps: None,
+            tenant: pharos_model::TenantId::default(),
+            principal: Arc::from("test"),
+            remote_address: String::new(),
+        };
+        pool.queries().begin(asked, Arc::new(Nothing))
+    }
+
+    #[tokio::test]
+    async fn a_query_whose_client_left_is_listed_until_its_work_has_ended() {
+        let pool = QueryPool::new(1, Duration::from_secs(5));
+        let (started, on_start) = oneshot::channel();
+        let (told, on_told) = std::sync::mpsc::channel();
+        let (ended, on_end) = oneshot::channel();
+        let mut tasks = tokio::task::JoinSet::new();
+        let shared = pool.clone();
+        tasks.spawn(async move {
+            let query = listed(&shared);
+            let work = move |token: CancelToken| {
+                started.send(()).unwrap();
+                on_told.recv().unwrap();
+                ended.send(token.check()).unwrap();
+            };
+            shared.run_query(&query, work).await.unwrap();
+        });
+        on_start.await.unwrap();
+        tasks.abort_all();
+        while tasks.join_next().await.is_some() {}
+        assert_eq!(pool.queries().running(None).len(), 1);
+        told.send(()).unwrap();
+        assert_eq!(on_end.await.unwrap(), Err(Interrupted::Cancelled));
+        // The next one gets its place when the first has let go of everything.
+        pool.run(|_| ()).await.unwrap();
+        assert!(pool.queries().running(None).is_empty());
+    }
+
     /// Work that takes as long as it is let, but at most `most`; tells on which threads it ran.
     async fn run_for(pool: &QueryPool, most: Duration) -> (Result<(), Interrupted>, Vec<ThreadId>) {
         let threads = Arc::new(Mutex::new(Vec::new()));
@@ -187,7 +277,8 @@ mod tests {
             }
             Ok(())
         };
-        let result = pool.run_short("busy", work, |result: &Result<(), Interrupted>| result.is_err()).await.unwrap();
+        let timed_out = |result: &Result<(), Interrupted>| result.is_err();
+        let result = pool.run_short(&listed(pool), "busy", work, timed_out).await.unwrap();
         let threads = std::mem::take(&mut *threads.lock());
         (result, threads)
     }
@@ -207,9 +298,10 @@ mod tests {
     #[tokio::test]
     async fn a_panic_in_short_work_is_an_answer_and_gives_its_place_back() {
         let pool = QueryPool::new(1, Duration::from_secs(5));
-        let panicked: Result<u8, Refusal> = pool.run_short("bad", |_| panic!("on purpose"), |_| false).await;
+        let panicked: Result<u8, Refusal> =
+            pool.run_short(&listed(&pool), "bad", |_| panic!("on purpose"), |_| false).await;
         assert!(panicked.is_err());
-        assert_eq!(pool.run_short("good", |_| 7, |_| false).await.unwrap(), 7);
+        assert_eq!(pool.run_short(&listed(&pool), "good", |_| 7, |_| false).await.unwrap(), 7);
     }
 
     #[tokio::test]
