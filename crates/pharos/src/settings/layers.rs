@@ -142,9 +142,15 @@ fn overlay(layered: &mut Value, key: &KeyPath, text: &str) -> Result<(), String>
     let parsed = serde_json::from_str(text)
         .ok()
         .filter(|value: &Value| value.is_number() || value.is_boolean() || value.is_array());
-    let list = Value::Array(text.split(',').map(|item| Value::String(item.trim().to_owned())).collect());
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    let list = Value::Array(items.map(|item| Value::String(item.to_owned())).collect());
     let empty = text.is_empty().then_some(Value::Null);
-    for candidate in parsed.into_iter().chain(empty).chain([Value::String(text.to_owned()), list]) {
+    // The first complaint is what the user reads: of a list, one about its items.
+    let (first, second) = match leaf(layered, key) {
+        Value::Array(_) => (list, Value::String(text.to_owned())),
+        _ => (Value::String(text.to_owned()), list),
+    };
+    for candidate in parsed.into_iter().chain(empty).chain([first, second]) {
         let mut trial = layered.clone();
         *leaf(&mut trial, key) = candidate.clone();
         match serde_json::from_value::<Settings>(trial) {
@@ -226,6 +232,17 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text == default_yaml(), "{} is not what the defaults say; UPDATE_GOLDEN=1 rewrites it", path.display());
         assert_eq!(load(Some(&path), &map(&[]), &map(&[])).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn lists_are_written_with_commas() {
+        let of =
+            |text: &str| load(None, &map(&[]), &map(&[("query.features", text)])).map(|found| found.query.features);
+        assert_eq!(of("").unwrap(), []);
+        let two = "use-start-timestamps, promql-experimental-functions";
+        assert_eq!(of(two).unwrap(), of(r#"["use-start-timestamps", "promql-experimental-functions"]"#).unwrap());
+        let error = of("use-start-timestamps,smoothed").unwrap_err().to_string();
+        assert!(error.contains("--query-features: unknown variant `smoothed`, expected one of"), "{error}");
     }
 
     #[test]
