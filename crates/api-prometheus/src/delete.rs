@@ -11,14 +11,12 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::post;
 use http::StatusCode;
-use pharos_base::ErrorClass;
-use pharos_http::Refusal;
 
 use crate::admin::upkeep;
 use crate::call::{OperatedTenant, Operator};
 use crate::labels::range;
 use crate::params::Params;
-use crate::reply::{ApiError, Reply};
+use crate::reply::Reply;
 use crate::routes::PrometheusApi;
 
 pub(crate) fn router() -> Router<Arc<PrometheusApi>> {
@@ -37,10 +35,7 @@ async fn delete_series(
     OperatedTenant(tenant): OperatedTenant,
     params: Params,
 ) -> Reply {
-    let sets = params.matcher_sets()?;
-    if sets.is_empty() {
-        return Err(ApiError(Refusal::new(ErrorClass::Invalid, "no match[] parameter provided")));
-    }
+    let sets = params.required_matcher_sets()?;
     let range = range(&params)?;
     tracing::info!(%tenant, ?sets, ?range, "series are deleted");
     upkeep(&api, move |stores| stores.metrics.delete(&tenant, &sets, range)).await?;

@@ -55,11 +55,19 @@ impl Question {
         let most = api.settings.points_per_series_max;
         if steps.len() > most.saturating_add(1) {
             return Err(bad(format!(
-                "exceeded maximum resolution of {most} points per timeseries. Try decreasing the query resolution (?step=XX)"
+                "exceeded maximum resolution of {} points per timeseries. Try decreasing the query resolution (?step=XX)",
+                with_commas(most)
             )));
         }
         Ok(Self { query: query.to_owned(), steps, is_instant: false })
     }
+}
+
+/// A number with a comma before each three digits.
+fn with_commas(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
 }
 
 /// An answer, and what is known beside it.

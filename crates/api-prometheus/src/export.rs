@@ -17,8 +17,7 @@ use axum::response::{IntoResponse, Response};
 use futures::future::FusedFuture;
 use futures::{FutureExt, StreamExt, stream};
 use http::header::CONTENT_TYPE;
-use pharos_base::ErrorClass;
-use pharos_http::{QueryKind, Refusal};
+use pharos_http::QueryKind;
 use pharos_model::{Labels, Matcher, TenantId, TimeRange, matches_labels};
 use pharos_storage::{LeafPlan, LeafSeries, RawPlan, ReadContext, StorageError};
 use tokio::sync::mpsc;
@@ -43,10 +42,7 @@ const ORDINARY_NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
 
 /// Answers the samples of all series that any selector finds.
 pub(crate) async fn export(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
-    let sets = params.matcher_sets()?;
-    if sets.is_empty() {
-        return Err(ApiError(Refusal::new(ErrorClass::Invalid, "no match[] parameter provided")));
-    }
+    let sets = params.required_matcher_sets()?;
     let range = range(&params)?;
     let (pieces, mut arriving) = mpsc::channel(PIECES_WAITING_MAX);
     let asked = caller.asks(QueryKind::Export, &selectors(&params), listing_time(range));

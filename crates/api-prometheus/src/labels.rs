@@ -12,7 +12,7 @@ use crate::call::Caller;
 use crate::evaluate::TRUNCATED;
 use crate::json::{push_labels, push_strings};
 use crate::listed::{self, listing_time};
-use crate::params::Params;
+use crate::params::{Params, invalid};
 use crate::reply::{ApiError, Reply, begin_success, end_success};
 use crate::routes::PrometheusApi;
 
@@ -24,8 +24,7 @@ pub(crate) fn range(params: &Params) -> Result<TimeRange, ApiError> {
     let start_ms = params.time_ms("start")?.unwrap_or(i64::MIN);
     let end_ms = params.time_ms("end")?.unwrap_or(i64::MAX);
     if end_ms < start_ms {
-        let message = "invalid parameter \"end\": end timestamp must not be before start time";
-        return Err(ApiError(Refusal::new(ErrorClass::Invalid, message)));
+        return Err(ApiError(invalid("end", "end timestamp must not be before start timestamp")));
     }
     Ok(TimeRange::inclusive(start_ms, end_ms))
 }
@@ -114,10 +113,7 @@ fn warnings(truncated: bool) -> &'static [&'static str] {
 
 /// Lists series, in the order of the store.
 pub(crate) async fn series(State(api): State<Arc<PrometheusApi>>, caller: Caller, params: Params) -> Reply {
-    let sets = params.matcher_sets()?;
-    if sets.is_empty() {
-        return Err(ApiError(Refusal::new(ErrorClass::Invalid, "no match[] parameter provided")));
-    }
+    let sets = params.required_matcher_sets()?;
     let (range, limit) = (range(&params)?, params.limit()?.unwrap_or(usize::MAX));
     let asked = caller.asks(QueryKind::Series, &selectors(&params), listing_time(range));
     let work = move |api: &PrometheusApi, context: &ReadContext| {
@@ -172,13 +168,13 @@ fn unescape_name(raw: &str) -> String {
     while let Some(at) = rest.find('_') {
         name.push_str(&rest[..at]);
         let Some((code, tail)) = rest[at + 1..].split_once('_') else { return raw.to_owned() };
-        if code.is_empty() {
-            name.push('_');
-        } else {
-            match u32::from_str_radix(code, 16).ok().and_then(char::from_u32) {
-                Some(character) if code.len() <= 6 => name.push(character),
-                _ => return raw.to_owned(),
-            }
+        // Upstream reads at most five digits, which is one less than Unicode has.
+        let is_code = code.len() <= 5 && code.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let character = is_code.then(|| u32::from_str_radix(code, 16).ok().and_then(char::from_u32)).flatten();
+        match character {
+            None if code.is_empty() => name.push('_'),
+            None => return raw.to_owned(),
+            Some(character) => name.push(character),
         }
         rest = tail;
     }
@@ -198,6 +194,8 @@ mod tests {
             ("U__http_2e_status__code", "http.status_code"),
             ("U__a_1F600_", "a\u{1f600}"),
             ("U__a_zz_", "U__a_zz_"),
+            ("U__a_+1_", "U__a_+1_"),
+            ("U__a_10FFFF_", "U__a_10FFFF_"),
             ("U__a_2e", "U__a_2e"),
         ] {
             assert_eq!(unescape_name(raw), name);

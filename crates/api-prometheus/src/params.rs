@@ -1,5 +1,8 @@
 //! Parameters: from the URL and, for a form, from the body; both together.
 
+use std::fmt::Display;
+use std::num::{IntErrorKind, ParseIntError};
+
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::response::Response;
@@ -59,53 +62,51 @@ fn decode_form(encoded: &[u8]) -> Result<Vec<(String, String)>, String> {
         .collect()
 }
 
-fn bad(message: impl Into<String>) -> Refusal {
+/// `bad_data` with this message.
+pub(crate) fn bad(message: impl Into<String>) -> Refusal {
     Refusal::new(ErrorClass::Invalid, message)
+}
+
+/// `bad_data` about one parameter.
+pub(crate) fn invalid(name: &str, problem: impl Display) -> Refusal {
+    bad(format!("invalid parameter \"{name}\": {problem}"))
 }
 
 impl Params {
     /// The first value of `name`; an empty one counts as absent.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(found, value)| found == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.all(name).next().filter(|value| !value.is_empty())
     }
 
     /// All values of `name`.
-    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
     /// An instant, Unix milliseconds; `None` if absent.
     pub(crate) fn time_ms(&self, name: &str) -> Result<Option<i64>, Refusal> {
-        self.get(name)
-            .map(|text| {
-                parse_time_ms(text).ok_or_else(|| {
-                    bad(format!("invalid parameter \"{name}\": cannot parse \"{text}\" to a valid timestamp"))
-                })
-            })
-            .transpose()
+        self.plain_time_ms(name).map_err(|message| invalid(name, message))
+    }
+
+    /// As [`Self::time_ms`]; what is wrong is told without naming the parameter twice.
+    pub(crate) fn plain_time_ms(&self, name: &str) -> Result<Option<i64>, String> {
+        let parse = |text| parse_time_ms(text).map_err(|error| format!("invalid time value for '{name}': {error}"));
+        self.get(name).map(parse).transpose()
     }
 
     /// A length of time, milliseconds; `None` if absent.
     pub(crate) fn duration_ms(&self, name: &str) -> Result<Option<i64>, Refusal> {
-        self.get(name)
-            .map(|text| {
-                parse_duration_ms(text).ok_or_else(|| {
-                    bad(format!("invalid parameter \"{name}\": cannot parse \"{text}\" to a valid duration"))
-                })
-            })
-            .transpose()
+        self.get(name).map(|text| parse_duration_ms(text).map_err(|error| invalid(name, error))).transpose()
     }
 
     /// An instant that must be there.
     pub(crate) fn required_time_ms(&self, name: &str) -> Result<i64, Refusal> {
-        let missing = || bad(format!("invalid parameter \"{name}\": cannot parse \"\" to a valid timestamp"));
-        self.time_ms(name)?.ok_or_else(missing)
+        parse_time_ms(self.get(name).unwrap_or("")).map_err(|error| invalid(name, error))
     }
 
     /// A length of time that must be there.
     pub(crate) fn required_duration_ms(&self, name: &str) -> Result<i64, Refusal> {
-        let missing = || bad(format!("invalid parameter \"{name}\": cannot parse \"\" to a valid duration"));
-        self.duration_ms(name)?.ok_or_else(missing)
+        parse_duration_ms(self.get(name).unwrap_or("")).map_err(|error| invalid(name, error))
     }
 
     /// The text of the query; without one the parser says what is missing.
@@ -116,7 +117,7 @@ impl Params {
     /// A whole number of either sign; `None` if absent.
     pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Refusal> {
         self.get(name)
-            .map(|text| text.parse().map_err(|_| bad(format!("invalid parameter \"{name}\": {name} must be a number"))))
+            .map(|text| text.parse().map_err(|_| invalid(name, format_args!("{name} must be a number"))))
             .transpose()
     }
 
@@ -125,54 +126,77 @@ impl Params {
         match self.get(name) {
             None | Some("false" | "0") => Ok(false),
             Some("true" | "1") => Ok(true),
-            Some(other) => Err(bad(format!("invalid parameter \"{name}\": unable to parse boolean \"{other}\""))),
+            Some(other) => Err(invalid(name, format_args!("unable to parse boolean {other:?}"))),
         }
     }
 
     /// `limit`: 0 and absent mean none.
     pub(crate) fn limit(&self) -> Result<Option<usize>, Refusal> {
-        let Some(limit) = self.integer("limit")? else { return Ok(None) };
-        let limit =
-            usize::try_from(limit).map_err(|_| bad("invalid parameter \"limit\": limit must be non-negative"))?;
+        let limit = self.get("limit").map(parse_integer).transpose().map_err(|error| invalid("limit", error))?;
+        let limit = usize::try_from(limit.unwrap_or(0)).map_err(|_| invalid("limit", "limit must be non-negative"))?;
         Ok((limit > 0).then_some(limit))
     }
 
     /// All `match[]` selectors; each has a matcher that rejects the empty string.
     pub(crate) fn matcher_sets(&self) -> Result<Vec<Vec<Matcher>>, Refusal> {
-        self.all("match[]")
-            .map(|text| {
-                let matchers =
-                    parse_selector(text).map_err(|error| bad(format!("invalid parameter \"match[]\": {error}")))?;
-                if matchers.iter().all(Matcher::matches_empty) {
-                    return Err(bad("match[] must contain at least one non-empty matcher"));
-                }
-                Ok(matchers)
-            })
-            .collect()
+        self.plain_matcher_sets().map_err(bad)
+    }
+
+    /// As [`Self::matcher_sets`], of which there must be one.
+    pub(crate) fn required_matcher_sets(&self) -> Result<Vec<Vec<Matcher>>, Refusal> {
+        let sets = self.plain_matcher_sets().map_err(|error| invalid("match[]", error))?;
+        if sets.is_empty() { Err(bad("no match[] parameter provided")) } else { Ok(sets) }
+    }
+
+    fn plain_matcher_sets(&self) -> Result<Vec<Vec<Matcher>>, String> {
+        let set = |text: &str| {
+            let matchers = parse_selector(text).map_err(|error| error.to_string())?;
+            if matchers.iter().all(Matcher::matches_empty) {
+                return Err("match[] must contain at least one non-empty matcher".to_owned());
+            }
+            Ok(matchers)
+        };
+        self.all("match[]").map(set).collect()
     }
 }
 
+/// A whole number, refused in the words of Go's `strconv.Atoi`.
+pub(crate) fn parse_integer(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|error: ParseIntError| {
+        let problem = match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("strconv.Atoi: parsing {text:?}: {problem}")
+    })
+}
+
 /// Unix seconds as a decimal number, or RFC 3339.
-fn parse_time_ms(text: &str) -> Option<i64> {
+fn parse_time_ms(text: &str) -> Result<i64, String> {
+    let fail = || format!("cannot parse {text:?} to a valid timestamp");
     if let Ok(seconds) = text.parse::<f64>() {
-        // `round` of a product: 1.0005 s is 1001 ms or 1000 ms, as the double has it.
-        let ms = (seconds * 1_000.0).round();
-        return (ms.is_finite() && ms.abs() < 9.2e18).then_some(ms as i64);
+        // Whole seconds and the rest apart: a product of both would round what the double does not hold.
+        let ms = seconds.trunc() * 1_000.0 + (seconds.fract() * 1_000.0).round();
+        return if ms.abs() < 9.2e18 { Ok(ms as i64) } else { Err(fail()) };
     }
     match text {
-        MIN_TIME => Some(-SENTINEL_MS),
-        MAX_TIME => Some(SENTINEL_MS),
-        _ => text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond),
+        MIN_TIME => Ok(-SENTINEL_MS),
+        MAX_TIME => Ok(SENTINEL_MS),
+        _ => text.parse::<Timestamp>().map(Timestamp::as_millisecond).map_err(|_| fail()),
     }
 }
 
 /// Decimal seconds, or Prometheus' form such as `1h30m`.
-fn parse_duration_ms(text: &str) -> Option<i64> {
+fn parse_duration_ms(text: &str) -> Result<i64, String> {
+    let fail = |more: &str| format!("cannot parse {text:?} to a valid duration{more}");
     if let Ok(seconds) = text.parse::<f64>() {
-        let ms = seconds * 1_000.0;
-        return (ms.is_finite() && ms.abs() < 9.2e15).then_some(ms as i64);
+        // Upstream counts nanoseconds.
+        if seconds.abs() * 1e9 > i64::MAX as f64 {
+            return Err(fail(". It overflows int64"));
+        }
+        return if seconds.is_nan() { Err(fail("")) } else { Ok((seconds * 1_000.0) as i64) };
     }
-    text.parse::<HumanDuration>().ok().map(HumanDuration::as_ms)
+    text.parse::<HumanDuration>().map(HumanDuration::as_ms).map_err(|_| fail(""))
 }
 
 #[cfg(test)]
@@ -184,6 +208,8 @@ mod tests {
         for (text, expected) in [
             ("1435781430.781", Some(1_435_781_430_781)),
             ("1.5e9", Some(1_500_000_000_000)),
+            ("-1.5", Some(-1_500)),
+            ("1435781430.7805", Some(1_435_781_430_780)),
             ("2015-07-01T20:10:51.781Z", Some(1_435_781_451_781)),
             ("2015-07-01T22:10:51+02:00", Some(1_435_781_451_000)),
             // Grafana's exemplar probe sends milliseconds: a far future, but a time.
@@ -194,15 +220,17 @@ mod tests {
             ("NaN", None),
             ("1e300", None),
         ] {
-            assert_eq!(parse_time_ms(text), expected, "{text}");
+            assert_eq!(parse_time_ms(text).ok(), expected, "{text}");
         }
     }
 
     #[test]
     fn durations_are_seconds_or_units() {
         for (text, expected) in [("15", Some(15_000)), ("0.5", Some(500)), ("1h30m", Some(5_400_000)), ("x", None)] {
-            assert_eq!(parse_duration_ms(text), expected, "{text}");
+            assert_eq!(parse_duration_ms(text).ok(), expected, "{text}");
         }
+        let overflow = "cannot parse \"1e10\" to a valid duration. It overflows int64";
+        assert_eq!(parse_duration_ms("1e10").unwrap_err(), overflow);
     }
 
     #[test]

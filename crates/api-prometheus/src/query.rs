@@ -28,10 +28,13 @@ fn bad(message: impl Into<String>) -> ApiError {
 }
 
 fn options(params: &Params) -> Result<QueryOptions, ApiError> {
-    let lookback_ms = params.duration_ms("lookback_delta")?;
-    if lookback_ms.is_some_and(|ms| ms <= 0) {
-        return Err(bad("invalid parameter \"lookback_delta\": it must be positive"));
-    }
+    let lookback = params.duration_ms("lookback_delta");
+    let lookback = lookback.map_err(|_| params.get("lookback_delta").unwrap_or(""));
+    let lookback_ms = lookback.map_err(|text| {
+        bad(format!("error parsing lookback delta duration: cannot parse {text:?} to a valid duration"))
+    })?;
+    // Upstream, too, takes its default for what is not positive.
+    let lookback_ms = lookback_ms.filter(|ms| *ms > 0);
     // As VictoriaMetrics calls it.
     let no_cache = params.flag("nocache")?;
     let timeout_ms = params.duration_ms("timeout")?;

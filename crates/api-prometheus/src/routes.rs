@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{MethodRouter, get, post};
+use http::StatusCode;
 use pharos_base::Clock;
 use pharos_http::QueryPool;
 use pharos_promql::Engine;
@@ -99,9 +100,14 @@ fn api_routes(prefix: &str) -> Router<Arc<PrometheusApi>> {
     ];
     let mut router = Router::new();
     for (path, handler) in routes {
-        router = router.route(&format!("{prefix}/api/v1/{path}"), handler);
+        router = router.route(&format!("{prefix}/api/v1/{path}"), handler.options(nothing));
     }
     router
         .route(&format!("{prefix}/federate"), get(federate::federate))
         .route(&format!("{prefix}/api/v1/export"), get(export::export).post(export::export))
+}
+
+/// Asked for the methods of a path, upstream says nothing but yes; what browsers may do is told by the layer around.
+async fn nothing() -> StatusCode {
+    StatusCode::NO_CONTENT
 }

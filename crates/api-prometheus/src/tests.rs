@@ -25,6 +25,19 @@ async fn an_instant_query_answers_below_every_prefix_and_by_post() {
 }
 
 #[tokio::test]
+async fn what_is_sent_twice_counts_in_the_form_first() {
+    let fixture = fixture();
+    let post = |query: &str, form: &'static str| {
+        let request = Request::post(format!("/api/v1/query?time=1700000000{query}"));
+        request.header("content-type", "application/x-www-form-urlencoded").body(Body::from(form)).unwrap()
+    };
+    let (_, text) = fixture.text(post("&query=1", "query=2")).await;
+    assert!(text.contains(r#""2"]"#), "{text}");
+    let (status, _) = fixture.text(post("&query=1", "query=")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "an empty value in front hides the others");
+}
+
+#[tokio::test]
 async fn the_sentinels_of_time_are_times() {
     let fixture = fixture();
     for time in ["-292273086-05-16T16:47:06Z", "292277025-08-18T07:12:54.999999999Z"] {
@@ -64,6 +77,7 @@ async fn methods_are_those_of_prometheus() {
         ("HEAD", "/api/v1/query?query=1", 200),
         ("POST", "/api/v1/label/job/values", 405),
         ("DELETE", "/api/v1/series", 405),
+        ("OPTIONS", "/prometheus/api/v1/query_range", 204),
         ("GET", "/api/v1/read", 405),
         ("GET", "/version", 200),
         ("GET", "/api/v1/nothing", 404),
@@ -89,22 +103,46 @@ async fn what_is_wrong_is_told_in_prometheus_words() {
         ("query", 400, "bad_data", "invalid parameter \"query\": "),
         ("query?query=up&timeout=0", 503, "timeout", "timed out"),
         ("query?query=up&timeout=soon", 400, "bad_data", "cannot parse \"soon\" to a valid duration"),
-        ("query?query=up&lookback_delta=-1m", 400, "bad_data", "lookback_delta"),
+        (
+            "query?query=up&lookback_delta=-1m",
+            400,
+            "bad_data",
+            "error parsing lookback delta duration: cannot parse \"-1m\" to a valid duration",
+        ),
+        ("query?query=up&timeout=1e10", 400, "bad_data", "to a valid duration. It overflows int64"),
+        ("query?query=up&nocache=no", 400, "bad_data", "invalid parameter \"nocache\": unable to parse boolean \"no\""),
         ("query_range?query=up&start=1&end=5", 400, "bad_data", "cannot parse \"\" to a valid duration"),
         ("query_range?query=up&end=5&step=1", 400, "bad_data", "cannot parse \"\" to a valid timestamp"),
         ("parse_query?query=sum(", 400, "bad_data", "invalid parameter \"query\": "),
         ("metadata?limit_per_metric=x", 400, "bad_data", "limit_per_metric must be a number"),
         ("scrape_pools/config?scrapePool=a", 404, "not_found", "scrape pool \"a\" not found"),
-        ("query?query=up&time=noon", 400, "bad_data", "cannot parse \"noon\" to a valid timestamp"),
+        (
+            "query?query=up&time=noon",
+            400,
+            "bad_data",
+            "invalid parameter \"time\": invalid time value for 'time': cannot parse \"noon\" to a valid timestamp",
+        ),
+        ("labels?limit=x", 400, "bad_data", "invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax"),
         ("query?query=sum(", 400, "bad_data", "parse error"),
         ("query?query=up&limit=-1", 400, "bad_data", "limit must be non-negative"),
         ("query_range?query=up&start=10&end=5&step=1", 400, "bad_data", "end timestamp must not be before start"),
         ("query_range?query=up&start=1&end=5&step=0", 400, "bad_data", "zero or negative query resolution"),
-        ("query_range?query=up&start=0&end=11001&step=1", 400, "bad_data", "maximum resolution of 11000 points"),
+        (
+            "query_range?query=up&start=0&end=11001&step=1",
+            400,
+            "bad_data",
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing",
+        ),
         ("query_range?query=up[5m]&start=0&end=10&step=1", 400, "bad_data", "invalid expression type"),
         ("series", 400, "bad_data", "no match[]"),
-        ("series?match[]={job=~\".*\"}", 400, "bad_data", "at least one non-empty matcher"),
-        ("labels?match[]=a%20b", 400, "bad_data", "match[]"),
+        (
+            "series?match[]={job=~\".*\"}",
+            400,
+            "bad_data",
+            "invalid parameter \"match[]\": match[] must contain at least one non-empty matcher",
+        ),
+        ("labels?match[]=a%20b", 400, "bad_data", "1:3: parse error: "),
+        ("query_exemplars?query=up&start=9&end=1", 400, "bad_data", "end timestamp must not be before start timestamp"),
         ("status/tsdb?limit=0", 400, "bad_data", "limit must be a positive number"),
         ("status/tsdb?limit=99999", 400, "bad_data", "limit must not exceed 10000"),
     ] {

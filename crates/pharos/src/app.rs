@@ -179,6 +179,7 @@ fn doors(settings: &Settings, stores: &Stores, authenticator: Arc<Authenticator>
         query_timeout: settings.query.timeout.0,
         query_memory_bytes_max: settings.query.memory_max.0,
         authenticator,
+        cors_origin: settings.cors_origins().unwrap_or_default(),
         clock: Arc::clone(clock),
         registry: Arc::new(Mutex::new(registry)),
         http_metrics,

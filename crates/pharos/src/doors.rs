@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderName, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,11 +16,12 @@ use pharos_base::{Clock, ErrorClass, full_message};
 use pharos_gateway::{Authenticator, authenticate_request, session_routes};
 use pharos_http::{Dialect, HttpMetrics, QueryPool, Refusal, count_requests};
 use pharos_ingest::Ingestor;
+use pharos_model::Matcher;
 use pharos_storage::{MetricStore, TraceStore};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tower_http::compression::CompressionLayer;
-use tower_http::cors::{Any, CorsLayer};
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 /// What the doors are made of.
 pub(crate) struct Doors {
@@ -32,6 +33,8 @@ pub(crate) struct Doors {
     pub(crate) query_timeout: Duration,
     pub(crate) query_memory_bytes_max: u64,
     pub(crate) authenticator: Arc<Authenticator>,
+    /// Origins whose pages may read answers.
+    pub(crate) cors_origin: Option<Matcher>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Arc<Mutex<Registry>>,
     pub(crate) http_metrics: Arc<HttpMetrics>,
@@ -74,7 +77,8 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         .merge(operation_routes(doors))
         .merge(session.clone())
         .merge(pharos_web::router());
-    let around = |router: Router| wrap(router, &doors.authenticator, &doors.http_metrics);
+    let cors = cors(doors.cors_origin.clone(), doors.authenticator.is_enabled());
+    let around = |router: Router| wrap(router, &doors.authenticator, cors.clone(), &doors.http_metrics);
     Routers {
         main: around(main),
         otlp_grpc: around(ingest_grpc),
@@ -85,22 +89,34 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
 }
 
 /// The layers around every router; a request passes them from the last to the first.
-fn wrap(router: Router, authenticator: &Arc<Authenticator>, http_metrics: &Arc<HttpMetrics>) -> Router {
-    // Without authentication a page of any site could read everything here, if it were let.
-    let cors = if authenticator.is_enabled() { cors() } else { CorsLayer::new() };
+fn wrap(
+    router: Router,
+    authenticator: &Arc<Authenticator>,
+    cors: CorsLayer,
+    http_metrics: &Arc<HttpMetrics>,
+) -> Router {
     router
-        .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED })
+        .method_not_allowed_fallback(|| async { (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n") })
         .layer(CompressionLayer::new())
         .layer(middleware::from_fn_with_state(Arc::clone(authenticator), authenticate_request))
         .layer(cors)
         .layer(middleware::from_fn_with_state(Arc::clone(http_metrics), count_requests))
 }
 
-/// Browsers on other sites may push and query with a token of their own; the session cookie is never
-/// accepted from them.
-fn cors() -> CorsLayer {
+/// Pages of other sites may push and query with a token of their own; the session cookie is never accepted from
+/// them. Without authentication a page of any site could read everything here: then only those of origins that the
+/// settings name.
+fn cors(origins: Option<Matcher>, is_guarded: bool) -> CorsLayer {
+    let allowed = match origins {
+        Some(origins) => {
+            let is_allowed = move |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| origins.matches(origin));
+            AllowOrigin::predicate(move |origin, _| is_allowed(origin))
+        }
+        None if is_guarded => AllowOrigin::any(),
+        None => return CorsLayer::new(),
+    };
     CorsLayer::new()
-        .allow_origin(Any)
+        .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
         .allow_headers([
             header::ACCEPT,
@@ -201,5 +217,40 @@ async fn own_metrics(State(operation): State<Operation>) -> Response {
             ([(header::CONTENT_TYPE, content_type)], text).into_response()
         }
         _ => Refusal::new(ErrorClass::Internal, "cannot write metrics; see the log").render(Dialect::Plain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use pharos_model::MatchOp;
+
+    use tower::ServiceExt;
+
+    use super::*;
+
+    /// Who may read an answer, as a browser is told.
+    async fn allowed(layer: CorsLayer, origin: &str) -> Option<String> {
+        let router = Router::new().route("/", get(|| async {})).layer(layer);
+        let request = Request::get("/").header(header::ORIGIN, origin).body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        let value = response.headers().get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+        value.map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn pages_of_other_sites_read_what_the_settings_let_them() {
+        let named = || Some(Matcher::new(MatchOp::Regex, "origin", "https://(a|b)[.]example").unwrap());
+        for (origins, is_guarded, origin, expected) in [
+            (None, true, "https://any.example", Some("*")),
+            (None, false, "https://any.example", None),
+            (named(), true, "https://b.example", Some("https://b.example")),
+            (named(), false, "https://a.example", Some("https://a.example")),
+            (named(), true, "https://a.example.evil", None),
+        ] {
+            let found = allowed(cors(origins, is_guarded), origin).await;
+            assert_eq!(found.as_deref(), expected, "{origin}");
+        }
     }
 }

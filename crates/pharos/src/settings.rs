@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use pharos_base::{ByteSize, HumanDuration};
 use pharos_ingest::IngestSettings;
+use pharos_model::{MatchOp, Matcher};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) use help::HELP;
@@ -172,6 +173,7 @@ pub(crate) struct Settings {
     pub(crate) jaeger_grpc: Port,
     pub(crate) auth: Switch,
     pub(crate) auth_off_anywhere: bool,
+    pub(crate) cors_origin: Option<String>,
     pub(crate) token_file: Option<PathBuf>,
     pub(crate) sync: String,
     pub(crate) retention: Retention,
@@ -193,6 +195,7 @@ impl Default for Settings {
             jaeger_grpc: Port::at("127.0.0.1:16685"),
             auth: Switch::On,
             auth_off_anywhere: false,
+            cors_origin: None,
             token_file: None,
             sync: "batch".to_owned(),
             retention: Retention::default(),
@@ -209,6 +212,12 @@ impl Settings {
     /// Where the tokens are.
     pub(crate) fn token_path(&self) -> PathBuf {
         self.token_file.clone().unwrap_or_else(|| self.data_dir.join("tokens.json"))
+    }
+
+    /// Matches the origins whose pages may read answers; `None` leaves it to whether callers need a token.
+    pub(crate) fn cors_origins(&self) -> Result<Option<Matcher>, String> {
+        let matcher = |pattern: &String| Matcher::new(MatchOp::Regex, "origin", pattern);
+        self.cors_origin.as_ref().map(matcher).transpose().map_err(|error| format!("cors_origin: {error}"))
     }
 
     /// Everything that fits its type and still makes no sense together; all of it, not the first only.
@@ -260,6 +269,7 @@ impl Settings {
                 faults.push(format!("query.{name}: must be at least 1"));
             }
         }
+        faults.extend(self.cors_origins().err());
         faults.extend(self.tsdb().err());
         faults.extend(self.tracestore().err());
         faults

@@ -28,24 +28,31 @@ use crate::token::{Token, TokenKind};
 /// [`ParseError`]: the text is no valid PromQL, uses a part of the language that `options` leaves off, or exceeds
 /// [`crate::limits`].
 pub fn parse(text: &str, options: ParserOptions) -> Result<Expr, ParseError> {
+    let mut expr = unchecked(text, options)?;
+    check(&mut expr, text)?;
+    Ok(expr)
+}
+
+/// What the grammar makes of a text.
+fn unchecked(text: &str, options: ParserOptions) -> Result<Expr, ParseError> {
     let mut parser = Parser::new(text, options)?;
     if parser.peek()?.kind == TokenKind::EndOfInput {
         return Err(parser.error(parser.peek()?.span, "no expression found in input"));
     }
-    let Node { mut expr, .. } = parser.expression()?;
+    let Node { expr, .. } = parser.expression()?;
     if parser.peek()?.kind != TokenKind::EndOfInput {
         return Err(parser.unexpected("", ""));
     }
-    check(&mut expr, text)?;
     Ok(*expr)
 }
 
-/// Parses the matchers of one series selector, as `match[]` parameters carry them: `name{label="value"}`.
+/// Parses the matchers of one series selector, as `match[]` parameters carry them: `name{label="value"}`. Whether it may
+/// select everything is up to the caller.
 ///
 /// # Errors
 /// [`ParseError`]: the text is no instant vector selector, or it has modifiers.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
-    match parse(text, ParserOptions::default())? {
+    match unchecked(text, ParserOptions::default())? {
         Expr::VectorSelector(selector) if selector.offset.is_none() && selector.at.is_none() => Ok(selector.matchers),
         other => Err(ParseError::new(text, other.span(), "expected a series selector without modifiers")),
     }

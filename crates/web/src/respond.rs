@@ -77,7 +77,8 @@ pub fn router() -> Router {
 
 fn answer(method: &Method, path: &str, query: Option<&str>, headers: &HeaderMap) -> Response {
     let mut response = if is_api(path) {
-        text(StatusCode::NOT_FOUND, "not found\n")
+        // As Go's servers say it, whose clients may look for it.
+        text(StatusCode::NOT_FOUND, "404 page not found\n")
     } else if method == Method::GET || method == Method::HEAD {
         get(path, query, headers)
     } else {

@@ -10,6 +10,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("jaeger_grpc", "Address for Jaeger's gRPC query API, or off"),
     ("auth", "Whether callers need a token: on, or off (loopback addresses only)"),
     ("auth_off_anywhere", "Allow auth: off on addresses that others can reach"),
+    (
+        "cors_origin",
+        "Origins whose pages browsers let read answers, a regular expression such as 'https://.*[.]example[.]org'; null: all while auth is on, none while it is off",
+    ),
     ("token_file", "Token file; tokens.json in the data folder if null"),
     ("sync", "When an acknowledged batch is on disk: batch (before the answer), or an interval such as 1s"),
     ("retention.metrics", "Samples older than this are refused and dropped"),

@@ -43,8 +43,11 @@ impl Selection {
     /// Reads the flags.
     pub(crate) fn new(matches: &ArgMatches) -> anyhow::Result<Self> {
         let sets = selectors(matches).map(|text| {
-            // A selector that finds everything is none: the flag is left out for that.
-            parse_selector(text).map_err(|error| anyhow!("--match {text:?}: {error}"))
+            let matchers = parse_selector(text).map_err(|error| anyhow!("--match {text:?}: {error}"))?;
+            if matchers.iter().all(Matcher::matches_empty) {
+                return Err(anyhow!("--match {text:?}: at least one non-empty matcher; for everything leave the flag out"));
+            }
+            Ok(matchers)
         });
         let labels = matches.try_get_many::<String>("label").ok().flatten().into_iter().flatten();
         let labels = labels.map(|pair| {
