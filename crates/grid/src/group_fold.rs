@@ -41,8 +41,10 @@ impl GroupFold {
         Ok(())
     }
 
-    /// The groups in the order of their first series.
-    pub fn finish(self) -> impl Iterator<Item = (Labels, Vec<f64>)> {
+    /// The groups by labels ascending: an order that does not depend on which series have a value at these steps, so
+    /// that what is folded out of the groups has the same bits whichever steps are evaluated together.
+    pub fn finish(mut self) -> impl Iterator<Item = (Labels, Vec<f64>)> {
+        self.columns.sort_by(|(a, _), (b, _)| a.cmp(b));
         self.columns.into_iter().map(|(labels, column)| (labels, column.finish()))
     }
 }

@@ -67,7 +67,7 @@ impl Engine {
     /// An engine over `store`.
     #[must_use]
     pub fn new(store: Arc<dyn MetricStore>, settings: EngineSettings) -> Self {
-        let cache = (settings.cache_bytes_max > 0).then(|| Arc::new(ResultCache::new(settings.cache_bytes_max)));
+        let cache = ResultCache::new(&settings).map(Arc::new);
         Self { store, settings: Arc::new(settings), clock: SystemClock::shared(), cache }
     }
 

@@ -8,7 +8,8 @@
 //! - C1 An answer from here equals, bit for bit, one without: a step is taken over only if all it depends on ([`Reach`])
 //!   is as it was, and an expression whose steps depend on the query's own start or end only for the same start and end.
 //! - C2 The mark of an entry was taken before the samples were read, so that nothing can change unseen in between.
-//! - C3 Warnings and infos belong to all steps of an answer: one that has any is taken over whole or not at all.
+//! - C3 An answer that hangs together ([`Computed::is_indivisible`], [`Reach`]) is taken over whole or not at all.
+//! - C4 Warnings and infos belong to all steps of an answer: one that has any is taken over whole or not at all.
 
 mod reach;
 mod stitch;
@@ -25,10 +26,8 @@ use quick_cache::sync::Cache;
 
 pub(super) use reach::Reach;
 
-use super::{Annotations, CacheUse, MatrixSeries, QueryResult, Value};
+use super::{Annotations, CacheUse, EngineSettings, MatrixSeries, QueryResult, Value};
 
-/// Answers that took fewer samples than this are as cheap to compute.
-const SAMPLES_MIN: u64 = 500;
 /// One answer may take this share of the whole cache.
 const SHARE_MAX: u64 = 4;
 /// What an entry weighs beside its points and texts.
@@ -52,6 +51,8 @@ pub struct CacheStats {
 pub(super) struct ResultCache {
     entries: Cache<Key, Arc<Entry>, ByBytes>,
     bytes_max: u64,
+    /// [`EngineSettings::cache_samples_min`].
+    samples_min: u64,
     hits: AtomicU64,
     partial_hits: AtomicU64,
     misses: AtomicU64,
@@ -70,6 +71,13 @@ pub(super) struct Key {
     exact: Option<(i64, i64)>,
 }
 
+/// An answer to some or all steps of a query.
+pub(super) struct Computed {
+    pub(super) result: QueryResult,
+    /// Whether evaluating only some of the steps may answer others bits for them.
+    pub(super) is_indivisible: bool,
+}
+
 /// An answer.
 #[derive(Debug)]
 struct Entry {
@@ -77,6 +85,7 @@ struct Entry {
     steps: StepRange,
     series: Vec<MatrixSeries>,
     annotations: Annotations,
+    is_indivisible: bool,
     bytes: u64,
 }
 
@@ -99,16 +108,22 @@ pub(super) struct Reused {
 }
 
 impl ResultCache {
-    pub(super) fn new(bytes_max: u64) -> Self {
+    /// None if the settings want none.
+    pub(super) fn new(settings: &EngineSettings) -> Option<Self> {
+        let EngineSettings { cache_bytes_max: bytes_max, cache_samples_min: samples_min, .. } = *settings;
+        if bytes_max == 0 {
+            return None;
+        }
         // An estimate: quick_cache sizes its tables by it, not its bounds.
         let entries = usize::try_from(bytes_max / (16 << 10)).unwrap_or(0).clamp(16, 65_536);
-        Self {
+        Some(Self {
             entries: Cache::with_weighter(entries, bytes_max, ByBytes),
             bytes_max,
+            samples_min,
             hits: AtomicU64::new(0),
             partial_hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
-        }
+        })
     }
 
     pub(super) fn stats(&self) -> CacheStats {
@@ -142,17 +157,19 @@ impl ResultCache {
     }
 
     /// Remembers an answer that is worth it.
-    pub(super) fn keep(&self, key: Key, steps: StepRange, reused: &Reused, result: &QueryResult) {
+    pub(super) fn keep(&self, key: Key, steps: StepRange, reused: &Reused, computed: &Computed) {
+        let Computed { result, is_indivisible } = computed;
         let Value::Matrix(series) = &result.value else { return };
         let is_new = reused.kept.is_none_or(|kept| kept.end_ms < last(steps));
-        if !is_new || (reused.kept.is_none() && result.stats.samples_read < SAMPLES_MIN) {
+        if !is_new || (reused.kept.is_none() && result.stats.samples_read < self.samples_min) {
             return;
         }
         let annotations = result.annotations.clone();
         let texts = annotations.warnings.iter().chain(&annotations.infos).map(|text| text.len() as u64 + 48);
         let bytes = ENTRY_BYTES + texts.sum::<u64>() + series.iter().map(bytes_of).sum::<u64>();
         if bytes <= self.bytes_max / SHARE_MAX {
-            let entry = Entry { mark: reused.mark, steps, series: series.clone(), annotations, bytes };
+            let (mark, is_indivisible) = (reused.mark, *is_indivisible);
+            let entry = Entry { mark, steps, series: series.clone(), annotations, is_indivisible, bytes };
             self.entries.insert(key, Arc::new(entry));
         }
     }
@@ -179,6 +196,16 @@ impl Reused {
             Some(_) => CacheUse::Partial,
             None => CacheUse::Miss,
         }
+    }
+
+    /// Whether some of the steps are taken over and others evaluated.
+    pub(super) fn is_partial(&self, steps: StepRange) -> bool {
+        self.kept.is_some_and(|kept| kept.end_ms < last(steps))
+    }
+
+    /// Takes nothing over after all.
+    pub(super) fn forget(&mut self) {
+        (self.entry, self.kept) = (None, None);
     }
 
     /// The steps that have to be evaluated.
@@ -234,7 +261,8 @@ fn still_valid(
         }
     };
     let is_whole = steps.start_ms == entry.steps.start_ms && end_ms == last(entry.steps);
-    (is_whole || entry.annotations.is_empty()).then_some(StepRange { end_ms, ..steps })
+    let hangs_together = entry.is_indivisible || reach.is_indivisible || !entry.annotations.is_empty();
+    (is_whole || !hangs_together).then_some(StepRange { end_ms, ..steps })
 }
 
 /// The last of the steps, where the end lies between two.

@@ -8,6 +8,8 @@ mod quantiles;
 mod sort;
 mod times;
 
+pub(super) use info::info_time;
+
 use pharos_model::{Labels, StepRange};
 
 use super::QueryError;

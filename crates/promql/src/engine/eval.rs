@@ -21,12 +21,16 @@ pub(super) struct Evaluator<'q> {
     pub(super) settings: &'q EngineSettings,
     /// The text, for positions in annotations.
     pub(super) query: &'q str,
-    /// The steps of the whole query; subqueries are evaluated over others.
+    /// The steps of the whole query; subqueries are evaluated over others, and so is a query of whose steps some are
+    /// known already.
     pub(super) steps: StepRange,
     pub(super) lookback_ms: i64,
     pub(super) context: ReadContext,
     pub(super) ledger: Ledger,
     pub(super) notes: RefCell<Notebook>,
+    /// Set once reset hints were derived from the samples before those that were asked for: where a read begins then
+    /// shows in what it answers.
+    pub(super) derived_hints: std::cell::Cell<bool>,
 }
 
 impl Evaluator<'_> {

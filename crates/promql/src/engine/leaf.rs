@@ -208,6 +208,7 @@ impl Evaluator<'_> {
             };
             self.ledger.count_read(series.sample_count());
             if hints != Hints::AsStored && !series.histograms.is_empty() {
+                self.derived_hints.set(true);
                 let earlier = match &earlier {
                     Some(earlier) => earlier,
                     None => earlier.insert(self.earlier(matchers, range)?),

@@ -7,7 +7,7 @@ use pharos_base::{CancelToken, MemoryBudget};
 use pharos_model::{Labels, StepRange, TenantId};
 use pharos_storage::{ReadContext, ReadMeter};
 
-use super::cache::{Key, Reach};
+use super::cache::{Computed, Key, Reach};
 use super::eval::{Evaluator, text};
 use super::ledger::Ledger;
 use super::plan::{Node, Range, plan};
@@ -29,11 +29,14 @@ fn depth(expr: &Expr) -> usize {
     deepest + 1
 }
 
-/// A planned query, whatever its steps.
+/// A planned query.
 struct Question<'a> {
     tenant: &'a TenantId,
     query: &'a str,
     node: &'a Node,
+    /// All steps, those that need not be evaluated included: what `start()` and its like tell.
+    steps: StepRange,
+    is_instant: bool,
     lookback_ms: i64,
     options: &'a QueryOptions,
     began: Instant,
@@ -84,26 +87,27 @@ impl Engine {
             return Err(QueryError::RangeType { found: kind });
         }
         let lookback_ms = options.lookback_ms.filter(|lookback| *lookback > 0).unwrap_or(settings.lookback_ms);
-        let question = Question { tenant, query, node: &node, lookback_ms, options, began };
-        match &self.cache {
-            Some(cache) if !is_instant && !options.no_cache && !options.step_counts => {
-                let reach = Reach::of(&node, expr, lookback_ms);
-                let key = Key::new(tenant, query, lookback_ms, steps, &reach);
-                let Some(reused) = cache.look_up(&*self.store, &key, &reach, steps) else {
-                    return self.compute(&question, steps, false);
-                };
-                let mut result = self.compute(&question, reused.missing(steps), false)?;
-                result.stats.cache = reused.cache_use(steps);
-                reused.complete(&mut result);
-                cache.keep(key, steps, &reused, &result);
-                Ok(result)
-            }
-            _ => self.compute(&question, steps, is_instant),
+        let question = Question { tenant, query, node: &node, steps, is_instant, lookback_ms, options, began };
+        let cache = self.cache.as_ref().filter(|_| !is_instant && !options.no_cache && !options.step_counts);
+        let Some(cache) = cache else { return Ok(self.compute(&question, steps)?.result) };
+        let reach = Reach::of(&node, expr, lookback_ms);
+        let key = Key::new(tenant, query, lookback_ms, steps, &reach);
+        let Some(mut reused) = cache.look_up(&*self.store, &key, &reach, steps) else {
+            return Ok(self.compute(&question, steps)?.result);
+        };
+        let mut computed = self.compute(&question, reused.missing(steps))?;
+        if computed.is_indivisible && reused.is_partial(steps) {
+            reused.forget();
+            computed = self.compute(&question, steps)?;
         }
+        computed.result.stats.cache = reused.cache_use(steps);
+        reused.complete(&mut computed.result);
+        cache.keep(key, steps, &reused, &computed);
+        Ok(computed.result)
     }
 
-    /// Evaluates a plan at these steps; without any, an empty matrix.
-    fn compute(&self, question: &Question<'_>, steps: StepRange, is_instant: bool) -> Result<QueryResult, QueryError> {
+    /// Evaluates a plan at these of its steps; without any, an empty matrix.
+    fn compute(&self, question: &Question<'_>, steps: StepRange) -> Result<Computed, QueryError> {
         let settings = &*self.settings;
         let memory = MemoryBudget::new(settings.memory_bytes_max);
         let evaluator = Evaluator {
@@ -111,7 +115,7 @@ impl Engine {
             tenant: question.tenant,
             settings,
             query: question.query,
-            steps,
+            steps: question.steps,
             lookback_ms: question.lookback_ms,
             context: ReadContext {
                 cancel: self.cancel_token(question.options, question.began),
@@ -121,6 +125,7 @@ impl Engine {
             },
             ledger: Ledger::new(memory.clone(), settings.samples_max),
             notes: RefCell::default(),
+            derived_hints: std::cell::Cell::new(false),
         };
         if let Some(watch) = &question.options.watch {
             watch.look_at(&evaluator.ledger, &evaluator.context);
@@ -130,7 +135,7 @@ impl Engine {
         let value = if steps.is_empty() {
             Value::Matrix(Vec::new())
         } else {
-            evaluator.value(question.node, steps, is_instant)?
+            evaluator.value(question.node, steps, question.is_instant)?
         };
         let counts = evaluator.ledger.counts();
         let in_store = evaluator.context.meter.counts();
@@ -145,7 +150,9 @@ impl Engine {
             cache: CacheUse::Off,
             steps: None,
         };
-        Ok(QueryResult { value, annotations: evaluator.notes.into_inner().into_annotations(), stats })
+        let is_indivisible = evaluator.derived_hints.get();
+        let annotations = evaluator.notes.into_inner().into_annotations();
+        Ok(Computed { result: QueryResult { value, annotations, stats }, is_indivisible })
     }
 
     /// The caller's token; the earlier of its deadline and ours counts.
@@ -190,7 +197,7 @@ impl Evaluator<'_> {
                 merger.push(series)?;
             }
         }
-        Ok(merger.into_series())
+        Ok(merger.into_arrival())
     }
 
     /// An instant query for a range vector answers the samples of its window.

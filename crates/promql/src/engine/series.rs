@@ -125,7 +125,14 @@ impl Merger {
         }
     }
 
-    pub(super) fn into_series(self) -> Vec<Series> {
+    /// In label order, which does not depend on which of the series were there first.
+    pub(super) fn into_series(mut self) -> Vec<Series> {
+        self.series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        self.series
+    }
+
+    /// In the order in which labels were met first.
+    pub(super) fn into_arrival(self) -> Vec<Series> {
         self.series
     }
 }

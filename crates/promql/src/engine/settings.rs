@@ -27,6 +27,8 @@ pub struct EngineSettings {
     pub steps_max: usize,
     /// What answers of range queries may take in memory until they are asked for again, bytes; 0 keeps none. Default 32 MiB.
     pub cache_bytes_max: u64,
+    /// Answers that took fewer samples than this are as cheap to compute as to keep. Default 500.
+    pub cache_samples_min: u64,
     /// Whether metric names are removed at the very end only, so that label functions can still see them.
     pub delayed_name_removal: bool,
     /// Whether `rate`, `irate`, `increase` and `resets` read the start timestamps of samples.
@@ -51,6 +53,7 @@ impl Default for EngineSettings {
             series_max: 1_000_000,
             steps_max: 1_000_000,
             cache_bytes_max: 32 << 20,
+            cache_samples_min: 500,
             delayed_name_removal: false,
             use_start_timestamps: false,
             type_and_unit_labels: false,

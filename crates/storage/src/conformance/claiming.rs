@@ -54,6 +54,14 @@ impl<S: std::ops::Deref<Target: MetricStore> + Send + Sync> MetricStore for Clai
         self.store.append(tenant, batch, id)
     }
 
+    fn change_mark(&self, tenant: &TenantId) -> Option<ChangeMark> {
+        self.store.change_mark(tenant)
+    }
+
+    fn changed_since(&self, tenant: &TenantId, mark: ChangeMark, range: TimeRange) -> Option<i64> {
+        self.store.changed_since(tenant, mark, range)
+    }
+
     fn leaf(&self, tenant: &TenantId, plan: &LeafPlan, context: &ReadContext) -> Result<LeafStream, StorageError> {
         let claimed = match plan {
             LeafPlan::Raw(_) => true,
@@ -69,14 +77,6 @@ impl<S: std::ops::Deref<Target: MetricStore> + Send + Sync> MetricStore for Clai
         } else {
             Err(StorageError::Unsupported { what: format!("{plan:?}") })
         }
-    }
-
-    fn change_mark(&self, tenant: &TenantId) -> Option<ChangeMark> {
-        self.store.change_mark(tenant)
-    }
-
-    fn changed_since(&self, tenant: &TenantId, mark: ChangeMark, range: TimeRange) -> Option<i64> {
-        self.store.changed_since(tenant, mark, range)
     }
 
     fn delete(&self, tenant: &TenantId, matcher_sets: &[Vec<Matcher>], range: TimeRange) -> Result<(), StorageError> {

@@ -140,6 +140,8 @@ impl Evaluator<'_> {
             }
         }
         let op = aggregate.op;
+        // Not in the order of arrival, which depends on the steps that are evaluated.
+        columns.sort_by(|a, b| a.labels.cmp(&b.labels));
         let mut output = Vec::with_capacity(columns.len());
         for group in columns {
             let cells = group.column.finish(op);

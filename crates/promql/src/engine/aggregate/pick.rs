@@ -41,6 +41,8 @@ impl Evaluator<'_> {
         }
         let mut keep = vec![vec![false; steps.len()]; series.len()];
         let mut ranking: Vec<usize> = Vec::new();
+        // Where one step of many is evaluated, as for a cached answer, the order must be that of the others.
+        let is_ranked = steps.len() == 1 && self.steps.len() == 1;
         for group in &members {
             self.context.check()?;
             for (step, param) in params.iter().enumerate() {
@@ -48,7 +50,7 @@ impl Evaluator<'_> {
                 for at in &picked {
                     keep[*at][step] = true;
                 }
-                if steps.len() == 1 {
+                if is_ranked {
                     ranking.extend(picked);
                 }
             }

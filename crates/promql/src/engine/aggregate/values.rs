@@ -13,6 +13,12 @@ use crate::engine::quantile::quantile;
 use crate::engine::series::{Cell, SeriesIter, build, builder_of};
 use pharos_grid::{Groups, KeyLabels};
 
+/// How often a value was met, per step.
+struct Counted {
+    column: Vec<f64>,
+    drop_name: bool,
+}
+
 impl Evaluator<'_> {
     pub(super) fn quantile<'a>(
         &'a self,
@@ -59,6 +65,7 @@ impl Evaluator<'_> {
                 output.push(self.series(labels, drop_name, cells)?);
             }
         }
+        output.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(from_list(output))
     }
 
@@ -75,8 +82,7 @@ impl Evaluator<'_> {
             return Err(QueryError::execution(format!("invalid label name {}", crate::quote::quote(name))));
         }
         let groups = Groups::new(KeyLabels::new(aggregate.without, &aggregate.labels));
-        let mut counts: HashMap<Labels, Vec<f64>> = HashMap::new();
-        let mut order: Vec<(Labels, bool)> = Vec::new();
+        let mut counts: HashMap<Labels, Counted> = HashMap::new();
         let mut lease = self.ledger.hold(0, 0)?;
         for series in self.vector(&aggregate.input, steps)? {
             self.context.check()?;
@@ -91,19 +97,20 @@ impl Evaluator<'_> {
                 let mut builder = builder_of(&key);
                 builder.set(name, &text);
                 let labels = build(builder);
-                if !counts.contains_key(&labels) {
+                let counted = if let Some(counted) = counts.get_mut(&labels) {
+                    counted
+                } else {
                     lease.grow(steps.len(), steps.len() * 8 + labels.encoded().len())?;
-                    order.push((labels.clone(), series.drop_name));
-                    counts.insert(labels.clone(), vec![0.0; steps.len()]);
-                }
-                if let Some(column) = counts.get_mut(&labels) {
-                    column[step] += 1.0;
-                }
+                    counts.entry(labels).or_insert(Counted { column: vec![0.0; steps.len()], drop_name: false })
+                };
+                counted.drop_name |= series.drop_name;
+                counted.column[step] += 1.0;
             }
         }
-        let mut output = Vec::with_capacity(order.len());
-        for (labels, drop_name) in order {
-            let column = counts.remove(&labels).unwrap_or_default();
+        let mut counts: Vec<(Labels, Counted)> = counts.into_iter().collect();
+        counts.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let mut output = Vec::with_capacity(counts.len());
+        for (labels, Counted { column, drop_name }) in counts {
             let cells = column.into_iter().map(|count| (count > 0.0).then_some(count).into()).collect();
             output.push(self.series(labels, drop_name, cells)?);
         }

@@ -74,6 +74,8 @@ impl Evaluator<'_> {
         }
         let mut matcher =
             Matcher { evaluator: self, binary, matching, swapped, many_present, output: Merger::default() };
+        // Which of two faults is told must not depend on which series came first.
+        pairings.sort_by(|a, b| a.key.cmp(&b.key));
         for pairing in pairings {
             self.context.check()?;
             matcher.pair(&pairing, steps)?;

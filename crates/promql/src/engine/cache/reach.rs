@@ -3,7 +3,8 @@
 use pharos_model::TimeRange;
 
 use crate::ast::{AtModifier, DurationExpr, Expr};
-use crate::engine::plan::{Node, RangeSource, TimeShift};
+use crate::engine::call::info_time;
+use crate::engine::plan::{Hints, Node, RangeSource, TimeShift};
 use crate::functions::FunctionId;
 
 /// What an expression looks at, at each of its steps.
@@ -15,6 +16,8 @@ pub(in crate::engine) struct Reach {
     pub(super) fixed: Vec<TimeRange>,
     /// Whether a step's value depends on the start, the end or the kind of the query as well.
     pub(super) depends_on_query_range: bool,
+    /// Whether what is read for one step depends on the others.
+    pub(super) is_indivisible: bool,
 }
 
 /// When a node is evaluated.
@@ -44,24 +47,28 @@ impl Reach {
             Node::Number(_) | Node::Text(_) => {}
             Node::Selector(selector) => {
                 let edge_ms = if selector.edge.is_some() { lookback_ms } else { 0 };
-                self.read(times.shifted(selector.time), lookback_ms.saturating_add(edge_ms), edge_ms);
+                let back_ms = lookback_ms.saturating_add(edge_ms).saturating_add(hint_ms(selector.hints, lookback_ms));
+                self.read(times.shifted(selector.time), back_ms, edge_ms);
             }
             Node::Range(range) => {
                 let times = times.shifted(range.time);
                 match &range.source {
                     RangeSource::Samples(_) => {
                         let edge_ms = if range.edge.is_some() { lookback_ms } else { 0 };
-                        self.read(times, range.length_ms.saturating_add(edge_ms), edge_ms);
+                        let hint_ms = hint_ms(range.hints, lookback_ms);
+                        self.read(times, range.length_ms.saturating_add(edge_ms).saturating_add(hint_ms), edge_ms);
                     }
                     RangeSource::Subquery { node, .. } => self.add(node, times.widened(range.length_ms), lookback_ms),
                 }
             }
             Node::Call(call) => {
-                let whole = matches!(
-                    call.function.id,
-                    FunctionId::Start | FunctionId::End | FunctionId::Range | FunctionId::Step | FunctionId::Info
-                );
-                self.depends_on_query_range |= whole;
+                use FunctionId as F;
+                if call.function.id == F::Info {
+                    // Which info series are read depends on the base series of all steps.
+                    (self.is_indivisible, self.depends_on_query_range) = (true, true);
+                    self.read(times.shifted(info_time(call)), lookback_ms, 0);
+                }
+                self.depends_on_query_range |= matches!(call.function.id, F::Start | F::End | F::Range | F::Step);
                 for arg in &call.args {
                     self.add(arg, times, lookback_ms);
                 }
@@ -96,6 +103,11 @@ impl Reach {
             }
         }
     }
+}
+
+/// How far before a window the histogram may lie that tells the reset hint of the first one inside.
+fn hint_ms(hints: Hints, lookback_ms: i64) -> i64 {
+    if hints == Hints::AsStored { 0 } else { lookback_ms }
 }
 
 impl Times {

@@ -43,7 +43,7 @@ impl Evaluator<'_> {
             !wanted.names.is_empty() && wanted.names.iter().all(|matcher| matcher.matches(name))
         };
         let ignored: Vec<bool> = base.iter().map(is_info).collect();
-        let infos = self.info_series(&call.args[0], &base, &ignored, &wanted, steps)?;
+        let infos = self.info_series(info_time(call), &base, &ignored, &wanted, steps)?;
         let by_key = keyed(&infos);
         let mut merger = Merger::default();
         for (series, is_ignored) in base.into_iter().zip(ignored) {
@@ -62,7 +62,7 @@ impl Evaluator<'_> {
     /// The info series that share an identifying value with the base.
     fn info_series(
         &self,
-        base_node: &Node,
+        time: TimeShift,
         base: &[Series],
         ignored: &[bool],
         wanted: &Wanted<'_>,
@@ -85,7 +85,6 @@ impl Evaluator<'_> {
         if wanted.names.is_empty() {
             matchers.push(Matcher::equal(METRIC_NAME, DEFAULT_INFO_METRIC));
         }
-        let time = time_of(base_node).unwrap_or(TimeShift { at_ms: None, offset_ms: 0 });
         let selector =
             Selector { matchers, time, edge: None, hints: Hints::default(), span: crate::position::Span::default() };
         let mut infos = Vec::new();
@@ -225,6 +224,11 @@ fn joined(base: &Labels, infos: &[&Labels], wanted: &Wanted<'_>) -> Result<Label
         builder.set(name, value);
     }
     Ok(build(builder))
+}
+
+/// The instant at which info series are read: that of the base.
+pub(in crate::engine) fn info_time(call: &Call) -> TimeShift {
+    time_of(&call.args[0]).unwrap_or(TimeShift { at_ms: None, offset_ms: 0 })
 }
 
 /// The instant at which the base is read: `@` and offset of its first selector, subqueries around it included.
