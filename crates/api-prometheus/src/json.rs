@@ -1,6 +1,6 @@
 //! Values of queries as JSON, written piece by piece so that no answer stands in memory twice.
 
-use pharos_model::{Histogram, Labels};
+use pharos_model::{Histogram, Labels, exponential_bound};
 use pharos_promql::Value;
 use pharos_promql::engine::{MatrixSeries, SampleValue, VectorSample};
 
@@ -211,14 +211,19 @@ fn buckets(histogram: &Histogram) -> Vec<(Bounds, f64, f64, f64)> {
     if histogram.has_custom_buckets() {
         return custom_buckets(histogram);
     }
-    let bound = |index: i32| exponential_bound(index, histogram.schema);
-    let negative = histogram.negative.iter().map(|(i, count)| (Bounds::OpenRight, -bound(i), -bound(i - 1), count));
+    // A bucket that reaches into the zero bucket begins where that ends.
+    let inner = |index: i32| match exponential_bound(histogram.schema, index.saturating_sub(1)) {
+        bound if bound > 0.0 => bound.max(histogram.zero_threshold),
+        bound => bound,
+    };
+    let outer = |index: i32| exponential_bound(histogram.schema, index);
+    let negative = histogram.negative.iter().map(|(i, count)| (Bounds::OpenRight, -outer(i), -inner(i), count));
     let mut all: Vec<_> = negative.filter(|bucket| bucket.3 != 0.0).collect();
     all.reverse();
     if histogram.zero_count != 0.0 {
         all.push((Bounds::Closed, -histogram.zero_threshold, histogram.zero_threshold, histogram.zero_count));
     }
-    let positive = histogram.positive.iter().map(|(i, count)| (Bounds::OpenLeft, bound(i - 1), bound(i), count));
+    let positive = histogram.positive.iter().map(|(i, count)| (Bounds::OpenLeft, inner(i), outer(i), count));
     all.extend(positive.filter(|bucket| bucket.3 != 0.0));
     all
 }
@@ -235,21 +240,6 @@ fn custom_buckets(histogram: &Histogram) -> Vec<(Bounds, f64, f64, f64)> {
             (bounds, lower, upper, count)
         })
         .collect()
-}
-
-/// The upper bound of bucket `index`: 2^(index · 2^−schema).
-fn exponential_bound(index: i32, schema: i32) -> f64 {
-    // The last bucket of finite observations ends at the largest double; the next one holds infinities.
-    if i64::from(index) << (8 - schema).clamp(0, 31) == 1024 << 8 {
-        return f64::MAX;
-    }
-    if schema <= 0 {
-        let exponent = i64::from(index) << -schema;
-        return (exponent as f64).exp2();
-    }
-    let per_octave = 1_i32 << schema;
-    let (octave, step) = (index.div_euclid(per_octave), index.rem_euclid(per_octave));
-    (f64::from(step) / f64::from(per_octave)).exp2() * f64::from(octave).exp2()
 }
 
 #[cfg(test)]

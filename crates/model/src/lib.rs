@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod batch;
+mod bucket_bounds;
 mod exemplar;
 mod histogram;
 mod labels;
@@ -16,6 +17,7 @@ mod tenant;
 mod time;
 
 pub use batch::{BatchBuilder, MetricBatch, RunLabels, SeriesRun};
+pub use bucket_bounds::exponential_bound;
 pub use exemplar::Exemplar;
 pub use histogram::{BucketSide, BucketSpan, CUSTOM_BUCKETS_SCHEMA, Histogram, HistogramError, ResetHint};
 pub use labels::{

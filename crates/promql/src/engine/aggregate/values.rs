@@ -1,7 +1,7 @@
 //! Aggregations that need all values of a group at once: `quantile`, `count_values`.
 
 use hashbrown::HashMap;
-use pharos_model::{Labels, StepRange};
+use pharos_model::{Labels, METRIC_NAME, StepRange};
 
 use crate::engine::QueryError;
 use crate::engine::annotations::Note;
@@ -81,6 +81,9 @@ impl Evaluator<'_> {
         if name.is_empty() {
             return Err(QueryError::execution(format!("invalid label name {}", crate::quote::quote(name))));
         }
+        // A label that is aggregated away is away, though the value was put there.
+        let shown =
+            !(aggregate.without && (name == METRIC_NAME || aggregate.labels.iter().any(|label| **label == *name)));
         let groups = Groups::new(KeyLabels::new(aggregate.without, &aggregate.labels));
         let mut counts: HashMap<Labels, Counted> = HashMap::new();
         let mut lease = self.ledger.hold(0, 0)?;
@@ -91,11 +94,14 @@ impl Evaluator<'_> {
             for (step, cell) in series.cells.iter().enumerate() {
                 let text = match cell {
                     Cell::Empty => continue,
+                    _ if !shown => String::new(),
                     Cell::Float(value) => go_f(*value),
                     Cell::Histogram(histogram) => histogram::text(histogram),
                 };
                 let mut builder = builder_of(&key);
-                builder.set(name, &text);
+                if shown {
+                    builder.set(name, &text);
+                }
                 let labels = build(builder);
                 let counted = if let Some(counted) = counts.get_mut(&labels) {
                     counted

@@ -195,7 +195,7 @@ pub(in crate::engine) fn is_reset(previous: &Histogram, current: &Histogram) -> 
     [(&previous.positive, &current.positive), (&previous.negative, &current.negative)].into_iter().any(|(old, new)| {
         let outside: Vec<(i32, f64)> = old
             .iter()
-            .filter(|(index, _)| super::buckets::exponential_bound(previous.schema, *index) > threshold)
+            .filter(|(index, _)| pharos_model::exponential_bound(previous.schema, *index) > threshold)
             .collect();
         falls(&coarsened(&outside, halvings), &list(new))
     })

@@ -1,6 +1,6 @@
 //! Buckets as lists: bounds, coarser schemas, wider zero buckets, common custom bounds.
 
-use pharos_model::{BucketSide, BucketSpan, Histogram};
+use pharos_model::{BucketSide, BucketSpan, Histogram, exponential_bound};
 
 /// Index and count, ascending by index.
 pub(super) type Buckets = Vec<(i32, f64)>;
@@ -40,13 +40,6 @@ pub(super) fn side(buckets: &[(i32, f64)]) -> BucketSide {
         next = i64::from(*index) + 1;
     }
     side
-}
-
-/// The upper bound of an exponential bucket: 2^(index · 2^−schema).
-pub(super) fn exponential_bound(schema: i32, index: i32) -> f64 {
-    let exponent = f64::from(index) * f64::from(-schema).exp2();
-    // The bucket that reaches to the largest double ends there.
-    if exponent == 1024.0 { f64::MAX } else { exponent.exp2() }
 }
 
 /// Index of the bucket of a coarser schema that holds bucket `index` of a finer one.
