@@ -4,6 +4,7 @@
 mod compare;
 pub(crate) mod programs;
 mod queries;
+mod recorded;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -14,6 +14,21 @@ const ABSOLUTE_TOLERANCE: f64 = 1e-14;
 /// Samples by series: label text → (Unix milliseconds, value as it was written).
 pub(crate) type Samples = BTreeMap<String, Vec<(i64, String)>>;
 
+/// What a number may differ by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exactness {
+    /// By nothing: the texts are equal, so the bits are.
+    Bits,
+    /// By the last digits of a sum.
+    Sums,
+}
+
+/// What a server said.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+}
+
 /// A server with the Prometheus API.
 pub(crate) struct Server {
     base: String,
@@ -28,6 +43,11 @@ impl Server {
     }
 
     async fn get(&self, path: &str, parameters: &[(&str, String)]) -> Value {
+        self.ask(path, parameters).await.body
+    }
+
+    /// A GET; panics if what comes back is not JSON.
+    pub(crate) async fn ask(&self, path: &str, parameters: &[(&str, String)]) -> Reply {
         let base = reqwest::Url::parse(&format!("{}{path}", self.base)).expect("the URL is valid");
         let mut url = base.clone();
         if !parameters.is_empty() {
@@ -38,8 +58,28 @@ impl Server {
             request = request.bearer_auth(token);
         }
         let answer = request.send().await.unwrap_or_else(|error| panic!("GET {base}: {error}"));
+        let status = answer.status().as_u16();
         let text = answer.text().await.expect("the answer is text");
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("GET {base} {parameters:?}: {error} in {text}"))
+        let body =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("GET {base} {parameters:?}: {error} in {text}"));
+        Reply { status, body }
+    }
+
+    /// Takes a compressed remote write message.
+    pub(crate) async fn write(&self, message: Vec<u8>) {
+        let mut request = self
+            .client
+            .post(format!("{}/api/v1/write", self.base))
+            .header("content-type", "application/x-protobuf")
+            .header("content-encoding", "snappy")
+            .header("x-prometheus-remote-write-version", "0.1.0")
+            .body(message);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.unwrap_or_else(|error| panic!("remote write to {}: {error}", self.base));
+        let status = answer.status();
+        assert!(status.is_success(), "remote write to {}: {status} {}", self.base, answer.text().await.unwrap());
     }
 
     /// One request of each kind that the table asks about.
@@ -117,7 +157,7 @@ impl<'a> Comparison<'a> {
             return Outcome::Different(format!("{what}\n  theirs: {theirs}\n  ours:   {ours}"));
         }
         let in_order = query.starts_with("sort");
-        match difference(&theirs["data"], &ours["data"], in_order) {
+        match difference(&theirs["data"], &ours["data"], in_order, Exactness::Sums) {
             Some(difference) => Outcome::Different(format!("{what}\n  {difference}")),
             None if theirs["data"]["result"] == json!([]) => Outcome::Empty(what),
             None => Outcome::Equal,
@@ -147,7 +187,7 @@ pub(crate) fn free_phase_ms(samples: &Samples) -> i64 {
     gap[0].midpoint(gap[1])
 }
 
-fn seconds(ms: i64) -> String {
+pub(crate) fn seconds(ms: i64) -> String {
     format!("{}.{:03}", ms / 1_000, ms % 1_000)
 }
 
@@ -174,19 +214,19 @@ fn first_difference(theirs: &Samples, ours: &Samples) -> String {
 }
 
 /// An array as a set.
-fn unordered(value: &Value) -> Value {
+pub(crate) fn unordered(value: &Value) -> Value {
     let mut items = value.as_array().cloned().unwrap_or_default();
     items.sort_by_key(Value::to_string);
     Value::Array(items)
 }
 
 /// What differs between two `data` of the query API; `in_order`: the order of series counts.
-fn difference(theirs: &Value, ours: &Value, in_order: bool) -> Option<String> {
+pub(crate) fn difference(theirs: &Value, ours: &Value, in_order: bool, exactness: Exactness) -> Option<String> {
     if theirs["resultType"] != ours["resultType"] {
         return Some(format!("theirs: {}, ours: {}", theirs["resultType"], ours["resultType"]));
     }
     if theirs["resultType"] == "scalar" || theirs["resultType"] == "string" {
-        return differing_points(&json!([theirs["result"]]), &json!([ours["result"]]));
+        return differing_points(&json!([theirs["result"]]), &json!([ours["result"]]), exactness);
     }
     let series = |data: &Value| {
         let mut series = data["result"].as_array().cloned().unwrap_or_default();
@@ -206,28 +246,46 @@ fn difference(theirs: &Value, ours: &Value, in_order: bool) -> Option<String> {
         ));
     }
     theirs.iter().zip(&ours).find_map(|(their, our)| {
-        let points = |one: &Value| one.get("value").map_or_else(|| one["values"].clone(), |value| json!([value]));
-        differing_points(&points(their), &points(our)).map(|difference| format!("{}: {difference}", their["metric"]))
+        ["value", "values", "histogram", "histograms"].into_iter().find_map(|key| {
+            let points = |one: &Value| match &one[key] {
+                Value::Null => json!([]),
+                several if key.ends_with('s') => several.clone(),
+                point => json!([point]),
+            };
+            differing_points(&points(their), &points(our), exactness)
+                .map(|difference| format!("{}: {key}: {difference}", their["metric"]))
+        })
     })
 }
 
-fn differing_points(theirs: &Value, ours: &Value) -> Option<String> {
+fn differing_points(theirs: &Value, ours: &Value, exactness: Exactness) -> Option<String> {
     let (theirs, ours) = (theirs.as_array()?, ours.as_array()?);
-    if theirs.len() != ours.len() {
-        return Some(format!("{} points and {} points", theirs.len(), ours.len()));
+    let equal = |their: &Value, our: &Value| their[0] == our[0] && same(&their[1], &our[1], exactness);
+    if let Some((their, our)) = theirs.iter().zip(ours).find(|(their, our)| !equal(their, our)) {
+        return Some(format!("theirs: {their}, ours: {our}"));
     }
-    let equal = |their: &Value, our: &Value| their[0] == our[0] && same_value(&their[1], &our[1]);
-    let (their, our) = theirs.iter().zip(ours).find(|(their, our)| !equal(their, our))?;
-    Some(format!("theirs: {their}, ours: {our}"))
+    let (more, whose) = if theirs.len() > ours.len() { (theirs, "theirs") } else { (ours, "ours") };
+    let extra = more.get(theirs.len().min(ours.len()))?;
+    Some(format!("{} points and {} points; only {whose}: {extra}", theirs.len(), ours.len()))
 }
 
-fn same_value(their: &Value, our: &Value) -> bool {
-    let number = |value: &Value| value.as_str().and_then(|text| text.parse::<f64>().ok());
-    match (number(their), number(our)) {
-        (Some(their), Some(our)) => {
-            let tolerance = (their.abs().max(our.abs()) * RELATIVE_TOLERANCE).max(ABSOLUTE_TOLERANCE);
-            (their.is_nan() && our.is_nan()) || their == our || (their - our).abs() <= tolerance
+/// Whether two values are the same: floats are text, histograms are objects of such texts.
+fn same(their: &Value, our: &Value, exactness: Exactness) -> bool {
+    match (their, our) {
+        (Value::Object(their), Value::Object(our)) => {
+            their.len() == our.len()
+                && their.iter().all(|(key, value)| our.get(key).is_some_and(|other| same(value, other, exactness)))
         }
-        _ => their == our,
+        (Value::Array(their), Value::Array(our)) => {
+            their.len() == our.len() && their.iter().zip(our).all(|(their, our)| same(their, our, exactness))
+        }
+        _ => their == our || (exactness == Exactness::Sums && nearly_equal(their, our)),
     }
+}
+
+fn nearly_equal(their: &Value, our: &Value) -> bool {
+    let number = |value: &Value| value.as_str().and_then(|text| text.parse::<f64>().ok());
+    let (Some(their), Some(our)) = (number(their), number(our)) else { return false };
+    let tolerance = (their.abs().max(our.abs()) * RELATIVE_TOLERANCE).max(ABSOLUTE_TOLERANCE);
+    (their - our).abs() <= tolerance
 }

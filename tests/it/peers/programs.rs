@@ -165,6 +165,22 @@ impl PrometheusServer {
         Self { address, _peer: peer }
     }
 
+    /// One that scrapes nothing and takes remote write, with everything switched on that it has.
+    pub(crate) async fn start_receiver(folder: &Path) -> Self {
+        let address = free_address();
+        let config = write(folder.join("receiver.yml"), "global: {}\n");
+        let mut command = Command::new(find_program(&["prometheus"]));
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.join("receiver-data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--web.enable-remote-write-receiver")
+            .arg("--enable-feature=native-histograms,promql-negative-offset,promql-at-modifier");
+        let mut peer = Peer::spawn("receiver", command, folder);
+        peer.wait_until_ready(&format!("http://{address}/-/ready")).await;
+        Self { address, _peer: peer }
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
