@@ -1,10 +1,10 @@
 //! `parse_query`: a syntax tree as the JSON that user interfaces draw.
 //!
 //! Durations are whole milliseconds where they do not depend on the query; those that do (`step()`, `range()`)
-//! are 0, as upstream has them before a query runs. Expressions keep their own form under `…Expr` beside that.
+//! are 0, as upstream has them before a query runs. Expressions keep their own form under `…Expr` beside that, which is
+//! null for plain durations.
 
-use pharos_promql::ast::{AtModifier, Binary, DurationExpr, EdgeMode, Expr, UnaryOp, VectorSelector};
-use pharos_promql::duration::DurationContext;
+use pharos_promql::ast::{AtModifier, Binary, DurationExpr, EdgeMode, Expr, VectorSelector};
 use pharos_promql::engine::go_f;
 use pharos_promql::functions::Function;
 use serde_json::{Value, json};
@@ -101,18 +101,12 @@ fn add_at(tree: &mut Value, at: Option<AtModifier>) {
     tree["startOrEnd"] = json!(edge);
 }
 
-/// `key`, milliseconds, and for anything but a plain duration `keyExpr` with its tree.
+/// `key`, milliseconds, and under `keyExpr` the tree of anything but a plain duration.
 fn add_duration(tree: &mut Value, key: &str, duration: Option<&DurationExpr>) {
-    let Some(duration) = duration else {
-        tree[key] = json!(0);
-        return;
-    };
-    if let DurationExpr::Literal(_) = duration {
-        tree[key] = json!(duration.resolve_ms(DurationContext::default()).unwrap_or(0));
-    } else {
-        tree[key] = json!(0);
-        tree[format!("{key}Expr")] = duration_json(duration, false);
-    }
+    let literal_ms = duration.and_then(DurationExpr::literal_ms);
+    let expression = duration.filter(|duration| !matches!(duration, DurationExpr::Literal(_)));
+    tree[key] = json!(literal_ms.unwrap_or(0));
+    tree[format!("{key}Expr")] = json!(expression.map(|duration| duration_json(duration, false)));
 }
 
 fn duration_json(duration: &DurationExpr, wrapped: bool) -> Value {
@@ -121,15 +115,14 @@ fn duration_json(duration: &DurationExpr, wrapped: bool) -> Value {
         json!({"type": "durationExpr", "op": op, "lhs": side(lhs), "rhs": side(rhs), "wrapped": wrapped})
     };
     match duration {
-        DurationExpr::Literal(number) => json!({"type": "numberLiteral", "val": go_f(number.value)}),
+        DurationExpr::Literal(number) => {
+            json!({"type": "numberLiteral", "val": go_f(number.value), "duration": number.is_duration})
+        }
         DurationExpr::Step(_) => node("step", None, None),
         DurationExpr::Range(_) => node("range", None, None),
         DurationExpr::MinOf(lhs, rhs, _) => node("min_of", Some(lhs), Some(rhs)),
         DurationExpr::MaxOf(lhs, rhs, _) => node("max_of", Some(lhs), Some(rhs)),
-        DurationExpr::Unary(op, operand, _) => match op {
-            UnaryOp::Plus => duration_json(operand, wrapped),
-            UnaryOp::Minus => node("-", None, Some(operand)),
-        },
+        DurationExpr::Unary(op, operand, _) => node(op.symbol(), None, Some(operand)),
         DurationExpr::Binary(op, lhs, rhs, _) => node(op.symbol(), Some(lhs), Some(rhs)),
         DurationExpr::Paren(inner, _) => duration_json(inner, true),
     }
@@ -148,7 +141,7 @@ mod tests {
     #[test]
     fn every_kind_of_node_has_its_shape() {
         let up = json!({
-            "type": "vectorSelector", "name": "up", "offset": 0, "timestamp": null, "startOrEnd": null,
+            "type": "vectorSelector", "name": "up", "offset": 0, "offsetExpr": null, "timestamp": null, "startOrEnd": null,
             "matchers": [{"name": "__name__", "value": "up", "type": "="}], "anchored": false, "smoothed": false,
         });
         check("up", &up);
@@ -178,12 +171,13 @@ mod tests {
         check(
             "{a=~\"b.*\"}[5m] offset -1m @ 1.5",
             &json!({
-                "type": "matrixSelector", "name": "", "range": 300_000, "offset": -60_000, "timestamp": 1_500,
+                "type": "matrixSelector", "name": "", "range": 300_000, "rangeExpr": null, "offset": -60_000,
+                "offsetExpr": null, "timestamp": 1_500,
                 "startOrEnd": null, "matchers": matchers, "anchored": false, "smoothed": false,
             }),
         );
         let step = json!({"type": "durationExpr", "op": "step", "lhs": null, "rhs": null, "wrapped": false});
-        let two = json!({"type": "numberLiteral", "val": "2"});
+        let two = json!({"type": "numberLiteral", "val": "2", "duration": false});
         let product = json!({"type": "durationExpr", "op": "*", "lhs": two, "rhs": step, "wrapped": true});
         let number = json!({"type": "numberLiteral", "val": "1"});
         let vector = json!({"name": "vector", "argTypes": ["scalar"], "variadic": 0, "returnType": "vector"});
@@ -191,7 +185,7 @@ mod tests {
             "vector(1)[1h:(2 * step())] @ end()",
             &json!({
                 "type": "subquery", "expr": {"type": "call", "func": vector, "args": [number]}, "range": 3_600_000,
-                "offset": 0, "step": 0, "stepExpr": product, "timestamp": null, "startOrEnd": "end",
+                "rangeExpr": null, "offset": 0, "offsetExpr": null, "step": 0, "stepExpr": product, "timestamp": null, "startOrEnd": "end",
             }),
         );
     }

@@ -135,7 +135,8 @@ impl EdgeMode {
 /// `name{…} offset 5m @ 12`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorSelector {
-    /// The metric name if it was written without `__name__=`: `foo{…}` or `{"foo",…}`; `matchers` holds it, too.
+    /// The metric name if it was written before the braces; `matchers` holds it, too. `{"foo"}` is short for
+    /// `{__name__="foo"}` and has no name here.
     pub name: Option<String>,
     /// **All** matchers in source order, the one for `name` last.
     pub matchers: Vec<Matcher>,
@@ -145,7 +146,7 @@ pub struct VectorSelector {
     pub at: Option<AtModifier>,
     /// `anchored` or `smoothed`.
     pub edge: Option<EdgeMode>,
-    /// Place in the text, modifiers included; within a [`MatrixSelector`] only `name{…}`.
+    /// Place in the text, `offset` and `@` included; within a [`MatrixSelector`] only `name{…}`.
     pub span: Span,
 }
 
@@ -206,9 +207,9 @@ pub struct Aggregate {
 /// The grouping clause of an aggregation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grouping {
-    /// No clause: one group.
+    /// No clause, or `by ()`: one group.
     None,
-    /// `by (…)`: groups agree in these labels (the list may be empty).
+    /// `by (…)`: groups agree in these labels (the parser makes no empty list).
     By(Vec<String>),
     /// `without (…)`: groups agree in all labels but these and `__name__`.
     Without(Vec<String>),
@@ -347,7 +348,13 @@ pub enum DurationExpr {
 }
 
 impl DurationExpr {
-    /// Place in the text.
+    /// Whether it is the number 0, of either sign.
+    #[must_use]
+    pub fn is_zero_literal(&self) -> bool {
+        matches!(self, Self::Literal(number) if number.value == 0.0)
+    }
+
+    /// Place in the text; of parentheses, that of what they hold.
     #[must_use]
     pub fn span(&self) -> Span {
         match self {

@@ -9,6 +9,8 @@ use crate::functions::FunctionId;
 use crate::position::Span;
 use crate::quote::quote;
 
+const METRIC_NAME: &str = "__name__";
+
 pub(crate) fn check(expr: &mut Expr, text: &str) -> Result<(), ParseError> {
     Checker { text }.expr(expr)
 }
@@ -32,9 +34,22 @@ impl Checker<'_> {
         }
     }
 
-    /// Prevents the selection of everything, for example by a typo.
     fn selector(&self, node: &VectorSelector) -> Result<(), ParseError> {
-        if node.name.is_some() || node.matchers.iter().any(|matcher| !matcher.matches_empty()) {
+        let Some(name) = &node.name else { return self.selects_something(node) };
+        // The matcher of the name is the last.
+        let in_braces = node.matchers.split_last().map_or(&[][..], |(_, others)| others);
+        match in_braces.iter().find(|matcher| matcher.name() == METRIC_NAME) {
+            None => Ok(()),
+            Some(second) => {
+                let (first, second) = (quote(name), quote(second.value()));
+                self.fail(node.span, format!("metric name must not be set twice: {first} or {second}"))
+            }
+        }
+    }
+
+    /// Prevents the selection of everything, for example by a typo.
+    fn selects_something(&self, node: &VectorSelector) -> Result<(), ParseError> {
+        if node.matchers.iter().any(|matcher| !matcher.matches_empty()) {
             return Ok(());
         }
         self.fail(node.span, "vector selector must contain at least one non-empty matcher")
@@ -78,10 +93,15 @@ impl Checker<'_> {
             return self.fail(node.span, message);
         }
         let context = format!("call to function \"{}\"", function.name);
+        let has_selector = function.id == FunctionId::Info && found > 1;
+        if has_selector {
+            self.info_selector(&node.args[1], node.span, &context)?;
+        }
         for (index, arg) in node.args.iter_mut().enumerate() {
-            if function.id == FunctionId::Info && index == 1 {
-                self.info_selector(arg, &context)?;
-            } else if let Some(wanted) = function.arg_type(index) {
+            if has_selector && index == 1 {
+                continue; // a selector without a name: nothing else to check
+            }
+            if let Some(wanted) = function.arg_type(index) {
                 self.typed(arg, wanted, &context)?;
             }
         }
@@ -89,11 +109,17 @@ impl Checker<'_> {
     }
 
     /// The second argument of `info`: bare matchers, which may all match the empty string.
-    fn info_selector(&self, arg: &mut Expr, context: &str) -> Result<(), ParseError> {
+    fn info_selector(&self, arg: &Expr, call: Span, context: &str) -> Result<(), ParseError> {
+        let found = arg.value_type();
         match arg {
             Expr::VectorSelector(node) if node.name.is_none() => Ok(()),
-            other if other.value_type() != ValueType::Vector => self.typed(other, ValueType::Vector, context),
-            other => self.fail(other.span(), "expected label selectors only, got vector selector instead"),
+            _ if found != ValueType::Vector => {
+                self.fail(call, format!("expected type {} in {context}, got {found}", ValueType::Vector))
+            }
+            Expr::VectorSelector(node) => {
+                self.fail(node.span, "expected label selectors only, got vector selector instead")
+            }
+            other => self.fail(other.span(), "expected label selectors only"),
         }
     }
 

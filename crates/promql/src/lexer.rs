@@ -3,6 +3,9 @@
 //! Owns the place in the text and the three modes of the language: statements, label matchers inside braces,
 //! and durations inside brackets, where words and characters mean different things. Tokens are made on demand,
 //! so an error that stands later in the text is told only if the parser comes that far.
+//!
+//! Modes, in upstream's words since its errors show them: a bracket opens in the strict mode of durations; its first
+//! number leads back to statements, with the bracket still open.
 
 mod number;
 mod string;
@@ -11,7 +14,7 @@ use crate::ast::BinaryOp;
 use crate::error::ParseError;
 use crate::position::Span;
 use crate::quote::quote_char;
-use crate::token::{Token, TokenKind, word_kind};
+use crate::token::{Keyword, Token, TokenKind, word_kind};
 
 /// Cheap to copy: the parser looks ahead on a copy.
 #[derive(Debug, Clone, Copy)]
@@ -24,18 +27,21 @@ pub(crate) struct Lexer<'a> {
     paren_depth: usize,
     brace_open: bool,
     bracket: Option<Bracket>,
+    /// Whether any bracket so far had a number; only then may a colon follow.
+    has_number: bool,
 }
 
 /// What was seen since `[`.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Bracket {
-    has_operand: bool,
+    /// Whether its first number is still to come.
+    strict: bool,
     has_colon: bool,
 }
 
 impl<'a> Lexer<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Self { text, start: 0, at: 0, paren_depth: 0, brace_open: false, bracket: None }
+        Self { text, start: 0, at: 0, paren_depth: 0, brace_open: false, bracket: None, has_number: false }
     }
 
     /// The next token; at the end always [`TokenKind::EndOfInput`].
@@ -44,8 +50,8 @@ impl<'a> Lexer<'a> {
         self.start = self.at;
         let kind = if self.brace_open {
             self.inside_braces()
-        } else if self.bracket.is_some() {
-            self.inside_brackets()
+        } else if self.is_strict() {
+            self.duration()
         } else {
             self.statement()
         }?;
@@ -55,19 +61,25 @@ impl<'a> Lexer<'a> {
     fn skip_spaces_and_comments(&mut self) {
         loop {
             self.take_while(is_space);
-            if self.peek() != Some('#') {
+            if (self.is_strict() && !self.brace_open) || self.peek() != Some('#') {
                 return;
             }
-            self.take_while(|c| c != '\n');
+            self.take_while(|c| c != '\n' && c != '\r');
         }
+    }
+
+    /// Within a bracket whose first number is still to come.
+    fn is_strict(&self) -> bool {
+        self.bracket.is_some_and(|bracket| bracket.strict)
     }
 
     fn statement(&mut self) -> Result<TokenKind, ParseError> {
         let Some(c) = self.bump() else {
-            if self.paren_depth > 0 {
-                return Err(self.error("unclosed left parenthesis"));
-            }
-            return Ok(TokenKind::EndOfInput);
+            return match (self.paren_depth, self.bracket) {
+                (0, None) => Ok(TokenKind::EndOfInput),
+                (0, Some(_)) => Err(self.error("unclosed left bracket")),
+                _ => Err(self.error("unclosed left parenthesis")),
+            };
         };
         let kind = match c {
             '=' => match self.peek() {
@@ -94,19 +106,52 @@ impl<'a> Lexer<'a> {
                 self.brace_open = true;
                 TokenKind::LeftBrace
             }
+            '[' if self.bracket.is_some() => return Err(self.error("unexpected left bracket '['")),
             '[' => {
-                self.bracket = Some(Bracket::default());
+                self.bracket = Some(Bracket { strict: true, has_colon: false });
                 TokenKind::LeftBracket
             }
-            ']' => return Err(self.error("unexpected right bracket ']'")),
+            ']' if self.bracket.is_none() => return Err(self.error("unexpected right bracket ']'")),
+            ']' => {
+                self.bracket = None;
+                TokenKind::RightBracket
+            }
             '"' | '\'' | '`' => self.string(c)?,
+            c if let Some(bracket) = self.bracket.filter(|_| c == ':' || is_word_start(c)) => {
+                return self.word_in_bracket(c, bracket);
+            }
             c if is_word_start(c) || c == ':' => {
                 self.take_while(|c| is_word(c) || c == ':');
-                word_kind(&self.text[self.start..self.at])
+                self.word()
             }
             c => return self.common(c).unwrap_or_else(|| Err(self.unexpected("unexpected character: ", c))),
         };
         Ok(kind)
+    }
+
+    /// Behind the first number of a bracket there is one colon, and no word but those of durations.
+    fn word_in_bracket(&mut self, c: char, bracket: Bracket) -> Result<TokenKind, ParseError> {
+        match c {
+            ':' if bracket.has_colon => Err(self.error("unexpected colon ':'")),
+            ':' => {
+                self.bracket = Some(Bracket { has_colon: true, ..bracket });
+                Ok(TokenKind::Colon)
+            }
+            c => self
+                .duration_keyword()
+                .ok_or_else(|| self.error(format!("unexpected character: {}, expected ':'", quote_char(c)))),
+        }
+    }
+
+    /// A keyword or an identifier. The fill modifiers are such only before a parenthesis, so that they can be names.
+    fn word(&self) -> TokenKind {
+        let is_fill = |kind| matches!(kind, TokenKind::Keyword(Keyword::Fill | Keyword::FillLeft | Keyword::FillRight));
+        match word_kind(&self.text[self.start..self.at]) {
+            kind if is_fill(kind) && !self.text[self.at..].trim_start_matches(is_space).starts_with('(') => {
+                TokenKind::Identifier
+            }
+            kind => kind,
+        }
     }
 
     /// What statements and durations share: arithmetic, parentheses, numbers.
@@ -123,7 +168,7 @@ impl<'a> Lexer<'a> {
                 self.paren_depth += 1;
                 TokenKind::LeftParen
             }
-            ')' if self.paren_depth == 0 => return Some(Err(self.error("unexpected right parenthesis ')'"))),
+            ')' if self.paren_depth == 0 => return Some(Err(self.error_behind("unexpected right parenthesis ')'"))),
             ')' => {
                 self.paren_depth -= 1;
                 TokenKind::RightParen
@@ -168,52 +213,48 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn inside_brackets(&mut self) -> Result<TokenKind, ParseError> {
-        let bracket = self.bracket.unwrap_or_default();
+    /// The strict mode: behind an opening bracket until a number comes.
+    fn duration(&mut self) -> Result<TokenKind, ParseError> {
         let Some(c) = self.bump() else {
-            return Err(self.error(if bracket.has_operand {
-                "unclosed left bracket"
-            } else {
-                "unexpected end of input in duration expression"
-            }));
+            return Err(self.error("unexpected end of input in duration expression"));
         };
         match c {
             ']' => {
                 self.bracket = None;
                 Ok(TokenKind::RightBracket)
             }
-            ':' if !bracket.has_operand => Err(self.error("unexpected colon before duration in duration expression")),
-            ':' if bracket.has_colon => Err(self.error("unexpected repeated colon in duration expression")),
+            ':' if !self.has_number => {
+                Err(self.error_behind("unexpected colon before duration in duration expression"))
+            }
+            ':' if self.bracket.is_some_and(|bracket| bracket.has_colon) => {
+                Err(self.error_behind("unexpected repeated colon in duration expression"))
+            }
             ':' => {
-                self.bracket = Some(Bracket { has_colon: true, ..bracket });
+                self.bracket = Some(Bracket { strict: true, has_colon: true });
                 Ok(TokenKind::Colon)
             }
-            '[' => Err(self.error("unexpected left bracket '['")),
-            c if is_word_start(c) => {
-                self.take_while(is_word);
-                let word = self.text[self.start..self.at].to_ascii_lowercase();
-                if !matches!(word.as_str(), "step" | "range" | "min_of" | "max_of") {
-                    return Err(self.unexpected_in_brackets(c));
+            c if is_word_start(c) => self
+                .duration_keyword()
+                .ok_or_else(|| self.unexpected("unexpected character in duration expression: ", c)),
+            c => match self.common(c) {
+                Some(Ok(kind @ (TokenKind::Number | TokenKind::Duration))) => {
+                    self.has_number = true;
+                    self.bracket = self.bracket.map(|bracket| Bracket { strict: false, ..bracket });
+                    Ok(kind)
                 }
-                self.bracket = Some(Bracket { has_operand: true, ..bracket });
-                Ok(word_kind(&word))
-            }
-            c => {
-                let kind = self.common(c).unwrap_or_else(|| Err(self.unexpected_in_brackets(c)))?;
-                if matches!(kind, TokenKind::Number | TokenKind::Duration) {
-                    self.bracket = Some(Bracket { has_operand: true, ..bracket });
-                }
-                Ok(kind)
-            }
+                Some(result) => result,
+                None => Err(self.unexpected("unexpected character in duration expression: ", c)),
+            },
         }
     }
 
-    fn unexpected_in_brackets(&self, c: char) -> ParseError {
-        let has_operand = self.bracket.is_some_and(|bracket| bracket.has_operand);
-        if has_operand && is_word_start(c) {
-            return self.error(format!("unexpected character: {}, expected ':'", quote_char(c)));
+    /// `step`, `range`, `min_of`, `max_of`; the first letter was read. A digit ends the word.
+    fn duration_keyword(&mut self) -> Option<TokenKind> {
+        self.take_while(is_word_start);
+        match word_kind(&self.text[self.start..self.at]) {
+            kind @ TokenKind::Keyword(Keyword::Step | Keyword::Range | Keyword::MinOf | Keyword::MaxOf) => Some(kind),
+            _ => None,
         }
-        self.unexpected("unexpected character in duration expression: ", c)
     }
 
     fn second(&mut self, op: BinaryOp) -> TokenKind {
@@ -242,13 +283,19 @@ impl<'a> Lexer<'a> {
         ParseError::new(self.text, Span::new(self.start, self.text.len()), message)
     }
 
+    /// The same, but from behind the token, which was read already.
+    fn error_behind(&self, message: &str) -> ParseError {
+        ParseError::new(self.text, Span::new(self.at, self.text.len()), message)
+    }
+
     fn unexpected(&self, message: &str, c: char) -> ParseError {
         self.error(format!("{message}{}", quote_char(c)))
     }
 }
 
+/// The end of the text shows as upstream shows it: a rune that is none.
 fn quote_or_end(c: Option<char>) -> String {
-    c.map_or_else(|| "end of input".to_owned(), quote_char)
+    c.map_or_else(|| "'\u{fffd}'".to_owned(), quote_char)
 }
 
 fn is_space(c: char) -> bool {

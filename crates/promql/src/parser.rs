@@ -3,6 +3,10 @@
 //! Owns the grammar. The first error ends the parse. Types are a matter of [`crate::check`], which runs on the tree
 //! afterwards; only what the shape of the text alone decides is refused here.
 //!
+//! A token in the wrong place is told with the innermost construct that knows what it wants ([`Context`]); what stands in
+//! parentheses or operands within it inherits that. Whether an error of the next token or one of the construct just read
+//! comes first is as upstream's tables have it: a construct that may go on asks for the next token before it is complete.
+//!
 //! Invariant: recursion is bounded by [`NESTING_MAX`], the depth of the tree by [`EXPRESSION_DEPTH_MAX`]; so neither
 //! the parser nor any walk over its trees can exhaust the stack.
 
@@ -37,11 +41,11 @@ pub fn parse(text: &str, options: ParserOptions) -> Result<Expr, ParseError> {
 fn unchecked(text: &str, options: ParserOptions) -> Result<Expr, ParseError> {
     let mut parser = Parser::new(text, options)?;
     if parser.peek()?.kind == TokenKind::EndOfInput {
-        return Err(parser.error(parser.peek()?.span, "no expression found in input"));
+        return Err(parser.error(Span::default(), "no expression found in input"));
     }
     let Node { expr, .. } = parser.expression()?;
     if parser.peek()?.kind != TokenKind::EndOfInput {
-        return Err(parser.unexpected("", ""));
+        return Err(parser.unexpected());
     }
     Ok(*expr)
 }
@@ -64,6 +68,19 @@ struct Node {
     depth: usize,
 }
 
+/// What a message about an unexpected token says of the place: "in …" and "expected …", each only if not empty.
+#[derive(Debug, Clone, Copy, Default)]
+struct Context {
+    within: &'static str,
+    expected: &'static str,
+}
+
+impl Context {
+    const fn new(within: &'static str, expected: &'static str) -> Self {
+        Self { within, expected }
+    }
+}
+
 struct Parser<'a> {
     text: &'a str,
     options: ParserOptions,
@@ -74,6 +91,8 @@ struct Parser<'a> {
     consumed_end: u32,
     nesting: usize,
     duration_operators: usize,
+    /// Of the construct being read.
+    context: Context,
 }
 
 impl<'a> Parser<'a> {
@@ -84,7 +103,16 @@ impl<'a> Parser<'a> {
         }
         let mut lexer = Lexer::new(text);
         let next = lexer.next_token();
-        Ok(Self { text, options, lexer, next, consumed_end: 0, nesting: 0, duration_operators: 0 })
+        Ok(Self {
+            text,
+            options,
+            lexer,
+            next,
+            consumed_end: 0,
+            nesting: 0,
+            duration_operators: 0,
+            context: Context::default(),
+        })
     }
 
     /// The next token, left in place.
@@ -118,11 +146,23 @@ impl<'a> Parser<'a> {
         Ok(found)
     }
 
-    fn expect(&mut self, kind: TokenKind, context: &str, expected: &str) -> Result<Token, ParseError> {
+    fn expect(&mut self, kind: TokenKind) -> Result<Token, ParseError> {
         if self.peek_kind()? != kind {
-            return Err(self.unexpected(context, expected));
+            return Err(self.unexpected());
         }
         self.advance()
+    }
+
+    /// Reads something under a context of its own. Nobody comes back from an error, so only success restores the old one.
+    fn within<T>(
+        &mut self,
+        context: Context,
+        read: impl FnOnce(&mut Self) -> Result<T, ParseError>,
+    ) -> Result<T, ParseError> {
+        let outer = std::mem::replace(&mut self.context, context);
+        let found = read(self)?;
+        self.context = outer;
+        Ok(found)
     }
 
     fn source(&self, token: Token) -> &'a str {
@@ -139,19 +179,23 @@ impl<'a> Parser<'a> {
     }
 
     /// The next token does not belong here; if it is no token at all, what the lexer says.
-    fn unexpected(&self, context: &str, expected: &str) -> ParseError {
+    fn unexpected(&self) -> ParseError {
+        self.unexpected_in(self.context)
+    }
+
+    fn unexpected_in(&self, context: Context) -> ParseError {
         let token = match &self.next {
             Ok(token) => *token,
             Err(error) => return error.clone(),
         };
         let mut message = format!("unexpected {}", token.describe(self.text));
-        if !context.is_empty() {
+        if !context.within.is_empty() {
             message.push_str(" in ");
-            message.push_str(context);
+            message.push_str(context.within);
         }
-        if !expected.is_empty() {
+        if !context.expected.is_empty() {
             message.push_str(", expected ");
-            message.push_str(expected);
+            message.push_str(context.expected);
         }
         self.error(token.span, message)
     }

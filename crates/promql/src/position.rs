@@ -43,9 +43,13 @@ pub struct LineColumn {
 }
 
 impl LineColumn {
-    /// The place of byte `offset` in `text`; an offset behind the end means the end.
+    /// The place of byte `offset` in `text`; an offset behind the end means the end. In an empty text there is no place:
+    /// both numbers are 0.
     #[must_use]
     pub fn of(text: &str, offset: u32) -> Self {
+        if text.is_empty() {
+            return Self { line: 0, column: 0 };
+        }
         let offset = (offset as usize).min(text.len());
         let before = &text.as_bytes()[..offset];
         let line = before.split(|byte| *byte == b'\n').count();
@@ -56,6 +60,9 @@ impl LineColumn {
 
 impl std::fmt::Display for LineColumn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.line == 0 {
+            return f.write_str("unknown position");
+        }
         write!(f, "{}:{}", self.line, self.column)
     }
 }
@@ -71,5 +78,6 @@ mod tests {
         assert_eq!(LineColumn::of(text, 3).to_string(), "1:4");
         assert_eq!(LineColumn::of(text, 6).to_string(), "2:3");
         assert_eq!(LineColumn::of(text, 99).to_string(), "2:4");
+        assert_eq!(LineColumn::of("", 0).to_string(), "unknown position");
     }
 }

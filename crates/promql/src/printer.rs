@@ -11,15 +11,12 @@ use std::fmt::{self, Display, Formatter};
 pub use pretty::pretty;
 
 use crate::ast::{
-    Aggregate, AtModifier, Binary, Call, Cardinality, DurationExpr, EdgeMode, Expr, Grouping, Matcher, NumberLiteral,
-    VectorMatching, VectorSelector,
+    Aggregate, AtModifier, Binary, BinaryOp, Call, Cardinality, DurationExpr, EdgeMode, Expr, Grouping, Matcher,
+    NumberLiteral, VectorMatching, VectorSelector,
 };
 use crate::duration::format_duration_ms;
-use crate::position::Span;
-use crate::quote::{is_classic_metric_name, label_name, quote};
-use crate::token::{Token, word_kind};
-
-const METRIC_NAME: &str = "__name__";
+use crate::engine::{go_f, go_g};
+use crate::quote::{label_name, quote};
 
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -31,7 +28,9 @@ impl Display for Expr {
                 let selector = &node.selector;
                 write_selector(f, selector)?;
                 write!(f, "[{}]", node.range)?;
-                write_modifiers(f, selector.edge, selector.at, selector.offset.as_ref())
+                write_edge(f, selector.edge)?;
+                write_at(f, selector.at)?;
+                write_offset(f, selector.offset.as_ref())
             }
             Self::Subquery(node) => write!(f, "{}{}", node.expr, SubquerySuffix(node)),
             Self::Call(node) => node.fmt(f),
@@ -48,72 +47,54 @@ impl Display for NumberLiteral {
         if self.is_duration {
             return f.write_str(&format_duration_ms((self.value * 1000.0).round() as i64));
         }
-        f.write_str(&format_number(self.value))
-    }
-}
-
-/// Decimal without exponent; `NaN`, `+Inf`, `-Inf`.
-fn format_number(value: f64) -> String {
-    if value.is_nan() {
-        "NaN".to_owned()
-    } else if value.is_infinite() {
-        if value > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() }
-    } else {
-        value.to_string()
+        f.write_str(&go_f(self.value))
     }
 }
 
 impl Display for VectorSelector {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write_selector(f, self)?;
-        write_modifiers(f, self.edge, self.at, self.offset.as_ref())
+        write_at(f, self.at)?;
+        write_edge(f, self.edge)?;
+        write_offset(f, self.offset.as_ref())
     }
 }
 
-/// `name{…}` without modifiers.
+/// `name{…}` without modifiers; the matchers in the order of their text, so that equal selectors print alike.
 fn write_selector(f: &mut Formatter<'_>, node: &VectorSelector) -> fmt::Result {
-    let plain_name = node.name.as_deref().filter(|name| may_stand_plain(name));
-    let quoted_name = if plain_name.is_some() { None } else { node.name.as_deref() };
-    let is_name = |matcher: &Matcher| node.name.is_some() && matcher.name() == METRIC_NAME;
-    f.write_str(plain_name.unwrap_or_default())?;
-    let mut parts = quoted_name.map(quote).into_iter().chain(node.matchers.iter().filter(|m| !is_name(m)).map(matcher));
-    let Some(first) = parts.next() else {
-        return if plain_name.is_some() { Ok(()) } else { f.write_str("{}") };
-    };
-    write!(f, "{{{first}")?;
-    parts.try_for_each(|part| write!(f, ",{part}"))?;
-    f.write_str("}")
-}
-
-/// Whether the name is one outside of quotes, too.
-fn may_stand_plain(name: &str) -> bool {
-    let token = Token { kind: word_kind(name), span: Span::default() };
-    is_classic_metric_name(name) && token.is_metric_name()
+    let name = node.name.as_deref().unwrap_or_default();
+    let in_braces = node.matchers.len() - usize::from(node.name.is_some());
+    let mut parts: Vec<String> = node.matchers[..in_braces].iter().map(matcher).collect();
+    parts.sort_unstable();
+    f.write_str(name)?;
+    if parts.is_empty() {
+        return if name.is_empty() { f.write_str("{}") } else { Ok(()) };
+    }
+    write!(f, "{{{}}}", parts.join(","))
 }
 
 fn matcher(matcher: &Matcher) -> String {
     format!("{}{}{}", label_name(matcher.name()), matcher.op().as_str(), quote(matcher.value()))
 }
 
-fn write_modifiers(
-    f: &mut Formatter<'_>,
-    edge: Option<EdgeMode>,
-    at: Option<AtModifier>,
-    offset: Option<&DurationExpr>,
-) -> fmt::Result {
-    if let Some(edge) = edge {
-        write!(f, " {}", edge.keyword())?;
-    }
+fn write_edge(f: &mut Formatter<'_>, edge: Option<EdgeMode>) -> fmt::Result {
+    edge.map_or(Ok(()), |edge| write!(f, " {}", edge.keyword()))
+}
+
+fn write_at(f: &mut Formatter<'_>, at: Option<AtModifier>) -> fmt::Result {
     match at {
-        None => {}
-        Some(AtModifier::Start) => f.write_str(" @ start()")?,
-        Some(AtModifier::End) => f.write_str(" @ end()")?,
+        None => Ok(()),
+        Some(AtModifier::Start) => f.write_str(" @ start()"),
+        Some(AtModifier::End) => f.write_str(" @ end()"),
         Some(AtModifier::TimestampMs(at_ms)) => {
             let sign = if at_ms < 0 { "-" } else { "" };
             let at_ms = at_ms.unsigned_abs();
-            write!(f, " @ {sign}{}.{:03}", at_ms / 1000, at_ms % 1000)?;
+            write!(f, " @ {sign}{}.{:03}", at_ms / 1000, at_ms % 1000)
         }
     }
+}
+
+fn write_offset(f: &mut Formatter<'_>, offset: Option<&DurationExpr>) -> fmt::Result {
     offset.map_or(Ok(()), |offset| write!(f, " offset {offset}"))
 }
 
@@ -127,7 +108,8 @@ impl Display for SubquerySuffix<'_> {
             step.fmt(f)?;
         }
         f.write_str("]")?;
-        write_modifiers(f, None, self.0.at, self.0.offset.as_ref())
+        write_at(f, self.0.at)?;
+        write_offset(f, self.0.offset.as_ref())
     }
 }
 
@@ -200,10 +182,13 @@ fn write_matching(f: &mut Formatter<'_>, matching: &VectorMatching) -> fmt::Resu
         write!(f, " {group} ({})", label_list(&matching.include))?;
     }
     match (matching.fill_left, matching.fill_right) {
-        (Some(left), Some(right)) if left.to_bits() == right.to_bits() => write!(f, " fill ({})", format_number(left)),
+        // Of two NaN, each prints for itself.
+        (Some(left), Some(right)) if left == right && left.is_sign_negative() == right.is_sign_negative() => {
+            write!(f, " fill ({})", go_g(left))
+        }
         (left, right) => {
-            left.map_or(Ok(()), |value| write!(f, " fill_left ({})", format_number(value)))?;
-            right.map_or(Ok(()), |value| write!(f, " fill_right ({})", format_number(value)))
+            left.map_or(Ok(()), |value| write!(f, " fill_left ({})", go_g(value)))?;
+            right.map_or(Ok(()), |value| write!(f, " fill_right ({})", go_g(value)))
         }
     }
 }
@@ -217,8 +202,14 @@ impl Display for DurationExpr {
             Self::MinOf(lhs, rhs, _) => write!(f, "min_of({lhs}, {rhs})"),
             Self::MaxOf(lhs, rhs, _) => write!(f, "max_of({lhs}, {rhs})"),
             Self::Unary(op, expr, _) => write!(f, "{}{expr}", op.symbol()),
+            Self::Binary(BinaryOp::Pow, lhs, rhs, _) if is_negative_literal(lhs) => write!(f, "({lhs}) ^ {rhs}"),
             Self::Binary(op, lhs, rhs, _) => write!(f, "{lhs} {} {rhs}", op.symbol()),
             Self::Paren(expr, _) => write!(f, "({expr})"),
         }
     }
+}
+
+/// Its sign belongs to the literal, and would bind weaker than `^` without parentheses.
+fn is_negative_literal(expr: &DurationExpr) -> bool {
+    matches!(expr, DurationExpr::Literal(number) if number.value.is_sign_negative())
 }

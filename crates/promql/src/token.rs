@@ -53,6 +53,8 @@ pub(crate) enum Keyword {
     GroupLeft,
     GroupRight,
     Ignoring,
+    MaxOf,
+    MinOf,
     Offset,
     On,
     Range,
@@ -80,6 +82,8 @@ pub(crate) fn word_kind(word: &str) -> TokenKind {
         "group_left" => Keyword::GroupLeft,
         "group_right" => Keyword::GroupRight,
         "ignoring" => Keyword::Ignoring,
+        "max_of" => Keyword::MaxOf,
+        "min_of" => Keyword::MinOf,
         "offset" => Keyword::Offset,
         "on" => Keyword::On,
         "range" => Keyword::Range,
@@ -112,10 +116,24 @@ impl Token {
         }
     }
 
+    /// Whether an expression can begin with it.
+    pub(crate) fn begins_expression(self) -> bool {
+        matches!(
+            self.kind,
+            TokenKind::LeftParen
+                | TokenKind::LeftBrace
+                | TokenKind::Number
+                | TokenKind::Duration
+                | TokenKind::String
+                | TokenKind::Operator(BinaryOp::Add | BinaryOp::Sub)
+        ) || self.is_metric_name()
+    }
+
     /// Whether the word may be a label in the lists of `by`, `on` and their kin.
     pub(crate) fn is_label_name(self) -> bool {
         match self.kind {
-            TokenKind::Identifier | TokenKind::Aggregate(_) | TokenKind::Keyword(_) => true,
+            TokenKind::Identifier | TokenKind::MetricIdentifier | TokenKind::Aggregate(_) => true,
+            TokenKind::Keyword(keyword) => keyword != Keyword::Without,
             TokenKind::Operator(op) => op.is_set() || op == BinaryOp::Atan2,
             _ => false,
         }
@@ -135,7 +153,9 @@ impl Token {
                 format!("<op:{source}>")
             }
             TokenKind::Aggregate(_) => format!("<aggr:{source}>"),
-            TokenKind::Keyword(Keyword::Start | Keyword::End | Keyword::Step | Keyword::Range) => quote(source),
+            TokenKind::Keyword(
+                Keyword::Start | Keyword::End | Keyword::Step | Keyword::Range | Keyword::MinOf | Keyword::MaxOf,
+            ) => quote(source),
             TokenKind::Keyword(_) => format!("<{source}>"),
             _ => quote(source),
         }

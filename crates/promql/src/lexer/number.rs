@@ -18,16 +18,20 @@ impl Lexer<'_> {
         Err(self.error(format!("bad number or duration syntax: {}", quote(&self.text[self.start..self.at]))))
     }
 
-    /// `1`, `1_000`, `.5`, `1e-3`, `0x1f`; false leaves the place where the number broke off.
+    /// `1`, `1_000`, `.5`, `1e-3`, `0x1f`; false leaves the place where the number broke off. What is accepted need not be
+    /// a number yet: the first dot is not counted if the text begins with it, or with it behind a zero.
     fn scan_number(&mut self) -> bool {
         let hex = self.accept("0") && self.accept("xX");
         if hex {
             self.accept("_");
         }
         let is_digit = |c: char| if hex { c.is_ascii_hexdigit() } else { c.is_ascii_digit() };
+        self.accept(".");
+        if self.peek().is_some_and(is_digit) {
+            self.bump();
+        }
         let (mut has_dot, mut has_exponent) = (false, false);
         loop {
-            self.take_while(is_digit);
             match self.peek() {
                 Some('.') => {
                     self.bump();
@@ -36,6 +40,7 @@ impl Lexer<'_> {
                     }
                     has_dot = true;
                 }
+                // Where no run of digits leads up to it, even an `e` of a hexadecimal number.
                 Some('e' | 'E') => {
                     self.bump();
                     if has_exponent {
@@ -53,6 +58,7 @@ impl Lexer<'_> {
                         return false;
                     }
                 }
+                Some(c) if is_digit(c) => self.take_while(is_digit),
                 next => return self.at > self.start && !next.is_some_and(is_word),
             }
         }

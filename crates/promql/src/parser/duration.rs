@@ -5,6 +5,7 @@ use crate::ast::{BinaryOp, DurationExpr, NumberLiteral, UnaryOp};
 use crate::duration::DURATION_SECONDS_MAX;
 use crate::error::ParseError;
 use crate::limits::DURATION_OPERATORS_MAX;
+use crate::position::Span;
 use crate::token::{Keyword, TokenKind};
 
 /// Binding strength of `^`, the strongest.
@@ -21,46 +22,72 @@ fn precedence(op: BinaryOp) -> Option<u8> {
 
 impl Parser<'_> {
     /// The duration of a range or a step.
-    pub(super) fn positive_duration(&mut self, context: &str, expected: &str) -> Result<DurationExpr, ParseError> {
+    pub(super) fn positive_duration(&mut self) -> Result<DurationExpr, ParseError> {
         self.duration_operators = 0;
-        let duration = self.duration(1, context, expected)?;
+        let duration = self.duration(1)?;
         if let DurationExpr::Literal(number) = &duration
             && number.value <= 0.0
         {
             return Err(self.error(number.span, "duration must be greater than 0"));
         }
-        self.finish(duration)
+        Ok(as_duration(duration))
     }
 
-    /// The duration of an offset: one operand, signs allowed; anything longer stands in parentheses.
+    /// The duration of an offset: one operand, signs allowed. Only what begins with a parenthesis or with two signs goes on
+    /// with operators, as upstream's grammar has it: `a offset (1m) + 2m` is an offset of three minutes.
     pub(super) fn offset_duration(&mut self) -> Result<DurationExpr, ParseError> {
         self.duration_operators = 0;
-        let duration = self.duration_operand("offset", "number, duration, step(), or range()", false)?;
-        self.finish(duration)
+        let first = self.peek()?;
+        let goes_on = match first.kind {
+            TokenKind::LeftParen => true,
+            TokenKind::Operator(BinaryOp::Add | BinaryOp::Sub) => {
+                matches!(self.peek_second(), Some(TokenKind::Operator(BinaryOp::Add | BinaryOp::Sub)))
+            }
+            _ => false,
+        };
+        let duration = if goes_on { self.duration(1)? } else { self.offset_operand()? };
+        Ok(match as_duration(duration) {
+            // In parentheses, they print as they are meant.
+            sum @ DurationExpr::Binary(..) => wrapped(sum),
+            DurationExpr::Unary(op, operand, span) if matches!(*operand, DurationExpr::Binary(..)) => {
+                DurationExpr::Unary(op, Box::new(wrapped(*operand)), span)
+            }
+            other => other,
+        })
     }
 
-    /// Refuses expressions where they are off. A lone number means the same as its duration: `[300]` is `[5m]`.
-    fn finish(&self, duration: DurationExpr) -> Result<DurationExpr, ParseError> {
-        match duration {
-            DurationExpr::Literal(number) => {
-                let is_duration = number.is_duration || (number.value * 1000.0).round() / 1000.0 == number.value;
-                Ok(DurationExpr::Literal(NumberLiteral { is_duration, ..number }))
+    /// A literal, a call or parentheses, with at most one sign.
+    fn offset_operand(&mut self) -> Result<DurationExpr, ParseError> {
+        let Some(op) = self.sign()? else { return self.duration_operand() };
+        let sign = self.advance()?.span;
+        match self.peek_kind()? {
+            TokenKind::LeftParen => {
+                self.advance()?;
+                let inner = self.duration(1)?;
+                self.expect(TokenKind::RightParen)?;
+                self.apply_sign(op, sign, wrapped(inner))
             }
-            other if self.options.duration_expressions => Ok(other),
-            other => Err(self.error(other.span(), "experimental duration expression is not enabled")),
+            TokenKind::Number | TokenKind::Duration => {
+                let operand = self.number().map(DurationExpr::Literal)?;
+                self.apply_sign(op, sign, operand)
+            }
+            _ => {
+                let operand = self.duration_operand()?;
+                self.apply_sign(op, sign, operand)
+            }
         }
     }
 
-    fn duration(&mut self, strength: u8, context: &str, expected: &str) -> Result<DurationExpr, ParseError> {
+    fn duration(&mut self, strength: u8) -> Result<DurationExpr, ParseError> {
         self.enter()?;
-        let mut lhs = self.duration_operand(context, expected, true)?;
+        let mut lhs = self.signed_operand()?;
         while let TokenKind::Operator(op) = self.peek_kind()? {
             let Some(own_strength) = precedence(op).filter(|own| *own >= strength) else { break };
             self.count_duration_operator()?;
-            self.advance()?;
-            let rhs_strength = if op == BinaryOp::Pow { POW } else { own_strength + 1 };
-            let rhs = self.duration(rhs_strength, context, expected)?;
-            self.check_divisor(op, &rhs)?;
+            let operator = self.advance()?.span;
+            let rhs = self.duration(if op == BinaryOp::Pow { POW } else { own_strength + 1 })?;
+            self.refuse_unless_enabled(&lhs)?;
+            self.check_divisor(op, operator, &rhs)?;
             let span = lhs.span().to(rhs.span());
             lhs = DurationExpr::Binary(op, Box::new(lhs), Box::new(rhs), span);
         }
@@ -68,92 +95,102 @@ impl Parser<'_> {
         Ok(lhs)
     }
 
-    fn check_divisor(&self, op: BinaryOp, divisor: &DurationExpr) -> Result<(), ParseError> {
-        let DurationExpr::Literal(number) = divisor else { return Ok(()) };
+    fn check_divisor(&self, op: BinaryOp, operator: Span, divisor: &DurationExpr) -> Result<(), ParseError> {
+        if !divisor.is_zero_literal() {
+            return Ok(());
+        }
         match op {
-            BinaryOp::Div if number.value == 0.0 => Err(self.error(number.span, "division by zero")),
-            BinaryOp::Mod if number.value == 0.0 => Err(self.error(number.span, "modulo by zero")),
+            BinaryOp::Div => Err(self.error(operator, "division by zero")),
+            BinaryOp::Mod => Err(self.error(operator, "modulo by zero")),
             _ => Ok(()),
         }
     }
 
-    /// A literal, `step()`, `range()`, `min_of(a, b)`, `max_of(a, b)` or parentheses, with signs before it. In brackets
-    /// a sign binds weaker than `^`.
-    fn duration_operand(
-        &mut self,
-        context: &str,
-        expected: &str,
-        in_brackets: bool,
-    ) -> Result<DurationExpr, ParseError> {
+    /// An operand with any number of signs, which bind weaker than `^`.
+    fn signed_operand(&mut self) -> Result<DurationExpr, ParseError> {
+        let Some(op) = self.sign()? else { return self.duration_operand() };
+        let sign = self.advance()?.span;
+        let operand = self.duration(POW)?;
+        self.apply_sign(op, sign, operand)
+    }
+
+    fn sign(&self) -> Result<Option<UnaryOp>, ParseError> {
+        Ok(match self.peek_kind()? {
+            TokenKind::Operator(BinaryOp::Add) => Some(UnaryOp::Plus),
+            TokenKind::Operator(BinaryOp::Sub) => Some(UnaryOp::Minus),
+            _ => None,
+        })
+    }
+
+    /// The sign of a literal belongs to it; a plus before anything else means nothing.
+    fn apply_sign(&self, op: UnaryOp, sign: Span, operand: DurationExpr) -> Result<DurationExpr, ParseError> {
+        let span = sign.to(operand.span());
+        match (operand, op) {
+            (DurationExpr::Literal(number), _) => {
+                let value = if op == UnaryOp::Minus { -number.value } else { number.value };
+                if out_of_range(value) {
+                    return Err(self.error(sign, "duration out of range"));
+                }
+                Ok(DurationExpr::Literal(NumberLiteral { value, span, ..number }))
+            }
+            (operand, UnaryOp::Plus) => Ok(operand),
+            (operand, UnaryOp::Minus) => Ok(DurationExpr::Unary(op, Box::new(operand), span)),
+        }
+    }
+
+    /// A literal, `step()`, `range()`, `min_of(a, b)`, `max_of(a, b)` or parentheses.
+    fn duration_operand(&mut self) -> Result<DurationExpr, ParseError> {
         let token = self.peek()?;
         match token.kind {
-            TokenKind::Operator(BinaryOp::Add) => self.signed_duration(UnaryOp::Plus, context, expected, in_brackets),
-            TokenKind::Operator(BinaryOp::Sub) => self.signed_duration(UnaryOp::Minus, context, expected, in_brackets),
             TokenKind::Number | TokenKind::Duration => {
                 let number = self.number()?;
-                if number.value.is_nan() || number.value > DURATION_SECONDS_MAX {
+                if out_of_range(number.value) {
                     return Err(self.error(number.span, "duration out of range"));
                 }
                 Ok(DurationExpr::Literal(number))
             }
             TokenKind::LeftParen => {
                 self.advance()?;
-                let inner = self.duration(1, context, expected)?;
-                self.expect(TokenKind::RightParen, context, "\")\"")?;
-                Ok(DurationExpr::Paren(Box::new(inner), self.span_since(token.span)))
+                let inner = self.duration(1)?;
+                self.expect(TokenKind::RightParen)?;
+                self.refuse_unless_enabled(&inner)?;
+                Ok(wrapped(inner))
             }
-            TokenKind::Keyword(keyword @ (Keyword::Step | Keyword::Range))
-                if self.peek_second() == Some(TokenKind::LeftParen) =>
-            {
-                self.advance()?;
-                self.advance()?;
-                self.expect(TokenKind::RightParen, context, "\")\"")?;
-                let span = self.span_since(token.span);
-                Ok(if keyword == Keyword::Step { DurationExpr::Step(span) } else { DurationExpr::Range(span) })
+            TokenKind::Keyword(keyword @ (Keyword::Step | Keyword::Range | Keyword::MinOf | Keyword::MaxOf)) => {
+                let call = self.duration_call(keyword)?;
+                self.refuse_unless_enabled(&call)?;
+                Ok(call)
             }
-            TokenKind::Keyword(Keyword::Step | Keyword::Range) => {
-                self.advance()?;
-                Err(self.unexpected(context, expected))
-            }
-            TokenKind::Identifier if matches!(self.word(token).as_str(), "min_of" | "max_of") => {
-                self.advance()?;
-                self.expect(TokenKind::LeftParen, context, "\"(\"")?;
-                let lhs = Box::new(self.duration(1, context, expected)?);
-                self.expect(TokenKind::Comma, context, "\",\"")?;
-                let rhs = Box::new(self.duration(1, context, expected)?);
-                self.expect(TokenKind::RightParen, context, "\")\"")?;
-                let span = self.span_since(token.span);
-                let is_min = self.word(token) == "min_of";
-                Ok(if is_min { DurationExpr::MinOf(lhs, rhs, span) } else { DurationExpr::MaxOf(lhs, rhs, span) })
-            }
-            _ => Err(self.unexpected(context, expected)),
+            _ => Err(self.unexpected()),
         }
     }
 
-    fn signed_duration(
-        &mut self,
-        op: UnaryOp,
-        context: &str,
-        expected: &str,
-        in_brackets: bool,
-    ) -> Result<DurationExpr, ParseError> {
-        let sign = self.advance()?.span;
-        let operand = if in_brackets {
-            self.duration(POW, context, expected)?
+    fn duration_call(&mut self, keyword: Keyword) -> Result<DurationExpr, ParseError> {
+        let name = self.advance()?.span;
+        self.expect(TokenKind::LeftParen)?;
+        if let Keyword::Step | Keyword::Range = keyword {
+            self.expect(TokenKind::RightParen)?;
+            let span = self.span_since(name);
+            return Ok(if keyword == Keyword::Step { DurationExpr::Step(span) } else { DurationExpr::Range(span) });
+        }
+        let lhs = Box::new(self.duration(1)?);
+        self.expect(TokenKind::Comma)?;
+        let rhs = Box::new(self.duration(1)?);
+        self.expect(TokenKind::RightParen)?;
+        let span = self.span_since(name);
+        Ok(if keyword == Keyword::MinOf {
+            DurationExpr::MinOf(lhs, rhs, span)
         } else {
-            self.enter()?;
-            let operand = self.duration_operand(context, expected, false)?;
-            self.leave();
-            operand
-        };
-        let span = sign.to(operand.span());
-        Ok(match operand {
-            DurationExpr::Literal(number) => {
-                let value = if op == UnaryOp::Minus { -number.value } else { number.value };
-                DurationExpr::Literal(NumberLiteral { value, span, ..number })
-            }
-            other => DurationExpr::Unary(op, Box::new(other), span),
+            DurationExpr::MaxOf(lhs, rhs, span)
         })
+    }
+
+    /// Anything but a literal with signs is an expression, which can be switched off.
+    fn refuse_unless_enabled(&self, part: &DurationExpr) -> Result<(), ParseError> {
+        if self.options.duration_expressions {
+            return Ok(());
+        }
+        Err(self.error(part.span(), "experimental duration expression is not enabled"))
     }
 
     /// Bounds the size, and with it the depth, of one duration.
@@ -165,8 +202,31 @@ impl Parser<'_> {
         }
         Ok(())
     }
+}
 
-    fn word(&self, token: crate::token::Token) -> String {
-        self.source(token).to_ascii_lowercase()
+/// A lone number means the same as its duration: `[300]` is `[5m]`.
+fn as_duration(duration: DurationExpr) -> DurationExpr {
+    match duration {
+        DurationExpr::Literal(number) => {
+            let is_duration = number.is_duration || (number.value * 1000.0).round() / 1000.0 == number.value;
+            DurationExpr::Literal(NumberLiteral { is_duration, ..number })
+        }
+        other => other,
     }
+}
+
+/// The expression in parentheses. They mean nothing around a literal, and as much as one pair around another pair.
+fn wrapped(inner: DurationExpr) -> DurationExpr {
+    match inner {
+        literal @ DurationExpr::Literal(_) => literal,
+        pair @ DurationExpr::Paren(..) => pair,
+        other => {
+            let span = other.span();
+            DurationExpr::Paren(Box::new(other), span)
+        }
+    }
+}
+
+fn out_of_range(seconds: f64) -> bool {
+    seconds.is_nan() || seconds.abs() > DURATION_SECONDS_MAX
 }

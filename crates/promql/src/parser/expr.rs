@@ -51,6 +51,9 @@ impl Parser<'_> {
         // `^` binds to the right, all others to the left.
         let rhs = self.operators(if op == BinaryOp::Pow { POW } else { precedence(op) + 1 })?;
         let span = lhs.expr.span().to(rhs.expr.span());
+        if !self.options.binop_fill_modifiers && (matching.fill_left.is_some() || matching.fill_right.is_some()) {
+            return Err(self.error(span, "binop fill modifiers are experimental and not enabled"));
+        }
         let depth = lhs.depth.max(rhs.depth);
         let (lhs, rhs) = (lhs.expr, rhs.expr);
         self.node(Expr::Binary(Binary { op, lhs, rhs, matching: Some(matching), return_bool, span }), depth)
@@ -68,7 +71,9 @@ impl Parser<'_> {
                 self.advance()?;
                 let many_left = keyword == Keyword::GroupLeft;
                 matching.cardinality = if many_left { Cardinality::ManyToOne } else { Cardinality::OneToMany };
-                if self.peek_kind()? == TokenKind::LeftParen {
+                // A parenthesis begins the list, never the operand; neither begins with anything else.
+                let next = self.peek()?;
+                if next.kind == TokenKind::LeftParen || !next.begins_expression() {
                     matching.include = self.grouping_labels()?;
                 }
             }
@@ -77,31 +82,41 @@ impl Parser<'_> {
         Ok((return_bool, matching))
     }
 
-    /// `fill(x)`, or `fill_left(x)` and `fill_right(x)` in either order. The words are metric names unless a
-    /// parenthesis follows.
+    /// `fill(x)`, or `fill_left(x)` and `fill_right(x)` in either order. A word more is a metric name, as it is wherever no
+    /// parenthesis follows (the lexer's business).
     fn fill_modifiers(&mut self, matching: &mut VectorMatching) -> Result<(), ParseError> {
-        while let TokenKind::Keyword(keyword @ (Keyword::Fill | Keyword::FillLeft | Keyword::FillRight)) =
-            self.peek_kind()?
-        {
-            if self.peek_second() != Some(TokenKind::LeftParen) {
+        let TokenKind::Keyword(first) = self.peek_kind()? else { return Ok(()) };
+        let second = match first {
+            Keyword::Fill => {
+                matching.fill_left = Some(self.fill_value()?);
+                matching.fill_right = matching.fill_left;
                 return Ok(());
             }
-            let (left, right) = (keyword != Keyword::FillRight, keyword != Keyword::FillLeft);
-            if (left && matching.fill_left.is_some()) || (right && matching.fill_right.is_some()) {
-                return Err(self.unexpected("", ""));
+            Keyword::FillLeft => {
+                matching.fill_left = Some(self.fill_value()?);
+                Keyword::FillRight
             }
-            let token = self.advance()?;
-            if !self.options.binop_fill_modifiers {
-                let message = format!("{} modifier is experimental and not enabled", self.source(token));
-                return Err(self.error(token.span, message));
+            Keyword::FillRight => {
+                matching.fill_right = Some(self.fill_value()?);
+                Keyword::FillLeft
             }
-            self.advance()?;
-            let value = self.signed_number("fill modifier", "number")?.value;
-            self.expect(TokenKind::RightParen, "fill modifier", "\")\"")?;
-            matching.fill_left = if left { Some(value) } else { matching.fill_left };
-            matching.fill_right = if right { Some(value) } else { matching.fill_right };
+            _ => return Ok(()),
+        };
+        if self.peek_kind()? == TokenKind::Keyword(second) {
+            let value = self.fill_value()?;
+            *(if second == Keyword::FillLeft { &mut matching.fill_left } else { &mut matching.fill_right }) =
+                Some(value);
         }
         Ok(())
+    }
+
+    /// The number in parentheses behind the word, which the caller saw.
+    fn fill_value(&mut self) -> Result<f64, ParseError> {
+        self.advance()?;
+        self.expect(TokenKind::LeftParen)?;
+        let value = self.signed_number()?.value;
+        self.expect(TokenKind::RightParen)?;
+        Ok(value)
     }
 
     /// An operand with its signs before and its modifiers behind.
@@ -138,20 +153,18 @@ impl Parser<'_> {
             TokenKind::LeftBrace => self.selector_node(),
             TokenKind::Aggregate(op) if self.aggregation_follows() => self.aggregate(op),
             TokenKind::Identifier
-            | TokenKind::Keyword(Keyword::Start | Keyword::End | Keyword::Step | Keyword::Range)
-                if self.peek_second() == Some(TokenKind::LeftParen) =>
-            {
-                self.call()
-            }
+            | TokenKind::Keyword(
+                Keyword::Start | Keyword::End | Keyword::Step | Keyword::Range | Keyword::MinOf | Keyword::MaxOf,
+            ) if self.peek_second() == Some(TokenKind::LeftParen) => self.call(),
             _ if token.is_metric_name() => self.selector_node(),
-            _ => Err(self.unexpected("", "")),
+            _ => Err(self.unexpected()),
         }
     }
 
     fn parentheses(&mut self) -> Result<Node, ParseError> {
         let open = self.advance()?.span;
         let Node { expr, depth } = self.expression()?;
-        self.expect(TokenKind::RightParen, "", "")?;
+        self.expect(TokenKind::RightParen)?;
         let span = self.span_since(open);
         self.node(Expr::Paren(Paren { expr, span }), depth)
     }

@@ -1,13 +1,15 @@
 //! Series selectors: the metric name and the matchers in braces.
 
-use super::Parser;
+use super::{Context, Parser};
 use crate::ast::{BinaryOp, MatchOp, Matcher, VectorSelector};
 use crate::error::ParseError;
 use crate::position::Span;
-use crate::quote::quote;
 use crate::token::TokenKind;
 
-const CONTEXT: &str = "label matching";
+const LABEL: Context = Context::new("label matching", "identifier or \"}\"");
+const OPERATOR: Context = Context::new("label matching", "label matching operator");
+const VALUE: Context = Context::new("label matching", "string");
+const NEXT: Context = Context::new("label matching", "\",\" or \"}\"");
 const METRIC_NAME: &str = "__name__";
 
 impl Parser<'_> {
@@ -21,69 +23,66 @@ impl Parser<'_> {
         }
         let mut matchers = Vec::new();
         if self.accept(TokenKind::LeftBrace)? {
-            self.matchers(&mut name, &mut matchers, first.span)?;
+            self.matchers(&mut matchers)?;
         }
         let span = self.span_since(first.span);
         if let Some(name) = &name {
-            if let Some(second) = matchers.iter().find(|matcher| matcher.name() == METRIC_NAME) {
-                return Err(self.name_set_twice(span, name, second.value()));
-            }
             matchers.push(Matcher::equal(METRIC_NAME, name.as_str()));
         }
         Ok(VectorSelector { name, matchers, offset: None, at: None, edge: None, span })
     }
 
-    fn matchers(
-        &mut self,
-        name: &mut Option<String>,
-        matchers: &mut Vec<Matcher>,
-        start: Span,
-    ) -> Result<(), ParseError> {
+    fn matchers(&mut self, matchers: &mut Vec<Matcher>) -> Result<(), ParseError> {
         while self.peek_kind()? != TokenKind::RightBrace {
             let label = self.peek()?;
             match label.kind {
                 TokenKind::Identifier => {
                     self.advance()?;
-                    let label_name = self.source(label).to_owned();
-                    matchers.push(self.matcher(label.span, label_name)?);
+                    let Some(op) = self.match_op()? else { return Err(self.unexpected_in(OPERATOR)) };
+                    matchers.push(self.matcher(label.span, self.source(label).to_owned(), op)?);
                 }
                 TokenKind::String => {
                     self.advance()?;
                     let text = self.label_text(label)?;
-                    if !matches!(self.peek_kind()?, TokenKind::Comma | TokenKind::RightBrace) {
-                        matchers.push(self.matcher(label.span, text)?);
-                    } else if let Some(first) = name {
-                        return Err(self.name_set_twice(self.span_since(start), first, &text));
-                    } else {
-                        *name = Some(text);
-                    }
+                    matchers.push(match self.match_op()? {
+                        Some(op) => self.matcher(label.span, text, op)?,
+                        None => Matcher::equal(METRIC_NAME, text),
+                    });
                 }
-                _ => return Err(self.unexpected(CONTEXT, "identifier or \"}\"")),
+                _ => return Err(self.unexpected_in(LABEL)),
             }
-            if self.peek_kind()? != TokenKind::RightBrace {
-                self.expect(TokenKind::Comma, CONTEXT, "\",\" or \"}\"")?;
+            match self.peek_kind()? {
+                TokenKind::RightBrace => {}
+                TokenKind::Comma => {
+                    self.advance()?;
+                }
+                _ => return Err(self.unexpected_in(NEXT)),
             }
         }
         self.advance()?;
         Ok(())
     }
 
-    fn matcher(&mut self, label: Span, name: String) -> Result<Matcher, ParseError> {
+    /// Consumes the operator if one follows.
+    fn match_op(&mut self) -> Result<Option<MatchOp>, ParseError> {
         let op = match self.peek_kind()? {
             TokenKind::Assign => MatchOp::Equal,
             TokenKind::Operator(BinaryOp::Neq) => MatchOp::NotEqual,
             TokenKind::RegexMatch => MatchOp::Regex,
             TokenKind::RegexMismatch => MatchOp::NotRegex,
-            _ => return Err(self.unexpected(CONTEXT, "label matching operator")),
+            _ => return Ok(None),
         };
         self.advance()?;
-        let value = self.expect(TokenKind::String, CONTEXT, "string")?;
-        let text = self.label_text(value)?;
-        Matcher::new(op, name, text).map_err(|error| self.error(label.to(value.span), error.to_string()))
+        Ok(Some(op))
     }
 
-    fn name_set_twice(&self, span: Span, first: &str, second: &str) -> ParseError {
-        let message = format!("metric name must not be set twice: {} or {}", quote(first), quote(second));
-        self.error(span, message)
+    fn matcher(&mut self, label: Span, name: String, op: MatchOp) -> Result<Matcher, ParseError> {
+        let value = self.peek()?;
+        if value.kind != TokenKind::String {
+            return Err(self.unexpected_in(VALUE));
+        }
+        self.advance()?;
+        let text = self.label_text(value)?;
+        Matcher::new(op, name, text).map_err(|error| self.error(label.to(value.span), error.to_string()))
     }
 }

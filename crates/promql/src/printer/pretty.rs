@@ -18,17 +18,39 @@ pub fn pretty(expr: &Expr) -> String {
 
 /// Writes `expr` with its first line indented, too.
 fn write_lines(out: &mut String, expr: &Expr, level: usize) {
-    indent(out, level);
-    write_unindented(out, expr, level);
+    match expr {
+        // As upstream has it, a subquery on one line stands at its beginning.
+        Expr::Subquery(node) if !fits_one_line(expr) => {
+            write_lines(out, &node.expr, level);
+            write_to(out, format_args!("{}", SubquerySuffix(node)));
+        }
+        Expr::Subquery(_) => write_to(out, format_args!("{expr}")),
+        Expr::Binary(node) if !fits_one_line(expr) => {
+            // The operands are indented more than the operator between them.
+            write_lines(out, &node.lhs, level + 1);
+            out.push('\n');
+            indent(out, level);
+            write_to(out, format_args!("{}\n", OperatorClause(node)));
+            write_lines(out, &node.rhs, level + 1);
+        }
+        Expr::Unary(node) => {
+            let mut operand = String::new();
+            write_lines(&mut operand, &node.expr, level);
+            indent(out, level);
+            out.push_str(node.op.symbol());
+            out.push_str(operand.trim_start());
+        }
+        _ => {
+            indent(out, level);
+            write_bracketed(out, expr, level);
+        }
+    }
 }
 
-fn write_unindented(out: &mut String, expr: &Expr, level: usize) {
-    if fits_one_line(expr) {
-        write_to(out, format_args!("{expr}"));
-        return;
-    }
+/// What splits at its parentheses, if it splits.
+fn write_bracketed(out: &mut String, expr: &Expr, level: usize) {
     match expr {
-        Expr::Aggregate(node) => {
+        Expr::Aggregate(node) if !fits_one_line(expr) => {
             write_to(out, format_args!("{}(\n", AggregateHead(node)));
             if let Some(param) = &node.param {
                 write_lines(out, param, level + 1);
@@ -37,7 +59,7 @@ fn write_unindented(out: &mut String, expr: &Expr, level: usize) {
             write_lines(out, &node.expr, level + 1);
             close(out, level);
         }
-        Expr::Call(node) if !node.args.is_empty() => {
+        Expr::Call(node) if !fits_one_line(expr) => {
             write_to(out, format_args!("{}(\n", node.function.name));
             for (index, arg) in node.args.iter().enumerate() {
                 out.push_str(if index > 0 { ",\n" } else { "" });
@@ -45,31 +67,12 @@ fn write_unindented(out: &mut String, expr: &Expr, level: usize) {
             }
             close(out, level);
         }
-        Expr::Paren(node) => {
+        Expr::Paren(node) if !fits_one_line(expr) => {
             out.push_str("(\n");
             write_lines(out, &node.expr, level + 1);
             close(out, level);
         }
-        Expr::Binary(node) => {
-            // The operands are indented more than the operator between them.
-            out.push_str("  ");
-            write_unindented(out, &node.lhs, level + 1);
-            out.push('\n');
-            indent(out, level);
-            write_to(out, format_args!("{}\n", OperatorClause(node)));
-            write_lines(out, &node.rhs, level + 1);
-        }
-        Expr::Unary(node) => {
-            out.push_str(node.op.symbol());
-            write_unindented(out, &node.expr, level);
-        }
-        Expr::Subquery(node) => {
-            write_unindented(out, &node.expr, level);
-            write_to(out, format_args!("{}", SubquerySuffix(node)));
-        }
-        Expr::Number(_) | Expr::String(_) | Expr::VectorSelector(_) | Expr::MatrixSelector(_) | Expr::Call(_) => {
-            write_to(out, format_args!("{expr}"));
-        }
+        _ => write_to(out, format_args!("{expr}")),
     }
 }
 

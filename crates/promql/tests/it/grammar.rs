@@ -63,10 +63,10 @@ fn selectors_carry_everything_that_was_written() {
     else {
         panic!("a selector")
     };
-    assert_eq!(found.name.as_deref(), Some("my.metric"));
+    assert_eq!(found.name, None);
     let matchers: Vec<_> = found.matchers.iter().map(|m| (m.name(), m.op(), m.value())).collect();
     let name = ("__name__", MatchOp::Equal, "my.metric");
-    assert_eq!(matchers, [("a", MatchOp::Regex, "b|c"), ("d e", MatchOp::NotEqual, "f"), name]);
+    assert_eq!(matchers, [name, ("a", MatchOp::Regex, "b|c"), ("d e", MatchOp::NotEqual, "f")]);
     assert_eq!((found.at, found.edge), (Some(AtModifier::TimestampMs(-1500)), Some(EdgeMode::Smoothed)));
     assert_eq!(found.offset.and_then(|offset| offset.literal_ms()), Some(-300_000));
 }
@@ -81,7 +81,7 @@ fn keywords_are_names_where_they_can_be() {
         "start",
         "step + range",
         "smoothed smoothed",
-        "sum by (on, bool, group_left, atan2, sum, without) (avg)",
+        "sum by (on, bool, group_left, atan2, sum, by, min_of, a:b) (avg)",
         "a + fill",
         "a + on(x) group_left fill_left",
         "topk(1, topk)",
@@ -116,7 +116,7 @@ fn aggregations_know_their_grouping() {
         other => panic!("{other}"),
     };
     assert_eq!(grouping("sum(a)"), Grouping::None);
-    assert_eq!(grouping("sum(a) by ()"), Grouping::By(Vec::new()));
+    assert_eq!(grouping("sum(a) by ()"), Grouping::None);
     assert_eq!(grouping("sum without (x,) (a)"), Grouping::Without(vec!["x".to_owned()]));
     assert_eq!(parsed("scalar(a) + 1").value_type(), ValueType::Scalar);
     assert_eq!(parsed("a[5m:]").value_type(), ValueType::Matrix);
@@ -155,11 +155,11 @@ fn durations_are_computed_when_the_query_is_known() {
 #[test]
 fn faults_are_told_with_their_place() {
     for (text, wanted) in [
-        ("# nothing", "1:10: parse error: no expression found in input"),
+        ("# nothing", "1:1: parse error: no expression found in input"),
         ("a b", "1:3: parse error: unexpected identifier \"b\""),
         ("a +", "1:4: parse error: unexpected end of input"),
         ("sum(\na\n", "3:1: parse error: unclosed left parenthesis"),
-        ("a)", "1:2: parse error: unexpected right parenthesis ')'"),
+        ("a)", "1:3: parse error: unexpected right parenthesis ')'"),
         ("a{b=\"c\"", "1:8: parse error: unexpected end of input inside braces"),
         ("a{b~\"c\"}", "1:4: parse error: unexpected character inside braces: '~'"),
         (
@@ -167,12 +167,12 @@ fn faults_are_told_with_their_place() {
             "1:5: parse error: unexpected string \"\\\"c\\\"\" in label matching, expected label matching operator",
         ),
         ("{a!=\"x\"}", "1:1: parse error: vector selector must contain at least one non-empty matcher"),
-        ("{\"a\", \"b\"}", "1:1: parse error: metric name must not be set twice: \"a\" or \"b\""),
-        ("{\"a\", __name__=~\"b\"}", "1:1: parse error: metric name must not be set twice: \"a\" or \"b\""),
+        ("a{\"b\"}", "1:1: parse error: metric name must not be set twice: \"a\" or \"b\""),
+        ("a{__name__=~\"b\"}", "1:1: parse error: metric name must not be set twice: \"a\" or \"b\""),
         ("a[5m] b", "1:7: parse error: unexpected identifier \"b\""),
         ("a[5m", "1:5: parse error: unclosed left bracket"),
-        ("a[:5m]", "1:3: parse error: unexpected colon before duration in duration expression"),
-        ("a[5m:1m:]", "1:8: parse error: unexpected repeated colon in duration expression"),
+        ("a[:5m]", "1:4: parse error: unexpected colon before duration in duration expression"),
+        ("a[5m:1m:]", "1:8: parse error: unexpected colon ':'"),
         ("a[0]", "1:3: parse error: duration must be greater than 0"),
         ("a offset 1m+", "1:13: parse error: unexpected end of input"),
         (
@@ -193,7 +193,7 @@ fn faults_are_told_with_their_place() {
         ("round(a, 1, 2)", "1:1: parse error: expected at most 2 argument(s) in call to \"round\", got 3"),
         ("abs(a,)", "1:6: parse error: trailing commas not allowed in function call args"),
         ("info(a, b)", "1:9: parse error: expected label selectors only, got vector selector instead"),
-        ("info(a, 1)", "1:9: parse error: expected type instant vector in call to function \"info\", got scalar"),
+        ("info(a, 1)", "1:1: parse error: expected type instant vector in call to function \"info\", got scalar"),
         ("sum()", "1:1: parse error: no arguments for aggregate expression provided"),
         ("quantile(a, b)", "1:10: parse error: expected type scalar in aggregation parameter, got instant vector"),
         ("sum by x (a)", "1:8: parse error: unexpected identifier \"x\" in grouping opts, expected \"(\""),
@@ -201,7 +201,7 @@ fn faults_are_told_with_their_place() {
         ("1 <  2", "1:3: parse error: comparisons between scalars must use BOOL modifier"),
         ("a and fill(0) b", "1:1: parse error: filling in missing series not allowed for set operators"),
         ("a + fill(0) 1", "1:1: parse error: filling in missing series only allowed between instant vectors"),
-        ("a + fill(0) fill_left(1) b", "1:13: parse error: unexpected <fill_left>"),
+        ("a + fill(0) fill_left(1) b", "1:22: parse error: unexpected \"(\""),
         ("0b11", "1:1: parse error: bad number or duration syntax: \"0\""),
         ("1__0", "1:1: parse error: bad number or duration syntax: \"1__\""),
         ("\"\\u12\"", "1:1: parse error: illegal character U+0022 '\"' in escape sequence"),
@@ -212,6 +212,95 @@ fn faults_are_told_with_their_place() {
         check_error(text, wanted);
     }
     assert!(parse("a{b=~\"[\"}", ParserOptions::all()).unwrap_err().to_string().starts_with("1:3: parse error: "));
+}
+
+/// An unexpected token is told with the innermost construct that knows what it wants.
+#[test]
+fn unexpected_tokens_are_told_with_their_surroundings() {
+    let range = "in subquery or range selector, expected number, duration, step(), or range()";
+    let range_end = "in subquery or range, expected \":\" or \"]\"";
+    let step = "in subquery selector, expected number, duration, step(), range(), or \"]\"";
+    let offset = "in offset, expected number, duration, step(), or range()";
+    let labels = "in label matching, expected";
+    for (text, wanted) in [
+        ("sum(*)", "1:5: parse error: unexpected <op:*> in aggregation"),
+        ("sum by (a) b", "1:12: parse error: unexpected identifier \"b\" in aggregation"),
+        ("sum(abs((a b)))", "1:12: parse error: unexpected identifier \"b\" in aggregation"),
+        ("sum(a) b", "1:8: parse error: unexpected identifier \"b\""),
+        ("sum(a[5m x])", "1:10: parse error: unexpected character: 'x', expected ':'"),
+        ("a[5m @]", &format!("1:6: parse error: unexpected <op:@> {range_end}")),
+        ("a[(5m 1)]", &format!("1:7: parse error: unexpected number \"1\" {range}")),
+        ("a[5m+]", &format!("1:6: parse error: unexpected \"]\" {range}")),
+        ("a[5m:+]", &format!("1:7: parse error: unexpected \"]\" {step}")),
+        ("a[5m:1m 1]", "1:9: parse error: unexpected number \"1\" in subquery selector, expected \"]\""),
+        ("a[step(5)]", &format!("1:8: parse error: unexpected number \"5\" {range}")),
+        ("a[5m] + a[:5m]", &format!("1:11: parse error: unexpected \":\" {range}")),
+        ("a[step():]", "1:10: parse error: unexpected colon before duration in duration expression"),
+        ("a[#b\n5m]", "1:3: parse error: unexpected character in duration expression: '#'"),
+        ("a offset min_of(1, @)", &format!("1:20: parse error: unexpected <op:@> {offset}")),
+        ("a offset (1m) + b", &format!("1:17: parse error: unexpected identifier \"b\" {offset}")),
+        ("a @ b", "1:5: parse error: unexpected identifier \"b\" in @, expected timestamp"),
+        ("a{\"b\"c}", &format!("1:6: parse error: unexpected identifier \"c\" {labels} \",\" or \"}}\"")),
+        ("a{b,}", &format!("1:4: parse error: unexpected \",\" {labels} label matching operator")),
+        ("a{,}", &format!("1:3: parse error: unexpected \",\" {labels} identifier or \"}}\"")),
+        ("a{b=c}", &format!("1:5: parse error: unexpected identifier \"c\" {labels} string")),
+        ("a + on(b) group_left % c", "1:22: parse error: unexpected <op:%> in grouping opts, expected \"(\""),
+        ("a + on(,) b", "1:8: parse error: unexpected \",\" in grouping opts, expected label"),
+        ("a + on(without) b", "1:8: parse error: unexpected <without> in grouping opts, expected label"),
+        ("a + on(b c) d", "1:10: parse error: unexpected identifier \"c\" in grouping opts, expected \",\" or \")\""),
+        ("a + on('') b", "1:8: parse error: invalid label name for grouping: \"\""),
+        ("min_of(1, 2) max_of", "1:14: parse error: unexpected \"max_of\""),
+        ("a !", "1:3: parse error: unexpected character after '!': '\u{fffd}'"),
+        ("", "unknown position: parse error: no expression found in input"),
+    ] {
+        check_error(text, wanted);
+    }
+}
+
+/// Of several faults, the one is told that stands first in the text or, at the end of a construct, the one that needs no
+/// look at the next token; faults of types come last.
+#[test]
+fn the_first_fault_is_told() {
+    for (text, wanted) in [
+        ("abs(nosuch(a)) b b", "1:5: parse error: unknown function with name \"nosuch\""),
+        ("MIN_OF(1, 2)", "1:1: parse error: unknown function with name \"MIN_OF\""),
+        ("abs(a, *)", "1:6: parse error: trailing commas not allowed in function call args"),
+        ("abs(a, $)", "1:8: parse error: unexpected character: '$'"),
+        ("sum() b", "1:1: parse error: no arguments for aggregate expression provided"),
+        ("sum() $", "1:7: parse error: unexpected character: '$'"),
+        ("a offset 5m offset 5m $", "1:1: parse error: offset may not be set multiple times"),
+        ("a @ Inf b", "1:1: parse error: timestamp out of bounds for @ modifier: +Inf"),
+        ("a @ 1e20", "1:1: parse error: timestamp out of bounds for @ modifier: 100000000000000000000.000000"),
+        ("a{__name__=\"b\"} b", "1:17: parse error: unexpected identifier \"b\""),
+        ("a[1m/0] b", "1:5: parse error: division by zero"),
+        ("a[1m%(-0)]", "1:5: parse error: modulo by zero"),
+        ("a[300y]", "1:3: parse error: duration out of range"),
+        ("a offset -1e10", "1:10: parse error: duration out of range"),
+        ("1e400", "1:1: parse error: error parsing number: strconv.ParseFloat: parsing \"1e400\": value out of range"),
+        ("1.2_.3", "1:1: parse error: bad number or duration syntax: \"1.2_.\""),
+        ("info(sum, (a))", "1:11: parse error: expected label selectors only"),
+        ("info(1, b)", "1:9: parse error: expected label selectors only, got vector selector instead"),
+        ("a offset step()[5m]", "1:16: parse error: no offset modifiers allowed before range"),
+        ("a @ end()[5m]", "1:10: parse error: no @ modifiers allowed before range"),
+        ("1 anchored", "1:1: parse error: anchored modifier not implemented"),
+        ("é", "1:1: parse error: unexpected character: 'é'"),
+        ("{\"é\"}\n+ ,", "2:3: parse error: unexpected \",\""),
+    ] {
+        check_error(text, wanted);
+    }
+}
+
+#[test]
+fn repetitions_that_say_nothing_new_are_accepted() {
+    for (text, same) in [
+        ("a offset 0 offset 5m", "a offset 5m"),
+        ("a anchored anchored", "a anchored"),
+        ("{\"a\", \"b\"}", "{__name__=\"a\", __name__=\"b\"}"),
+        ("a # b\r + c", "a + c"),
+        ("0x1F + 0_7 + 1_0", "31 + 7 + 10"),
+    ] {
+        assert_eq!(parsed(text).to_string(), parsed(same).to_string(), "{text}");
+    }
 }
 
 #[test]
@@ -228,6 +317,15 @@ fn experimental_parts_need_their_switch() {
     check("a offset (1m)", |options| options.duration_expressions = false);
     check("a[5m] anchored", |options| options.extended_range_selectors = false);
     check("a + fill(0) b", |options| options.binop_fill_modifiers = false);
+    let off =
+        |text| parse(text, ParserOptions { duration_expressions: false, ..ParserOptions::default() }).unwrap_err();
+    assert_eq!(off("a[1m+(5m)]").to_string(), "1:7: parse error: experimental duration expression is not enabled");
+    assert_eq!(
+        off("b + a anchored").to_string(),
+        "1:5: parse error: anchored modifier is experimental and not enabled"
+    );
+    let fill = "1:5: parse error: binop fill modifiers are experimental and not enabled";
+    assert_eq!(off("c + a * fill(0) b").to_string(), fill);
     assert!(parse("a[300] offset -5m", ParserOptions { duration_expressions: false, ..ParserOptions::all() }).is_ok());
 }
 

@@ -27,8 +27,10 @@ fn number(value: f64) -> NumberLiteral {
     NumberLiteral { value, is_duration: false, span: NO_SPAN }
 }
 
+/// A whole number of milliseconds, of either sign; the parser takes such numbers for durations where they stand alone.
 fn arb_duration_literal() -> impl Strategy<Value = DurationExpr> {
-    (1_i64..100_000_000_000).prop_map(|ms| {
+    let ms = prop_oneof![1_i64..100_000_000_000, -1_000_000_i64..0];
+    ms.prop_map(|ms| {
         DurationExpr::Literal(NumberLiteral { value: ms as f64 / 1000.0, is_duration: true, span: NO_SPAN })
     })
 }
@@ -36,6 +38,12 @@ fn arb_duration_literal() -> impl Strategy<Value = DurationExpr> {
 fn arb_duration() -> impl Strategy<Value = DurationExpr> {
     let leaf = prop_oneof![
         3 => arb_duration_literal(),
+        1 => (0.0_f64..1e9).prop_map(|value| DurationExpr::Binary(
+            BinaryOp::Mul,
+            Box::new(DurationExpr::Step(NO_SPAN)),
+            Box::new(DurationExpr::Literal(number(value + 0.5))),
+            NO_SPAN,
+        )),
         1 => Just(DurationExpr::Step(NO_SPAN)),
         1 => Just(DurationExpr::Range(NO_SPAN)),
     ];
@@ -46,12 +54,19 @@ fn arb_duration() -> impl Strategy<Value = DurationExpr> {
             (ops, inner.clone(), inner.clone()).prop_map(|(op, lhs, rhs)| {
                 DurationExpr::Binary(op, Box::new(duration_operand(lhs)), Box::new(duration_operand(rhs)), NO_SPAN)
             }),
-            inner.clone().prop_map(|expr| {
-                DurationExpr::Unary(UnaryOp::Minus, Box::new(DurationExpr::Paren(Box::new(expr), NO_SPAN)), NO_SPAN)
-            }),
-            (inner.clone(), inner).prop_map(|(a, b)| DurationExpr::MaxOf(Box::new(a), Box::new(b), NO_SPAN)),
+            inner.clone().prop_map(negated),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| DurationExpr::MaxOf(Box::new(a), Box::new(b), NO_SPAN)),
+            (inner.clone(), inner).prop_map(|(a, b)| DurationExpr::MinOf(Box::new(a), Box::new(b), NO_SPAN)),
         ]
     })
+}
+
+/// A sign before a literal belongs to it, and binds weaker than `^`.
+fn negated(expr: DurationExpr) -> DurationExpr {
+    match duration_operand(expr) {
+        DurationExpr::Literal(literal) => DurationExpr::Literal(NumberLiteral { value: -literal.value, ..literal }),
+        other => DurationExpr::Unary(UnaryOp::Minus, Box::new(other), NO_SPAN),
+    }
 }
 
 fn duration_operand(expr: DurationExpr) -> DurationExpr {
@@ -61,8 +76,18 @@ fn duration_operand(expr: DurationExpr) -> DurationExpr {
     }
 }
 
+/// Of ranges and steps, which are positive.
+fn arb_range() -> impl Strategy<Value = DurationExpr> {
+    arb_duration().prop_map(|expr| match expr {
+        DurationExpr::Literal(literal) => {
+            DurationExpr::Literal(NumberLiteral { value: literal.value.abs(), ..literal })
+        }
+        other => other,
+    })
+}
+
 fn arb_offset() -> impl Strategy<Value = Option<DurationExpr>> {
-    prop::option::of(arb_duration().prop_map(duration_operand))
+    prop::option::of(prop_oneof![arb_duration().prop_map(duration_operand), arb_duration().prop_map(negated)])
 }
 
 fn arb_at() -> impl Strategy<Value = Option<AtModifier>> {
@@ -81,18 +106,20 @@ fn arb_matcher() -> impl Strategy<Value = Matcher> {
 }
 
 fn arb_selector() -> impl Strategy<Value = VectorSelector> {
-    let names = select(vec!["up", "a:b", "sum", "offset", "step", "my.metric", "bool", "inf", "5xx", "and", "é"]);
+    let before_braces = select(vec!["up", "a:b", "sum", "offset", "step", "fill", "min_of", "and", "anchored"]);
+    let in_braces = select(vec!["my.metric", "bool", "inf", "5xx", "é", "up", "\"\\"]);
+    let name = prop_oneof![before_braces.prop_map(|name| (true, name)), in_braces.prop_map(|name| (false, name))];
     let edges = select(vec![None, None, Some(EdgeMode::Anchored), Some(EdgeMode::Smoothed)]);
-    (names, prop::collection::vec(arb_matcher(), 0..3), arb_offset(), arb_at(), edges).prop_map(
-        |(name, mut matchers, offset, at, edge)| {
+    (name, prop::collection::vec(arb_matcher(), 0..3), arb_offset(), arb_at(), edges).prop_map(
+        |((has_name, name), mut matchers, offset, at, edge)| {
             matchers.push(Matcher::equal("__name__", name));
-            VectorSelector { name: Some(name.to_owned()), matchers, offset, at, edge, span: NO_SPAN }
+            VectorSelector { name: has_name.then(|| name.to_owned()), matchers, offset, at, edge, span: NO_SPAN }
         },
     )
 }
 
 fn arb_matrix() -> impl Strategy<Value = Expr> {
-    (arb_selector(), arb_duration())
+    (arb_selector(), arb_range())
         .prop_map(|(selector, range)| Expr::MatrixSelector(MatrixSelector { selector, range, span: NO_SPAN }))
 }
 
@@ -101,6 +128,8 @@ fn operand(expr: Expr) -> Box<Expr> {
     let weak = match &expr {
         Expr::Binary(_) | Expr::Unary(_) => true,
         Expr::Number(number) => number.value.is_sign_negative(),
+        // An operator behind it would go on with the offset.
+        Expr::VectorSelector(selector) => matches!(selector.offset, Some(DurationExpr::Paren(..))),
         _ => false,
     };
     Box::new(if weak { Expr::Paren(Paren { expr: Box::new(expr), span: NO_SPAN }) } else { expr })
@@ -116,14 +145,13 @@ fn arb_matching(set: bool) -> impl Strategy<Value = VectorMatching> {
     } else {
         select(vec![Cardinality::OneToOne, Cardinality::ManyToOne, Cardinality::OneToMany])
     };
-    let fill = move || prop::option::of(if set { Just(0.0).boxed() } else { any::<f32>().prop_map(f64::from).boxed() });
+    let fill = || prop::option::of(any::<f64>());
     (cardinality, any::<bool>(), arb_labels(), arb_labels(), fill(), fill()).prop_map(
         move |(cardinality, on, labels, include, left, right)| {
             let grouped = matches!(cardinality, Cardinality::ManyToOne | Cardinality::OneToMany);
             let include = if grouped { include } else { Vec::new() };
             let include = include.into_iter().filter(|label| !on || !labels.contains(label)).collect();
-            let finite = |value: Option<f64>| value.filter(|value| value.is_finite() && !set);
-            let (fill_left, fill_right) = (finite(left), finite(right));
+            let (fill_left, fill_right) = (left.filter(|_| !set), right.filter(|_| !set));
             VectorMatching { cardinality, on, labels, include, fill_left, fill_right }
         },
     )
@@ -144,16 +172,20 @@ fn arb_vector() -> impl Strategy<Value = Expr> {
                     call("sort_by_label", vec![expr, text])
                 }
             ),
-            (inner.clone(), arb_duration(), prop::option::of(arb_duration()), arb_offset(), arb_at()).prop_map(
+            (inner.clone(), arb_range(), prop::option::of(arb_range()), arb_offset(), arb_at()).prop_map(
                 |(expr, range, step, offset, at)| {
+                    // The lexer wants to see a number before the colon.
+                    let minute = NumberLiteral { is_duration: true, ..number(60.0) };
+                    let (lhs, rhs) = (Box::new(DurationExpr::Literal(minute)), Box::new(duration_operand(range)));
+                    let range = DurationExpr::Binary(BinaryOp::Add, lhs, rhs, NO_SPAN);
                     let subquery = Subquery { expr: operand(expr), range, step, offset, at, span: NO_SPAN };
                     call("max_over_time", vec![Expr::Subquery(subquery)])
                 }
             ),
             (inner.clone(), arb_labels(), 0..3).prop_map(|(expr, labels, kind)| {
                 let grouping = match kind {
-                    0 => Grouping::None,
-                    1 => Grouping::By(labels),
+                    1 if !labels.is_empty() => Grouping::By(labels),
+                    0 | 1 => Grouping::None,
                     _ => Grouping::Without(labels),
                 };
                 Expr::Aggregate(Aggregate {
@@ -164,16 +196,17 @@ fn arb_vector() -> impl Strategy<Value = Expr> {
                     span: NO_SPAN,
                 })
             }),
-            (inner.clone(), any::<f64>().prop_filter("finite", |value| value.is_finite())).prop_map(|(expr, k)| {
+            (inner.clone(), any::<f64>()).prop_map(|(expr, k)| {
                 let param = Some(Box::new(Expr::Number(number(k))));
-                let grouping = Grouping::None;
-                Expr::Aggregate(Aggregate {
-                    op: AggregateOp::Topk,
-                    expr: Box::new(expr),
-                    param,
-                    grouping,
-                    span: NO_SPAN,
-                })
+                let (op, expr, grouping) = (AggregateOp::Topk, Box::new(expr), Grouping::None);
+                Expr::Aggregate(Aggregate { op, expr, param, grouping, span: NO_SPAN })
+            }),
+            (inner.clone(), any::<f64>(), any::<bool>()).prop_map(|(rhs, value, is_duration)| {
+                let value = if is_duration { (value.abs() % 1e9).floor() } else { value };
+                let is_duration = is_duration && value.is_finite();
+                let lhs = Expr::Number(NumberLiteral { is_duration, ..number(value) });
+                let (op, lhs, rhs) = (BinaryOp::Pow, operand(lhs), operand(rhs));
+                Expr::Binary(Binary { op, lhs, rhs, matching: None, return_bool: false, span: NO_SPAN })
             }),
             (comparisons, inner.clone(), inner.clone(), arb_matching(false), any::<bool>()).prop_map(binary),
             (arithmetic, inner.clone(), inner.clone(), arb_matching(false), Just(false)).prop_map(binary),
@@ -197,7 +230,9 @@ proptest! {
         for text in [expr.to_string(), pretty(&expr)] {
             let again = parse(&text, ParserOptions::all());
             prop_assert!(again.is_ok(), "{text}: {again:?}");
-            prop_assert_eq!(&without_spans(again.unwrap()), &expr, "{}", text);
+            // As text, in which NaN equals NaN.
+            let print = |expr: Expr| format!("{:?}", without_spans(expr));
+            prop_assert_eq!(print(again.unwrap()), print(expr.clone()), "{}", text);
         }
     }
 }

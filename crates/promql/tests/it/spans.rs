@@ -1,9 +1,9 @@
-//! Trees without their places, for comparison.
+//! Trees without their places and the order of matchers, for comparison: printing keeps neither.
 
 use pharos_promql::ast::{DurationExpr, Expr, NumberLiteral, VectorSelector};
 use pharos_promql::position::Span;
 
-/// The same tree with every place zeroed.
+/// The same tree with every place zeroed and all matchers sorted.
 pub(crate) fn without_spans(mut expr: Expr) -> Expr {
     strip(&mut expr);
     expr
@@ -56,6 +56,7 @@ fn strip_number(number: &mut NumberLiteral) {
 
 fn strip_selector(selector: &mut VectorSelector) {
     selector.span = Span::default();
+    selector.matchers.sort_by_key(ToString::to_string);
     selector.offset.iter_mut().for_each(strip_duration);
 }
 

@@ -78,8 +78,9 @@ impl Evaluator<'_> {
             Some(param) => text(param)?,
             None => return Err(QueryError::execution("count_values needs a parameter")),
         };
-        if name.is_empty() {
-            return Err(QueryError::execution(format!("invalid label name {}", crate::quote::quote(name))));
+        // The parser has made U+FFFD of bytes that were no UTF-8.
+        if name.is_empty() || name.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(QueryError::execution(format!("invalid label name {name}")));
         }
         // A label that is aggregated away is away, though the value was put there.
         let shown =

@@ -8,7 +8,6 @@ use crate::engine::QueryError;
 use crate::engine::eval::{Evaluator, text};
 use crate::engine::plan::Call;
 use crate::engine::series::{Series, SeriesIter, build, builder_of};
-use crate::quote::quote;
 
 /// Compiled patterns larger than this are refused.
 const REGEX_BYTES_MAX: usize = 10 << 20;
@@ -18,8 +17,7 @@ impl Evaluator<'_> {
         let (target, replacement) = (text(&call.args[1])?, text(&call.args[2])?);
         let (source, pattern) = (text(&call.args[3])?, text(&call.args[4])?);
         let regex = anchored(pattern)?;
-        if target.is_empty() {
-            let target = quote(target);
+        if !is_label_name(target) {
             return Err(QueryError::execution(format!("invalid destination label name in label_replace(): {target}")));
         }
         let template = Template::parse(replacement, &regex);
@@ -40,13 +38,11 @@ impl Evaluator<'_> {
 
     pub(super) fn label_join<'a>(&'a self, call: &'a Call, steps: StepRange) -> Result<SeriesIter<'a>, QueryError> {
         let (target, separator) = (text(&call.args[1])?, text(&call.args[2])?);
-        if target.is_empty() {
-            let target = quote(target);
+        if !is_label_name(target) {
             return Err(QueryError::execution(format!("invalid destination label name in label_join(): {target}")));
         }
         let sources = call.args[3..].iter().map(text).collect::<Result<Vec<_>, _>>()?;
-        if let Some(wrong) = sources.iter().find(|name| name.is_empty()) {
-            let wrong = quote(wrong);
+        if let Some(wrong) = sources.iter().find(|name| !is_label_name(name)) {
             return Err(QueryError::execution(format!("invalid source label name in label_join(): {wrong}")));
         }
         let input = self.vector(&call.args[0], steps)?;
@@ -59,6 +55,11 @@ impl Evaluator<'_> {
         });
         self.merged(Box::new(output))
     }
+}
+
+/// Any UTF-8 but the empty text. The parser has made U+FFFD of what was none.
+fn is_label_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(char::REPLACEMENT_CHARACTER)
 }
 
 /// Sets a label; a name given anew is no longer to be removed.
