@@ -15,6 +15,10 @@ use crate::ast::{BinaryOp, ValueType};
 impl Evaluator<'_> {
     /// Both sides are scalars.
     pub(super) fn scalar_binary(&self, binary: &Binary, steps: StepRange) -> Result<Vec<f64>, QueryError> {
+        if matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) {
+            let symbol = binary.op.symbol();
+            return Err(QueryError::execution(format!("operator \"{symbol}\" not allowed for Scalar operations")));
+        }
         let (lhs, rhs) = (self.scalar(&binary.lhs, steps)?, self.scalar(&binary.rhs, steps)?);
         Ok(lhs.into_iter().zip(rhs).map(|(lhs, rhs)| element::scalars(binary.op, lhs, rhs)).collect())
     }

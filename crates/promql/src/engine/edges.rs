@@ -5,13 +5,12 @@
 
 use std::sync::Arc;
 
-use pharos_model::{Histogram, HistogramSample, ResetHint, StepRange, is_stale_nan};
-use pharos_storage::RawSeries;
+use pharos_model::{Histogram, HistogramSample, ResetHint, StepRange};
 
 use super::QueryError;
 use super::annotations::Note;
 use super::eval::Evaluator;
-use super::histogram::{self, Incompatible};
+use super::histogram::{self, Incompatible, Joined};
 use super::over_time::{Context, counts_over};
 use super::plan::{Range, Selector};
 use super::select::Samples;
@@ -19,6 +18,9 @@ use super::series::Cell;
 use super::window::{Bounds, Window};
 use crate::ast::EdgeMode;
 use crate::functions::FunctionId as F;
+
+/// Where notes go.
+type Say<'a> = &'a dyn Fn(&Note<'_>);
 
 /// The cells of a range function with edges.
 pub(super) fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) -> Vec<Cell> {
@@ -165,22 +167,36 @@ fn float_change(window: &Window<'_>, is_counter: bool, smoothed: bool) -> Option
     Some(change)
 }
 
+/// Says where bucket bounds had to be reconciled.
+fn noted(joined: Result<Joined, Incompatible>, operation: &'static str, note: Say<'_>) -> Result<(), Incompatible> {
+    if joined?.bounds_reconciled {
+        note(&Note::MismatchedCustomBuckets { operation });
+    }
+    Ok(())
+}
+
 /// The histogram at `at_ms` between two samples; after a reset it grows from nothing.
 fn histogram_at(
     from: &HistogramSample,
     to: &HistogramSample,
     at_ms: i64,
     is_counter: bool,
+    note: Say<'_>,
 ) -> Result<Histogram, Incompatible> {
-    let share = share(at_ms, from.timestamp_ms, to.timestamp_ms);
-    if from.histogram.has_custom_buckets() != to.histogram.has_custom_buckets() {
-        return Err(Incompatible);
+    if at_ms == from.timestamp_ms {
+        return Ok((*from.histogram).clone());
     }
+    if at_ms == to.timestamp_ms {
+        return Ok((*to.histogram).clone());
+    }
+    let share = share(at_ms, from.timestamp_ms, to.timestamp_ms);
     if is_counter && histogram::is_reset(&from.histogram, &to.histogram) {
         return Ok(histogram::scaled(&to.histogram, share));
     }
-    let mut between = histogram::scaled(&from.histogram, 1.0 - share);
-    histogram::add(&mut between, &histogram::scaled(&to.histogram, share))?;
+    let mut between = (*to.histogram).clone();
+    noted(histogram::subtract(&mut between, &from.histogram), "subtraction", note)?;
+    histogram::scale(&mut between, share);
+    noted(histogram::add(&mut between, &from.histogram), "addition", note)?;
     Ok(between)
 }
 
@@ -189,53 +205,51 @@ fn histogram_change(context: &Context<'_>, window: &Window<'_>, is_counter: bool
     let samples = window.histograms;
     let (first, last) = relevant(samples.len(), |at| samples[at].timestamp_ms, window, smoothed)?;
     let custom = samples[first].histogram.has_custom_buckets();
-    if samples[first..=last].iter().any(|sample| sample.histogram.has_custom_buckets() != custom) {
-        context.note(&Note::MixedSchemas { metric });
-        return None;
+    for sample in &samples[first..=last] {
+        if sample.histogram.has_custom_buckets() != custom {
+            context.note(&Note::MixedSchemas { metric });
+            return None;
+        }
+        if is_counter && sample.histogram.reset_hint == ResetHint::Gauge {
+            context.note(&Note::NotCounterHistogram { metric });
+        }
     }
-    let is_gauge = |histogram: &Histogram| histogram.reset_hint == ResetHint::Gauge;
-    if is_counter && samples[first..=last].iter().any(|sample| is_gauge(&sample.histogram)) {
-        context.note(&Note::NotCounterHistogram { metric });
-    }
-    let Ok((left, right, mut change, reconciled)) = change_between(window, first, last, is_counter, smoothed) else {
+    let Ok(mut change) = change_between(context, window, (first, last), is_counter, smoothed) else {
         context.note(&Note::MixedSchemas { metric });
         return None;
     };
-    let both_gauges = is_gauge(&left) && is_gauge(&right);
-    if !is_counter && !both_gauges {
-        context.note(&Note::NotGaugeHistogram { metric });
-    }
-    if reconciled {
-        context.note(&Note::MismatchedCustomBuckets { operation: "subtraction" });
-    }
     change.reset_hint = ResetHint::Gauge;
     histogram::compact(&mut change);
     Some(change)
 }
 
-/// Both edges, the change between them, and whether bucket bounds had to be reconciled.
+/// The change between both edges of the window, resets corrected for counters.
 fn change_between(
+    context: &Context<'_>,
     window: &Window<'_>,
-    first: usize,
-    last: usize,
+    (first, last): (usize, usize),
     is_counter: bool,
     smoothed: bool,
-) -> Result<(Histogram, Histogram, Histogram, bool), Incompatible> {
+) -> Result<Histogram, Incompatible> {
     let samples = window.histograms;
+    let note: Say<'_> = &|note| context.note(note);
     let interpolated = smoothed && samples[first].timestamp_ms < window.after_ms;
     let left = if interpolated {
-        histogram_at(&samples[first], &samples[first + 1], window.after_ms, is_counter)?
+        histogram_at(&samples[first], &samples[first + 1], window.after_ms, is_counter, note)?
     } else {
         (*samples[first].histogram).clone()
     };
     let right = if smoothed && last > 0 && samples[last].timestamp_ms > window.end_ms {
-        histogram_at(&samples[last - 1], &samples[last], window.end_ms, is_counter)?
+        histogram_at(&samples[last - 1], &samples[last], window.end_ms, is_counter, note)?
     } else {
         (*samples[last].histogram).clone()
     };
+    if !is_counter && (left.reset_hint != ResetHint::Gauge || right.reset_hint != ResetHint::Gauge) {
+        note(&Note::NotGaugeHistogram { metric: window.labels.metric_name() });
+    }
     let mut change = right.clone();
     change.is_integer = false;
-    let reconciled = histogram::subtract(&mut change, &left)?.bounds_reconciled;
+    noted(histogram::subtract(&mut change, &left), "subtraction", note)?;
     if is_counter {
         let mut previous = &left;
         let mut from = first + 1;
@@ -244,25 +258,24 @@ fn change_between(
             previous = &samples[first + 1].histogram;
             from = first + 2;
         }
-        if from <= last {
-            for sample in &samples[from..last] {
-                if histogram::is_reset(previous, &sample.histogram) {
-                    histogram::add(&mut change, previous)?;
-                }
-                previous = &sample.histogram;
+        let between = samples.get(from..last).into_iter().flatten().map(|sample| &*sample.histogram);
+        // Beyond the last sample there is no edge left to compare.
+        let edge = (from <= last).then_some(&right);
+        for current in between.chain(edge) {
+            if histogram::is_reset(previous, current) {
+                noted(histogram::add(&mut change, previous), "addition", note)?;
             }
-            if histogram::is_reset(previous, &right) {
-                histogram::add(&mut change, previous)?;
-            }
+            previous = current;
         }
     }
-    Ok((left, right, change, reconciled))
+    Ok(change)
 }
 
 /// The window of a bare range selector: a sample at each edge, those inside between them.
 pub(super) fn bare(mut samples: Samples, range: &Range, end_ms: i64) -> Result<Samples, QueryError> {
     if !samples.histograms.is_empty() {
-        return Err(QueryError::execution("smoothed and anchored modifiers do not work with native histograms"));
+        let keyword = range.edge.map_or("", EdgeMode::keyword);
+        return Err(QueryError::execution(format!("{keyword} modifier is not supported with histograms")));
     }
     let after_ms = end_ms.saturating_sub(range.length_ms);
     let window = Window {
@@ -291,30 +304,32 @@ pub(super) fn bare(mut samples: Samples, range: &Range, end_ms: i64) -> Result<S
 }
 
 /// An instant selector with `smoothed`: the sample at that instant, the value between its neighbours, or the newest
-/// sample before it where none follows.
+/// sample before it where none follows. Stale markers are not there.
 pub(super) fn smoothed_cells(
     evaluator: &Evaluator<'_>,
-    raw: &RawSeries,
+    samples: &Samples,
     selector: &Selector,
     steps: StepRange,
 ) -> Vec<Cell> {
     let lookback_ms = evaluator.lookback_ms;
-    let metric = raw.labels.metric_name();
+    let metric = samples.labels.metric_name();
+    let note: Say<'_> = &|note| evaluator.note(selector.span, note);
     let (mut floats, mut histograms) = (Bounds::default(), Bounds::default());
     let cell = |step: i64| {
         let at_ms = selector.time.apply(step);
         let (after, until) = (at_ms.saturating_sub(lookback_ms), at_ms.saturating_add(lookback_ms));
-        floats.advance(after, until, raw.timestamps_ms.len(), |at| raw.timestamps_ms[at]);
-        histograms.advance(after, until, raw.histograms.len(), |at| raw.histograms[at].timestamp_ms);
+        floats.advance(after, until, samples.times_ms.len(), |at| samples.times_ms[at]);
+        histograms.advance(after, until, samples.histograms.len(), |at| samples.histograms[at].timestamp_ms);
         match (floats.len(), histograms.len()) {
             (0, 0) => Cell::Empty,
-            (_, 0) => smoothed_float(raw, floats, at_ms).into(),
-            (0, _) => smoothed_histogram(raw, histograms, at_ms).unwrap_or_else(|Incompatible| {
-                evaluator.note(selector.span, &Note::MixedSchemas { metric });
-                Cell::Empty
-            }),
+            (_, 0) => smoothed_float(samples, floats, at_ms).into(),
+            (0, _) => smoothed_histogram(&samples.histograms[histograms.low..histograms.high], at_ms, note)
+                .unwrap_or_else(|Incompatible| {
+                    note(&Note::MixedSchemas { metric });
+                    Cell::Empty
+                }),
             _ => {
-                evaluator.note(selector.span, &Note::MixedFloatsHistograms { metric });
+                note(&Note::MixedFloatsHistograms { metric });
                 Cell::Empty
             }
         }
@@ -322,35 +337,30 @@ pub(super) fn smoothed_cells(
     steps.iter().map(cell).collect()
 }
 
-fn smoothed_float(raw: &RawSeries, bounds: Bounds, at_ms: i64) -> Option<f64> {
-    let times = &raw.timestamps_ms[bounds.low..bounds.high];
-    let values = &raw.values[bounds.low..bounds.high];
+fn smoothed_float(samples: &Samples, bounds: Bounds, at_ms: i64) -> Option<f64> {
+    let times = &samples.times_ms[bounds.low..bounds.high];
+    let values = &samples.values[bounds.low..bounds.high];
     let after = times.partition_point(|time| *time <= at_ms);
     let before = after.checked_sub(1)?;
     let from = values[before];
-    if is_stale_nan(from) {
-        return None;
-    }
     match values.get(after) {
-        Some(to) if times[before] < at_ms && !is_stale_nan(*to) => {
-            Some(from + (to - from) * share(at_ms, times[before], times[after]))
-        }
+        Some(to) if times[before] < at_ms => Some(from + (to - from) * share(at_ms, times[before], times[after])),
         _ => Some(from),
     }
 }
 
-fn smoothed_histogram(raw: &RawSeries, bounds: Bounds, at_ms: i64) -> Result<Cell, Incompatible> {
-    let samples = &raw.histograms[bounds.low..bounds.high];
+fn smoothed_histogram(samples: &[HistogramSample], at_ms: i64, note: Say<'_>) -> Result<Cell, Incompatible> {
     let after = samples.partition_point(|sample| sample.timestamp_ms <= at_ms);
     let Some(before) = after.checked_sub(1).map(|at| &samples[at]) else { return Ok(Cell::Empty) };
-    if before.histogram.is_stale() {
-        return Ok(Cell::Empty);
+    if before.timestamp_ms == at_ms {
+        return Ok(Cell::Histogram(Arc::clone(&before.histogram)));
     }
-    match samples.get(after) {
-        Some(next) if before.timestamp_ms < at_ms && !next.histogram.is_stale() => {
-            let is_counter = next.histogram.reset_hint != ResetHint::Gauge;
-            histogram_at(before, next, at_ms, is_counter).map(Cell::histogram)
-        }
-        _ => Ok(Cell::Histogram(Arc::clone(&before.histogram))),
+    let Some(next) = samples.get(after) else {
+        return Ok(Cell::Histogram(histogram::with_unknown_resets(Arc::clone(&before.histogram))));
+    };
+    if before.histogram.has_custom_buckets() != next.histogram.has_custom_buckets() {
+        return Err(Incompatible);
     }
+    let gauges = [before, next].map(|sample| sample.histogram.reset_hint == ResetHint::Gauge);
+    histogram_at(before, next, at_ms, gauges != [true, true], note).map(Cell::histogram)
 }

@@ -11,9 +11,9 @@ mod trim;
 
 pub(super) use accumulate::Accumulator;
 pub(super) use arithmetic::{
-    Incompatible, add, compact, divided, equals, is_reset, scale, scaled, subtract, with_derived_resets,
-    with_unknown_resets,
+    Incompatible, Joined, add, compact, divided, equals, is_reset, only_counts, scale, scaled, subtract,
+    with_derived_resets, with_unknown_resets,
 };
-pub(super) use rates::{increase, last_change, sum_over_time};
+pub(super) use rates::{add_first, increase, last_change, sum_over_time};
 pub(super) use shape::{Remark, fraction, mean, quantile, text, variance};
 pub(super) use trim::trimmed;

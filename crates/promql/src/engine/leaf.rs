@@ -208,13 +208,19 @@ impl Evaluator<'_> {
             };
             self.ledger.count_read(series.sample_count());
             if hints != Hints::AsStored && !series.histograms.is_empty() {
-                self.derived_hints.set(true);
-                let earlier = match &earlier {
-                    Some(earlier) => earlier,
-                    None => earlier.insert(self.earlier(matchers, range)?),
-                };
-                let previous = earlier.get(&series.labels).cloned();
-                histogram::with_derived_resets(previous, &mut series.histograms, hints == Hints::Detected);
+                let mut previous = None;
+                if hints != (Hints::Counts { joined: false }) {
+                    self.derived_hints.set(true);
+                    let earlier = match &earlier {
+                        Some(earlier) => earlier,
+                        None => earlier.insert(self.earlier(matchers, range)?),
+                    };
+                    previous = earlier.get(&series.labels).cloned();
+                }
+                match hints {
+                    Hints::Counts { .. } => histogram::only_counts(previous, &mut series.histograms),
+                    _ => histogram::with_derived_resets(previous, &mut series.histograms),
+                }
             }
             let histograms: usize =
                 series.histograms.iter().map(|sample| histogram_bytes(&sample.histogram) + 16).sum();

@@ -8,7 +8,7 @@ mod rate;
 mod regression;
 mod scan;
 
-pub(super) use rate::is_histogram_reset;
+pub(super) use rate::{is_histogram_reset, is_start_reset};
 
 use std::cell::RefCell;
 

@@ -45,16 +45,17 @@ impl TimeShift {
     }
 }
 
-/// What is done about unknown reset hints of native histograms.
+/// What operators above want to know of native histograms.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Hints {
-    /// Nothing: no operator above asks.
+    /// All but what reset hints leave unknown.
     #[default]
     AsStored,
-    /// "No reset" is filled in.
+    /// Histograms are added up: "no reset" is filled in where it is unknown.
     Derived,
-    /// "Reset" as well: only count and sum are asked for, where upstream decodes with detection.
-    Detected,
+    /// Only count and sum: buckets are left out, reset hints are filled in, because without buckets they cannot be
+    /// found any more. `joined`: histograms are added up, so that the first sample's hint matters as well.
+    Counts { joined: bool },
 }
 
 #[derive(Debug)]

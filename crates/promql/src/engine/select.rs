@@ -114,13 +114,13 @@ impl Evaluator<'_> {
         let range = self.instant_range(selector.time, steps, self.lookback_ms);
         let series = self.raw(&selector.matchers, range, selector.hints)?;
         Ok(Box::new(series.filter_map(move |series| {
-            let (raw, _lease) = match series {
-                Ok(series) => series,
+            let samples = match series {
+                Ok((raw, lease)) => of_raw(raw, lease, false),
                 Err(error) => return Some(Err(error)),
             };
-            let cells = super::edges::smoothed_cells(self, &raw, selector, steps);
+            let cells = super::edges::smoothed_cells(self, &samples, selector, steps);
             let is_empty = cells.iter().all(Cell::is_empty);
-            (!is_empty).then(|| Series::new(raw.labels, false, cells, &self.ledger))
+            (!is_empty).then(|| Series::new(samples.labels, false, cells, &self.ledger))
         })))
     }
 

@@ -1,5 +1,7 @@
 //! One pair of samples under an operator.
 
+use pharos_model::ResetHint;
+
 use crate::ast::BinaryOp;
 use crate::engine::annotations::Note;
 use crate::engine::histogram;
@@ -80,6 +82,10 @@ pub(super) fn compute(op: BinaryOp, lhs: &Cell, rhs: &Cell, note: impl Fn(&Note<
                 };
                 if joined.conflicting_resets {
                     note(&Note::ConflictingResets { operation });
+                    return None;
+                }
+                if op == BinaryOp::Sub {
+                    result.reset_hint = ResetHint::Gauge;
                 }
                 if joined.bounds_reconciled {
                     note(&Note::MismatchedCustomBuckets { operation });

@@ -25,10 +25,9 @@ pub(in crate::engine) fn add(sum: &mut Histogram, other: &Histogram) -> Result<J
     join(sum, other, |a, b| a + b)
 }
 
+/// Hints are joined as for sums; what the difference is, a gauge mostly, is for the caller to say.
 pub(in crate::engine) fn subtract(minuend: &mut Histogram, other: &Histogram) -> Result<Joined, Incompatible> {
-    let joined = join(minuend, other, |a, b| a - b)?;
-    minuend.reset_hint = ResetHint::Gauge;
-    Ok(joined)
+    join(minuend, other, |a, b| a - b)
 }
 
 fn join(a: &mut Histogram, b: &Histogram, with: impl Fn(f64, f64) -> f64 + Copy) -> Result<Joined, Incompatible> {
@@ -140,26 +139,32 @@ pub(in crate::engine) fn with_unknown_resets(histogram: Arc<Histogram>) -> Arc<H
     }
 }
 
-/// Fills in unknown hints from the sample before: "no reset" where the counts go on. A reset that is found is named
-/// only with `name_resets`; otherwise it stays unknown, as where a new chunk begins.
-pub(in crate::engine) fn with_derived_resets(
-    mut previous: Option<Arc<Histogram>>,
-    samples: &mut [HistogramSample],
-    name_resets: bool,
-) {
+/// Fills in unknown hints from the sample before: "no reset" where the counts go on. A reset that is found stays
+/// unknown, as where a new chunk begins.
+pub(in crate::engine) fn with_derived_resets(mut previous: Option<Arc<Histogram>>, samples: &mut [HistogramSample]) {
     for sample in samples {
         let original = Arc::clone(&sample.histogram);
-        if let (Some(previous), ResetHint::Unknown) = (&previous, original.reset_hint) {
-            let hint = match (is_reset(previous, &original), name_resets) {
-                (false, _) => ResetHint::NotReset,
-                (true, true) => ResetHint::Reset,
-                (true, false) => ResetHint::Unknown,
-            };
-            if hint != ResetHint::Unknown {
-                Arc::make_mut(&mut sample.histogram).reset_hint = hint;
-            }
+        if let (Some(previous), ResetHint::Unknown) = (&previous, original.reset_hint)
+            && !is_reset(previous, &original)
+        {
+            Arc::make_mut(&mut sample.histogram).reset_hint = ResetHint::NotReset;
         }
-        previous = Some(original);
+        // A marker of staleness says nothing of what comes next.
+        previous = (!original.is_stale()).then_some(original);
+    }
+}
+
+/// Leaves only counts, sums and hints. Unknown hints are filled in from the sample before, while there are buckets.
+pub(in crate::engine) fn only_counts(mut previous: Option<Arc<Histogram>>, samples: &mut [HistogramSample]) {
+    for sample in samples.iter_mut().filter(|sample| !sample.histogram.is_stale()) {
+        let full = &sample.histogram;
+        let reset_hint = match (&previous, full.reset_hint) {
+            (Some(previous), ResetHint::Unknown) if is_reset(previous, full) => ResetHint::Reset,
+            (Some(_), ResetHint::Unknown) => ResetHint::NotReset,
+            (_, hint) => hint,
+        };
+        let counts = Histogram { reset_hint, count: full.count, sum: full.sum, ..Histogram::empty(full.schema) };
+        previous = Some(std::mem::replace(&mut sample.histogram, Arc::new(counts)));
     }
 }
 

@@ -3,63 +3,62 @@
 use pharos_model::{Histogram, ResetHint};
 
 use super::accumulate::Accumulator;
-use super::arithmetic::{Incompatible, Joined, add, compact, subtract};
+use super::arithmetic::{Incompatible, Joined, add, compact, is_reset, subtract};
+use super::buckets::to_schema;
 use crate::engine::annotations::Note;
-use crate::engine::over_time::{Context, is_histogram_reset};
+use crate::engine::over_time::{Context, is_histogram_reset, is_start_reset};
 use crate::engine::window::Window;
 use crate::functions::FunctionId;
 
-/// The increase over the window, resets corrected for counters; `None` with a note if the samples do not go together.
-///
-/// With `from_zero` the counter is known to have started inside the window, so that the first sample counts in full.
-pub(in crate::engine) fn increase(
-    context: &Context<'_>,
-    window: &Window<'_>,
-    is_counter: bool,
-    from_zero: bool,
-) -> Option<Histogram> {
+/// The increase over a window of at least two samples, resets corrected for counters; `None` with a note if the
+/// samples do not go together.
+pub(in crate::engine) fn increase(context: &Context<'_>, window: &Window<'_>, is_counter: bool) -> Option<Histogram> {
     let metric = window.labels.metric_name();
     let samples = window.histograms;
-    let last = &*samples.last()?.histogram;
-    if is_counter && samples.iter().any(|sample| sample.histogram.reset_hint == ResetHint::Gauge) {
+    let (first, last) = (&*samples.first()?.histogram, &*samples.last()?.histogram);
+    let is_gauge = |histogram: &Histogram| histogram.reset_hint == ResetHint::Gauge;
+    let mut not_counter = is_counter && (is_gauge(first) || is_gauge(last));
+    // What came before a reset at the second sample does not matter, whatever its buckets are.
+    let nothing = (is_counter && is_histogram_reset(window, 1)).then(|| {
+        let second = &samples[1].histogram;
+        Histogram { custom_bounds: second.custom_bounds.clone(), ..Histogram::empty(second.schema) }
+    });
+    let base = nothing.as_ref().unwrap_or(first);
+    let is_custom = base.has_custom_buckets();
+    let mut schema = last.schema.min(base.schema);
+    let mut is_mixed = last.has_custom_buckets() != is_custom;
+    if is_counter && !is_mixed {
+        for sample in &samples[1..samples.len() - 1] {
+            not_counter |= is_gauge(&sample.histogram);
+            schema = schema.min(sample.histogram.schema);
+            if sample.histogram.has_custom_buckets() != is_custom {
+                // Of samples that do not go together nothing else is told.
+                (is_mixed, not_counter) = (true, false);
+                break;
+            }
+        }
+    }
+    if not_counter {
         context.note(&Note::NotCounterHistogram { metric });
     }
-    // What came before a reset at the second sample does not matter, whatever its buckets are.
-    let starts_anew = is_counter && samples.len() > 1 && is_histogram_reset(window, 1);
-    let relevant = if starts_anew { &samples[1..] } else { samples };
-    let mixed = relevant.iter().any(|sample| sample.histogram.has_custom_buckets() != last.has_custom_buckets());
-    let checked =
-        if is_counter { mixed } else { samples[0].histogram.has_custom_buckets() != last.has_custom_buckets() };
-    if checked {
+    if is_mixed {
         context.note(&Note::MixedSchemas { metric });
         return None;
     }
-    if !is_counter
-        && [samples.first(), samples.last()]
-            .iter()
-            .flatten()
-            .any(|sample| sample.histogram.reset_hint != ResetHint::Gauge)
-    {
+    if !is_counter && !(is_gauge(first) && is_gauge(last)) {
         context.note(&Note::NotGaugeHistogram { metric });
     }
     let mut change = last.clone();
     change.is_integer = false;
-    let mut result = Ok(());
-    if !starts_anew && !from_zero {
-        result = noted(context, subtract(&mut change, &samples[0].histogram), "subtraction");
-    }
-    if is_counter && result.is_ok() {
-        for at in 1..samples.len() {
-            // With a known start the first sample is part of the increase as well.
-            let lost_first = starts_anew && at == 1 && !from_zero;
-            if is_histogram_reset(window, at) && !lost_first {
-                result = noted(context, add(&mut change, &samples[at - 1].histogram), "addition");
-            } else if lost_first {
-                result = Ok(());
+    to_schema(&mut change, schema);
+    let mut result = noted(context, subtract(&mut change, base), "subtraction");
+    if is_counter {
+        let mut previous = base;
+        for (at, sample) in samples.iter().enumerate().skip(1) {
+            if is_start_reset(window, at) || is_reset(previous, &sample.histogram) {
+                result = result.and_then(|()| noted(context, add(&mut change, previous), "addition"));
             }
-            if result.is_err() {
-                break;
-            }
+            previous = &sample.histogram;
         }
     }
     if result.is_err() {
@@ -69,6 +68,16 @@ pub(in crate::engine) fn increase(
     change.reset_hint = ResetHint::Gauge;
     compact(&mut change);
     Some(change)
+}
+
+/// Adds the first sample, with which a counter is known to have started inside the window.
+pub(in crate::engine) fn add_first(context: &Context<'_>, window: &Window<'_>, change: &mut Histogram) -> Option<()> {
+    let first = &window.histograms.first()?.histogram;
+    if noted(context, add(change, first), "addition").is_err() {
+        context.note(&Note::MixedSchemas { metric: window.labels.metric_name() });
+        return None;
+    }
+    Some(())
 }
 
 /// Says what was reconciled; contradicting hints are no news here, resets are handled one by one.

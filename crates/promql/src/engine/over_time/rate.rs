@@ -17,15 +17,19 @@ fn is_reset(window: &Window<'_>, at: usize) -> bool {
 
 /// Whether histogram number `at` of the window begins a new count.
 pub(in crate::engine) fn is_histogram_reset(window: &Window<'_>, at: usize) -> bool {
-    let (previous, current) = (&window.histograms[at - 1], &window.histograms[at]);
-    (!window.histogram_starts_ms.is_empty()
+    is_start_reset(window, at)
+        || histogram::is_reset(&window.histograms[at - 1].histogram, &window.histograms[at].histogram)
+}
+
+/// Whether the start timestamp of histogram number `at` says that it begins a new count.
+pub(in crate::engine) fn is_start_reset(window: &Window<'_>, at: usize) -> bool {
+    !window.histogram_starts_ms.is_empty()
         && restarted(
             window.histogram_start_ms(at - 1),
-            previous.timestamp_ms,
+            window.histograms[at - 1].timestamp_ms,
             window.histogram_start_ms(at),
-            current.timestamp_ms,
-        ))
-        || histogram::is_reset(&previous.histogram, &current.histogram)
+            window.histograms[at].timestamp_ms,
+        )
 }
 
 /// `rate`, `increase` and `delta` of a window with histograms; of floats alone they are a kernel's.
@@ -42,12 +46,21 @@ fn histogram_extrapolated(context: &Context<'_>, window: &Window<'_>, is_counter
     let (first, last) = (&samples[0], &samples[samples.len() - 1]);
     let start =
         is_counter.then(|| known_start(window.histogram_start_ms(0), first.timestamp_ms, window.after_ms)).flatten();
-    if samples.len() < 2 && start.is_none() {
-        return Cell::Empty;
-    }
-    let Some(mut change) = histogram::increase(context, window, is_counter, start.is_some()) else {
-        return Cell::Empty;
+    let change = if samples.len() > 1 {
+        if is_counter {
+            note_histogram_overlap(context, window);
+        }
+        histogram::increase(context, window, is_counter).and_then(|mut change| {
+            if start.is_some() {
+                histogram::add_first(context, window, &mut change)?;
+            }
+            Some(change)
+        })
+    } else {
+        // A counter that is known to have started inside the window counted all of it there.
+        start.map(|_| (*first.histogram).clone())
     };
+    let Some(mut change) = change else { return Cell::Empty };
     let extrapolation = Extrapolation {
         first_ms: start.unwrap_or(first.timestamp_ms),
         last_ms: last.timestamp_ms,
@@ -62,15 +75,19 @@ fn histogram_extrapolated(context: &Context<'_>, window: &Window<'_>, is_counter
     Cell::histogram(change)
 }
 
-/// Warns where a sample claims to have started before the previous one was taken.
+/// Warns where a float claims to have started before the previous one was taken.
 pub(super) fn note_overlap(context: &Context<'_>, window: &Window<'_>) {
-    if window.starts_ms.is_empty() {
-        return;
-    }
-    let overlaps = (1..window.times_ms.len()).any(|at| {
-        let start_ms = window.start_ms(at);
-        start_ms != 0 && start_ms < window.times_ms[at - 1] && start_ms != window.start_ms(at - 1)
-    });
+    note_overlap_of(context, window, window.starts_ms, |at| window.times_ms[at]);
+}
+
+/// Warns where a histogram claims to have started before the previous one was taken.
+fn note_histogram_overlap(context: &Context<'_>, window: &Window<'_>) {
+    note_overlap_of(context, window, window.histogram_starts_ms, |at| window.histograms[at].timestamp_ms);
+}
+
+fn note_overlap_of(context: &Context<'_>, window: &Window<'_>, starts_ms: &[i64], time: impl Fn(usize) -> i64) {
+    let overlaps = (1..starts_ms.len())
+        .any(|at| starts_ms[at] != 0 && starts_ms[at] < time(at - 1) && starts_ms[at] != starts_ms[at - 1]);
     if overlaps {
         context.note(&Note::OverlappingStart { metric: window.labels.metric_name() });
     }

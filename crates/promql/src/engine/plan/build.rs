@@ -2,7 +2,7 @@
 
 use pharos_model::StepRange;
 
-use super::hints::set_hints;
+use super::hints::{Wanted, set_hints};
 use super::{Aggregate, Binary, Call, Hints, Node, Range, RangeSource, Selector, TimeShift};
 use crate::ast::{self, AtModifier, EdgeMode, Expr};
 use crate::duration::{DurationContext, DurationError};
@@ -24,7 +24,7 @@ pub(in crate::engine) fn plan(
     };
     let planner = Planner { query, durations, steps, settings };
     let mut node = planner.node(expr).map(once)?;
-    set_hints(&mut node, false, false);
+    set_hints(&mut node, Wanted::default());
     Ok(node)
 }
 

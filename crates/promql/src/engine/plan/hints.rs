@@ -1,50 +1,73 @@
-//! Who wants to know of reset hints: a walk over the finished plan.
+//! What is wanted of native histograms: a walk over the finished plan.
 
 use super::{Hints, Node, RangeSource};
 use crate::ast;
 use crate::functions::FunctionId;
 
-/// Tells selectors what the operators above want to know of reset hints: `joined` if histograms are added up,
-/// `counted` if of the result only count and sum are asked.
-pub(super) fn set_hints(node: &mut Node, joined: bool, counted: bool) {
+/// What the operators above a node want.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wanted {
+    /// Histograms are added up.
+    joined: bool,
+    /// Of the result only count and sum are asked.
+    counted: bool,
+    /// Somewhere above buckets are looked at, whatever is counted in between.
+    buckets: bool,
+}
+
+impl Wanted {
+    fn hints(self) -> Hints {
+        match (self.joined, self.counted && !self.buckets) {
+            (joined, true) => Hints::Counts { joined },
+            (true, false) => Hints::Derived,
+            (false, false) => Hints::AsStored,
+        }
+    }
+}
+
+/// Tells selectors what the operators above want of histograms.
+pub(super) fn set_hints(node: &mut Node, wanted: Wanted) {
     use FunctionId as F;
-    let hints = match (joined, counted) {
-        (false, _) => Hints::AsStored,
-        (true, false) => Hints::Derived,
-        (true, true) => Hints::Detected,
-    };
     match node {
         Node::Number(_) | Node::Text(_) => {}
-        Node::Selector(selector) => selector.hints = hints,
+        Node::Selector(selector) => selector.hints = wanted.hints(),
         Node::Range(range) => {
-            range.hints = hints;
+            range.hints = wanted.hints();
             if let RangeSource::Subquery { node, .. } = &mut range.source {
-                set_hints(node, joined, false);
+                // Resets between the steps are found by buckets.
+                set_hints(node, Wanted { buckets: true, ..wanted });
             }
         }
         Node::Call(call) => {
-            let (joined, counted) = match call.function.id {
+            let wanted = match call.function.id {
                 // These answer floats or gauges: what is joined above carries no hint.
-                F::HistogramCount | F::HistogramSum | F::HistogramAvg => (false, true),
-                F::HistogramQuantile | F::HistogramQuantiles | F::HistogramFraction => (false, false),
-                F::Rate | F::Increase | F::Delta | F::Irate | F::Idelta => (false, counted),
-                F::SumOverTime | F::AvgOverTime => (true, counted),
-                _ => (joined, counted),
+                F::HistogramCount | F::HistogramSum | F::HistogramAvg => {
+                    Wanted { joined: false, counted: true, ..wanted }
+                }
+                F::HistogramQuantile | F::HistogramQuantiles | F::HistogramFraction => {
+                    Wanted { joined: false, buckets: true, ..wanted }
+                }
+                F::Rate | F::Increase | F::Delta | F::Irate | F::Idelta => Wanted { joined: false, ..wanted },
+                F::SumOverTime | F::AvgOverTime => Wanted { joined: true, ..wanted },
+                _ => wanted,
             };
-            call.args.iter_mut().for_each(|arg| set_hints(arg, joined, counted));
+            call.args.iter_mut().for_each(|arg| set_hints(arg, wanted));
         }
         Node::Aggregate(aggregate) => {
-            let joined = joined || matches!(aggregate.op, ast::AggregateOp::Sum | ast::AggregateOp::Avg);
-            set_hints(&mut aggregate.input, joined, counted);
+            let joins = matches!(aggregate.op, ast::AggregateOp::Sum | ast::AggregateOp::Avg);
+            set_hints(&mut aggregate.input, Wanted { joined: wanted.joined || joins, ..wanted });
             if let Some(param) = &mut aggregate.param {
-                set_hints(param, false, false);
+                set_hints(param, Wanted::default());
             }
         }
         Node::Binary(binary) => {
-            let joined = joined || matches!(binary.op, ast::BinaryOp::Add | ast::BinaryOp::Sub);
-            set_hints(&mut binary.lhs, joined, counted);
-            set_hints(&mut binary.rhs, joined, counted);
+            use ast::BinaryOp as B;
+            let joined = wanted.joined || matches!(binary.op, B::Add | B::Sub);
+            let buckets = wanted.buckets || matches!(binary.op, B::TrimUpper | B::TrimLower);
+            for side in [&mut binary.lhs, &mut binary.rhs] {
+                set_hints(side, Wanted { joined, buckets, ..wanted });
+            }
         }
-        Node::Negate(inner) | Node::Once(inner) => set_hints(inner, joined, counted),
+        Node::Negate(inner) | Node::Once(inner) => set_hints(inner, wanted),
     }
 }
