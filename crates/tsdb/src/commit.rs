@@ -340,23 +340,13 @@ impl Committer {
         }
         let number = self.last_segment + 1;
         let path = crate::log::segment::path_of(&self.log_dir, number);
-        let file = match self.disk.create(&path) {
-            Ok(file) => file,
-            Err(error) if disk::is_transient(&error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot begin a log segment yet; the next append tries again");
-                return Err(error);
-            }
-            Err(error) => return Err(self.refuse_segment(&path, error)),
-        };
-        match SegmentWriter::begin(file, self.disk.as_ref(), &self.log_dir, number) {
-            Ok(writer) => {
-                self.queue.log_bytes.fetch_add(writer.length, Ordering::Relaxed);
-                self.last_segment = number;
-                self.writer = Some(writer);
-                Ok(())
-            }
-            Err(error) => Err(self.refuse_segment(&path, error)),
-        }
+        let file = self.disk.create(&path).map_err(|error| self.refuse_segment(&path, error))?;
+        let writer = SegmentWriter::begin(file, self.disk.as_ref(), &self.log_dir, number)
+            .map_err(|error| self.refuse_segment(&path, error))?;
+        self.queue.log_bytes.fetch_add(writer.length, Ordering::Relaxed);
+        self.last_segment = number;
+        self.writer = Some(writer);
+        Ok(())
     }
 
     fn refuse_segment(&self, path: &Path, error: std::io::Error) -> std::io::Error {
@@ -364,6 +354,8 @@ impl Committer {
         let _ = self.disk.remove_file(path);
         if disk::is_full(&error) {
             self.queue.disk_full.store(true, Ordering::Relaxed);
+        } else if disk::is_transient(&error) {
+            tracing::warn!(path = %path.display(), %error, "cannot begin a log segment yet; the next append tries again");
         } else {
             tracing::error!(path = %path.display(), %error, "cannot begin a log segment; writes are refused");
             self.queue.poison();

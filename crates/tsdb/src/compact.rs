@@ -13,6 +13,7 @@ use pharos_model::{Labels, TimeRange};
 
 use crate::TsdbError;
 use crate::copied::{Copies, SeriesWriter};
+use crate::masks::Hiding;
 use crate::merge::Merge;
 use crate::merge_plan::{self, may_merge};
 use crate::pace::Pace;
@@ -40,23 +41,25 @@ impl Shared {
     /// parts and for those that a part of another length of window stands between.
     pub(crate) fn compact_all(&self) -> Result<(), TsdbError> {
         let _one_at_a_time = self.compacting.lock();
-        self.flush()?;
-        self.retain_locked()?;
-        for tenant in self.tenants.all() {
-            let ladder = windows::ladder(self.retention.default_ms(&tenant.id));
-            let largest = *ladder.last().expect("the ladder is never empty");
-            let parts = tenant.state.read().parts.clone();
-            for (start, group) in merge_plan::by_window(&parts, largest) {
-                // One alone that is not in the cold form yet, or not rolled up as it should be, is rewritten too.
-                let is_done = |part: &Part| is_cold(part) && part.has_rollups(&self.settings.downsampling);
-                if (group.len() > 1 || group.iter().any(|part| !is_done(part))) && may_merge(&parts, &group) {
-                    let window = windows::window_of(start, largest);
-                    self.merge_parts(&tenant, &group, window, &mut Pace::at_once(self))?;
-                }
+        // What fails must not keep the rest from being merged.
+        let done = self.flush().and(self.retain_locked());
+        self.tenants.all().iter().map(|tenant| self.compact_all_of(tenant)).fold(done, Result::and)
+    }
+
+    fn compact_all_of(&self, tenant: &Tenant) -> Result<(), TsdbError> {
+        let ladder = windows::ladder(self.retention.default_ms(&tenant.id));
+        let largest = *ladder.last().expect("the ladder is never empty");
+        let parts = tenant.state.read().parts.clone();
+        let mut done = Ok(());
+        for (start, group) in merge_plan::by_window(&parts, largest) {
+            // One alone that is not in the cold form yet, or not rolled up as it should be, is rewritten too.
+            let is_done = |part: &Part| is_cold(part) && part.has_rollups(&self.settings.downsampling);
+            if (group.len() > 1 || group.iter().any(|part| !is_done(part))) && may_merge(&parts, &group) {
+                let window = windows::window_of(start, largest);
+                done = done.and(self.merge_parts(tenant, &group, window, &mut Pace::at_once(self)));
             }
-            self.clean(&tenant)?;
         }
-        Ok(())
+        done.and(self.clean(tenant))
     }
 
     /// Merges what is due.
@@ -171,7 +174,7 @@ impl Shared {
         window: TimeRange,
         pace: &mut Pace<'_>,
     ) -> Result<Option<Arc<Part>>, TsdbError> {
-        let hiding = self.hiding(&tenant.id, &tenant.state.read());
+        let hiding = self.settled_hiding(tenant);
         let form = if is_cold_window(window) { Form::Cold } else { Form::Young };
         let plan = PartPlan {
             parts_dir: self.parts_dir(&tenant.id),
@@ -181,7 +184,7 @@ impl Shared {
             window,
             level: parts.iter().map(|part| part.meta.level).max().unwrap_or(0)
                 + u32::from(parts.len() > 1 || form == Form::Cold),
-            replaces: self.replaced_by(tenant, parts),
+            replaces: self.replaced_by(tenant, parts)?,
             cleaned: hiding.tombstones.last().map_or(0, |tombstone| tombstone.sequence),
             form,
             index_cache: Arc::clone(&self.index_cache),
@@ -233,13 +236,20 @@ impl Shared {
         Ok(Some(Arc::new(writer.finish(&entries)?)))
     }
 
+    /// What hides samples of a tenant, every delete included that has its place before one of the parts there are: the
+    /// merged part may get a sequence above one whose tombstone is still being written.
+    fn settled_hiding(&self, tenant: &Tenant) -> Hiding {
+        let _settled = tenant.deleting.lock();
+        self.hiding(&tenant.id, &tenant.state.read())
+    }
+
     /// The numbers of the sources, and of those they replaced themselves and that could not be removed: once
     /// the sources are gone nobody else would tell the next start.
-    fn replaced_by(&self, tenant: &Tenant, parts: &[Arc<Part>]) -> Vec<u64> {
-        let listed = std::fs::read_dir(self.parts_dir(&tenant.id)).into_iter().flatten().flatten();
-        let present: Vec<u64> = listed.filter_map(|entry| part::number_of(entry.file_name().to_str()?)).collect();
+    fn replaced_by(&self, tenant: &Tenant, parts: &[Arc<Part>]) -> Result<Vec<u64>, TsdbError> {
+        let listed = part::list(&self.parts_dir(&tenant.id))?;
+        let present: Vec<u64> = listed.iter().filter_map(|name| part::number_of(name)).collect();
         let inherited = parts.iter().flat_map(|part| &part.meta.replaces).filter(|number| present.contains(number));
-        parts.iter().map(|part| part.meta.number).chain(inherited.copied()).collect()
+        Ok(parts.iter().map(|part| part.meta.number).chain(inherited.copied()).collect())
     }
 }
 

@@ -61,6 +61,8 @@ impl Shared {
             let mut state = tenant.state.write();
             state.frozen.remove(0);
             state.parts.extend(parts.into_iter().map(Arc::new));
+            // A replayed generation has its place where it was frozen first.
+            state.parts.sort_by_key(|part| part.meta.sequence);
         }
         metadata::write_if_changed(self, tenant)
     }
@@ -113,12 +115,15 @@ impl Shared {
                     }
                 }
             }
-            if !postponed {
-                for key in exemplars.keys().filter(|key| !done.contains(*key)) {
-                    if !writers.contains_key(key) {
-                        writers.insert(*key, self.new_part(tenant, sequence, TimeRange::new(key.0, key.1))?);
-                    }
+            for key in exemplars.keys() {
+                if writers.contains_key(key) {
+                    continue;
                 }
+                if writers.len() >= OPEN_WRITERS_MAX {
+                    postponed = true;
+                    break;
+                }
+                writers.insert(*key, self.new_part(tenant, sequence, TimeRange::new(key.0, key.1))?);
             }
             for (key, writer) in writers {
                 done.insert(key);

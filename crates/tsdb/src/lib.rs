@@ -14,8 +14,8 @@
 //! - T3 A flush holds no lock while it writes: readers and writers go on.
 //! - T4 Damage is reported with file and offset and never guessed around.
 //!
-//! Lock order: compacting, `parts_stay`, flushing, tenants, a tenant's state, registry, buffers, exemplars. The commit
-//! queue's lock is taken alone.
+//! Lock order: compacting, a tenant's `deleting`, `parts_stay`, flushing, tenants, a tenant's state, registry, buffers, exemplars. The
+//! commit queue's lock is taken alone.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod aggregate;

@@ -30,6 +30,7 @@ pub(crate) fn run_flusher(shared: &Arc<Shared>) {
                     report("flush", &error);
                     // Refused writes ask for a flush again and again.
                     shared.wake.wait_for_stop(RETRY_PAUSE);
+                    shared.wake.flush();
                 }
             }
             shared.wake.merge();

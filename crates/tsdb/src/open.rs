@@ -64,13 +64,9 @@ struct Loading<'a> {
 
 impl Loading<'_> {
     fn load_parts(&mut self, dir: &Path, tenant: &Tenant) -> Result<(), TsdbError> {
-        if !dir.is_dir() {
-            return Ok(());
-        }
         let (mut opened, mut failed) = (Vec::new(), Vec::new());
-        for entry in fs::read_dir(dir).map_err(TsdbError::io("list", dir))? {
-            let path = entry.map_err(TsdbError::io("list", dir))?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        for name in &part::list(dir)? {
+            let path = dir.join(name);
             if name.starts_with(TEMPORARY_PREFIX) {
                 self.disk.remove_dir_all(&path).map_err(TsdbError::io("remove", &path))?;
                 continue;
@@ -106,6 +102,7 @@ impl Loading<'_> {
                 part::remove(self.disk, &path)?;
             } else {
                 report(&mut self.damaged, &error);
+                tenant.unopened.lock().push(path);
             }
         }
         parts.sort_by_key(|part| part.meta.sequence);

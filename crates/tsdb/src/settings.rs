@@ -89,7 +89,8 @@ pub struct Settings {
     /// refused, a quarter samples, the rest samples that a flush brings to parts. Default 2GiB, minimum four times
     /// `head_memory_max`.
     pub head_memory_limit: ByteSize,
-    /// The log is flushed away when it is larger. Bounds the time of recovery. Default 512MiB, minimum 1MiB.
+    /// The log is flushed away when it is larger; at twice as much writes are refused until a flush is done. Bounds the
+    /// time of recovery. Default 512MiB, minimum 1MiB.
     pub log_size_max: ByteSize,
     /// Size at which a log segment is closed and the next one begun. Default 128MiB, minimum 64KiB.
     pub log_segment_size: ByteSize,

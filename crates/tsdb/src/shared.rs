@@ -49,8 +49,6 @@ pub(crate) struct Shared {
     /// Above this many of them appends are refused.
     pub(crate) head_bytes_max: AtomicU64,
     pub(crate) wake: Wake,
-    /// Set when a part could not be removed, so that a restart may find it again.
-    pub(crate) tombstones_stay: AtomicBool,
     /// Set while a segment is removed and the log's directory not synced: a power loss may bring it back.
     pub(crate) segments_may_return: AtomicBool,
     /// Decoded blocks of the indexes of all parts.

@@ -2,6 +2,7 @@
 //!
 //! Layout: eight bytes of magic, version `u32`, four zero bytes, one block ([`crate::part::block`]).
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::TsdbError;
@@ -42,13 +43,13 @@ impl SmallFile {
     /// The payload of the file in `dir`; `None` if there is no file.
     ///
     /// # Errors
-    /// [`TsdbError`] with file and offset if it is damaged or of a newer version.
+    /// [`TsdbError`] if it cannot be read; with file and offset if it is damaged or of a newer version.
     pub(crate) fn read(&self, dir: &Path) -> Result<Option<Vec<u8>>, TsdbError> {
         let path = dir.join(self.name);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let file = BlockFile::open(&path)?;
+        let file = match BlockFile::open(&path) {
+            Err(TsdbError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
         if file.len < HEADER_LEN as u64 {
             return Err(self.corrupt(&path, "file is too short"));
         }

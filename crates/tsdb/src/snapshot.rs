@@ -2,20 +2,19 @@
 //!
 //! Parts never change and metadata is replaced whole, so a link to each file is a copy that costs no space until
 //! compaction or retention takes the original. A snapshot has the layout of a store without a log and opens as one.
-//! Parts that could not be opened are not in it.
+//! Parts that could not be opened are in it, too, as they are: whoever repairs them finds everything.
 //!
 //! It is built under a temporary name, synced directory by directory and then renamed: after a crash a
 //! snapshot is whole or not there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use pharos_model::TenantId;
 use pharos_storage::{StorageError, UNFINISHED_PREFIX, check_snapshot_name};
 
 use crate::TsdbError;
-use crate::part::{self, Part};
+use crate::part;
 use crate::shared::{METADATA_FILE, PARTS_DIR, Shared, TOMBSTONES_FILE, log_dir, tenants_dir};
 
 const SNAPSHOTS_DIR: &str = "snapshots";
@@ -104,28 +103,33 @@ impl Shared {
     fn link_tenants(&self, building: &Path) -> Result<(), TsdbError> {
         let tenants = tenants_dir(building);
         for tenant in self.tenants.all() {
-            let parts = tenant.state.read().parts.clone();
+            let mut parts: Vec<PathBuf> = tenant.state.read().parts.iter().map(|part| part.dir.clone()).collect();
+            // Nothing of the store touches them; somebody else may have taken them away.
+            parts.extend(tenant.unopened.lock().iter().filter(|dir| dir.is_dir()).cloned());
             self.link_tenant(&tenant.id, &parts, &tenants.join(tenant.id.as_str()))?;
         }
         self.sync_dir(&tenants)?;
         self.sync_dir(building)
     }
 
-    fn link_tenant(&self, id: &TenantId, parts: &[Arc<Part>], target: &Path) -> Result<(), TsdbError> {
+    fn link_tenant(&self, id: &TenantId, parts: &[PathBuf], target: &Path) -> Result<(), TsdbError> {
         let parts_dir = target.join(PARTS_DIR);
         self.create_dir(&parts_dir)?;
         for name in [METADATA_FILE, TOMBSTONES_FILE] {
             let file = self.tenant_dir(id).join(name);
-            if file.exists() {
+            if file.try_exists().map_err(TsdbError::io("stat", &file))? {
                 self.link(&file, &target.join(name))?;
             }
         }
         for part in parts {
-            let name = part.dir.file_name().unwrap_or_default();
-            let linked = parts_dir.join(name);
+            let linked = parts_dir.join(part.file_name().unwrap_or_default());
             self.create_dir(&linked)?;
-            for entry in fs::read_dir(&part.dir).map_err(TsdbError::io("list", &part.dir))? {
-                let entry = entry.map_err(TsdbError::io("list", &part.dir))?;
+            for entry in fs::read_dir(part).map_err(TsdbError::io("list", part))? {
+                let entry = entry.map_err(TsdbError::io("list", part))?;
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    tracing::warn!(path = %entry.path().display(), "no file of a part, left out of the snapshot");
+                    continue;
+                }
                 self.link(&entry.path(), &linked.join(entry.file_name()))?;
             }
             self.sync_dir(&linked)?;

@@ -107,7 +107,6 @@ impl Tsdb {
             head_bytes: AtomicU64::new(0),
             head_bytes_max: AtomicU64::new(u64::MAX),
             wake: Wake::default(),
-            tombstones_stay: AtomicBool::new(false),
             segments_may_return: AtomicBool::new(false),
             index_cache,
             damaged: Arc::new(DamageLog::new(damaged)),
@@ -200,6 +199,11 @@ impl Tsdb {
         if self.shared.head_bytes.load(Ordering::Relaxed) > head_max {
             self.shared.wake.flush();
             return Some("the head is full and its flush is not done");
+        }
+        let log_max = self.shared.settings.log_size_max.0.saturating_mul(2);
+        if self.shared.queue.log_bytes.load(Ordering::Relaxed) > log_max {
+            self.shared.wake.flush();
+            return Some("the log is full and the flush that empties it is not done");
         }
         None
     }

@@ -3,6 +3,7 @@
 //! Lock order: tenants, then one tenant's state, then what a generation locks.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -35,6 +36,8 @@ pub(crate) struct Tenant {
     pub(crate) metadata_changed: AtomicBool,
     /// Merges failed in a row, and when the next may be tried.
     pub(crate) merge_failures: Mutex<Option<(u32, Instant)>>,
+    /// Folders of parts that could not be opened at start.
+    pub(crate) unopened: Mutex<Vec<PathBuf>>,
     /// Held by whoever changes the tombstones: one at a time. Taken before `state`. True while a file of them that
     /// readers know may not be durable, as its directory could not be synced.
     pub(crate) deleting: Mutex<bool>,
@@ -231,6 +234,7 @@ impl Tenant {
             dirs_durable: AtomicBool::new(false),
             metadata_changed: AtomicBool::new(false),
             merge_failures: Mutex::new(None),
+            unopened: Mutex::default(),
             deleting: Mutex::new(false),
         }
     }

@@ -19,15 +19,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use hashbrown::HashSet;
 use pharos_chunk::ChunkError;
 use pharos_chunk::bytes::{Reader, push_slice, push_varint, push_zigzag};
 use pharos_model::{MatchOp, Matcher, TenantId, TimeRange};
 use pharos_storage::StorageError;
 
-use crate::TsdbError;
+use crate::part::writer::TEMPORARY_PREFIX;
 use crate::shared::{Shared, TOMBSTONES_FILE};
 use crate::small_file::SmallFile;
 use crate::tenant::Tenant;
+use crate::{TsdbError, part};
 
 /// Tombstones of one tenant; every read looks at those that overlap its range.
 pub(crate) const TOMBSTONES_MAX: usize = 1000;
@@ -77,7 +79,7 @@ impl Shared {
             self.disk.sync_dir(&dir).map_err(TsdbError::io("sync", &dir))?;
             *unsynced = false;
         }
-        if !self.has_something(&tenant, sets, range)? {
+        if !self.has_something(&tenant, sets, range).map_err(|error| self.damaged.met_in_query(error))? {
             return Ok(());
         }
         let before = Arc::clone(&tenant.state.read().tombstones);
@@ -111,10 +113,8 @@ impl Shared {
 
     /// Drops the tombstones that have nothing left to hide (D3). The caller holds `compacting`.
     pub(crate) fn drop_spent_tombstones(&self, tenant: &Tenant) -> Result<(), TsdbError> {
-        let may_return =
-            self.tombstones_stay.load(Ordering::Relaxed) || self.segments_may_return.load(Ordering::Relaxed);
-        let uncertain = may_return || !self.damaged.is_empty();
-        if uncertain || tenant.state.read().tombstones.is_empty() {
+        let uncertain = self.segments_may_return.load(Ordering::Relaxed) || !self.damaged.is_empty();
+        if uncertain || tenant.state.read().tombstones.is_empty() || self.parts_may_return(tenant)? {
             return Ok(());
         }
         let _in_order = tenant.deleting.lock();
@@ -140,6 +140,22 @@ impl Shared {
         // What they hid is gone for good: whether the file still has them changes no answer.
         tenant.state.write().tombstones = Arc::clone(&kept);
         FILE.write(self, tenant, &encode(&kept))
+    }
+
+    /// Whether a restart may find parts of a tenant that nobody is given now: a flush or a merge failed, and so did
+    /// the removal of what it had written. What was renamed for removal is removed first.
+    fn parts_may_return(&self, tenant: &Tenant) -> Result<bool, TsdbError> {
+        let dir = self.parts_dir(&tenant.id);
+        let (condemned, others) = part::list(&dir)?.into_iter().partition::<Vec<_>, _>(|name| part::is_condemned(name));
+        if !condemned.is_empty() {
+            self.disk.sync_dir(&dir).map_err(TsdbError::io("sync", &dir))?;
+        }
+        for path in condemned.iter().map(|name| dir.join(name)) {
+            self.disk.remove_dir_all(&path).map_err(TsdbError::io("remove", &path))?;
+        }
+        let known: HashSet<u64> = tenant.state.read().parts.iter().map(|part| part.meta.number).collect();
+        let is_known = |name: &String| part::number_of(name).is_some_and(|number| known.contains(&number));
+        Ok(!others.iter().filter(|name| !name.starts_with(TEMPORARY_PREFIX)).all(is_known))
     }
 }
 

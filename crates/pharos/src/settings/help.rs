@@ -103,7 +103,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "tsdb.head_memory_limit",
         "Everything the head holds takes at most about this much; above half of it new series are refused",
     ),
-    ("tsdb.log_size_max", "The log is flushed away when it is larger. Bounds the time of recovery"),
+    (
+        "tsdb.log_size_max",
+        "The log is flushed away when it is larger; at twice as much writes are refused until a flush is done. Bounds the time of recovery",
+    ),
     ("tsdb.log_segment_size", "Size at which a log segment is closed and the next one begun"),
     (
         "tsdb.data_cache_max",

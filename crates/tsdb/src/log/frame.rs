@@ -37,9 +37,19 @@ pub(crate) struct Payload {
 /// A sound record.
 pub(crate) struct Record {
     pub(crate) kind: Kind,
+    pub(crate) plain: Vec<u8>,
+    /// Bytes of the whole record.
+    pub(crate) len: usize,
+}
+
+/// A record whose checksum is right, its payload as it was written.
+pub(crate) struct Frame<'a> {
+    kind: u8,
+    codec: u8,
+    plain_len: usize,
+    payload: &'a [u8],
     /// Where its group starts, as an offset before the record.
     pub(crate) group_offset: u32,
-    pub(crate) plain: Vec<u8>,
     /// Bytes of the whole record.
     pub(crate) len: usize,
 }
@@ -50,10 +60,13 @@ pub(crate) enum Unsound {
     /// The bytes end inside it.
     Cut,
     Magic,
+    /// No record has such a length.
+    Length,
     Checksum {
         expected: u32,
         found: u32,
     },
+    /// It is as it was written, but not what this program writes.
     Content(String),
 }
 
@@ -62,6 +75,7 @@ impl std::fmt::Display for Unsound {
         match self {
             Self::Cut => f.write_str("the file ends inside a record"),
             Self::Magic => f.write_str("no record begins there"),
+            Self::Length => f.write_str("record length above the limit"),
             Self::Checksum { expected, found } => write!(f, "expected checksum {expected:08x}, found {found:08x}"),
             Self::Content(reason) => f.write_str(reason),
         }
@@ -137,6 +151,11 @@ pub(crate) fn read_from(
 
 /// Reads the record at the start of `bytes`.
 pub(crate) fn read(bytes: &[u8]) -> Result<Record, Unsound> {
+    check(bytes)?.open()
+}
+
+/// The frame at the start of `bytes`, if its checksum is right.
+fn check(bytes: &[u8]) -> Result<Frame<'_>, Unsound> {
     let header: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(Unsound::Cut)?;
     if header[..4] != RECORD_MAGIC {
         return Err(Unsound::Magic);
@@ -144,8 +163,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Record, Unsound> {
     let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let (expected, payload_len, plain_len, group_offset) =
         (number(4), number(8) as usize, number(12) as usize, number(16));
-    if payload_len > RECORD_BYTES_MAX || plain_len > RECORD_BYTES_MAX {
-        return Err(Unsound::Content("record length above the limit".to_owned()));
+    if payload_len > RECORD_BYTES_MAX {
+        return Err(Unsound::Length);
     }
     let len = HEADER_LEN + payload_len;
     let record = bytes.get(..len).ok_or(Unsound::Cut)?;
@@ -153,34 +172,43 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Record, Unsound> {
     if found != expected {
         return Err(Unsound::Checksum { expected, found });
     }
-    let kind = match header[20] {
-        1 => Kind::Definitions,
-        2 => Kind::Batch,
-        kind => return Err(Unsound::Content(format!("unknown record kind {kind}"))),
-    };
-    let payload = &record[HEADER_LEN..];
-    let plain = match header[21] {
-        CODEC_PLAIN => payload.to_vec(),
-        CODEC_SNAPPY => {
-            // The length inside the compressed bytes must agree before anything is allocated for it.
-            if snap::raw::decompress_len(payload).ok() != Some(plain_len) {
-                return Err(Unsound::Content("plain length disagrees".to_owned()));
-            }
-            snap::raw::Decoder::new().decompress_vec(payload).map_err(|error| Unsound::Content(error.to_string()))?
-        }
-        codec => return Err(Unsound::Content(format!("unknown record codec {codec}"))),
-    };
-    Ok(Record { kind, group_offset, plain, len })
+    Ok(Frame { kind: header[20], codec: header[21], plain_len, payload: &record[HEADER_LEN..], group_offset, len })
 }
 
-/// The offset of the next sound record at or after `from`.
-pub(crate) fn find_sound(bytes: &[u8], from: usize) -> Option<(usize, Record)> {
+impl Frame<'_> {
+    fn open(&self) -> Result<Record, Unsound> {
+        let content = |reason: String| Unsound::Content(reason);
+        let kind = match self.kind {
+            1 => Kind::Definitions,
+            2 => Kind::Batch,
+            kind => return Err(content(format!("unknown record kind {kind}"))),
+        };
+        // The length inside the compressed bytes must agree before anything is allocated for it.
+        let plain = match self.codec {
+            CODEC_PLAIN => self.payload.to_vec(),
+            CODEC_SNAPPY if self.plain_len > RECORD_BYTES_MAX => {
+                return Err(content("plain length above the limit".to_owned()));
+            }
+            CODEC_SNAPPY if snap::raw::decompress_len(self.payload).ok() != Some(self.plain_len) => {
+                return Err(content("plain length disagrees".to_owned()));
+            }
+            CODEC_SNAPPY => {
+                snap::raw::Decoder::new().decompress_vec(self.payload).map_err(|error| content(error.to_string()))?
+            }
+            codec => return Err(content(format!("unknown record codec {codec}"))),
+        };
+        Ok(Record { kind, plain, len: self.len })
+    }
+}
+
+/// The offset of the next record at or after `from` that is as it was written, whatever it holds.
+pub(crate) fn find_sound(bytes: &[u8], from: usize) -> Option<(usize, Frame<'_>)> {
     let mut at = from;
     while at + HEADER_LEN <= bytes.len() {
         if bytes[at..at + 4] == RECORD_MAGIC
-            && let Ok(record) = read(&bytes[at..])
+            && let Ok(frame) = check(&bytes[at..])
         {
-            return Some((at, record));
+            return Some((at, frame));
         }
         at += 1;
     }

@@ -3,7 +3,7 @@
 //! A group is what one sync made durable; the next is begun only after that sync. So an unsound record
 //! that a *later group* follows was once synced: that is damage, and recovery stops with file and offset.
 //! Without a later group it is the tail that was being written when the power went: never acknowledged,
-//! cut off.
+//! cut off. A record whose checksum is right is no such tail, even if nobody here can read it.
 
 //!
 //! One thread reads, checks and decodes, the other replays. Nothing on disk is changed before all is replayed.
@@ -170,7 +170,9 @@ fn tear_at(path: PathBuf, offset: u64, is_last: bool, unsound: &Unsound) -> Resu
         frame::find_sound(&bytes, found + record.len)
     })
     .any(|(found, record)| found.saturating_sub(record.group_offset as usize) > at);
-    if !is_last || later_group {
+    // A right checksum is no accident: a later version wrote it, or it was damaged before it was written.
+    let is_whole = matches!(unsound, Unsound::Content(_));
+    if !is_last || later_group || is_whole {
         return Err(TsdbError::DamagedLog { path, offset, reason: unsound.to_string() });
     }
     Ok(Ending::Cut { path, offset, length: bytes.len() as u64 })

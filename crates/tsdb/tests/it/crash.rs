@@ -252,3 +252,36 @@ fn two_processes_do_not_share_a_directory() {
 fn log_file(dir: &std::path::Path) -> std::path::PathBuf {
     files(&dir.join("log")).pop().expect("a log segment")
 }
+
+/// A record that a later version wrote, or that was damaged before it was written: its checksum is right, so it was
+/// acknowledged, though it be the last.
+#[test]
+fn a_whole_record_that_makes_no_sense_is_damage_and_no_torn_tail() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    append(&store, batch(1, 1));
+    drop(store);
+    append(&open(dir.path()), batch(2, 1));
+    for (at, name) in [(20, "kind"), (21, "codec"), (12, "length")] {
+        let path = log_file(dir.path());
+        let whole = std::fs::read(&path).unwrap();
+        let last = whole.windows(4).rposition(|window| window == b"\xf1PHR").unwrap();
+        let mut bytes = whole.clone();
+        bytes[last + at] = 9;
+        let checksum = crc32fast::hash(&bytes[last + 8..]);
+        bytes[last + 4..last + 8].copy_from_slice(&checksum.to_le_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        if name == "length" && whole[last + 21] == 0 {
+            // Of a plain record it says nothing.
+            assert_eq!(seconds(&open(dir.path())), [[1, 2]]);
+        } else {
+            let refused = open_with(dir.path(), Settings::for_tests(), Arc::new(pharos_tsdb::RealDisk)).unwrap_err();
+            assert!(
+                matches!(&refused, TsdbError::DamagedLog { offset, .. } if *offset == last as u64),
+                "{name}: {refused}"
+            );
+            assert_eq!(std::fs::read(&path).unwrap(), bytes, "nothing was changed");
+        }
+        std::fs::write(&path, &whole).unwrap();
+    }
+}

@@ -1,11 +1,15 @@
 //! Flipped bits in parts: reported with file and offset, never served, and the rest goes on.
 
+use std::sync::Arc;
+
+use pharos_base::HumanDuration;
 use pharos_model::{Matcher, TenantId, TimeRange};
 use pharos_storage::conformance::metrics::CASE_TIME_MS;
-use pharos_storage::{LeafPlan, MetricStore, RawPlan, ReadContext};
+use pharos_storage::{BatchId, LeafPlan, MetricStore, RawPlan, ReadContext};
+use pharos_tsdb::{RealDisk, RetentionRule, Settings};
 use tempfile::TempDir;
 
-use crate::support::{all_series, append, batch, copy_dir, files, open, seconds};
+use crate::support::{all_series, append, batch, copy_dir, files, open, open_with, seconds};
 
 /// Seconds of the one series in three parts of different windows.
 const SECONDS: [i64; 3] = [-3 * 7200, -7200, 0];
@@ -156,4 +160,77 @@ fn sound_parts_are_merged_around_a_damaged_one() {
     let served = store.leaf(&TenantId::default(), &LeafPlan::Raw(recent), &ReadContext::unlimited()).unwrap();
     assert_eq!(served.filter_map(Result::ok).count(), 2);
     assert!(read(&store, all_series().remove(0)).is_err(), "what lies in the damaged part is not forgotten");
+}
+
+const DAY_S: i64 = 86_400;
+
+/// A store with two parts in each of two windows that are far apart.
+fn two_windows() -> TempDir {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    for second in [-60 * DAY_S, -60 * DAY_S + 1, 0, 1] {
+        append(&store, batch(second, 2));
+        store.flush().unwrap();
+    }
+    assert_eq!(store.stats().parts, 4);
+    dir
+}
+
+#[test]
+fn a_damaged_index_is_told_by_the_background_and_does_not_keep_other_parts_from_being_rewritten() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    for second in [-60 * DAY_S, -30 * DAY_S, 0] {
+        append(&store, batch(second, 2));
+        store.flush().unwrap();
+    }
+    drop(store);
+    // The first block of the first part's index: values of labels.
+    flip(dir.path(), "index", |_| 12);
+    let keep = HumanDuration::from_ms(3_600_000);
+    let rule = RetentionRule { tenant: None, matchers: vec!["n=\"1\"".to_owned()], keep };
+    let settings = Settings { retention_rules: vec![rule], ..Settings::for_tests() };
+    let store = open_with(dir.path(), settings, Arc::new(RealDisk)).unwrap();
+    assert_eq!((store.damaged().len(), store.stats().part_samples), (0, 6), "nobody read it yet");
+    let _ = store.maintain();
+    assert_eq!((store.damaged().len(), store.stats().part_samples), (1, 5));
+    assert!(store.damaged()[0].contains("index"), "{:?}", store.damaged());
+    store.maintain().unwrap();
+}
+
+#[test]
+fn a_full_compaction_goes_on_behind_a_failure() {
+    let dir = two_windows();
+    let store = open(dir.path());
+    let others: Vec<TenantId> = ["a", "b", "c", "d"].iter().map(|name| name.parse().unwrap()).collect();
+    for tenant in &others {
+        for second in 0..2 {
+            store.append(tenant, batch(second, 2), BatchId::random()).wait().unwrap().unwrap();
+            store.flush().unwrap();
+        }
+    }
+    drop(store);
+    // Of the earlier window: it is merged first.
+    let path = files(&dir.path().join("tenants/0")).into_iter().find(|path| path.ends_with("data")).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let store = open(dir.path());
+    assert!(store.compact().is_err(), "the damage is reported");
+    assert_eq!(store.stats().parts, 2 + 1 + others.len() as u64);
+}
+
+#[test]
+fn a_snapshot_has_what_could_not_be_opened_too() {
+    let dir = two_windows();
+    let path = files(&dir.path().join("tenants")).into_iter().find(|path| path.ends_with("data")).unwrap();
+    let sound = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &sound[1..]).unwrap();
+    let store = open(dir.path());
+    assert_eq!((store.damaged().len(), store.stats().parts), (1, 3));
+    store.create_snapshot("s", true).unwrap();
+    let snapshot = dir.path().join("snapshots/s");
+    assert_eq!(open(&snapshot).damaged().len(), 1, "it is told there as it is here");
+    std::fs::write(snapshot.join(path.strip_prefix(dir.path()).unwrap()), sound).unwrap();
+    assert_eq!(seconds(&open(&snapshot)), vec![vec![-60 * DAY_S, -60 * DAY_S + 1, 0, 1]; 2]);
 }

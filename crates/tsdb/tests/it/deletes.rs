@@ -9,7 +9,7 @@ use pharos_storage::{MetricStore, StorageError};
 use pharos_tsdb::{RealDisk, Settings, Tsdb, TsdbError};
 use tempfile::TempDir;
 
-use crate::fault_disk::FaultDisk;
+use crate::fault_disk::{Fault, FaultDisk};
 use crate::support::{append, batch, copy_dir, files, open, open_with, seconds, try_append};
 
 fn series(n: usize) -> Vec<Vec<Matcher>> {
@@ -234,4 +234,81 @@ fn deletes_have_a_limit() {
     store.clean_tombstones().unwrap();
     delete(&store, 0, TimeRange::new(at(5), at(11))).unwrap();
     assert_eq!(seconds(&store), [[0]]);
+}
+
+/// The delete has its place between two flushes and is still being written when they are merged: the merged part is newer
+/// than the delete, and must know it all the same.
+#[test]
+fn a_merge_waits_for_a_delete_that_has_its_place() {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultDisk::default();
+    let store = open_with(dir.path(), Settings::for_tests(), Arc::new(disk.clone())).unwrap();
+    append(&store, batch(1, 2));
+    std::thread::scope(|scope| {
+        disk.stall_until_merge("tombstones", || {
+            scope.spawn(|| delete(&store, 0, TimeRange::ALL).unwrap());
+        });
+        append(&store, batch(2, 2));
+        store.flush().unwrap();
+        assert_eq!(store.stats().parts, 2);
+        store.compact().unwrap();
+    });
+    let expected = [vec![2], vec![1, 2]];
+    assert_eq!((seconds(&store), store.stats().parts), (expected.to_vec(), 1));
+    drop(store);
+    assert_eq!(seconds(&open(dir.path())), expected);
+}
+
+/// Files that a failed flush has left behind hold what was deleted since, and a restart finds them.
+#[test]
+fn a_part_that_could_not_be_removed_brings_nothing_deleted_back() {
+    let mut left_behind = 0;
+    for calls in 0..60 {
+        let dir = TempDir::new().unwrap();
+        let disk = FaultDisk::default();
+        let store = open_with(dir.path(), Settings::for_tests(), Arc::new(disk.clone())).unwrap();
+        // Two windows: the second fails where the first is there already.
+        append(&store, batch(-7200, 2));
+        append(&store, batch(0, 2));
+        disk.plan(calls, Fault::Stuck);
+        let flushed = store.flush().is_ok();
+        if disk.unplan() {
+            assert!(flushed && left_behind > 5, "{left_behind} failures in {calls} calls");
+            return;
+        }
+        let left = files(&dir.path().join("tenants")).iter().any(|path| path.ends_with("meta.json"));
+        left_behind += u64::from(!flushed && left);
+        disk.unstick();
+        delete(&store, 0, TimeRange::ALL).unwrap();
+        append(&store, batch(20, 2));
+        store.compact().unwrap();
+        store.clean_tombstones().unwrap();
+        let expected = [vec![20], vec![-7200, 0, 20]];
+        assert_eq!(seconds(&store), expected, "{calls}");
+        drop(store);
+        disk.cut_power();
+        let store = open(dir.path());
+        assert_eq!((seconds(&store), store.damaged().len()), (expected.to_vec(), 0), "{calls}");
+        // With a restart everything is known again.
+        store.compact().unwrap();
+        assert_eq!((seconds(&store), store.stats().tombstones), (expected.to_vec(), 0), "{calls}");
+    }
+    panic!("the flush never ends");
+}
+
+#[test]
+fn a_tombstones_file_that_cannot_be_looked_at_is_not_taken_for_none() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    append(&store, batch(1, 2));
+    delete(&store, 0, TimeRange::ALL).unwrap();
+    drop(store);
+    let path = dir.path().join("tenants/0/tombstones");
+    let aside = dir.path().join("aside");
+    std::fs::rename(&path, &aside).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    let refused = open_with(dir.path(), Settings::for_tests(), Arc::new(RealDisk)).unwrap_err();
+    assert!(matches!(&refused, TsdbError::Io { path: found, .. } if *found == path), "{refused}");
+    std::fs::rename(&aside, &path).unwrap();
+    assert_eq!(seconds(&open(dir.path())), [[1]]);
 }

@@ -4,12 +4,16 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use pharos_base::{ByteSize, HumanDuration, SimClock};
-use pharos_model::{BatchBuilder, BucketSide, BucketSpan, Histogram, LabelsBuilder};
+use pharos_model::{
+    BatchBuilder, BucketSide, BucketSpan, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, Sample, TenantId,
+    TimeRange,
+};
 use pharos_storage::conformance::metrics::{CASE_TIME_MS, float_batch};
-use pharos_storage::{MetricStore, RejectReason, StorageError};
+use pharos_storage::{MetricStore, ReadContext, RejectReason, StorageError};
 use pharos_tsdb::{Components, RealDisk, Settings, Tsdb, TsdbError};
 use tempfile::TempDir;
 
+use crate::fault_disk::{Fault, FaultDisk};
 use crate::support::{append, batch, open, open_with, seconds, try_append};
 
 #[test]
@@ -127,4 +131,71 @@ fn histograms_too_large_for_the_log_are_refused_and_the_store_opens() {
     append(&store, batch(1, 1));
     drop(store);
     assert_eq!(seconds(&open(dir.path())), [[1]]);
+}
+
+#[test]
+fn exemplars_of_many_windows_are_written_some_at_a_time() {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultDisk::default();
+    let store = open_with(dir.path(), Settings::for_tests(), Arc::new(disk.clone())).unwrap();
+    let (mut builder, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
+    builder.push_sample(Sample { timestamp_ms: CASE_TIME_MS, value: 1.0 }, 0);
+    for window in 0..100 {
+        let timestamp_ms = CASE_TIME_MS - window * 27 * 86_400_000;
+        builder.push_exemplar(Exemplar { labels: Labels::empty(), timestamp_ms, value: 0.5 });
+    }
+    labels.push(METRIC_NAME, "m");
+    builder.finish_series(&mut labels).unwrap();
+    append(&store, builder.build());
+    store.flush().unwrap();
+    assert!(store.stats().parts > 90, "{} parts", store.stats().parts);
+    assert!((2..=64).contains(&disk.parts_open_max()), "{} parts at a time", disk.parts_open_max());
+    let found = store.exemplars(&TenantId::default(), &[], TimeRange::ALL, &ReadContext::unlimited()).unwrap();
+    assert_eq!((found.len(), found[0].exemplars.len()), (1, 100));
+}
+
+#[test]
+fn a_part_that_cannot_be_removed_does_not_keep_the_others() {
+    let dir = TempDir::new().unwrap();
+    let (clock, disk) = (SimClock::at_ms(CASE_TIME_MS), FaultDisk::default());
+    let settings = Settings { retention: HumanDuration::from_ms(10 * 86_400_000), ..Settings::for_tests() };
+    let components = Components { clock: clock.clone(), disk: Arc::new(disk.clone()) };
+    let store = Tsdb::open(dir.path(), settings, components).unwrap();
+    for day in (0..9).rev() {
+        append(&store, batch(-day * 86_400, 2));
+        store.flush().unwrap();
+    }
+    let parts = store.stats().parts;
+    clock.advance_ms(20 * 86_400_000);
+    disk.plan(0, Fault::Once);
+    let _ = store.maintain();
+    let left = std::fs::read_dir(dir.path().join("tenants/0/parts")).unwrap().count();
+    assert_eq!((parts > 3, left, store.stats().parts), (true, 1, 0));
+}
+
+#[test]
+fn a_power_loss_while_parts_are_dropped_leaves_no_half_of_one() {
+    let mut reached_the_end = false;
+    for calls in 0..30 {
+        let dir = TempDir::new().unwrap();
+        let root = dir.path().join("data");
+        let (clock, disk) = (SimClock::at_ms(CASE_TIME_MS), FaultDisk::default());
+        let settings = Settings { retention: HumanDuration::from_ms(10 * 86_400_000), ..Settings::for_tests() };
+        let components = || Components { clock: clock.clone(), disk: Arc::new(disk.clone()) };
+        let store = Tsdb::open(&root, settings.clone(), components()).unwrap();
+        for day in [8, 4, 0] {
+            append(&store, batch(-day * 86_400, 2));
+            store.flush().unwrap();
+        }
+        clock.advance_ms(8 * 86_400_000);
+        disk.plan(calls, Fault::Gone);
+        let _ = store.maintain();
+        reached_the_end |= disk.unplan();
+        drop(store);
+        disk.cut_power();
+        let (disk, clock) = (Arc::new(FaultDisk::default()), clock.clone());
+        let store = Tsdb::open(&root, settings, Components { clock, disk }).unwrap();
+        assert_eq!((store.damaged(), seconds(&store)), (vec![], vec![vec![0]; 2]), "after {calls} calls");
+    }
+    assert!(reached_the_end);
 }

@@ -214,3 +214,25 @@ fn a_source_that_stayed_is_replaced_by_the_next_merge_too() {
     assert_eq!((store.stats().parts, part_dirs(dir.path()).len()), (1, 1));
     assert_eq!(seconds(&store), vec![vec![0, 1, 2]; 2]);
 }
+
+/// The part that overwrote a sample is small and its end is the oldest: if it went first, the old value would be seen again.
+#[test]
+fn size_does_not_bring_an_overwritten_value_back() {
+    for size_max in (200..6000).step_by(100) {
+        let dir = TempDir::new().unwrap();
+        let settings = Settings { retention_size: Some(ByteSize(size_max)), ..Settings::for_tests() };
+        let store = open_with(dir.path(), settings, Arc::new(RealDisk)).unwrap();
+        let at_ms = CASE_TIME_MS - 100 * DAY_MS;
+        for batch in [
+            float_batch(&[(&[(METRIC_NAME, "m")], &[(at_ms, 1.0), (at_ms + 1000, 1.5)])]),
+            one("m", at_ms, 2.0),
+            one("m", CASE_TIME_MS, 3.0),
+        ] {
+            append(&store, batch);
+            store.flush().unwrap();
+        }
+        let _ = store.maintain();
+        let found = values(&store);
+        assert!([vec![], vec![3.0], vec![2.0, 3.0], vec![2.0, 1.5, 3.0]].contains(&found), "{size_max}: {found:?}");
+    }
+}

@@ -103,10 +103,40 @@ fn lack_of_descriptors_passes() {
         disk.set_out_of_descriptors(true);
         assert!(matches!(try_append(&store, batch(50, 1)), Err(StorageError::Unavailable { .. })));
         assert!(!store.stats().read_only);
+        // The segment's file can be opened, the log's directory cannot.
+        disk.set_descriptors(1);
+        assert!(matches!(try_append(&store, batch(51, 1)), Err(StorageError::Unavailable { .. })));
+        assert!(!store.stats().read_only);
         disk.set_out_of_descriptors(false);
         append(&store, batch(second, 1));
         // Its end closes the segment: the next append begins another.
         store.flush().unwrap();
     }
     assert_eq!(seconds(&store), [[0, 1, 2]]);
+}
+
+#[test]
+fn a_log_that_flushes_cannot_empty_refuses_and_keeps_what_it_acknowledged() {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultDisk::default();
+    // The head has room for all: one tenant whose parts find no space keeps the segments of everybody.
+    let settings = Settings { log_size_max: ByteSize::mib(1), ..Settings::for_tests() };
+    let store = open_with(dir.path(), settings, Arc::new(disk.clone())).unwrap();
+    disk.set_full_for_parts(true);
+    let mut acknowledged = 0;
+    let refused = loop {
+        match try_append(&store, batch(acknowledged, SERIES)) {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error,
+        }
+        assert!(acknowledged < 10_000, "appends go on without bound");
+    };
+    assert_come_back(&refused);
+    let stats = store.stats();
+    assert!(stats.log_bytes < 3 << 20 && stats.head_bytes < 32 << 20, "{} bytes of log", stats.log_bytes);
+    disk.set_full_for_parts(false);
+    store.flush().unwrap();
+    append(&store, batch(acknowledged, SERIES));
+    drop(store);
+    assert_eq!(seconds(&open(dir.path())), vec![(0..=acknowledged).collect::<Vec<_>>(); SERIES]);
 }
