@@ -87,6 +87,45 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
     }
 }
 
+/// Who looks at queries under way: those of a tenant, or of all.
+pub(crate) struct Overseer {
+    /// `None`: all.
+    pub(crate) tenant: Option<TenantId>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Overseer {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        Ok(Self { tenant: overseen(parts, state, Scope::MetricsRead).await? })
+    }
+}
+
+/// Who ends queries under way.
+pub(crate) struct QueryOperator {
+    /// Whose queries; `None`: anyone's.
+    pub(crate) tenant: Option<TenantId>,
+    /// The name of the credential.
+    pub(crate) name: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for QueryOperator {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let tenant = overseen(parts, state, Scope::Admin).await?;
+        Ok(Self { tenant, name: principal(parts)?.name().to_owned() })
+    }
+}
+
+/// The tenant as [`tenant_of`] has it, but none for an operator of all tenants who names none.
+async fn overseen<S: Send + Sync>(parts: &mut Parts, state: &S, scope: Scope) -> Result<Option<TenantId>, Response> {
+    let tenant = tenant_of(parts, state, scope).await?;
+    let path = RawPathParams::from_request_parts(parts, state).await.ok();
+    let is_named = path.is_some_and(|path| path.iter().any(|(name, _)| name == "tenant"));
+    Ok((is_named || !principal(parts)?.oversees_all()).then_some(tenant))
+}
+
 /// The tenant of the path or else of the principal, who must have `scope` and be let into that tenant.
 async fn tenant_of<S: Send + Sync>(parts: &mut Parts, state: &S, scope: Scope) -> Result<TenantId, Response> {
     let path = RawPathParams::from_request_parts(parts, state).await.ok();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pharos_base::{ErrorClass, Interrupted};
+use pharos_base::{CancelToken, ErrorClass, Interrupted};
 use pharos_http::{QueryKind, Refusal, Watched};
 use pharos_model::StepRange;
 use pharos_promql::engine::QueryWatch;
@@ -81,7 +81,8 @@ pub(crate) struct Evaluated {
     pub(crate) truncated: bool,
 }
 
-/// Evaluates in the pool, listed; of the answer, the first `limit` series are kept.
+/// Evaluates in the pool, listed; of the answer, the first `limit` series are kept. The deadline of `options.cancel` counts from
+/// now on, the wait for a turn included.
 pub(crate) async fn evaluate(
     api: &Arc<PrometheusApi>,
     caller: &Caller,
@@ -99,7 +100,9 @@ pub(crate) async fn evaluate(
     let options = QueryOptions { watch: Some(watch), ..options };
     let long_kind = (query.clone(), (!is_instant).then(|| (steps.len(), steps.step_ms)));
     let (engine, tenant) = (api.engine.clone(), caller.tenant.clone());
-    let work = move |cancel| {
+    let deadline = options.cancel.deadline();
+    let work = move |cancel: CancelToken| {
+        let cancel = deadline.map_or(cancel.clone(), |deadline| cancel.with_deadline_at(deadline));
         let options = QueryOptions { cancel, ..options.clone() };
         if is_instant {
             engine.instant(&tenant, &query, steps.start_ms, &options)

@@ -7,6 +7,7 @@
 //! Source of shapes, codes and limits: Prometheus 3.14's HTTP API.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod active;
 mod admin;
 mod call;
 mod delete;

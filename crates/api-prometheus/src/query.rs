@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use pharos_base::ErrorClass;
+use pharos_base::{CancelToken, ErrorClass};
 use pharos_http::Refusal;
 use pharos_model::StepRange;
 use pharos_promql::ast::Expr;
@@ -27,7 +27,7 @@ fn bad(message: impl Into<String>) -> ApiError {
     ApiError(Refusal::new(ErrorClass::Invalid, message))
 }
 
-fn options(params: &Params) -> Result<QueryOptions, ApiError> {
+fn options(api: &PrometheusApi, params: &Params) -> Result<QueryOptions, ApiError> {
     let lookback = params.duration_ms("lookback_delta");
     let lookback = lookback.map_err(|_| params.get("lookback_delta").unwrap_or(""));
     let lookback_ms = lookback.map_err(|text| {
@@ -37,10 +37,11 @@ fn options(params: &Params) -> Result<QueryOptions, ApiError> {
     let lookback_ms = lookback_ms.filter(|ms| *ms > 0);
     // As VictoriaMetrics calls it.
     let no_cache = params.flag("nocache")?;
-    let timeout_ms = params.duration_ms("timeout")?;
-    let timeout = timeout_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+    let timeout = params.duration_ms("timeout")?.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+    let deadline = timeout.and_then(|timeout| api.clock.monotonic().checked_add(timeout));
+    let cancel = deadline.map_or_else(CancelToken::new, CancelToken::with_deadline);
     let step_counts = params.get("stats") == Some("all");
-    Ok(QueryOptions { lookback_ms, timeout, no_cache, step_counts, ..QueryOptions::default() })
+    Ok(QueryOptions { lookback_ms, cancel, no_cache, step_counts, ..QueryOptions::default() })
 }
 
 /// Evaluates a query at one instant.
@@ -61,7 +62,7 @@ pub(crate) async fn range(State(api): State<Arc<PrometheusApi>>, caller: Caller,
 
 async fn answer(api: &Arc<PrometheusApi>, caller: &Caller, params: &Params, question: Question) -> Reply {
     // Before the work, so that a bad limit costs nothing.
-    let (limit, options) = (params.limit()?, options(params)?);
+    let (limit, options) = (params.limit()?, options(api, params)?);
     let evaluated = evaluate(api, caller, question, options, limit).await?;
     let (stats, deprecated) = match params.get("stats") {
         None => (None, None),

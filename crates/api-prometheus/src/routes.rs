@@ -10,7 +10,7 @@ use pharos_http::QueryPool;
 use pharos_promql::Engine;
 use pharos_storage::{MetricStore, TraceStore};
 
-use crate::{admin, delete, exemplars, export, federate, labels, metadata, query, read, status};
+use crate::{active, admin, delete, exemplars, export, federate, labels, metadata, query, read, status};
 
 /// Limits of the API, beside those of the engine.
 #[derive(Debug, Clone)]
@@ -103,6 +103,7 @@ fn api_routes(prefix: &str) -> Router<Arc<PrometheusApi>> {
         router = router.route(&format!("{prefix}/api/v1/{path}"), handler.options(nothing));
     }
     router
+        .merge(active::router(prefix))
         .route(&format!("{prefix}/federate"), get(federate::federate))
         .route(&format!("{prefix}/api/v1/export"), get(export::export).post(export::export))
 }

@@ -65,7 +65,11 @@ async fn statistics_come_when_asked_for() {
     let (_, answer) = fixture.get("/api/v1/query?query=sum(requests_total)&stats=all").await;
     assert_eq!(answer["data"]["stats"]["samples"]["totalQueryableSamples"], 2);
     assert!(answer["data"]["stats"]["timings"]["execTotalTime"].is_number());
+    assert!(answer["data"]["stats"]["timings"]["execQueueTime"].is_number() && answer.get("warnings").is_none());
     assert!(fixture.get("/api/v1/query?query=1").await.1["data"].get("stats").is_none());
+    let (_, answer) = fixture.get("/api/v1/query?query=1&stats=%22yes").await;
+    let warning = "value \"\\\"yes\" for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\"";
+    assert_eq!((&answer["warnings"], answer["data"]["stats"].is_object()), (&json!([warning]), true));
 }
 
 #[tokio::test]

@@ -35,7 +35,8 @@ pub fn access(path: &str) -> Access {
     if path.starts_with("/assets/") || path.starts_with("/trace/") {
         return Access::Public;
     }
-    if path.starts_with("/-/") || path.contains("/api/v1/admin/") || path.starts_with("/snapshot") {
+    let ends_queries = path.contains("/api/v1/status/active_queries/");
+    if path.starts_with("/-/") || path.contains("/api/v1/admin/") || path.starts_with("/snapshot") || ends_queries {
         return Access::Scope(Scope::Admin);
     }
     http_access(path)
@@ -70,6 +71,8 @@ fn grpc_access(service: &str) -> Access {
         Access::Scope(Scope::MetricsWrite)
     } else if service.starts_with("jaeger.") {
         Access::Scope(Scope::TracesRead)
+    } else if service.starts_with("pharos.query.") {
+        Access::Scope(Scope::MetricsRead)
     } else if service.starts_with("grpc.health.") {
         Access::Public
     } else {
@@ -107,6 +110,10 @@ mod tests {
             ("/api/v1/query", scope(Scope::MetricsRead)),
             ("/api/v1/read", scope(Scope::MetricsRead)),
             ("/api/v1/parse_query", scope(Scope::MetricsRead)),
+            ("/api/v1/status/active_queries", scope(Scope::MetricsRead)),
+            ("/api/v1/status/active_queries/00AB", scope(Scope::Admin)),
+            ("/select/3/prometheus/api/v1/status/active_queries/00AB/cancel", scope(Scope::Admin)),
+            ("/api/v1/status/top_queries", scope(Scope::MetricsRead)),
             ("/version", Access::Authenticated),
             ("/prometheus/api/v1/label/job/values", scope(Scope::MetricsRead)),
             ("/select/3/prometheus/api/v1/query_range", scope(Scope::MetricsRead)),
@@ -126,6 +133,7 @@ mod tests {
             ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", scope(Scope::TracesWrite)),
             ("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", scope(Scope::MetricsWrite)),
             ("/jaeger.api_v3.QueryService/GetTrace", scope(Scope::TracesRead)),
+            ("/pharos.query.v1.QueryService/QueryRange", scope(Scope::MetricsRead)),
             ("/grpc.health.v1.Health/Check", Access::Public),
             ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::Authenticated),
             ("/something/else", Access::Authenticated),

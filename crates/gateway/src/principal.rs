@@ -178,6 +178,12 @@ impl Principal {
         Ok(self)
     }
 
+    /// Whether this is an operator of all tenants whose request named none of them.
+    #[must_use]
+    pub fn oversees_all(&self) -> bool {
+        self.tenants == TenantAccess::Any && self.tenant_asked.is_none() && self.scopes.contains(&Scope::Admin)
+    }
+
     /// The tenant of a request: the one in its URL, else the one its header asked for, else the
     /// principal's own.
     ///
@@ -225,6 +231,14 @@ mod tests {
         let asking = any.asking_for(Some("team-a")).unwrap();
         assert_eq!(asking.tenant_for(None).unwrap().as_str(), "team-a");
         assert_eq!(asking.tenant_for(Some("9")).unwrap().as_str(), "9");
+    }
+
+    #[test]
+    fn only_an_operator_of_all_tenants_who_names_none_oversees_all() {
+        let admin = |tenants: &str| Principal::new("root", &[Scope::Admin], tenants.parse().unwrap());
+        assert!(admin("*").oversees_all());
+        assert!(!admin("7").oversees_all() && !principal("*").oversees_all());
+        assert!(!admin("*").asking_for(Some("7")).unwrap().oversees_all());
     }
 
     #[test]

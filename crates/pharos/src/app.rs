@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use pharos_api_prometheus::{ApiSettings, BuildInfo, PrometheusApi};
 use pharos_base::{Clock, Secret, SystemClock};
 use pharos_gateway::{AuthSettings, Authenticator, TokenFile};
-use pharos_http::{HttpMetrics, ListenerSettings, QueryPool, bind, serve};
+use pharos_http::{HttpMetrics, ListenerSettings, Queries, QueriesSettings, QueryPool, bind, serve};
 use pharos_ingest::{IngestComponents, Ingestor};
 use pharos_promql::{Engine, EngineSettings, ParserOptions};
 use pharos_storage::{MetricStore, TraceStore};
@@ -154,7 +154,12 @@ fn doors(settings: &Settings, stores: &Stores, authenticator: Arc<Authenticator>
         clock: Arc::clone(clock),
         metrics_retention: Some(settings.tsdb().map_or(settings.retention.metrics, |tsdb| tsdb.retention_longest())),
     };
-    let pool = QueryPool::new(settings.query.concurrency_max, settings.query.queue_wait.0);
+    let queries = Queries::new(QueriesSettings {
+        slow_log_min: settings.query.slow_log_min.map(|least| least.0),
+        history_bytes_max: settings.query.history_memory_max.0,
+    });
+    queries.register(&mut registry);
+    let pool = QueryPool::new(settings.query.concurrency_max, settings.query.queue_wait.0).with_queries(queries);
     let prometheus = PrometheusApi {
         engine,
         store: Arc::clone(&metrics),

@@ -49,12 +49,10 @@ impl Collector for Queries {
             ),
             ("pharos_query_cache_misses", "Range queries evaluated whole", cache.misses),
         ] {
-            let counter = ConstCounter::new(value);
-            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+            counter(&mut encoder, name, help, value)?;
         }
-        let bytes = ConstGauge::new(i64::try_from(cache.bytes).unwrap_or(i64::MAX));
         let help = "Memory of answers that may be asked for again";
-        bytes.encode(encoder.encode_descriptor("pharos_query_cache_bytes", help, None, bytes.metric_type())?)
+        gauge(&mut encoder, "pharos_query_cache_bytes", help, cache.bytes)
     }
 }
 
@@ -80,20 +78,8 @@ impl Collector for Stores {
             ("pharos_tsdb_parts", "Parts on disk", tsdb.parts),
             ("pharos_tsdb_part_bytes", "Bytes of parts on disk", tsdb.part_bytes),
             ("pharos_tsdb_part_samples", "Samples in parts", tsdb.part_samples),
-            ("pharos_tsdb_damage_met", "How often damaged files were met since the start", tsdb.damage_met),
             ("pharos_tsdb_tombstones", "Deletions whose samples are still on disk", tsdb.tombstones),
-            ("pharos_tsdb_flush_failures", "Flushes that failed since the start", tsdb.flush_failures),
-            ("pharos_tsdb_merges", "Merges of parts since the start", tsdb.merges),
-            ("pharos_tsdb_merge_failures", "Merges that failed since the start", tsdb.merge_failures),
-            ("pharos_tsdb_merge_bytes_read", "Bytes read by merges since the start", tsdb.merge_bytes_read),
-            ("pharos_tsdb_merge_bytes_written", "Bytes written by merges since the start", tsdb.merge_bytes_written),
-            (
-                "pharos_tsdb_merge_samples_copied",
-                "Samples copied by merges without decoding since the start",
-                tsdb.merge_samples_copied,
-            ),
             ("pharos_tsdb_rollup_bytes", "Bytes of rollups of samples, in parts", tsdb.rollup_bytes),
-            ("pharos_tsdb_rollup_cells_read", "Cells of rollups read in place of samples", tsdb.rollup_cells_read),
             ("pharos_tsdb_read_only", "1 while the metrics store takes no writes", u64::from(tsdb.read_only)),
             ("pharos_tracestore_partitions", "Day partitions on disk", spans.partitions),
             ("pharos_tracestore_log_bytes", "Bytes of log not yet in partitions", spans.log_bytes),
@@ -103,10 +89,35 @@ impl Collector for Stores {
             ("pharos_tracestore_indexed_spans", "Spans in the search index", spans.indexed_spans),
             ("pharos_tracestore_read_only", "1 while the trace store takes no writes", u64::from(spans.read_only)),
         ] {
-            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
-            gauge.encode(metric)?;
+            gauge(&mut encoder, name, help, value)?;
+        }
+        // Since the start. The encoder appends `_total`.
+        for (name, help, value) in [
+            ("pharos_tsdb_damage_met", "How often damaged files were met", tsdb.damage_met),
+            ("pharos_tsdb_flush_failures", "Flushes that failed", tsdb.flush_failures),
+            ("pharos_tsdb_merges", "Merges of parts", tsdb.merges),
+            ("pharos_tsdb_merge_failures", "Merges that failed", tsdb.merge_failures),
+            ("pharos_tsdb_merge_bytes_read", "Bytes read by merges", tsdb.merge_bytes_read),
+            ("pharos_tsdb_merge_bytes_written", "Bytes written by merges", tsdb.merge_bytes_written),
+            (
+                "pharos_tsdb_merge_samples_copied",
+                "Samples copied by merges without decoding",
+                tsdb.merge_samples_copied,
+            ),
+            ("pharos_tsdb_rollup_cells_read", "Cells of rollups read in place of samples", tsdb.rollup_cells_read),
+        ] {
+            counter(&mut encoder, name, help, value)?;
         }
         Ok(())
     }
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Result<(), std::fmt::Error> {
+    let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Result<(), std::fmt::Error> {
+    let counter = ConstCounter::new(value);
+    counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
 }

@@ -99,6 +99,8 @@ pub(crate) struct Query {
     pub(crate) series_max: u64,
     pub(crate) points_per_series_max: usize,
     pub(crate) cache_memory_max: ByteSize,
+    pub(crate) slow_log_min: Option<HumanDuration>,
+    pub(crate) history_memory_max: ByteSize,
     pub(crate) subquery_step: HumanDuration,
     pub(crate) features: Vec<QueryFeature>,
 }
@@ -115,6 +117,8 @@ impl Default for Query {
             series_max: 1_000_000,
             points_per_series_max: 11_000,
             cache_memory_max: ByteSize::mib(32),
+            slow_log_min: Some(HumanDuration::from_ms(10_000)),
+            history_memory_max: ByteSize::mib(4),
             subquery_step: HumanDuration::from_ms(60_000),
             features: Vec::new(),
         }

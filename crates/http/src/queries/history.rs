@@ -16,10 +16,10 @@ const KEY_BYTES: u64 = 128;
 /// Queries with equal keys are the same query, asked again.
 #[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Key {
-    tenant: TenantId,
-    kind: QueryKind,
     text: String,
     range_seconds: u64,
+    tenant: TenantId,
+    kind: QueryKind,
 }
 
 impl Key {

@@ -33,6 +33,14 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("query.series_max", "Series one selector or listing may touch"),
     ("query.points_per_series_max", "Steps one range query may have"),
     ("query.cache_memory_max", "Memory for answers of range queries that may be asked for again; 0 keeps none"),
+    (
+        "query.slow_log_min",
+        "Queries that take at least this long, their wait included, get a line in the log; 0s logs all, null none",
+    ),
+    (
+        "query.history_memory_max",
+        "Memory in which queries that ended are remembered for status/top_queries; 0B keeps none",
+    ),
     ("query.subquery_step", "Step of a subquery that names none"),
     (
         "query.features",
