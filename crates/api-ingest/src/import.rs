@@ -24,8 +24,9 @@ use percent_encoding::percent_decode_str;
 use pharos_base::ErrorClass;
 use pharos_http::{Dialect, Refusal, discard_body};
 use pharos_ingest::text::{BadLine, BadLines, TextFormat, TextImport, TextOptions};
-use pharos_ingest::{DecodedMetrics, Encoding, IngestError, IngestReport, Ingestor};
+use pharos_ingest::{DecodedMetrics, Encoding, IngestReport, Ingestor, PendingReport};
 use pharos_model::TenantId;
+use tokio::time::Instant;
 
 use crate::body::{self, Share};
 use crate::metrics::{Protocol, Signal};
@@ -34,7 +35,7 @@ use crate::state::{DoorState, tenant};
 
 /// Body bytes that are collected before a thread is asked to read them.
 const GATHER_BYTES: usize = 256 << 10;
-/// How long a request waits for a busy server, each time; then its sender is told, and how much is stored.
+/// How long a block waits for a busy server; then the sender is told, and how much is stored.
 const BUSY_WAIT_MAX: Duration = Duration::from_secs(6);
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// Labels that `extra_label` may add.
@@ -172,41 +173,69 @@ impl Import<'_> {
         }
     }
 
-    /// Has a batch stored; a store that is busy for no longer than the request may wait is asked again.
-    async fn append(&self, batch: DecodedMetrics) -> Result<IngestReport, Refusal> {
-        let mut left = BUSY_WAIT_MAX;
-        loop {
-            let (tenant, again) = (self.tenant.clone(), batch.clone());
-            let pending = self.state.work(move |ingestor: &Ingestor| ingestor.append_metrics(&tenant, again)).await?;
-            let refusal = match self.state.settle(Protocol::Import, Signal::Metrics, pending).await {
-                Ok(report) => return Ok(report),
-                Err(refusal) => refusal,
-            };
-            let pause = refusal.retry_after().unwrap_or(BUSY_PAUSE).max(BUSY_PAUSE);
-            if refusal.class() != ErrorClass::Unavailable || pause > left {
-                return Err(refusal);
-            }
-            left -= pause;
-            tokio::time::sleep(pause).await;
-        }
-    }
-
     /// Has the front of `block` (without one: the end of the body) read and stored; answers what is left of it.
     async fn store(&mut self, block: Option<Bytes>, total: &mut IngestReport) -> Result<Bytes, Refusal> {
         let Some(mut reader) = self.reader.take() else { return Ok(Bytes::new()) };
-        let work = move |ingestor: &Ingestor| -> (TextImport, Result<Vec<DecodedMetrics>, IngestError>, Bytes) {
+        let tenant = self.tenant.clone();
+        let work = move |ingestor: &Ingestor| {
             let (limits, window) = (&ingestor.settings().limits, ingestor.window());
             let mut rest = block.unwrap_or_default();
             let batches =
                 if rest.is_empty() { reader.finish(limits, window) } else { reader.feed(&mut rest, limits, window) };
-            (reader, batches, rest)
+            (reader, batches.map(|batches| HandedOver::new(ingestor, &tenant, batches, Patience::Waits)), rest)
         };
-        let (reader, batches, rest) = self.state.work(work).await?;
+        let (reader, handed_over, rest) = self.state.work(work).await?;
         self.reader = Some(reader);
-        for batch in batches.map_err(|error| self.state.fail(Protocol::Import, &error))? {
-            total.merge(self.append(batch).await?);
-        }
+        let handed_over = handed_over.map_err(|error| self.state.fail(Protocol::Import, &error))?;
+        self.settle(handed_over, total).await?;
         Ok(rest)
+    }
+
+    /// Awaits batches that the store took, and hands over those that wait for it. No thread of the pool waits.
+    async fn settle(&self, mut handed_over: HandedOver, total: &mut IngestReport) -> Result<(), Refusal> {
+        let deadline = Instant::now() + BUSY_WAIT_MAX;
+        loop {
+            for pending in handed_over.pending {
+                total.merge(self.state.settle(Protocol::Import, Signal::Metrics, pending).await?);
+            }
+            if handed_over.waiting.is_empty() {
+                return Ok(());
+            }
+            while self.state.ingestor().is_busy() && Instant::now() < deadline {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            // The store finds the words for why not.
+            let patience = if Instant::now() < deadline { Patience::Waits } else { Patience::Ended };
+            let (tenant, waiting) = (self.tenant.clone(), handed_over.waiting);
+            let work = move |ingestor: &Ingestor| HandedOver::new(ingestor, &tenant, waiting, patience);
+            handed_over = self.state.work(work).await?;
+        }
+    }
+}
+
+/// What to do while the store is busy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    Waits,
+    Ended,
+}
+
+/// Batches on their way to the store.
+struct HandedOver {
+    pending: Vec<PendingReport>,
+    /// What the store would refuse now. A batch that it refuses is gone, and to copy each for that would cost more than
+    /// to read it.
+    waiting: Vec<DecodedMetrics>,
+}
+
+impl HandedOver {
+    fn new(ingestor: &Ingestor, tenant: &TenantId, batches: Vec<DecodedMetrics>, patience: Patience) -> Self {
+        let (mut batches, mut pending) = (batches.into_iter(), Vec::new());
+        while patience == Patience::Ended || !ingestor.is_busy() {
+            let Some(batch) = batches.next() else { break };
+            pending.push(ingestor.append_metrics(tenant, batch));
+        }
+        Self { pending, waiting: batches.collect() }
     }
 }
 
@@ -216,7 +245,7 @@ fn halfway(refusal: Refusal, total: &IngestReport) -> Refusal {
         return refusal;
     }
     let message = format!("{}; {} samples before are stored, and may be sent again", refusal.message(), total.items);
-    Refusal::new(refusal.class(), message).with_retry_after(refusal.retry_after())
+    refusal.with_message(message)
 }
 
 /// The next piece of the body, and whether it is the last.

@@ -18,6 +18,7 @@ mod metrics;
 mod otlp_http;
 mod pool;
 mod refuse;
+mod remembered;
 mod remote_write;
 mod state;
 

@@ -74,7 +74,11 @@ impl DoorMetrics {
         }
         let rejected = "Samples, data points and spans refused while the rest of their request was stored";
         registry.register("ingest_rejected_items", rejected, metrics.rejected.clone());
-        registry.register("ingest_failed_requests", "Requests of which nothing was stored", metrics.failed.clone());
+        registry.register(
+            "ingest_failed_requests",
+            "Requests that failed; of imports, blocks before may be stored",
+            metrics.failed.clone(),
+        );
         metrics
     }
 

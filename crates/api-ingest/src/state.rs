@@ -15,6 +15,7 @@ use crate::body::{BodyBudget, HeldBody};
 use crate::metrics::{DoorMetrics, Protocol, Signal};
 use crate::pool::DecodePool;
 use crate::refuse::refusal;
+use crate::remembered::Memories;
 
 /// The doors' common state; clones share it.
 #[derive(Debug, Clone)]
@@ -31,6 +32,7 @@ impl DoorState {
     pub fn new(ingestor: Arc<Ingestor>, registry: &mut Registry) -> Self {
         let limits = &ingestor.settings().limits;
         let bodies = BodyBudget::new(limits.bodies_max.0.max(limits.body_max.0));
+        registry.register_collector(Box::new(Memories(Arc::clone(&ingestor))));
         Self { bodies, pool: DecodePool::for_this_machine(), metrics: DoorMetrics::register(registry), ingestor }
     }
 

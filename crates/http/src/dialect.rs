@@ -65,6 +65,13 @@ impl Refusal {
         self
     }
 
+    /// With other words.
+    #[must_use]
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
+        self
+    }
+
     /// With the time after which a retry may succeed.
     #[must_use]
     pub fn with_retry_after(mut self, after: Option<Duration>) -> Self {

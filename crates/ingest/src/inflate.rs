@@ -109,7 +109,7 @@ fn inflate_snappy(body: &[u8], limit: ByteSize, scratch: &mut Scratch) -> Result
 
 /// Memory that bodies are inflated into, one after the other; what it holds means nothing.
 #[derive(Debug, Default)]
-pub struct Scratch(Vec<u8>);
+pub(crate) struct Scratch(Vec<u8>);
 
 /// Scratch of requests that are done, for those to come: fresh memory costs more than inflating into it.
 #[derive(Debug, Default)]
@@ -121,21 +121,22 @@ const SCRATCH_BYTES_MAX: usize = 4 << 20;
 const SCRATCH_KEPT_MAX: usize = 4;
 
 impl ScratchPool {
-    pub(crate) fn take(&self) -> Scratch {
-        self.0.lock().pop().unwrap_or_default()
-    }
-
-    pub(crate) fn give(&self, scratch: Scratch) {
+    /// Lends scratch to `work`, however that ends.
+    pub(crate) fn lend<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
+        let taken = self.0.lock().pop();
+        let mut scratch = taken.unwrap_or_default();
+        let done = work(&mut scratch);
         let mut kept = self.0.lock();
         if scratch.0.len() <= SCRATCH_BYTES_MAX && kept.len() < SCRATCH_KEPT_MAX {
             kept.push(scratch);
         }
+        done
     }
 }
 
 /// An inflated body, wherever it is.
 #[derive(Debug)]
-pub enum Plain<'a> {
+pub(crate) enum Plain<'a> {
     /// In memory of its own, or where it was.
     Bytes(Bytes),
     /// In scratch.
@@ -161,7 +162,7 @@ impl std::ops::Deref for Plain<'_> {
 ///
 /// # Errors
 /// As [`inflate`], for the encoding that was declared.
-pub fn inflate_remote_write(
+pub(crate) fn inflate_remote_write(
     body: Bytes,
     declared: Option<Encoding>,
     limit: ByteSize,
@@ -275,6 +276,25 @@ mod tests {
         let hostile = Bytes::from_static(b"\xff\xff");
         let neither = inflate_remote_write(hostile, Some(Encoding::Zstd), ByteSize::mib(1), &mut scratch);
         assert!(matches!(neither, Err(IngestError::Inflate { encoding: Encoding::Zstd, .. })));
+    }
+
+    #[test]
+    fn scratch_is_kept_though_a_body_is_damaged_but_not_if_it_is_large() {
+        let pool = ScratchPool::default();
+        let inflate = |plain: &[u8], is_damaged| {
+            let mut body = deflate(plain, Encoding::Snappy).to_vec();
+            body.truncate(body.len() - usize::from(is_damaged));
+            pool.lend(|scratch| {
+                inflate_remote_write(body.into(), Some(Encoding::Snappy), ByteSize::mib(64), scratch).map(drop)
+            })
+        };
+        let kept = || pool.0.lock().iter().map(|scratch| scratch.0.len()).collect::<Vec<_>>();
+        assert!(inflate(&[7; 1000], true).is_err());
+        assert_eq!(kept(), [1000]);
+        assert!(inflate(&[7; 2000], false).is_ok());
+        assert_eq!(kept(), [2000]);
+        assert!(inflate(&vec![7; SCRATCH_BYTES_MAX + 1], false).is_ok());
+        assert_eq!(kept(), [0_usize; 0]);
     }
 
     proptest! {

@@ -39,6 +39,17 @@ pub struct IngestSettings {
     pub otlp: OtlpSettings,
 }
 
+/// Sizes of what an [`Ingestor`] remembers of requests that are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remembered {
+    /// Memory of known OTLP metric streams, bytes: at most [`Limits::otlp_streams_memory_max`].
+    pub otlp_streams_bytes: u64,
+    /// Memory of series that came by remote write, bytes: at most [`Limits::remote_write_memory_max`].
+    pub remote_write_bytes: u64,
+    /// How many these are.
+    pub remote_write_series: u64,
+}
+
 /// Takes request bodies and brings what is in them to the stores.
 pub struct Ingestor {
     components: IngestComponents,
@@ -60,7 +71,8 @@ impl Ingestor {
     #[must_use]
     pub fn new(components: IngestComponents, settings: IngestSettings) -> Self {
         let otlp_metrics = MetricsDecoder::new(settings.otlp.clone(), settings.limits.clone());
-        let (memory, scratch) = (SeriesMemory::default(), ScratchPool::default());
+        let memory = SeriesMemory::new(settings.limits.remote_write_memory_max);
+        let scratch = ScratchPool::default();
         Self { components, settings, otlp_metrics, memory, scratch }
     }
 
@@ -87,8 +99,18 @@ impl Ingestor {
         }
     }
 
-    /// Inflates and translates a remote write body; without an encoding, as [`inflate_remote_write`](crate::inflate_remote_write)
-    /// says. Busy: not for an async worker.
+    /// What is remembered of requests that are done.
+    #[must_use]
+    pub fn remembered(&self) -> Remembered {
+        Remembered {
+            otlp_streams_bytes: self.otlp_metrics.known_bytes(),
+            remote_write_bytes: self.memory.memory_bytes(),
+            remote_write_series: self.memory.series_count() as u64,
+        }
+    }
+
+    /// Inflates and translates a remote write body. Without an encoding it is snappy, or else plain; snappy and zstd may be
+    /// declared as one another. Busy: not for an async worker.
     ///
     /// # Errors
     /// [`IngestError::BodyTooLarge`], [`IngestError::BatchTooLarge`], [`IngestError::Inflate`], [`IngestError::Decode`].
@@ -99,11 +121,10 @@ impl Ingestor {
         version: RemoteWriteVersion,
     ) -> Result<DecodedMetrics, IngestError> {
         let limits = &self.settings.limits;
-        let mut scratch = self.scratch.take();
-        let plain = inflate::inflate_remote_write(body, encoding, limits.body_max, &mut scratch)?;
-        let decoded = remote_write::decode(&plain, version, limits, self.window(), &self.memory);
-        self.scratch.give(scratch);
-        decoded
+        self.scratch.lend(|scratch| {
+            let plain = inflate::inflate_remote_write(body, encoding, limits.body_max, scratch)?;
+            remote_write::decode(&plain, version, limits, self.window(), &self.memory)
+        })
     }
 
     /// Inflates and translates an `ExportMetricsServiceRequest`. Busy: not for an async worker.
@@ -134,6 +155,12 @@ impl Ingestor {
         let limits = &self.settings.limits;
         let plain = inflate::inflate(body, encoding, limits.body_max)?;
         otlp::decode_traces(&plain, form, limits)
+    }
+
+    /// Whether the metrics store is about to make room, and takes no batch until then: see [`MetricStore::is_busy`].
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.components.metrics.is_busy()
     }
 
     /// Hands samples to the store.

@@ -22,8 +22,8 @@ pub mod text;
 mod wire;
 
 pub use error::IngestError;
-pub use inflate::{Encoding, Plain, Scratch, inflate, inflate_remote_write};
-pub use ingestor::{IngestComponents, IngestSettings, Ingestor};
+pub use inflate::{Encoding, inflate};
+pub use ingestor::{IngestComponents, IngestSettings, Ingestor, Remembered};
 pub use limits::{Limits, TimeWindow};
 pub use report::{IngestReport, PendingReport};
 pub use sink::DecodedMetrics;

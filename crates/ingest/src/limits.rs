@@ -41,6 +41,10 @@ pub struct Limits {
     /// is about 100,000 streams. Full: what was not seen for ten minutes goes, and label sets of other streams are made
     /// anew with each request.
     pub otlp_streams_memory_max: ByteSize,
+    /// Memory in which the label sets of series that came by remote write are kept, all tenants together, so that they are
+    /// recognised when they come again; counted as if no store shared them. Default 512 MiB, which is about 1,500,000
+    /// series. Full: series that are no longer sent go, and labels of others are read anew with each request.
+    pub remote_write_memory_max: ByteSize,
 }
 
 impl Default for Limits {
@@ -60,6 +64,7 @@ impl Default for Limits {
             span_items_max: 4096,
             nesting_max: 32,
             otlp_streams_memory_max: ByteSize::mib(64),
+            remote_write_memory_max: ByteSize::mib(512),
         }
     }
 }

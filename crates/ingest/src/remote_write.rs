@@ -53,7 +53,7 @@ pub fn decode(
 ) -> Result<DecodedMetrics, IngestError> {
     let decoded = match version {
         RemoteWriteVersion::V1 => v1::decode(body, limits, window, memory),
-        RemoteWriteVersion::V2 => v2::decode(body, limits, window),
+        RemoteWriteVersion::V2 => v2::decode(body, limits, window, memory),
     };
     decoded.map_err(|error| match error {
         DecodeError::Wire(error) => {

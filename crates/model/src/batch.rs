@@ -202,17 +202,11 @@ impl BatchBuilder {
 
     /// As [`finish_series`](Self::finish_series), for labels that are encoded already.
     pub fn finish_series_encoded(&mut self, labels: &Labels) {
-        self.finish_series_canonical(labels.encoded());
+        self.finish_series_known(labels.encoded(), labels.fingerprint());
     }
 
-    /// As [`finish_series`](Self::finish_series), for who writes the canonical form of [`Labels`] by himself: stores
-    /// take the bytes at their word.
-    pub fn finish_series_canonical(&mut self, encoded: &[u8]) {
-        self.finish_series_known(encoded, fingerprint(encoded));
-    }
-
-    /// As [`finish_series_canonical`](Self::finish_series_canonical), for who knows the labels'
-    /// [`fingerprint`](crate::fingerprint) as well.
+    /// As [`finish_series`](Self::finish_series), for who has the canonical form of [`Labels`] and its
+    /// [`fingerprint`](crate::fingerprint): stores take the bytes at their word.
     pub fn finish_series_known(&mut self, encoded: &[u8], fingerprint: Fingerprint) {
         debug_assert_eq!(fingerprint, crate::fingerprint(encoded), "the fingerprint is that of the labels");
         let start = self.batch.label_bytes.len();

@@ -122,6 +122,13 @@ pub trait MetricStore: Send + Sync {
         id: BatchId,
     ) -> Completion<Result<AppendOutcome, StorageError>>;
 
+    /// Whether the store would refuse a batch at the moment for want of room that it is about to make. A writer who can
+    /// wait asks before he hands a batch over, as a refused one is gone; it may be refused all the same. The default
+    /// never is.
+    fn is_busy(&self) -> bool {
+        false
+    }
+
     /// Executes a leaf plan. Plans outside [`MetricStore::capabilities`] are [`StorageError::Unsupported`].
     fn leaf(&self, tenant: &TenantId, plan: &LeafPlan, context: &ReadContext) -> Result<LeafStream, StorageError>;
 

@@ -134,6 +134,11 @@ impl CommitQueue {
         self.arrived.notify_one();
     }
 
+    /// Whether so many batches wait that another may be refused: half of what there is room for.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.queue.lock().bytes > self.queue_bytes_max / 2
+    }
+
     /// Freezes the active generations of all tenants, behind everything queued so far.
     pub(crate) fn swap(&self) -> Result<Swapped, TsdbError> {
         self.ask(Command::Swap)

@@ -25,6 +25,10 @@ impl MetricStore for Tsdb {
         self.submit(tenant, batch)
     }
 
+    fn is_busy(&self) -> bool {
+        self.refusal().is_some() || self.shared.queue.is_crowded()
+    }
+
     fn change_mark(&self, tenant: &TenantId) -> Option<ChangeMark> {
         Some(self.shared.tenants.get(tenant).map_or_else(ChangeMark::default, |tenant| tenant.changes.mark()))
     }

@@ -194,7 +194,8 @@ impl Tsdb {
         completion
     }
 
-    fn refusal(&self) -> Option<&'static str> {
+    /// Why no batch is taken at the moment, if so; what can be done about it is begun.
+    pub(crate) fn refusal(&self) -> Option<&'static str> {
         let head_max = self.shared.head_bytes_max.load(Ordering::Relaxed);
         if self.shared.head_bytes.load(Ordering::Relaxed) > head_max {
             self.shared.wake.flush();

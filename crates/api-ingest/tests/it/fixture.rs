@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -58,16 +60,15 @@ pub(crate) fn doors_for(principal: Principal, settings: IngestSettings) -> Doors
 
 /// Doors to a store that cannot take anything at the moment.
 pub(crate) fn doors_to_a_full_disk() -> Doors {
+    doors_to(IngestSettings::default(), Moody { takes: 0.into(), busy: 0.into() })
+}
+
+/// Doors to a metrics store of such moods, and to a trace store that cannot take anything.
+pub(crate) fn doors_to(settings: IngestSettings, moods: Moody) -> Doors {
     let (metrics, traces) = (Arc::new(MemoryMetricStore::new()), Arc::new(MemoryTraceStore::new()));
-    let (metrics_on_full, traces_on_full) = (FullMetrics(Arc::clone(&metrics)), FullTraces(Arc::clone(&traces)));
-    build(
-        Principal::anonymous(),
-        IngestSettings::default(),
-        Arc::new(metrics_on_full),
-        Arc::new(traces_on_full),
-        metrics,
-        traces,
-    )
+    let metric_store = MoodyMetrics(Arc::clone(&metrics), moods);
+    let trace_store = FullTraces(Arc::clone(&traces));
+    build(Principal::anonymous(), settings, Arc::new(metric_store), Arc::new(trace_store), metrics, traces)
 }
 
 fn build(
@@ -165,7 +166,22 @@ fn disk_full() -> Completion<Result<AppendOutcome, StorageError>> {
     Completion::ready(Err(StorageError::Unavailable { reason: "no space left on device".into(), retry_after }))
 }
 
-struct FullMetrics(Arc<MemoryMetricStore>);
+/// When a store takes batches.
+pub(crate) struct Moody {
+    /// So many batches; then the disk is full.
+    pub(crate) takes: AtomicU64,
+    /// So many times it says that it is busy, and refuses batches meanwhile.
+    pub(crate) busy: AtomicU64,
+}
+
+impl Moody {
+    /// Counts down; false at zero.
+    fn is_left(count: &AtomicU64) -> bool {
+        count.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1)).is_ok()
+    }
+}
+
+struct MoodyMetrics(Arc<MemoryMetricStore>, Moody);
 
 struct FullTraces(Arc<MemoryTraceStore>);
 
@@ -175,9 +191,22 @@ macro_rules! delegate {
     };
 }
 
-impl MetricStore for FullMetrics {
-    fn append(&self, _: &TenantId, _: MetricBatch, _: BatchId) -> Completion<Result<AppendOutcome, StorageError>> {
-        disk_full()
+impl MetricStore for MoodyMetrics {
+    fn append(
+        &self,
+        tenant: &TenantId,
+        batch: MetricBatch,
+        id: BatchId,
+    ) -> Completion<Result<AppendOutcome, StorageError>> {
+        if self.1.busy.load(Relaxed) == 0 && Moody::is_left(&self.1.takes) {
+            self.0.append(tenant, batch, id)
+        } else {
+            disk_full()
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        Moody::is_left(&self.1.busy)
     }
 
     delegate! {

@@ -5,7 +5,9 @@ use http::StatusCode;
 use pharos_gateway::Scope;
 use pharos_ingest::IngestSettings;
 
-use crate::fixture::{Answer, Doors, NOW_MS, doors, doors_for, doors_to_a_full_disk, gzip, post, principal};
+use crate::fixture::{
+    Answer, Doors, Moody, NOW_MS, doors, doors_for, doors_to, doors_to_a_full_disk, gzip, post, principal,
+};
 
 const LINE: &str =
     r#"{"metric":{"__name__":"up","job":"a"},"values":[1,2.5],"timestamps":[1699999998000,1699999999000]}"#;
@@ -95,4 +97,70 @@ async fn who_may_not_write_and_a_full_disk_are_told() {
     assert_eq!(send(&other, "/insert/8/prometheus/api/v1/import", LINE).await.status, StatusCode::FORBIDDEN);
     let answer = send(&doors_to_a_full_disk(), "/api/v1/import", LINE).await;
     assert_eq!((answer.status, answer.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "7"));
+}
+
+fn failures(doors: &Doors) -> Vec<String> {
+    let own = doors.own_metrics();
+    own.lines().filter(|line| line.contains("failed_requests_total{")).map(str::to_owned).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_store_is_waited_for() {
+    let doors = doors_to(IngestSettings::default(), Moody { takes: 1.into(), busy: 30.into() });
+    let answer = send(&doors, "/api/v1/import", LINE).await;
+    assert_eq!((answer.status, answer.text()), (StatusCode::NO_CONTENT, String::new()));
+    assert_eq!(doors.stored("0").len(), 2);
+    assert!(failures(&doors).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_busy_store_ends_and_counts_as_one_failure() {
+    let doors = doors_to(IngestSettings::default(), Moody { takes: 1.into(), busy: u64::MAX.into() });
+    let answer = send(&doors, "/api/v1/import", LINE).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "7"));
+    assert!(answer.text().contains("no space left on device"), "{}", answer.text());
+    assert_eq!(failures(&doors), [r#"ingest_failed_requests_total{protocol="import",reason="unavailable"} 1"#]);
+}
+
+/// More than a block: a batch of its own.
+fn long_lines(count: usize) -> String {
+    let line = |number: usize| format!("m{{pad=\"{:x>1000}\"}} 1 {}\n", "", NOW_MS - number as i64);
+    (0..count).map(line).collect()
+}
+
+#[tokio::test]
+async fn what_is_stored_when_an_import_fails_halfway_is_told() {
+    let doors = doors_to(IngestSettings::default(), Moody { takes: 1.into(), busy: 0.into() });
+    let answer = send(&doors, "/api/v1/import/prometheus", long_lines(6_000)).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "7"));
+    let stored = doors.stored("0").len();
+    assert!(stored > 100, "{stored}");
+    assert!(
+        answer.text().contains(&format!("; {stored} samples before are stored, and may be sent again")),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(failures(&doors).len(), 1);
+}
+
+#[tokio::test]
+async fn a_block_that_is_too_large_is_413_though_some_are_stored() {
+    let mut settings = IngestSettings::default();
+    settings.limits.label_bytes_max = pharos_base::ByteSize::mib(1);
+    let doors = doors_for(pharos_gateway::Principal::anonymous(), settings);
+    // A megabyte of comments, so that the block after it is full of labels.
+    let body = ["up 1\n", &"#\n".repeat(1 << 19), &long_lines(2_000)].concat();
+    let answer = send(&doors, "/api/v1/import/prometheus", body).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", answer.text());
+    assert!(answer.text().contains("1 samples before are stored"), "{}", answer.text());
+    assert_eq!(doors.stored("0"), ["up 1@1700000000000"]);
+}
+
+#[tokio::test]
+async fn what_is_remembered_is_told() {
+    let doors = doors();
+    let own = doors.own_metrics();
+    for name in ["otlp_streams_memory_bytes", "remote_write_memory_bytes", "remote_write_memory_series"] {
+        assert!(own.contains(&format!("\ningest_{name} 0\n")), "{own}");
+    }
 }

@@ -7,7 +7,8 @@ use hashbrown::HashSet;
 use pharos_model::{Exemplar, LabelsBuilder, METRIC_NAME, MetricKind, Sample};
 use pharos_storage::RejectReason;
 
-use super::{DecodeError, histogram, metric_kind};
+use super::memory::Walk;
+use super::{DecodeError, SeriesMemory, histogram, metric_kind};
 use crate::sink::{Refusal, SeriesSink, exemplar_labels};
 use crate::wire::{Field, Reader, WireError};
 use crate::{DecodedMetrics, Limits, TimeWindow};
@@ -15,11 +16,17 @@ use crate::{DecodedMetrics, Limits, TimeWindow};
 /// References of one label set: twice the largest count of labels any setting makes sense for.
 const REFERENCES_MAX: usize = 4096;
 
-pub(super) fn decode(body: &[u8], limits: &Limits, window: TimeWindow) -> Result<DecodedMetrics, DecodeError> {
+pub(super) fn decode(
+    body: &[u8],
+    limits: &Limits,
+    window: TimeWindow,
+    memory: &SeriesMemory,
+) -> Result<DecodedMetrics, DecodeError> {
     let symbols = symbols(body)?;
     let mut request = Request {
         symbols,
         sink: SeriesSink::new(limits, window),
+        walk: memory.walk(),
         scratch: Scratch::default(),
         families: HashSet::new(),
     };
@@ -29,6 +36,7 @@ pub(super) fn decode(body: &[u8], limits: &Limits, window: TimeWindow) -> Result
             request.series(field.bytes()?)?;
         }
     }
+    request.walk.finish();
     Ok(request.sink.build())
 }
 
@@ -47,6 +55,7 @@ fn symbols(body: &[u8]) -> Result<Vec<&str>, WireError> {
 struct Request<'a, 'l> {
     symbols: Vec<&'a str>,
     sink: SeriesSink<'l>,
+    walk: Walk<'l>,
     scratch: Scratch,
     /// Families whose metadata the batch has already.
     families: HashSet<&'a str>,
@@ -55,6 +64,7 @@ struct Request<'a, 'l> {
 #[derive(Default)]
 struct Scratch {
     references: Vec<u32>,
+    encoded: Vec<u8>,
     exemplar_labels: LabelsBuilder,
 }
 
@@ -99,7 +109,10 @@ impl<'a> Request<'a, '_> {
                 self.sink.reject(1, refusal.clone());
                 self.sink.discard(refusal)?;
             }
-            Ok(()) => self.sink.finish()?,
+            Ok(()) => {
+                let walk = &mut self.walk;
+                self.sink.finish_looked_up(&mut self.scratch.encoded, |encoded| walk.look_up_unordered(encoded))?;
+            }
         }
         Ok(())
     }

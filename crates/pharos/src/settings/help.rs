@@ -77,6 +77,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "Memory in which the label sets of known OTLP metric streams are kept; 0 keeps none. Full: those of other streams are made anew with each request",
     ),
     (
+        "ingest.limits.remote_write_memory_max",
+        "Memory in which the label sets of series that come by remote write are kept, so that they are recognised. Full: those no longer sent go",
+    ),
+    (
         "ingest.otlp.translation_strategy",
         "How names are translated: UnderscoreEscapingWithSuffixes, UnderscoreEscapingWithoutSuffixes, NoUTF8EscapingWithSuffixes or NoTranslation",
     ),

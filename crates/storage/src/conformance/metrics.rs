@@ -75,6 +75,7 @@ pub const METRIC_CASES: &[MetricCase] = &[
     MetricCase { name: "grids are what the samples yield", write: grids::write, check: grids::check_grids },
     MetricCase { name: "aggregates are what the grids yield", write: grids::write, check: grids::check_aggregates },
     MetricCase { name: "grids have limits", write: grids::write, check: grids::check_bounds },
+    MetricCase { name: "a store at rest is not busy", write: write_matched, check: check_at_rest },
     MetricCase { name: "series are counted", write: write_matched, check: check_cardinality },
     MetricCase { name: "what was deleted is gone, what came later is not", write: write_deleted, check: check_deleted },
 ];
@@ -274,6 +275,10 @@ fn check_changes(store: &dyn MetricStore) {
             "a deletion is a change"
         );
     }
+}
+
+fn check_at_rest(store: &dyn MetricStore) {
+    assert!(!store.is_busy());
 }
 
 fn listing(matcher_sets: Vec<Vec<Matcher>>, limit: usize) -> LabelQuery {

@@ -44,10 +44,12 @@ fn a_head_that_cannot_be_flushed_refuses_and_keeps_what_it_acknowledged() {
         assert!(acknowledged < 10_000, "appends go on without bound");
     };
     assert_come_back(&refused);
+    assert!(store.is_busy());
     let held = store.stats().head_bytes;
     assert!(held < 3 << 20, "{held} bytes");
     disk.set_full_for_parts(false);
     store.flush().unwrap();
+    assert!(!store.is_busy());
     append(&store, batch(acknowledged, SERIES));
     drop(store);
     assert_eq!(seconds(&open(dir.path())), vec![(0..=acknowledged).collect::<Vec<_>>(); SERIES]);
@@ -71,6 +73,7 @@ fn a_stalled_log_refuses_more_than_its_queue_holds() {
         assert!(waiting.len() < 1000, "the queue grows without bound");
     };
     assert_come_back(&refused);
+    assert!(store.is_busy());
     disk.set_stalled(false);
     let count = waiting.len() as i64;
     for pending in waiting {

@@ -1,0 +1,33 @@
+//! What ingest remembers of requests that are done, as metrics of our own: read when `/metrics` is.
+
+use std::sync::Arc;
+
+use pharos_ingest::{Ingestor, Remembered};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
+
+/// Sizes of an ingestor's memories.
+#[derive(Debug)]
+pub(crate) struct Memories(pub Arc<Ingestor>);
+
+impl Collector for Memories {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Remembered { otlp_streams_bytes, remote_write_bytes, remote_write_series } = self.0.remembered();
+        for (name, help, value) in [
+            ("otlp_streams_memory_bytes", "Memory of known OTLP metric streams", otlp_streams_bytes),
+            (
+                "remote_write_memory_bytes",
+                "Memory of series known by remote write, as if no store shared their labels",
+                remote_write_bytes,
+            ),
+            ("remote_write_memory_series", "Series known by remote write", remote_write_series),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            let name = format!("ingest_{name}");
+            let metric = encoder.encode_descriptor(&name, help, None, gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
+        Ok(())
+    }
+}
