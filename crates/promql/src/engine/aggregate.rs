@@ -8,7 +8,7 @@ mod values;
 use pharos_model::StepRange;
 
 use super::QueryError;
-use super::eval::Evaluator;
+use super::eval::{Evaluator, go_max, go_min};
 use super::plan::Aggregate;
 use super::series::SeriesIter;
 use crate::ast::AggregateOp;
@@ -38,4 +38,11 @@ impl Evaluator<'_> {
             None => Err(QueryError::execution(format!("{} needs a parameter", aggregate.op.name()))),
         }
     }
+}
+
+/// The least and the greatest of the parameters, NaN if one of them is.
+fn extremes(params: &[f64]) -> (f64, f64) {
+    let least = params.iter().copied().fold(f64::INFINITY, go_min);
+    let most = params.iter().copied().fold(f64::NEG_INFINITY, go_max);
+    (least, most)
 }

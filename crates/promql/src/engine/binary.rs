@@ -9,7 +9,7 @@ use pharos_model::StepRange;
 use super::QueryError;
 use super::eval::Evaluator;
 use super::plan::{Binary, Node};
-use super::series::{Cell, Series, SeriesIter, without_metadata};
+use super::series::{Cell, SeriesIter};
 use crate::ast::{BinaryOp, ValueType};
 
 impl Evaluator<'_> {
@@ -73,20 +73,10 @@ impl Evaluator<'_> {
     fn element(&self, binary: &Binary, lhs: &Cell, rhs: &Cell) -> Option<(Cell, bool)> {
         element::compute(binary.op, lhs, rhs, |note| self.note(binary.span, note))
     }
-
-    /// Books a series whose name the operator removes.
-    fn without_name(&self, mut series: Series) -> Series {
-        if self.settings.delayed_name_removal {
-            series.drop_name = true;
-        } else {
-            series.labels = without_metadata(&series.labels);
-        }
-        series
-    }
 }
 
 /// Whether the result is a new quantity, so that the name of the operand no longer fits.
-pub(super) fn drops_name(binary: &Binary) -> bool {
+fn drops_name(binary: &Binary) -> bool {
     binary.return_bool || changes_quantity(binary.op)
 }
 

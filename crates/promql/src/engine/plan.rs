@@ -104,6 +104,7 @@ pub(super) struct Aggregate {
     /// Sorted, each once.
     pub(super) labels: Vec<String>,
     pub(super) input_span: Span,
+    pub(super) span: Span,
 }
 
 #[derive(Debug)]

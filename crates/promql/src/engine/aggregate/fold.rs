@@ -71,6 +71,12 @@ impl Column {
         }
     }
 
+    /// Whether histograms that were summed up contradict each other in resets; those that were given up do not count.
+    fn has_conflicting_resets(&self) -> bool {
+        let Self::Any(steps) = self else { return false };
+        steps.iter().any(|step| matches!(step, Gathered::Histogram(sum) if sum.has_conflicting_resets()))
+    }
+
     fn finish(self, op: AggregateOp) -> Vec<Cell> {
         match self {
             Self::Floats(column) => column.finish().into_iter().map(|value| present(value).into()).collect(),
@@ -144,6 +150,9 @@ impl Evaluator<'_> {
         columns.sort_by(|a, b| a.labels.cmp(&b.labels));
         let mut output = Vec::with_capacity(columns.len());
         for group in columns {
+            if group.column.has_conflicting_resets() {
+                fold.note(&Note::ConflictingResets { operation: "aggregation" });
+            }
             let cells = group.column.finish(op);
             if !cells.iter().all(Cell::is_empty) {
                 output.push(self.series(group.labels, group.drop_name, cells)?);
@@ -201,9 +210,6 @@ impl Fold<'_> {
                     *gathered = Gathered::Spoiled;
                     return;
                 };
-                if sum.has_conflicting_resets() {
-                    self.note(&Note::ConflictingResets { operation: "aggregation" });
-                }
                 if reconciled {
                     self.note(&Note::MismatchedCustomBuckets { operation: "aggregation" });
                 }

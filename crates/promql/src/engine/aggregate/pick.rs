@@ -2,6 +2,7 @@
 
 use pharos_model::StepRange;
 
+use super::extremes;
 use crate::ast::AggregateOp;
 use crate::engine::QueryError;
 use crate::engine::annotations::Note;
@@ -22,10 +23,7 @@ impl Evaluator<'_> {
         if aggregate.op == AggregateOp::LimitRatio {
             return self.limit_ratio(aggregate, params, steps);
         }
-        for param in &params {
-            check_count(*param)?;
-        }
-        if params.iter().all(|param| *param < 1.0) {
+        if !check_counts(&params)? {
             return Ok(Box::new(std::iter::empty()));
         }
         let mut series = self.collected(&aggregate.input, steps)?;
@@ -69,7 +67,7 @@ impl Evaluator<'_> {
             match &series[*at].cells[step] {
                 Cell::Float(value) => values.push((*value, *at)),
                 Cell::Histogram(_) if count > 0 => {
-                    self.note(aggregate.input_span, &Note::HistogramIgnored { aggregation: aggregate.op.name() });
+                    self.note(aggregate.span, &Note::HistogramIgnored { aggregation: aggregate.op.name() });
                 }
                 Cell::Empty | Cell::Histogram(_) => {}
             }
@@ -89,18 +87,20 @@ impl Evaluator<'_> {
         mut ratios: Vec<f64>,
         steps: StepRange,
     ) -> Result<SeriesIter<'a>, QueryError> {
-        for ratio in &mut ratios {
-            if ratio.is_nan() {
-                return Err(QueryError::execution("Ratio value is NaN"));
-            }
-            if ratio.abs() > 1.0 {
-                let used = ratio.signum();
-                self.note(aggregate.param_span, &Note::InvalidRatio { given: *ratio, used });
-                *ratio = used;
-            }
-        }
         if ratios.iter().all(|ratio| *ratio == 0.0) {
             return Ok(Box::new(std::iter::empty()));
+        }
+        if ratios.iter().any(|ratio| ratio.is_nan()) {
+            return Err(QueryError::execution("Ratio value is NaN"));
+        }
+        let (least, most) = extremes(&ratios);
+        for (given, used) in [(most, 1.0), (least, -1.0)] {
+            if given.abs() > 1.0 && given.signum() == used {
+                self.note(aggregate.param_span, &Note::InvalidRatio { given, used });
+            }
+        }
+        for ratio in &mut ratios {
+            *ratio = ratio.clamp(-1.0, 1.0);
         }
         let input = self.vector(&aggregate.input, steps)?;
         Ok(Box::new(input.filter_map(move |series| {
@@ -120,17 +120,23 @@ impl Evaluator<'_> {
     }
 }
 
-fn check_count(param: f64) -> Result<(), QueryError> {
-    if param.is_nan() {
+/// Counts are whole numbers of 64 bits; false if no step asks for any series.
+fn check_counts(params: &[f64]) -> Result<bool, QueryError> {
+    let (least, most) = extremes(params);
+    if most < 1.0 {
+        return Ok(false);
+    }
+    if params.iter().any(|param| param.is_nan()) {
         return Err(QueryError::execution("Parameter value is NaN"));
     }
-    if param >= 9_223_372_036_854_775_808.0 {
-        return Err(QueryError::execution(format!("Scalar value {} overflows int64", go_g(param))));
+    if least <= -9_223_372_036_854_775_808.0 {
+        return Err(QueryError::execution(format!("Scalar value {} underflows int64", go_g(least))));
     }
-    if param <= -9_223_372_036_854_775_808.0 {
-        return Err(QueryError::execution(format!("Scalar value {} underflows int64", go_g(param))));
+    // The largest double below 2^63 is refused as well.
+    if most >= 9_223_372_036_854_774_784.0 {
+        return Err(QueryError::execution(format!("Scalar value {} overflows int64", go_g(most))));
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The series with only the cells picked; in the order of `ranking` for an instant query.

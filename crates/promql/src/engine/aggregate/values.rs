@@ -3,6 +3,7 @@
 use hashbrown::HashMap;
 use pharos_model::{Labels, METRIC_NAME, StepRange};
 
+use super::extremes;
 use crate::engine::QueryError;
 use crate::engine::annotations::Note;
 use crate::engine::eval::{Evaluator, from_list, text};
@@ -13,12 +14,6 @@ use crate::engine::quantile::quantile;
 use crate::engine::series::{Cell, SeriesIter, build, builder_of};
 use pharos_grid::{Groups, KeyLabels};
 
-/// How often a value was met, per step.
-struct Counted {
-    column: Vec<f64>,
-    drop_name: bool,
-}
-
 impl Evaluator<'_> {
     pub(super) fn quantile<'a>(
         &'a self,
@@ -27,10 +22,11 @@ impl Evaluator<'_> {
         steps: StepRange,
     ) -> Result<SeriesIter<'a>, QueryError> {
         let phis = self.param(aggregate, steps)?;
-        for phi in &phis {
-            if !(0.0..=1.0).contains(phi) {
-                self.note(aggregate.param_span, &Note::InvalidQuantile(*phi));
-            }
+        let has_nan = phis.iter().any(|phi| phi.is_nan());
+        let (least, most) = extremes(&phis);
+        let wrong = [(has_nan, f64::NAN), (most > 1.0, most), (least < 0.0, least)];
+        for (_, phi) in wrong.into_iter().filter(|(is_wrong, _)| *is_wrong) {
+            self.note(aggregate.param_span, &Note::InvalidQuantile(phi));
         }
         let mut labels: Vec<(Labels, bool)> = Vec::new();
         let mut columns: Vec<Vec<Vec<f64>>> = Vec::new();
@@ -86,7 +82,8 @@ impl Evaluator<'_> {
         let shown =
             !(aggregate.without && (name == METRIC_NAME || aggregate.labels.iter().any(|label| **label == *name)));
         let groups = Groups::new(KeyLabels::new(aggregate.without, &aggregate.labels));
-        let mut counts: HashMap<Labels, Counted> = HashMap::new();
+        // How often a value was met, per step.
+        let mut counts: HashMap<Labels, Vec<f64>> = HashMap::new();
         let mut lease = self.ledger.hold(0, 0)?;
         for series in self.vector(&aggregate.input, steps)? {
             self.context.check()?;
@@ -104,22 +101,21 @@ impl Evaluator<'_> {
                     builder.set(name, &text);
                 }
                 let labels = build(builder);
-                let counted = if let Some(counted) = counts.get_mut(&labels) {
-                    counted
+                let column = if let Some(column) = counts.get_mut(&labels) {
+                    column
                 } else {
                     lease.grow(steps.len(), steps.len() * 8 + labels.encoded().len())?;
-                    counts.entry(labels).or_insert(Counted { column: vec![0.0; steps.len()], drop_name: false })
+                    counts.entry(labels).or_insert_with(|| vec![0.0; steps.len()])
                 };
-                counted.drop_name |= series.drop_name;
-                counted.column[step] += 1.0;
+                column[step] += 1.0;
             }
         }
-        let mut counts: Vec<(Labels, Counted)> = counts.into_iter().collect();
+        let mut counts: Vec<(Labels, Vec<f64>)> = counts.into_iter().collect();
         counts.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let mut output = Vec::with_capacity(counts.len());
-        for (labels, Counted { column, drop_name }) in counts {
+        for (labels, column) in counts {
             let cells = column.into_iter().map(|count| (count > 0.0).then_some(count).into()).collect();
-            output.push(self.series(labels, drop_name, cells)?);
+            output.push(self.series(labels, false, cells)?);
         }
         Ok(from_list(output))
     }

@@ -6,7 +6,7 @@
 use hashbrown::HashMap;
 use pharos_model::{Labels, StepRange};
 
-use super::{changes_quantity, drops_name};
+use super::changes_quantity;
 use crate::ast::{Cardinality, VectorMatching};
 use crate::engine::QueryError;
 use crate::engine::eval::{Evaluator, from_list};
@@ -100,6 +100,7 @@ impl Matcher<'_> {
         let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
         // At which steps each result, or for one-to-one the key as a whole, was already matched.
         let mut taken: HashMap<Labels, Vec<bool>> = HashMap::new();
+        let mut met = vec![false; steps.len()];
         for many in &pairing.many {
             // One output for each partner that this series meets over time.
             for one in distinct(&partners, many, fill_one.is_some()) {
@@ -118,6 +119,9 @@ impl Matcher<'_> {
                     if many.cells[step].is_empty() || other.is_empty() {
                         continue;
                     }
+                    // Samples that do not go together have not met.
+                    let Some(result) = self.result(&many.cells[step], other) else { continue };
+                    met[step] = true;
                     if std::mem::replace(&mut taken[step], true) {
                         return Err(QueryError::execution(if one_to_one {
                             "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
@@ -125,13 +129,13 @@ impl Matcher<'_> {
                             "multiple matches for labels: grouping labels must ensure unique matches"
                         }));
                     }
-                    *cell = self.result(&many.cells[step], other);
+                    *cell = result;
                 }
-                self.emit(labels, many.drop_name, cells)?;
+                self.emit(labels, cells)?;
             }
         }
         match fill_many {
-            Some(fill) => self.fill_many(pairing, &partners, fill),
+            Some(fill) => self.fill_many(pairing, &partners, &met, fill),
             None => Ok(()),
         }
     }
@@ -146,7 +150,9 @@ impl Matcher<'_> {
                 }
                 match partners[step] {
                     None => partners[step] = Some(at),
-                    Some(other) if self.many_present[step] || self.fill(true).is_some() => {
+                    Some(other)
+                        if self.many_present[step] || self.fill(true).is_some() || self.fill(false).is_some() =>
+                    {
                         return Err(self.not_unique(&pairing.key, &pairing.one[other], one));
                     }
                     Some(_) => {}
@@ -168,50 +174,55 @@ impl Matcher<'_> {
         ))
     }
 
-    fn result(&self, many: &Cell, one: &Cell) -> Cell {
+    /// The result of a pair, empty where a comparison does not hold; `None` if the two do not go together.
+    fn result(&self, many: &Cell, one: &Cell) -> Option<Cell> {
         let (lhs, rhs) = if self.swapped { (one, many) } else { (many, one) };
-        match self.evaluator.element(self.binary, lhs, rhs) {
-            Some((_, holds)) if self.binary.return_bool => Cell::Float(f64::from(u8::from(holds))),
-            Some((result, true)) => result,
-            Some((_, false)) | None => Cell::Empty,
-        }
+        Some(match self.evaluator.element(self.binary, lhs, rhs)? {
+            (_, holds) if self.binary.return_bool => Cell::Float(f64::from(u8::from(holds))),
+            (result, true) => result,
+            (_, false) => Cell::Empty,
+        })
     }
 
-    /// Results of samples of the "one" side that no series of the other meets.
-    fn fill_many(&mut self, pairing: &Pairing, partners: &[Option<usize>], fill: f64) -> Result<(), QueryError> {
+    /// Results of samples of the "one" side that meet no series of the other.
+    fn fill_many(
+        &mut self,
+        pairing: &Pairing,
+        partners: &[Option<usize>],
+        met: &[bool],
+        fill: f64,
+    ) -> Result<(), QueryError> {
         for (at, one) in pairing.one.iter().enumerate() {
             let mut cells = vec![Cell::Empty; partners.len()];
             for (step, cell) in cells.iter_mut().enumerate() {
-                let met = pairing.many.iter().any(|many| !many.cells[step].is_empty());
-                if partners[step] == Some(at) && !met {
-                    *cell = self.result(&Cell::Float(fill), &one.cells[step]);
+                if partners[step] == Some(at) && !met[step] {
+                    *cell = self.result(&Cell::Float(fill), &one.cells[step]).unwrap_or_default();
                 }
             }
             let labels = self.labels(&pairing.key, &one.labels);
-            self.emit(labels, false, cells)?;
+            self.emit(labels, cells)?;
         }
         Ok(())
     }
 
-    fn emit(&mut self, labels: Labels, drop_name: bool, cells: Vec<Cell>) -> Result<(), QueryError> {
+    fn emit(&mut self, labels: Labels, cells: Vec<Cell>) -> Result<(), QueryError> {
         if cells.iter().all(Cell::is_empty) {
             return Ok(());
         }
-        let mut series = self.evaluator.series(labels, drop_name, cells)?;
-        if drops_name(self.binary) {
-            series = self.evaluator.without_name(series);
-        }
+        let series = self.evaluator.series(labels, self.binary.return_bool, cells)?;
         self.output.push(series)
     }
 
-    /// The labels of a result.
+    /// The labels of a result. Arithmetic removes the name at once, so that one included from the "one" side stays;
+    /// what was to be removed of an operand's name is forgotten.
     fn labels(&self, many: &Labels, one: &Labels) -> Labels {
         let matching = self.matching;
         let listed = |name: &str| matching.labels.iter().any(|label| label == name);
         let one_to_one = matching.cardinality == Cardinality::OneToOne;
+        let at_once = self.binary.return_bool && !self.evaluator.settings.delayed_name_removal;
+        let nameless = changes_quantity(self.binary.op) || at_once;
         let base = filtered(many, |name| {
-            !(changes_quantity(self.binary.op) && is_metadata_label(name))
-                && (!one_to_one || listed(name) == matching.on)
+            !(nameless && is_metadata_label(name)) && (!one_to_one || listed(name) == matching.on)
         });
         if matching.include.is_empty() {
             return base;

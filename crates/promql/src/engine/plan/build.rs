@@ -141,6 +141,7 @@ impl Planner<'_> {
             without: aggregate.grouping.is_without(),
             labels,
             input_span: aggregate.expr.span(),
+            span: aggregate.span,
         };
         Ok((Node::Aggregate(node), same))
     }
