@@ -121,7 +121,7 @@ impl Evaluator<'_> {
             Node::Selector(selector) => labels_of_absent(&selector.matchers),
             _ => Labels::empty(),
         };
-        self.absent_series(labels, &present)
+        self.absent_series(labels, false, &present)
     }
 }
 

@@ -82,7 +82,6 @@ impl Evaluator<'_> {
             kernel: RefCell::new(kernel),
             grid: RefCell::default(),
         };
-        scan::check_params(&context)?;
         let output: SeriesIter<'a> = if let Some(leaf) = function.and_then(|function| Leaf::of_range(function, range)) {
             Box::new(self.leaf(leaf, steps)?.filter_map(move |item| {
                 let series = item.and_then(|item| self.leaf_series(&context, item, steps));
@@ -173,28 +172,34 @@ impl Evaluator<'_> {
             RangeSource::Samples(matchers) => labels_of_absent(matchers),
             RangeSource::Subquery { .. } => Labels::empty(),
         };
-        self.absent_series(labels, &present)
+        // There is no name, but type and unit go with it.
+        self.absent_series(labels, self.settings.delayed_name_removal, &present)
     }
 
     /// 1 at each step where nothing was present.
-    pub(super) fn absent_series<'a>(&'a self, labels: Labels, present: &[bool]) -> Result<SeriesIter<'a>, QueryError> {
+    pub(super) fn absent_series<'a>(
+        &'a self,
+        labels: Labels,
+        drop_name: bool,
+        present: &[bool],
+    ) -> Result<SeriesIter<'a>, QueryError> {
         if present.iter().all(|found| *found) {
             return Ok(Box::new(std::iter::empty()));
         }
         let cells = present.iter().map(|found| if *found { Cell::Empty } else { Cell::Float(1.0) }).collect();
-        Ok(from_list(vec![self.series(labels, false, cells)?]))
+        Ok(from_list(vec![self.series(labels, drop_name, cells)?]))
     }
 }
 
-/// The labels that a selector pins down: those of equality matchers, unless the label is matched twice.
+/// The labels that a selector pins down: those of equality matchers. A matcher that comes after one of equality, or of
+/// another kind, takes the label away.
 pub(super) fn labels_of_absent(matchers: &[Matcher]) -> Labels {
     let mut seen = HashSet::new();
     let mut builder = LabelsBuilder::default();
     for matcher in matchers.iter().filter(|matcher| matcher.name() != METRIC_NAME) {
         if matcher.op() == MatchOp::Equal && seen.insert(matcher.name()) {
-            builder.push(matcher.name(), matcher.value());
+            builder.set(matcher.name(), matcher.value());
         } else {
-            seen.insert(matcher.name());
             builder.remove(matcher.name());
         }
     }
@@ -279,7 +284,7 @@ fn cell(context: &Context<'_>, window: &Window<'_>, index: usize) -> Result<Cell
         F::Deriv => regression::deriv(context, window),
         F::PredictLinear => regression::predict(context, window, context.params[0][index]),
         F::DoubleExponentialSmoothing => {
-            regression::smoothed(context, window, context.params[0][index], context.params[1][index])
+            regression::smoothed(context, window, context.params[0][index], context.params[1][index])?
         }
         _ => scan::cell(context, window, index)?,
     })

@@ -131,7 +131,7 @@ impl Matcher<'_> {
                     }
                     *cell = result;
                 }
-                self.emit(labels, cells)?;
+                self.emit(labels, many.drop_name, cells)?;
             }
         }
         match fill_many {
@@ -200,21 +200,22 @@ impl Matcher<'_> {
                 }
             }
             let labels = self.labels(&pairing.key, &one.labels);
-            self.emit(labels, cells)?;
+            self.emit(labels, false, cells)?;
         }
         Ok(())
     }
 
-    fn emit(&mut self, labels: Labels, cells: Vec<Cell>) -> Result<(), QueryError> {
+    fn emit(&mut self, labels: Labels, many_drops_name: bool, cells: Vec<Cell>) -> Result<(), QueryError> {
         if cells.iter().all(Cell::is_empty) {
             return Ok(());
         }
-        let series = self.evaluator.series(labels, self.binary.return_bool, cells)?;
+        let drops_name = self.binary.return_bool || (many_drops_name && !changes_quantity(self.binary.op));
+        let drop_name = drops_name && self.evaluator.settings.delayed_name_removal;
+        let series = self.evaluator.series(labels, drop_name, cells)?;
         self.output.push(series)
     }
 
-    /// The labels of a result. Arithmetic removes the name at once, so that one included from the "one" side stays;
-    /// what was to be removed of an operand's name is forgotten.
+    /// The labels of a result. Arithmetic removes the name at once, so that one included from the "one" side stays.
     fn labels(&self, many: &Labels, one: &Labels) -> Labels {
         let matching = self.matching;
         let listed = |name: &str| matching.labels.iter().any(|label| label == name);

@@ -110,17 +110,11 @@ impl Template {
                 text = after;
                 continue;
             }
-            let (name, after) = if let Some(braced) = rest.strip_prefix('{') {
-                braced.split_once('}').unwrap_or(("", rest))
-            } else {
-                let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
-                rest.split_at(end)
-            };
-            if name.is_empty() {
+            let Some((name, after)) = reference(rest) else {
                 pieces.push(Piece::Text("$".to_owned()));
                 text = rest;
                 continue;
-            }
+            };
             if let Some(group) = group_index(name, regex) {
                 pieces.push(Piece::Group(group));
             }
@@ -144,12 +138,25 @@ impl Template {
     }
 }
 
+/// The name of a group after a `$`, in braces or not, and what follows; `None` if there is none.
+fn reference(text: &str) -> Option<(&str, &str)> {
+    let braced = text.strip_prefix('{');
+    let text = braced.unwrap_or(text);
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    let rest = if braced.is_some() { rest.strip_prefix('}')? } else { rest };
+    (!name.is_empty()).then_some((name, rest))
+}
+
+/// A number without leading zeros is the index of a group, all else its name.
 fn group_index(name: &str, regex: &Regex) -> Option<usize> {
     let infos = regex.group_info();
-    match name.parse::<usize>() {
-        Ok(index) => (index < infos.group_len(regex_automata::PatternID::ZERO)).then_some(index),
-        Err(_) => infos.to_index(regex_automata::PatternID::ZERO, name),
+    let is_index = name.bytes().all(|byte| byte.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
+    if is_index {
+        let index = name.parse().ok()?;
+        return (index < infos.group_len(regex_automata::PatternID::ZERO)).then_some(index);
     }
+    infos.to_index(regex_automata::PatternID::ZERO, name)
 }
 
 #[cfg(test)]
@@ -173,6 +180,7 @@ mod tests {
         check("$$1 $", "$1 $");
         check("${2", "${2");
         check("$3|${c}", "|");
+        check("$01|${1 }|$-|${}", "|${1 }|$-|${}");
         assert_eq!(expand("y", "$1", "xyz"), None);
     }
 }

@@ -66,16 +66,19 @@ impl Evaluator<'_> {
         let node = &call.args[0];
         let of_start = call.function.id == F::StartTimestamp;
         let output: SeriesIter<'a> = match unmarked(node) {
+            _ if of_start && !self.settings.use_start_timestamps => return Ok(Box::new(std::iter::empty())),
             Node::Selector(selector) if selector.edge.is_none() => self.newest(selector, steps, move |picked, _| {
                 Cell::Float(seconds(if of_start { picked.start_ms } else { picked.time_ms }))
             })?,
+            // Only samples have a start.
+            _ if of_start => return Ok(Box::new(std::iter::empty())),
             _ => {
                 let input = self.vector(node, steps)?;
                 Box::new(input.map(move |series| {
                     let mut series = series?;
                     for (cell, step) in series.cells.iter_mut().zip(steps.iter()) {
                         if !cell.is_empty() {
-                            *cell = Cell::Float(if of_start { 0.0 } else { seconds(step) });
+                            *cell = Cell::Float(seconds(step));
                         }
                     }
                     Ok(series)

@@ -1,7 +1,9 @@
 //! Lines and trends: `deriv`, `predict_linear`, `double_exponential_smoothing`.
 
 use super::Context;
+use crate::engine::QueryError;
 use crate::engine::annotations::Note;
+use crate::engine::gofmt::go_g;
 use crate::engine::series::Cell;
 use crate::engine::window::Window;
 use pharos_grid::Sum;
@@ -54,12 +56,23 @@ pub(super) fn predict(context: &Context<'_>, window: &Window<'_>, ahead_s: f64) 
     Cell::Float(slope * ahead_s + intercept)
 }
 
-/// Holt's double exponential smoothing; the factors were checked before.
-pub(super) fn smoothed(context: &Context<'_>, window: &Window<'_>, smoothing: f64, trend_factor: f64) -> Cell {
+/// Holt's double exponential smoothing. The factors are checked where there is something to smooth; NaN passes.
+pub(super) fn smoothed(
+    context: &Context<'_>,
+    window: &Window<'_>,
+    smoothing: f64,
+    trend_factor: f64,
+) -> Result<Cell, QueryError> {
+    for (name, short, factor) in [("smoothing", "sf", smoothing), ("trend", "tf", trend_factor)] {
+        if factor <= 0.0 || factor >= 1.0 {
+            let got = if factor.is_infinite() { go_g(factor) } else { format!("{factor:.6}") };
+            return Err(QueryError::execution(format!("invalid {name} factor. Expected: 0 < {short} < 1, got: {got}")));
+        }
+    }
     note_histograms(context, window);
     let values = window.values;
     if values.len() < 2 {
-        return Cell::Empty;
+        return Ok(Cell::Empty);
     }
     let mut level = values[0];
     let mut trend = values[1] - values[0];
@@ -71,5 +84,5 @@ pub(super) fn smoothed(context: &Context<'_>, window: &Window<'_>, smoothing: f6
         previous_level = level;
         level = smoothing * value + (1.0 - smoothing) * (previous_level + trend);
     }
-    Cell::Float(level)
+    Ok(Cell::Float(level))
 }

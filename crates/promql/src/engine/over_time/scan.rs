@@ -5,38 +5,11 @@ use pharos_grid::{Sum, greater, lesser, mean, sum};
 use super::Context;
 use crate::engine::QueryError;
 use crate::engine::annotations::Note;
-use crate::engine::gofmt::go_f;
 use crate::engine::histogram;
 use crate::engine::quantile::quantile;
 use crate::engine::series::Cell;
 use crate::engine::window::Window;
 use crate::functions::FunctionId as F;
-
-/// Checks scalar arguments before any sample is read.
-pub(super) fn check_params(context: &Context<'_>) -> Result<(), QueryError> {
-    match context.function {
-        F::QuantileOverTime => {
-            for phi in &context.params[0] {
-                if phi.is_nan() || !(0.0..=1.0).contains(phi) {
-                    context.evaluator.note(context.param_spans[0], &Note::InvalidQuantile(*phi));
-                }
-            }
-        }
-        F::DoubleExponentialSmoothing => {
-            for (column, name) in context.params.iter().zip(["smoothing", "trend"]) {
-                if let Some(wrong) = column.iter().find(|factor| !(**factor > 0.0 && **factor < 1.0)) {
-                    let wrong = go_f(*wrong);
-                    return Err(QueryError::execution(format!(
-                        "invalid {name} factor. Expected: 0 < {} < 1, got: {wrong}",
-                        if name == "smoothing" { "sf" } else { "tf" }
-                    )));
-                }
-            }
-        }
-        _ => {}
-    }
-    Ok(())
-}
 
 pub(super) fn cell(context: &Context<'_>, window: &Window<'_>, index: usize) -> Result<Cell, QueryError> {
     match context.function {
@@ -57,8 +30,16 @@ pub(super) fn cell(context: &Context<'_>, window: &Window<'_>, index: usize) -> 
     if window.values.is_empty() {
         return Ok(Cell::Empty);
     }
+    let mut span = context.range.span;
+    if context.function == F::QuantileOverTime {
+        let phi = context.params[0][index];
+        span = context.param_spans[0];
+        if !(0.0..=1.0).contains(&phi) {
+            context.evaluator.note(span, &Note::InvalidQuantile(phi));
+        }
+    }
     if !window.histograms.is_empty() {
-        context.note(&Note::HistogramIgnoredInMixedRange { metric: window.labels.metric_name() });
+        context.evaluator.note(span, &Note::HistogramIgnoredInMixedRange { metric: window.labels.metric_name() });
     }
     let values = window.values;
     Ok(Cell::Float(match context.function {
@@ -116,7 +97,7 @@ fn edge_sample(function: F, window: &Window<'_>, last: bool) -> Cell {
     });
     let picked = match (float, histogram) {
         (Some(float), Some(histogram)) => {
-            if (float.0 > histogram.0) == last {
+            if (last && float.0 > histogram.0) || (!last && float.0 < histogram.0) {
                 Some(float)
             } else {
                 Some(histogram)
