@@ -7,8 +7,8 @@ use tonic::{Request, Response, Status};
 
 use crate::grpc_stream::Messages;
 
-/// The service whose health is told, beside the server as a whole.
-const QUERY_SERVICE: &str = "jaeger.api_v3.QueryService";
+/// The services whose health is told, beside the server as a whole. Every port with the first has the second, too.
+const SERVICES: [&str; 2] = ["jaeger.api_v3.QueryService", "pharos.query.v1.QueryService"];
 
 /// The health of this server.
 pub(crate) struct Healthy;
@@ -16,10 +16,11 @@ pub(crate) struct Healthy;
 #[tonic::async_trait]
 impl Health for Healthy {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
-        match request.into_inner().service.as_str() {
-            "" | QUERY_SERVICE => Ok(Response::new(HealthCheckResponse { status: ServingStatus::Serving as i32 })),
-            other => Err(Status::not_found(format!("there is no service {other:?} here"))),
+        let asked = request.into_inner().service;
+        if asked.is_empty() || SERVICES.contains(&asked.as_str()) {
+            return Ok(Response::new(HealthCheckResponse { status: ServingStatus::Serving as i32 }));
         }
+        Err(Status::not_found(format!("there is no service {asked:?} here")))
     }
 
     type WatchStream = Messages<HealthCheckResponse>;

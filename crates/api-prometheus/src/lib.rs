@@ -15,6 +15,7 @@ mod evaluate;
 mod exemplars;
 mod export;
 mod federate;
+mod grpc;
 mod json;
 mod labels;
 mod listed;
@@ -32,4 +33,5 @@ mod testing;
 mod tests;
 mod tree;
 
+pub use grpc::grpc_routes;
 pub use routes::{ApiSettings, BuildInfo, PrometheusApi, router};

@@ -1,5 +1,7 @@
 //! What the tests of this crate share: the API over a store, and one over a store with a few series.
 
+mod stalling;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use pharos_storage::memory::MemoryMetricStore;
 use pharos_storage::{BatchId, MetricStore};
 use serde_json::Value;
 use tower::ServiceExt;
+
+pub(crate) use stalling::StallingStore;
 
 use crate::{ApiSettings, BuildInfo, PrometheusApi, router};
 

@@ -111,8 +111,7 @@ impl Refusal {
                 body("application/json", status.to_string())
             }
             Dialect::Prometheus => {
-                let status =
-                    json!({"status": "error", "errorType": prometheus_type(self.class), "error": self.message});
+                let status = json!({"status": "error", "errorType": error_type(self.class), "error": self.message});
                 body("application/json", status.to_string())
             }
             Dialect::Jaeger => {
@@ -182,7 +181,8 @@ fn is_otlp(path: &str) -> bool {
 }
 
 /// Prometheus' `errorType` of a class.
-fn prometheus_type(class: ErrorClass) -> &'static str {
+#[must_use]
+pub fn error_type(class: ErrorClass) -> &'static str {
     match class {
         ErrorClass::Invalid => "bad_data",
         ErrorClass::Unauthenticated => "unauthorized",

@@ -13,7 +13,7 @@ mod queries;
 mod server;
 mod status;
 
-pub use dialect::{Dialect, Refusal, RpcStatus};
+pub use dialect::{Dialect, Refusal, RpcStatus, error_type};
 pub use discard::{DISCARD_BYTES_MAX, discard_body};
 pub use metrics::{HttpMetrics, count_requests};
 pub use pool::QueryPool;

@@ -66,6 +66,7 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
     let ingest_grpc = pharos_api_ingest::grpc_routes(ingest).into_axum_router();
     let jaeger_grpc = pharos_api_jaeger::grpc_routes(jaeger.clone()).into_axum_router();
     let jaeger_http = pharos_api_jaeger::router(jaeger);
+    let prometheus_grpc = pharos_api_prometheus::grpc_routes(doors.prometheus.clone()).into_axum_router();
     let prometheus = pharos_api_prometheus::router(doors.prometheus.clone());
     let session = session_routes(Arc::clone(&doors.authenticator));
     let main = Router::new()
@@ -74,6 +75,7 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         .merge(prometheus.clone())
         .merge(jaeger_http.clone())
         .merge(jaeger_grpc.clone())
+        .merge(prometheus_grpc.clone())
         .merge(operation_routes(doors))
         .merge(session.clone())
         .merge(pharos_web::router());
@@ -84,7 +86,7 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         otlp_grpc: around(ingest_grpc),
         otlp_http: around(ingest_http.merge(pharos_api_ingest::otlp_hints())),
         jaeger: around(jaeger_http.clone().merge(prometheus).merge(session).merge(pharos_web::router())),
-        jaeger_grpc: around(jaeger_grpc.merge(jaeger_http)),
+        jaeger_grpc: around(jaeger_grpc.merge(jaeger_http).merge(prometheus_grpc)),
     }
 }
 

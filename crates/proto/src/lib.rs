@@ -6,6 +6,7 @@
 
 pub mod health;
 pub mod jaeger;
+pub mod query;
 pub mod remote_read;
 pub mod remote_write;
 pub mod rpc;

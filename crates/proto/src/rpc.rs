@@ -1,4 +1,4 @@
-//! Errors as `google.rpc.Status`, with the two details that OTLP knows.
+//! Errors as `google.rpc.Status`, with the details that are in use.
 
 /// Type URL prefix of messages packed into an [`Any`].
 pub const TYPE_URL_PREFIX: &str = "type.googleapis.com/";
@@ -26,6 +26,20 @@ pub struct Any {
     /// The message, encoded.
     #[prost(bytes = "vec", tag = "2")]
     pub value: Vec<u8>,
+}
+
+/// Why a call failed, in a word that programs can compare.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ErrorInfo {
+    /// In capitals.
+    #[prost(string, tag = "1")]
+    pub reason: String,
+    /// Who named the reason.
+    #[prost(string, tag = "2")]
+    pub domain: String,
+    /// More about it.
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub metadata: std::collections::BTreeMap<String, String>,
 }
 
 /// When to try again; makes `RESOURCE_EXHAUSTED` and `UNAVAILABLE` retryable for OTLP clients.
@@ -72,6 +86,11 @@ impl Any {
     pub fn pack(name: &str, message: &impl prost::Message) -> Self {
         Self { type_url: format!("{TYPE_URL_PREFIX}{name}"), value: message.encode_to_vec() }
     }
+}
+
+impl ErrorInfo {
+    /// The message's full name.
+    pub const NAME: &'static str = "google.rpc.ErrorInfo";
 }
 
 impl RetryInfo {

@@ -5,9 +5,10 @@
 use std::path::Path;
 
 /// Each file, and where its Rust side goes.
-const FILES: [(&str, &str, &str); 2] = [
+const FILES: [(&str, &str, &str); 3] = [
     ("jaeger/api_v3/query_service.proto", "jaeger.api_v3.rs", "jaeger/api_v3.rs"),
     ("grpc/health/v1/health.proto", "grpc.health.v1.rs", "health/v1.rs"),
+    ("pharos/query/v1/query.proto", "pharos.query.v1.rs", "query/v1.rs"),
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

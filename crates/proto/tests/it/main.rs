@@ -24,7 +24,7 @@ fn of_proto(text: &str) -> Messages {
             let words: Vec<&str> = declaration.split(' ').collect();
             let (repeated, kind, name) = match words[..] {
                 ["repeated", kind, name] => (true, kind, name),
-                [kind, name] => (false, kind, name),
+                [kind, name] | ["optional", kind, name] => (false, kind, name),
                 _ => continue,
             };
             let scalar = kind.starts_with(|c: char| c.is_ascii_lowercase()) && !kind.contains('.');
@@ -135,6 +135,12 @@ fn services_follow_their_files() {
     check(proto, generated_messages(api_v3));
     let health = include_str!("../../src/health/v1.rs");
     check(include_str!("../../../../proto/grpc/health/v1/health.proto"), generated_messages(health));
+    let query = include_str!("../../src/query/v1.rs");
+    let query_proto = include_str!("../../../../proto/pharos/query/v1/query.proto");
+    check(query_proto, generated_messages(query));
+    for method in query_proto.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next()) {
+        assert!(query.contains(&format!("\"/pharos.query.v1.QueryService/{method}\" =>")), "{method} is served");
+    }
     for method in proto.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next()) {
         assert!(api_v3.contains(&format!("\"/jaeger.api_v3.QueryService/{method}\" =>")), "{method} is served");
     }
