@@ -9,15 +9,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pharos_chunk::Form;
-use pharos_model::{Labels, TimeRange};
+use pharos_model::TimeRange;
 
 use crate::TsdbError;
 use crate::copied::{Copies, SeriesWriter};
 use crate::masks::Hiding;
 use crate::merge::Merge;
+use crate::merge_exemplars::ExemplarMerge;
 use crate::merge_plan::{self, may_merge};
 use crate::pace::Pace;
-use crate::part::exemplars;
 use crate::part::writer::{PartPlan, PartWriter};
 use crate::part::{self, Part, PartCursor};
 use crate::shared::Shared;
@@ -32,6 +32,8 @@ const MERGED_BODIES_MAX: usize = 64 << 20;
 const COLD_WINDOW_MS: i64 = 8 * 3_600_000;
 /// A window counts as over this long after its last samples were flushed at the latest.
 const WINDOW_GRACE_MS: i64 = 30 * 60_000;
+/// What an exemplar is taken to cost, read and written.
+const EXEMPLAR_BYTES: u64 = 100;
 /// How long a tenant is left alone after a failed merge; doubled with each failure in a row.
 const RETRY_PAUSE: Duration = Duration::from_secs(30);
 const RETRY_PAUSE_MAX: Duration = Duration::from_mins(30);
@@ -212,28 +214,15 @@ impl Shared {
             pace.spend(((writer.sample_count() - before) as f64 * sample_bytes) as u64)?;
         }
         self.counters.merge_samples_copied.fetch_add(writer.copied_samples(), Ordering::Relaxed);
-        let mut entries = Vec::new();
-        let mut invalid = false;
-        for part in parts {
-            let (sequence, cleaned) = (part.meta.sequence, part.meta.cleaned);
-            part.exemplars(&mut |encoded, exemplar| match Labels::from_encoded(encoded) {
-                Ok(labels) => {
-                    let at_ms = exemplar.timestamp_ms;
-                    if kept.contains(at_ms) && !hiding.hides_exemplar(sequence, cleaned, &labels, at_ms) {
-                        entries.push((labels, exemplar));
-                    }
-                }
-                Err(_) => invalid = true,
-            })?;
+        let mut exemplars = ExemplarMerge::new(parts, &hiding, kept)?;
+        while let Some((labels, exemplar)) = exemplars.next()? {
+            writer.add_exemplar(&labels, &exemplar)?;
+            pace.spend(EXEMPLAR_BYTES)?;
         }
-        if invalid {
-            tracing::error!(tenant = %tenant.id, "exemplars of series with invalid labels are dropped");
-        }
-        exemplars::sort(&mut entries);
-        if writer.series_count() == 0 && entries.is_empty() {
+        if writer.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Arc::new(writer.finish(&entries)?)))
+        Ok(Some(Arc::new(writer.finish()?)))
     }
 
     /// What hides samples of a tenant, every delete included that has its place before one of the parts there are: the

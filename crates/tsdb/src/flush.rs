@@ -125,10 +125,12 @@ impl Shared {
                 }
                 writers.insert(*key, self.new_part(tenant, sequence, TimeRange::new(key.0, key.1))?);
             }
-            for (key, writer) in writers {
+            for (key, mut writer) in writers {
                 done.insert(key);
-                let entries = exemplars.remove(&key).unwrap_or_default();
-                parts.push(writer.finish(&entries)?);
+                for (labels, exemplar) in exemplars.remove(&key).unwrap_or_default() {
+                    writer.add_exemplar(labels.encoded(), &exemplar)?;
+                }
+                parts.push(writer.finish()?);
             }
             if !postponed {
                 return Ok(());

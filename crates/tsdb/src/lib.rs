@@ -44,6 +44,7 @@ mod log;
 mod maintenance;
 mod masks;
 mod merge;
+mod merge_exemplars;
 mod merge_plan;
 mod metadata;
 mod newest;

@@ -185,30 +185,36 @@ impl Shared {
         let mut found: BTreeMap<Labels, BTreeMap<(i64, Labels), Exemplar>> = BTreeMap::new();
         let mut held = context.memory.reserve(0)?;
         for part in &view.parts {
-            context.check()?;
+            let mut cursor = part.exemplars();
+            let mut block = context.memory.reserve(0)?;
             // Entries of a series stand together: its labels are tested once.
-            let mut last: Option<(Vec<u8>, Option<Labels>)> = None;
-            part.exemplars(&mut |encoded, exemplar| {
-                if last.as_ref().is_none_or(|(bytes, _)| bytes.as_slice() != encoded) {
-                    let passed = Labels::from_encoded(encoded).ok().filter(|labels| passes(sets, labels));
-                    last = Some((encoded.to_vec(), passed));
+            let mut series: Option<(Arc<[u8]>, Option<Labels>)> = None;
+            while let Some(exemplar) = cursor.next().map_err(|error| self.damaged.met_in_query(error))? {
+                if series.as_ref().is_none_or(|(known, _)| !Arc::ptr_eq(known, cursor.labels())) {
+                    context.check()?;
+                    block.grow(cursor.bytes().saturating_sub(block.bytes()))?;
+                    let passed = Labels::from_encoded(cursor.labels()).ok().filter(|labels| passes(sets, labels));
+                    series = Some((Arc::clone(cursor.labels()), passed));
                 }
-                if let Some((_, Some(labels))) = &last
-                    && range.contains(exemplar.timestamp_ms)
-                    && !view.hiding.hides_exemplar(part.meta.sequence, part.meta.cleaned, labels, exemplar.timestamp_ms)
+                let Some((_, Some(labels))) = &series else { continue };
+                let at_ms = exemplar.timestamp_ms;
+                if range.contains(at_ms)
+                    && !view.hiding.hides_exemplar(part.meta.sequence, part.meta.cleaned, labels, at_ms)
                 {
-                    let key = (exemplar.timestamp_ms, exemplar.labels.clone());
+                    held.grow(exemplar_bytes(&exemplar))?;
+                    let key = (at_ms, exemplar.labels.clone());
                     found.entry(labels.clone()).or_default().insert(key, exemplar);
+                    context.check_series(found.len() as u64)?;
                 }
-            })?;
-            context.check_series(found.len() as u64)?;
-            held.grow(part.meta.exemplar_bytes)?;
+            }
         }
         for generation in &view.generations {
+            context.check()?;
             for (labels, exemplar) in generation.exemplars(sets, range)? {
                 if view.hiding.hides_exemplar(generation.sequence(), 0, &labels, exemplar.timestamp_ms) {
                     continue;
                 }
+                held.grow(exemplar_bytes(&exemplar))?;
                 found.entry(labels).or_default().insert((exemplar.timestamp_ms, exemplar.labels.clone()), exemplar);
             }
             context.check_series(found.len() as u64)?;
@@ -218,6 +224,11 @@ impl Shared {
             .map(|(labels, exemplars)| ExemplarSeries { labels, exemplars: exemplars.into_values().collect() })
             .collect())
     }
+}
+
+/// What an answer of exemplars holds for one, about: of its series only a share.
+fn exemplar_bytes(exemplar: &Exemplar) -> u64 {
+    (2 * size_of::<(i64, Exemplar)>() + exemplar.labels.encoded().len()) as u64
 }
 
 fn passes(sets: &[Vec<Matcher>], labels: &Labels) -> bool {

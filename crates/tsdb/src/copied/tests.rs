@@ -61,7 +61,7 @@ fn part(dir: &Path, number: u64, form: Form, all: &[Points]) -> Arc<Part> {
     for (series, points) in all.iter().enumerate() {
         writer.add_series(&labels(series), &samples(points)).unwrap();
     }
-    Arc::new(writer.finish(&Vec::new()).unwrap())
+    Arc::new(writer.finish().unwrap())
 }
 
 /// The merged part, and how many samples were copied.
@@ -77,7 +77,7 @@ fn merged(dir: &Path, number: u64, parts: &[Arc<Part>], copies: Copies, kept: Ti
         series.write(&mut merge, &mut writer).unwrap();
     }
     let copied = writer.copied_samples();
-    (Arc::new(writer.finish(&Vec::new()).unwrap()), copied)
+    (Arc::new(writer.finish().unwrap()), copied)
 }
 
 fn read(part: &Arc<Part>) -> Vec<(Vec<u8>, RawSeries)> {

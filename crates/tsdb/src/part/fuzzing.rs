@@ -12,6 +12,7 @@ use roaring::RoaringBitmap;
 use serde_json::json;
 
 use super::block::{self, BlockAt, BlockFile, Packing};
+use super::exemplars::{Entries, ExemplarCursor, ExemplarWriter};
 use super::index::IndexCache;
 use super::index::fuzzing::without_labels;
 use super::meta::{META_FILE, PartMeta};
@@ -21,6 +22,7 @@ use super::{Part, PartCursor, exemplars};
 use crate::TsdbError;
 use crate::body::{self, Body, Encoded};
 use crate::cache::BlockCache;
+use crate::disk::RealDisk;
 use crate::fuzzing::{Input, push_slices};
 use crate::newest::Newest;
 use crate::samples::{Column, Samples};
@@ -198,24 +200,27 @@ fn decode(encoded: Encoded, bytes: &[u8], times: &[i64]) -> Samples {
 }
 
 fn read_exemplars(part: &Part) {
-    let mut entries = Vec::new();
-    let read = part.exemplars(&mut |labels, exemplar| {
-        entries.extend(Labels::from_encoded(labels).ok().map(|labels| (labels, exemplar)));
-    });
-    if read.is_err() {
-        return;
-    }
+    let Ok(mut entries) = all_exemplars(part.exemplars()) else { return };
     exemplars::sort(&mut entries);
-    let path = part.dir.join(EXEMPLARS_FILE);
-    fs::write(&path, exemplars::encode(&entries)).expect("a folder for scratch files");
-    let (file, mut again) = (BlockFile::open(&path).expect("it was written"), 0);
-    let read = exemplars::read(&file, &mut |labels, exemplar| {
-        let (expected_labels, expected) = &entries[again];
-        assert_eq!(labels, expected_labels.encoded());
-        assert_eq!((exemplar.timestamp_ms, &exemplar.labels), (expected.timestamp_ms, &expected.labels));
+    let mut writer = ExemplarWriter::create(&RealDisk, &part.dir).expect("a folder for scratch files");
+    for (labels, exemplar) in &entries {
+        writer.push(labels.encoded(), exemplar).expect("a folder for scratch files");
+    }
+    writer.finish().expect("a folder for scratch files");
+    let file = BlockFile::open(&part.dir.join(EXEMPLARS_FILE)).expect("it was written");
+    let again = all_exemplars(ExemplarCursor::new(Some(&file))).expect("own exemplars are read");
+    assert_eq!(again.len(), entries.len());
+    for ((labels, exemplar), (expected_labels, expected)) in again.iter().zip(&entries) {
+        assert_eq!((labels, &exemplar.labels), (expected_labels, &expected.labels));
+        assert_eq!(exemplar.timestamp_ms, expected.timestamp_ms);
         assert_eq!(exemplar.value.to_bits(), expected.value.to_bits());
-        again += 1;
-    });
-    read.expect("own exemplars are read");
-    assert_eq!(again, entries.len());
+    }
+}
+
+fn all_exemplars(mut cursor: ExemplarCursor<'_>) -> Result<Entries, TsdbError> {
+    let mut entries = Vec::new();
+    while let Some(exemplar) = cursor.next()? {
+        entries.extend(Labels::from_encoded(cursor.labels()).ok().map(|labels| (labels, exemplar)));
+    }
+    Ok(entries)
 }

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use pharos_model::{Exemplar, TimeRange};
+use pharos_model::TimeRange;
 
 use super::block::BlockFile;
 use super::checked::CheckedBlocks;
-use super::exemplars;
+use super::exemplars::ExemplarCursor;
 use super::index::{IndexCache, PartIndex};
 use super::layout::{DATA_VERSION, DATA_VERSION_MIN};
 use super::meta::PartMeta;
@@ -96,9 +96,9 @@ impl Part {
         resolutions.iter().all(|resolution| self.rollups.iter().any(|rollup| rollup.serves(*resolution)))
     }
 
-    /// Calls `each` with all exemplars: label bytes of the series, exemplar.
-    pub(crate) fn exemplars(&self, each: &mut dyn FnMut(&[u8], Exemplar)) -> Result<(), TsdbError> {
-        self.exemplars.as_ref().map_or(Ok(()), |file| exemplars::read(file, each))
+    /// A cursor before its first exemplar.
+    pub(crate) fn exemplars(&self) -> ExemplarCursor<'_> {
+        ExemplarCursor::new(self.exemplars.as_ref())
     }
 }
 

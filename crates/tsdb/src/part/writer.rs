@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pharos_chunk::{CHUNK_SAMPLES_MAX, Form};
-use pharos_model::{Histogram, TenantId, TimeRange};
+use pharos_model::{Exemplar, Histogram, TenantId, TimeRange};
 
 use super::block::{self, BlockAt, Packing};
-use super::exemplars::{self, Entries};
+use super::exemplars::ExemplarWriter;
 use super::index::{IndexCache, IndexWriter};
 use super::layout::{self, DATA_VERSION, HeadersBuilder};
 use super::meta::{META_FILE, PART_VERSION, PartMeta};
@@ -78,6 +78,7 @@ pub(crate) struct PartWriter {
     encoded: Vec<u8>,
     copied_samples: u64,
     rollups: Vec<RollupWriter>,
+    exemplars: Option<ExemplarWriter>,
     meta: PartMeta,
     finished: bool,
 }
@@ -139,6 +140,7 @@ impl PartWriter {
             encoded: Vec::new(),
             copied_samples: 0,
             rollups: Vec::new(),
+            exemplars: None,
             meta,
             finished: false,
         };
@@ -233,6 +235,19 @@ impl PartWriter {
         meta.chunks += 1;
     }
 
+    /// Adds an exemplar of the series of these label bytes. They ascend from call to call, and of a series by instant,
+    /// then by labels.
+    pub(crate) fn add_exemplar(&mut self, labels: &[u8], exemplar: &Exemplar) -> Result<(), TsdbError> {
+        let writer = match &mut self.exemplars {
+            Some(writer) => writer,
+            none => none.insert(ExemplarWriter::create(self.disk.as_ref(), &self.temporary)?),
+        };
+        self.meta.min_time_ms = self.meta.min_time_ms.min(exemplar.timestamp_ms);
+        self.meta.max_time_ms = self.meta.max_time_ms.max(exemplar.timestamp_ms);
+        self.meta.exemplars += 1;
+        writer.push(labels, exemplar)
+    }
+
     /// Whether something is computed of the samples: copied chunks do not tell them.
     pub(crate) fn needs_samples(&self) -> bool {
         !self.rollups.is_empty()
@@ -248,14 +263,13 @@ impl PartWriter {
         self.copied_samples
     }
 
-    /// Series so far.
-    pub(crate) fn series_count(&self) -> u32 {
-        self.index.series_count()
+    /// Whether nothing was added so far.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.index.series_count() == 0 && self.exemplars.is_none()
     }
 
-    /// Ends the part, makes it durable and opens it; nothing of it stays if any of this fails. `entries`
-    /// are sorted.
-    pub(crate) fn finish(mut self, entries: &Entries) -> Result<Part, TsdbError> {
+    /// Ends the part, makes it durable and opens it; nothing of it stays if any of this fails.
+    pub(crate) fn finish(mut self) -> Result<Part, TsdbError> {
         if self.headers.series_count() > 0 {
             self.end_block()?;
         }
@@ -266,15 +280,8 @@ impl PartWriter {
         let index = std::mem::take(&mut self.index).finish(&self.toc);
         self.write_file(INDEX_FILE, &index)?;
         self.meta.index_bytes = index.len() as u64;
-        if !entries.is_empty() {
-            let bytes = exemplars::encode(entries);
-            self.write_file(EXEMPLARS_FILE, &bytes)?;
-            self.meta.exemplars = entries.len() as u64;
-            self.meta.exemplar_bytes = bytes.len() as u64;
-            for (_, exemplar) in entries {
-                self.meta.min_time_ms = self.meta.min_time_ms.min(exemplar.timestamp_ms);
-                self.meta.max_time_ms = self.meta.max_time_ms.max(exemplar.timestamp_ms);
-            }
+        if let Some(exemplars) = self.exemplars.take() {
+            self.meta.exemplar_bytes = exemplars.finish()?;
         }
         for rollup in std::mem::take(&mut self.rollups) {
             self.meta.rollups.push(rollup.finish()?);

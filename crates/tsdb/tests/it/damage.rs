@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pharos_base::HumanDuration;
-use pharos_model::{Matcher, TenantId, TimeRange};
+use pharos_model::{BatchBuilder, Exemplar, Labels, LabelsBuilder, METRIC_NAME, Matcher, Sample, TenantId, TimeRange};
 use pharos_storage::conformance::metrics::CASE_TIME_MS;
 use pharos_storage::{BatchId, LeafPlan, MetricStore, RawPlan, ReadContext};
 use pharos_tsdb::{RealDisk, RetentionRule, Settings};
@@ -233,4 +233,25 @@ fn a_snapshot_has_what_could_not_be_opened_too() {
     assert_eq!(open(&snapshot).damaged().len(), 1, "it is told there as it is here");
     std::fs::write(snapshot.join(path.strip_prefix(dir.path()).unwrap()), sound).unwrap();
     assert_eq!(seconds(&open(&snapshot)), vec![vec![-60 * DAY_S, -60 * DAY_S + 1, 0, 1]; 2]);
+}
+
+#[test]
+fn damaged_exemplars_are_refused_and_told() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let (mut builder, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
+    builder.push_sample(Sample { timestamp_ms: CASE_TIME_MS, value: 1.0 }, 0);
+    builder.push_exemplar(Exemplar { labels: Labels::empty(), timestamp_ms: CASE_TIME_MS, value: 0.5 });
+    labels.push(METRIC_NAME, "m");
+    builder.finish_series(&mut labels).unwrap();
+    append(&store, builder.build());
+    store.flush().unwrap();
+    drop(store);
+    flip(dir.path(), "exemplars", |length| length - 1);
+    let store = open(dir.path());
+    let read = || store.exemplars(&TenantId::default(), &[], TimeRange::ALL, &ReadContext::unlimited());
+    let refused = read().unwrap_err().full_message();
+    assert!(refused.contains("exemplars") && refused.contains("byte"), "{refused}");
+    assert_eq!(store.damaged().len(), 1, "{:?}", store.damaged());
+    assert_eq!(seconds(&store), [[0]], "the samples are sound");
 }
