@@ -90,7 +90,7 @@ SECONDS := 60
 fuzz-build: build-deps
 	@RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --locked --profile fuzz --target x86_64-unknown-linux-gnu -p pharos-fuzz --features libfuzzer --bin fuzz
 
-fuzz: fuzz-build ## look for bytes that break a reader of the store: TARGET=chunk|index|log|part|small-files SECONDS=60
+fuzz: fuzz-build ## look for bytes that break a reader of the store: TARGET=chunk|index|log|part|rollup|small-files SECONDS=60
 	@mkdir -p "$(FUZZ_CORPUS)"
 	@cp -n tests/fuzz/corpus/$(TARGET)/* "$(FUZZ_CORPUS)"
 	@PHAROS_FUZZ_TARGET=$(TARGET) TMPDIR=/dev/shm "$(FUZZ_BIN)" -max_total_time=$(SECONDS) -rss_limit_mb=512 -timeout=10 "$(FUZZ_CORPUS)"

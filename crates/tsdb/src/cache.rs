@@ -6,8 +6,8 @@
 //!
 //! Invariants
 //! - C1 An entry's weight is fixed when it goes in and covers what it holds on the heap.
-//! - C2 Part numbers are unique while the store is open, so an entry of a part that is gone is never found
-//!   again; [`BlockCache::forget`] only gives its memory back sooner.
+//! - C2 A part is known by the number it got when it was opened, not by the one on disk, which folders that somebody
+//!   copied share: an entry is never found for another part; [`BlockCache::forget`] only gives memory back sooner.
 
 use std::sync::Arc;
 

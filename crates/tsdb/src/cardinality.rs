@@ -2,6 +2,7 @@
 //! is in several of them is counted once: labels are compared, where there are several, but not taken apart.
 
 use hashbrown::HashMap;
+use pharos_base::MemoryBudget;
 use pharos_model::{METRIC_NAME, TenantId, TimeRange};
 use pharos_storage::{CardinalityEntry, CardinalityStatus, ReadContext, StorageError};
 
@@ -11,11 +12,16 @@ use crate::shared::Shared;
 /// Series without a sample in this time before the newest one do not count as present.
 const PRESENT_MS: i64 = 2 * 3_600_000;
 
+/// What the counting may hold in memory; above it the question is refused.
+const MEMORY_MAX: u64 = 512 << 20;
+/// What a value costs beside its text.
+const VALUE_BYTES: u64 = 48;
+
 /// A label's values: how many series each has.
 type Values = HashMap<Box<str>, u64>;
 
 impl Shared {
-    /// Counts the series present: those with samples in the head or in parts of the newest two hours.
+    /// Counts the series present: those with samples in the newest two hours before the newest one.
     pub(crate) fn cardinality(&self, tenant: &TenantId, top: usize) -> Result<CardinalityStatus, StorageError> {
         let Some(found) = self.tenants.get(tenant) else { return Ok(CardinalityStatus::default()) };
         let mut status = CardinalityStatus::default();
@@ -33,14 +39,22 @@ impl Shared {
         if newest == i64::MIN {
             return Ok(status);
         }
-        let from_ms = oldest.min(newest.saturating_sub(PRESENT_MS));
+        // What is late does not make the parts of its time present.
+        let from_ms = newest.saturating_sub(PRESENT_MS);
         let mut by_label: HashMap<Box<str>, Values> = HashMap::new();
         let range = self.kept(tenant, TimeRange::inclusive(from_ms, newest));
-        let selection = self.select(tenant, &[], range, Order::Any, &ReadContext::unlimited())?;
+        let context = ReadContext { memory: MemoryBudget::new(MEMORY_MAX), ..ReadContext::unlimited() };
+        let selection = self.select(tenant, &[], range, Order::Any, &context)?;
+        let (mut held, mut enough) = (context.memory.reserve(0)?, Ok(()));
         for (history, series) in selection.into_owned()? {
             status.series += series.len();
-            let counted = history.count_values(&series, |name, value, count| add(&mut by_label, name, value, count));
+            let counted = history.count_values(&series, |name, value, count| {
+                if enough.is_ok() && add(&mut by_label, name, value, count) {
+                    enough = held.grow(value.len() as u64 + VALUE_BYTES);
+                }
+            });
             counted.map_err(|error| self.damaged.met_in_query(error))?;
+            enough?;
         }
         status.min_time_ms = if oldest == i64::MAX { from_ms } else { oldest };
         status.max_time_ms = newest;
@@ -64,16 +78,18 @@ impl Shared {
     }
 }
 
-fn add(by_label: &mut HashMap<Box<str>, Values>, name: &str, value: &str, count: u64) {
+/// Whether the value is new.
+fn add(by_label: &mut HashMap<Box<str>, Values>, name: &str, value: &str, count: u64) -> bool {
     let values = match by_label.get_mut(name) {
         Some(values) => values,
         None => by_label.entry(name.into()).or_default(),
     };
     match values.get_mut(value) {
-        Some(known) => *known += count,
-        None => {
-            values.insert(value.into(), count);
+        Some(known) => {
+            *known += count;
+            false
         }
+        None => values.insert(value.into(), count).is_none(),
     }
 }
 

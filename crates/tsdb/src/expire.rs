@@ -75,7 +75,7 @@ impl Shared {
 
     /// Removes a part that no reader will be given any more. If that fails a restart may find it again.
     pub(crate) fn remove_part(&self, part: &Part) -> Result<(), TsdbError> {
-        self.cache.forget(part.meta.number);
+        self.cache.forget(part.id);
         part::remove(self.disk.as_ref(), &part.dir)
     }
 

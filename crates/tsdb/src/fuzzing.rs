@@ -30,6 +30,7 @@ use crate::{metadata, tombstones};
 
 pub use crate::part::fuzzing::{part, part_input};
 pub use crate::part::index::fuzzing::{index, index_input};
+pub use crate::rollup::fuzzing::{rollup, rollup_input};
 
 /// Replays a log of one or two segments; each record of the first gets its checksum first. Input: flags (bit 0:
 /// another segment follows), then the segment without its header.

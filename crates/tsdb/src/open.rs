@@ -16,6 +16,7 @@ use crate::log::record::Decoded;
 use crate::log::recovery::Replay;
 use crate::metadata;
 use crate::part::index::IndexCache;
+use crate::part::meta::META_FILE;
 use crate::part::writer::TEMPORARY_PREFIX;
 use crate::part::{self, Part};
 use crate::settings::Settings;
@@ -74,7 +75,7 @@ impl Loading<'_> {
             // A damaged part still occupies its number, and its sequence, which is no higher.
             let number = part::number_of(name);
             self.next = self.next.max(number.map_or(0, |number| number.saturating_add(1)));
-            match Part::open(&path, self.index_cache) {
+            match Part::open(&path, self.index_cache).and_then(|part| check_place(part, number, &tenant.id)) {
                 Ok(part) => {
                     part.rollup_errors.iter().for_each(|error| report(&mut self.damaged, error));
                     self.next = self.next.max(part.meta.sequence.saturating_add(1));
@@ -109,6 +110,16 @@ impl Loading<'_> {
         tenant.state.write().parts = parts;
         Ok(())
     }
+}
+
+/// A copy of another part's folder would hide, or be removed in place of, the one whose number it bears.
+fn check_place(part: Part, number: Option<u64>, tenant: &TenantId) -> Result<Part, TsdbError> {
+    if number == Some(part.meta.number) && part.meta.tenant == tenant.as_str() {
+        return Ok(part);
+    }
+    let of = (part.meta.number, &part.meta.tenant);
+    let reason = format!("it is of part {:016x} of tenant {}: a part is served only under its own name", of.0, of.1);
+    Err(TsdbError::Corrupt { what: "part description", path: part.dir.join(META_FILE), offset: 0, reason })
 }
 
 fn report(damaged: &mut Vec<String>, error: &TsdbError) {

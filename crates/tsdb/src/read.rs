@@ -117,7 +117,7 @@ impl Shared {
             let (selected, masks) = found.map_err(|error| self.damaged.met_in_query(error))?;
             if !selected.is_empty() {
                 held.grow(selected.serialized_size() as u64)?;
-                let rollup = wanted.and_then(|wanted| RollupCursor::open(&part, wanted));
+                let rollup = wanted.and_then(|wanted| RollupCursor::open(&part, wanted, &selected));
                 let cursor = PartCursor::new(part, selected, Some(Arc::clone(&self.cache)));
                 sources.push(Source::part(cursor, masks).with_rollup(rollup));
             }
@@ -241,7 +241,8 @@ impl Selection {
     /// # Errors
     /// Those of [`ReadContext`], and damage met in the index.
     pub(crate) fn next(&mut self) -> Result<bool, StorageError> {
-        if self.series.is_multiple_of(CHECKED_SERIES) {
+        // Also after the first: its block may be all that is read.
+        if self.series.is_multiple_of(CHECKED_SERIES) || self.series == 1 {
             self.context.check()?;
             let bytes = self.merge.bytes();
             if bytes > self.booked {

@@ -11,17 +11,18 @@ mod chunk;
 use std::path::{Path, PathBuf};
 
 pub use chunk::chunk;
-use pharos_tsdb::{TsdbError, fuzzing};
+use pharos_tsdb::{Resolution, TsdbError, fuzzing};
 
 /// A target: a folder for scratch files of its own, and the input.
 pub type Target = fn(&Path, &[u8]);
 
 /// All targets by name, which is that of their corpus.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("chunk", |_, bytes| chunk(bytes)),
     ("index", fuzzing::index),
     ("log", fuzzing::log),
     ("part", fuzzing::part),
+    ("rollup", fuzzing::rollup),
     ("small-files", fuzzing::small_files),
 ];
 
@@ -53,6 +54,8 @@ pub fn seeds(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, TsdbError> {
                     found.push(("index", fuzzing::index_input(&path)?));
                     found.push(("part", fuzzing::part_input(&folder)?));
                 }
+                "rollup-5m" => found.push(("rollup", fuzzing::rollup_input(&folder, Resolution::FiveMinutes)?)),
+                "rollup-1h" => found.push(("rollup", fuzzing::rollup_input(&folder, Resolution::Hour)?)),
                 "metadata" | "meta.json" | "tombstones" => {
                     found.push(("small-files", fuzzing::small_file_input(&path)?));
                 }

@@ -219,7 +219,7 @@ impl PartCursor {
     /// Writes a chunk of the series it stands on as it is.
     pub(crate) fn copy_chunk(&mut self, chunk: &ChunkBounds, writer: &mut PartWriter) -> Result<(), TsdbError> {
         let (block, chunk) = self.chunk(chunk)?;
-        let (part, column) = (self.loader.part.meta.number, block.column(&chunk));
+        let (part, column) = (self.loader.part.id, block.column(&chunk));
         let times = self.loader.column(&column)?;
         let whole = self.series.len() >= WHOLE_BLOCK_SERIES;
         let bulk = self.loader.bulk(self.block, &chunk, whole)?;
@@ -326,7 +326,7 @@ impl PartCursor {
     fn ask_for_tails(&mut self) {
         if !self.tails_asked {
             self.tails_asked = true;
-            let (part, block) = (self.loader.part.meta.number, self.block);
+            let (part, block) = (self.loader.part.id, self.block);
             self.tails = self.loader.cache().and_then(|cache| cache.known_tails(part, block));
         }
     }
@@ -336,7 +336,7 @@ impl PartCursor {
         self.ask_for_tails();
         if self.tails.is_none() && self.series.len() >= WHOLE_BLOCK_SERIES && self.loader.cache().is_some() {
             let chunks = self.chunks()?;
-            let (part, block) = (self.loader.part.meta.number, self.block);
+            let (part, block) = (self.loader.part.id, self.block);
             let mut tails = Tails::default();
             for slot in 0..chunks.series_count() as u32 {
                 tails.push(self.newest_of(&chunks, block * BLOCK_SERIES as u32 + slot, TimeRange::ALL, true)?);

@@ -66,7 +66,7 @@ impl Loader {
     /// Chunk headers of a block.
     pub(super) fn chunks(&mut self, number: u32) -> Result<Arc<ChunkBlock>, TsdbError> {
         match self.cache.clone() {
-            Some(cache) => cache.chunks(self.part.meta.number, number, || self.read_chunks(number)),
+            Some(cache) => cache.chunks(self.part.id, number, || self.read_chunks(number)),
             None => self.read_chunks(number).map(Arc::new),
         }
     }
@@ -112,7 +112,7 @@ impl Loader {
             return Ok(Arc::clone(column));
         }
         let column = match self.cache.clone() {
-            Some(cache) => cache.instants(self.part.meta.number, number, || self.read_instants(number))?,
+            Some(cache) => cache.instants(self.part.id, number, || self.read_instants(number))?,
             None => self.read_instants(number)?,
         };
         if self.columns_bytes >= COLUMNS_BYTES_MAX {
@@ -145,7 +145,7 @@ impl Loader {
         }
         let read = || TimesBlock::new(self.part.data.read("block of instants", at)?).map_err(self.times_error(at));
         let block = match &self.cache {
-            Some(cache) => cache.times(self.part.meta.number, number, read)?,
+            Some(cache) => cache.times(self.part.id, number, read)?,
             None => Arc::new(read()?),
         };
         self.times_block = Some((number, Arc::clone(&block)));

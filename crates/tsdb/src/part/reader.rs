@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pharos_model::TimeRange;
 
@@ -18,9 +18,13 @@ use super::writer::{DATA_FILE, DATA_HEADER_LEN, EXEMPLARS_FILE, INDEX_FILE, data
 use crate::TsdbError;
 use crate::rollup::{Resolution, RollupFile};
 
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
 /// An open part. Its files stay readable while it is held, even after they are removed.
 #[derive(Debug)]
 pub(crate) struct Part {
+    /// What caches know it by: no other open part of this process has it, wherever its files were copied from.
+    pub(crate) id: u64,
     pub(crate) meta: PartMeta,
     pub(crate) dir: PathBuf,
     /// Set when merging met damage or would make too large a part: it is not tried again.
@@ -66,6 +70,7 @@ impl Part {
         }
         let dir = dir.to_owned();
         Ok(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             meta,
             dir,
             unmergeable,

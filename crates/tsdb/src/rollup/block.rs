@@ -88,6 +88,11 @@ impl Block {
         Ok(Self { payload, frames, series })
     }
 
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
     /// What it takes in memory, about, bytes.
     pub(super) fn bytes(&self) -> u64 {
         (self.payload.capacity() + (self.frames.len() + self.series.len()) * size_of::<Range<usize>>()) as u64

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use pharos_chunk::ChunkError;
 use pharos_model::TimeRange;
+use roaring::RoaringBitmap;
 
 use super::block::Block;
 use super::cells::Frame;
@@ -18,6 +19,12 @@ use crate::part::toc::BLOCK_SERIES;
 
 /// Cells of decoded frames that a cursor keeps at hand: 48 bytes each.
 const FRAME_CELLS_MAX: usize = 1 << 15;
+
+/// A block holds the cells of [`BLOCK_SERIES`] series and is inflated as a whole. That takes as long as decoding and
+/// evaluating one sample for each so many bytes, about,
+const BYTES_PER_SAMPLE: u64 = 8;
+/// and next to nothing for a block of this length.
+const SMALL_BLOCK_BYTES: u64 = 16 << 10;
 
 /// What a query wants of cells.
 #[derive(Debug, Clone)]
@@ -42,12 +49,29 @@ impl Wanted {
     }
 }
 
+/// The blocks of a file that are cheaper to read than the samples of their selected series.
+fn worth(part: &Part, file: usize, range: TimeRange, selected: &RoaringBitmap) -> RoaringBitmap {
+    let bounds = part.bounds();
+    let read_ms = range.end_ms.min(bounds.end_ms).saturating_sub(range.start_ms.max(bounds.start_ms)).max(0);
+    let share = read_ms as f64 / bounds.end_ms.saturating_sub(bounds.start_ms).max(1) as f64;
+    let samples = part.meta.samples as f64 / part.meta.series.max(1) as f64 * share;
+    let is_worth = |(block, bytes): &(u32, u64)| {
+        let first = block * BLOCK_SERIES as u32;
+        let count = selected.range_cardinality(first..first.saturating_add(BLOCK_SERIES as u32));
+        count > 0 && (*bytes <= SMALL_BLOCK_BYTES || *bytes as f64 <= count as f64 * samples * BYTES_PER_SAMPLE as f64)
+    };
+    let blocks = part.rollups[file].block_lens();
+    (0..).zip(blocks).filter(is_worth).map(|(block, _)| block).collect()
+}
+
 /// Reads one rollup file of a part.
 pub(crate) struct RollupCursor {
     part: Arc<Part>,
     file: usize,
     wanted: Arc<Wanted>,
     coverage: Arc<Coverage>,
+    /// Blocks of which enough series are selected.
+    worth: RoaringBitmap,
     block: Option<(u32, Block)>,
     frames: HashMap<usize, Arc<Frame>>,
     frame_cells: usize,
@@ -56,18 +80,23 @@ pub(crate) struct RollupCursor {
 }
 
 impl RollupCursor {
-    /// A cursor over the coarsest file of the part that the query can use, if it has one.
-    pub(crate) fn open(part: &Arc<Part>, wanted: &Arc<Wanted>) -> Option<Self> {
+    /// A cursor over the coarsest file of the part that the query can use, if it has one and reading it is cheaper than
+    /// reading the samples of these series.
+    pub(crate) fn open(part: &Arc<Part>, wanted: &Arc<Wanted>, selected: &RoaringBitmap) -> Option<Self> {
         let (file, coverage) = wanted.file_of(part)?;
         let coverage = Arc::clone(coverage);
+        let worth = worth(part, file, wanted.range, selected);
+        if worth.is_empty() {
+            return None;
+        }
         let (part, wanted) = (Arc::clone(part), Arc::clone(wanted));
         let (frames, frame_cells) = (HashMap::new(), 0);
-        Some(Self { part, file, wanted, coverage, block: None, frames, frame_cells, broken: false })
+        Some(Self { part, file, wanted, coverage, worth, block: None, frames, frame_cells, broken: false })
     }
 
     /// Adds the cells of a series in the buckets that the query can use; false if its samples must be read.
     pub(crate) fn read(&mut self, number: u32, series: &mut ThinSeries) -> bool {
-        if self.broken {
+        if self.broken || !self.worth.contains(number / BLOCK_SERIES as u32) {
             return false;
         }
         let before = series.len();
@@ -130,8 +159,14 @@ impl RollupCursor {
         if lacks || wanted.without_starts && reader.has_starts() {
             return Ok(false);
         }
+        let mut newest = i64::MIN;
         while let Some(number) = reader.next_frame()? {
             let frame = self.frame(block, number, coverage)?;
+            // What is added is bounded by the buckets that the query can use, however many runs there are.
+            if frame.buckets.first().is_some_and(|first| *first <= newest) {
+                return Err(ChunkError::OutOfBounds { what: "order of the runs of a rollup" });
+            }
+            newest = frame.buckets.last().copied().unwrap_or(newest);
             let place = |bucket: i64| frame.buckets.partition_point(|own| *own < bucket);
             let ranges = coverage.buckets.iter().map(|range| place(range.start)..place(range.end));
             let ranges: Vec<_> = ranges.filter(|range| !range.is_empty()).collect();

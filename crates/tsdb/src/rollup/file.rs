@@ -54,6 +54,11 @@ impl RollupFile {
         self.damaged.store(true, Ordering::Relaxed);
     }
 
+    /// Lengths of all blocks in the file.
+    pub(super) fn block_lens(&self) -> impl Iterator<Item = u64> + '_ {
+        self.blocks.iter().map(|at| u64::from(at.len))
+    }
+
     /// Reads the block of 256 series.
     pub(super) fn block(&self, number: u32) -> Result<Block, TsdbError> {
         let Some(at) = self.blocks.get(number as usize) else {

@@ -11,6 +11,8 @@ mod coverage;
 mod cursor;
 mod evaluate;
 mod file;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod grid;
 mod resolution;
 mod thin;

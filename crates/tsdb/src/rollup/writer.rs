@@ -50,17 +50,7 @@ impl RollupWriter {
         if self.block.series_count() > 0 {
             self.end_block()?;
         }
-        let mut toc = Vec::new();
-        push_varint(&mut toc, self.resolution.ms().unsigned_abs());
-        push_varint(&mut toc, self.series_count);
-        push_varint(&mut toc, self.block_lens.len() as u64);
-        self.block_lens.iter().for_each(|len| push_varint(&mut toc, u64::from(*len)));
-        let mut end = Vec::with_capacity(toc.len() + FOOTER_LEN);
-        let toc_len = block::write(&toc, BLOCK_ZSTD, &mut end);
-        end.extend_from_slice(&self.len.to_le_bytes());
-        end.extend_from_slice(&toc_len.to_le_bytes());
-        end.extend_from_slice(&VERSION.to_le_bytes());
-        end.extend_from_slice(&MAGIC);
+        let end = end(self.resolution, self.series_count, &self.block_lens, self.len);
         self.write(&end)?;
         self.file.sync().map_err(TsdbError::io("sync", &self.path))?;
         Ok(RollupMeta { resolution_ms: self.resolution.ms(), bytes: self.len })
@@ -77,6 +67,22 @@ impl RollupWriter {
         self.len += bytes.len() as u64;
         self.file.write_all(bytes).map_err(TsdbError::io("write", &self.path))
     }
+}
+
+/// Last bytes of a rollup file: table of contents, which lies at `offset`, and footer.
+pub(super) fn end(resolution: Resolution, series_count: u64, block_lens: &[u32], offset: u64) -> Vec<u8> {
+    let mut toc = Vec::new();
+    push_varint(&mut toc, resolution.ms().unsigned_abs());
+    push_varint(&mut toc, series_count);
+    push_varint(&mut toc, block_lens.len() as u64);
+    block_lens.iter().for_each(|len| push_varint(&mut toc, u64::from(*len)));
+    let mut end = Vec::with_capacity(toc.len() + FOOTER_LEN);
+    let toc_len = block::write(&toc, BLOCK_ZSTD, &mut end);
+    end.extend_from_slice(&offset.to_le_bytes());
+    end.extend_from_slice(&toc_len.to_le_bytes());
+    end.extend_from_slice(&VERSION.to_le_bytes());
+    end.extend_from_slice(&MAGIC);
+    end
 }
 
 /// First bytes of a rollup file: magic, version, zeros.

@@ -3,6 +3,7 @@
 
 mod concurrency;
 mod conformance;
+mod copied_folders;
 mod crash;
 mod damage;
 mod deletes;
@@ -18,6 +19,7 @@ mod precedence;
 mod pressure;
 mod retention;
 mod rollup_figures;
+mod rollup_worth;
 mod rollups;
 mod shared_labels;
 mod size;

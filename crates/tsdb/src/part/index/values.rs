@@ -1,7 +1,8 @@
 //! Blocks of label values: consecutive symbols, each as the bytes it does not share with its predecessor.
 //!
-//! Values of one label are ordered by length, then by bytes: the order in which encoded label sets sort, so
-//! that the ids of sorted series ascend too. Payload, column by column, because equal things compress when
+//! Values of one label are ordered by length, then by bytes: the order in which encoded label sets sort as long as
+//! values have less than 128 bytes, so that mostly the ids of sorted series ascend too. Nothing relies on it: whether
+//! a column ascends is seen when it is decoded. Payload, column by column, because equal things compress when
 //! they stand together: length of each value (zigzag distance to the one before), bytes it shares with the
 //! one before, then the bytes it does not share, end to end. How many values a block holds is said by the
 //! table of contents.
