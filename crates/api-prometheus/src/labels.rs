@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{RawPathParams, State};
-use pharos_base::{CancelToken, ErrorClass, MemoryBudget};
+use pharos_base::{CancelToken, ErrorClass};
 use pharos_http::{Asked, QueryKind, Refusal};
 use pharos_model::{Labels, Matcher, TenantId, TimeRange};
 use pharos_storage::{LabelQuery, ReadContext, StorageError};
@@ -34,7 +34,7 @@ pub(crate) fn range(params: &Params) -> Result<TimeRange, ApiError> {
 pub(crate) fn context(api: &PrometheusApi, cancel: CancelToken) -> ReadContext {
     ReadContext {
         cancel: cancel.with_deadline_at(api.clock.monotonic() + api.engine.settings().timeout),
-        memory: MemoryBudget::new(api.engine.settings().memory_bytes_max),
+        memory: api.engine.memory_of_one(),
         series_max: api.settings.listed_series_max,
         ..ReadContext::unlimited()
     }

@@ -58,7 +58,7 @@ impl Watched for EngineHolds {
 impl Listed {
     /// Announces a read.
     pub(crate) fn begin(api: &PrometheusApi, asked: Asked) -> Self {
-        let memory = MemoryBudget::new(api.engine.settings().memory_bytes_max);
+        let memory = api.engine.memory_of_one();
         let holds = Arc::new(Holds { memory, meter: ReadMeter::default() });
         Self { query: api.pool.queries().begin(asked, Arc::clone(&holds) as Arc<dyn Watched>), holds }
     }

@@ -70,8 +70,11 @@ async fn answer(api: &Arc<PrometheusApi>, caller: &Caller, params: &Params, ques
     };
     let extra = [evaluated.truncated.then(|| TRUNCATED.to_owned()), deprecated];
     let tail = query_tail(stats, &evaluated.result.annotations, extra.iter().flatten().map(String::as_str));
-    let value = evaluated.result.value;
-    Ok(success_pieces(result_head(&value), result_pieces(value), tail))
+    let (value, held) = (evaluated.result.value, evaluated.result.held);
+    let head = result_head(&value);
+    // Its memory counts until the last piece has left or the client has gone.
+    let pieces = result_pieces(value).inspect(move |_| _ = &held);
+    Ok(success_pieces(head, pieces, tail))
 }
 
 /// Prints a query as people read it best.

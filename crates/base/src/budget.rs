@@ -1,14 +1,16 @@
-//! A memory budget: what one query may hold at a time.
+//! Memory budgets: what one piece of work may hold at a time, and what all of them together may.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// More memory was asked for than the budget holds.
+/// More memory was asked for than a budget holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("needs more than its memory budget of {limit_bytes} bytes")]
+#[error("needs more than {} of {limit_bytes} bytes", if *.is_shared { "is left of a common memory budget" } else { "its memory budget" })]
 pub struct BudgetExceeded {
-    /// The budget's size, bytes.
+    /// The size of the budget that is used up, bytes.
     pub limit_bytes: u64,
+    /// Whether others hold parts of that budget, too: with time there may be room again.
+    pub is_shared: bool,
 }
 
 #[derive(Debug)]
@@ -19,15 +21,26 @@ struct Inner {
     peak_bytes: AtomicU64,
 }
 
-/// Counts bytes held on behalf of one query; clones share the count.
+/// Counts bytes held on behalf of one piece of work; clones share the count. What it holds counts in the budget that
+/// it is a part of as well.
 #[derive(Debug, Clone)]
-pub struct MemoryBudget(Arc<Inner>);
+pub struct MemoryBudget {
+    own: Arc<Inner>,
+    whole: Option<Arc<Inner>>,
+}
 
 impl MemoryBudget {
     /// A budget of `limit_bytes`.
     #[must_use]
     pub fn new(limit_bytes: u64) -> Self {
-        Self(Arc::new(Inner { limit_bytes, used_bytes: AtomicU64::new(0), peak_bytes: AtomicU64::new(0) }))
+        Self { own: Inner::new(limit_bytes), whole: None }
+    }
+
+    /// A part of this budget, with a limit of its own. Parts of parts count in the first whole only.
+    #[must_use]
+    pub fn part(&self, limit_bytes: u64) -> Self {
+        let whole = self.whole.as_ref().unwrap_or(&self.own);
+        Self { own: Inner::new(limit_bytes), whole: Some(Arc::clone(whole)) }
     }
 
     /// A budget that never refuses, for tests and tools.
@@ -49,13 +62,35 @@ impl MemoryBudget {
     /// Bytes held now.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
-        self.0.used_bytes.load(Ordering::Relaxed)
+        self.own.used_bytes.load(Ordering::Relaxed)
     }
 
     /// The most bytes ever held at once.
     #[must_use]
     pub fn peak_bytes(&self) -> u64 {
-        self.0.peak_bytes.load(Ordering::Relaxed)
+        self.own.peak_bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Inner {
+    fn new(limit_bytes: u64) -> Arc<Self> {
+        Arc::new(Self { limit_bytes, used_bytes: AtomicU64::new(0), peak_bytes: AtomicU64::new(0) })
+    }
+
+    /// Takes the bytes, or says that there are not as many.
+    fn take(&self, bytes: u64) -> bool {
+        let before = self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let after = before.saturating_add(bytes);
+        if after > self.limit_bytes {
+            self.give_back(bytes);
+            return false;
+        }
+        self.peak_bytes.fetch_max(after, Ordering::Relaxed);
+        true
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -72,14 +107,16 @@ impl Reservation {
     /// # Errors
     /// [`BudgetExceeded`]; the reservation keeps what it had.
     pub fn grow(&mut self, more: u64) -> Result<(), BudgetExceeded> {
-        let inner = &self.budget.0;
-        let before = inner.used_bytes.fetch_add(more, Ordering::Relaxed);
-        let after = before.saturating_add(more);
-        if after > inner.limit_bytes {
-            inner.used_bytes.fetch_sub(more, Ordering::Relaxed);
-            return Err(BudgetExceeded { limit_bytes: inner.limit_bytes });
+        let MemoryBudget { own, whole } = &self.budget;
+        if !own.take(more) {
+            return Err(BudgetExceeded { limit_bytes: own.limit_bytes, is_shared: false });
         }
-        inner.peak_bytes.fetch_max(after, Ordering::Relaxed);
+        if let Some(whole) = whole
+            && !whole.take(more)
+        {
+            own.give_back(more);
+            return Err(BudgetExceeded { limit_bytes: whole.limit_bytes, is_shared: true });
+        }
         self.bytes += more;
         Ok(())
     }
@@ -93,7 +130,10 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.0.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.own.give_back(self.bytes);
+        if let Some(whole) = &self.budget.whole {
+            whole.give_back(self.bytes);
+        }
     }
 }
 
@@ -105,11 +145,26 @@ mod tests {
     fn a_budget_refuses_at_its_limit_and_recovers_when_bytes_return() {
         let budget = MemoryBudget::new(100);
         let first = budget.reserve(60).unwrap();
-        assert_eq!(budget.reserve(41).unwrap_err(), BudgetExceeded { limit_bytes: 100 });
+        assert_eq!(budget.reserve(41).unwrap_err(), BudgetExceeded { limit_bytes: 100, is_shared: false });
         assert_eq!(budget.used_bytes(), 60);
         drop(first);
         assert_eq!(budget.used_bytes(), 0);
         assert!(budget.reserve(100).is_ok());
         assert_eq!(budget.peak_bytes(), 100);
+    }
+
+    #[test]
+    fn parts_of_a_budget_share_it() {
+        let whole = MemoryBudget::new(100);
+        let (a, b) = (whole.part(80), whole.part(80));
+        let held = a.reserve(70).unwrap();
+        assert_eq!(a.reserve(11).unwrap_err(), BudgetExceeded { limit_bytes: 80, is_shared: false });
+        let error = b.reserve(31).unwrap_err();
+        assert_eq!(error, BudgetExceeded { limit_bytes: 100, is_shared: true });
+        assert_eq!(error.to_string(), "needs more than is left of a common memory budget of 100 bytes");
+        assert_eq!((whole.used_bytes(), a.used_bytes(), b.used_bytes()), (70, 70, 0), "a refusal takes nothing");
+        drop(held);
+        assert_eq!((whole.used_bytes(), a.used_bytes()), (0, 0));
+        assert!(b.reserve(80).is_ok());
     }
 }

@@ -95,7 +95,9 @@ pub(crate) struct Query {
     pub(crate) timeout: HumanDuration,
     pub(crate) lookback: HumanDuration,
     pub(crate) memory_max: ByteSize,
+    pub(crate) memory_total_max: ByteSize,
     pub(crate) samples_max: u64,
+    pub(crate) points_max: u64,
     pub(crate) series_max: u64,
     pub(crate) points_per_series_max: usize,
     pub(crate) cache_memory_max: ByteSize,
@@ -113,7 +115,9 @@ impl Default for Query {
             timeout: HumanDuration::from_ms(120_000),
             lookback: HumanDuration::from_ms(300_000),
             memory_max: ByteSize::gib(1),
+            memory_total_max: ByteSize::gib(4),
             samples_max: 50_000_000,
+            points_max: 50_000_000,
             series_max: 1_000_000,
             points_per_series_max: 11_000,
             cache_memory_max: ByteSize::mib(32),
@@ -262,8 +266,14 @@ impl Settings {
                 faults.push(format!("query.{name}: must be more than 0"));
             }
         }
-        if self.query.samples_max == 0 || self.query.series_max == 0 {
-            faults.push("query.samples_max and query.series_max: must be at least 1".to_owned());
+        for (name, limit) in [
+            ("samples_max", self.query.samples_max),
+            ("series_max", self.query.series_max),
+            ("points_max", self.query.points_max),
+        ] {
+            if limit == 0 {
+                faults.push(format!("query.{name}: must be at least 1"));
+            }
         }
         for (name, limit) in [
             ("concurrency_max", self.query.concurrency_max),

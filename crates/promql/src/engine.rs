@@ -26,6 +26,7 @@ mod histogram;
 mod leaf;
 mod ledger;
 mod over_time;
+mod pace;
 mod plan;
 mod quantile;
 mod result;
@@ -40,7 +41,7 @@ mod window;
 
 use std::sync::Arc;
 
-use pharos_base::{Clock, SystemClock};
+use pharos_base::{Clock, MemoryBudget, SystemClock};
 use pharos_model::{StepRange, TenantId};
 use pharos_storage::MetricStore;
 
@@ -50,7 +51,7 @@ pub use annotations::Annotations;
 pub use cache::CacheStats;
 pub use error::QueryError;
 pub use gofmt::{go_f, go_g};
-pub use result::{CacheUse, MatrixSeries, QueryResult, QueryStats, SampleValue, StepCounts, Value, VectorSample};
+pub use result::{CacheUse, Held, MatrixSeries, QueryResult, QueryStats, SampleValue, StepCounts, Value, VectorSample};
 pub use settings::{EngineSettings, QueryOptions};
 pub use watch::{QueryLoad, QueryWatch};
 
@@ -61,6 +62,8 @@ pub struct Engine {
     settings: Arc<EngineSettings>,
     clock: Arc<dyn Clock>,
     cache: Option<Arc<ResultCache>>,
+    /// Of all running queries and of the answers that are still held.
+    memory: MemoryBudget,
 }
 
 impl Engine {
@@ -68,7 +71,20 @@ impl Engine {
     #[must_use]
     pub fn new(store: Arc<dyn MetricStore>, settings: EngineSettings) -> Self {
         let cache = ResultCache::new(&settings).map(Arc::new);
-        Self { store, settings: Arc::new(settings), clock: SystemClock::shared(), cache }
+        let memory = MemoryBudget::new(settings.memory_total_bytes_max);
+        Self { store, settings: Arc::new(settings), clock: SystemClock::shared(), cache, memory }
+    }
+
+    /// Memory for one query, or for a listing, which counts as one: a part of what all of them may hold.
+    #[must_use]
+    pub fn memory_of_one(&self) -> MemoryBudget {
+        self.memory.part(self.settings.memory_bytes_max)
+    }
+
+    /// What all running queries hold, and the answers that were not dropped yet, bytes.
+    #[must_use]
+    pub fn memory_used_bytes(&self) -> u64 {
+        self.memory.used_bytes()
     }
 
     /// What its cache of answers did so far; zeros if there is none.

@@ -29,6 +29,8 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("query.timeout", "Longest run of one query"),
     ("query.lookback", "How far back a selector without a range looks for the newest sample"),
     ("query.memory_max", "Memory one query may hold"),
+    ("query.memory_total_max", "Memory all queries may hold together, answers on their way out included"),
+    ("query.points_max", "Points one answer may have, of all its series together"),
     ("query.samples_max", "Samples one query may hold at a time"),
     ("query.series_max", "Series one selector or listing may touch"),
     ("query.points_per_series_max", "Steps one range query may have"),

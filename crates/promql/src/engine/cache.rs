@@ -166,7 +166,7 @@ impl ResultCache {
         }
         let annotations = result.annotations.clone();
         let texts = annotations.warnings.iter().chain(&annotations.infos).map(|text| text.len() as u64 + 48);
-        let bytes = ENTRY_BYTES + texts.sum::<u64>() + series.iter().map(bytes_of).sum::<u64>();
+        let bytes = ENTRY_BYTES + texts.sum::<u64>() + series.iter().map(MatrixSeries::bytes).sum::<u64>();
         if bytes <= self.bytes_max / SHARE_MAX {
             let (mark, is_indivisible) = (reused.mark, *is_indivisible);
             let entry = Entry { mark, steps, series: series.clone(), annotations, is_indivisible, bytes };
@@ -216,13 +216,15 @@ impl Reused {
         }
     }
 
-    /// Completes the answer for the missing steps with what was kept.
-    pub(super) fn complete(&self, result: &mut QueryResult) {
-        if let (Some(entry), Some(kept), Value::Matrix(series)) = (&self.entry, self.kept, &mut result.value) {
-            *series = stitch::join(&entry.series, kept, std::mem::take(series));
-            result.annotations.warnings.extend(entry.annotations.warnings.iter().cloned());
-            result.annotations.infos.extend(entry.annotations.infos.iter().cloned());
-        }
+    /// Completes the answer for the missing steps with what was kept; false if nothing was.
+    pub(super) fn complete(&self, result: &mut QueryResult) -> bool {
+        let (Some(entry), Some(kept), Value::Matrix(series)) = (&self.entry, self.kept, &mut result.value) else {
+            return false;
+        };
+        *series = stitch::join(&entry.series, kept, std::mem::take(series));
+        result.annotations.warnings.extend(entry.annotations.warnings.iter().cloned());
+        result.annotations.infos.extend(entry.annotations.infos.iter().cloned());
+        true
     }
 }
 
@@ -268,17 +270,6 @@ fn still_valid(
 /// The last of the steps, where the end lies between two.
 fn last(steps: StepRange) -> i64 {
     steps.at(steps.len().saturating_sub(1))
-}
-
-fn bytes_of(series: &MatrixSeries) -> u64 {
-    let histograms = series.histograms.iter().map(|(_, histogram)| {
-        let buckets = histogram.positive.counts.len() + histogram.negative.counts.len() + histogram.custom_bounds.len();
-        128 + 8 * buckets as u64
-    });
-    size_of::<MatrixSeries>() as u64
-        + series.labels.encoded().len() as u64
-        + (series.floats.len() * size_of::<(i64, f64)>()) as u64
-        + histograms.sum::<u64>()
 }
 
 /// Order of an answer's series.

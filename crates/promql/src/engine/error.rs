@@ -28,13 +28,20 @@ pub enum QueryError {
     #[error("{message}")]
     Execution { message: String },
     /// More samples at once than [`super::EngineSettings::samples_max`].
-    #[error("query processing would load too many samples into memory in query execution")]
+    #[error(
+        "query processing would load too many samples into memory in query execution: select fewer series or a shorter range, or raise query.samples_max"
+    )]
     TooManySamples,
+    /// An answer of more points than [`super::EngineSettings::points_max`].
+    #[error(
+        "the answer has {points} points, more than the limit of {limit}: use a longer step, aggregate, or raise query.points_max"
+    )]
+    TooManyPoints { points: u64, limit: u64 },
     /// More steps than [`super::EngineSettings::steps_max`].
     #[error("the query has {steps} steps, more than the limit of {limit}: use a longer step or a shorter range")]
     TooManySteps { steps: usize, limit: usize },
-    /// The query's memory is used up.
-    #[error("query {0}; narrow the selection or the time range")]
+    /// The query's memory is used up, or that of all queries.
+    #[error("query {0}; {advice}", advice = memory_advice(.0))]
     Memory(#[from] BudgetExceeded),
     /// Cancelled or timed out.
     #[error("query {}", match .0 { Interrupted::Cancelled => "was canceled in query execution", Interrupted::DeadlineExceeded => "timed out in query execution" })]
@@ -47,6 +54,14 @@ pub enum QueryError {
     Storage(StorageError),
 }
 
+fn memory_advice(exceeded: &BudgetExceeded) -> &'static str {
+    if exceeded.is_shared {
+        "other queries hold the rest: ask again later, or raise query.memory_total_max"
+    } else {
+        "narrow the selection or the time range, or raise query.memory_max"
+    }
+}
+
 impl QueryError {
     /// The kind of failure.
     #[must_use]
@@ -57,7 +72,9 @@ impl QueryError {
             | Self::Invalid { .. }
             | Self::RangeType { .. }
             | Self::Execution { .. } => ErrorClass::Invalid,
-            Self::TooManySamples | Self::TooManySteps { .. } | Self::Memory(_) => ErrorClass::LimitExceeded,
+            Self::TooManySamples | Self::TooManyPoints { .. } | Self::TooManySteps { .. } | Self::Memory(_) => {
+                ErrorClass::LimitExceeded
+            }
             Self::Interrupted(Interrupted::Cancelled) => ErrorClass::Cancelled,
             Self::Interrupted(Interrupted::DeadlineExceeded) => ErrorClass::Timeout,
             Self::Unsupported { .. } => ErrorClass::Unsupported,

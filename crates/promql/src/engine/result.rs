@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pharos_base::{BudgetExceeded, MemoryBudget, Reservation};
 use pharos_model::{Histogram, Labels};
 
 use super::Annotations;
+use super::series::histogram_bytes;
 use crate::ast::ValueType;
 
 /// The answer of a query.
@@ -17,6 +19,56 @@ pub struct QueryResult {
     pub annotations: Annotations,
     /// What it cost.
     pub stats: QueryStats,
+    /// The memory that the value takes: keep it as long as the value.
+    pub held: Held,
+}
+
+/// Memory booked for an answer in the budget of all queries; given back when the last clone is dropped.
+#[derive(Debug, Clone, Default)]
+pub struct Held(Option<Arc<Reservation>>);
+
+impl Held {
+    /// How much it is.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, |reservation| reservation.bytes())
+    }
+
+    /// What the value takes in a query's budget.
+    pub(super) fn book(value: &Value, memory: &MemoryBudget) -> Result<Self, BudgetExceeded> {
+        let bytes = match value {
+            Value::Matrix(series) => series.iter().map(MatrixSeries::bytes).sum(),
+            Value::Vector(samples) => samples.iter().map(VectorSample::bytes).sum(),
+            Value::Scalar { .. } => 0,
+            Value::String { value, .. } => value.len() as u64,
+        };
+        let reservation = memory.reserve(bytes)?;
+        Ok(Self(Some(Arc::new(reservation))))
+    }
+}
+
+impl MatrixSeries {
+    /// What it takes in memory, about.
+    pub(super) fn bytes(&self) -> u64 {
+        let histograms: usize = self.histograms.iter().map(|(_, histogram)| 16 + histogram_bytes(histogram)).sum();
+        let floats = self.floats.len() * size_of::<(i64, f64)>();
+        (size_of::<Self>() + self.labels.encoded().len() + floats + histograms) as u64
+    }
+
+    /// Floats and histograms together.
+    pub(super) fn points(&self) -> u64 {
+        (self.floats.len() + self.histograms.len()) as u64
+    }
+}
+
+impl VectorSample {
+    fn bytes(&self) -> u64 {
+        let histogram = match &self.value {
+            SampleValue::Float(_) => 0,
+            SampleValue::Histogram(histogram) => histogram_bytes(histogram),
+        };
+        (size_of::<Self>() + self.labels.encoded().len() + histogram) as u64
+    }
 }
 
 /// The value of an expression.

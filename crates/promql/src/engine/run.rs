@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
-use pharos_base::{CancelToken, MemoryBudget};
+use pharos_base::CancelToken;
 use pharos_model::{Labels, StepRange, TenantId};
 use pharos_storage::{ReadContext, ReadMeter};
 
@@ -11,7 +11,7 @@ use super::cache::{Computed, Key, Reach};
 use super::eval::{Evaluator, text};
 use super::ledger::Ledger;
 use super::plan::{Node, Range, plan};
-use super::result::{CacheUse, MatrixSeries, SampleValue, VectorSample};
+use super::result::{CacheUse, Held, MatrixSeries, SampleValue, VectorSample};
 use super::series::{Cell, Merger, Series, duplicate_labels, without_metadata};
 use super::{Engine, QueryError, QueryOptions, QueryResult, QueryStats, Value};
 use crate::ast::{Expr, ValueType};
@@ -101,7 +101,13 @@ impl Engine {
             computed = self.compute(&question, steps)?;
         }
         computed.result.stats.cache = reused.cache_use(steps);
-        reused.complete(&mut computed.result);
+        let kept_some = reused.complete(&mut computed.result);
+        if kept_some {
+            // Together with what was kept it is larger.
+            computed.result.held = Held::default();
+            computed.result.held = Held::book(&computed.result.value, &self.memory_of_one())?;
+            self.check_points(&computed.result.value)?;
+        }
         cache.keep(key, steps, &reused, &computed);
         Ok(computed.result)
     }
@@ -109,7 +115,7 @@ impl Engine {
     /// Evaluates a plan at these of its steps; without any, an empty matrix.
     fn compute(&self, question: &Question<'_>, steps: StepRange) -> Result<Computed, QueryError> {
         let settings = &*self.settings;
-        let memory = MemoryBudget::new(settings.memory_bytes_max);
+        let memory = self.memory_of_one();
         let evaluator = Evaluator {
             store: &*self.store,
             tenant: question.tenant,
@@ -137,6 +143,8 @@ impl Engine {
         } else {
             evaluator.value(question.node, steps, question.is_instant)?
         };
+        self.check_points(&value)?;
+        let held = Held::book(&value, &memory)?;
         let counts = evaluator.ledger.counts();
         let in_store = evaluator.context.meter.counts();
         let stats = QueryStats {
@@ -152,7 +160,17 @@ impl Engine {
         };
         let is_indivisible = evaluator.derived_hints.get();
         let annotations = evaluator.notes.into_inner().into_annotations();
-        Ok(Computed { result: QueryResult { value, annotations, stats }, is_indivisible })
+        Ok(Computed { result: QueryResult { value, annotations, stats, held }, is_indivisible })
+    }
+
+    fn check_points(&self, value: &Value) -> Result<(), QueryError> {
+        let points = match value {
+            Value::Matrix(series) => series.iter().map(MatrixSeries::points).sum(),
+            Value::Vector(samples) => samples.len() as u64,
+            Value::Scalar { .. } | Value::String { .. } => 1,
+        };
+        let limit = self.settings.points_max;
+        if points > limit { Err(QueryError::TooManyPoints { points, limit }) } else { Ok(()) }
     }
 
     /// The caller's token; the earlier of its deadline and ours counts.

@@ -19,8 +19,13 @@ pub struct EngineSettings {
     pub timeout: Duration,
     /// What one query may hold in memory at a time, bytes. Default 1 GiB.
     pub memory_bytes_max: u64,
+    /// What all queries of the engine may hold together, bytes: their answers count until they are dropped. Default
+    /// 4 GiB.
+    pub memory_total_bytes_max: u64,
     /// Samples one query may hold in memory at a time. Default 50 million.
     pub samples_max: u64,
+    /// Points, floats and histograms of all series together, that one answer may have. Default 50 million.
+    pub points_max: u64,
     /// Series one selector may touch. Default 1 million.
     pub series_max: u64,
     /// Steps one range query may have, whoever asks. Default 1 million; doors have lower limits of their own.
@@ -49,6 +54,8 @@ impl Default for EngineSettings {
             default_subquery_step_ms: 60_000,
             timeout: Duration::from_mins(2),
             memory_bytes_max: 1 << 30,
+            memory_total_bytes_max: 4 << 30,
+            points_max: 50_000_000,
             samples_max: 50_000_000,
             series_max: 1_000_000,
             steps_max: 1_000_000,

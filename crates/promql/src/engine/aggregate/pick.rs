@@ -8,6 +8,7 @@ use crate::engine::QueryError;
 use crate::engine::annotations::Note;
 use crate::engine::eval::{Evaluator, from_list};
 use crate::engine::gofmt::go_g;
+use crate::engine::pace::Pace;
 use crate::engine::plan::Aggregate;
 use crate::engine::series::{Cell, Series, SeriesIter};
 use pharos_grid::Groups;
@@ -41,9 +42,10 @@ impl Evaluator<'_> {
         let mut ranking: Vec<usize> = Vec::new();
         // Where one step of many is evaluated, as for a cached answer, the order must be that of the others.
         let is_ranked = steps.len() == 1 && self.steps.len() == 1;
+        let mut pace = Pace::new(&self.context);
         for group in &members {
-            self.context.check()?;
             for (step, param) in params.iter().enumerate() {
+                pace.spend(group.len())?;
                 let picked = self.picked(aggregate, &series, group, step, *param);
                 for at in &picked {
                     keep[*at][step] = true;

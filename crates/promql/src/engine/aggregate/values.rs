@@ -9,6 +9,7 @@ use crate::engine::annotations::Note;
 use crate::engine::eval::{Evaluator, from_list, text};
 use crate::engine::gofmt::go_f;
 use crate::engine::histogram;
+use crate::engine::pace::Pace;
 use crate::engine::plan::Aggregate;
 use crate::engine::quantile::quantile;
 use crate::engine::series::{Cell, SeriesIter, build, builder_of};
@@ -51,12 +52,14 @@ impl Evaluator<'_> {
                 }
             }
         }
+        let mut pace = Pace::new(&self.context);
         let mut output = Vec::with_capacity(columns.len());
         for ((labels, drop_name), column) in labels.into_iter().zip(columns) {
-            let values = column.into_iter().zip(&phis);
-            let cells: Vec<Cell> = values
-                .map(|(mut values, phi)| (!values.is_empty()).then(|| quantile(*phi, &mut values)).into())
-                .collect();
+            let mut cells: Vec<Cell> = Vec::with_capacity(column.len());
+            for (mut values, phi) in column.into_iter().zip(&phis) {
+                pace.spend(values.len())?;
+                cells.push((!values.is_empty()).then(|| quantile(*phi, &mut values)).into());
+            }
             if !cells.iter().all(Cell::is_empty) {
                 output.push(self.series(labels, drop_name, cells)?);
             }

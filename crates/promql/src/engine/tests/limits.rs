@@ -29,11 +29,19 @@ fn refused(change: impl Fn(&mut EngineSettings), query: &str) -> QueryError {
 #[test]
 fn each_limit_has_its_error() {
     let error = refused(|settings| settings.samples_max = 150, "up");
-    assert_eq!(error.to_string(), "query processing would load too many samples into memory in query execution");
+    let text = error.to_string();
+    assert!(text.starts_with("query processing would load too many samples into memory in query execution"), "{text}");
+    assert!(text.ends_with("raise query.samples_max"), "{text}");
     assert_eq!(error.class(), ErrorClass::LimitExceeded);
     let error = refused(|settings| settings.memory_bytes_max = 3_000, "up");
     assert_eq!(error.class(), ErrorClass::LimitExceeded);
-    assert!(error.to_string().contains("3000 bytes"), "{error}");
+    assert!(error.to_string().contains("3000 bytes") && error.to_string().contains("query.memory_max"), "{error}");
+    let error = refused(|settings| settings.memory_total_bytes_max = 3_000, "up");
+    assert_eq!(error.class(), ErrorClass::LimitExceeded);
+    assert!(error.to_string().contains("3000 bytes") && error.to_string().contains("memory_total_max"), "{error}");
+    let error = refused(|settings| settings.points_max = 201, "up");
+    assert!(matches!(error, QueryError::TooManyPoints { points: 202, limit: 201 }), "{error}");
+    assert!(error.to_string().contains("query.points_max"), "{error}");
     let error = refused(|settings| settings.series_max = 1, "up");
     assert_eq!(error.class(), ErrorClass::LimitExceeded);
     let error = refused(|settings| settings.steps_max = 100, "up");
@@ -133,4 +141,76 @@ fn one_long_series_under_wide_windows_is_interrupted_too() {
     // Some fifty million additions: far more than the time allows.
     let result = engine.range(&TenantId::default(), "stddev_over_time(temperature[3h])", steps, &options);
     assert!(matches!(result, Err(QueryError::Interrupted(_))), "{:?}", result.map(|result| result.stats));
+}
+
+#[test]
+fn answers_count_until_they_are_dropped() {
+    let engine = minute_series();
+    let steps = StepRange { start_ms: 0, end_ms: 5_940_000, step_ms: 60_000 };
+    let first = range(&engine, "up", steps).unwrap();
+    let held = engine.memory_used_bytes();
+    assert!(held >= 200 * 16 && held == first.held.bytes(), "{held}");
+    // From the cache or not, it is the same answer.
+    let again = range(&engine, "up", steps).unwrap();
+    assert_eq!((again.held.bytes(), engine.memory_used_bytes()), (held, 2 * held));
+    let vector = instant(&engine, "up", 60_000).unwrap();
+    assert!(vector.held.bytes() > 0);
+    drop((first, again, vector));
+    assert_eq!(engine.memory_used_bytes(), 0);
+}
+
+/// Queries of every kind that holds something back, each under limits from nothing to enough.
+#[test]
+fn a_query_that_crosses_a_limit_leaves_nothing_behind() {
+    let names: Vec<String> = (0..12).map(|index| index.to_string()).collect();
+    let labels: Vec<[(&str, &str); 2]> =
+        names.iter().map(|name| [("i", name.as_str()), ("half", if name.len() == 1 { "a" } else { "b" })]).collect();
+    let series: Vec<SeriesSpec<'_>> = labels
+        .iter()
+        .flat_map(|labels| {
+            [
+                ("up_total", &labels[..], every(15_000, 80, |at| at as f64)),
+                ("b", &labels[..1], every(30_000, 40, |at| at as f64)),
+            ]
+        })
+        .collect();
+    let steps = StepRange { start_ms: 300_000, end_ms: 900_000, step_ms: 60_000 };
+    for query in [
+        "up_total",
+        "sum by (i) (rate(up_total[2m]))",
+        "stddev by (half) (up_total)",
+        "up_total / on (i) b",
+        "up_total * on (i) group_left b",
+        "up_total or b",
+        "up_total unless on (i) b",
+        "topk by (half) (2, up_total)",
+        "quantile(0.5, up_total)",
+        "count_values(\"v\", up_total)",
+        "max_over_time(sum by (half) (rate(up_total[1m]))[5m:30s])",
+        "label_replace(up_total, \"x\", \"$1\", \"i\", \"(.*)\")",
+        "sum(up_total @ 600) / sum(up_total @ 600)",
+    ] {
+        let mut refusals = [0_u32; 4];
+        for power in 0..22 {
+            for (at, refusals) in refusals.iter_mut().enumerate() {
+                let mut limited = settings();
+                match at {
+                    0 => limited.memory_bytes_max = 1 << power,
+                    1 => limited.memory_total_bytes_max = 1 << power,
+                    2 => limited.samples_max = 1 << power,
+                    _ => limited.points_max = 1 << power,
+                }
+                let engine = engine_with(&series, limited);
+                match range(&engine, query, steps) {
+                    Ok(_) => {}
+                    Err(QueryError::Memory(_) | QueryError::TooManySamples | QueryError::TooManyPoints { .. }) => {
+                        *refusals += 1
+                    }
+                    Err(other) => panic!("{query}: {other}"),
+                }
+                assert_eq!(engine.memory_used_bytes(), 0, "{query}");
+            }
+        }
+        assert!(refusals[..3].iter().all(|count| (1..22).contains(count)), "{query}: {refusals:?}");
+    }
 }
