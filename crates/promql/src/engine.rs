@@ -18,6 +18,7 @@ mod annotations;
 mod binary;
 mod cache;
 mod call;
+mod counts;
 mod edges;
 mod error;
 mod eval;

@@ -9,9 +9,11 @@ use pharos_model::{Histogram, HistogramSample, ResetHint, StepRange};
 
 use super::QueryError;
 use super::annotations::Note;
+use super::counts::Looked;
 use super::eval::Evaluator;
 use super::histogram::{self, Incompatible, Joined};
 use super::over_time::{Context, counts_over};
+use super::pace::Pace;
 use super::plan::{Range, Selector};
 use super::select::Samples;
 use super::series::Cell;
@@ -23,12 +25,15 @@ use crate::functions::FunctionId as F;
 type Say<'a> = &'a dyn Fn(&Note<'_>);
 
 /// The cells of a range function with edges.
-pub(super) fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) -> Vec<Cell> {
+pub(super) fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) -> Result<Vec<Cell>, QueryError> {
     let range = context.range;
     let smoothed = range.edge == Some(EdgeMode::Smoothed);
     let lookback_ms = context.evaluator.lookback_ms;
     let (mut floats, mut histograms) = (Bounds::default(), Bounds::default());
     let mut cells = Vec::with_capacity(steps.len());
+    let mut looked = Vec::with_capacity(steps.len());
+    let mut pace = Pace::new(&context.evaluator.context);
+    let mut before_ms = i64::MIN;
     for step in steps.iter() {
         let end_ms = range.time.apply(step);
         let after_ms = end_ms.saturating_sub(range.length_ms);
@@ -49,9 +54,17 @@ pub(super) fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) 
             step_ms: step,
             range_ms: range.length_ms,
         };
+        let queryable = window.values.len() + window.histograms.len();
+        pace.spend(queryable)?;
+        let fresh = window.times_ms.iter().rev().take_while(|time_ms| **time_ms > before_ms).count()
+            + window.histograms.iter().rev().take_while(|sample| sample.timestamp_ms > before_ms).count();
+        looked.push(Looked { queryable: queryable as u64, read: fresh as u64 });
+        before_ms = last_ms;
         cells.push(if window.is_empty() { Cell::Empty } else { cell(context, &window, smoothed) });
     }
-    cells
+    let queryable = looked.iter().map(|looked| looked.queryable).sum();
+    context.evaluator.count_looked_at(range.scope, queryable, || looked);
+    Ok(cells)
 }
 
 fn cell(context: &Context<'_>, window: &Window<'_>, smoothed: bool) -> Cell {

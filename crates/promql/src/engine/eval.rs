@@ -6,10 +6,11 @@ use pharos_model::{Labels, StepRange, TenantId};
 use pharos_storage::{MetricStore, ReadContext};
 
 use super::annotations::{Note, Notebook};
+use super::counts::Scope;
 use super::ledger::Ledger;
 use super::plan::{Call, Node};
 use super::series::{Cell, Merger, Series, SeriesIter, without_metadata};
-use super::{EngineSettings, QueryError};
+use super::{EngineSettings, QueryError, StepCounts};
 use crate::ast::ValueType;
 use crate::functions::FunctionId;
 use crate::position::Span;
@@ -31,11 +32,20 @@ pub(super) struct Evaluator<'q> {
     /// Set once reset hints were derived from the samples before those that were asked for: where a read begins then
     /// shows in what it answers.
     pub(super) derived_hints: std::cell::Cell<bool>,
+    /// Where the caller wants samples counted step by step: then the store is asked for samples only.
+    pub(super) step_counts: Option<RefCell<StepCounts>>,
+    /// Bounds of reads that serve all steps at once, with a meter of their own.
+    pub(super) context_of_once: ReadContext,
 }
 
 impl Evaluator<'_> {
     pub(super) fn note(&self, span: Span, note: &Note<'_>) {
         self.notes.borrow_mut().add(self.query, span, note);
+    }
+
+    /// The bounds of a read.
+    pub(super) fn context_of(&self, scope: Scope) -> &ReadContext {
+        if scope == Scope::Every { &self.context_of_once } else { &self.context }
     }
 
     /// Evaluates an instant vector at all `steps`.

@@ -10,10 +10,11 @@ use hashbrown::HashMap;
 use pharos_grid::{Aggregation, Kernel, KeyLabels, RangeFunction, present};
 use pharos_model::{Histogram, Labels, Matcher, StepRange, TimeRange};
 use pharos_storage::{
-    GridPlan, GridSeries, LeafPlan, LeafSeries, LeafStream, Precision, RawPlan, RawSeries, StorageError,
+    GridPlan, GridSeries, LeafPlan, LeafSeries, LeafStream, Precision, RawPlan, RawSeries, ReadContext, StorageError,
 };
 
 use super::QueryError;
+use super::counts::Scope;
 use super::eval::Evaluator;
 use super::histogram;
 use super::ledger::Lease;
@@ -30,6 +31,7 @@ pub(super) struct Leaf<'a> {
     pub(super) window_ms: i64,
     pub(super) time: TimeShift,
     pub(super) hints: Hints,
+    pub(super) scope: Scope,
 }
 
 /// One series of a leaf's answer.
@@ -106,6 +108,7 @@ impl<'a> Leaf<'a> {
             window_ms: lookback_ms,
             time: selector.time,
             hints: selector.hints,
+            scope: selector.scope,
         }
     }
 
@@ -113,7 +116,8 @@ impl<'a> Leaf<'a> {
     pub(super) fn of_range(function: RangeFunction, range: &'a Range) -> Option<Self> {
         match &range.source {
             RangeSource::Samples(matchers) if range.edge.is_none() => {
-                Some(Self { function, matchers, window_ms: range.length_ms, time: range.time, hints: range.hints })
+                let Range { length_ms: window_ms, time, hints, scope, .. } = *range;
+                Some(Self { function, matchers, window_ms, time, hints, scope })
             }
             _ => None,
         }
@@ -151,6 +155,7 @@ impl<'a> Leaf<'a> {
 impl Evaluator<'_> {
     fn accepts(&self, precision: Option<Precision>) -> bool {
         match precision {
+            _ if self.step_counts.is_some() => false,
             Some(Precision::Exact) => true,
             Some(Precision::Rounded) => self.settings.rounded_push_down,
             None => false,
@@ -170,7 +175,7 @@ impl Evaluator<'_> {
         } else {
             LeafPlan::Raw(RawPlan { matchers: plan.matchers, range })
         };
-        let stream = self.store.leaf(self.tenant, &plan, &self.context)?;
+        let stream = self.store.leaf(self.tenant, &plan, self.context_of(leaf.scope))?;
         Ok(self.items(stream, leaf.matchers, range, leaf.hints))
     }
 
@@ -250,7 +255,8 @@ impl Evaluator<'_> {
 
     /// What the store read by itself may not be more at a time than we would have been allowed to hold.
     fn check_read(&self) -> Result<(), QueryError> {
-        let largest = self.context.meter.counts().samples_largest;
+        let largest = |context: &ReadContext| context.meter.counts().samples_largest;
+        let largest = largest(&self.context).max(largest(&self.context_of_once));
         if largest > self.settings.samples_max { Err(QueryError::TooManySamples) } else { Ok(()) }
     }
 
@@ -292,7 +298,7 @@ impl Evaluator<'_> {
         let grid = leaf.grid_plan(steps, self.settings.use_start_timestamps);
         let plan = LeafPlan::Aggregate { grid, aggregation, grouping };
         let mut groups = Vec::new();
-        let stream = match self.store.leaf(self.tenant, &plan, &self.context) {
+        let stream = match self.store.leaf(self.tenant, &plan, self.context_of(leaf.scope)) {
             Ok(stream) => stream,
             Err(StorageError::Unsupported { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),

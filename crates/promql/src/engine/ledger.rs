@@ -68,8 +68,8 @@ impl Ledger {
     }
 
     /// Notes samples that one selector looked at.
-    pub(super) fn count_queryable(&self, samples: usize) {
-        self.0.samples_queryable.fetch_add(samples as u64, Relaxed);
+    pub(super) fn count_queryable(&self, samples: u64) {
+        self.0.samples_queryable.fetch_add(samples, Relaxed);
     }
 
     pub(super) fn counts(&self) -> Counts {

@@ -18,6 +18,7 @@ use pharos_model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, StepRan
 
 use super::QueryError;
 use super::annotations::Note;
+use super::counts;
 use super::eval::{Evaluator, from_list};
 use super::leaf::{self, Leaf, LeafItem, range_function};
 use super::plan::{Call, Node, Range, RangeSource};
@@ -49,6 +50,11 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     pub(super) fn note(&self, note: &Note<'_>) {
         self.evaluator.note(self.range.span, note);
+    }
+
+    fn count_looked_at(&self, queryable: u64, samples: &Samples, steps: StepRange) {
+        let Range { scope, time, length_ms, .. } = *self.range;
+        self.evaluator.count_looked_at(scope, queryable, || counts::in_windows(samples, time, length_ms, steps));
     }
 }
 
@@ -210,7 +216,7 @@ pub(super) fn labels_of_absent(matchers: &[Matcher]) -> Labels {
 fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) -> Result<Vec<Cell>, QueryError> {
     let range = context.range;
     if range.edge.is_some() {
-        return Ok(super::edges::cells(context, samples, steps));
+        return super::edges::cells(context, samples, steps);
     }
     let mut grid = context.grid.borrow_mut();
     let has_grid = if let Some(kernel) = context.kernel.borrow_mut().as_mut() {
@@ -219,7 +225,7 @@ fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) -> Result<V
             note_overlaps(context, samples, steps);
         }
         if samples.histograms.is_empty() {
-            context.evaluator.ledger.count_queryable(evaluated.queryable as usize);
+            context.count_looked_at(evaluated.queryable, samples, steps);
             return Ok(leaf::cells(&grid, steps));
         }
         true
@@ -244,7 +250,7 @@ fn cells(context: &Context<'_>, samples: &Samples, steps: StepRange) -> Result<V
             cell(context, &window, index)?
         });
     }
-    context.evaluator.ledger.count_queryable(queryable);
+    context.count_looked_at(queryable as u64, samples, steps);
     Ok(cells)
 }
 

@@ -11,6 +11,7 @@ use pharos_model::Matcher;
 
 pub(super) use build::plan;
 
+use super::counts::Scope;
 use crate::ast::{self, EdgeMode, ValueType};
 use crate::functions::{Function, FunctionId};
 use crate::position::Span;
@@ -61,6 +62,7 @@ pub(super) enum Hints {
 #[derive(Debug)]
 pub(super) struct Selector {
     pub(super) hints: Hints,
+    pub(super) scope: Scope,
     pub(super) matchers: Vec<Matcher>,
     pub(super) time: TimeShift,
     pub(super) edge: Option<EdgeMode>,
@@ -73,6 +75,7 @@ pub(super) struct Range {
     pub(super) source: RangeSource,
     pub(super) length_ms: i64,
     pub(super) hints: Hints,
+    pub(super) scope: Scope,
     /// Of the selector or of the subquery.
     pub(super) time: TimeShift,
     pub(super) edge: Option<EdgeMode>,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use pharos_base::CancelToken;
 use pharos_model::{Labels, StepRange, TenantId};
-use pharos_storage::{ReadContext, ReadMeter};
+use pharos_storage::{ReadContext, ReadCounts, ReadMeter};
 
 use super::cache::{Computed, Key, Reach};
 use super::eval::{Evaluator, text};
@@ -13,7 +13,7 @@ use super::ledger::Ledger;
 use super::plan::{Node, Range, plan};
 use super::result::{CacheUse, Held, MatrixSeries, SampleValue, VectorSample};
 use super::series::{Cell, Merger, Series, duplicate_labels, without_metadata};
-use super::{Engine, QueryError, QueryOptions, QueryResult, QueryStats, Value};
+use super::{Engine, QueryError, QueryOptions, QueryResult, QueryStats, StepCounts, Value};
 use crate::ast::{Expr, ValueType};
 
 /// Evaluation times beyond this, some 73 million years from 1970, are refused: sums of times stay far from overflow.
@@ -116,6 +116,15 @@ impl Engine {
     fn compute(&self, question: &Question<'_>, steps: StepRange) -> Result<Computed, QueryError> {
         let settings = &*self.settings;
         let memory = self.memory_of_one();
+        let context = ReadContext {
+            cancel: self.cancel_token(question.options, question.began),
+            memory: memory.clone(),
+            series_max: settings.series_max,
+            meter: ReadMeter::default(),
+        };
+        let counted = || vec![0; question.steps.len()];
+        let step_counts = question.options.step_counts;
+        let step_counts = step_counts.then(|| RefCell::new(StepCounts { queryable: counted(), read: counted() }));
         let evaluator = Evaluator {
             store: &*self.store,
             tenant: question.tenant,
@@ -123,12 +132,9 @@ impl Engine {
             query: question.query,
             steps: question.steps,
             lookback_ms: question.lookback_ms,
-            context: ReadContext {
-                cancel: self.cancel_token(question.options, question.began),
-                memory: memory.clone(),
-                series_max: settings.series_max,
-                meter: ReadMeter::default(),
-            },
+            context_of_once: ReadContext { meter: ReadMeter::default(), ..context.clone() },
+            context,
+            step_counts,
             ledger: Ledger::new(memory.clone(), settings.samples_max),
             notes: RefCell::default(),
             derived_hints: std::cell::Cell::new(false),
@@ -146,6 +152,9 @@ impl Engine {
         self.check_points(&value)?;
         let held = Held::book(&value, &memory)?;
         let counts = evaluator.ledger.counts();
+        let once = evaluator.context_of_once.meter.counts();
+        let samples_queryable = once.samples_queryable.saturating_mul(question.steps.len() as u64);
+        evaluator.context.meter.add(ReadCounts { samples_queryable, ..once });
         let in_store = evaluator.context.meter.counts();
         let stats = QueryStats {
             series_read: counts.series_read + in_store.series,
@@ -156,7 +165,7 @@ impl Engine {
             prepare_duration: prepared - question.began,
             evaluate_duration: self.clock.monotonic() - prepared,
             cache: CacheUse::Off,
-            steps: None,
+            steps: evaluator.step_counts.map(RefCell::into_inner),
         };
         let is_indivisible = evaluator.derived_hints.get();
         let annotations = evaluator.notes.into_inner().into_annotations();

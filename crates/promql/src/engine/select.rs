@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use pharos_grid::is_absent;
 use pharos_model::{HistogramSample, Labels, StepRange, TimeRange, is_stale_nan};
 use pharos_storage::RawSeries;
 
 use super::QueryError;
+use super::counts::Looked;
 use super::eval::Evaluator;
 use super::histogram;
 use super::leaf::{Leaf, LeafItem, cells};
@@ -57,14 +59,16 @@ impl Evaluator<'_> {
                 Err(error) => return Some(Err(error)),
             };
             if !raw.histograms.is_empty() {
-                return self.newest_of(raw, lease, selector.time, steps, &|picked, _| picked.cell);
+                return self.newest_of(raw, lease, selector, steps, &|picked, _| picked.cell);
             }
             let evaluated = match kernel.evaluate(raw.floats(), &mut grid, || self.context.check()) {
                 Ok(evaluated) => evaluated,
                 Err(interrupted) => return Some(Err(interrupted.into())),
             };
             drop(lease);
-            self.ledger.count_queryable(evaluated.queryable as usize);
+            self.count_looked_at(selector.scope, evaluated.queryable, || {
+                grid.iter().map(|value| Looked::afresh(usize::from(!is_absent(*value)))).collect()
+            });
             (evaluated.present > 0).then(|| Series::new(raw.labels, false, cells(&grid, steps), &self.ledger))
         })))
     }
@@ -79,7 +83,7 @@ impl Evaluator<'_> {
         let range = self.instant_range(selector.time, steps, 0);
         let series = self.raw(&selector.matchers, range, selector.hints)?;
         Ok(Box::new(series.filter_map(move |series| match series {
-            Ok((raw, lease)) => self.newest_of(raw, lease, selector.time, steps, &map),
+            Ok((raw, lease)) => self.newest_of(raw, lease, selector, steps, &map),
             Err(error) => Some(Err(error)),
         })))
     }
@@ -88,7 +92,7 @@ impl Evaluator<'_> {
         &self,
         raw: RawSeries,
         lease: Lease,
-        time: TimeShift,
+        selector: &Selector,
         steps: StepRange,
         map: &impl Fn(Picked, i64) -> Cell,
     ) -> Option<Result<Series, QueryError>> {
@@ -96,7 +100,7 @@ impl Evaluator<'_> {
         let cells: Vec<Cell> = steps
             .iter()
             .map(|step| {
-                let at = time.apply(step);
+                let at = selector.time.apply(step);
                 let after = at.saturating_sub(self.lookback_ms);
                 cursor.newest(at, after).map_or(Cell::Empty, |picked| map(picked, step))
             })
@@ -105,7 +109,10 @@ impl Evaluator<'_> {
         if cells.iter().all(Cell::is_empty) {
             return None;
         }
-        self.ledger.count_queryable(cells.iter().filter(|cell| !cell.is_empty()).count());
+        let present = cells.iter().filter(|cell| !cell.is_empty()).count();
+        self.count_looked_at(selector.scope, present as u64, || {
+            cells.iter().map(|cell| Looked::afresh(usize::from(!cell.is_empty()))).collect()
+        });
         Some(Series::new(raw.labels, false, cells, &self.ledger))
     }
 

@@ -3,6 +3,7 @@
 mod limits;
 mod names;
 mod push_down;
+mod stats;
 mod windows;
 
 use std::sync::Arc;

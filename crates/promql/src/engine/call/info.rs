@@ -8,6 +8,7 @@ use pharos_model::{Labels, METRIC_NAME, MatchOp, Matcher, StepRange};
 
 use super::unmarked;
 use crate::engine::QueryError;
+use crate::engine::counts::Scope;
 use crate::engine::eval::{Evaluator, from_list};
 use crate::engine::plan::{Call, Hints, Node, RangeSource, Selector, TimeShift};
 use crate::engine::select::Picked;
@@ -85,8 +86,14 @@ impl Evaluator<'_> {
         if wanted.names.is_empty() {
             matchers.push(Matcher::equal(METRIC_NAME, DEFAULT_INFO_METRIC));
         }
-        let selector =
-            Selector { matchers, time, edge: None, hints: Hints::default(), span: crate::position::Span::default() };
+        let selector = Selector {
+            matchers,
+            time,
+            edge: None,
+            hints: Hints::default(),
+            scope: Scope::default(),
+            span: crate::position::Span::default(),
+        };
         let mut infos = Vec::new();
         // The instant of a sample travels as its bits: cells hold floats.
         let instant = |picked: Picked, _| match picked.cell {

@@ -2,10 +2,11 @@
 
 use pharos_model::StepRange;
 
-use super::hints::{Wanted, set_hints};
+use super::hints::{Wanted, set_hints, set_scope};
 use super::{Aggregate, Binary, Call, Hints, Node, Range, RangeSource, Selector, TimeShift};
 use crate::ast::{self, AtModifier, EdgeMode, Expr};
 use crate::duration::{DurationContext, DurationError};
+use crate::engine::counts::Scope;
 use crate::engine::{EngineSettings, QueryError};
 use crate::functions::{Function, FunctionId};
 use crate::position::LineColumn;
@@ -25,6 +26,7 @@ pub(in crate::engine) fn plan(
     let planner = Planner { query, durations, steps, settings };
     let mut node = planner.node(expr).map(once)?;
     set_hints(&mut node, Wanted::default());
+    set_scope(&mut node, Scope::Each);
     Ok(node)
 }
 
@@ -51,6 +53,7 @@ impl Planner<'_> {
                     time,
                     edge: selector.edge,
                     hints: Hints::default(),
+                    scope: Scope::default(),
                     span: selector.span,
                 };
                 (Node::Selector(node), time.at_ms.is_some())
@@ -60,8 +63,8 @@ impl Planner<'_> {
                 let time = self.time(selector.at, selector.offset.as_ref())?;
                 let length_ms = self.resolved(matrix.range.resolve_positive_ms(self.durations))?;
                 let source = RangeSource::Samples(selector.matchers.clone());
-                let hints = Hints::default();
-                let range = Range { source, length_ms, hints, time, edge: selector.edge, span: matrix.span };
+                let (hints, scope) = (Hints::default(), Scope::default());
+                let range = Range { source, length_ms, hints, scope, time, edge: selector.edge, span: matrix.span };
                 (Node::Range(range), time.at_ms.is_some())
             }
             Expr::Subquery(subquery) => self.subquery(subquery)?,
@@ -105,7 +108,8 @@ impl Planner<'_> {
         };
         let node = Box::new(once(self.node(&subquery.expr)?));
         let source = RangeSource::Subquery { node, step_ms };
-        let range = Range { source, length_ms, hints: Hints::default(), time, edge: None, span: subquery.span };
+        let (hints, scope) = (Hints::default(), Scope::default());
+        let range = Range { source, length_ms, hints, scope, time, edge: None, span: subquery.span };
         Ok((Node::Range(range), time.at_ms.is_some()))
     }
 

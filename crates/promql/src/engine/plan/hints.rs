@@ -2,6 +2,7 @@
 
 use super::{Hints, Node, RangeSource};
 use crate::ast;
+use crate::engine::counts::Scope;
 use crate::functions::FunctionId;
 
 /// What the operators above a node want.
@@ -69,5 +70,32 @@ pub(super) fn set_hints(node: &mut Node, wanted: Wanted) {
             }
         }
         Node::Negate(inner) | Node::Once(inner) => set_hints(inner, wanted),
+    }
+}
+
+/// Tells selectors at which steps counts what they look at.
+pub(super) fn set_scope(node: &mut Node, scope: Scope) {
+    match node {
+        Node::Number(_) | Node::Text(_) => {}
+        Node::Selector(selector) => selector.scope = scope,
+        Node::Range(range) => {
+            range.scope = scope;
+            if let RangeSource::Subquery { node, .. } = &mut range.source {
+                set_scope(node, if scope == Scope::Each { Scope::Last } else { scope });
+            }
+        }
+        Node::Call(call) => call.args.iter_mut().for_each(|arg| set_scope(arg, scope)),
+        Node::Aggregate(aggregate) => {
+            set_scope(&mut aggregate.input, scope);
+            if let Some(param) = &mut aggregate.param {
+                set_scope(param, scope);
+            }
+        }
+        Node::Binary(binary) => {
+            set_scope(&mut binary.lhs, scope);
+            set_scope(&mut binary.rhs, scope);
+        }
+        Node::Negate(inner) => set_scope(inner, scope),
+        Node::Once(inner) => set_scope(inner, if scope == Scope::Each { Scope::Every } else { scope }),
     }
 }
