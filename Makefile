@@ -81,7 +81,7 @@ deploy-check: peers ## what can be checked in deploy/ without running it
 	@tests/scripts/deploy-check.sh
 
 # libFuzzer comes with the crate libfuzzer-sys; what the compiler must add to our code are its counters. TARGET is one of
-# chunk, index, log, part, small-files. What is found goes to the corpus outside of the checkout, crashes to the current folder.
+# the folders of tests/fuzz/corpus. What is found goes to the corpus outside of the checkout, crashes to the current folder.
 FUZZ_FLAGS := -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 FUZZ_CORPUS := $(PHAROS_CACHE)/fuzz/$(TARGET)
 FUZZ_BIN := $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/fuzz/fuzz
@@ -90,7 +90,7 @@ SECONDS := 60
 fuzz-build: build-deps
 	@RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --locked --profile fuzz --target x86_64-unknown-linux-gnu -p pharos-fuzz --features libfuzzer --bin fuzz
 
-fuzz: fuzz-build ## look for bytes that break a reader of the store: TARGET=chunk|index|log|part|rollup|small-files SECONDS=60
+fuzz: fuzz-build ## look for bytes that break a reader: TARGET=chunk|index|log|... SECONDS=60
 	@mkdir -p "$(FUZZ_CORPUS)"
 	@cp -n tests/fuzz/corpus/$(TARGET)/* "$(FUZZ_CORPUS)"
 	@PHAROS_FUZZ_TARGET=$(TARGET) TMPDIR=/dev/shm "$(FUZZ_BIN)" -max_total_time=$(SECONDS) -rss_limit_mb=512 -timeout=10 "$(FUZZ_CORPUS)"

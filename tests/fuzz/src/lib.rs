@@ -7,6 +7,7 @@
 //! whatever decodes is encoded and decoded again without loss. Checksums are no obstacle: targets make them right.
 
 mod chunk;
+mod ingest;
 
 use std::path::{Path, PathBuf};
 
@@ -17,11 +18,15 @@ use pharos_tsdb::{Resolution, TsdbError, fuzzing};
 pub type Target = fn(&Path, &[u8]);
 
 /// All targets by name, which is that of their corpus.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("chunk", |_, bytes| chunk(bytes)),
     ("index", fuzzing::index),
     ("log", fuzzing::log),
+    ("otlp-metrics", |_, bytes| ingest::otlp_metrics(bytes)),
+    ("otlp-traces", |_, bytes| ingest::otlp_traces(bytes)),
     ("part", fuzzing::part),
+    ("remote-write-1", |_, bytes| ingest::remote_write_1(bytes)),
+    ("remote-write-2", |_, bytes| ingest::remote_write_2(bytes)),
     ("rollup", fuzzing::rollup),
     ("small-files", fuzzing::small_files),
 ];
@@ -44,6 +49,7 @@ pub fn corpus() -> PathBuf {
 /// [`TsdbError`] if a file is damaged.
 pub fn seeds(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, TsdbError> {
     let mut found = chunk::seeds();
+    found.extend(ingest::seeds());
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
         let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();

@@ -1,0 +1,172 @@
+//! What senders write: remote write in both versions, metrics and traces of OTLP in both forms.
+//!
+//! Whatever is taken is sound and bounded, and the same whether its labels were met before or not.
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use pharos_base::ByteSize;
+use pharos_ingest::otlp::{MetricsDecoder, OtlpSettings, TranslationStrategy, WireForm, decode_traces};
+use pharos_ingest::remote_write::{RemoteWriteVersion, SeriesMemory, decode};
+use pharos_ingest::{DecodedMetrics, IngestError, Limits, TimeWindow};
+use prost::Message;
+
+/// Samples outside are refused.
+const WINDOW: TimeWindow = TimeWindow { min_ms: 0, max_ms: 1_800_000_000_000 };
+const NOW_MS: i64 = 1_700_000_000_000;
+/// Bytes of label text, and of what else a request may take, of every input.
+const LIMIT_BYTES: u64 = 4 << 20;
+/// What a byte may become beside that: a histogram is two, an empty message of one another.
+const GROWTH_MAX: usize = 256;
+
+fn limits() -> Limits {
+    let limit = ByteSize(LIMIT_BYTES);
+    Limits { label_bytes_max: limit, decoded_max: limit, otlp_streams_memory_max: limit, ..Limits::default() }
+}
+
+/// Remote write 1.0.
+pub(crate) fn remote_write_1(bytes: &[u8]) {
+    remote_write(bytes, RemoteWriteVersion::V1);
+}
+
+/// Remote write 2.0.
+pub(crate) fn remote_write_2(bytes: &[u8]) {
+    remote_write(bytes, RemoteWriteVersion::V2);
+}
+
+fn remote_write(body: &[u8], version: RemoteWriteVersion) {
+    let (limits, memory) = (limits(), SeriesMemory::default());
+    let decode = || decode(body, version, &limits, WINDOW, &memory);
+    check(body, &decode(), &decode());
+}
+
+/// Metrics of OTLP. Input: settings, and the request.
+pub(crate) fn otlp_metrics(bytes: &[u8]) {
+    use TranslationStrategy as S;
+    let Some((settings, body)) = bytes.split_first() else { return };
+    let is = |bit: u8| settings & bit != 0;
+    let strategies = [
+        S::UnderscoreEscapingWithSuffixes,
+        S::UnderscoreEscapingWithoutSuffixes,
+        S::NoUTF8EscapingWithSuffixes,
+        S::NoTranslation,
+    ];
+    let rules = OtlpSettings {
+        translation_strategy: strategies[usize::from(settings >> 6)],
+        promote_all_resource_attributes: is(1),
+        convert_histograms_to_nhcb: is(2),
+        promote_scope_metadata: is(4),
+        keep_identifying_resource_attributes: is(8),
+        label_name_preserve_multiple_underscores: is(16),
+        ..OtlpSettings::default()
+    };
+    let decoder = MetricsDecoder::new(rules, limits());
+    let decode = || decoder.decode(body, form(is(32)), WINDOW, NOW_MS);
+    check(body, &decode(), &decode());
+    assert!(decoder.known_bytes() <= LIMIT_BYTES);
+}
+
+/// Traces of OTLP. Input: 1 for JSON, else 0; and the request.
+pub(crate) fn otlp_traces(bytes: &[u8]) {
+    let Some((is_json, body)) = bytes.split_first() else { return };
+    let Ok(decoded) = decode_traces(body, form(*is_json == 1), &limits()) else { return };
+    for span in decoded.batch.groups.iter().flat_map(|group| &group.spans) {
+        assert!(!span.trace_id.is_zero() && !span.span_id.is_zero());
+    }
+}
+
+fn form(is_json: bool) -> WireForm {
+    if is_json { WireForm::Json } else { WireForm::Protobuf }
+}
+
+/// # Panics
+/// If what was decoded is unsound or too much, or not the same with what is remembered of the first time.
+fn check(body: &[u8], first: &Result<DecodedMetrics, IngestError>, again: &Result<DecodedMetrics, IngestError>) {
+    assert_eq!(format!("{first:?}"), format!("{again:?}"));
+    let Ok(DecodedMetrics { batch, .. }) = first else { return };
+    assert!(batch.memory_bytes() <= GROWTH_MAX * body.len() + 4 * LIMIT_BYTES as usize);
+    for run in &batch.series {
+        let labels = pharos_model::Labels::from_encoded(batch.encoded_labels(run)).expect("labels are canonical");
+        assert!(!labels.metric_name().is_empty());
+        assert_eq!(labels.fingerprint(), batch.fingerprint(run));
+    }
+    let mut instants = batch.samples.iter().map(|sample| sample.timestamp_ms);
+    assert!(instants.all(|at_ms| (WINDOW.min_ms..=WINDOW.max_ms).contains(&at_ms)));
+    for sample in &batch.histograms {
+        assert_eq!(sample.histogram.validate(), Ok(()));
+    }
+}
+
+/// Inputs to begin with: requests that have something of everything.
+pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let json = |name| include_json(name);
+    let mut found = vec![
+        ("remote-write-1", remote_write_1_seed(&["__name__", "a", "b"])),
+        ("remote-write-1", remote_write_1_seed(&["b", "__name__", "a"])),
+        ("remote-write-2", remote_write_2_seed(vec![1, 2, 3, 4])),
+        ("remote-write-2", remote_write_2_seed(vec![3, 4, 1, 2])),
+    ];
+    for settings in [0, 1, 2, 4, 8, 64, 128, 192] {
+        found.push(("otlp-metrics", with_front(settings, &metrics())));
+    }
+    found.push(("otlp-metrics", with_front(32, &json("metrics"))));
+    found.push(("otlp-traces", with_front(0, &traces())));
+    found.push(("otlp-traces", with_front(1, &json("traces"))));
+    found
+}
+
+fn with_front(front: u8, body: &[u8]) -> Vec<u8> {
+    [&[front], body].concat()
+}
+
+fn include_json(name: &str) -> Vec<u8> {
+    let text: &[u8] = match name {
+        "metrics" => include_bytes!("../../../crates/ingest/src/otlp/json/testdata/metrics.json"),
+        _ => include_bytes!("../../../crates/ingest/src/otlp/json/testdata/traces.json"),
+    };
+    text.to_vec()
+}
+
+fn remote_write_1_seed(names: &[&str]) -> Vec<u8> {
+    use pharos_proto::remote_write::v1;
+    let label = |name: &&str| v1::Label { name: (*name).to_owned(), value: "up".to_owned() };
+    let histogram = v1::Histogram {
+        count: Some(v1::histogram::Count::CountInt(6)),
+        sum: 9.0,
+        zero_threshold: 1e-128,
+        zero_count: Some(v1::histogram::ZeroCount::ZeroCountInt(1)),
+        positive_spans: vec![v1::BucketSpan { offset: 1, length: 2 }, v1::BucketSpan { offset: 3, length: 1 }],
+        positive_deltas: vec![2, -1, 1],
+        timestamp: NOW_MS,
+        ..v1::Histogram::default()
+    };
+    let series = v1::TimeSeries {
+        labels: names.iter().map(label).collect(),
+        samples: vec![v1::Sample { value: 1.5, timestamp: NOW_MS }],
+        exemplars: vec![v1::Exemplar { labels: vec![label(&"trace_id")], value: 3.0, timestamp: NOW_MS }],
+        histograms: vec![histogram],
+    };
+    let metadata = v1::MetricMetadata { r#type: 1, metric_family_name: "up".into(), ..Default::default() };
+    v1::WriteRequest { timeseries: vec![series.clone(), series], metadata: vec![metadata] }.encode_to_vec()
+}
+
+fn remote_write_2_seed(labels_refs: Vec<u32>) -> Vec<u8> {
+    use pharos_proto::remote_write::v2;
+    let series = v2::TimeSeries {
+        labels_refs,
+        samples: vec![v2::Sample { value: 4.0, timestamp: NOW_MS, start_timestamp: 10 }],
+        exemplars: vec![v2::Exemplar { labels_refs: vec![5, 6], value: 0.3, timestamp: NOW_MS }],
+        metadata: Some(v2::Metadata { r#type: 3, help_ref: 6, unit_ref: 0 }),
+        ..v2::TimeSeries::default()
+    };
+    let symbols = ["", "__name__", "rpc_seconds_bucket", "le", "0.5", "trace_id", "abc"];
+    let symbols = symbols.map(str::to_owned).to_vec();
+    v2::Request { symbols, timeseries: vec![series.clone(), series] }.encode_to_vec()
+}
+
+fn metrics() -> Vec<u8> {
+    serde_json::from_slice::<ExportMetricsServiceRequest>(&include_json("metrics")).expect("a request").encode_to_vec()
+}
+
+fn traces() -> Vec<u8> {
+    serde_json::from_slice::<ExportTraceServiceRequest>(&include_json("traces")).expect("a request").encode_to_vec()
+}
