@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{Stream, stream};
-use pharos_base::{CancelToken, ErrorClass};
+use pharos_base::{CancelToken, ErrorClass, Reservation};
 use pharos_gateway::{Principal, Scope};
 use pharos_http::{QueryKind, Refusal};
 use pharos_model::{Matcher, TimeRange};
@@ -130,6 +130,7 @@ impl Door {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 fn failed(error: ApiError) -> Status {
     status_of(&error.0)
 }
@@ -249,9 +250,11 @@ impl QueryService for Door {
         let asked = caller.asks(QueryKind::Series, &message.selectors.join(", "), listing_time(query.range));
         let work =
             move |api: &PrometheusApi, context: &ReadContext| series(api, &caller, &query, &until(context, deadline));
-        let (found, truncated) = listed::read(&self.api, asked, work).await.map_err(failed)?;
+        let Found { sets, held, truncated } = listed::read(&self.api, asked, work).await.map_err(failed)?;
+        // Their memory counts until the last message has left or the client has gone.
+        let sets = sets.into_iter().inspect(move |_| _ = &held);
         let frame = |series, end| pb::SeriesResponse { series, end };
-        Ok(streamed(batches(found.into_iter(), pb::LabelSet::encoded_len, end_of_listing(truncated), frame)))
+        Ok(streamed(batches(sets, pb::LabelSet::encoded_len, end_of_listing(truncated), frame)))
     }
 }
 
@@ -264,19 +267,26 @@ fn selector(text: &str) -> Result<Vec<Matcher>, Status> {
     Ok(matchers)
 }
 
-/// The label sets of the series found, within the memory of a query; and whether the limit left something out.
+/// Label sets of series and the memory they take, and whether the limit left something out.
+struct Found {
+    sets: Vec<pb::LabelSet>,
+    held: Reservation,
+    truncated: bool,
+}
+
+/// The series found, within the memory of a query.
 fn series(
     api: &PrometheusApi,
     caller: &Caller,
     query: &ListingQuery,
     context: &ReadContext,
-) -> Result<(Vec<pb::LabelSet>, bool), StorageError> {
+) -> Result<Found, StorageError> {
     let mut found = api.store.series(&caller.tenant, &query.matcher_sets, query.range, context)?;
-    let (mut list, mut held) = (Vec::new(), context.memory.reserve(0)?);
+    let (mut sets, mut held) = (Vec::new(), context.memory.reserve(0)?);
     for labels in found.by_ref().take(query.limit.unwrap_or(usize::MAX)) {
         let set = label_set(&labels?);
         held.grow(answer::label_bytes(&set.labels))?;
-        list.push(set);
+        sets.push(set);
     }
-    Ok((list, found.next().transpose()?.is_some()))
+    Ok(Found { sets, held, truncated: found.next().transpose()?.is_some() })
 }

@@ -40,7 +40,7 @@ fn options(api: &PrometheusApi, params: &Params) -> Result<QueryOptions, ApiErro
     let timeout = params.duration_ms("timeout")?.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
     let deadline = timeout.and_then(|timeout| api.clock.monotonic().checked_add(timeout));
     let cancel = deadline.map_or_else(CancelToken::new, CancelToken::with_deadline);
-    let step_counts = params.get("stats") == Some("all");
+    let step_counts = api.settings.per_step_stats && params.get("stats") == Some("all");
     Ok(QueryOptions { lookback_ms, cancel, no_cache, step_counts, ..QueryOptions::default() })
 }
 

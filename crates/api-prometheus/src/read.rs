@@ -82,13 +82,12 @@ async fn answer(api: &Arc<PrometheusApi>, caller: &Caller, request: Request) -> 
 
 /// The selectors of a request, as people write them.
 fn text(request: &ReadRequest) -> Result<String, ApiError> {
-    let mut text = String::new();
-    for query in request.queries.iter().take(QUERIES_SHOWN_MAX) {
-        let matchers = matchers(query)?.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        text.push_str(if text.is_empty() { "" } else { ", " });
-        text.push_str(&format!("{{{matchers}}}"));
-    }
-    Ok(text)
+    let selector = |query| -> Result<String, ApiError> {
+        let matchers: Vec<_> = matchers(query)?.iter().map(ToString::to_string).collect();
+        Ok(format!("{{{}}}", matchers.join(",")))
+    };
+    let shown: Result<Vec<_>, _> = request.queries.iter().take(QUERIES_SHOWN_MAX).map(selector).collect();
+    Ok(shown?.join(", "))
 }
 
 /// From the earliest to the latest instant that any query asks for.

@@ -19,6 +19,8 @@ pub struct ApiSettings {
     pub points_per_series_max: usize,
     /// Series that `series` and label listings may touch.
     pub listed_series_max: u64,
+    /// Whether `stats=all` counts samples step by step: such a query is evaluated without the cache and by hand.
+    pub per_step_stats: bool,
     /// What retention is in force, for `status/runtimeinfo`.
     pub retention: String,
 }

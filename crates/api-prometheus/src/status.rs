@@ -123,6 +123,7 @@ pub(crate) async fn features(State(api): State<Arc<PrometheusApi>>, _caller: Cal
             "anchored": parser.extended_range_selectors,
             "smoothed": parser.extended_range_selectors,
             "fill": parser.binop_fill_modifiers,
+            "per_step_stats": api.settings.per_step_stats,
         },
         "promql_functions": functions,
     }))

@@ -70,6 +70,7 @@ pub(crate) fn api(store: Arc<dyn MetricStore>) -> PrometheusApi {
         settings: Arc::new(ApiSettings {
             points_per_series_max: 11_000,
             listed_series_max: 1_000,
+            per_step_stats: true,
             retention: "30d".to_owned(),
         }),
         build: BuildInfo { version: "0.0.0", revision: "unknown" },

@@ -241,7 +241,7 @@ mod tests {
     async fn a_query_whose_client_left_is_listed_until_its_work_has_ended() {
         let pool = QueryPool::new(1, Duration::from_secs(5));
         let (started, on_start) = oneshot::channel();
-        let (told, on_told) = std::sync::mpsc::channel();
+        let (told, on_told) = std::sync::mpsc::sync_channel(1);
         let (ended, on_end) = oneshot::channel();
         let mut tasks = tokio::task::JoinSet::new();
         let shared = pool.clone();

@@ -170,6 +170,7 @@ fn doors(settings: &Settings, stores: &Stores, authenticator: Arc<Authenticator>
         settings: Arc::new(ApiSettings {
             points_per_series_max: settings.query.points_per_series_max,
             listed_series_max: settings.query.series_max,
+            per_step_stats: settings.query.features.contains(&QueryFeature::PromqlPerStepStats),
             retention: settings.retention.metrics.to_string(),
         }),
         build: BUILD,

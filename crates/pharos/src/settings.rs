@@ -141,6 +141,8 @@ pub(crate) enum QueryFeature {
     PromqlBinopFillModifiers,
     /// Metric names are removed at the end of a query.
     PromqlDelayedNameRemoval,
+    /// `stats=all` counts samples step by step.
+    PromqlPerStepStats,
     /// `rate` and its like know when a counter began.
     UseStartTimestamps,
     /// `__type__` and `__unit__` are treated as the metric's name is.

@@ -24,7 +24,7 @@ pub(super) fn query_messages(
     let (mut head, end) = (head(&evaluated.result.value), end(&evaluated, level));
     let series: Box<dyn Iterator<Item = pb::Series> + Send> = match evaluated.result.value {
         Value::Vector(samples) => Box::new(samples.into_iter().map(of_sample)),
-        Value::Matrix(list) => Box::new(list.into_iter().flat_map(pieces)),
+        Value::Matrix(list) => Box::new(list.into_iter().flat_map(|series| pieces(&series))),
         Value::Scalar { .. } | Value::String { .. } => Box::new(std::iter::empty()),
     };
     batches(series, pb::Series::encoded_len, end, move |series, end| pb::QueryResponse {
@@ -90,7 +90,7 @@ fn of_sample(sample: VectorSample) -> pb::Series {
 }
 
 /// A series, cut where its samples do not fit into one message. Floats and histograms go into pieces of their own.
-fn pieces(series: MatrixSeries) -> Vec<pb::Series> {
+fn pieces(series: &MatrixSeries) -> Vec<pb::Series> {
     let mut pieces: Vec<pb::Series> = Vec::new();
     for floats in series.floats.chunks(PIECE_BYTES / FLOAT_BYTES) {
         let (float_times_unix_ms, float_values) = floats.iter().copied().unzip();
@@ -175,7 +175,7 @@ mod tests {
             floats: (0..50_000).map(|at| (at, at as f64)).collect(),
             histograms: (50_000..51_000).map(|at| (at, Arc::clone(&value))).collect(),
         };
-        let pieces = pieces(series);
+        let pieces = pieces(&series);
         assert!(pieces.len() > 4 && pieces.iter().all(|piece| piece.encoded_len() <= PIECE_BYTES + 64));
         let starts: Vec<_> = pieces.iter().map(|piece| (piece.labels.len(), piece.continues)).collect();
         assert!(starts[0] == (1, false) && starts[1..].iter().all(|start| *start == (0, true)), "{starts:?}");

@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn timeouts_are_read_in_all_units() {
         for (text, expected) in [
-            ("99999999H", Some(Duration::from_secs(99_999_999 * 3_600))),
+            ("99999999H", Some(Duration::from_hours(99_999_999))),
             ("2M", Some(Duration::from_mins(2))),
             ("3S", Some(Duration::from_secs(3))),
             ("100m", Some(Duration::from_millis(100))),

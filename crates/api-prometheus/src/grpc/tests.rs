@@ -92,7 +92,9 @@ fn store() -> Arc<MemoryMetricStore> {
     let store = Arc::new(MemoryMetricStore::new());
     let (mut batch, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
     let mut finish = |batch: &mut BatchBuilder, pairs: &[(&str, &str)]| {
-        pairs.iter().for_each(|(name, value)| labels.push(name, value));
+        for (name, value) in pairs {
+            labels.push(name, value);
+        }
         batch.finish_series(&mut labels).unwrap();
     };
     let times = (0..5).map(|step| NOW_MS - 60_000 + step * 15_000);

@@ -46,7 +46,7 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("query.subquery_step", "Step of a subquery that names none"),
     (
         "query.features",
-        "Parts of PromQL that are off by default, by the names of Prometheus' feature flags: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, use-start-timestamps, type-and-unit-labels",
+        "Parts of PromQL that are off by default, by the names of Prometheus' feature flags: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats, use-start-timestamps, type-and-unit-labels",
     ),
     ("log.level", "Filter of log lines, such as info, or info,pharos_tsdb=debug"),
     ("log.format", "text or json"),
