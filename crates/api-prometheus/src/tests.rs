@@ -66,6 +66,19 @@ async fn statistics_come_when_asked_for() {
     assert_eq!(answer["data"]["stats"]["samples"]["totalQueryableSamples"], 2);
     assert!(answer["data"]["stats"]["timings"]["execTotalTime"].is_number());
     assert!(answer["data"]["stats"]["timings"]["execQueueTime"].is_number() && answer.get("warnings").is_none());
+    let samples = &answer["data"]["stats"]["samples"];
+    assert_eq!(samples["totalQueryableSamplesPerStep"], json!([[1_700_000_000, 2]]));
+    let range =
+        "query_range?query=count_over_time(requests_total%5B30s%5D)&start=1699999940&end=1699999970.5&step=15.25";
+    let (_, answer) = fixture.get(&format!("/api/v1/{range}&stats=all")).await;
+    let samples = &answer["data"]["stats"]["samples"];
+    assert_eq!(
+        samples["totalQueryableSamplesPerStep"],
+        json!([[1_699_999_940, 2], [1_699_999_955.25, 4], [1_699_999_970.5, 4]])
+    );
+    assert_eq!(samples["samplesReadPerStep"].as_array().unwrap().len(), 3);
+    let (_, answer) = fixture.get(&format!("/api/v1/{range}&stats=true")).await;
+    assert!(answer["data"]["stats"]["samples"].get("totalQueryableSamplesPerStep").is_none());
     assert!(fixture.get("/api/v1/query?query=1").await.1["data"].get("stats").is_none());
     let (_, answer) = fixture.get("/api/v1/query?query=1&stats=%22yes").await;
     let warning = "value \"\\\"yes\" for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\"";

@@ -22,11 +22,14 @@ pub(super) fn query_messages(
     level: pb::StatsLevel,
 ) -> impl Iterator<Item = pb::QueryResponse> + Send {
     let (mut head, end) = (head(&evaluated.result.value), end(&evaluated, level));
+    let held = evaluated.result.held;
     let series: Box<dyn Iterator<Item = pb::Series> + Send> = match evaluated.result.value {
         Value::Vector(samples) => Box::new(samples.into_iter().map(of_sample)),
         Value::Matrix(list) => Box::new(list.into_iter().flat_map(|series| pieces(&series))),
         Value::Scalar { .. } | Value::String { .. } => Box::new(std::iter::empty()),
     };
+    // Its memory counts until the last message has left or the client has gone.
+    let series = series.inspect(move |_| _ = &held);
     batches(series, pb::Series::encoded_len, end, move |series, end| pb::QueryResponse {
         series,
         end,

@@ -198,6 +198,11 @@ async fn annotations_and_statistics_come_at_the_end() {
     let stats = end.stats.unwrap();
     assert_eq!((stats.series_read, stats.samples_read), (1, 5));
     assert!(stats.evaluate_duration.is_some() && stats.samples_queryable_per_step.is_empty());
+    let options = pb::QueryOptions { stats: pb::StatsLevel::Steps as i32, ..pb::QueryOptions::default() };
+    let request = pb::QueryRangeRequest { options: Some(options), ..last_minute("requests_total") };
+    let stats = server.range(request).await.unwrap().pop().unwrap().end.unwrap().stats.unwrap();
+    assert_eq!((&stats.samples_queryable_per_step[..], stats.samples_queryable), (&[1; 5][..], 5));
+    assert_eq!(stats.samples_read_per_step.iter().sum::<u64>(), 5);
     let limited = pb::QueryOptions { series_max: 2, ..pb::QueryOptions::default() };
     let request = pb::QueryInstantRequest { options: Some(limited), ..instant("wide") };
     let answer = server.instant(request).await.unwrap().pop().unwrap();
