@@ -35,6 +35,7 @@ mod run;
 mod select;
 mod series;
 mod settings;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod watch;

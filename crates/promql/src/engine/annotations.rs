@@ -52,6 +52,11 @@ impl Notebook {
         list.insert(format!("PromQL {level}: {text} ({place})"));
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.seen.len()
+    }
+
     pub(super) fn into_annotations(self) -> Annotations {
         self.texts
     }

@@ -10,6 +10,7 @@ use super::counts::Scope;
 use super::ledger::Ledger;
 use super::plan::{Call, Node};
 use super::series::{Cell, Merger, Series, SeriesIter, without_metadata};
+use super::shared::SharedParts;
 use super::{EngineSettings, QueryError, StepCounts};
 use crate::ast::ValueType;
 use crate::functions::FunctionId;
@@ -36,6 +37,7 @@ pub(super) struct Evaluator<'q> {
     pub(super) step_counts: Option<RefCell<StepCounts>>,
     /// Bounds of reads that serve all steps at once, with a meter of their own.
     pub(super) context_of_once: ReadContext,
+    pub(super) shared: RefCell<SharedParts>,
 }
 
 impl Evaluator<'_> {
@@ -53,6 +55,7 @@ impl Evaluator<'_> {
         match node {
             Node::Selector(selector) => self.select(selector, steps),
             Node::Once(inner) => self.repeated(inner, steps),
+            Node::Shared { number, node } => self.shared(*number, node, steps),
             Node::Negate(inner) => {
                 let input = self.vector(inner, steps)?;
                 self.renamed(

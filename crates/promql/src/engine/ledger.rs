@@ -84,6 +84,11 @@ impl Ledger {
 }
 
 impl Lease {
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.bytes()
+    }
+
     /// Takes more on top.
     pub(super) fn grow(&mut self, samples: usize, bytes: usize) -> Result<(), QueryError> {
         self.bytes.grow(bytes as u64)?;

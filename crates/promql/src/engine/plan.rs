@@ -6,6 +6,7 @@
 
 mod build;
 mod hints;
+mod share;
 
 use pharos_model::Matcher;
 
@@ -29,6 +30,11 @@ pub(super) enum Node {
     Negate(Box<Node>),
     /// The same at every step: evaluate at one, repeat.
     Once(Box<Node>),
+    /// Stands in the plan more than once: whoever is first evaluates it for all of this number.
+    Shared {
+        number: usize,
+        node: Box<Node>,
+    },
 }
 
 /// Which instant an evaluation at step `t` looks at.
@@ -145,7 +151,7 @@ impl Node {
                 (ValueType::Scalar, ValueType::Scalar) => ValueType::Scalar,
                 _ => ValueType::Vector,
             },
-            Self::Negate(node) | Self::Once(node) => node.value_type(),
+            Self::Negate(node) | Self::Once(node) | Self::Shared { node, .. } => node.value_type(),
         }
     }
 
@@ -159,7 +165,7 @@ impl Node {
                     || aggregate.input.is_ordered()
             }
             Self::Binary(binary) => binary.lhs.is_ordered() || binary.rhs.is_ordered(),
-            Self::Negate(node) | Self::Once(node) => node.is_ordered(),
+            Self::Negate(node) | Self::Once(node) | Self::Shared { node, .. } => node.is_ordered(),
         }
     }
 
@@ -182,7 +188,7 @@ impl Node {
                 let scalar = |node: &Self| node.value_type() == ValueType::Scalar;
                 (scalar(&binary.lhs) && binary.rhs.has_one_name()) || (scalar(&binary.rhs) && binary.lhs.has_one_name())
             }
-            Self::Negate(node) | Self::Once(node) => node.has_one_name(),
+            Self::Negate(node) | Self::Once(node) | Self::Shared { node, .. } => node.has_one_name(),
             Self::Number(_) | Self::Text(_) => true,
         }
     }

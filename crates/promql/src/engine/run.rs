@@ -135,6 +135,7 @@ impl Engine {
             context_of_once: ReadContext { meter: ReadMeter::default(), ..context.clone() },
             context,
             step_counts,
+            shared: RefCell::default(),
             ledger: Ledger::new(memory.clone(), settings.samples_max),
             notes: RefCell::default(),
             derived_hints: std::cell::Cell::new(false),

@@ -74,6 +74,11 @@ impl Series {
         Ok(Self { labels, drop_name, cells, lease: ledger.hold(samples, bytes)? })
     }
 
+    /// What it is booked for.
+    pub(super) fn bytes(&self) -> u64 {
+        self.lease.bytes()
+    }
+
     /// Whether no step has a sample.
     pub(super) fn is_empty(&self) -> bool {
         self.cells.iter().all(Cell::is_empty)

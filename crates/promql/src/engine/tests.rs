@@ -3,6 +3,7 @@
 mod limits;
 mod names;
 mod push_down;
+mod shared;
 mod stats;
 mod windows;
 

@@ -83,7 +83,9 @@ impl Reach {
                 self.add(&binary.lhs, times, lookback_ms);
                 self.add(&binary.rhs, times, lookback_ms);
             }
-            Node::Negate(inner) | Node::Once(inner) => self.add(inner, times, lookback_ms),
+            Node::Negate(inner) | Node::Once(inner) | Node::Shared { node: inner, .. } => {
+                self.add(inner, times, lookback_ms)
+            }
         }
     }
 

@@ -255,7 +255,7 @@ fn time_of(node: &Node) -> Option<TimeShift> {
         Node::Call(call) => call.args.iter().find_map(time_of),
         Node::Aggregate(aggregate) => time_of(&aggregate.input),
         Node::Binary(binary) => time_of(&binary.lhs).or_else(|| time_of(&binary.rhs)),
-        Node::Negate(node) | Node::Once(node) => time_of(node),
+        Node::Negate(node) | Node::Once(node) | Node::Shared { node, .. } => time_of(node),
         Node::Number(_) | Node::Text(_) => None,
     }
 }

@@ -3,6 +3,7 @@
 use pharos_model::StepRange;
 
 use super::hints::{Wanted, set_hints, set_scope};
+use super::share::share;
 use super::{Aggregate, Binary, Call, Hints, Node, Range, RangeSource, Selector, TimeShift};
 use crate::ast::{self, AtModifier, EdgeMode, Expr};
 use crate::duration::{DurationContext, DurationError};
@@ -27,6 +28,7 @@ pub(in crate::engine) fn plan(
     let mut node = planner.node(expr).map(once)?;
     set_hints(&mut node, Wanted::default());
     set_scope(&mut node, Scope::Each);
+    share(&mut node);
     Ok(node)
 }
 

@@ -69,7 +69,7 @@ pub(super) fn set_hints(node: &mut Node, wanted: Wanted) {
                 set_hints(side, Wanted { joined, buckets, ..wanted });
             }
         }
-        Node::Negate(inner) | Node::Once(inner) => set_hints(inner, wanted),
+        Node::Negate(inner) | Node::Once(inner) | Node::Shared { node: inner, .. } => set_hints(inner, wanted),
     }
 }
 
@@ -95,7 +95,7 @@ pub(super) fn set_scope(node: &mut Node, scope: Scope) {
             set_scope(&mut binary.lhs, scope);
             set_scope(&mut binary.rhs, scope);
         }
-        Node::Negate(inner) => set_scope(inner, scope),
+        Node::Negate(inner) | Node::Shared { node: inner, .. } => set_scope(inner, scope),
         Node::Once(inner) => set_scope(inner, if scope == Scope::Each { Scope::Every } else { scope }),
     }
 }
