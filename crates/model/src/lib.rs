@@ -11,6 +11,7 @@ mod histogram;
 mod labels;
 mod matcher;
 mod metadata;
+mod pattern;
 mod sample;
 mod span;
 mod tenant;
@@ -24,8 +25,9 @@ pub use labels::{
     Fingerprint, LabelError, Labels, LabelsBuilder, METRIC_NAME, encoded_pairs, fingerprint, iter_encoded,
     push_encoded_pair,
 };
-pub use matcher::{MatchOp, Matcher, MatcherError, matches_labels};
+pub use matcher::{MatchOp, Matcher, matches_labels};
 pub use metadata::{MetricKind, MetricMetadata};
+pub use pattern::{PatternError, PatternWalk, Replacement};
 pub use sample::{HistogramSample, STALE_NAN_BITS, Sample, is_stale_nan, stale_nan};
 pub use span::{
     Attribute, AttributeValue, Attributes, Link, Resource, Scope, Span, SpanBatch, SpanEvent, SpanGroup, SpanId,

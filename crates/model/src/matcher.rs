@@ -3,10 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use regex_automata::meta::Regex;
-use regex_syntax::hir::{Class, ClassUnicodeRange, Hir, HirKind, Look};
-
-use crate::Labels;
+use crate::pattern::{Pattern, PatternWalk};
+use crate::{Labels, PatternError};
 
 /// How a matcher compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,21 +32,6 @@ impl MatchOp {
     }
 }
 
-/// The pattern of a `=~` or `!~` matcher cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid regular expression {pattern:?}: {reason}")]
-pub struct MatcherError {
-    /// The pattern as it was written.
-    pub pattern: String,
-    /// What the compiler said.
-    pub reason: String,
-}
-
-/// Compiled automata larger than this are refused: one label pattern must not take a query's memory.
-const REGEX_BYTES_MAX: usize = 10 << 20;
-const PATTERN_BYTES_MAX: usize = 64 << 10;
-const SET_VALUES_MAX: usize = 1_000;
-
 /// One test on one label. A label that is absent has the value "".
 #[derive(Clone)]
 pub struct Matcher {
@@ -58,17 +41,12 @@ pub struct Matcher {
     pattern: Option<Arc<Pattern>>,
 }
 
-struct Pattern {
-    regex: Regex,
-    set: Option<Vec<String>>,
-}
-
 impl Matcher {
     /// Builds a matcher; for the regex operators `value` is the pattern, in RE2's dialect.
     ///
     /// # Errors
-    /// [`MatcherError`] if the pattern does not compile or is too large.
-    pub fn new(op: MatchOp, name: impl Into<String>, value: impl Into<String>) -> Result<Self, MatcherError> {
+    /// [`PatternError`] if the pattern does not compile or is too large.
+    pub fn new(op: MatchOp, name: impl Into<String>, value: impl Into<String>) -> Result<Self, PatternError> {
         let (name, value) = (name.into(), value.into());
         let pattern = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
@@ -123,17 +101,61 @@ impl Matcher {
     #[must_use]
     pub fn values(&self) -> Option<Vec<&str>> {
         match self.op {
-            MatchOp::Equal => Some(vec![&self.value]),
-            MatchOp::Regex => self.pattern.as_ref()?.set.as_ref().map(|set| set.iter().map(String::as_str).collect()),
+            MatchOp::Equal | MatchOp::Regex => self.named_values(),
             MatchOp::NotEqual | MatchOp::NotRegex => None,
         }
     }
 
+    /// The same for a negative matcher: the few values that do not pass.
+    #[must_use]
+    pub fn refused_values(&self) -> Option<Vec<&str>> {
+        match self.op {
+            MatchOp::NotEqual | MatchOp::NotRegex => self.named_values(),
+            MatchOp::Equal | MatchOp::Regex => None,
+        }
+    }
+
+    fn named_values(&self) -> Option<Vec<&str>> {
+        match &self.pattern {
+            None => Some(vec![&self.value]),
+            Some(pattern) => pattern.values().map(|values| values.iter().map(String::as_str).collect()),
+        }
+    }
+
+    /// Whether every value passes, be the label there or not: `=~".*"`.
+    #[must_use]
+    pub fn passes_everything(&self) -> bool {
+        self.op == MatchOp::Regex && self.pattern.as_ref().is_some_and(|pattern| pattern.matches_everything())
+    }
+
+    /// Whether a value passes exactly if it is not empty: `!=""`, `=~".+"`.
+    #[must_use]
+    pub fn passes_presence(&self) -> bool {
+        match (self.op, &self.pattern) {
+            (MatchOp::NotEqual, _) => self.value.is_empty(),
+            (MatchOp::Regex, Some(pattern)) => pattern.matches_everything_but_empty(),
+            (MatchOp::NotRegex, Some(pattern)) => {
+                pattern.values().is_some_and(|values| values.len() == 1 && values[0].is_empty())
+            }
+            _ => false,
+        }
+    }
+
+    /// For a regex matcher, an automaton that says of many values whether the **pattern** matches; of use where neighbours
+    /// begin alike. `None` where [`Matcher::matches`] is as good or it would exceed `bytes_max`.
+    #[must_use]
+    pub fn walk(&self, bytes_max: usize) -> Option<PatternWalk> {
+        self.pattern.as_ref()?.walk(bytes_max)
+    }
+
+    /// Memory that the compiled pattern takes, in bytes.
+    #[must_use]
+    pub fn pattern_bytes(&self) -> usize {
+        self.pattern.as_ref().map_or(0, |pattern| pattern.memory_bytes())
+    }
+
     fn pattern_matches(&self, value: &str) -> bool {
-        self.pattern.as_ref().is_some_and(|pattern| match &pattern.set {
-            Some(set) => set.binary_search_by(|candidate| candidate.as_str().cmp(value)).is_ok(),
-            None => pattern.regex.is_match(value),
-        })
+        self.pattern.as_ref().is_some_and(|pattern| pattern.matches(value))
     }
 }
 
@@ -157,71 +179,6 @@ impl fmt::Debug for Matcher {
     }
 }
 
-impl Pattern {
-    fn compile(text: &str) -> Result<Self, MatcherError> {
-        let fail = |reason: String| MatcherError { pattern: text.chars().take(200).collect(), reason };
-        if text.len() > PATTERN_BYTES_MAX {
-            return Err(fail(format!("longer than {PATTERN_BYTES_MAX} bytes")));
-        }
-        let hir = regex_syntax::ParserBuilder::new()
-            .dot_matches_new_line(true)
-            .build()
-            .parse(text)
-            .map_err(|error| fail(error.to_string()))?;
-        let set = literal_set(&hir);
-        let regex = Regex::builder()
-            .configure(Regex::config().nfa_size_limit(Some(REGEX_BYTES_MAX)).onepass_size_limit(Some(REGEX_BYTES_MAX)))
-            .build_from_hir(&anchored(hir))
-            .map_err(|error| fail(error.to_string()))?;
-        Ok(Self { regex, set })
-    }
-}
-
-/// The pattern between `^` and `$`, joined as syntax trees: no text can close the anchoring group.
-fn anchored(hir: Hir) -> Hir {
-    Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)])
-}
-
-/// The finite set of texts a pattern stands for, sorted, if it is small.
-fn literal_set(hir: &Hir) -> Option<Vec<String>> {
-    let mut texts = expand(hir)?;
-    texts.sort_unstable();
-    texts.dedup();
-    Some(texts)
-}
-
-fn expand(hir: &Hir) -> Option<Vec<String>> {
-    match hir.kind() {
-        HirKind::Empty => Some(vec![String::new()]),
-        HirKind::Literal(literal) => Some(vec![std::str::from_utf8(&literal.0).ok()?.to_owned()]),
-        HirKind::Capture(capture) => expand(&capture.sub),
-        HirKind::Class(class) => expand_class(class),
-        HirKind::Concat(parts) => parts.iter().try_fold(vec![String::new()], |heads, part| {
-            let tails = expand(part)?;
-            (heads.len() * tails.len() <= SET_VALUES_MAX)
-                .then(|| heads.iter().flat_map(|head| tails.iter().map(move |tail| format!("{head}{tail}"))).collect())
-        }),
-        HirKind::Alternation(options) => {
-            let mut texts = Vec::new();
-            for option in options {
-                texts.extend(expand(option)?);
-                if texts.len() > SET_VALUES_MAX {
-                    return None;
-                }
-            }
-            Some(texts)
-        }
-        HirKind::Look(_) | HirKind::Repetition(_) => None,
-    }
-}
-
-fn expand_class(class: &Class) -> Option<Vec<String>> {
-    let Class::Unicode(class) = class else { return None };
-    let count: usize = class.ranges().iter().map(ClassUnicodeRange::len).sum();
-    (count <= SET_VALUES_MAX)
-        .then(|| class.ranges().iter().flat_map(|range| (range.start()..=range.end()).map(String::from)).collect())
-}
-
 /// Whether every matcher passes on `labels`.
 #[must_use]
 pub fn matches_labels(matchers: &[Matcher], labels: &Labels) -> bool {
@@ -237,26 +194,18 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_anchored_and_dots_match_newlines() {
-        assert!(regex("a.c").matches("a\nc"));
-        assert!(!regex("b").matches("abc"));
-        assert!(regex("a|bc").matches("bc") && !regex("a|bc").matches("abc"));
-        assert!(regex("").matches("") && regex(".*").matches_empty() && !regex(".+").matches_empty());
-        assert!(regex("(?i)abc").matches("aBC"));
-    }
-
-    #[test]
-    fn small_sets_are_listed() {
-        assert_eq!(regex("get|put|p[ao]st").values(), Some(vec!["get", "past", "post", "put"]));
-        assert_eq!(regex("5..").values(), None);
-        assert_eq!(regex("a*").values(), None);
-    }
-
-    #[test]
-    fn broken_patterns_are_refused() {
-        for pattern in ["(", "a)(b", "[", "a{1000}{1000}{1000}", r"(?P<x", "*"] {
-            assert!(Matcher::new(MatchOp::Regex, "l", pattern).is_err(), "{pattern}");
-        }
+    fn few_values_are_listed() {
+        let values = |op, pattern| Matcher::new(op, "l", pattern).unwrap();
+        let found = values(MatchOp::Regex, "get|put|p[ao]st");
+        assert_eq!(found.values(), Some(vec!["get", "past", "post", "put"]));
+        assert_eq!(found.refused_values(), None);
+        let found = values(MatchOp::NotRegex, "(?i)ok?");
+        assert_eq!((found.values(), found.refused_values().map(|values| values.len())), (None, Some(8)));
+        assert_eq!(values(MatchOp::Regex, "5..").values(), None);
+        assert_eq!(values(MatchOp::NotEqual, "a").refused_values(), Some(vec!["a"]));
+        assert!(regex("(.*)").passes_everything() && !regex(".+").passes_everything());
+        assert!(regex(".+").passes_presence() && !regex(".*").passes_presence());
+        assert!(Matcher::new(MatchOp::NotRegex, "l", "").unwrap().passes_presence());
     }
 
     #[test]

@@ -14,3 +14,6 @@ pub const NESTING_MAX: usize = 128;
 
 /// Most operators in one duration expression.
 pub const DURATION_OPERATORS_MAX: usize = 200;
+
+/// Most memory that the compiled patterns of one query take, in bytes; each by itself has a limit, too.
+pub const PATTERNS_BYTES_MAX: usize = 64 << 20;

@@ -91,6 +91,8 @@ struct Parser<'a> {
     consumed_end: u32,
     nesting: usize,
     duration_operators: usize,
+    /// Memory of the patterns so far.
+    pattern_bytes: usize,
     /// Of the construct being read.
     context: Context,
 }
@@ -111,6 +113,7 @@ impl<'a> Parser<'a> {
             consumed_end: 0,
             nesting: 0,
             duration_operators: 0,
+            pattern_bytes: 0,
             context: Context::default(),
         })
     }

@@ -1,6 +1,6 @@
 //! From matchers to series: what the head's index and a part's have in common.
 
-use pharos_model::{MatchOp, Matcher};
+use pharos_model::Matcher;
 use roaring::RoaringBitmap;
 
 use crate::TsdbError;
@@ -74,7 +74,7 @@ fn included(index: &impl LabelIndex, matcher: &Matcher) -> Result<RoaringBitmap,
             }
             Ok(passed)
         }
-        None if is_any_value(matcher) => index.any_of(matcher.name(), &mut |_| true),
+        None if matcher.passes_presence() => index.any_of(matcher.name(), &mut |_| true),
         None => {
             let mut test = ValueTest::new(matcher);
             index.any_of(matcher.name(), &mut |value| test.passes(value))
@@ -83,20 +83,14 @@ fn included(index: &impl LabelIndex, matcher: &Matcher) -> Result<RoaringBitmap,
 }
 
 fn excluded(index: &impl LabelIndex, matcher: &Matcher) -> Result<RoaringBitmap, TsdbError> {
-    match matcher.op() {
-        MatchOp::NotEqual => index.equal(matcher.name(), matcher.value()),
-        MatchOp::Regex if matcher.value() == ".*" => Ok(RoaringBitmap::new()),
-        _ => {
-            let mut test = ValueTest::new(matcher);
-            index.any_of(matcher.name(), &mut |value| !test.passes(value))
-        }
+    if matcher.passes_everything() {
+        return Ok(RoaringBitmap::new());
     }
-}
-
-fn is_any_value(matcher: &Matcher) -> bool {
-    match matcher.op() {
-        MatchOp::Regex => matcher.value() == ".+",
-        MatchOp::NotEqual => matcher.value().is_empty(),
-        MatchOp::Equal | MatchOp::NotRegex => false,
+    if let Some(values) = matcher.refused_values() {
+        return values
+            .iter()
+            .try_fold(RoaringBitmap::new(), |found, value| Ok(found | index.equal(matcher.name(), value)?));
     }
+    let mut test = ValueTest::new(matcher);
+    index.any_of(matcher.name(), &mut |value| !test.passes(value))
 }

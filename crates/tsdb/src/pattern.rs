@@ -4,12 +4,7 @@
 //! one before, and that knows when no continuation can match. Where the automaton would be too large, or for
 //! few values, each value is matched by itself.
 
-use pharos_model::{MatchOp, Matcher};
-use regex_automata::dfa::{Automaton, StartKind, dense};
-use regex_automata::nfa::thompson;
-use regex_automata::util::primitives::StateID;
-use regex_automata::util::{start, syntax};
-use regex_automata::{Anchored, MatchKind};
+use pharos_model::{MatchOp, Matcher, PatternWalk};
 
 /// After this many values an automaton is built: it costs about as much as matching so many one by one.
 const AUTOMATON_VALUES_MIN: u32 = 1024;
@@ -21,16 +16,7 @@ pub(crate) struct ValueTest<'a> {
     matcher: &'a Matcher,
     /// Values to be matched one by one before an automaton is tried; 0 when that was done.
     before_automaton: u32,
-    automaton: Option<Walk>,
-}
-
-/// An automaton and where it stands after each byte of the value it saw last.
-struct Walk {
-    dfa: dense::DFA<Vec<u32>>,
-    negated: bool,
-    value: Vec<u8>,
-    /// One more than there are bytes; shorter if the automaton died.
-    states: Vec<StateID>,
+    automaton: Option<PatternWalk>,
 }
 
 impl<'a> ValueTest<'a> {
@@ -42,53 +28,13 @@ impl<'a> ValueTest<'a> {
         if self.before_automaton > 0 {
             self.before_automaton -= 1;
             if self.before_automaton == 0 {
-                self.automaton = Walk::build(self.matcher);
+                self.automaton = self.matcher.walk(AUTOMATON_BYTES_MAX);
             }
         }
         match &mut self.automaton {
-            Some(walk) => walk.passes(value.as_bytes()),
+            Some(walk) => walk.matches(value) == (self.matcher.op() == MatchOp::Regex),
             None => self.matcher.matches(value),
         }
-    }
-}
-
-impl Walk {
-    fn build(matcher: &Matcher) -> Option<Self> {
-        let negated = match matcher.op() {
-            MatchOp::Regex => false,
-            MatchOp::NotRegex => true,
-            MatchOp::Equal | MatchOp::NotEqual => return None,
-        };
-        let config = dense::Config::new()
-            .match_kind(MatchKind::All)
-            .start_kind(StartKind::Anchored)
-            .dfa_size_limit(Some(AUTOMATON_BYTES_MAX))
-            .determinize_size_limit(Some(AUTOMATON_BYTES_MAX));
-        let dfa = dense::Builder::new()
-            .configure(config)
-            .syntax(syntax::Config::new().dot_matches_new_line(true))
-            .thompson(thompson::Config::new().nfa_size_limit(Some(AUTOMATON_BYTES_MAX)))
-            .build(matcher.value())
-            .ok()?;
-        let first = dfa.start_state(&start::Config::new().anchored(Anchored::Yes)).ok()?;
-        Some(Self { dfa, negated, value: Vec::new(), states: vec![first] })
-    }
-
-    fn passes(&mut self, value: &[u8]) -> bool {
-        let shared = self.value.iter().zip(value).take_while(|(a, b)| a == b).count();
-        self.value.truncate(shared);
-        self.value.extend_from_slice(&value[shared..]);
-        self.states.truncate(shared + 1);
-        let Some(mut state) = self.states.last().copied() else { return self.negated };
-        for byte in &value[self.states.len() - 1..] {
-            if self.dfa.is_dead_state(state) {
-                break;
-            }
-            state = self.dfa.next_state(state, *byte);
-            self.states.push(state);
-        }
-        let matched = !self.dfa.is_dead_state(state) && self.dfa.is_match_state(self.dfa.next_eoi_state(state));
-        matched != self.negated
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Context, Parser};
 use crate::ast::{BinaryOp, MatchOp, Matcher, VectorSelector};
 use crate::error::ParseError;
+use crate::limits::PATTERNS_BYTES_MAX;
 use crate::position::Span;
 use crate::token::TokenKind;
 
@@ -83,6 +84,13 @@ impl Parser<'_> {
         }
         self.advance()?;
         let text = self.label_text(value)?;
-        Matcher::new(op, name, text).map_err(|error| self.error(label.to(value.span), error.to_string()))
+        let span = label.to(value.span);
+        let matcher = Matcher::new(op, name, text).map_err(|error| self.error(span, error.to_string()))?;
+        self.pattern_bytes += matcher.pattern_bytes();
+        if self.pattern_bytes > PATTERNS_BYTES_MAX {
+            let message = format!("patterns of the query are too large: at most {PATTERNS_BYTES_MAX} bytes compiled");
+            return Err(self.error(span, message));
+        }
+        Ok(matcher)
     }
 }

@@ -271,6 +271,7 @@ fn the_first_fault_is_told() {
         ("a offset 5m offset 5m $", "1:1: parse error: offset may not be set multiple times"),
         ("a @ Inf b", "1:1: parse error: timestamp out of bounds for @ modifier: +Inf"),
         ("a @ 1e20", "1:1: parse error: timestamp out of bounds for @ modifier: 100000000000000000000.000000"),
+        ("a{b=~\"[\"} $", "1:3: parse error: error parsing regexp: missing closing ]: `[`"),
         ("a{__name__=\"b\"} b", "1:17: parse error: unexpected identifier \"b\""),
         ("a[1m/0] b", "1:5: parse error: division by zero"),
         ("a[1m%(-0)]", "1:5: parse error: modulo by zero"),

@@ -38,6 +38,14 @@ fn length_is_bounded() {
 }
 
 #[test]
+fn patterns_are_bounded_together() {
+    let matchers = vec![r#"b=~"x(\\pL{20}){10}""#; 2_000].join(",");
+    assert!(
+        message(&format!("a{{{matchers}}}")).contains("patterns of the query are too large: at most 67108864 bytes")
+    );
+}
+
+#[test]
 fn the_deepest_trees_print_quickly_and_drop() {
     let text = vec!["a"; EXPRESSION_DEPTH_MAX].join(" or ");
     let expr = parse(&text, ParserOptions::default()).unwrap();

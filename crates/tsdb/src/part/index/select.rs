@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use pharos_model::{MatchOp, Matcher};
+use pharos_model::Matcher;
 use roaring::RoaringBitmap;
 
 use super::PartIndex;
@@ -176,22 +176,24 @@ fn passing_ids(reader: &Reader, matcher: &Matcher, label: u32, value_count: u32)
         }
         return Ok(ids);
     }
-    match (matcher.op(), matcher.value()) {
-        (MatchOp::NotEqual, value) => {
+    if let Some(values) = matcher.refused_values() {
+        for value in values {
             reader.value_id(label, value)?.into_iter().for_each(|id| ids.insert(id));
-            ids.invert(value_count);
         }
-        (MatchOp::Regex, ".+" | ".*") => ids.invert(value_count),
-        _ => {
-            let mut test = ValueTest::new(matcher);
-            reader.for_each_value(label, |id, value| {
-                if test.passes(value) {
-                    ids.insert(id);
-                }
-                true
-            })?;
-        }
+        ids.invert(value_count);
+        return Ok(ids);
     }
+    if matcher.passes_everything() || matcher.passes_presence() {
+        ids.invert(value_count);
+        return Ok(ids);
+    }
+    let mut test = ValueTest::new(matcher);
+    reader.for_each_value(label, |id, value| {
+        if test.passes(value) {
+            ids.insert(id);
+        }
+        true
+    })?;
     Ok(ids)
 }
 
