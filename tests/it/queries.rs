@@ -93,6 +93,7 @@ async fn queries_are_logged_counted_and_ranked() {
         "pharos_query_seconds_count{kind=\"instant\"} 1",
         "pharos_query_samples_read_total{kind=\"instant\"} 1",
         "pharos_query_running 0",
+        "pharos_query_memory_bytes 0",
         "# TYPE pharos_tsdb_merges counter",
         "pharos_tsdb_merges_total 0",
     ] {

@@ -39,6 +39,7 @@ impl Caller {
             tenant: self.tenant.clone(),
             principal: Arc::clone(&self.principal),
             remote_address: self.remote_address.clone(),
+            deadline: None,
         }
     }
 }

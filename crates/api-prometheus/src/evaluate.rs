@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pharos_base::{CancelToken, ErrorClass, Interrupted};
-use pharos_http::{QueryKind, Refusal, Watched};
+use pharos_base::{ErrorClass, Interrupted};
+use pharos_http::{Asked, QueryKind, Refusal, Watched};
 use pharos_model::StepRange;
 use pharos_promql::engine::QueryWatch;
 use pharos_promql::{QueryError, QueryOptions, QueryResult, Value};
@@ -96,13 +96,12 @@ pub(crate) async fn evaluate(
     // An instant has no steps.
     let step_ms = if is_instant { 0 } else { steps.step_ms };
     let asked = caller.asks(kind, &query, Some((steps.start_ms, steps.end_ms, step_ms)));
+    let asked = Asked { deadline: options.cancel.deadline(), ..asked };
     let listed = api.pool.queries().begin(asked, Arc::new(EngineHolds(watch.clone())) as Arc<dyn Watched>);
     let options = QueryOptions { watch: Some(watch), ..options };
     let long_kind = (query.clone(), (!is_instant).then(|| (steps.len(), steps.step_ms)));
     let (engine, tenant) = (api.engine.clone(), caller.tenant.clone());
-    let deadline = options.cancel.deadline();
-    let work = move |cancel: CancelToken| {
-        let cancel = deadline.map_or(cancel.clone(), |deadline| cancel.with_deadline_at(deadline));
+    let work = move |cancel| {
         let options = QueryOptions { cancel, ..options.clone() };
         if is_instant {
             engine.instant(&tenant, &query, steps.start_ms, &options)

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use futures::{Stream, stream};
 use pharos_base::{CancelToken, ErrorClass, Reservation};
 use pharos_gateway::{Principal, Scope};
-use pharos_http::{QueryKind, Refusal};
+use pharos_http::{Asked, QueryKind, Refusal};
 use pharos_model::{Matcher, TimeRange};
 use pharos_promql::{QueryOptions, parse_selector};
 use pharos_proto::query::v1 as pb;
@@ -115,14 +115,14 @@ impl Door {
     ) -> Result<(Vec<String>, pb::End), Status> {
         let (limit, range) = (query.limit, query.range);
         let (kind, text) = call.message;
-        let asked = call.caller.asks(kind, &text, listing_time(range));
+        let asked = Asked { deadline: call.deadline, ..call.caller.asks(kind, &text, listing_time(range)) };
         let query = LabelQuery {
             matcher_sets: query.matcher_sets,
             range,
             // One more than asked for tells whether something was left out.
             limit: limit.map_or(usize::MAX, |limit| limit.saturating_add(1)),
         };
-        let work = move |api: &PrometheusApi, context: &ReadContext| read(api, &query, &until(context, call.deadline));
+        let work = move |api: &PrometheusApi, context: &ReadContext| read(api, &query, context);
         let mut found = listed::read_short(&self.api, asked, &text, work).await.map_err(failed)?;
         let truncated = limit.is_some_and(|limit| found.len() > limit);
         found.truncate(limit.unwrap_or(usize::MAX));
@@ -143,15 +143,6 @@ fn limit(most: u64) -> Option<usize> {
 fn lookback_ms(lookback: prost_types::Duration) -> Result<i64, Status> {
     let lookback = Duration::try_from(lookback).ok().and_then(|lookback| i64::try_from(lookback.as_millis()).ok());
     lookback.filter(|ms| *ms > 0).ok_or_else(|| bad("options.lookback: it must be at least a millisecond"))
-}
-
-/// The bounds of a read that also ends at `deadline`.
-fn until(context: &ReadContext, deadline: Option<Instant>) -> ReadContext {
-    let mut context = context.clone();
-    if let Some(deadline) = deadline {
-        context.cancel = context.cancel.with_deadline_at(deadline);
-    }
-    context
 }
 
 fn end_of_listing(truncated: bool) -> pb::End {
@@ -248,8 +239,8 @@ impl QueryService for Door {
         let query =
             ListingQuery::new(&message.selectors, message.start_unix_ms, message.end_unix_ms, message.series_max)?;
         let asked = caller.asks(QueryKind::Series, &message.selectors.join(", "), listing_time(query.range));
-        let work =
-            move |api: &PrometheusApi, context: &ReadContext| series(api, &caller, &query, &until(context, deadline));
+        let asked = Asked { deadline, ..asked };
+        let work = move |api: &PrometheusApi, context: &ReadContext| series(api, &caller, &query, context);
         let Found { sets, held, truncated } = listed::read(&self.api, asked, work).await.map_err(failed)?;
         // Their memory counts until the last message has left or the client has gone.
         let sets = sets.into_iter().inspect(move |_| _ = &held);

@@ -111,7 +111,7 @@ pub(crate) fn ended<T, E: Into<ApiError>>(
     query.finish(result.as_ref().err().map(|error| error.0.class()));
     result.map_err(|error| match query.cancelled_by() {
         Some(by) if error.0.class() == ErrorClass::Cancelled => {
-            ApiError(Refusal::new(ErrorClass::Cancelled, format!("query was canceled by {by:?} while it ran")))
+            ApiError(Refusal::new(ErrorClass::Cancelled, format!("query was canceled by {by:?}")))
         }
         _ => error,
     })

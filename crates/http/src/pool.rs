@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pharos_base::{CancelToken, Clock, ErrorClass, SystemClock};
+use pharos_base::{CancelToken, Clock, ErrorClass, Interrupted, SystemClock};
 use tokio::sync::Semaphore;
 
 use crate::{Queries, Refusal, RunningQuery};
@@ -144,7 +144,7 @@ impl QueryPool {
             listed.starts();
             work(token)
         };
-        self.run_until(query.cancel_token().clone(), work).await
+        self.run_until(query.cancel_token().clone(), query.cancelled(), work).await
     }
 
     /// Runs `work` on a thread of its own and awaits it. `work` must look at the token it is given.
@@ -155,19 +155,36 @@ impl QueryPool {
         &self,
         work: impl FnOnce(CancelToken) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        self.run_until(CancelToken::new(), work).await
+        self.run_until(CancelToken::new(), std::future::pending(), work).await
     }
 
+    /// Runs `work` unless `cancelled` comes before its turn does.
     async fn run_until<T: Send + 'static>(
         &self,
         token: CancelToken,
+        cancelled: impl Future<Output = ()>,
         work: impl FnOnce(CancelToken) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let busy = || Refusal::new(ErrorClass::Unavailable, self.busy).with_retry_after(Some(Duration::from_secs(1)));
         let place = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| busy())?;
-        let acquired = tokio::time::timeout(self.wait_max, Arc::clone(&self.running).acquire_owned()).await;
+        let left = token.deadline().map(|deadline| deadline.saturating_duration_since(SystemClock.monotonic()));
+        let wait_max = left.map_or(self.wait_max, |left| left.min(self.wait_max));
+        let turn = tokio::time::timeout(wait_max, Arc::clone(&self.running).acquire_owned());
+        let acquired = tokio::select! {
+            biased;
+            acquired = turn => acquired.ok().and_then(Result::ok),
+            () = cancelled => None,
+        };
         drop(place);
-        let permit = acquired.ok().and_then(Result::ok).ok_or_else(busy)?;
+        let Some(permit) = acquired else {
+            return Err(match token.check() {
+                Err(Interrupted::Cancelled) => Refusal::new(ErrorClass::Cancelled, "query was canceled in query queue"),
+                Err(Interrupted::DeadlineExceeded) => {
+                    Refusal::new(ErrorClass::Timeout, "query timed out in query queue")
+                }
+                Ok(()) => busy(),
+            });
+        };
         let _cancel = CancelOnDrop(token.clone());
         let task = tokio::task::spawn_blocking(move || {
             let result = work(token);
@@ -189,11 +206,11 @@ fn panicked() -> Refusal {
 #[cfg(test)]
 mod tests {
     use std::thread::ThreadId;
+    use std::time::Instant;
 
     use super::*;
     use crate::{Asked, QueryKind, QueryLoad, Watched};
     use parking_lot::Mutex;
-    use pharos_base::Interrupted;
     use tokio::sync::oneshot;
 
     #[tokio::test]
@@ -226,6 +243,10 @@ mod tests {
     }
 
     fn listed(pool: &QueryPool) -> Arc<RunningQuery> {
+        listed_until(pool, None)
+    }
+
+    fn listed_until(pool: &QueryPool, deadline: Option<Instant>) -> Arc<RunningQuery> {
         let asked = Asked {
             kind: QueryKind::Instant,
             text: "up".to_owned(),
@@ -233,8 +254,34 @@ mod tests {
             tenant: pharos_model::TenantId::default(),
             principal: Arc::from("test"),
             remote_address: String::new(),
+            deadline,
         };
         pool.queries().begin(asked, Arc::new(Nothing))
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_turn_is_cancelled_and_late_at_once() {
+        let pool = QueryPool::new(1, Duration::from_hours(1));
+        let (free, held) = std::sync::mpsc::sync_channel(1);
+        let (started, on_start) = oneshot::channel();
+        let (shared, mut tasks) = (pool.clone(), tokio::task::JoinSet::new());
+        tasks.spawn(async move {
+            let work = move |_| {
+                started.send(()).unwrap();
+                held.recv().unwrap();
+            };
+            shared.run(work).await.unwrap();
+        });
+        on_start.await.unwrap();
+        let query = listed(&pool);
+        assert!(pool.queries().cancel(query.id(), None, "root"));
+        let refused = pool.run_query(&query, |_| ()).await.unwrap_err();
+        assert_eq!((refused.class(), refused.message()), (ErrorClass::Cancelled, "query was canceled in query queue"));
+        let query = listed_until(&pool, Some(SystemClock.monotonic()));
+        let refused = pool.run_query(&query, |_| ()).await.unwrap_err();
+        assert_eq!((refused.class(), refused.message()), (ErrorClass::Timeout, "query timed out in query queue"));
+        free.send(()).unwrap();
+        tasks.join_next().await.unwrap().unwrap();
     }
 
     #[tokio::test]

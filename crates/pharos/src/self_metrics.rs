@@ -51,6 +51,8 @@ impl Collector for Queries {
         ] {
             counter(&mut encoder, name, help, value)?;
         }
+        let help = "Memory that queries hold, answers on their way out included";
+        gauge(&mut encoder, "pharos_query_memory_bytes", help, self.engine.memory_used_bytes())?;
         let help = "Memory of answers that may be asked for again";
         gauge(&mut encoder, "pharos_query_cache_bytes", help, cache.bytes)
     }

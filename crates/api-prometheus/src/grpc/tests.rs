@@ -340,6 +340,6 @@ async fn a_query_that_an_operator_ends_says_so() {
     }
     assert!(queries.cancel(queries.running(None)[0].id(), None, "root"));
     let error = calls.join_next().await.unwrap().unwrap().unwrap_err();
-    let message = "query was canceled by \"root\" while it ran";
+    let message = "query was canceled by \"root\"";
     assert_eq!(told(&error), (Code::Cancelled, message, "CANCELED".to_owned()));
 }

@@ -142,11 +142,9 @@ impl Collector for Running {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let queries = self.0.running(None);
         let waiting = queries.iter().filter(|query| query.is_waiting()).count();
-        let memory_bytes: u64 = queries.iter().map(|query| query.load().memory_bytes).sum();
         for (name, help, value) in [
             ("pharos_query_running", "Queries that run", (queries.len() - waiting) as u64),
             ("pharos_query_waiting", "Queries that wait for their turn", waiting as u64),
-            ("pharos_query_memory_bytes", "Memory that running queries hold", memory_bytes),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use pharos_base::{CancelToken, Clock, ErrorClass, SystemClock};
 use pharos_model::TenantId;
+use tokio::sync::Notify;
 
 use super::{Queries, QueryKind, TEXT_BYTES_MAX};
 
@@ -26,6 +27,8 @@ pub struct Asked {
     pub principal: Arc<str>,
     /// From where, as far as it is known.
     pub remote_address: String,
+    /// When its client wants it to end at the latest, the wait for its turn included.
+    pub deadline: Option<Instant>,
 }
 
 impl Asked {
@@ -78,6 +81,8 @@ pub struct RunningQuery {
     /// Nanoseconds it waited for its turn, or [`WAITING`].
     queued_ns: AtomicU64,
     cancel: CancelToken,
+    /// Wakes it while it waits for its turn.
+    cancel_told: Notify,
     cancelled_by: OnceLock<String>,
     cache: OnceLock<&'static str>,
     load: Arc<dyn Watched>,
@@ -87,12 +92,14 @@ pub struct RunningQuery {
 
 impl RunningQuery {
     pub(super) fn new(id: u64, asked: Asked, load: Arc<dyn Watched>, queries: Queries) -> Self {
+        let cancel = asked.deadline.map_or_else(CancelToken::new, CancelToken::with_deadline);
         Self {
             id,
             asked,
             begun_at: SystemClock.monotonic(),
             queued_ns: AtomicU64::new(WAITING),
-            cancel: CancelToken::new(),
+            cancel,
+            cancel_told: Notify::new(),
             cancelled_by: OnceLock::new(),
             cache: OnceLock::new(),
             load,
@@ -184,6 +191,12 @@ impl RunningQuery {
     pub(super) fn cancel_for(&self, by: &str) {
         let _ = self.cancelled_by.set(by.to_owned());
         self.cancel.cancel();
+        self.cancel_told.notify_one();
+    }
+
+    /// Ends when somebody ended the query from outside.
+    pub(crate) async fn cancelled(&self) {
+        self.cancel_told.notified().await;
     }
 
     /// Ends it: well, or with a failure of this class. What comes after the first time is ignored.

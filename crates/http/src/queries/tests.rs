@@ -25,6 +25,7 @@ fn asked(tenant: &str, text: &str) -> Asked {
         tenant: tenant.parse().unwrap(),
         principal: Arc::from("reader"),
         remote_address: "10.0.0.1:5".to_owned(),
+        deadline: None,
     }
 }
 
@@ -51,7 +52,7 @@ fn a_query_is_listed_for_its_tenant_until_it_ends() {
     let listed = queries.running(Some(&own));
     assert_eq!((listed.len(), listed[0].id(), listed[0].load().memory_bytes), (1, query.id(), 500));
     assert!(!listed[0].is_waiting() && queries.running(Some(&other)).is_empty());
-    assert!(exposed(&queries).contains("pharos_query_memory_bytes 500\n"));
+    assert!(exposed(&queries).contains("pharos_query_running 1\n"));
     query.finish(None);
     assert!(queries.running(None).is_empty());
 }

@@ -45,7 +45,9 @@ impl Selection {
         let sets = selectors(matches).map(|text| {
             let matchers = parse_selector(text).map_err(|error| anyhow!("--match {text:?}: {error}"))?;
             if matchers.iter().all(Matcher::matches_empty) {
-                return Err(anyhow!("--match {text:?}: at least one non-empty matcher; for everything leave the flag out"));
+                return Err(anyhow!(
+                    "--match {text:?}: at least one non-empty matcher; for everything leave the flag out"
+                ));
             }
             Ok(matchers)
         });
