@@ -220,7 +220,8 @@ fn buckets(histogram: &Histogram) -> Vec<(Bounds, f64, f64, f64)> {
     let negative = histogram.negative.iter().map(|(i, count)| (Bounds::OpenRight, -outer(i), -inner(i), count));
     let mut all: Vec<_> = negative.filter(|bucket| bucket.3 != 0.0).collect();
     all.reverse();
-    if histogram.zero_count != 0.0 {
+    // As in Prometheus, which shows what is below zero in all buckets but this one.
+    if histogram.zero_count > 0.0 {
         all.push((Bounds::Closed, -histogram.zero_threshold, histogram.zero_threshold, histogram.zero_count));
     }
     let positive = histogram.positive.iter().map(|(i, count)| (Bounds::OpenLeft, inner(i), outer(i), count));

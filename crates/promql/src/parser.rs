@@ -56,10 +56,16 @@ fn unchecked(text: &str, options: ParserOptions) -> Result<Expr, ParseError> {
 /// # Errors
 /// [`ParseError`]: the text is no instant vector selector, or it has modifiers.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
-    match unchecked(text, ParserOptions::default())? {
-        Expr::VectorSelector(selector) if selector.offset.is_none() && selector.at.is_none() => Ok(selector.matchers),
-        other => Err(ParseError::new(text, other.span(), "expected a series selector without modifiers")),
+    let mut parser = Parser::new(text, ParserOptions::default())?;
+    let first = parser.peek()?;
+    if first.kind != TokenKind::LeftBrace && !first.is_metric_name() {
+        return Err(parser.unexpected());
     }
+    let selector = parser.selector()?;
+    if parser.peek()?.kind != TokenKind::EndOfInput {
+        return Err(parser.unexpected());
+    }
+    Ok(selector.matchers)
 }
 
 /// An expression and how many nodes deep it is. Boxed, to keep the frames of the recursion small.

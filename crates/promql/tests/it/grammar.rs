@@ -340,8 +340,14 @@ fn info_may_select_by_matchers_that_match_nothing() {
 fn series_selectors_stand_alone() {
     let matchers = parse_selector("up{job=\"a\"}").unwrap();
     assert_eq!(matchers.iter().map(pharos_promql::ast::Matcher::name).collect::<Vec<_>>(), ["job", "__name__"]);
-    for text in ["up offset 5m", "up[5m]", "sum(up)", "up{"] {
-        assert!(parse_selector(text).is_err(), "{text}");
+    for (text, fault) in [
+        ("up offset 5m", "1:4: parse error: unexpected <offset>"),
+        ("up[5m]", "1:3: parse error: unexpected \"[\""),
+        ("sum(up)", "1:4: parse error: unexpected \"(\""),
+        ("up{", "1:4: parse error: unexpected end of input inside braces"),
+        ("", "unknown position: parse error: unexpected end of input"),
+    ] {
+        assert_eq!(parse_selector(text).unwrap_err().to_string(), fault, "{text}");
     }
     assert!(parse_selector("{}").unwrap().is_empty(), "callers decide whether everything may be selected");
 }
