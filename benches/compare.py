@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
-"""Measures Pharos and Debian's VictoriaMetrics under the same load, one after the other, and prints a Markdown table.
+"""Measures Pharos and Debian's VictoriaMetrics and Prometheus under the same load, one after the other, and prints Markdown tables.
 
-usage: benches/compare.py [--only metrics|traces] [--series 10000] [--span 6h] [--format rw1|otlp-http] [--traces 60000] [--runs 1] [--queries] [--json FILE]
+usage: benches/compare.py [--only metrics|traces] [--series 10000] [--span 6h] [--format rw1|otlp-http] [--traces 60000] [--runs 1] [--queries] [--cached]
+       [--servers victoria-metrics,prometheus,pharos] [--json FILE]
 
 Each server starts on a fresh data folder on loopback with its defaults, takes the load of `loadgen`, is flushed and merged
 down, checked with `loadgen verify`, stopped, and weighed on disk. Compare CPU seconds, bytes and memory: wall-clock times of a
 shared machine are noise. `loadgen CPU` is constant work, so it tells how slow the machine was during that row.
+With --queries, a further table says which share of its peers' CPU time Pharos takes: at most half of VictoriaMetrics' is the aim for every
+query, and at most a tenth of Prometheus' for those with `rate`.
+
 There is no Debian package of a trace backend to compare with, so traces run on Pharos alone; so does OTLP, which Debian's VictoriaMetrics
 does not take.
 
-Environment (the Makefile sets it): PHAROS_BIN and LOADGEN_BIN, release builds. Needs Linux (/proc) and `victoria-metrics`.
+Environment (the Makefile sets it): PHAROS_BIN and LOADGEN_BIN, release builds. Needs Linux (/proc) and the servers.
 """
 
 import argparse
@@ -34,6 +38,14 @@ START_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 120
 MERGE_SECONDS_MAX = 600
 ADMIN_SECONDS_MAX = 900
+# Of loadgen's mix those that compute rates without having it in their name.
+RATE_QUERIES = (
+    "range_1h_15s_cpu_by_mode",
+    "range_1h_60s_group_by_instance",
+    "range_1h_60s_histogram_quantile",
+    "range_1h_60s_topk",
+    "range_1h_15s_one_host_cpu",
+)
 SCOPES = "metrics:write,metrics:read,traces:write,traces:read,admin"
 
 
@@ -182,6 +194,32 @@ class VictoriaMetrics(Server):
         return tree_bytes(self.folder, skip=("cache",))
 
 
+class Prometheus(Server):
+    name = "Prometheus"
+    ready_path = "/-/ready"
+
+    def command(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder.parent / "prometheus.yml"
+        config.write_text("global: {}\n")
+        features = "promql-at-modifier,promql-negative-offset"
+        paths = [f"--config.file={config}", f"--storage.tsdb.path={self.folder}", "--storage.tsdb.retention.time=100y"]
+        address = f"--web.listen-address={self.url.removeprefix('http://')}"
+        return ["prometheus", *paths, address, "--web.enable-remote-write-receiver", f"--enable-feature={features}", "--log.level=warn"]
+
+    def settle(self):
+        """It compacts its head once a minute if there is anything to do, and cannot be asked to."""
+        quiet, deadline = 0, time.monotonic() + MERGE_SECONDS_MAX
+        while quiet < 75 and time.monotonic() < deadline:
+            before = cpu_seconds(self.process.pid)
+            time.sleep(1)
+            quiet = quiet + 1 if cpu_seconds(self.process.pid) - before <= 0.05 else 0
+
+    def disk_bytes(self):
+        # Its newest hours are in its log alone.
+        return tree_bytes(self.folder)
+
+
 def loadgen(command, *args, token=None, check=True):
     """The JSON report of one loadgen run."""
     line = [os.environ["LOADGEN_BIN"], command, *args, *(["--token", token] if token else [])]
@@ -238,10 +276,27 @@ def metrics_row(server, args, start):
 
     def query(s):
         end = str(start + seconds_of(args.span))
-        common = ["--url", s.url, "--end", end, "--span", args.span, "--server-pid", str(s.process.pid), "--nocache"]
-        return loadgen("query", *common, token=s.token)["queries"]
+        common = ["--url", s.url, "--end", end, "--span", args.span, "--server-pid", str(s.process.pid)]
+        rows = loadgen("query", *common, "--nocache", token=s.token)["queries"]
+        if args.cached:
+            add_cached(s, rows, common, int(end))
+        return rows
 
     return measure(server, "samples", push, verify, query if args.queries else None)
+
+
+def add_cached(server, rows, common, end):
+    """Asks the range queries as a dashboard does, ten minutes after it did before, and compares with the answers without a cache."""
+    ranges = [*common, "--only", "range_"]
+    earlier = [str(end - 600) if part == str(end) else part for part in ranges]
+    loadgen("query", *earlier, "--duration", "1s", "--min-runs", "1", token=server.token)
+    kept = ("series", "points", "sum", "labels_hash")
+    cached = loadgen("query", *ranges, "--duration", "5s", token=server.token)["queries"]
+    by_name = {row["name"]: row for row in rows}
+    for row in cached:
+        plain = by_name[row["name"]]
+        plain["cached_cpu_ms"] = row["server_cpu_ms_per_query"]
+        plain["cached_alike"] = all(row[key] == plain[key] for key in kept)
 
 
 def traces_row(server, args, start):
@@ -293,6 +348,29 @@ def query_table(rows):
     return "\n".join(lines)
 
 
+def share_table(rows):
+    """What Pharos takes of each peer's CPU time for the queries that both answered, and whether that is what we aim at."""
+    asked = {row["server"]: {q["name"]: q for q in row["queries"]} for row in rows if row.get("queries") and row["unit"] == "samples"}
+    ours = asked.pop(Pharos.name, None)
+    if not ours or not asked:
+        return ""
+    lines = ["| query | " + " | ".join(f"of {name}" for name in asked) + " | aim |", "|---" * (len(asked) + 2) + "|"]
+    for name, query in ours.items():
+        shares = {peer: query["server_cpu_ms_per_query"] / max(found[name]["server_cpu_ms_per_query"], 1e-3) for peer, found in asked.items()}
+        aims = {VictoriaMetrics.name: 0.5, **({Prometheus.name: 0.1} if "rate" in name or name in RATE_QUERIES else {})}
+        missed = [peer for peer, share in shares.items() if share > aims.get(peer, 1)]
+        lines.append(f"| {name} | " + " | ".join(f"{share:.3f}" for share in shares.values()) + f" | {'**missed**: ' + ', '.join(missed) if missed else 'met'} |")
+    return "\n".join(lines)
+
+
+def cached_table(rows):
+    """Range queries asked again ten minutes later, with their cache."""
+    found = [(row, q) for row in rows for q in row.get("queries") or [] if "cached_cpu_ms" in q]
+    lines = ["| range query with its cache | server | CPU ms | as without |", "|---|---|---|---|"]
+    lines += [f"| {q['name']} | {row['server']} | {q['cached_cpu_ms']} | {'yes' if q['cached_alike'] else '**no**'} |" for row, q in found]
+    return "\n".join(lines)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("metrics", "traces"))
@@ -302,11 +380,12 @@ def main():
     parser.add_argument("--traces", type=int, default=60_000)
     parser.add_argument("--runs", type=int, default=1, help="rounds over all servers; each is a row")
     parser.add_argument("--queries", action="store_true", help="also run loadgen's query mixes")
+    parser.add_argument("--cached", action="store_true", help="with --queries: also ask the range queries with the servers' result caches, and compare the answers")
     parser.add_argument("--servers", default="victoria-metrics,pharos", help="comma list, in the order to run them")
     parser.add_argument("--json", type=pathlib.Path, help="also write the rows there")
     parser.add_argument("--dir", type=pathlib.Path, help="where the data folders go (default: the system's temporary folder)")
     args = parser.parse_args()
-    kinds = {"victoria-metrics": VictoriaMetrics, "pharos": Pharos}
+    kinds = {"victoria-metrics": VictoriaMetrics, "prometheus": Prometheus, "pharos": Pharos}
     servers = [kinds.get(name) or sys.exit(f"unknown server {name}") for name in args.servers.split(",")]
     needed = ["LOADGEN_BIN"] + (["PHAROS_BIN"] if Pharos in servers else [])
     for variable in needed:
@@ -330,9 +409,13 @@ def main():
     print(table(rows))
     if args.queries:
         print("\n" + query_table(rows))
+        print("\n" + share_table(rows))
+    if args.cached:
+        print("\n" + cached_table(rows))
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
-    sys.exit(0 if all(row["verified"] for row in rows) else 1)
+    alike = all(q.get("cached_alike", True) for row in rows if row["server"] == Pharos.name for q in row.get("queries") or [])
+    sys.exit(0 if alike and all(row["verified"] for row in rows) else 1)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 use crate::http::{Encoding, Error, Http, Reply, grpc_frame};
 use crate::report::{Tally, Usage};
-use crate::series::{SLOTS, Slot, Target, generation, layout};
+use crate::series::{SLOTS, Slot, Target, counters, generation, layout};
 use crate::wire::{Format, Scrapes, Template};
 use bytes::Bytes;
 use clap::Args;
@@ -40,6 +40,9 @@ pub(crate) struct Shape {
     /// Consecutive samples per series in one request (1 is what scraping gives)
     #[arg(long, default_value_t = 1)]
     pub(crate) fold: usize,
+    /// All series are counters of one name, `http_requests_total` (remote write only)
+    #[arg(long)]
+    pub(crate) one_metric: bool,
 }
 
 impl Shape {
@@ -53,6 +56,10 @@ impl Shape {
     pub(crate) fn generation(&self, target: u64, tick: u64) -> u64 {
         let first = tick / self.fold as u64 * self.fold as u64;
         generation(self.seed, target, self.churn, self.interval.as_secs_f64(), first)
+    }
+    /// The series of each target.
+    pub(crate) fn layout(&self) -> Vec<Slot> {
+        if self.one_metric { counters() } else { layout() }
     }
     pub(crate) fn targets(&self) -> u64 {
         self.series.div_ceil(SLOTS) as u64
@@ -337,10 +344,13 @@ impl Source {
 pub(crate) async fn run(mut a: MetricsArgs) -> Result<Value, Error> {
     a.shape.fold = a.shape.fold.max(1);
     if a.format.otlp() {
+        if a.shape.one_metric {
+            return Err("--one-metric is for remote write".into());
+        }
         a.shape.series = a.shape.series.div_ceil(SLOTS) * SLOTS;
     }
     a.push.concurrency = a.push.concurrency.clamp(1, a.shape.targets().max(1) as usize);
-    let slots = Arc::new(layout());
+    let slots = Arc::new(a.shape.layout());
     let workers: Vec<(Source, Sender)> =
         (0..a.push.concurrency).map(|w| (Source::new(&a, &slots, w), Sender::new(&a.push, a.format, false))).collect();
     let progress: Arc<Vec<AtomicU64>> = Arc::new(workers.iter().map(|_| AtomicU64::new(0)).collect());
@@ -435,6 +445,7 @@ mod tests {
                 seed: 3,
                 jitter_ms: 3,
                 fold,
+                one_metric: false,
             },
             format: Format::Rw1,
             batch: 480,

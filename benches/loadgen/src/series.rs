@@ -235,6 +235,17 @@ pub(crate) fn layout() -> Vec<Slot> {
     v
 }
 
+/// A layout of one metric name: as many counters a target.
+pub(crate) fn counters() -> Vec<Slot> {
+    let slot = |at: usize| Slot {
+        name: "http_requests_total",
+        labels: vec![("handler", format!("/api/v1/routes/{at}"))],
+        model: Model::Counter(20.0),
+        node: false,
+    };
+    (0..SLOTS).map(slot).collect()
+}
+
 /// All labels of one series, sorted by name, `__name__` included.
 pub(crate) fn labels(slot: &Slot, seed: u64, target: u64, generation: u64) -> Vec<(&'static str, String)> {
     let mut l = slot.labels.clone();

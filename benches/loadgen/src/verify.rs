@@ -3,7 +3,7 @@
 use crate::http::{Error, Http, escape};
 use crate::metrics::Shape;
 use crate::rng::Rng;
-use crate::series::{SLOTS, Target, labels, layout};
+use crate::series::{SLOTS, Target, labels};
 use clap::Args;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ pub(crate) struct VerifyArgs {
 /// Samples that each metric name must have.
 fn expected(sh: &Shape) -> BTreeMap<&'static str, u64> {
     let mut want = BTreeMap::new();
-    for (i, slot) in layout().iter().enumerate() {
+    for (i, slot) in sh.layout().iter().enumerate() {
         let targets = (0..sh.targets()).filter(|&t| i < sh.cut(t)).count() as u64;
         if targets > 0 {
             *want.entry(slot.name).or_insert(0) += targets * sh.ticks();
@@ -47,7 +47,7 @@ async fn instant(http: &Http, a: &VerifyArgs, query: &str, time: f64) -> Result<
 type Made = BTreeMap<String, Vec<(i64, f64)>>;
 
 fn regenerate(sh: &Shape, target: u64, slot: usize) -> Made {
-    let slots = layout();
+    let slots = sh.layout();
     let mut t = Target::new(sh.seed, target, &slots, sh.interval_ms());
     let (mut row, mut made) = (vec![0.0; SLOTS], Made::new());
     for tick in 0..sh.ticks() {
@@ -141,6 +141,7 @@ mod tests {
             seed: 3,
             jitter_ms: 3,
             fold: 1,
+            one_metric: false,
         }
     }
 
