@@ -15,22 +15,45 @@
 
 use super::super::compare::Exactness;
 
-/// Where the answers of a class may come from and how they compare.
+/// What is true of all questions of a class, beside how exact their answers are; in the catalogue each by its words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trait {
+    /// The query tells the order of an instant vector.
+    Ordered,
+    /// Nothing at all is an answer that is hoped for.
+    MayBeEmpty,
+    /// An error is what is hoped for.
+    Fails,
+    /// The questions are paths with their parameters and not queries.
+    Paths,
+    /// Ranges begin only after the samples do.
+    Inside,
+    InstantOnly,
+    RangeOnly,
+}
+
+const TRAITS: [(&str, Trait); 7] = [
+    ("ordered", Trait::Ordered),
+    ("may be empty", Trait::MayBeEmpty),
+    ("fails", Trait::Fails),
+    ("paths", Trait::Paths),
+    ("inside", Trait::Inside),
+    ("instant only", Trait::InstantOnly),
+    ("range only", Trait::RangeOnly),
+];
+
+/// Questions that are alike.
 #[derive(Clone, Debug)]
 pub(super) struct Class {
     pub(super) name: String,
     pub(super) exactness: Exactness,
-    /// Whether the order of an instant vector is told by the query.
-    pub(super) ordered: bool,
-    /// Whether nothing at all is an answer that is hoped for.
-    pub(super) may_be_empty: bool,
-    /// Whether an error is what is hoped for.
-    pub(super) fails: bool,
-    /// Whether the questions are paths with their parameters and not queries.
-    pub(super) paths: bool,
-    /// Which of the two kinds of queries are asked.
-    pub(super) instant: bool,
-    pub(super) range: bool,
+    traits: Vec<Trait>,
+}
+
+impl Class {
+    pub(super) fn has(&self, which: Trait) -> bool {
+        self.traits.contains(&which)
+    }
 }
 
 /// One question.
@@ -65,23 +88,18 @@ pub(super) fn read(text: &str) -> Vec<Question> {
 }
 
 fn class_of(name: &str, options: &str) -> Class {
-    let options: Vec<&str> = options.split(", ").collect();
-    let has = |option: &str| options.contains(&option);
-    for option in &options {
-        let known = ["bits", "sums", "ordered", "may be empty", "fails", "paths", "instant only", "range only"];
-        assert!(known.contains(option), "class {name}: what is {option:?}?");
-    }
-    assert!(has("bits") != has("sums"), "class {name} is either of bits or of sums");
-    Class {
-        name: name.to_owned(),
-        exactness: if has("bits") { Exactness::Bits } else { Exactness::Sums },
-        ordered: has("ordered"),
-        may_be_empty: has("may be empty"),
-        fails: has("fails"),
-        paths: has("paths"),
-        instant: !has("range only") && !has("paths"),
-        range: !has("instant only") && !has("paths"),
-    }
+    let (exactness, traits) = options.split_once(", ").unwrap_or((options, ""));
+    let exactness = match exactness {
+        "bits" => Exactness::Bits,
+        "sums" => Exactness::Sums,
+        other => panic!("class {name}: first comes \"bits\" or \"sums\", not {other:?}"),
+    };
+    let known = |words: &str| {
+        let found = TRAITS.iter().find(|(text, _)| *text == words);
+        found.unwrap_or_else(|| panic!("class {name}: what is {words:?}?")).1
+    };
+    let traits = traits.split(", ").filter(|words| !words.is_empty()).map(known).collect();
+    Class { name: name.to_owned(), exactness, traits }
 }
 
 fn question(line: &str, class: Class) -> Question {
