@@ -26,6 +26,7 @@ mod query;
 mod read;
 mod reply;
 mod routes;
+mod search;
 mod status;
 #[cfg(test)]
 mod testing;

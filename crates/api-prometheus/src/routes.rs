@@ -10,7 +10,7 @@ use pharos_http::QueryPool;
 use pharos_promql::Engine;
 use pharos_storage::{MetricStore, TraceStore};
 
-use crate::{active, admin, delete, exemplars, export, federate, labels, metadata, query, read, status};
+use crate::{active, admin, delete, exemplars, export, federate, labels, metadata, query, read, search, status};
 
 /// Limits of the API, beside those of the engine.
 #[derive(Debug, Clone)]
@@ -73,7 +73,7 @@ pub fn router(api: PrometheusApi) -> Router {
 }
 
 fn api_routes(prefix: &str) -> Router<Arc<PrometheusApi>> {
-    let routes: [(&str, MethodRouter<Arc<PrometheusApi>>); 25] = [
+    let routes: [(&str, MethodRouter<Arc<PrometheusApi>>); 28] = [
         ("query", get(query::instant).post(query::instant)),
         ("query_range", get(query::range).post(query::range)),
         ("query_exemplars", get(exemplars::query).post(exemplars::query)),
@@ -84,6 +84,9 @@ fn api_routes(prefix: &str) -> Router<Arc<PrometheusApi>> {
         ("label/{name}/values", get(labels::values)),
         ("series", get(labels::series).post(labels::series)),
         ("metadata", get(metadata::metadata)),
+        ("search/metric_names", get(search::metric_names).post(search::metric_names)),
+        ("search/label_names", get(search::label_names).post(search::label_names)),
+        ("search/label_values", get(search::label_values).post(search::label_values)),
         ("targets/metadata", get(status::empty_list)),
         ("targets", get(status::targets)),
         ("scrape_pools", get(status::scrape_pools)),
