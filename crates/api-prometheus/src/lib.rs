@@ -14,13 +14,16 @@ mod delete;
 mod evaluate;
 mod exemplars;
 mod export;
+mod features;
 mod federate;
 mod grpc;
 mod json;
 mod labels;
 mod listed;
 mod metadata;
+mod notifications;
 mod number;
+mod own_metrics;
 mod params;
 mod query;
 mod read;
@@ -28,6 +31,7 @@ mod reply;
 mod routes;
 mod search;
 mod status;
+mod targets;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -35,4 +39,4 @@ mod tests;
 mod tree;
 
 pub use grpc::grpc_routes;
-pub use routes::{ApiSettings, BuildInfo, PrometheusApi, router};
+pub use routes::{ApiSettings, BuildInfo, Gates, PrometheusApi, router};

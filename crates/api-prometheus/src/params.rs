@@ -148,7 +148,8 @@ impl Params {
         if sets.is_empty() { Err(bad("no match[] parameter provided")) } else { Ok(sets) }
     }
 
-    fn plain_matcher_sets(&self) -> Result<Vec<Vec<Matcher>>, String> {
+    /// As [`Self::matcher_sets`]; what is wrong as text.
+    pub(crate) fn plain_matcher_sets(&self) -> Result<Vec<Vec<Matcher>>, String> {
         let set = |text: &str| {
             let matchers = parse_selector(text).map_err(|error| error.to_string())?;
             if matchers.iter().all(Matcher::matches_empty) {

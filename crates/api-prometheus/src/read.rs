@@ -12,6 +12,7 @@ mod frames;
 mod samples;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
@@ -35,6 +36,12 @@ use crate::routes::PrometheusApi;
 
 /// Largest request, compressed and plain, bytes; upstream's limit.
 const REQUEST_BYTES_MAX: usize = 32 << 20;
+/// Reads at a time; more wait. Upstream's `--storage.remote.read-concurrent-limit`.
+pub(crate) const READS_MAX: usize = 10;
+/// Longest wait for a place.
+const READ_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Largest frame of the streamed form, bytes; upstream's `--storage.remote.read-max-bytes-in-frame`.
+pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
 /// Queries one request may bundle.
 const QUERIES_MAX: usize = 1_000;
 /// Queries of a request that the listing of queries shows.
@@ -68,6 +75,11 @@ async fn answer(api: &Arc<PrometheusApi>, caller: &Caller, request: Request) -> 
     let body = body.map_err(|error| bad(format!("cannot read the body: {error} (limit {REQUEST_BYTES_MAX} bytes)")))?;
     let request = decode(&body)?;
     let form = response_type(&request)?;
+    let waiting = tokio::time::timeout(READ_WAIT_MAX, api.gates.reads.acquire()).await;
+    let _place = waiting.ok().and_then(Result::ok).ok_or_else(|| {
+        let message = format!("{READS_MAX} remote reads are under way already; try again");
+        ApiError(Refusal::new(ErrorClass::Unavailable, message).with_retry_after(Some(Duration::from_secs(1))))
+    })?;
     let asked = caller.asks(QueryKind::Read, &text(&request)?, time(&request));
     let tenant = caller.tenant.clone();
     let work = move |api: &PrometheusApi, context: &ReadContext| -> Result<Answer, ApiError> {

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{MethodRouter, get, post};
 use http::StatusCode;
-use pharos_base::Clock;
-use pharos_http::QueryPool;
+use pharos_base::{Clock, ErrorClass};
+use pharos_http::{QueryPool, Refusal};
 use pharos_promql::Engine;
 use pharos_storage::{MetricStore, TraceStore};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
-use crate::{active, admin, delete, exemplars, export, federate, labels, metadata, query, read, search, status};
+use crate::reply::ApiError;
+use crate::{active, admin, delete, exemplars, export, features, federate, labels, metadata, notifications, own_metrics, query, read, search, status, targets};
 
 /// Limits of the API, beside those of the engine.
 #[derive(Debug, Clone)]
@@ -55,6 +58,39 @@ pub struct PrometheusApi {
     pub build: BuildInfo,
     /// When the process started, Unix milliseconds.
     pub started_at_ms: i64,
+    /// Writes this server's own metrics as OpenMetrics text; may block.
+    pub own_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Bounds of what holds a connection without being a query.
+    pub gates: Gates,
+    /// Cancelled when the server is about to stop: streams without an end end then.
+    pub stop: CancellationToken,
+}
+
+/// How many at a time may do what is neither query nor upkeep.
+#[derive(Debug, Clone)]
+pub struct Gates {
+    pub(crate) reads: Arc<Semaphore>,
+    pub(crate) listeners: Arc<Semaphore>,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self {
+            reads: Arc::new(Semaphore::new(read::READS_MAX)),
+            listeners: Arc::new(Semaphore::new(notifications::LISTENERS_MAX)),
+        }
+    }
+}
+
+impl PrometheusApi {
+    /// Asks a store for what takes no time but for the locks it needs, which may be held while the disk is slow.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let answer = tokio::task::spawn_blocking(question).await;
+        answer.map_err(|_| Refusal::new(ErrorClass::Internal, "a store panicked; the log says more").into())
+    }
 }
 
 /// All routes: below `/api/v1`, `/prometheus/api/v1` and `/select/{tenant}/prometheus/api/v1`, `/federate` beside each,
@@ -73,7 +109,7 @@ pub fn router(api: PrometheusApi) -> Router {
 }
 
 fn api_routes(prefix: &str) -> Router<Arc<PrometheusApi>> {
-    let routes: [(&str, MethodRouter<Arc<PrometheusApi>>); 28] = [
+    let routes: [(&str, MethodRouter<Arc<PrometheusApi>>); 32] = [
         ("query", get(query::instant).post(query::instant)),
         ("query_range", get(query::range).post(query::range)),
         ("query_exemplars", get(exemplars::query).post(exemplars::query)),
@@ -87,20 +123,24 @@ fn api_routes(prefix: &str) -> Router<Arc<PrometheusApi>> {
         ("search/metric_names", get(search::metric_names).post(search::metric_names)),
         ("search/label_names", get(search::label_names).post(search::label_names)),
         ("search/label_values", get(search::label_values).post(search::label_values)),
-        ("targets/metadata", get(status::empty_list)),
-        ("targets", get(status::targets)),
-        ("scrape_pools", get(status::scrape_pools)),
-        ("scrape_pools/config", get(status::scrape_pool_config)),
-        ("rules", get(status::rules)),
-        ("alerts", get(status::alerts)),
-        ("alertmanagers", get(status::alertmanagers)),
+        ("targets", get(targets::targets)),
+        ("targets/metadata", get(targets::metadata)),
+        ("targets/relabel_steps", get(targets::relabel_steps)),
+        ("scrape_pools", get(targets::scrape_pools)),
+        ("scrape_pools/config", get(targets::scrape_pool_config)),
+        ("rules", get(targets::rules)),
+        ("alerts", get(targets::alerts)),
+        ("alertmanagers", get(targets::alertmanagers)),
         ("status/buildinfo", get(status::build_info)),
         ("status/runtimeinfo", get(status::runtime_info)),
         ("status/flags", get(status::flags)),
         ("status/tsdb", get(status::tsdb)),
+        ("status/tsdb/blocks", get(status::blocks)),
+        ("status/self_metrics", get(own_metrics::own_metrics)),
         ("status/walreplay", get(status::wal_replay)),
-        ("features", get(status::features)),
-        ("notifications", get(status::empty_list)),
+        ("features", get(features::features)),
+        ("notifications", get(notifications::now)),
+        ("notifications/live", get(notifications::live)),
         ("status/config", get(status::config)),
     ];
     let mut router = Router::new();

@@ -29,7 +29,7 @@ use crate::routes::PrometheusApi;
 use fuzz::{Algorithm, Filter};
 
 /// Most results of one answer; upstream's `--web.search.max-limit`.
-const LIMIT_MAX: usize = 10_000;
+pub(crate) const LIMIT_MAX: usize = 10_000;
 const LIMIT_DEFAULT: usize = 100;
 const BATCH_DEFAULT: usize = 100;
 /// Most values of `search[]`.

@@ -18,11 +18,12 @@ use pharos_promql::{Engine, EngineSettings};
 use pharos_storage::memory::MemoryMetricStore;
 use pharos_storage::{BatchId, MetricStore};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 pub(crate) use stalling::StallingStore;
 
-use crate::{ApiSettings, BuildInfo, PrometheusApi, router};
+use crate::{ApiSettings, BuildInfo, Gates, PrometheusApi, router};
 
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -75,6 +76,9 @@ pub(crate) fn api(store: Arc<dyn MetricStore>) -> PrometheusApi {
         }),
         build: BuildInfo { version: "0.0.0", revision: "unknown" },
         started_at_ms: NOW_MS,
+        own_metrics: Arc::new(|| "# TYPE pharos_up gauge\npharos_up 1\n# EOF\n".to_owned()),
+        gates: Gates::default(),
+        stop: CancellationToken::new(),
     }
 }
 

@@ -128,6 +128,22 @@ async fn what_is_wrong_is_told_in_prometheus_words() {
         ),
         ("query?query=up&timeout=1e10", 400, "bad_data", "to a valid duration. It overflows int64"),
         ("query?query=up&nocache=no", 400, "bad_data", "invalid parameter \"nocache\": unable to parse boolean \"no\""),
+        ("targets/metadata?limit=x", 400, "bad_data", "limit must be a number"),
+        ("targets/metadata?match_target=%7B", 400, "bad_data", "invalid parameter \"match_target\": 1:2: parse error"),
+        ("targets/relabel_steps", 400, "bad_data", "no scrapePool parameter provided"),
+        ("targets/relabel_steps?scrapePool=a", 400, "bad_data", "no labels parameter provided"),
+        ("targets/relabel_steps?scrapePool=a&labels=[]", 400, "bad_data", "error parsing labels: "),
+        ("targets/relabel_steps?scrapePool=a&labels={}", 404, "not_found", "scrape pool \"a\" not found"),
+        ("rules?type=x", 400, "bad_data", "invalid parameter \"type\": not supported value \"x\""),
+        ("rules?exclude_alerts=x", 400, "bad_data", "invalid parameter \"exclude_alerts\""),
+        ("rules?group_limit=0", 400, "bad_data", "invalid parameter \"group_limit\""),
+        (
+            "rules?group_limit=1&group_next_token=a",
+            400,
+            "bad_data",
+            "invalid group_next_token. were rule groups changed?",
+        ),
+        ("status/self_metrics?metric_name_pattern=(", 400, "bad_data", "invalid parameter \"metric_name_pattern\""),
         ("query_range?query=up&start=1&end=5", 400, "bad_data", "cannot parse \"\" to a valid duration"),
         ("query_range?query=up&end=5&step=1", 400, "bad_data", "cannot parse \"\" to a valid timestamp"),
         ("parse_query?query=sum(", 400, "bad_data", "invalid parameter \"query\": "),
@@ -227,6 +243,15 @@ async fn the_status_of_series_and_build_is_told() {
     let (_, tsdb) = fixture.get("/api/v1/status/tsdb").await;
     assert_eq!(tsdb["data"]["headStats"]["numSeries"], 3);
     assert_eq!(tsdb["data"]["seriesCountByMetricName"][0], json!({"name": "requests_total", "value": 2}));
+    assert_eq!(fixture.get("/api/v1/status/tsdb/blocks").await.1["data"], json!({"blocks": []}));
+    let (_, flags) = fixture.get("/api/v1/status/flags").await;
+    assert_eq!((&flags["data"]["query.timeout"], &flags["data"]["query.lookback-delta"]), (&json!("2m"), &json!("5m")));
+    let (_, own) = fixture.get("/api/v1/status/self_metrics?metric_name_pattern=pharos_.*").await;
+    assert_eq!(own["data"][0]["name"], "pharos_up");
+    assert_eq!(fixture.get("/api/v1/status/self_metrics?metric_name_pattern=pharos").await.1["data"], json!([]));
+    assert_eq!(fixture.get("/api/v1/rules?type=alert&exclude_alerts=1").await.1["data"], json!({"groups": []}));
+    let (_, runtime) = fixture.get("/api/v1/status/runtimeinfo").await;
+    assert_eq!((&runtime["data"]["corruptionCount"], &runtime["data"]["storageRetention"]), (&json!(0), &json!("30d")));
     let (_, build) = fixture.get("/api/v1/status/buildinfo").await;
     assert!(build["data"].get("features").is_none(), "Grafana takes a server with features for Mimir");
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use parking_lot::Mutex;
-use pharos_api_prometheus::{ApiSettings, BuildInfo, PrometheusApi};
+use pharos_api_prometheus::{ApiSettings, BuildInfo, Gates, PrometheusApi};
 use pharos_base::{Clock, Secret, SystemClock};
 use pharos_gateway::{AuthSettings, Authenticator, TokenFile};
 use pharos_http::{HttpMetrics, ListenerSettings, Queries, QueriesSettings, QueryPool, bind, serve};
@@ -86,8 +86,8 @@ impl App {
         let stores = open_stores(settings, &data_dir, &clock).await?;
         // Last of all that may fail: a token that was made and never shown would lock its owner out.
         let first_token = if authenticator.is_enabled() { authenticator.first_token()? } else { None };
-        let doors = doors(settings, &stores, authenticator, &clock);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let doors = doors(settings, &stores, authenticator, &clock, &stop);
         listeners.serve(doors::routers(&doors), &tasks, &stop);
         tasks.close();
         Ok(Self { stores, tasks, stop, addresses, first_token, _data_dir: data_dir })
@@ -140,7 +140,13 @@ fn close_metrics(metrics: Arc<Tsdb>) -> anyhow::Result<()> {
     }
 }
 
-fn doors(settings: &Settings, stores: &Stores, authenticator: Arc<Authenticator>, clock: &Arc<dyn Clock>) -> Doors {
+fn doors(
+    settings: &Settings,
+    stores: &Stores,
+    authenticator: Arc<Authenticator>,
+    clock: &Arc<dyn Clock>,
+    stop: &CancellationToken,
+) -> Doors {
     let metrics: Arc<dyn MetricStore> = Arc::clone(&stores.metrics) as _;
     let traces: Arc<dyn TraceStore> = Arc::clone(&stores.traces) as _;
     let mut registry = Registry::default();
@@ -148,6 +154,8 @@ fn doors(settings: &Settings, stores: &Stores, authenticator: Arc<Authenticator>
     let engine = Engine::new(Arc::clone(&metrics), engine_settings(settings));
     self_metrics::register(&mut registry, Arc::clone(&metrics), Arc::clone(&traces), BUILD.version);
     self_metrics::register_engine(&mut registry, engine.clone());
+    let registry = Arc::new(Mutex::new(registry));
+    let own_metrics = Arc::clone(&registry);
     let components = IngestComponents {
         metrics: Arc::clone(&metrics),
         traces: Arc::clone(&traces),
@@ -175,6 +183,9 @@ fn doors(settings: &Settings, stores: &Stores, authenticator: Arc<Authenticator>
         }),
         build: BUILD,
         started_at_ms: clock.unix_ms(),
+        own_metrics: Arc::new(move || self_metrics::text(&own_metrics)),
+        gates: Gates::default(),
+        stop: stop.clone(),
     };
     Doors {
         ingestor: Arc::new(Ingestor::new(components, settings.ingest.clone())),
@@ -187,7 +198,7 @@ fn doors(settings: &Settings, stores: &Stores, authenticator: Arc<Authenticator>
         authenticator,
         cors_origin: settings.cors_origins().unwrap_or_default(),
         clock: Arc::clone(clock),
-        registry: Arc::new(Mutex::new(registry)),
+        registry,
         http_metrics,
     }
 }

@@ -18,10 +18,11 @@ use pharos_http::{Dialect, HttpMetrics, QueryPool, Refusal, count_requests};
 use pharos_ingest::Ingestor;
 use pharos_model::Matcher;
 use pharos_storage::{MetricStore, TraceStore};
-use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::self_metrics;
 
 /// What the doors are made of.
 pub(crate) struct Doors {
@@ -147,7 +148,7 @@ fn operation_routes(doors: &Doors) -> Router {
         registry: Arc::clone(&doors.registry),
     };
     Router::new()
-        .route("/-/healthy", get(|| async { "Pharos is healthy.\n" }))
+        .route("/-/healthy", get(|| async { "Pharos Server is Healthy.\n" }))
         .route("/-/ready", get(ready))
         .route("/-/flush", post(flush))
         .route("/-/compact", post(compact))
@@ -169,7 +170,7 @@ async fn ready(State(operation): State<Operation>) -> Response {
         return Refusal::new(ErrorClass::Internal, "a store panicked; see the log").render(Dialect::Plain);
     };
     match read_only.iter().find(|(is_read_only, _)| *is_read_only) {
-        None => "Pharos is ready.\n".into_response(),
+        None => "Pharos Server is Ready.\n".into_response(),
         Some((_, which)) => {
             let message = format!("{which} takes no writes at the moment (see the log); queries are answered");
             Refusal::new(ErrorClass::Unavailable, message).render(Dialect::Plain)
@@ -209,16 +210,12 @@ async fn reload(State(operation): State<Operation>) -> Response {
 }
 
 async fn own_metrics(State(operation): State<Operation>) -> Response {
-    let write = move || {
-        let mut text = String::new();
-        encode(&mut text, &operation.registry.lock()).map(|()| text)
-    };
-    match tokio::task::spawn_blocking(write).await {
-        Ok(Ok(text)) => {
+    match tokio::task::spawn_blocking(move || self_metrics::text(&operation.registry)).await {
+        Ok(text) => {
             let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, content_type)], text).into_response()
         }
-        _ => Refusal::new(ErrorClass::Internal, "cannot write metrics; see the log").render(Dialect::Plain),
+        Err(_) => Refusal::new(ErrorClass::Internal, "cannot write metrics; see the log").render(Dialect::Plain),
     }
 }
 

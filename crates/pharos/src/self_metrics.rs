@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use pharos_promql::Engine;
 use pharos_storage::{MetricStore, TraceStore};
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -25,6 +27,14 @@ pub(crate) fn register(
 /// Adds the query engine to `registry`.
 pub(crate) fn register_engine(registry: &mut Registry, engine: Engine) {
     registry.register_collector(Box::new(Queries { engine }));
+}
+
+/// All of `registry` as OpenMetrics text.
+pub(crate) fn text(registry: &Mutex<Registry>) -> String {
+    let mut text = String::new();
+    // Writing into memory fails only if a collector does, and ours do not.
+    let _ = encode(&mut text, &registry.lock());
+    text
 }
 
 struct Queries {

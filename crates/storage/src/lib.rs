@@ -42,6 +42,7 @@ pub use evaluate::GridEvaluator;
 pub use leaf::{Capabilities, GridPlan, GridSeries, LeafPlan, LeafSeries, LeafStream, Precision, RawPlan, RawSeries};
 pub use metric_store::{
     CardinalityEntry, CardinalityStatus, ExemplarSeries, LabelQuery, MetricStore, MetricStoreStats, SeriesStream,
+    StoredBlock,
 };
 pub use pharos_base::Completion;
 pub use pharos_grid::{Aggregation, Grouping, RangeFunction};

@@ -60,6 +60,25 @@ pub struct CardinalityStatus {
     pub series_by_pair: Vec<CardinalityEntry>,
 }
 
+/// An immutable piece of a store: what one tenant has of some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredBlock {
+    /// Unique within the tenant for as long as the block exists, restarts included.
+    pub number: u64,
+    /// From the first sample to behind the last one, Unix milliseconds.
+    pub range: TimeRange,
+    /// How often its samples were merged.
+    pub level: u32,
+    /// Series in it.
+    pub series: u64,
+    /// Floats in it.
+    pub floats: u64,
+    /// Native histograms in it.
+    pub histograms: u64,
+    /// Compressed runs in it.
+    pub chunks: u64,
+}
+
 /// What a store says about itself, for its own metrics; all tenants together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MetricStoreStats {
@@ -192,6 +211,13 @@ pub trait MetricStore: Send + Sync {
 
     /// Where the series come from, the `top` largest of each list.
     fn cardinality(&self, tenant: &TenantId, top: usize) -> Result<CardinalityStatus, StorageError>;
+
+    /// The blocks in which the tenant's samples lie, ascending by range; none by a store that has no such pieces (the
+    /// default), and nothing of what is in memory still. Tombstones are not taken off the counts.
+    fn blocks(&self, tenant: &TenantId) -> Result<Vec<StoredBlock>, StorageError> {
+        let _ = tenant;
+        Ok(Vec::new())
+    }
 
     /// Deletes what the series that pass all matchers of any set have in the range, samples and exemplars, of what was
     /// appended before the call. Returns when that is durable and no read sees them any more. A sample appended

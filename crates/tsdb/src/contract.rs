@@ -6,7 +6,7 @@ use pharos_base::Completion;
 use pharos_model::{Matcher, MetricBatch, MetricMetadata, TenantId, TimeRange};
 use pharos_storage::{
     AppendOutcome, BatchId, Capabilities, CardinalityStatus, ChangeMark, ExemplarSeries, LabelQuery, LeafPlan,
-    LeafStream, MetricStore, MetricStoreStats, ReadContext, SeriesStream, StorageError,
+    LeafStream, MetricStore, MetricStoreStats, ReadContext, SeriesStream, StorageError, StoredBlock,
 };
 
 use crate::Tsdb;
@@ -106,6 +106,13 @@ impl MetricStore for Tsdb {
 
     fn cardinality(&self, tenant: &TenantId, top: usize) -> Result<CardinalityStatus, StorageError> {
         self.shared.cardinality(tenant, top)
+    }
+
+    fn blocks(&self, tenant: &TenantId) -> Result<Vec<StoredBlock>, StorageError> {
+        let Some(tenant) = self.shared.tenants.get(tenant) else { return Ok(Vec::new()) };
+        let mut blocks: Vec<_> = tenant.state.read().parts.iter().map(|part| part.meta.as_block()).collect();
+        blocks.sort_unstable_by_key(|block| (block.range.start_ms, block.number));
+        Ok(blocks)
     }
 
     fn delete(&self, tenant: &TenantId, matcher_sets: &[Vec<Matcher>], range: TimeRange) -> Result<(), StorageError> {

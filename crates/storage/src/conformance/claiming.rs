@@ -6,7 +6,7 @@ use pharos_model::{Matcher, MetricBatch, MetricMetadata, TenantId, TimeRange};
 
 use crate::{
     AppendOutcome, BatchId, Capabilities, CardinalityStatus, ChangeMark, ExemplarSeries, LabelQuery, LeafPlan,
-    LeafStream, MetricStore, MetricStoreStats, ReadContext, SeriesStream, StorageError,
+    LeafStream, MetricStore, MetricStoreStats, ReadContext, SeriesStream, StorageError, StoredBlock,
 };
 
 /// A store whose capabilities are replaced; plans beyond them are refused, as the contract wants. It remembers what
@@ -137,6 +137,10 @@ impl<S: std::ops::Deref<Target: MetricStore> + Send + Sync> MetricStore for Clai
 
     fn cardinality(&self, tenant: &TenantId, top: usize) -> Result<CardinalityStatus, StorageError> {
         self.store.cardinality(tenant, top)
+    }
+
+    fn blocks(&self, tenant: &TenantId) -> Result<Vec<StoredBlock>, StorageError> {
+        self.store.blocks(tenant)
     }
 
     fn flush(&self) -> Result<(), StorageError> {

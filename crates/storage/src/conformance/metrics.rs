@@ -77,6 +77,7 @@ pub const METRIC_CASES: &[MetricCase] = &[
     MetricCase { name: "grids have limits", write: grids::write, check: grids::check_bounds },
     MetricCase { name: "a store at rest is not busy", write: write_matched, check: check_at_rest },
     MetricCase { name: "series are counted", write: write_matched, check: check_cardinality },
+    MetricCase { name: "blocks tell what is in them", write: write_days, check: check_blocks },
     MetricCase { name: "what was deleted is gone, what came later is not", write: write_deleted, check: check_deleted },
 ];
 
@@ -571,6 +572,33 @@ fn check_days(store: &dyn MetricStore) {
     let found = read_all(store, &TenantId::default(), one(), range);
     assert_eq!(found.values().next().expect("the series").timestamps_ms, expected[50..60]);
     assert_eq!(read_all(store, &TenantId::default(), any_series(), TimeRange::ALL).len(), 2);
+}
+
+/// What a store tells of its blocks is what it answers, but for what is not in blocks yet.
+fn check_blocks(store: &dyn MetricStore) {
+    let tenant = TenantId::default();
+    let blocks = store.blocks(&tenant).expect("blocks");
+    assert!(blocks.windows(2).all(|pair| pair[0].range.start_ms <= pair[1].range.start_ms), "{blocks:?}");
+    let everything = vec![Matcher::new(MatchOp::NotEqual, METRIC_NAME, "").expect("a matcher")];
+    for block in &blocks {
+        let plan = LeafPlan::Raw(RawPlan { matchers: everything.clone(), range: block.range });
+        let found = store.leaf(&tenant, &plan, &ReadContext::unlimited()).expect("raw plans are always served");
+        let (mut series, mut samples) = (0, 0);
+        for answer in found {
+            let LeafSeries::Raw(raw) = answer.expect("sound data") else { panic!("raw was asked for") };
+            series += 1;
+            samples += raw.sample_count() as u64;
+        }
+        // Other blocks may have samples of the same time.
+        assert!(block.series > 0 && block.series <= series, "{block:?}: {series} series");
+        assert!(
+            block.floats + block.histograms > 0 && block.floats + block.histograms <= samples,
+            "{block:?}: {samples}"
+        );
+        assert!(block.chunks >= block.series, "{block:?}");
+    }
+    let nobody: TenantId = "nobody".parse().expect("a tenant");
+    assert!(store.blocks(&nobody).expect("blocks").is_empty());
 }
 
 fn check_cardinality(store: &dyn MetricStore) {

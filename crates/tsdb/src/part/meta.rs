@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use pharos_model::TimeRange;
+use pharos_storage::StoredBlock;
 use serde::{Deserialize, Serialize};
 
 use crate::TsdbError;
@@ -94,6 +96,19 @@ impl PartMeta {
     /// The directory's name: unique, and sorted by window.
     pub(crate) fn dir_name(&self) -> String {
         format!("{}-{}-{:016x}", self.window_start_ms, self.window_end_ms, self.number)
+    }
+
+    /// What is told of it outside.
+    pub(crate) fn as_block(&self) -> StoredBlock {
+        StoredBlock {
+            number: self.number,
+            range: TimeRange::inclusive(self.min_time_ms, self.max_time_ms),
+            level: self.level,
+            series: self.series,
+            floats: self.samples,
+            histograms: self.histograms,
+            chunks: self.chunks,
+        }
     }
 
     pub(crate) fn file_bytes(&self) -> u64 {
