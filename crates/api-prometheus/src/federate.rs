@@ -1,52 +1,71 @@
-//! `/federate`: the newest sample of the selected series, in Prometheus' text format.
+//! `/federate`: the newest sample of the selected series, in the exposition format that the client asks for.
 
-use std::borrow::Cow;
+mod format;
+mod messages;
+mod text;
+
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use pharos_http::QueryKind;
+use http::header::CONTENT_TYPE;
+use pharos_http::{Dialect, QueryKind};
 use pharos_model::{Histogram, Labels, METRIC_NAME, Matcher, TenantId, TimeRange, is_stale_nan};
 use pharos_promql::engine::SampleValue;
+use pharos_promql::parse_selector;
 use pharos_storage::{LeafPlan, LeafSeries, RawPlan, RawSeries, ReadContext, StorageError};
 
 use crate::call::Caller;
 use crate::labels::selectors;
 use crate::listed;
-use crate::number::push_float;
-use crate::params::Params;
-use crate::reply::{ApiError, Reply};
+use crate::params::{Params, bad};
+use crate::reply::ApiError;
 use crate::routes::PrometheusApi;
+
+use format::{Form, Format};
 
 /// A series' newest sample: labels, Unix milliseconds, value.
 type Newest = (Labels, i64, SampleValue);
 
-/// Answers the newest samples within the lookback; series that ended are left out.
+/// Answers the newest samples within the lookback, sorted by metric name; series that ended are left out. What goes
+/// wrong is told in plain text, as by upstream.
 ///
-/// Histograms with custom buckets come as classic ones. Exponential ones have no text form and are left out.
-/// Names beyond the classic character set are quoted for clients that accept it and get underscores for others.
+/// Histograms with custom buckets come as classic ones. Exponential ones exist in protobuf only.
 pub(crate) async fn federate(
     State(api): State<Arc<PrometheusApi>>,
     caller: Caller,
     headers: HeaderMap,
     params: Params,
-) -> Reply {
-    let sets = params.matcher_sets()?;
-    let asked = caller.asks(QueryKind::Federate, &selectors(&params), None);
-    let work = move |api: &PrometheusApi, context: &ReadContext| newest_samples(api, &caller.tenant, &sets, context);
-    let mut found = listed::read(&api, asked, work).await?;
-    found.sort_by(|a, b| a.0.metric_name().cmp(b.0.metric_name()).then_with(|| a.0.cmp(&b.0)));
-    found.dedup_by(|a, b| a.0 == b.0);
-    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let quoted = accepted.into_iter().any(|value| value.contains("escaping=allow-utf-8"));
-    let content_type = if quoted {
-        "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
-    } else {
-        "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
+) -> Response {
+    match answer(&api, caller, &headers, &params).await {
+        Ok((content_type, body)) => ([(CONTENT_TYPE, content_type)], body).into_response(),
+        Err(error) => error.0.render(Dialect::Plain),
+    }
+}
+
+async fn answer(
+    api: &Arc<PrometheusApi>,
+    caller: Caller,
+    headers: &HeaderMap,
+    params: &Params,
+) -> Result<(String, Vec<u8>), ApiError> {
+    // Unlike elsewhere a selector may select everything.
+    let sets = params.all("match[]").map(parse_selector).collect::<Result<Vec<_>, _>>();
+    let sets = sets.map_err(|error| bad(error.to_string()))?;
+    let format = Format::negotiated(headers);
+    let asked = caller.asks(QueryKind::Federate, &selectors(params), None);
+    let work = move |api: &PrometheusApi, context: &ReadContext| {
+        let mut found = newest_samples(api, &caller.tenant, &sets, context)?;
+        found.sort_by(|a, b| a.0.metric_name().cmp(b.0.metric_name()).then_with(|| a.0.cmp(&b.0)));
+        found.dedup_by(|a, b| a.0 == b.0);
+        Ok::<_, ApiError>(match format.form {
+            Form::Text | Form::TextWithQuotes => text::Exposition::of(&found, format.names),
+            Form::Protobuf => messages::encode(&found, format.names),
+        })
     };
-    Ok(([(CONTENT_TYPE, content_type)], Exposition::of(&found, quoted)).into_response())
+    let body = listed::read(api, asked, work).await?;
+    Ok((format.content_type(), body))
 }
 
 fn newest_samples(
@@ -55,9 +74,12 @@ fn newest_samples(
     sets: &[Vec<Matcher>],
     context: &ReadContext,
 ) -> Result<Vec<Newest>, ApiError> {
+    /// What a sample takes beside its labels, bytes.
+    const SAMPLE_BYTES: u64 = 64;
     let now_ms = api.clock.unix_ms();
     let range = TimeRange::inclusive(now_ms - api.engine.settings().lookback_ms + 1, now_ms);
     let mut found = Vec::new();
+    let mut held = context.memory.reserve(0).map_err(StorageError::Memory)?;
     for matchers in sets {
         let plan = LeafPlan::Raw(RawPlan { matchers: matchers.clone(), range });
         for series in api.store.leaf(tenant, &plan, context)? {
@@ -65,7 +87,9 @@ fn newest_samples(
                 return Err(StorageError::Unsupported { what: "an answer of another plan".to_owned() }.into());
             };
             context.meter.count(series.sample_count(), 0);
-            if let Some((at_ms, value)) = newest(&series) {
+            // Without a name there is no family to be in.
+            if let Some((at_ms, value)) = newest(&series).filter(|_| !series.labels.metric_name().is_empty()) {
+                held.grow(series.labels.encoded().len() as u64 + SAMPLE_BYTES).map_err(StorageError::Memory)?;
                 found.push((series.labels, at_ms, value));
             }
         }
@@ -86,87 +110,22 @@ fn newest(series: &RawSeries) -> Option<(i64, SampleValue)> {
     }
 }
 
-/// The text format being written.
-struct Exposition {
-    out: Vec<u8>,
-    /// Whether names beyond the classic character set are quoted.
-    quoted: bool,
+/// The labels that are told: all but the name, and an empty `instance` where a series has none, so that the scraping
+/// server does not put its own there.
+fn told_labels(labels: &Labels) -> impl Iterator<Item = (&str, &str)> {
+    let instance = labels.get("instance").is_none().then_some(("instance", ""));
+    labels.iter().filter(|(label, _)| *label != METRIC_NAME).chain(instance)
 }
 
-impl Exposition {
-    fn of(samples: &[Newest], quoted: bool) -> Vec<u8> {
-        let (mut text, mut family) = (Self { out: Vec::new(), quoted }, None);
-        for (labels, at_ms, value) in samples {
-            let name = labels.metric_name();
-            let kind = match value {
-                SampleValue::Float(_) => "untyped",
-                SampleValue::Histogram(histogram) if histogram.has_custom_buckets() => "histogram",
-                SampleValue::Histogram(_) => continue,
-            };
-            if family != Some((name, kind)) {
-                let line = format!("# TYPE {} {kind}\n", text.name(name, true));
-                text.out.extend_from_slice(line.as_bytes());
-                family = Some((name, kind));
-            }
-            match value {
-                SampleValue::Float(value) => text.line(name, labels, None, *value, *at_ms),
-                SampleValue::Histogram(histogram) => text.classic(name, labels, histogram, *at_ms),
-            }
+/// Upper bounds and cumulative counts of a histogram with custom buckets, without the last one, which is all of it.
+fn classic_buckets(histogram: &Histogram) -> impl Iterator<Item = (f64, f64)> {
+    let (mut buckets, mut total) = (histogram.positive.iter().peekable(), 0.0);
+    histogram.custom_bounds.iter().enumerate().map(move |(index, bound)| {
+        while let Some((_, count)) = buckets.next_if(|(at, _)| usize::try_from(*at).is_ok_and(|at| at <= index)) {
+            total += count;
         }
-        text.out
-    }
-
-    /// A histogram with custom buckets, its buckets cumulative.
-    fn classic(&mut self, name: &str, labels: &Labels, histogram: &Histogram, at_ms: i64) {
-        let (bucket, mut buckets, mut total) = (format!("{name}_bucket"), histogram.positive.iter().peekable(), 0.0);
-        for (index, bound) in histogram.custom_bounds.iter().enumerate() {
-            while let Some((_, count)) = buckets.next_if(|(at, _)| usize::try_from(*at).is_ok_and(|at| at <= index)) {
-                total += count;
-            }
-            self.line(&bucket, labels, Some(*bound), total, at_ms);
-        }
-        self.line(&bucket, labels, Some(f64::INFINITY), histogram.count, at_ms);
-        self.line(&format!("{name}_sum"), labels, None, histogram.sum, at_ms);
-        self.line(&format!("{name}_count"), labels, None, histogram.count, at_ms);
-    }
-
-    /// One sample. `instance=""` is told where a series has none, so that the scraping server does not put its own there.
-    fn line(&mut self, name: &str, labels: &Labels, le: Option<f64>, value: f64, at_ms: i64) {
-        let shown = self.name(name, true);
-        let is_inside = shown.starts_with('"');
-        let (before, inside) = if is_inside { ("", shown.as_ref()) } else { (shown.as_ref(), "") };
-        self.out.extend_from_slice(format!("{before}{{{inside}").as_bytes());
-        let mut separator = if is_inside { "," } else { "" };
-        let instance = labels.get("instance").is_none().then_some(("instance", ""));
-        for (label, value) in labels.iter().filter(|(label, _)| *label != METRIC_NAME).chain(instance) {
-            let escaped = value.replace('\\', r"\\").replace('\n', r"\n").replace('"', "\\\"");
-            let pair = format!("{separator}{}=\"{escaped}\"", self.name(label, false));
-            self.out.extend_from_slice(pair.as_bytes());
-            separator = ",";
-        }
-        if let Some(bound) = le {
-            self.out.extend_from_slice(format!("{separator}le=\"").as_bytes());
-            push_float(&mut self.out, bound);
-            self.out.push(b'"');
-        }
-        self.out.extend_from_slice(b"} ");
-        push_float(&mut self.out, value);
-        self.out.extend_from_slice(format!(" {at_ms}\n").as_bytes());
-    }
-
-    /// A name as the client can read it; metric names may have colons.
-    fn name<'n>(&self, name: &'n str, colons: bool) -> Cow<'n, str> {
-        let classic = |(at, c): (usize, char)| {
-            c == '_' || c.is_ascii_alphabetic() || (colons && c == ':') || (at > 0 && c.is_ascii_digit())
-        };
-        if !name.is_empty() && name.char_indices().all(classic) {
-            return Cow::Borrowed(name);
-        }
-        if self.quoted {
-            return Cow::Owned(pharos_promql::quote(name));
-        }
-        Cow::Owned(name.char_indices().map(|indexed| if classic(indexed) { indexed.1 } else { '_' }).collect())
-    }
+        (*bound, total)
+    })
 }
 
 #[cfg(test)]
@@ -175,48 +134,15 @@ mod tests {
 
     use super::*;
 
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pub(super) fn labels(pairs: &[(&str, &str)]) -> Labels {
         Labels::from_pairs(pairs.iter().copied()).unwrap()
     }
 
-    fn check(samples: &[Newest], quoted: bool, expected: &str) {
-        assert_eq!(String::from_utf8(Exposition::of(samples, quoted)).unwrap(), expected);
-    }
-
-    fn custom() -> Histogram {
+    /// Custom buckets: 2 up to 0.5, none up to 1, 3 above.
+    pub(super) fn custom() -> Histogram {
         let spans = vec![BucketSpan { offset: 0, length: 1 }, BucketSpan { offset: 1, length: 1 }];
         let positive = BucketSide { spans, counts: vec![2.0, 3.0] };
         Histogram { count: 5.0, sum: 7.5, custom_bounds: vec![0.5, 1.0], positive, ..Histogram::empty(-53) }
-    }
-
-    #[test]
-    fn families_are_headed_once_and_values_escaped() {
-        let samples = [
-            (labels(&[("__name__", "a"), ("instance", "x"), ("p", "c:\\\"d\"\n")]), 1_000, SampleValue::Float(1.5)),
-            (labels(&[("__name__", "a"), ("q", "1")]), 2_000, SampleValue::Float(f64::NAN)),
-        ];
-        let expected = "# TYPE a untyped\na{instance=\"x\",p=\"c:\\\\\\\"d\\\"\\n\"} 1.5 1000\na{q=\"1\",instance=\"\"} NaN 2000\n";
-        check(&samples, true, expected);
-    }
-
-    #[test]
-    fn names_are_quoted_or_get_underscores() {
-        let samples = [(labels(&[("__name__", "a.b"), ("c-d", "1")]), 1, SampleValue::Float(2.0))];
-        check(&samples, true, "# TYPE \"a.b\" untyped\n{\"a.b\",\"c-d\"=\"1\",instance=\"\"} 2 1\n");
-        check(&samples, false, "# TYPE a_b untyped\na_b{c_d=\"1\",instance=\"\"} 2 1\n");
-    }
-
-    #[test]
-    fn custom_buckets_are_told_as_classic_ones_and_exponential_ones_are_not() {
-        let value = |histogram| SampleValue::Histogram(Arc::new(histogram));
-        let name = labels(&[("__name__", "h"), ("instance", "x")]);
-        check(&[(name.clone(), 1, value(Histogram::empty(0)))], false, "");
-        check(
-            &[(name, 1, value(custom()))],
-            false,
-            "# TYPE h histogram\nh_bucket{instance=\"x\",le=\"0.5\"} 2 1\nh_bucket{instance=\"x\",le=\"1\"} 2 1\n\
-             h_bucket{instance=\"x\",le=\"+Inf\"} 5 1\nh_sum{instance=\"x\"} 7.5 1\nh_count{instance=\"x\"} 5 1\n",
-        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! and the API crates: no engine sees them.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod exposition;
 pub mod health;
 pub mod jaeger;
 pub mod query;

@@ -119,6 +119,12 @@ fn remote_read_follows_its_file() {
 }
 
 #[test]
+fn the_exposition_format_follows_its_file() {
+    let proto = include_str!("../../../../proto/prometheus/metrics.proto");
+    check(proto, include_str!("../../src/exposition.rs"));
+}
+
+#[test]
 fn rpc_follows_its_file() {
     check(include_str!("../../../../proto/google/rpc/status.proto"), include_str!("../../src/rpc.rs"));
 }
