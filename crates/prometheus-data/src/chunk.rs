@@ -24,6 +24,13 @@ const XOR2: u8 = 4;
 const HISTOGRAM_STARTS: u8 = 5;
 const FLOAT_HISTOGRAM_STARTS: u8 = 6;
 
+/// The points of a chunk that stands alone, as remote read sends it; `None` if the bytes make no sense.
+#[must_use]
+pub fn decode_chunk(encoding: u8, bytes: &[u8]) -> Option<Points> {
+    let mut points = Points::default();
+    decode(encoding, bytes, &mut points).ok().map(|()| points)
+}
+
 /// Appends a chunk's points; on failure those before the fault are there.
 pub(crate) fn decode(encoding: u8, bytes: &[u8], points: &mut Points) -> Result<(), Malformed> {
     match encoding {

@@ -35,6 +35,7 @@ mod segments;
 mod tombstones;
 
 pub use block::{Block, BlockPlace};
+pub use chunk::decode_chunk;
 pub use error::{Damage, DataError, OnDamage};
 pub use folder::DataFolder;
 pub use head::{Head, HeadPoints};

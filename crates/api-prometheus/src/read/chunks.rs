@@ -3,7 +3,7 @@
 //! Bits fill bytes from the highest down. A float chunk: number of samples (16 bits), then per sample time and value.
 //! Times: varint; then the difference as unsigned varint; then differences of differences in one of five widths. Values:
 //! all 64 bits; then, XOR with the one before, the bits that differ. A histogram goes in a chunk of its own, so
-//! that each keeps its own layout and reset header; counts are floats, which hold our integer histograms exactly.
+//! that each keeps its own layout and reset header: integer counts as differences of bucket to bucket, others as doubles.
 //!
 //! Source: Prometheus, `tsdb/docs/format/chunks.md`; Prometheus 2.42 writes the same bytes for the same floats.
 
@@ -82,11 +82,16 @@ fn histogram_chunk(at_ms: i64, histogram: &Histogram) -> Chunk {
         }
     }
     bits.signed(at_ms);
-    let counts = histogram.positive.counts.iter().chain(&histogram.negative.counts);
-    for number in [&histogram.count, &histogram.zero_count, &histogram.sum].into_iter().chain(counts) {
-        bits.push(number.to_bits(), 64);
+    let encoding = if histogram.is_integer { Encoding::Histogram } else { Encoding::FloatHistogram };
+    if histogram.is_integer {
+        bits.integer_counts(histogram);
+    } else {
+        let counts = histogram.positive.counts.iter().chain(&histogram.negative.counts);
+        for number in [&histogram.count, &histogram.zero_count, &histogram.sum].into_iter().chain(counts) {
+            bits.push(number.to_bits(), 64);
+        }
     }
-    Chunk { min_time_ms: at_ms, max_time_ms: at_ms, r#type: Encoding::FloatHistogram as i32, data: bits.bytes }
+    Chunk { min_time_ms: at_ms, max_time_ms: at_ms, r#type: encoding as i32, data: bits.bytes }
 }
 
 /// The window of differing bits that the next value may reuse.
@@ -210,6 +215,22 @@ impl BitWriter {
         } else {
             self.push(255, 8);
             self.push(bits, 64);
+        }
+    }
+
+    /// What an integer histogram counts: all, in the zero bucket, the sum, then each bucket as its difference to the one before,
+    /// on each side from 0.
+    fn integer_counts(&mut self, histogram: &Histogram) {
+        // Integer histograms count at most 2^53, which is exact.
+        self.unsigned(histogram.count as u64);
+        self.unsigned(histogram.zero_count as u64);
+        self.push(histogram.sum.to_bits(), 64);
+        for side in [&histogram.positive, &histogram.negative] {
+            let mut before = 0;
+            for count in &side.counts {
+                self.signed(*count as i64 - before);
+                before = *count as i64;
+            }
         }
     }
 

@@ -206,3 +206,56 @@ fn histograms_keep_layout_counts_and_reset_header() {
         assert_eq!(histogram_chunk(1, &Histogram { reset_hint: hint, ..exponential.clone() }).data[2], header);
     }
 }
+
+/// What the reader of Prometheus' own files makes of the chunks; it was written by others than the writer here.
+fn read_back(series: &RawSeries) -> (Vec<(i64, u64)>, Vec<(i64, Histogram)>) {
+    let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+    for chunk in encode(series) {
+        let encoding = u8::try_from(chunk.r#type).unwrap();
+        let points = pharos_prometheus_data::decode_chunk(encoding, &chunk.data).expect("sound bytes");
+        floats.extend(points.floats.iter().map(|point| (point.timestamp_ms, point.value.to_bits())));
+        histograms.extend(points.histograms.into_iter().map(|point| (point.timestamp_ms, point.histogram)));
+    }
+    (floats, histograms)
+}
+
+#[test]
+fn integers_floats_and_both_histograms_are_read_by_the_reader_of_prometheus_files() {
+    let side = |offset, counts: &[f64]| BucketSide {
+        spans: vec![BucketSpan { offset, length: 2 }, BucketSpan { offset: 3, length: counts.len() as u32 - 2 }],
+        counts: counts.to_vec(),
+    };
+    let integer = Histogram {
+        is_integer: true,
+        count: 9_007_199_254_740_000.0,
+        sum: -3.25,
+        zero_count: 7.0,
+        zero_threshold: 1e-128,
+        positive: side(-300, &[1.0, 900_719_925_474_099.0, 4.0, 0.0]),
+        negative: side(5, &[3.0, 2.0, 1.0]),
+        ..Histogram::empty(3)
+    };
+    let float = Histogram { is_integer: false, count: 12.5, positive: side(0, &[0.5, 2.0, 10.0]), ..integer.clone() };
+    let gauge = Histogram { reset_hint: ResetHint::Gauge, ..integer.clone() };
+    let bounds = vec![0.1, 2.5, 1e9];
+    let positive = BucketSide { spans: vec![BucketSpan { offset: 0, length: 3 }], counts: vec![1.0, 0.0, 4.0] };
+    let custom =
+        Histogram { is_integer: true, count: 5.0, sum: 11.0, custom_bounds: bounds, positive, ..Histogram::empty(-53) };
+    let mut series = floats(&[(-3, f64::NAN), (5, -0.0), (45, 1e300), (1_700_000_000_000, stale_nan())]);
+    series.labels = Labels::empty();
+    let all = [integer, float, gauge, custom];
+    let at =
+        |histogram: &Histogram, timestamp_ms| HistogramSample { timestamp_ms, histogram: Arc::new(histogram.clone()) };
+    series.histograms = all.iter().zip([10, 20, 30, 40]).map(|(histogram, at_ms)| at(histogram, at_ms)).collect();
+    let kinds: Vec<_> = encode(&series).iter().map(|chunk| chunk.r#type).collect();
+    assert_eq!(kinds, [1, 2, 3, 2, 2, 1], "integer histograms stay integers");
+    let (floats, histograms) = read_back(&series);
+    assert_eq!(
+        floats,
+        series.timestamps_ms.iter().copied().zip(series.values.iter().map(|v| v.to_bits())).collect::<Vec<_>>()
+    );
+    assert_eq!(histograms.len(), all.len());
+    for ((at_ms, found), sent) in histograms.iter().zip(&series.histograms) {
+        assert!(*at_ms == sent.timestamp_ms && found.bits_equal(&sent.histogram), "{found:?} is not {sent:?}");
+    }
+}
