@@ -1,5 +1,7 @@
 //! Values of queries as JSON, written piece by piece so that no answer stands in memory twice.
 
+use std::sync::Arc;
+
 use pharos_model::{Histogram, Labels, exponential_bound};
 use pharos_promql::Value;
 use pharos_promql::engine::{MatrixSeries, SampleValue, VectorSample};
@@ -8,6 +10,10 @@ use crate::number::{push_float, push_seconds};
 
 /// Pieces of about this size go to the socket, bytes.
 const PIECE_BYTES: usize = 64 << 10;
+/// Floats of a series that are written before the size of the piece is looked at.
+const FLOATS_RUN: usize = 1_024;
+/// As [`FLOATS_RUN`], of histograms.
+const HISTOGRAMS_RUN: usize = 16;
 
 /// Appends a JSON string with its quotes.
 pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
@@ -67,7 +73,7 @@ pub(crate) fn result_head(value: &Value) -> Vec<u8> {
 pub(crate) fn result_pieces(value: Value) -> Box<dyn Iterator<Item = Vec<u8>> + Send> {
     match value {
         Value::Vector(samples) => Box::new(ListPieces::new(samples.into_iter(), push_vector_sample)),
-        Value::Matrix(series) => Box::new(ListPieces::new(series.into_iter(), push_matrix_series)),
+        Value::Matrix(series) => Box::new(MatrixPieces::new(series)),
         Value::Scalar { timestamp_ms, value } => {
             let mut out = Vec::new();
             push_point(&mut out, timestamp_ms, value);
@@ -124,6 +130,106 @@ impl<T, I: Iterator<Item = T>> Iterator for ListPieces<T, I> {
     }
 }
 
+/// A matrix in pieces. Long series are cut between their samples, so that no piece is much larger than [`PIECE_BYTES`],
+/// and each series is dropped when it is written.
+struct MatrixPieces {
+    series: std::vec::IntoIter<MatrixSeries>,
+    current: Option<WrittenSeries>,
+    begun: bool,
+    done: bool,
+}
+
+/// A series under way: how many of its samples are written.
+struct WrittenSeries {
+    series: MatrixSeries,
+    floats: usize,
+    histograms: usize,
+}
+
+impl MatrixPieces {
+    fn new(series: Vec<MatrixSeries>) -> Self {
+        Self { series: series.into_iter(), current: None, begun: false, done: false }
+    }
+
+    /// Writes what comes next: the head of a series, some of its samples, or its end.
+    fn push_next(&mut self, piece: &mut Vec<u8>) {
+        if let Some(current) = &mut self.current {
+            if current.push_samples(piece) {
+                piece.push(b'}');
+                self.current = None;
+            }
+            return;
+        }
+        let Some(series) = self.series.next() else {
+            piece.extend_from_slice(if self.begun { b"]" } else { b"[]" });
+            self.done = true;
+            return;
+        };
+        piece.push(if self.begun { b',' } else { b'[' });
+        self.begun = true;
+        piece.extend_from_slice(b"{\"metric\":");
+        push_labels(piece, &series.labels);
+        self.current = Some(WrittenSeries { series, floats: 0, histograms: 0 });
+    }
+}
+
+impl Iterator for MatrixPieces {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        if self.done {
+            return None;
+        }
+        let mut piece = Vec::with_capacity(PIECE_BYTES / 4);
+        while piece.len() < PIECE_BYTES && !self.done {
+            self.push_next(&mut piece);
+        }
+        Some(piece)
+    }
+}
+
+impl WrittenSeries {
+    /// Writes some samples, floats first; true if that was all.
+    fn push_samples(&mut self, out: &mut Vec<u8>) -> bool {
+        let Self { series, floats, histograms } = self;
+        if *floats < series.floats.len() {
+            let push = |out: &mut Vec<u8>, (at_ms, value): &(i64, f64)| push_point(out, *at_ms, *value);
+            push_run(out, b",\"values\":", &series.floats, floats, FLOATS_RUN, push);
+        } else if *histograms < series.histograms.len() {
+            let push =
+                |out: &mut Vec<u8>, (at_ms, value): &(i64, Arc<Histogram>)| push_histogram_point(out, *at_ms, value);
+            push_run(out, b",\"histograms\":", &series.histograms, histograms, HISTOGRAMS_RUN, push);
+        }
+        *floats == series.floats.len() && *histograms == series.histograms.len()
+    }
+}
+
+/// Writes the next `run` of `items`, of which `written` are there already: the key before the first, the end behind the last.
+fn push_run<T>(
+    out: &mut Vec<u8>,
+    key: &[u8],
+    items: &[T],
+    written: &mut usize,
+    run: usize,
+    push: impl Fn(&mut Vec<u8>, &T),
+) {
+    let end = items.len().min(*written + run);
+    let mut separator = b',';
+    if *written == 0 {
+        out.extend_from_slice(key);
+        separator = b'[';
+    }
+    for item in &items[*written..end] {
+        out.push(separator);
+        push(out, item);
+        separator = b',';
+    }
+    if end == items.len() {
+        out.push(b']');
+    }
+    *written = end;
+}
+
 fn push_vector_sample(out: &mut Vec<u8>, sample: &VectorSample) {
     out.extend_from_slice(b"{\"metric\":");
     push_labels(out, &sample.labels);
@@ -137,14 +243,6 @@ fn push_vector_sample(out: &mut Vec<u8>, sample: &VectorSample) {
             push_histogram_point(out, sample.timestamp_ms, histogram);
         }
     }
-    out.push(b'}');
-}
-
-fn push_matrix_series(out: &mut Vec<u8>, series: &MatrixSeries) {
-    out.extend_from_slice(b"{\"metric\":");
-    push_labels(out, &series.labels);
-    push_list(out, b",\"values\":", &series.floats, |out, (at_ms, value)| push_point(out, *at_ms, *value));
-    push_list(out, b",\"histograms\":", &series.histograms, |out, (at_ms, h)| push_histogram_point(out, *at_ms, h));
     out.push(b'}');
 }
 
@@ -245,8 +343,9 @@ fn custom_buckets(histogram: &Histogram) -> Vec<(Bounds, f64, f64, f64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use pharos_model::{BucketSide, BucketSpan};
+
+    use super::*;
 
     #[test]
     fn strings_are_escaped_as_serde_does() {
@@ -283,6 +382,31 @@ mod tests {
             String::from_utf8(out).unwrap(),
             r#"{"count":"9","sum":"3.5","buckets":[[1,"-2","-1","1"],[1,"-1","-0.5","2"],[3,"-0.001","0.001","2"],[0,"0.5","1","1"],[0,"2","4","3"]]}"#
         );
+    }
+
+    #[test]
+    fn long_series_are_cut_between_their_samples() {
+        let series = |floats: i64, histograms: i64| MatrixSeries {
+            labels: Labels::from_pairs([("n", "1")]).unwrap(),
+            floats: (0..floats).map(|at| (at * 1_000, at as f64 + 0.5)).collect(),
+            histograms: (0..histograms).map(|at| (at * 1_000, Arc::new(Histogram::empty(0)))).collect(),
+        };
+        for shape in [&[(0, 0)][..], &[], &[(1, 0), (0, 1), (1, 1)], &[(100_000, 3_000), (1_024, 16), (2_048, 33)]] {
+            let matrix = shape.iter().map(|(floats, histograms)| series(*floats, *histograms)).collect();
+            let pieces: Vec<_> = result_pieces(Value::Matrix(matrix)).collect();
+            assert!(pieces.iter().all(|piece| piece.len() < 2 * PIECE_BYTES));
+            let joined: Vec<serde_json::Value> = serde_json::from_slice(&pieces.concat()).unwrap();
+            assert_eq!(joined.len(), shape.len());
+            for (found, (floats, histograms)) in joined.iter().zip(shape) {
+                let points = |key: &str| found.get(key).map(|points| points.as_array().unwrap().clone());
+                let (values, others) = (points("values"), points("histograms"));
+                assert_eq!(values.as_ref().map_or(0, Vec::len), *floats as usize);
+                assert_eq!(others.as_ref().map_or(0, Vec::len), *histograms as usize);
+                assert_eq!((values.is_some(), others.is_some()), (*floats > 0, *histograms > 0));
+                let last = values.and_then(|values| values.last().cloned());
+                assert!(last.is_none_or(|last| last == serde_json::json!([floats - 1, format!("{}", *floats as f64 - 0.5)])));
+            }
+        }
     }
 
     #[test]

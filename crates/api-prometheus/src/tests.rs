@@ -1,5 +1,7 @@
 //! The API from outside, over the in-memory store.
 
+mod hangup;
+
 use axum::body::Body;
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
