@@ -298,7 +298,7 @@ async fn only_who_may_read_metrics_is_answered_and_for_its_tenant_only() {
 
 #[tokio::test]
 async fn a_deadline_ends_the_query_and_so_does_a_client_that_leaves() {
-    let server = Server::over(Arc::new(StallingStore), Some(Principal::anonymous())).await;
+    let server = Server::over(Arc::new(StallingStore::default()), Some(Principal::anonymous())).await;
     // As bytes: the client of this test would not wait for what the server says.
     let message = instant("up").encode_to_vec();
     let framed = [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), &message].concat();
@@ -331,7 +331,7 @@ async fn a_deadline_ends_the_query_and_so_does_a_client_that_leaves() {
 
 #[tokio::test]
 async fn a_query_that_an_operator_ends_says_so() {
-    let server = Server::over(Arc::new(StallingStore), Some(Principal::anonymous())).await;
+    let server = Server::over(Arc::new(StallingStore::default()), Some(Principal::anonymous())).await;
     let (mut client, queries) = (server.client.clone(), server.api.pool.queries().clone());
     let mut calls = JoinSet::new();
     calls.spawn(async move { client.query_instant(instant("up")).await.map(drop) });

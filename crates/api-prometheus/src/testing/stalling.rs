@@ -1,14 +1,33 @@
 //! A store whose reads of samples go on until they are told to stop.
 
-use pharos_base::Completion;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pharos_base::{Clock, Completion, Interrupted, SystemClock};
 use pharos_model::{Matcher, MetricBatch, MetricMetadata, TenantId, TimeRange};
 use pharos_storage::{
     AppendOutcome, BatchId, Capabilities, CardinalityStatus, ExemplarSeries, LabelQuery, LeafPlan, LeafStream,
     MetricStore, MetricStoreStats, ReadContext, SeriesStream, StorageError,
 };
+use tokio::sync::oneshot;
+
+/// Longer than a query is tried on the thread of its connection, before it gets one of its own.
+const TRIED_MAX: Duration = Duration::from_millis(30);
 
 /// Stalls in [`MetricStore::leaf`] and has nothing else.
-pub(crate) struct StallingStore;
+#[derive(Default)]
+pub(crate) struct StallingStore {
+    /// Told when a read is under way that is not only tried.
+    pub(crate) begun: Mutex<Option<oneshot::Sender<()>>>,
+    /// Told when a read ends because it was cancelled.
+    pub(crate) cancelled: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+fn tell(listener: &Mutex<Option<oneshot::Sender<()>>>) {
+    if let Some(listener) = listener.lock().take() {
+        let _ = listener.send(());
+    }
+}
 
 fn nothing<T>() -> Result<T, StorageError> {
     Err(StorageError::Unsupported { what: "anything but stalling".to_owned() })
@@ -24,8 +43,17 @@ impl MetricStore for StallingStore {
     }
 
     fn leaf(&self, _: &TenantId, _: &LeafPlan, context: &ReadContext) -> Result<LeafStream, StorageError> {
+        let since = SystemClock.monotonic();
         loop {
-            context.check()?;
+            if let Err(interrupted) = context.check() {
+                if interrupted == Interrupted::Cancelled {
+                    tell(&self.cancelled);
+                }
+                return Err(interrupted.into());
+            }
+            if SystemClock.monotonic() - since > TRIED_MAX {
+                tell(&self.begun);
+            }
             std::thread::yield_now();
         }
     }
