@@ -154,8 +154,6 @@ fn doors(
     let engine = Engine::new(Arc::clone(&metrics), engine_settings(settings));
     self_metrics::register(&mut registry, Arc::clone(&metrics), Arc::clone(&traces), BUILD.version);
     self_metrics::register_engine(&mut registry, engine.clone());
-    let registry = Arc::new(Mutex::new(registry));
-    let own_metrics = Arc::clone(&registry);
     let components = IngestComponents {
         metrics: Arc::clone(&metrics),
         traces: Arc::clone(&traces),
@@ -167,6 +165,8 @@ fn doors(
         history_bytes_max: settings.query.history_memory_max.0,
     });
     queries.register(&mut registry);
+    let registry = Arc::new(Mutex::new(registry));
+    let own_metrics = Arc::clone(&registry);
     let pool = QueryPool::new(settings.query.concurrency_max, settings.query.queue_wait.0).with_queries(queries);
     let prometheus = PrometheusApi {
         engine,
