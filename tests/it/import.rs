@@ -34,7 +34,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Runs it and demands success.
-async fn done(server: &Pharos, arguments: &[&str]) -> String {
+pub(crate) async fn done(server: &Pharos, arguments: &[&str]) -> String {
     let output = pharos(server, arguments).await;
     assert!(
         output.status.success(),

@@ -18,6 +18,7 @@ mod loadgen;
 mod nginx;
 mod otlp;
 mod peers;
+mod remote_read;
 mod queries;
 mod sdks;
 mod start;

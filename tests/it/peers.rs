@@ -1,7 +1,7 @@
 //! Debian's exporter, agent and server as neighbours: `vmagent` and `prometheus` scrape `prometheus-node-exporter` and write
 //! to Pharos; what Prometheus answers about these samples, Pharos answers too.
 
-mod compare;
+pub(crate) mod compare;
 pub(crate) mod programs;
 mod queries;
 mod recorded;

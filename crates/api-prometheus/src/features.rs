@@ -44,6 +44,8 @@ fn listing(api: &PrometheusApi) -> Value {
             "exclude_alerts": true,
             "label_values_match": true,
             "lifecycle": false,
+            "openapi_3.1": true,
+            "openapi_3.2": true,
             "otlp_write_receiver": true,
             "query_stats": true,
             "query_warnings": true,

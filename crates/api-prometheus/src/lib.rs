@@ -23,6 +23,7 @@ mod listed;
 mod metadata;
 mod notifications;
 mod number;
+mod openapi;
 mod own_metrics;
 mod params;
 mod query;

@@ -13,10 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::reply::ApiError;
-use crate::{
-    active, admin, delete, exemplars, export, features, federate, labels, metadata, notifications, own_metrics, query,
-    read, search, status, targets,
-};
+use crate::{active, admin, delete, exemplars, export, features, federate, labels, metadata, notifications, openapi, own_metrics, query, read, search, status, targets};
 
 /// Limits of the API, beside those of the engine.
 #[derive(Debug, Clone)]
@@ -111,8 +108,9 @@ pub fn router(api: PrometheusApi) -> Router {
         .merge(below("/select/{tenant}/prometheus"))
 }
 
-fn api_routes(prefix: &str) -> Router<Arc<PrometheusApi>> {
-    let routes: [(&str, MethodRouter<Arc<PrometheusApi>>); 32] = [
+/// What is served below each `/api/v1`, but for the listings of queries and exports. `openapi.yaml` describes it.
+pub(crate) fn routes() -> [(&'static str, MethodRouter<Arc<PrometheusApi>>); 33] {
+    [
         ("query", get(query::instant).post(query::instant)),
         ("query_range", get(query::range).post(query::range)),
         ("query_exemplars", get(exemplars::query).post(exemplars::query)),
@@ -145,9 +143,13 @@ fn api_routes(prefix: &str) -> Router<Arc<PrometheusApi>> {
         ("notifications", get(notifications::now)),
         ("notifications/live", get(notifications::live)),
         ("status/config", get(status::config)),
-    ];
+        ("openapi.yaml", get(openapi::openapi)),
+    ]
+}
+
+fn api_routes(prefix: &str) -> Router<Arc<PrometheusApi>> {
     let mut router = Router::new();
-    for (path, handler) in routes {
+    for (path, handler) in routes() {
         router = router.route(&format!("{prefix}/api/v1/{path}"), handler.options(nothing));
     }
     router
