@@ -56,7 +56,8 @@ mod tests {
         let fixture = fixture();
         for (path, method) in described().into_iter().filter(|(path, _)| *path != "notifications/live") {
             let uri = format!("/api/v1/{}", path.replace("{name}", "job"));
-            let request = Request::builder().method(method.to_uppercase().as_str()).uri(uri).body(Body::empty()).unwrap();
+            let request =
+                Request::builder().method(method.to_uppercase().as_str()).uri(uri).body(Body::empty()).unwrap();
             let (status, _) = fixture.text(request).await;
             let is_there = status != StatusCode::NOT_FOUND && status != StatusCode::METHOD_NOT_ALLOWED;
             assert!(is_there, "{method} {path}: {status}");

@@ -13,7 +13,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::reply::ApiError;
-use crate::{active, admin, delete, exemplars, export, features, federate, labels, metadata, notifications, openapi, own_metrics, query, read, search, status, targets};
+use crate::{
+    active, admin, delete, exemplars, export, features, federate, labels, metadata, notifications, openapi,
+    own_metrics, query, read, search, status, targets,
+};
 
 /// Limits of the API, beside those of the engine.
 #[derive(Debug, Clone)]
