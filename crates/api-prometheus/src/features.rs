@@ -75,7 +75,7 @@ fn listing(api: &PrometheusApi) -> Value {
             "offset": true,
             "on": true,
             "per_query_lookback_delta": true,
-            "per_step_stats": true,
+            "per_step_stats": api.settings.per_step_stats,
             "smoothed": parser.extended_range_selectors,
             "subqueries": true,
             "type_and_unit_labels": engine.type_and_unit_labels,

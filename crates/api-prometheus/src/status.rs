@@ -77,6 +77,7 @@ pub(crate) async fn flags(State(api): State<Arc<PrometheusApi>>, _caller: Caller
         ("promql-extended-range-selectors", parser.extended_range_selectors),
         ("promql-binop-fill-modifiers", parser.binop_fill_modifiers),
         ("promql-delayed-name-removal", engine.delayed_name_removal),
+        ("promql-per-step-stats", api.settings.per_step_stats),
         ("use-start-timestamps", engine.use_start_timestamps),
         ("type-and-unit-labels", engine.type_and_unit_labels),
         ("exemplar-storage", true),
