@@ -115,7 +115,7 @@ fn anchored_count(function: F, window: &Window<'_>) -> Cell {
     counts_over(function, &anchored)
 }
 
-/// First and last sample that matter; `None` if all lie before the window or all after it.
+/// First and last sample that matter; `None` if all lie before the window.
 fn relevant(count: usize, time: impl Fn(usize) -> i64, window: &Window<'_>, smoothed: bool) -> Option<(usize, usize)> {
     let mut last = count.checked_sub(1)?;
     let after_start = (0..last).find(|at| time(*at) > window.after_ms).unwrap_or(last);
@@ -123,8 +123,7 @@ fn relevant(count: usize, time: impl Fn(usize) -> i64, window: &Window<'_>, smoo
     if smoothed {
         last = (0..last).find(|at| time(*at) >= window.end_ms).unwrap_or(last);
     }
-    let is_inside = time(last) > window.after_ms && time(first) <= window.end_ms;
-    is_inside.then_some((first, last))
+    (time(last) > window.after_ms).then_some((first, last))
 }
 
 /// How far `at_ms` lies between two instants, 0 to 1.
@@ -160,6 +159,9 @@ fn float_edges(window: &Window<'_>, is_counter: bool, smoothed: bool) -> Option<
 
 fn float_change(window: &Window<'_>, is_counter: bool, smoothed: bool) -> Option<f64> {
     let (left, right, first, last) = float_edges(window, is_counter, smoothed)?;
+    if window.times_ms[first] > window.end_ms {
+        return None;
+    }
     let mut change = right - left;
     if is_counter {
         let mut previous = left;
@@ -217,6 +219,9 @@ fn histogram_change(context: &Context<'_>, window: &Window<'_>, is_counter: bool
     let metric = window.labels.metric_name();
     let samples = window.histograms;
     let (first, last) = relevant(samples.len(), |at| samples[at].timestamp_ms, window, smoothed)?;
+    if samples[first].timestamp_ms > window.end_ms {
+        return None;
+    }
     let custom = samples[first].histogram.has_custom_buckets();
     for sample in &samples[first..=last] {
         if sample.histogram.has_custom_buckets() != custom {

@@ -34,7 +34,7 @@ pub(super) fn value(expected: &Expectation, found: &Value, steps: StepRange) -> 
 }
 
 fn vector(expected: &Expectation, found: &[VectorSample]) -> Result<(), String> {
-    let mut rows = rows_by_labels(&expected.rows)?;
+    let mut rows = rows_by_labels(&expected.rows);
     for (position, sample) in found.iter().enumerate() {
         let labels = &sample.labels;
         let Some((wanted_position, row)) = rows.remove(labels) else {
@@ -63,7 +63,7 @@ fn matrix(expected: &Expectation, found: &[MatrixSeries], steps: StepRange) -> R
     }
     let steps = expected.range_vector.unwrap_or(steps);
     sorted(found)?;
-    let mut rows = rows_by_labels(&expected.rows)?;
+    let mut rows = rows_by_labels(&expected.rows);
     for series in found {
         let Some((_, row)) = rows.remove(&series.labels) else {
             return Err(format!("unexpected series {}", shown_series(series)));
@@ -111,14 +111,9 @@ fn points(row: &SeriesText, found: &MatrixSeries, steps: StepRange) -> Result<()
 
 type Rows<'a> = HashMap<&'a Labels, (usize, &'a SeriesText)>;
 
-fn rows_by_labels(rows: &[SeriesText]) -> Result<Rows<'_>, String> {
-    let mut by_labels = Rows::new();
-    for (position, row) in rows.iter().enumerate() {
-        if by_labels.insert(&row.labels, (position, row)).is_some() {
-            return Err(format!("the row {} is expected twice", row.labels));
-        }
-    }
-    Ok(by_labels)
+/// Of rows with the same labels the last one counts.
+fn rows_by_labels(rows: &[SeriesText]) -> Rows<'_> {
+    rows.iter().enumerate().map(|(position, row)| (&row.labels, (position, row))).collect()
 }
 
 fn missing(rows: &Rows<'_>) -> Result<(), String> {

@@ -116,7 +116,8 @@ pub(in crate::engine) fn compact(histogram: &mut Histogram) {
 
 /// Equality as `==` means it: the same observations, in the same buckets; hints do not count.
 pub(in crate::engine) fn equals(a: &Histogram, b: &Histogram) -> bool {
-    let same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan());
+    // Zeros of different signs differ.
+    let same = |a: f64, b: f64| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
     a.schema == b.schema
         && same(a.count, b.count)
         && same(a.sum, b.sum)
@@ -198,11 +199,10 @@ pub(in crate::engine) fn is_reset(previous: &Histogram, current: &Histogram) -> 
     }
     let halvings = u32::try_from(previous.schema - current.schema).unwrap_or(0);
     [(&previous.positive, &current.positive), (&previous.negative, &current.negative)].into_iter().any(|(old, new)| {
-        let outside: Vec<(i32, f64)> = old
-            .iter()
-            .filter(|(index, _)| pharos_model::exponential_bound(previous.schema, *index) > threshold)
-            .collect();
-        falls(&coarsened(&outside, halvings), &list(new))
+        let mut old = coarsened(&list(old), halvings);
+        // What reaches into the new zero bucket from outside is compared as a whole.
+        old.retain(|(index, _)| pharos_model::exponential_bound(current.schema, *index) > threshold);
+        falls(&old, &list(new))
     })
 }
 

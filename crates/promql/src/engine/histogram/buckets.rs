@@ -128,6 +128,10 @@ fn exponential_bounds(schema: i32, index: i32) -> (f64, f64) {
 /// What the zero bucket would hold if it reached to `threshold` or, where that lies inside a bucket with
 /// observations, to the end of that bucket; with the threshold that comes of it.
 pub(super) fn wider_zero(histogram: &Histogram, threshold: f64) -> (f64, f64) {
+    if threshold == histogram.zero_threshold {
+        // Not wider: a bucket that the zero bucket reaches into stays apart.
+        return (histogram.zero_count, threshold);
+    }
     let mut threshold = threshold;
     loop {
         let mut count = histogram.zero_count;
