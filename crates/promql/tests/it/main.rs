@@ -6,6 +6,8 @@ mod grammar;
 mod hostile;
 mod parser_conformance;
 mod printing;
+mod properties;
+mod reference;
 mod round_trip;
 mod script_conformance;
 mod scripts;

@@ -24,10 +24,11 @@ impl Evaluator<'_> {
         if aggregate.op == AggregateOp::LimitRatio {
             return self.limit_ratio(aggregate, params, steps);
         }
+        // What the input has to tell, its failure above all, is told even if no step asks for any of it.
+        let mut series = self.collected(&aggregate.input, steps)?;
         if !check_counts(&params)? {
             return Ok(Box::new(std::iter::empty()));
         }
-        let mut series = self.collected(&aggregate.input, steps)?;
         // Ties and first picks go by labels, not by the order of the store.
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         let mut members: Vec<Vec<usize>> = Vec::new();
@@ -90,6 +91,9 @@ impl Evaluator<'_> {
         steps: StepRange,
     ) -> Result<SeriesIter<'a>, QueryError> {
         if ratios.iter().all(|ratio| *ratio == 0.0) {
+            for series in self.vector(&aggregate.input, steps)? {
+                series?;
+            }
             return Ok(Box::new(std::iter::empty()));
         }
         if ratios.iter().any(|ratio| ratio.is_nan()) {

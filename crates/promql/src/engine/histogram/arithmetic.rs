@@ -206,7 +206,14 @@ pub(in crate::engine) fn is_reset(previous: &Histogram, current: &Histogram) -> 
     })
 }
 
-/// Whether any bucket holds less than before.
+/// Whether any bucket that there was holds less than before, or is gone though it held something. Both ascend.
 fn falls(old: &[(i32, f64)], new: &[(i32, f64)]) -> bool {
-    joined(old, new, |old, new| if new < old { 1.0 } else { 0.0 }).iter().any(|(_, fell)| *fell != 0.0)
+    let mut new = new.iter().peekable();
+    old.iter().any(|(index, old_count)| {
+        while new.next_if(|(other, _)| other < index).is_some() {}
+        match new.peek() {
+            Some((other, new_count)) if other == index => new_count < old_count,
+            _ => *old_count != 0.0,
+        }
+    })
 }
