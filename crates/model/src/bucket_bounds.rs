@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 const FINEST: usize = 8;
 
 /// What takes a bound to the next, by schema. The first lies one unit in the last place below √2, as in Prometheus.
+#[expect(clippy::approx_constant, reason = "the one below √2 is meant")]
 const FACTORS: [f64; FINEST + 1] = [
     2.0,
     1.414_213_562_373_095,

@@ -37,6 +37,9 @@ struct Head {
     source: usize,
 }
 
+/// An exemplar with the label bytes of its series.
+type OfSeries = (Arc<[u8]>, Exemplar);
+
 impl<'a> ExemplarMerge<'a> {
     /// Stands before the first; `parts` are oldest first.
     ///
@@ -57,7 +60,7 @@ impl<'a> ExemplarMerge<'a> {
     ///
     /// # Errors
     /// [`TsdbError`] if a file is damaged.
-    pub(crate) fn next(&mut self) -> Result<Option<(Arc<[u8]>, Exemplar)>, TsdbError> {
+    pub(crate) fn next(&mut self) -> Result<Option<OfSeries>, TsdbError> {
         let Some(mut newest) = self.heads.pop() else { return Ok(None) };
         self.refill(newest.source)?;
         while let Some(same) = self.heads.peek().filter(|head| head.key() == newest.key()).map(|head| head.source) {

@@ -75,7 +75,9 @@ pub(super) fn end(resolution: Resolution, series_count: u64, block_lens: &[u32],
     push_varint(&mut toc, resolution.ms().unsigned_abs());
     push_varint(&mut toc, series_count);
     push_varint(&mut toc, block_lens.len() as u64);
-    block_lens.iter().for_each(|len| push_varint(&mut toc, u64::from(*len)));
+    for len in block_lens {
+        push_varint(&mut toc, u64::from(*len));
+    }
     let mut end = Vec::with_capacity(toc.len() + FOOTER_LEN);
     let toc_len = block::write(&toc, BLOCK_ZSTD, &mut end);
     end.extend_from_slice(&offset.to_le_bytes());
