@@ -220,7 +220,9 @@ mod tests {
         ];
         let mut writer = ExemplarWriter::create(&RealDisk, dir.path()).unwrap();
         for (labels, exemplars) in &series {
-            exemplars.iter().for_each(|exemplar| writer.push(labels, exemplar).unwrap());
+            for exemplar in exemplars {
+                writer.push(labels, exemplar).unwrap();
+            }
         }
         let len = writer.finish().unwrap();
         let file = BlockFile::open(&dir.path().join(EXEMPLARS_FILE)).unwrap();
