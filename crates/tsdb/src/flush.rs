@@ -37,20 +37,24 @@ impl Shared {
     /// Brings everything acknowledged so far into parts.
     pub(crate) fn flush(&self) -> Result<(), TsdbError> {
         let _one_at_a_time = self.flushing.lock();
-        self.flush_locked().inspect_err(|error| {
-            if !matches!(error, TsdbError::Stopped) {
-                self.counters.flush_failures.fetch_add(1, Ordering::Relaxed);
-            }
-        })
+        let swapped = self.queue.swap()?;
+        self.flushed_to.store(swapped.last_segment, Ordering::Relaxed);
+        self.write_frozen()
     }
 
-    fn flush_locked(&self) -> Result<(), TsdbError> {
-        let swapped = self.queue.swap()?;
+    /// Ends a flush that failed and begins no other: what came in since would become small parts, again and again.
+    pub(crate) fn flush_again(&self) -> Result<(), TsdbError> {
+        let _one_at_a_time = self.flushing.lock();
+        self.write_frozen()
+    }
+
+    /// The caller holds `flushing`.
+    fn write_frozen(&self) -> Result<(), TsdbError> {
         // One tenant's fault must not fill the memory with the others' samples.
         let flushed = self.tenants.all().iter().map(|tenant| self.flush_tenant(tenant)).fold(Ok(()), Result::and);
-        let removed = flushed.and_then(|()| self.remove_segments(swapped.last_segment));
+        let removed = flushed.and_then(|()| self.remove_segments(self.flushed_to.load(Ordering::Relaxed)));
         self.after_commit();
-        removed
+        removed.inspect_err(|_| _ = self.counters.flush_failures.fetch_add(1, Ordering::Relaxed))
     }
 
     fn flush_tenant(&self, tenant: &Tenant) -> Result<(), TsdbError> {

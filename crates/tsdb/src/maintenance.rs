@@ -24,18 +24,31 @@ pub(crate) fn run_flusher(shared: &Arc<Shared>) {
         }
         let now = shared.clock.monotonic();
         if wanted || is_due(shared, flushed_at, now) {
-            match shared.flush() {
-                Ok(()) => flushed_at = now,
-                Err(error) => {
-                    report("flush", &error);
-                    // Refused writes ask for a flush again and again.
-                    shared.wake.wait_for_stop(RETRY_PAUSE);
-                    shared.wake.flush();
-                }
-            }
+            flushed_at = flush_until_done(shared).unwrap_or(flushed_at);
             shared.wake.merge();
         }
     }
+}
+
+/// Flushes, and tries what failed again until it is done; answers when the last flush began, and nothing if the store stops
+/// or its log fails before.
+fn flush_until_done(shared: &Shared) -> Option<Instant> {
+    let mut begun_at = shared.clock.monotonic();
+    let mut flushed = shared.flush();
+    while let Err(error) = flushed {
+        report("flush", &error);
+        // Refused writes ask for a flush again and again.
+        shared.wake.wait_for_stop(RETRY_PAUSE);
+        let wanted = shared.wake.wait_for_flush(Duration::ZERO).filter(|_| !shared.queue.is_poisoned())?;
+        let now = shared.clock.monotonic();
+        flushed = if wanted || is_due(shared, begun_at, now) {
+            begun_at = now;
+            shared.flush()
+        } else {
+            shared.flush_again()
+        };
+    }
+    Some(begun_at)
 }
 
 /// Merges and deletes when due, until the store stops.

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// Held by whoever flushes.
     pub(crate) flushing: Mutex<()>,
+    /// Log segments up to this one are needed no more when everything frozen by the last flush is in parts.
+    pub(crate) flushed_to: AtomicU64,
     /// Numbers of parts and sequences: one counter for both.
     pub(crate) next_part: Arc<AtomicU64>,
     /// Bytes of all generations, as of the last commit or flush.

@@ -103,6 +103,7 @@ impl Tsdb {
             )),
             counters: Counters::default(),
             flushing: Mutex::new(()),
+            flushed_to: AtomicU64::new(0),
             next_part: Arc::clone(&next_part),
             head_bytes: AtomicU64::new(0),
             head_bytes_max: AtomicU64::new(u64::MAX),

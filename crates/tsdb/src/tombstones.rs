@@ -12,6 +12,7 @@
 //! - D3 A tombstone stays until nothing older is left: no part, no generation, no log segment, no damaged part.
 //! - D4 Tombstones of a tenant are published in the order of their sequences, so a part that knows the highest
 //!   one applied to it (`cleaned`) needs none below.
+//! - D5 A merge waits for the delete under way: its result may be newer than a delete that has its place already.
 //!
 //! Bytes on disk: `docs/tombstones.md`.
 

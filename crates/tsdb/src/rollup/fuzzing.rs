@@ -48,7 +48,7 @@ pub fn rollup(dir: &Path, bytes: &[u8]) {
         let read = |slot| cells(&block, slot, resolution).ok().flatten();
         for cells in (0..BLOCK_SERIES).filter_map(read) {
             points(&cells, resolution);
-            encode_again(cells, resolution);
+            encode_again(&cells, resolution);
         }
     }
 }
@@ -108,7 +108,7 @@ fn points(cells: &Cells, resolution: Resolution) {
     }
 }
 
-fn encode_again(cells: Cells, resolution: Resolution) {
+fn encode_again(cells: &Cells, resolution: Resolution) {
     let mut builder = BlockBuilder::default();
     builder.push(Some(cells.clone()));
     let block = Block::new(builder.take()).expect("own blocks are sound");
