@@ -28,7 +28,7 @@ BENCHED := pharos-benches pharos-chunk pharos-ingest pharos-tracestore pharos-ts
 NPM := npm --prefix ui
 
 .PHONY: help run test build release check fmt clippy test-rust test-ui test-demo test-e2e kills conformance nginx-check deploy-check \
-	fuzz fuzz-build fuzz-merge bench bench-compare build-deps peers sdks ui ui-deps
+	fuzz fuzz-target fuzz-build fuzz-merge bench bench-compare build-deps peers sdks ui ui-deps
 
 help: ## this list
 	@grep -E '^[a-z][a-z0-9-]*:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -87,15 +87,22 @@ FUZZ_CORPUS := $(PHAROS_CACHE)/fuzz/$(TARGET)
 FUZZ_BIN := $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/fuzz/fuzz
 SECONDS := 60
 
+# Every target has a corpus; its name is the folder's.
+FUZZ_TARGETS := $(notdir $(wildcard $(CURDIR)/tests/fuzz/corpus/*))
+
+fuzz-target:
+	@[[ " $(FUZZ_TARGETS) " == *" $(or $(TARGET),none) "* ]] || \
+		{ echo "say which reader: TARGET=one of $(FUZZ_TARGETS)" >&2; exit 2; }
+
 fuzz-build: build-deps
 	@RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --locked --profile fuzz --target x86_64-unknown-linux-gnu -p pharos-fuzz --features libfuzzer --bin fuzz
 
-fuzz: fuzz-build ## look for bytes that break a reader: TARGET=chunk|index|log|... SECONDS=60
+fuzz: fuzz-target fuzz-build ## look for bytes that break a reader: TARGET=chunk|index|log|... SECONDS=60
 	@mkdir -p "$(FUZZ_CORPUS)"
 	@cp -n tests/fuzz/corpus/$(TARGET)/* "$(FUZZ_CORPUS)"
 	@PHAROS_FUZZ_TARGET=$(TARGET) TMPDIR=/dev/shm "$(FUZZ_BIN)" -max_total_time=$(SECONDS) -rss_limit_mb=512 -timeout=10 "$(FUZZ_CORPUS)"
 
-fuzz-merge: fuzz-build ## take from what fuzzing found the inputs that reach something new into the repository: TARGET=...
+fuzz-merge: fuzz-target fuzz-build ## take from what fuzzing found the inputs that reach something new into the repository: TARGET=...
 	@PHAROS_FUZZ_TARGET=$(TARGET) TMPDIR=/dev/shm "$(FUZZ_BIN)" -set_cover_merge=1 -use_counters=0 tests/fuzz/corpus/$(TARGET) "$(FUZZ_CORPUS)"
 
 bench: build-deps ## criterion benches, in release; BENCH=promql runs those with that in their name

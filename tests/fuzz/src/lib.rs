@@ -8,6 +8,7 @@
 
 mod chunk;
 mod ingest;
+mod promql;
 
 use std::path::{Path, PathBuf};
 
@@ -18,13 +19,14 @@ use pharos_tsdb::{Resolution, TsdbError, fuzzing};
 pub type Target = fn(&Path, &[u8]);
 
 /// All targets by name, which is that of their corpus.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("chunk", |_, bytes| chunk(bytes)),
     ("index", fuzzing::index),
     ("log", fuzzing::log),
     ("otlp-metrics", |_, bytes| ingest::otlp_metrics(bytes)),
     ("otlp-traces", |_, bytes| ingest::otlp_traces(bytes)),
     ("part", fuzzing::part),
+    ("promql", |_, bytes| promql::promql(bytes)),
     ("remote-write-1", |_, bytes| ingest::remote_write_1(bytes)),
     ("remote-write-2", |_, bytes| ingest::remote_write_2(bytes)),
     ("rollup", fuzzing::rollup),
@@ -50,6 +52,7 @@ pub fn corpus() -> PathBuf {
 pub fn seeds(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, TsdbError> {
     let mut found = chunk::seeds();
     found.extend(ingest::seeds());
+    found.extend(promql::seeds());
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
         let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();

@@ -1,10 +1,11 @@
 //! `pharos test promql`: promqltest scripts on the real store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use pharos_base::SystemClock;
 use pharos_promql::script::{ScriptRunner, ScriptStore};
 use pharos_storage::MetricStore;
 use pharos_tsdb::{Components, Tsdb};
@@ -15,11 +16,30 @@ use crate::cli::Failure;
 /// Where the stores of scripts live; several runs at once do not meet.
 const FOLDER_PREFIX: &str = "pharos-test";
 
+/// Longest script: it is read as a whole.
+const SCRIPT_BYTES_MAX: u64 = 64 << 20;
+
+const HELP: &str = "\
+Run scripts in the language of Prometheus' promqltest, unchanged, each on an empty store:
+
+  load 1m
+    requests_total{job=\"api\"} 0+60x10
+
+  eval instant at 10m rate(requests_total[5m])
+    {job=\"api\"} 1
+
+Beyond what is written, an instant query must give the same answer with `@` printed into its selectors and
+evaluated at other times, and as a step of a range query; all experimental parts of the language are on.
+
+What fails is told as FILE:LINE with what was expected and what was found.
+Exit code: 0 if everything passed, 1 if something failed, 2 if a script could not be read.";
+
 /// The command line of `pharos test`.
 pub(crate) fn command() -> Command {
     Command::new("test").about("Run tests").subcommand_required(true).subcommand(
         Command::new("promql")
             .about("Run promqltest scripts; exit code 0 if everything passed")
+            .long_about(HELP)
             .arg(
                 Arg::new("file")
                     .value_name("FILE")
@@ -36,24 +56,44 @@ pub(crate) fn command() -> Command {
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let matches = matches.subcommand_matches("promql").expect("clap demands a known subcommand");
     let folder = ScratchFolder::new().map_err(Failure::Start)?;
+    let clock = SystemClock::shared();
+    let files: Vec<&PathBuf> = matches.get_many("file").expect("clap demands files").collect();
+    // What cannot be read is told before the first script runs.
+    files.iter().try_for_each(|file| readable(file)).map_err(Failure::Start)?;
     let (mut passed, mut failed) = (0, 0);
-    for file in matches.get_many::<PathBuf>("file").expect("clap demands files") {
+    for file in files {
+        let began = clock.monotonic();
         let script = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read {}", file.display()))
             .map_err(Failure::Start)?;
         let report = ScriptRunner::new(DiskStores { folder: &folder, made: 0 }).run(&script);
         if !matches.get_flag("quiet") {
             for failure in &report.failures {
-                say(&format!("{}: {failure}\n", file.display()))?;
+                let reason = failure.reason.replace('\n', "\n    ");
+                say(&format!("{}:{}: {}\n    {reason}\n", file.display(), failure.line, failure.command))?;
             }
         }
-        say(&format!("{}: {} passed, {} failed\n", file.display(), report.passed, report.failures.len()))?;
+        let counts = format!("{} passed, {} failed", report.passed, report.failures.len());
+        let seconds = clock.monotonic().saturating_duration_since(began).as_secs_f64();
+        say(&format!("{}: {counts} in {seconds:.2} s\n", file.display()))?;
         passed += report.passed;
         failed += report.failures.len();
         folder.empty();
     }
     say(&format!("{passed} passed, {failed} failed\n"))?;
     if failed == 0 { Ok(()) } else { Err(Failure::Told) }
+}
+
+fn readable(file: &Path) -> anyhow::Result<()> {
+    let cannot = || format!("cannot read {}", file.display());
+    let found = std::fs::metadata(file).with_context(cannot)?;
+    if found.is_dir() {
+        bail!("{}: it is a folder", cannot());
+    }
+    if found.len() > SCRIPT_BYTES_MAX {
+        bail!("{}: it has {} bytes, at most {SCRIPT_BYTES_MAX} are read", cannot(), found.len());
+    }
+    std::fs::File::open(file).with_context(cannot).map(|_| ())
 }
 
 /// A folder that goes away with its owner.
@@ -91,5 +131,23 @@ impl ScriptStore for DiskStores<'_> {
         let folder = self.folder.0.join(self.made.to_string());
         let store = Tsdb::open(&folder, pharos_tsdb::Settings::for_tests(), Components::default());
         store.map(|store| Arc::new(store) as Arc<dyn MetricStore>).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_script_is_told_before_anything_runs() {
+        let folder = ScratchFolder::new().unwrap();
+        let refusal = |path: &Path| readable(path).err().map(|error| format!("{error:#}")).unwrap_or_default();
+        assert!(refusal(&folder.0).ends_with(": it is a folder"));
+        assert!(refusal(&folder.0.join("absent")).contains("cannot read"));
+        let large = folder.0.join("large");
+        std::fs::File::create(&large).unwrap().set_len(SCRIPT_BYTES_MAX + 1).unwrap();
+        assert!(refusal(&large).ends_with("at most 67108864 are read"));
+        std::fs::File::create(&large).unwrap().set_len(1).unwrap();
+        assert_eq!(refusal(&large), "");
     }
 }
