@@ -25,6 +25,8 @@ use crate::source::{HeadCursor, Source};
 const SELECTED_BYTES: u64 = 32;
 /// The books are brought up to date, and cancellation is asked, each time after this many series.
 const CHECKED_SERIES: u64 = 64;
+/// A series with more samples than this is asked about while it is read: some hundred microseconds of decoding.
+const LONG_SERIES_SAMPLES: usize = 1 << 16;
 
 /// Everything of a tenant that overlaps a range, oldest first.
 pub(crate) struct View {
@@ -356,7 +358,18 @@ impl Selection {
     /// # Errors
     /// Damage met in the data.
     pub(crate) fn read(&mut self, range: TimeRange, samples: &mut Samples) -> Result<(), StorageError> {
-        self.merge.read(range, samples).map_err(|error| self.damage.met_in_query(error))
+        samples.clear();
+        for nth in 0..self.merge.standing() {
+            let read = self.merge.standing_source(nth).read(range, samples);
+            read.map_err(|error| self.damage.met_in_query(error))?;
+            if samples.len() >= LONG_SERIES_SAMPLES {
+                // One series may be as long as thousands of others: the query may be over before it is read, and who
+                // asked must have room for it.
+                self.context.check()?;
+                self.context.memory.reserve(samples.bytes())?;
+            }
+        }
+        Ok(())
     }
 
     /// How many series had something so far.

@@ -180,6 +180,17 @@ impl<T: Clone> Column<T> {
 }
 
 impl Samples {
+    /// Floats and histograms together.
+    pub(crate) fn len(&self) -> usize {
+        self.floats.len() + self.histograms.len()
+    }
+
+    /// What they take in memory at least, bytes; buckets of histograms come on top.
+    pub(crate) fn bytes(&self) -> u64 {
+        let starts = self.floats.starts.len() + self.histograms.starts.len();
+        (16 * self.len() + 8 * starts + size_of::<Histogram>() * self.histograms.len()) as u64
+    }
+
     /// Forgets the samples and keeps their room.
     pub(crate) fn clear(&mut self) {
         self.floats.clear();

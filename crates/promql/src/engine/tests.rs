@@ -19,7 +19,7 @@ use crate::ParserOptions;
 /// A series: name, further labels, samples as Unix milliseconds and value.
 type SeriesSpec<'a> = (&'a str, &'a [(&'a str, &'a str)], Vec<(i64, f64)>);
 
-fn engine_with(series: &[SeriesSpec<'_>], settings: EngineSettings) -> Engine {
+fn store_with(series: &[SeriesSpec<'_>]) -> Arc<MemoryMetricStore> {
     let store = MemoryMetricStore::new();
     let mut batch = BatchBuilder::new();
     for (name, labels, samples) in series {
@@ -30,7 +30,11 @@ fn engine_with(series: &[SeriesSpec<'_>], settings: EngineSettings) -> Engine {
         batch.finish_series_encoded(&Labels::from_pairs(pairs).unwrap());
     }
     store.append(&TenantId::default(), batch.build(), BatchId::random()).wait().unwrap().unwrap();
-    Engine::new(Arc::new(store), settings)
+    Arc::new(store)
+}
+
+fn engine_with(series: &[SeriesSpec<'_>], settings: EngineSettings) -> Engine {
+    Engine::new(store_with(series), settings)
 }
 
 fn settings() -> EngineSettings {

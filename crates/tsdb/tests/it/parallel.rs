@@ -10,8 +10,8 @@ use pharos_model::{
 };
 use pharos_storage::conformance::metrics::CASE_TIME_MS;
 use pharos_storage::{
-    Aggregation, GridPlan, Grouping, LeafPlan, LeafSeries, MetricStore, RangeFunction, ReadContext, ReadCounts,
-    StorageError,
+    Aggregation, GridPlan, Grouping, LeafPlan, LeafSeries, MetricStore, RangeFunction, RawPlan, ReadContext,
+    ReadCounts, StorageError,
 };
 use pharos_tsdb::{RealDisk, Settings, Tsdb};
 use tempfile::TempDir;
@@ -127,4 +127,41 @@ fn bounds_hold_on_many_threads_too() {
     let modest = ReadContext { memory: MemoryBudget::new(7 << 20), ..ReadContext::unlimited() };
     assert_eq!(ask(&modest).unwrap(), ask(&ReadContext::unlimited()).unwrap());
     assert_eq!(modest.memory.used_bytes(), 0, "everything was given back");
+    // Nobody holds more than pieces in waiting, whatever the room.
+    let roomy = ReadContext::unlimited();
+    ask(&roomy).unwrap();
+    assert!(roomy.memory.peak_bytes() < 24 << 20, "{} bytes", roomy.memory.peak_bytes());
+}
+
+/// A series longer than a query has memory for is refused while it is read, before anybody holds it.
+#[test]
+fn a_long_series_is_bounded_by_the_memory_of_who_asks() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path(), 1);
+    let long = |from: i64| {
+        let (mut builder, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
+        for sample in from..from + 50_000 {
+            builder.push_sample(Sample { timestamp_ms: CASE_TIME_MS - 150_000 + sample, value: sample as f64 }, 0);
+        }
+        labels.push(METRIC_NAME, "long");
+        builder.finish_series(&mut labels).unwrap();
+        builder.build()
+    };
+    append(&store, long(0));
+    store.flush().unwrap();
+    append(&store, long(50_000));
+    let plan = LeafPlan::Raw(RawPlan { matchers: vec![Matcher::equal(METRIC_NAME, "long")], range: TimeRange::ALL });
+    let ask = |context: &ReadContext| -> Result<usize, StorageError> {
+        let mut samples = 0;
+        for series in store.leaf(&TenantId::default(), &plan, context)? {
+            let LeafSeries::Raw(series) = series? else { panic!("raw plans answer samples") };
+            samples += series.sample_count();
+        }
+        Ok(samples)
+    };
+    let small = ReadContext { memory: MemoryBudget::new(1 << 20), ..ReadContext::unlimited() };
+    assert!(matches!(ask(&small), Err(StorageError::Memory(_))));
+    assert_eq!(small.memory.used_bytes(), 0);
+    let enough = ReadContext { memory: MemoryBudget::new(2 << 20), ..ReadContext::unlimited() };
+    assert_eq!(ask(&enough).unwrap(), 100_000);
 }

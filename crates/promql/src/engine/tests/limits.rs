@@ -5,6 +5,9 @@ use std::time::Duration;
 use pharos_base::ErrorClass;
 use pharos_model::{StepRange, TenantId};
 
+use pharos_storage::Capabilities;
+use pharos_storage::conformance::Claiming;
+
 use super::*;
 use crate::engine::{QueryLoad, QueryWatch};
 
@@ -63,6 +66,40 @@ fn a_sum_holds_one_series_at_a_time() {
     assert_eq!(result.stats.series_read, 50);
     assert_eq!(result.stats.samples_read, 5_000);
     assert!(result.stats.samples_peak <= 350, "{:?}", result.stats);
+}
+
+/// The most that a query holds over so many series of 100 samples each, from a store that evaluates nothing itself.
+fn peak_bytes(query: &str, series_count: usize) -> u64 {
+    let names: Vec<String> = (0..series_count).map(|index| format!("{index:04}")).collect();
+    let labels: Vec<[(&str, &str); 1]> = names.iter().map(|name| [("i", name.as_str())]).collect();
+    let series: Vec<SeriesSpec<'_>> = labels
+        .iter()
+        .zip(0_i64..)
+        .map(|(labels, at)| ("up", &labels[..], every(60_000, 100, |tick| ((tick + at) * 31 % 97) as f64 + 0.5)))
+        .collect();
+    let store = Claiming::new(store_with(&series), Capabilities::raw());
+    let engine = Engine::new(Arc::new(store), settings());
+    let steps = StepRange { start_ms: 0, end_ms: 5_940_000, step_ms: 60_000 };
+    let result = range(&engine, query, steps).unwrap();
+    assert_eq!(result.stats.series_read, series_count as u64);
+    result.stats.memory_bytes_peak
+}
+
+#[test]
+fn what_is_held_grows_with_the_answer_not_with_the_series() {
+    for query in [
+        "sum(rate(up[5m]))",
+        "max without (i) (up)",
+        "stddev(up)",
+        "sum(abs(up) * 2)",
+        "count(up > 50)",
+        "absent(up)",
+        "scalar(up)",
+        "sum(max_over_time(up[5m:1m]))",
+    ] {
+        let (few, many) = (peak_bytes(query, 20), peak_bytes(query, 400));
+        assert!(many <= few + few / 10, "{query}: {few} bytes for 20 series, {many} for 400");
+    }
 }
 
 #[test]
