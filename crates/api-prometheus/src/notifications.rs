@@ -70,9 +70,12 @@ impl Listener {
         }
         let texts = current(&self.api).await.ok()?;
         let at_ms = self.api.clock.unix_ms();
-        let events: String = changes(&self.told, &texts)
-            .map(|(text, is_active)| format!("data: {}\n\n", notification(text, at_ms, is_active)))
-            .collect();
+        let mut events = String::new();
+        for (text, is_active) in changes(&self.told, &texts) {
+            events.push_str("data: ");
+            events.push_str(&notification(text, at_ms, is_active).to_string());
+            events.push_str("\n\n");
+        }
         self.told = texts;
         Some(if events.is_empty() { ":\n\n".to_owned() } else { events })
     }

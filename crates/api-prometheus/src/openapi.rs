@@ -9,7 +9,7 @@ use crate::reply::ApiError;
 
 const DESCRIPTION: &str = include_str!("openapi.yaml");
 
-/// The description, by the version of OpenAPI that is asked for. What 3.1 says of it, 3.2 says, too.
+/// The description, by the version of the format that is asked for. What 3.1 says of it, 3.2 says, too.
 pub(crate) async fn openapi(_caller: Caller, params: Params) -> Result<Response, ApiError> {
     let text = match params.get("openapi_version") {
         None | Some("3.1") => DESCRIPTION.to_owned(),

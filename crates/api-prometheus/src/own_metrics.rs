@@ -35,8 +35,11 @@ struct Family {
     metrics: Vec<Metric>,
 }
 
+/// Names and values, in the order of the text.
+type Labels = Vec<(String, String)>;
+
 struct Metric {
-    labels: Vec<(String, String)>,
+    labels: Labels,
     value: Map<String, Value>,
 }
 
@@ -65,7 +68,7 @@ fn families(text: &str) -> Vec<Family> {
 }
 
 impl Family {
-    fn add(&mut self, name: &str, mut labels: Vec<(String, String)>, value: f64) {
+    fn add(&mut self, name: &str, mut labels: Labels, value: f64) {
         let simple = |key: &str| Map::from_iter([(key.to_owned(), json!({"value": number(value)}))]);
         match self.kind.as_str() {
             "histogram" => {
@@ -85,7 +88,7 @@ impl Family {
         }
     }
 
-    fn add_to_histogram(&mut self, suffix: &str, bound: Option<&str>, labels: Vec<(String, String)>, value: f64) {
+    fn add_to_histogram(&mut self, suffix: &str, bound: Option<&str>, labels: Labels, value: f64) {
         if self.metrics.last().is_none_or(|last| last.labels != labels) {
             let empty = json!({"sampleCount": "0", "sampleSum": 0.0, "bucket": []});
             self.metrics.push(Metric { labels, value: Map::from_iter([("histogram".to_owned(), empty)]) });
@@ -135,7 +138,7 @@ fn number(value: f64) -> Value {
 }
 
 /// Name, labels and value of a line such as `name{label="value"} 1`.
-fn sample(line: &str) -> Option<(String, Vec<(String, String)>, f64)> {
+fn sample(line: &str) -> Option<(String, Labels, f64)> {
     let name_len = line.find(['{', ' '])?;
     let (name, mut rest) = line.split_at(name_len);
     let mut labels = Vec::new();

@@ -39,7 +39,7 @@ const REQUEST_BYTES_MAX: usize = 32 << 20;
 /// Reads at a time; more wait. Upstream's `--storage.remote.read-concurrent-limit`.
 pub(crate) const READS_MAX: usize = 10;
 /// Longest wait for a place.
-const READ_WAIT_MAX: Duration = Duration::from_secs(60);
+const READ_WAIT_MAX: Duration = Duration::from_mins(1);
 /// Largest frame of the streamed form, bytes; upstream's `--storage.remote.read-max-bytes-in-frame`.
 pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
 /// Queries one request may bundle.

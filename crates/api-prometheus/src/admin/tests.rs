@@ -106,7 +106,7 @@ async fn upkeep_and_queries_have_places_of_their_own() {
     let dir = TempDir::new().unwrap();
     let store = Tsdb::open(dir.path(), Settings::for_tests(), Components::default()).unwrap();
     let api = PrometheusApi { pool: QueryPool::new(1, Duration::ZERO), ..api(Arc::new(store)) };
-    let (free, blocked) = std::sync::mpsc::channel::<()>();
+    let (free, blocked) = std::sync::mpsc::sync_channel::<()>(1);
     let (pool, mut queries) = (api.pool.clone(), tokio::task::JoinSet::new());
     let (began, on_begin) = tokio::sync::oneshot::channel();
     queries.spawn(async move {

@@ -207,8 +207,11 @@ fn histograms_keep_layout_counts_and_reset_header() {
     }
 }
 
+/// Instants and the bits of their values.
+type Bits64 = Vec<(i64, u64)>;
+
 /// What the reader of Prometheus' own files makes of the chunks; it was written by others than the writer here.
-fn read_back(series: &RawSeries) -> (Vec<(i64, u64)>, Vec<(i64, Histogram)>) {
+fn read_back(series: &RawSeries) -> (Bits64, Vec<(i64, Histogram)>) {
     let (mut floats, mut histograms) = (Vec::new(), Vec::new());
     for chunk in encode(series) {
         let encoding = u8::try_from(chunk.r#type).unwrap();
