@@ -93,7 +93,9 @@ fn quantile_in(phi: f64, buckets: &[Bucket]) -> f64 {
         return f64::NAN;
     }
     let rank = phi * total;
-    let at = buckets[..last].partition_point(|bucket| !(bucket.count >= rank));
+    // NaN reaches no rank: it is as if it were less.
+    let reaches = |bucket: &Bucket| bucket.count >= rank;
+    let at = buckets[..last].partition_point(|bucket| !reaches(bucket));
     if at == last {
         return buckets[last - 1].upper;
     }

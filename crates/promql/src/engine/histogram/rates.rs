@@ -45,7 +45,7 @@ pub(in crate::engine) fn increase(context: &Context<'_>, window: &Window<'_>, is
         context.note(&Note::MixedSchemas { metric });
         return None;
     }
-    if !is_counter && !(is_gauge(first) && is_gauge(last)) {
+    if !is_counter && [first, last].into_iter().any(|histogram| !is_gauge(histogram)) {
         context.note(&Note::NotGaugeHistogram { metric });
     }
     let mut change = last.clone();

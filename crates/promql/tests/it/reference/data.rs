@@ -11,7 +11,7 @@ use pharos_storage::{BatchId, MetricStore};
 
 use super::{NAME, Tags};
 
-/// Random numbers that a seed repeats. Source: Vigna, SplitMix64.
+/// Random numbers that a seed repeats. Source: Vigna, `SplitMix64`.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(pub(crate) u64);
 
@@ -130,7 +130,7 @@ fn observe(random: &mut Random, histogram: &mut Histogram) {
         0 => (-5, 5),
         bounds => (0, bounds as i32),
     };
-    for _ in 0..1 + random.below(4) {
+    for _ in 0..=random.below(4) {
         let more = 1.0 + random.below(5) as f64;
         let index = lowest + random.below((highest - lowest + 1) as u64) as i32;
         match random.below(4) {

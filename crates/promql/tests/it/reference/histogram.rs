@@ -235,9 +235,7 @@ impl Naive {
             } else if upper.is_infinite() {
                 return lower;
             }
-        } else if lower > 0.0 {
-            return lower * (upper / lower).powf(share);
-        } else if upper < 0.0 {
+        } else if lower > 0.0 || upper < 0.0 {
             return lower * (upper / lower).powf(share);
         }
         lower + (upper - lower) * share

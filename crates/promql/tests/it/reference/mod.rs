@@ -6,6 +6,7 @@
 pub(crate) mod data;
 pub(crate) mod evaluate;
 pub(crate) mod histogram;
+mod pairs;
 pub(crate) mod query;
 mod windows;
 
