@@ -40,7 +40,7 @@ pub(crate) const BUILD: BuildInfo = BuildInfo {
 };
 
 /// How long a snapshot or deletion waits for the one before it.
-const UPKEEP_WAIT_MAX: Duration = Duration::from_secs(60);
+const UPKEEP_WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// A server that is up.
 pub(crate) struct App {

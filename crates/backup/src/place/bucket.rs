@@ -234,7 +234,7 @@ mod tests {
         assert!(named(&options).contains("flag.example"));
     }
 
-    /// Storage in memory lists keys as S3 does: with what object_store encodes in them.
+    /// Storage in memory lists keys as S3 does: with what `object_store` encodes in them.
     #[tokio::test]
     async fn what_is_written_below_any_prefix_is_listed_under_its_key() {
         for prefix in ["", "plain", "team#1/a%b", "/with//slashes/", "\u{fc}ml\u{e4}ut *"] {

@@ -50,8 +50,9 @@ impl Evaluator<'_> {
             // Where one instant serves all steps it is read at the first.
             Scope::Every => {
                 let whole: u64 = each.iter().map(|looked| looked.queryable).sum();
-                queryable.iter_mut().for_each(|count| *count += whole);
-                read.iter_mut().take(1).for_each(|count| *count += whole);
+                for count in queryable.iter_mut().chain(read.first_mut()) {
+                    *count += whole;
+                }
             }
             Scope::Each => {
                 for (at, looked) in each.iter().enumerate().take(queryable.len()) {

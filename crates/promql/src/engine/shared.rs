@@ -94,14 +94,14 @@ impl Evaluator<'_> {
         Ok(Box::new(series.into_iter().map(Ok).chain(input)))
     }
 
-    fn keep<'a>(
-        &'a self,
+    fn keep(
+        &self,
         number: usize,
         steps: StepRange,
         series: Vec<Series>,
         before: Queryable,
         said_something: bool,
-    ) -> Result<SeriesIter<'a>, QueryError> {
+    ) -> Result<SeriesIter<'_>, QueryError> {
         if said_something {
             self.shared.borrow_mut().parts.insert(number, Part::Unshared);
             return Ok(from_list(series));

@@ -84,7 +84,7 @@ impl Reach {
                 self.add(&binary.rhs, times, lookback_ms);
             }
             Node::Negate(inner) | Node::Once(inner) | Node::Shared { node: inner, .. } => {
-                self.add(inner, times, lookback_ms)
+                self.add(inner, times, lookback_ms);
             }
         }
     }
