@@ -241,7 +241,7 @@ fn a_query_that_crosses_a_limit_leaves_nothing_behind() {
                 match range(&engine, query, steps) {
                     Ok(_) => {}
                     Err(QueryError::Memory(_) | QueryError::TooManySamples | QueryError::TooManyPoints { .. }) => {
-                        *refusals += 1
+                        *refusals += 1;
                     }
                     Err(other) => panic!("{query}: {other}"),
                 }
