@@ -228,13 +228,17 @@ proptest! {
         let Ok(pattern) = Pattern::compile(&text) else { return Ok(()) };
         let hir = without_captures(re2::parse(&text).unwrap().hir);
         let slow = compile(hir.clone(), &text).unwrap();
-        let mut walk = PatternWalk::build(&hir, 1 << 20).unwrap();
+        // Two classes of letters behind `.*` are too large an automaton; without them there is one.
+        let mut walk = PatternWalk::build(&hir, 1 << 20);
+        prop_assert!(walk.is_some() || text.contains(r"\pL"), "{:?}", text);
         values.extend(pattern.values().unwrap_or_default().iter().take(50).cloned());
         values.sort();
         for value in &values {
             let expected = slow.is_match(value);
             prop_assert_eq!(pattern.matches(value), expected, "{:?} {:?} {:?}", text, value, pattern.shape);
-            prop_assert_eq!(walk.matches(value), expected, "{:?} {:?}", text, value);
+            if let Some(walk) = &mut walk {
+                prop_assert_eq!(walk.matches(value), expected, "{:?} {:?}", text, value);
+            }
             prop_assert!(!pattern.matches_everything() || expected);
             prop_assert!(!pattern.matches_everything_but_empty() || expected != value.is_empty());
         }
