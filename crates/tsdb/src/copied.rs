@@ -9,18 +9,16 @@
 //! What is left is decoded, merged, and encoded before, between and behind the copied chunks. Blocks are read whole or
 //! checked before, so what is copied has the checksum it was written with.
 
-use pharos_chunk::CHUNK_SAMPLES_MAX;
 use pharos_model::TimeRange;
 
 use crate::TsdbError;
 use crate::merge::Merge;
 use crate::part::cursor::ChunkBounds;
-use crate::part::writer::PartWriter;
+use crate::part::writer::{CUT_SAMPLES, PartWriter};
 use crate::samples::Samples;
 
-/// Chunks from this length on are not joined to longer ones: that would make them little smaller. Eight hours every
-/// 15 s are almost twice as many samples.
-const LONG_SAMPLES: usize = CHUNK_SAMPLES_MAX / 4;
+/// Chunks from this length on are not joined to longer ones: that would make them little smaller.
+const LONG_SAMPLES: usize = CUT_SAMPLES / 2;
 
 /// Which chunks of a source may be copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

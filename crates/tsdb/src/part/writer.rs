@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pharos_chunk::{CHUNK_SAMPLES_MAX, Form};
+use pharos_chunk::Form;
 use pharos_model::{Exemplar, Histogram, TenantId, TimeRange};
 
 use super::block::{self, BlockAt, Packing};
@@ -36,6 +36,10 @@ const HEADER_ZSTD: Packing = Packing::Zstd(3);
 const COLD_HEADER_ZSTD: Packing = Packing::Zstd(12);
 const TIMES_BLOCK_BYTES: usize = 16 << 10;
 const WRITE_BUFFER_BYTES: usize = 256 << 10;
+
+/// Samples of a chunk of floats are cut to at most this many: two hours every 15 s. A chunk is decoded whole, so longer
+/// ones make short ranges dear; `pharos-chunk` says what they would save.
+pub(crate) const CUT_SAMPLES: usize = 480;
 
 /// Where and as what a part is written.
 #[derive(Debug, Clone)]
@@ -184,7 +188,7 @@ impl PartWriter {
     /// Adds floats of the series begun last.
     pub(crate) fn add_floats(&mut self, floats: &Column<f64>, range: Range<usize>) {
         // Equal cuts for equal lengths, so that series of one target go on sharing their instants.
-        let pieces = range.len().div_ceil(CHUNK_SAMPLES_MAX);
+        let pieces = range.len().div_ceil(CUT_SAMPLES);
         for piece in 0..pieces {
             let end = |piece: usize| range.start + range.len() * piece / pieces;
             let range = end(piece)..end(piece + 1);
