@@ -1,6 +1,7 @@
 //! The envelope: `{"status":"success","data":…,"warnings":[…],"infos":[…]}`, and errors in it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
@@ -57,11 +58,16 @@ impl From<QueryError> for ApiError {
     }
 }
 
-/// Prometheus' own statuses: 422 where a query cannot be executed, 503 for time-outs.
+/// After this time other queries may have ended.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Prometheus' own statuses: 422 where a query cannot be executed, 503 for time-outs. What is out for the moment is 503, too,
+/// and says when to ask again.
 fn of_class(class: ErrorClass, message: String) -> Refusal {
     let refusal = Refusal::new(class, message);
     match class {
         ErrorClass::LimitExceeded | ErrorClass::Unsupported => refusal.with_status(StatusCode::UNPROCESSABLE_ENTITY),
+        ErrorClass::Unavailable => refusal.with_retry_after(Some(RETRY_AFTER)),
         _ => refusal,
     }
 }
@@ -157,4 +163,27 @@ fn json(body: Body) -> Response {
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::RETRY_AFTER;
+    use pharos_base::BudgetExceeded;
+
+    use super::*;
+
+    /// What the query itself asks too much of stays refused; what others hold comes back.
+    #[test]
+    fn a_common_budget_that_is_used_up_is_asked_again() {
+        for (is_shared, status, retry_after) in
+            [(false, StatusCode::UNPROCESSABLE_ENTITY, None), (true, StatusCode::SERVICE_UNAVAILABLE, Some("1"))]
+        {
+            let exceeded = BudgetExceeded { limit_bytes: 1, is_shared };
+            for error in [ApiError::from(QueryError::Memory(exceeded)), StorageError::Memory(exceeded).into()] {
+                let response = error.into_response();
+                let told = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap());
+                assert_eq!((response.status(), told), (status, retry_after));
+            }
+        }
+    }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::ErrorClass;
+
 /// More memory was asked for than a budget holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("needs more than {} of {limit_bytes} bytes", if *.is_shared { "is left of a common memory budget" } else { "its memory budget" })]
@@ -11,6 +13,14 @@ pub struct BudgetExceeded {
     pub limit_bytes: u64,
     /// Whether others hold parts of that budget, too: with time there may be room again.
     pub is_shared: bool,
+}
+
+impl BudgetExceeded {
+    /// Of a common budget there may be more with time; of one's own there never is.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        if self.is_shared { ErrorClass::Unavailable } else { ErrorClass::LimitExceeded }
+    }
 }
 
 #[derive(Debug)]

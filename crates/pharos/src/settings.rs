@@ -251,6 +251,7 @@ impl Settings {
         }
         let sizes = [
             ("query.memory_max", self.query.memory_max, ByteSize::mib(1)),
+            ("query.memory_total_max", self.query.memory_total_max, self.query.memory_max),
             ("ingest.limits.body_max", self.ingest.limits.body_max, ByteSize(1 << 10)),
             ("ingest.limits.bodies_max", self.ingest.limits.bodies_max, self.ingest.limits.body_max),
         ];

@@ -38,7 +38,8 @@ impl StorageError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Invalid { .. } => ErrorClass::Invalid,
-            Self::LimitExceeded { .. } | Self::Memory(_) => ErrorClass::LimitExceeded,
+            Self::LimitExceeded { .. } => ErrorClass::LimitExceeded,
+            Self::Memory(exceeded) => exceeded.class(),
             Self::Unsupported { .. } => ErrorClass::Unsupported,
             Self::Unavailable { .. } => ErrorClass::Unavailable,
             Self::Interrupted(Interrupted::Cancelled) => ErrorClass::Cancelled,

@@ -72,9 +72,8 @@ impl QueryError {
             | Self::Invalid { .. }
             | Self::RangeType { .. }
             | Self::Execution { .. } => ErrorClass::Invalid,
-            Self::TooManySamples | Self::TooManyPoints { .. } | Self::TooManySteps { .. } | Self::Memory(_) => {
-                ErrorClass::LimitExceeded
-            }
+            Self::TooManySamples | Self::TooManyPoints { .. } | Self::TooManySteps { .. } => ErrorClass::LimitExceeded,
+            Self::Memory(exceeded) => exceeded.class(),
             Self::Interrupted(Interrupted::Cancelled) => ErrorClass::Cancelled,
             Self::Interrupted(Interrupted::DeadlineExceeded) => ErrorClass::Timeout,
             Self::Unsupported { .. } => ErrorClass::Unsupported,

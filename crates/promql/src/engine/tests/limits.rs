@@ -40,7 +40,7 @@ fn each_limit_has_its_error() {
     assert_eq!(error.class(), ErrorClass::LimitExceeded);
     assert!(error.to_string().contains("3000 bytes") && error.to_string().contains("query.memory_max"), "{error}");
     let error = refused(|settings| settings.memory_total_bytes_max = 3_000, "up");
-    assert_eq!(error.class(), ErrorClass::LimitExceeded);
+    assert_eq!(error.class(), ErrorClass::Unavailable);
     assert!(error.to_string().contains("3000 bytes") && error.to_string().contains("memory_total_max"), "{error}");
     let error = refused(|settings| settings.points_max = 201, "up");
     assert!(matches!(error, QueryError::TooManyPoints { points: 202, limit: 201 }), "{error}");
