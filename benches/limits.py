@@ -8,8 +8,8 @@ Every server holds the same counters, all of one metric name, one sample every 1
 - memory: `sum by (job) (rate(http_requests_total[5m]))` over all of them and the whole span, every 60 s, without a result cache: how far the
   peak of resident memory lies above what the server held before the query;
 - time (Pharos): heavy queries of several kinds with a `timeout` that they cannot keep: how long after it they end;
-- budget (Pharos, started again with small limits): queries that need more than they may have: how long they take to fail, how far memory rises
-  meanwhile, and how much of that is left two seconds later.
+- budget (Pharos, started again with small limits): queries that need more than they may have: how long they take to fail, how much of that came after
+  the limit was crossed (pharos_query_refusal_seconds), how far memory rises meanwhile, and how much of that is left two seconds later.
 
 Peaks are those of /proc/PID/status (VmHWM), which is reset before each query. Environment: PHAROS_BIN and LOADGEN_BIN, release builds.
 Needs Linux (/proc) and the servers.
@@ -138,14 +138,29 @@ def timeout_rows(server, start, end):
     return rows
 
 
+def refusals(server):
+    """How many queries were refused so far, and for how long all of them together went on after that."""
+    text = compare.http(server.url + "/metrics", token=server.token)
+    total = lambda what: sum(float(n) for n in re.findall(rf"^pharos_query_refusal_seconds_{what}{{[^}}]*}} (\S+)", text, re.M))
+    return total("count"), total("sum")
+
+
 def budget_rows(server, start, end):
     rows, pid = [], server.process.pid
     for kind, query in HEAVY.items():
-        watch = Watch(pid)
+        (count, total), watch = refusals(server), Watch(pid)
         status, seconds, text = ask(server, query, start, end)
         above = watch.above_mb()
-        rows.append({"kind": kind, "status": status, "seconds": seconds, "above_mb": above, "left_mb": watch.left_mb(), "said": json.loads(text).get("error", "")})
+        left, (count_after, total_after) = watch.left_mb(), refusals(server)
+        after = total_after - total if count_after > count else None
+        if after is None and status != 200:
+            sys.exit(f"{kind} was refused, and pharos_query_refusal_seconds does not know")
+        rows.append({"kind": kind, "status": status, "seconds": seconds, "after_s": after, "above_mb": above, "left_mb": left, "said": json.loads(text).get("error", "")})
     return rows
+
+
+def beyond(row):
+    return "" if row["after_s"] is None else f"{row['after_s'] * 1000:.1f}"
 
 
 def report(memory, timeouts, budgets):
@@ -160,9 +175,9 @@ def report(memory, timeouts, budgets):
         print(f"\nlatest {max(all_ms):.0f} ms, median {statistics.median(all_ms):.0f} ms")
     if budgets:
         limits = ", ".join(f"{name.removeprefix('--')} {value}" for name, value in BUDGETS.items())
-        print(f"\n| query under {limits} | status | ms | peak MB above | MB left | said |\n|---|---|---|---|---|---|")
+        print(f"\n| query under {limits} | status | ms | of that beyond the limit | peak MB above | MB left | said |\n|---|---|---|---|---|---|---|")
         for row in budgets:
-            print(f"| {row['kind']} | {row['status']} | {row['seconds'] * 1000:.0f} | {row['above_mb']:.1f} | {row['left_mb']:.1f} | {row['said'][:90]} |")
+            print(f"| {row['kind']} | {row['status']} | {row['seconds'] * 1000:.0f} | {beyond(row)} | {row['above_mb']:.1f} | {row['left_mb']:.1f} | {row['said'][:90]} |")
 
 
 def main():
@@ -198,6 +213,7 @@ def main():
     if args.json:
         args.json.write_text(json.dumps({"memory": memory, "timeouts": timeouts, "budgets": budgets}, indent=1) + "\n")
     late = [row["kind"] for row in timeouts if any(over > OVERRUN_SECONDS_MAX for over in row["overruns_s"])]
+    late += [row["kind"] for row in budgets if (row["after_s"] or 0) > OVERRUN_SECONDS_MAX]
     if late:
         sys.exit(f"over {OVERRUN_SECONDS_MAX * 1000:.0f} ms late: {', '.join(late)}")
 

@@ -2,8 +2,10 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
-use pharos_base::{CancelToken, ErrorClass, Interrupted, MemoryBudget};
+use parking_lot::Mutex;
+use pharos_base::{CancelToken, Clock, ErrorClass, Interrupted, MemoryBudget, SystemClock};
 use pharos_http::{Asked, QueryLoad, Refusal, RunningQuery, Watched};
 use pharos_model::TimeRange;
 use pharos_promql::engine::QueryWatch;
@@ -24,6 +26,7 @@ pub(crate) struct Listed {
 struct Holds {
     memory: MemoryBudget,
     meter: ReadMeter,
+    refusal: Mutex<Option<Duration>>,
 }
 
 impl Watched for Holds {
@@ -35,6 +38,7 @@ impl Watched for Holds {
             samples_held: 0,
             samples_read: counts.samples,
             series_read: counts.series,
+            refusal: *self.refusal.lock(),
         }
     }
 }
@@ -51,6 +55,7 @@ impl Watched for EngineHolds {
             samples_held: load.samples_held,
             samples_read: load.samples_read,
             series_read: load.series_read,
+            refusal: load.refusal,
         }
     }
 }
@@ -59,8 +64,23 @@ impl Listed {
     /// Announces a read.
     pub(crate) fn begin(api: &PrometheusApi, asked: Asked) -> Self {
         let memory = api.engine.memory_of_one();
-        let holds = Arc::new(Holds { memory, meter: ReadMeter::default() });
+        let holds = Arc::new(Holds { memory, meter: ReadMeter::default(), refusal: Mutex::default() });
         Self { query: api.pool.queries().begin(asked, Arc::clone(&holds) as Arc<dyn Watched>), holds }
+    }
+
+    /// Reads within bounds, and notes how long a failure took to end.
+    fn bounded<T, E>(
+        &self,
+        api: &PrometheusApi,
+        cancel: CancelToken,
+        read: impl FnOnce(&PrometheusApi, &ReadContext) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (context, begun_at) = (self.context(api, cancel), SystemClock.monotonic());
+        read(api, &context).inspect_err(|_| {
+            let now = SystemClock.monotonic();
+            let crossed_at = context.crossed_at(now).map(|at| at.max(begun_at));
+            *self.holds.refusal.lock() = crossed_at.map(|at| now.saturating_duration_since(at));
+        })
     }
 
     /// The bounds of the read. Who takes series raw counts them in its meter.
@@ -78,7 +98,7 @@ pub(crate) async fn read<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
 ) -> Result<T, ApiError> {
     let listed = Listed::begin(api, asked);
     let (inner, own) = (Arc::clone(api), listed.clone());
-    let work = move |cancel| read(&inner, &own.context(&inner, cancel));
+    let work = move |cancel| own.bounded(&inner, cancel, read);
     let done = api.pool.run_query(&listed.query, work).await;
     ended(&listed.query, done)
 }
@@ -92,7 +112,7 @@ pub(crate) async fn read_short<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     let listed = Listed::begin(api, asked);
     let (inner, own) = (Arc::clone(api), listed.clone());
-    let work = move |cancel| read(&inner, &own.context(&inner, cancel));
+    let work = move |cancel| own.bounded(&inner, cancel, &read);
     let done = api.pool.run_short(&listed.query, kind, work, timed_out).await;
     ended(&listed.query, done)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::ErrorClass;
+use crate::{Crossing, ErrorClass};
 
 /// More memory was asked for than a budget holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,9 +33,12 @@ struct Inner {
 
 /// Counts bytes held on behalf of one piece of work; clones share the count. What it holds counts in the budget that
 /// it is a part of as well.
+///
+/// It also keeps when its piece of work first crossed a limit, be it this one or another that the work knows.
 #[derive(Debug, Clone)]
 pub struct MemoryBudget {
     own: Arc<Inner>,
+    crossing: Crossing,
     whole: Option<Arc<Inner>>,
 }
 
@@ -43,14 +46,14 @@ impl MemoryBudget {
     /// A budget of `limit_bytes`.
     #[must_use]
     pub fn new(limit_bytes: u64) -> Self {
-        Self { own: Inner::new(limit_bytes), whole: None }
+        Self { own: Inner::new(limit_bytes), crossing: Crossing::default(), whole: None }
     }
 
     /// A part of this budget, with a limit of its own. Parts of parts count in the first whole only.
     #[must_use]
     pub fn part(&self, limit_bytes: u64) -> Self {
         let whole = self.whole.as_ref().unwrap_or(&self.own);
-        Self { own: Inner::new(limit_bytes), whole: Some(Arc::clone(whole)) }
+        Self { own: Inner::new(limit_bytes), crossing: Crossing::default(), whole: Some(Arc::clone(whole)) }
     }
 
     /// A budget that never refuses, for tests and tools.
@@ -67,6 +70,18 @@ impl MemoryBudget {
         let mut reservation = Reservation { budget: self.clone(), bytes: 0 };
         reservation.grow(bytes)?;
         Ok(reservation)
+    }
+
+    /// Whether so many bytes are left at the moment: for work that knows a thriftier way.
+    #[must_use]
+    pub fn has_room(&self, bytes: u64) -> bool {
+        [Some(&self.own), self.whole.as_ref()].into_iter().flatten().all(|budget| budget.has_room(bytes))
+    }
+
+    /// When its piece of work first crossed a limit: a refusal of this budget notes it.
+    #[must_use]
+    pub fn crossing(&self) -> &Crossing {
+        &self.crossing
     }
 
     /// Bytes held now.
@@ -99,6 +114,10 @@ impl Inner {
         true
     }
 
+    fn has_room(&self, bytes: u64) -> bool {
+        self.used_bytes.load(Ordering::Relaxed).saturating_add(bytes) <= self.limit_bytes
+    }
+
     fn give_back(&self, bytes: u64) {
         self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -117,14 +136,16 @@ impl Reservation {
     /// # Errors
     /// [`BudgetExceeded`]; the reservation keeps what it had.
     pub fn grow(&mut self, more: u64) -> Result<(), BudgetExceeded> {
-        let MemoryBudget { own, whole } = &self.budget;
+        let MemoryBudget { own, crossing, whole } = &self.budget;
         if !own.take(more) {
+            crossing.note();
             return Err(BudgetExceeded { limit_bytes: own.limit_bytes, is_shared: false });
         }
         if let Some(whole) = whole
             && !whole.take(more)
         {
             own.give_back(more);
+            crossing.note();
             return Err(BudgetExceeded { limit_bytes: whole.limit_bytes, is_shared: true });
         }
         self.bytes += more;
@@ -155,8 +176,10 @@ mod tests {
     fn a_budget_refuses_at_its_limit_and_recovers_when_bytes_return() {
         let budget = MemoryBudget::new(100);
         let first = budget.reserve(60).unwrap();
+        assert!(budget.has_room(40) && !budget.has_room(41) && budget.crossing().at().is_none());
         assert_eq!(budget.reserve(41).unwrap_err(), BudgetExceeded { limit_bytes: 100, is_shared: false });
         assert_eq!(budget.used_bytes(), 60);
+        assert!(budget.crossing().at().is_some());
         drop(first);
         assert_eq!(budget.used_bytes(), 0);
         assert!(budget.reserve(100).is_ok());
@@ -169,10 +192,12 @@ mod tests {
         let (a, b) = (whole.part(80), whole.part(80));
         let held = a.reserve(70).unwrap();
         assert_eq!(a.reserve(11).unwrap_err(), BudgetExceeded { limit_bytes: 80, is_shared: false });
+        assert!(!b.has_room(31) && b.crossing().at().is_none());
         let error = b.reserve(31).unwrap_err();
         assert_eq!(error, BudgetExceeded { limit_bytes: 100, is_shared: true });
         assert_eq!(error.to_string(), "needs more than is left of a common memory budget of 100 bytes");
         assert_eq!((whole.used_bytes(), a.used_bytes(), b.used_bytes()), (70, 70, 0), "a refusal takes nothing");
+        assert!(b.crossing().at().is_some() && whole.crossing().at().is_none(), "of the part's work alone");
         drop(held);
         assert_eq!((whole.used_bytes(), a.used_bytes()), (0, 0));
         assert!(b.reserve(80).is_ok());

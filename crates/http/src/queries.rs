@@ -165,6 +165,7 @@ fn log_slow(query: &RunningQuery, duration: Duration, load: &QueryLoad, failed: 
         series_read = load.series_read,
         samples_read = load.samples_read,
         memory_peak_bytes = load.memory_bytes_peak,
+        refusal_ms = load.refusal.map(ms),
         cache = query.cache(),
         tenant = asked.tenant.as_str(),
         principal = &*asked.principal,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use pharos_base::{CancelToken, Interrupted, MemoryBudget};
 
@@ -98,12 +99,20 @@ impl ReadContext {
         self.cancel.check()
     }
 
+    /// When the work first crossed one of its bounds, as far as it is known at `now`: a limit, its deadline, or that it was
+    /// cancelled.
+    #[must_use]
+    pub fn crossed_at(&self, now: Instant) -> Option<Instant> {
+        self.memory.crossing().at().into_iter().chain(self.cancel.interrupted_at(now)).min()
+    }
+
     /// Checks a count of series against the limit.
     ///
     /// # Errors
     /// [`StorageError::LimitExceeded`] above it.
     pub fn check_series(&self, count: u64) -> Result<(), StorageError> {
         if count > self.series_max {
+            self.memory.crossing().note();
             let hint = "select fewer series with more matchers, or raise query.series_max";
             return Err(StorageError::LimitExceeded { what: "series per selection", limit: self.series_max, hint });
         }

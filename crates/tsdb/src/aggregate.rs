@@ -66,7 +66,7 @@ impl Shared {
         let helpers = self.helpers.lend(series / PARALLEL_SERIES_MIN, self.reading.load(Ordering::Relaxed));
         let window = (helpers.count + 1) * WINDOW_PER_THREAD;
         // A query that fits its memory only without pieces in waiting goes without them.
-        let fits = context.memory.reserve((window * PIECE_BYTES * PIECE_SLACK) as u64).is_ok();
+        let fits = context.memory.has_room((window * PIECE_BYTES * PIECE_SLACK) as u64);
         if helpers.count > 0 && fits {
             let piece_series =
                 (PIECE_BYTES / (plan.steps.len() * 8 + ROW_BYTES)).clamp(PIECE_SERIES_MIN, PIECE_SERIES_MAX);

@@ -83,6 +83,11 @@ struct OfFailure {
     reason: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReason {
+    reason: &'static str,
+}
+
 #[derive(Debug)]
 pub(super) struct QueryMetrics {
     seconds: Family<OfKind, Histogram, fn() -> Histogram>,
@@ -90,6 +95,7 @@ pub(super) struct QueryMetrics {
     samples_read: Family<OfKind, Counter>,
     series_read: Family<OfKind, Counter>,
     queue_seconds: Histogram,
+    refusal_seconds: Family<OfReason, Histogram, fn() -> Histogram>,
 }
 
 fn latencies() -> Histogram {
@@ -104,6 +110,7 @@ impl Default for QueryMetrics {
             samples_read: Family::default(),
             series_read: Family::default(),
             queue_seconds: latencies(),
+            refusal_seconds: Family::new_with_constructor(latencies),
         }
     }
 }
@@ -116,6 +123,8 @@ impl QueryMetrics {
         registry.register("pharos_query_queue_seconds", help, self.queue_seconds.clone());
         let help = "Queries without an answer, by kind and reason";
         registry.register("pharos_query_failures", help, self.failures.clone());
+        let help = "Time that queries went on after they crossed a limit, were late or lost their client, by reason";
+        registry.register("pharos_query_refusal_seconds", help, self.refusal_seconds.clone());
         let help = "Samples that queries read from the store, by kind";
         registry.register("pharos_query_samples_read", help, self.samples_read.clone());
         let help = "Series that queries read from the store, by kind";
@@ -130,6 +139,9 @@ impl QueryMetrics {
         self.queue_seconds.observe(query.queued_for().as_secs_f64());
         if let Some(class) = failed {
             self.failures.get_or_create(&OfFailure { kind: of_kind.kind, reason: reason(class) }).inc();
+            if let Some(refusal) = load.refusal {
+                self.refusal_seconds.get_or_create(&OfReason { reason: reason(class) }).observe(refusal.as_secs_f64());
+            }
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct QueryLoad {
     pub samples_read: u64,
     /// Series read from the store.
     pub series_read: u64,
+    /// Of one that failed for a limit, its time, or its client: how long it went on after that was so.
+    pub refusal: Option<Duration>,
 }
 
 /// Tells what a query holds, while it runs and after its end.

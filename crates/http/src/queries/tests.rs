@@ -6,6 +6,9 @@ use prometheus_client::encoding::text::encode;
 
 use super::*;
 
+/// What a query holds that went on for 70 ms after it was refused.
+const REFUSED_LATE: u64 = 70;
+
 /// A query that holds what the test says.
 #[derive(Default)]
 struct Held(AtomicU64);
@@ -13,7 +16,14 @@ struct Held(AtomicU64);
 impl Watched for Held {
     fn load(&self) -> QueryLoad {
         let held = self.0.load(Ordering::Relaxed);
-        QueryLoad { memory_bytes: held, memory_bytes_peak: held, samples_read: held / 10, ..QueryLoad::default() }
+        let refusal = (held == REFUSED_LATE).then_some(Duration::from_millis(70));
+        QueryLoad {
+            memory_bytes: held,
+            memory_bytes_peak: held,
+            samples_read: held / 10,
+            refusal,
+            ..QueryLoad::default()
+        }
     }
 }
 
@@ -77,14 +87,17 @@ fn q1_a_query_is_counted_once_and_as_cancelled_if_nobody_waits_for_its_end() {
     ended.finish(None);
     drop(ended);
     drop(queries.begin(asked("0", "up"), Arc::new(Held::default())));
+    queries.begin(asked("0", "up"), Arc::new(Held(REFUSED_LATE.into()))).finish(Some(ErrorClass::LimitExceeded));
     let text = exposed(&queries);
     for line in [
-        "pharos_query_seconds_count{kind=\"range\"} 2",
+        "pharos_query_seconds_count{kind=\"range\"} 3",
         "pharos_query_failures_total{kind=\"range\",reason=\"timeout\"} 1",
         "pharos_query_failures_total{kind=\"range\",reason=\"canceled\"} 1",
-        "pharos_query_samples_read_total{kind=\"range\"} 4",
-        "pharos_query_queue_seconds_count 2",
+        "pharos_query_samples_read_total{kind=\"range\"} 11",
+        "pharos_query_queue_seconds_count 3",
         "pharos_query_running 0",
+        "pharos_query_refusal_seconds_count{reason=\"limit_exceeded\"} 1",
+        "pharos_query_refusal_seconds_sum{reason=\"limit_exceeded\"} 0.07",
     ] {
         assert!(text.contains(&format!("{line}\n")), "{line} is not in\n{text}");
     }

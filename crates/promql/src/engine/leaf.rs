@@ -257,7 +257,7 @@ impl Evaluator<'_> {
     fn check_read(&self) -> Result<(), QueryError> {
         let largest = |context: &ReadContext| context.meter.counts().samples_largest;
         let largest = largest(&self.context).max(largest(&self.context_of_once));
-        if largest > self.settings.samples_max { Err(QueryError::TooManySamples) } else { Ok(()) }
+        if largest > self.settings.samples_max { Err(self.ledger.too_many_samples()) } else { Ok(()) }
     }
 
     /// The groups of an aggregate over a leaf if the store computes all of it.

@@ -67,6 +67,12 @@ impl Ledger {
         self.0.samples_read.fetch_add(samples as u64, Relaxed);
     }
 
+    /// What is to be told of more samples than allowed; notes when that was.
+    pub(super) fn too_many_samples(&self) -> QueryError {
+        self.0.memory.crossing().note();
+        QueryError::TooManySamples
+    }
+
     /// Notes samples that one selector looked at.
     pub(super) fn count_queryable(&self, samples: u64) {
         self.0.samples_queryable.fetch_add(samples, Relaxed);
@@ -96,7 +102,7 @@ impl Lease {
         let held = books.samples_held.fetch_add(samples as u64, Relaxed) + samples as u64;
         self.samples += samples as u64;
         books.samples_peak.fetch_max(held, Relaxed);
-        if held > books.samples_max { Err(QueryError::TooManySamples) } else { Ok(()) }
+        if held > books.samples_max { Err(self.ledger.too_many_samples()) } else { Ok(()) }
     }
 }
 

@@ -62,12 +62,17 @@ impl Engine {
             return Err(QueryError::TooManySteps { steps: steps.len(), limit: settings.steps_max });
         }
         let expr = crate::parse(query, settings.parser)?;
-        if depth(&expr) <= DEPTH_IN_PLACE_MAX {
-            return self.evaluate(tenant, query, &expr, steps, options, is_instant);
-        }
         let evaluate = || self.evaluate(tenant, query, &expr, steps, options, is_instant);
-        pharos_base::run_with_stack("deep-query", DEEP_STACK_BYTES, evaluate)
-            .map_err(|_| QueryError::execution("no thread for an expression this deep"))?
+        let result = if depth(&expr) <= DEPTH_IN_PLACE_MAX {
+            evaluate()
+        } else {
+            pharos_base::run_with_stack("deep-query", DEEP_STACK_BYTES, evaluate)
+                .unwrap_or_else(|_| Err(QueryError::execution("no thread for an expression this deep")))
+        };
+        if let (Err(_), Some(watch)) = (&result, &options.watch) {
+            watch.note_failure(self.clock.monotonic());
+        }
+        result
     }
 
     fn evaluate(
@@ -141,7 +146,7 @@ impl Engine {
             derived_hints: std::cell::Cell::new(false),
         };
         if let Some(watch) = &question.options.watch {
-            watch.look_at(&evaluator.ledger, &evaluator.context);
+            watch.look_at(&evaluator.ledger, &evaluator.context, self.clock.monotonic());
         }
         evaluator.context.check()?;
         let prepared = self.clock.monotonic();
@@ -150,7 +155,7 @@ impl Engine {
         } else {
             evaluator.value(question.node, steps, question.is_instant)?
         };
-        self.check_points(&value)?;
+        self.check_points(&value).inspect_err(|_| memory.crossing().note())?;
         let held = Held::book(&value, &memory)?;
         let counts = evaluator.ledger.counts();
         let once = evaluator.context_of_once.meter.counts();

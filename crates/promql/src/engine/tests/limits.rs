@@ -12,7 +12,11 @@ use super::*;
 use crate::engine::{QueryLoad, QueryWatch};
 
 fn minute_series() -> Engine {
-    engine(&[
+    Engine::new(minute_store(), settings())
+}
+
+fn minute_store() -> Arc<dyn MetricStore> {
+    store_with(&[
         ("up", &[("job", "a")], every(60_000, 100, |_| 1.0)),
         ("up", &[("job", "b")], every(60_000, 100, |_| 2.0)),
     ])
@@ -21,12 +25,8 @@ fn minute_series() -> Engine {
 fn refused(change: impl Fn(&mut EngineSettings), query: &str) -> QueryError {
     let mut limited = settings();
     change(&mut limited);
-    let series: Vec<SeriesSpec<'_>> = vec![
-        ("up", &[("job", "a")], every(60_000, 100, |_| 1.0)),
-        ("up", &[("job", "b")], every(60_000, 100, |_| 2.0)),
-    ];
     let steps = StepRange { start_ms: 0, end_ms: 6_000_000, step_ms: 60_000 };
-    range(&engine_with(&series, limited), query, steps).unwrap_err()
+    range(&Engine::new(minute_store(), limited), query, steps).unwrap_err()
 }
 
 #[test]
@@ -114,6 +114,38 @@ fn a_watched_query_tells_what_it_holds_and_at_its_end_what_it_read() {
     assert_eq!((load.memory_bytes, load.samples_held), (0, 0), "all given back");
     assert_eq!((load.samples_read, load.series_read), (stats.samples_read, stats.series_read));
     assert_eq!((load.memory_bytes_peak, load.samples_read), (stats.memory_bytes_peak, 200));
+    assert_eq!(load.refusal, None);
+}
+
+#[test]
+fn a_refused_query_tells_how_long_it_went_on() {
+    let change: [fn(&mut EngineSettings); 6] = [
+        |settings| settings.samples_max = 150,
+        |settings| settings.memory_bytes_max = 3_000,
+        |settings| settings.memory_total_bytes_max = 3_000,
+        |settings| settings.points_max = 199,
+        |settings| settings.series_max = 1,
+        |settings| settings.timeout = Duration::ZERO,
+    ];
+    let steps = StepRange { start_ms: 0, end_ms: 5_940_000, step_ms: 60_000 };
+    for (at, change) in change.iter().enumerate() {
+        let mut limited = settings();
+        change(&mut limited);
+        let engine = Engine::new(minute_store(), limited);
+        let watch = QueryWatch::default();
+        let options = QueryOptions { watch: Some(watch.clone()), ..QueryOptions::default() };
+        engine.range(&TenantId::default(), "up", steps, &options).unwrap_err();
+        assert!(watch.load().refusal.is_some(), "{at}");
+        // What fails for another reason was not refused.
+        let fine = QueryWatch::default();
+        let options = QueryOptions { watch: Some(fine.clone()), ..QueryOptions::default() };
+        engine.range(&TenantId::default(), "label_replace(up, \"\", \"\", \"\", \"\")", steps, &options).unwrap_err();
+        assert!(fine.load().refusal.is_none() || at == 5, "{at}");
+    }
+    let options = QueryOptions { watch: Some(QueryWatch::default()), ..QueryOptions::default() };
+    options.cancel.cancel();
+    minute_series().range(&TenantId::default(), "up", steps, &options).unwrap_err();
+    assert!(options.watch.unwrap().load().refusal.is_some());
 }
 
 #[test]
