@@ -52,5 +52,5 @@ pub use snapshot::{UNFINISHED_PREFIX, check_snapshot_name};
 pub use span_rules::{DEPENDENCY_STEP_NS, dependency_minutes, span_kind_name, span_passes};
 pub use trace_store::{
     DependencyLink, FoundTraces, Operation, OperationQuery, ServiceSpanCount, SpanFilter, Trace, TraceHit, TraceLookup,
-    TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary,
+    TracePart, TracePartStream, TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary,
 };

@@ -1,5 +1,8 @@
 //! The contract of a store of traces.
 
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
 use pharos_base::Completion;
 use pharos_model::{SpanBatch, SpanGroup, SpanKind, StatusCode, TenantId, TimeRangeNs, TraceId};
 
@@ -28,6 +31,64 @@ pub struct Trace {
 
 /// Traces in the order they were asked for; absent ones are left out. After an error the stream ends.
 pub type TraceStream = Box<dyn Iterator<Item = Result<Trace, StorageError>> + Send>;
+
+/// Some of a trace's spans.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TracePart {
+    /// Whose they are.
+    pub trace_id: TraceId,
+    /// Spans by resource and scope; the same resource may come again in a later part.
+    pub groups: Vec<SpanGroup>,
+    /// What the reader should know; in the last part only.
+    pub warnings: Vec<String>,
+    /// Whether no more of this trace follows.
+    pub is_last: bool,
+}
+
+impl TracePart {
+    /// How many spans it holds.
+    #[must_use]
+    pub fn span_count(&self) -> usize {
+        self.groups.iter().map(|group| group.spans.len()).sum()
+    }
+}
+
+/// Parts of traces: those of one trace one after the other, the traces in the order they were asked for; absent ones
+/// are left out. All parts of a trace together are what [`TraceStore::traces`] hands out. After an error the stream ends.
+pub type TracePartStream = Box<dyn Iterator<Item = Result<TracePart, StorageError>> + Send>;
+
+impl Trace {
+    /// Cuts the trace into parts of at most `spans_max` spans, without copying spans.
+    pub fn into_parts(self, spans_max: NonZeroUsize) -> impl Iterator<Item = TracePart> + Send {
+        let Self { trace_id, groups, warnings } = self;
+        let mut warnings = Some(warnings);
+        let mut left = groups.into_iter().filter(|group| !group.spans.is_empty()).peekable();
+        let mut rest: Option<(SpanGroup, std::vec::IntoIter<pharos_model::Span>)> = None;
+        std::iter::from_fn(move || {
+            warnings.as_ref()?;
+            let (mut part, mut room) = (Vec::new(), spans_max.get());
+            while room > 0 {
+                let Some((group, mut spans)) = rest.take().or_else(|| {
+                    let mut group = left.next()?;
+                    let spans = std::mem::take(&mut group.spans).into_iter();
+                    Some((group, spans))
+                }) else {
+                    break;
+                };
+                let taken: Vec<_> = spans.by_ref().take(room).collect();
+                room -= taken.len();
+                let (resource, scope) = (Arc::clone(&group.resource), Arc::clone(&group.scope));
+                part.push(SpanGroup { resource, scope, spans: taken });
+                if spans.len() > 0 {
+                    rest = Some((group, spans));
+                }
+            }
+            let is_last = rest.is_none() && left.peek().is_none();
+            let warnings = if is_last { warnings.take().unwrap_or_default() } else { Vec::new() };
+            Some(TracePart { trace_id, groups: part, warnings, is_last })
+        })
+    }
+}
 
 /// A test on one span beyond service, operation, time and duration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,6 +262,24 @@ pub trait TraceStore: Send + Sync {
         context: &ReadContext,
     ) -> Result<TraceStream, StorageError>;
 
+    /// Reads whole traces in parts of at most `spans_max` spans, so that a trace of any size passes through memory
+    /// piece by piece. The default reads each trace whole and cuts it; a store that can, decodes no more than a part.
+    fn trace_parts(
+        &self,
+        tenant: &TenantId,
+        lookups: &[TraceLookup],
+        spans_max: NonZeroUsize,
+        context: &ReadContext,
+    ) -> Result<TracePartStream, StorageError> {
+        let cut = move |trace: Result<Trace, StorageError>| -> TracePartStream {
+            match trace {
+                Ok(trace) => Box::new(trace.into_parts(spans_max).map(Ok)),
+                Err(error) => Box::new(std::iter::once(Err(error))),
+            }
+        };
+        Ok(Box::new(self.traces(tenant, lookups, context)?.flat_map(cut)))
+    }
+
     /// Finds the newest traces that pass.
     fn find(&self, tenant: &TenantId, query: &TraceQuery, context: &ReadContext) -> Result<FoundTraces, StorageError>;
 
@@ -225,6 +304,18 @@ pub trait TraceStore: Send + Sync {
     /// and start are one call; where several services sent a span with the parent's id, the
     /// alphabetically first is the caller, and there is no call if the child's own is among them.
     fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError>;
+
+    /// Deletes a trace: on return its spans are in no answer any more, of reads by id or of searches, and stay away
+    /// after power loss. Its bytes go with a later merge. What was counted from it stays: services, operations and calls.
+    /// Spans of it that are appended later are stored as those of any trace. A trace that is not there is no error.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] if the deletion cannot be made durable now, [`StorageError::Unsupported`] by a store
+    /// whose operator has other means (the default).
+    fn delete_trace(&self, tenant: &TenantId, trace_id: TraceId) -> Result<(), StorageError> {
+        let _ = (tenant, trace_id);
+        Err(StorageError::Unsupported { what: "deletion of traces".to_owned() })
+    }
 
     /// Brings everything in memory to its final place on disk and empties the log; returns when done.
     fn flush(&self) -> Result<(), StorageError>;

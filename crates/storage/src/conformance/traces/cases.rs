@@ -1,5 +1,6 @@
 //! The cases, each a rule of the contract with its own data.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use pharos_model::{
@@ -37,6 +38,7 @@ pub(super) const ALL: &[NamedCase] = cases![
     calls_are_counted_once_in_any_order,
     summaries_tell_root_errors_and_orphans,
     lookups_keep_their_order_and_skip_the_absent,
+    traces_come_in_parts,
     many_resources_share_an_attribute,
     a_trace_of_ten_thousand_spans_is_whole,
     random_spans_are_answered_as_by_the_reference,
@@ -345,6 +347,43 @@ fn lookups_keep_their_order_and_skip_the_absent(case: &mut Case) {
     let lookup = TraceLookup { trace_id: trace_id(1), range };
     let found = case.subject.store().traces(&TenantId::default(), &[lookup], &ReadContext::unlimited());
     assert_eq!(found.expect("traces").count(), 1);
+}
+
+fn traces_come_in_parts(case: &mut Case) {
+    let spans = |trace: u8, first: u8, count: u8| {
+        let spans = (first..first + count).map(|id| span(trace, id, case.now_ns - u64::from(id) * NS_PER_HOUR));
+        spans.collect::<Vec<_>>()
+    };
+    case.append(SpanBatch { groups: vec![group("web", spans(1, 1, 11)), group("shop", spans(1, 20, 6))] });
+    case.append(batch("web", vec![span(2, 1, case.now_ns)]));
+    // Again, and cut differently: equal spans are one in parts, too.
+    case.append(SpanBatch { groups: vec![group("shop", spans(1, 22, 4)), group("web", spans(1, 5, 9))] });
+    case.subject.settle();
+    let order = [2, 9, 1].map(trace_id);
+    let whole = case.traces(&order);
+    assert_eq!(whole[1].groups.iter().map(|group| group.spans.len()).sum::<usize>(), 19);
+    let lookups = order.map(|trace_id| TraceLookup { trace_id, range: None });
+    for spans_max in [1, 2, 5, 7, 18, 19, 1000] {
+        let spans_max = NonZeroUsize::new(spans_max).expect("not zero");
+        let store = case.subject.store();
+        let parts = store.trace_parts(&TenantId::default(), &lookups, spans_max, &ReadContext::unlimited());
+        let parts: Vec<_> = parts.expect("parts").collect::<Result<_, _>>().expect("parts can be read");
+        let mut joined: Vec<crate::Trace> = Vec::new();
+        let mut is_new = true;
+        for part in parts {
+            assert!((1..=spans_max.get()).contains(&part.span_count()), "{} of {spans_max}", part.span_count());
+            if is_new {
+                let (groups, warnings) = (Vec::new(), Vec::new());
+                joined.push(crate::Trace { trace_id: part.trace_id, groups, warnings });
+            }
+            let trace = joined.last_mut().expect("one was pushed");
+            assert_eq!(trace.trace_id, part.trace_id, "parts of one trace follow each other");
+            trace.groups.extend(part.groups);
+            is_new = part.is_last;
+        }
+        assert!(is_new, "the last part says so");
+        assert_eq!(joined.iter().map(comparable).collect::<Vec<_>>(), whole.iter().map(comparable).collect::<Vec<_>>());
+    }
 }
 
 fn many_resources_share_an_attribute(case: &mut Case) {
