@@ -14,6 +14,7 @@ mod completion;
 mod crossing;
 mod random;
 mod secret;
+mod sort;
 mod threads;
 mod units;
 
@@ -26,5 +27,6 @@ pub use completion::{Completer, Completion};
 pub use crossing::Crossing;
 pub use random::random_bytes;
 pub use secret::Secret;
+pub use sort::sort_checked;
 pub use threads::{available_cores, run_beside, run_with_helpers, run_with_stack, spawn_named};
 pub use units::{ByteSize, HumanDuration, ParseUnitError};

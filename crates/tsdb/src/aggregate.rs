@@ -57,6 +57,7 @@ impl Shared {
         let counting = ReadContext { meter: ReadMeter::default(), ..context.clone() };
         let matchers = std::slice::from_ref(&plan.matchers);
         let (sources, selected) = self.sources(tenant, matchers, range, (Order::Labels, None), &counting)?;
+        self.count_candidates(&sources, tenant, matchers, range, &counting)?;
         let mut held = context.memory.reserve(0)?;
         let mut fold = GroupFold::new(aggregation, grouping, plan.steps.len());
         let grids = Grids { store: self, plan, aggregation, range, context: &counting, spare: Mutex::default() };

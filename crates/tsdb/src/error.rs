@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pharos_base::{ErrorClass, full_message};
+use pharos_base::{BudgetExceeded, ErrorClass, Interrupted, full_message};
 use pharos_chunk::ChunkError;
 use pharos_storage::StorageError;
 
@@ -46,6 +46,12 @@ pub enum TsdbError {
     /// The store no longer takes commands.
     #[error("the store is closed or its log failed; restart to recover")]
     Stopped,
+    /// Who asked went away, or its time is over.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+    /// The memory of who asked is used up.
+    #[error(transparent)]
+    Memory(#[from] BudgetExceeded),
 }
 
 impl TsdbError {
@@ -72,6 +78,9 @@ impl TsdbError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorClass::Unavailable,
             Self::Stopped | Self::NoRoom { .. } => ErrorClass::Unavailable,
             Self::Settings { .. } => ErrorClass::Invalid,
+            Self::Interrupted(Interrupted::Cancelled) => ErrorClass::Cancelled,
+            Self::Interrupted(Interrupted::DeadlineExceeded) => ErrorClass::Timeout,
+            Self::Memory(exceeded) => exceeded.class(),
             _ => ErrorClass::Internal,
         }
     }
@@ -79,9 +88,11 @@ impl TsdbError {
 
 impl From<TsdbError> for StorageError {
     fn from(error: TsdbError) -> Self {
-        match error.class() {
-            ErrorClass::Unavailable => Self::unavailable(full_message(&error)),
-            _ => Self::Internal { action: "reading or writing metrics", source: Box::new(error) },
+        match (error.class(), error) {
+            (_, TsdbError::Interrupted(why)) => Self::Interrupted(why),
+            (_, TsdbError::Memory(exceeded)) => Self::Memory(exceeded),
+            (ErrorClass::Unavailable, error) => Self::unavailable(full_message(&error)),
+            (_, error) => Self::Internal { action: "reading or writing metrics", source: Box::new(error) },
         }
     }
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use pharos_base::CancelToken;
 use pharos_chunk::Form;
 use pharos_model::TimeRange;
 
@@ -94,7 +95,7 @@ impl Shared {
         // One now for all passes: a sample whose window changed in between could miss both.
         let (now_ms, retention_ms) = (self.clock.unix_ms(), self.retention.default_ms(&tenant.id));
         let mut exemplars = exemplars_by_window(generation, now_ms, retention_ms)?;
-        let series = generation.select(&[], TimeRange::ALL)?;
+        let series = generation.select(&[], TimeRange::ALL, &CancelToken::new())?;
         let mut done = BTreeSet::new();
         let (mut decoded, mut samples) = (DecodedTimes::default(), Samples::default());
         loop {
@@ -230,7 +231,7 @@ fn exemplars_by_window(
     retention_ms: i64,
 ) -> Result<BTreeMap<Window, Entries>, TsdbError> {
     let mut by_window: BTreeMap<Window, Entries> = BTreeMap::new();
-    for entry in generation.exemplars(&[], TimeRange::ALL)? {
+    for entry in generation.exemplars(&[], TimeRange::ALL, &CancelToken::new())? {
         let window = windows::flush_window(entry.1.timestamp_ms, now_ms, retention_ms);
         by_window.entry((window.start_ms, window.end_ms)).or_default().push(entry);
     }

@@ -5,7 +5,7 @@ use pharos_model::{Labels, TenantId};
 use pharos_storage::{GridEvaluator, GridPlan, GridSeries, LeafSeries, LeafStream, ReadContext, StorageError};
 
 use crate::instant::is_instant;
-use crate::read::{Order, until_error};
+use crate::read::until_error;
 use crate::samples::Samples;
 use crate::shared::Shared;
 
@@ -24,7 +24,7 @@ impl Shared {
             return self.rolled_grid(tenant, plan, wanted, context);
         }
         let range = self.kept(tenant, plan.read_range());
-        let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, Order::Labels, context)?;
+        let mut selection = self.select_counted(tenant, std::slice::from_ref(&plan.matchers), range, None, context)?;
         let mut evaluator = GridEvaluator::new(plan, None);
         let mut samples = Samples::default();
         let context = context.clone();

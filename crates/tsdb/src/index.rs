@@ -1,5 +1,6 @@
 //! From matchers to series: what the head's index and a part's have in common.
 
+use pharos_base::CancelToken;
 use pharos_model::Matcher;
 use roaring::RoaringBitmap;
 
@@ -10,8 +11,8 @@ use crate::pattern::ValueTest;
 pub(crate) trait SeriesIndex {
     /// Every series.
     fn all_series(&self) -> Result<RoaringBitmap, TsdbError>;
-    /// Series that pass all matchers.
-    fn select(&self, matchers: &[Matcher]) -> Result<RoaringBitmap, TsdbError>;
+    /// Series that pass all matchers; `cancel` is asked while many values are matched.
+    fn select(&self, matchers: &[Matcher], cancel: &CancelToken) -> Result<RoaringBitmap, TsdbError>;
 }
 
 /// An index that keeps postings: for each label value the series that have it.
@@ -21,15 +22,26 @@ pub(crate) trait LabelIndex {
     /// Series with `name=value`.
     fn equal(&self, name: &str, value: &str) -> Result<RoaringBitmap, TsdbError>;
     /// Series that have the label with a value that passes.
-    fn any_of(&self, name: &str, passes: &mut dyn FnMut(&str) -> bool) -> Result<RoaringBitmap, TsdbError>;
+    fn any_of(
+        &self,
+        name: &str,
+        passes: &mut dyn FnMut(&str) -> Result<bool, TsdbError>,
+    ) -> Result<RoaringBitmap, TsdbError>;
 }
 
 /// Series that pass all matchers of any set; no sets means all series.
-pub(crate) fn select_any(index: &impl SeriesIndex, matcher_sets: &[Vec<Matcher>]) -> Result<RoaringBitmap, TsdbError> {
+pub(crate) fn select_any(
+    index: &impl SeriesIndex,
+    matcher_sets: &[Vec<Matcher>],
+    cancel: &CancelToken,
+) -> Result<RoaringBitmap, TsdbError> {
     match matcher_sets {
         [] => index.all_series(),
-        [one] => index.select(one),
-        sets => sets.iter().try_fold(RoaringBitmap::new(), |found, matchers| Ok(found | index.select(matchers)?)),
+        [one] => index.select(one, cancel),
+        sets => {
+            let join = |found: RoaringBitmap, matchers: &Vec<Matcher>| Ok(found | index.select(matchers, cancel)?);
+            sets.iter().try_fold(RoaringBitmap::new(), join)
+        }
     }
 }
 
@@ -40,12 +52,12 @@ impl<I: LabelIndex> SeriesIndex for I {
 
     /// A matcher that rejects the empty string is a union of postings. One that passes it also passes
     /// series without the label, so it is a union of postings of rejected values, taken away at the end.
-    fn select(&self, matchers: &[Matcher]) -> Result<RoaringBitmap, TsdbError> {
+    fn select(&self, matchers: &[Matcher], cancel: &CancelToken) -> Result<RoaringBitmap, TsdbError> {
         let mut found: Option<RoaringBitmap> = None;
         let (excluding, including): (Vec<&Matcher>, Vec<&Matcher>) =
             matchers.iter().partition(|matcher| matcher.matches_empty());
         for matcher in including {
-            let passed = included(self, matcher)?;
+            let passed = included(self, matcher, cancel)?;
             found = Some(match found {
                 Some(found) => found & passed,
                 None => passed,
@@ -59,13 +71,13 @@ impl<I: LabelIndex> SeriesIndex for I {
             None => self.all()?,
         };
         for matcher in excluding {
-            found -= excluded(self, matcher)?;
+            found -= excluded(self, matcher, cancel)?;
         }
         Ok(found)
     }
 }
 
-fn included(index: &impl LabelIndex, matcher: &Matcher) -> Result<RoaringBitmap, TsdbError> {
+fn included(index: &impl LabelIndex, matcher: &Matcher, cancel: &CancelToken) -> Result<RoaringBitmap, TsdbError> {
     match matcher.values() {
         Some(values) => {
             let mut passed = RoaringBitmap::new();
@@ -74,15 +86,15 @@ fn included(index: &impl LabelIndex, matcher: &Matcher) -> Result<RoaringBitmap,
             }
             Ok(passed)
         }
-        None if matcher.passes_presence() => index.any_of(matcher.name(), &mut |_| true),
+        None if matcher.passes_presence() => index.any_of(matcher.name(), &mut |_| Ok(true)),
         None => {
-            let mut test = ValueTest::new(matcher);
-            index.any_of(matcher.name(), &mut |value| test.passes(value))
+            let mut test = ValueTest::new(matcher, cancel);
+            index.any_of(matcher.name(), &mut |value| Ok(test.passes(value)?))
         }
     }
 }
 
-fn excluded(index: &impl LabelIndex, matcher: &Matcher) -> Result<RoaringBitmap, TsdbError> {
+fn excluded(index: &impl LabelIndex, matcher: &Matcher, cancel: &CancelToken) -> Result<RoaringBitmap, TsdbError> {
     if matcher.passes_everything() {
         return Ok(RoaringBitmap::new());
     }
@@ -91,6 +103,6 @@ fn excluded(index: &impl LabelIndex, matcher: &Matcher) -> Result<RoaringBitmap,
             .iter()
             .try_fold(RoaringBitmap::new(), |found, value| Ok(found | index.equal(matcher.name(), value)?));
     }
-    let mut test = ValueTest::new(matcher);
-    index.any_of(matcher.name(), &mut |value| !test.passes(value))
+    let mut test = ValueTest::new(matcher, cancel);
+    index.any_of(matcher.name(), &mut |value| Ok(!test.passes(value)?))
 }

@@ -26,6 +26,7 @@ mod commit;
 mod compact;
 mod contract;
 mod copied;
+mod counted;
 mod damage;
 mod disk;
 mod distinct;

@@ -39,18 +39,20 @@ impl Shared {
         for part in &view.parts {
             context.check()?;
             let listed = view
-                .selected(part, &query.matcher_sets, range)
+                .selected(part, &query.matcher_sets, range, &context.cancel)
                 .and_then(|selected| part.index.label_names(selected.as_ref(), |name| names.add(name)));
             listed.map_err(|error| self.damaged.met_in_query(error))?;
         }
         for generation in &view.generations {
             context.check()?;
             if view.hiding.concerns_generation(generation, range) {
-                for (labels, _) in view.selected_of_generation(generation, &query.matcher_sets, range)? {
+                for (labels, _) in
+                    view.selected_of_generation(generation, &query.matcher_sets, range, &context.cancel)?
+                {
                     labels.iter().for_each(|(name, _)| _ = names.add(name));
                 }
             } else {
-                generation.label_names(&query.matcher_sets, range, |name| names.add(name))?;
+                generation.label_names(&query.matcher_sets, (range, &context.cancel), |name| names.add(name))?;
             }
         }
         names.first()
@@ -69,18 +71,21 @@ impl Shared {
         for part in &view.parts {
             context.check()?;
             let listed = view
-                .selected(part, &query.matcher_sets, range)
+                .selected(part, &query.matcher_sets, range, &context.cancel)
                 .and_then(|selected| part.index.label_values(name, selected.as_ref(), |value| values.add(value)));
             listed.map_err(|error| self.damaged.met_in_query(error))?;
         }
         for generation in &view.generations {
             context.check()?;
             if view.hiding.concerns_generation(generation, range) {
-                for (labels, _) in view.selected_of_generation(generation, &query.matcher_sets, range)? {
+                for (labels, _) in
+                    view.selected_of_generation(generation, &query.matcher_sets, range, &context.cancel)?
+                {
                     labels.get(name).into_iter().for_each(|value| _ = values.add(value));
                 }
             } else {
-                generation.label_values(name, &query.matcher_sets, range, |value| values.add(value))?;
+                generation
+                    .label_values(name, &query.matcher_sets, (range, &context.cancel), |value| values.add(value))?;
             }
         }
         values.first()

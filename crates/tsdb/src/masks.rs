@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pharos_base::CancelToken;
 use pharos_model::{Labels, Matcher, TimeRange, matches_labels};
 use roaring::RoaringBitmap;
 
@@ -192,11 +193,12 @@ impl View {
         part: &Part,
         sets: &[Vec<Matcher>],
         range: TimeRange,
+        cancel: &CancelToken,
     ) -> Result<Option<RoaringBitmap>, TsdbError> {
         if sets.is_empty() && !self.hiding.concerns_part(part, range) {
             return Ok(None);
         }
-        let mut selected = index::select_any(&part.index, sets)?;
+        let mut selected = index::select_any(&part.index, sets, cancel)?;
         self.hiding.of_part(part, range, &mut selected)?;
         Ok(Some(selected))
     }
@@ -206,8 +208,9 @@ impl View {
         generation: &Generation,
         sets: &[Vec<Matcher>],
         range: TimeRange,
+        cancel: &CancelToken,
     ) -> Result<Vec<(Labels, SeriesNumber)>, TsdbError> {
-        let mut selected = generation.select(sets, range)?;
+        let mut selected = generation.select(sets, range, cancel)?;
         self.hiding.of_generation(generation, range, &mut selected);
         Ok(selected)
     }
@@ -224,15 +227,17 @@ impl Shared {
         if !self.damaged.is_empty() {
             return Ok(true);
         }
-        let view = self.view(&tenant.id, range);
+        let (view, never) = (self.view(&tenant.id, range), CancelToken::new());
         for part in &view.parts {
-            if part.meta.exemplars > 0 || view.selected(part, sets, range)?.is_none_or(|found| !found.is_empty()) {
+            if part.meta.exemplars > 0
+                || view.selected(part, sets, range, &never)?.is_none_or(|found| !found.is_empty())
+            {
                 return Ok(true);
             }
         }
         for generation in &view.generations {
-            if !view.selected_of_generation(generation, sets, range)?.is_empty()
-                || !generation.exemplars(sets, range)?.is_empty()
+            if !view.selected_of_generation(generation, sets, range, &never)?.is_empty()
+                || !generation.exemplars(sets, range, &never)?.is_empty()
             {
                 return Ok(true);
             }

@@ -112,7 +112,7 @@ impl Shared {
         let mut sources = Vec::new();
         for part in view.parts {
             context.check()?;
-            let found = index::select_any(&part.index, sets).and_then(|mut selected| {
+            let found = index::select_any(&part.index, sets, &context.cancel).and_then(|mut selected| {
                 let masks = view.hiding.of_part(&part, range, &mut selected)?;
                 Ok((selected, masks))
             });
@@ -120,7 +120,7 @@ impl Shared {
             if !selected.is_empty() {
                 held.grow(selected.serialized_size() as u64)?;
                 let rollup = wanted.and_then(|wanted| RollupCursor::open(&part, wanted, &selected));
-                let cursor = PartCursor::new(part, selected, Some(Arc::clone(&self.cache)));
+                let cursor = PartCursor::new(part, selected, Some(Arc::clone(&self.cache))).within(context);
                 sources.push(Source::part(cursor, masks).with_rollup(rollup));
             }
         }
@@ -129,13 +129,13 @@ impl Shared {
             context.check()?;
             let is_alone = sources.is_empty() && generations.clone().count() == 1;
             if order == Order::Any && is_alone && !view.hiding.concerns_generation(generation, range) {
-                let selected = generation.select_numbers(sets, range)?;
+                let selected = generation.select_numbers(sets, range, &context.cancel)?;
                 held.grow(size_of_val(selected.as_slice()) as u64)?;
                 let cursor = HeadCursor::unordered(Arc::clone(generation), selected);
                 sources.push(Source::head(cursor, Masks::default()));
                 continue;
             }
-            let mut selected = generation.select(sets, range)?;
+            let mut selected = generation.select(sets, range, &context.cancel)?;
             let masks = view.hiding.of_generation(generation, range, &mut selected);
             held.grow(selected.len() as u64 * SELECTED_BYTES)?;
             sources.push(Source::head(HeadCursor::new(Arc::clone(generation), selected), masks));
@@ -164,7 +164,7 @@ impl Shared {
         context: &ReadContext,
     ) -> Result<impl Iterator<Item = Result<LeafSeries, StorageError>> + Send + use<>, StorageError> {
         let range = self.kept(tenant, plan.range);
-        let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, Order::Labels, context)?;
+        let mut selection = self.select_counted(tenant, std::slice::from_ref(&plan.matchers), range, None, context)?;
         Ok(until_error(move || {
             let mut samples = Samples::default();
             if !selection.next_samples(range, &mut samples)? {
@@ -212,7 +212,7 @@ impl Shared {
         }
         for generation in &view.generations {
             context.check()?;
-            for (labels, exemplar) in generation.exemplars(sets, range)? {
+            for (labels, exemplar) in generation.exemplars(sets, range, &context.cancel)? {
                 if view.hiding.hides_exemplar(generation.sequence(), 0, &labels, exemplar.timestamp_ms) {
                     continue;
                 }

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use pharos_base::MemoryBudget;
 use pharos_chunk::Form;
 use pharos_model::{Histogram, Labels, TenantId};
-use pharos_storage::RawSeries;
+use pharos_storage::{RawSeries, ReadContext, StorageError};
 use proptest::prelude::*;
 
 use super::*;
@@ -171,4 +172,26 @@ proptest! {
             assert_same(&merged(dir.path(), number, &parts, copies, kept).0, &decoding);
         }
     }
+}
+
+/// One series of a part may have as many samples as thousands of others.
+#[test]
+fn a_long_series_is_asked_about_while_it_is_decoded() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let points: Points = (0..300_000).map(|at| (at, (at as f64).sqrt().to_bits(), 0)).collect();
+    let part = part(dir.path(), 1, Form::Young, &[points]);
+    let read = |context: &ReadContext| {
+        let mut samples = Samples::default();
+        let mut cursor = PartCursor::new(Arc::clone(&part), part.index.all(), None).within(context);
+        (cursor.read(TimeRange::ALL, &mut samples).map_err(StorageError::from), samples.len())
+    };
+    let (read_all, all) = read(&ReadContext::unlimited());
+    assert!(read_all.is_ok() && all == 300_000);
+    let cancelled = ReadContext::unlimited();
+    cancelled.cancel.cancel();
+    let (refused, at) = read(&cancelled);
+    assert!(matches!(refused, Err(StorageError::Interrupted(_))) && at < 70_000, "{at} samples");
+    let small = ReadContext { memory: MemoryBudget::new(3 << 20), ..ReadContext::unlimited() };
+    let (refused, at) = read(&small);
+    assert!(matches!(refused, Err(StorageError::Memory(_))) && at < 270_000, "{at} samples");
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
+use pharos_base::{CancelToken, sort_checked};
 use pharos_chunk::ChunkError;
 use pharos_model::{Exemplar, Labels, Matcher, MetricBatch, TimeRange};
 use roaring::RoaringBitmap;
@@ -199,20 +200,23 @@ impl Generation {
     }
 
     /// Series that pass all matchers of any set and may have samples in the range, by label bytes ascending.
+    ///
+    /// # Errors
+    /// Once `cancel` says so.
     pub(crate) fn select(
         &self,
         matcher_sets: &[Vec<Matcher>],
         range: TimeRange,
+        cancel: &CancelToken,
     ) -> Result<Vec<(Labels, SeriesNumber)>, TsdbError> {
         let registry = self.registry.read();
-        let passed = index::select_any(&*registry, matcher_sets)?;
+        let passed = index::select_any(&*registry, matcher_sets, cancel)?;
         let buffers = self.buffers.read();
-        let mut found: Vec<_> =
+        let found: Vec<_> =
             visible(&buffers, &passed, range).map(|number| (registry.series(number).labels.clone(), number)).collect();
         drop(buffers);
         drop(registry);
-        found.sort_unstable_by(|a, b| a.0.encoded().cmp(b.0.encoded()));
-        Ok(found)
+        sort_checked(found, |a, b| a.0.encoded().cmp(b.0.encoded()), || Ok(cancel.check()?))
     }
 
     /// As [`Generation::select`] in any order, without labels.
@@ -220,8 +224,9 @@ impl Generation {
         &self,
         matcher_sets: &[Vec<Matcher>],
         range: TimeRange,
+        cancel: &CancelToken,
     ) -> Result<Vec<SeriesNumber>, TsdbError> {
-        let passed = index::select_any(&*self.registry.read(), matcher_sets)?;
+        let passed = index::select_any(&*self.registry.read(), matcher_sets, cancel)?;
         Ok(visible(&self.buffers.read(), &passed, range).collect())
     }
 
@@ -235,11 +240,11 @@ impl Generation {
         &self,
         name: &str,
         matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
+        (range, cancel): (TimeRange, &CancelToken),
         mut each: impl FnMut(&str) -> bool,
     ) -> Result<(), TsdbError> {
         let registry = self.registry.read();
-        let passed = Passed::of(&registry, matcher_sets)?;
+        let passed = Passed::of(&registry, matcher_sets, cancel)?;
         let buffers = self.buffers.read();
         if let Some(few) = passed.few(&registry) {
             _ = visible(&buffers, few, range).filter_map(|number| registry.series(number).labels.get(name)).all(each);
@@ -255,11 +260,11 @@ impl Generation {
     pub(crate) fn label_names(
         &self,
         matcher_sets: &[Vec<Matcher>],
-        range: TimeRange,
+        (range, cancel): (TimeRange, &CancelToken),
         each: impl FnMut(&str) -> bool,
     ) -> Result<(), TsdbError> {
         let registry = self.registry.read();
-        let passed = Passed::of(&registry, matcher_sets)?;
+        let passed = Passed::of(&registry, matcher_sets, cancel)?;
         let buffers = self.buffers.read();
         if let Some(few) = passed.few(&registry) {
             _ = visible(&buffers, few, range)
@@ -322,13 +327,14 @@ impl Generation {
         &self,
         matcher_sets: &[Vec<Matcher>],
         range: TimeRange,
+        cancel: &CancelToken,
     ) -> Result<Vec<(Labels, Exemplar)>, TsdbError> {
         let registry = self.registry.read();
         let kept = self.exemplars.read();
         if kept.is_empty() {
             return Ok(Vec::new());
         }
-        let passed = index::select_any(&*registry, matcher_sets)?;
+        let passed = index::select_any(&*registry, matcher_sets, cancel)?;
         let inside =
             kept.iter().filter(|(number, exemplar)| passed.contains(*number) && range.contains(exemplar.timestamp_ms));
         Ok(inside.map(|(number, exemplar)| (registry.series(*number).labels.clone(), exemplar.clone())).collect())
@@ -348,11 +354,11 @@ enum Passed {
 }
 
 impl Passed {
-    fn of(registry: &Registry, matcher_sets: &[Vec<Matcher>]) -> Result<Self, TsdbError> {
+    fn of(registry: &Registry, matcher_sets: &[Vec<Matcher>], cancel: &CancelToken) -> Result<Self, TsdbError> {
         if matcher_sets.is_empty() {
             return Ok(Self::All);
         }
-        index::select_any(registry, matcher_sets).map(Self::These)
+        index::select_any(registry, matcher_sets, cancel).map(Self::These)
     }
 
     fn contains(&self, number: SeriesNumber) -> bool {

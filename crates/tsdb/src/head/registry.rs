@@ -188,10 +188,14 @@ impl LabelIndex for Registry {
         Ok(numbers.map_or_else(RoaringBitmap::new, |numbers| from_sorted(numbers)))
     }
 
-    fn any_of(&self, name: &str, passes: &mut dyn FnMut(&str) -> bool) -> Result<RoaringBitmap, TsdbError> {
+    fn any_of(
+        &self,
+        name: &str,
+        passes: &mut dyn FnMut(&str) -> Result<bool, TsdbError>,
+    ) -> Result<RoaringBitmap, TsdbError> {
         let mut found = RoaringBitmap::new();
         for (value, numbers) in self.values(name) {
-            if passes(value) {
+            if passes(value)? {
                 found |= from_sorted(numbers);
             }
         }
@@ -206,7 +210,9 @@ fn from_sorted(numbers: &[SeriesNumber]) -> RoaringBitmap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pharos_model::BatchBuilder;
+    use crate::index::SeriesIndex;
+    use pharos_base::CancelToken;
+    use pharos_model::{BatchBuilder, MatchOp, Matcher};
 
     /// As if all label sets had one hash.
     const COLLISION: Fingerprint = 7;
@@ -236,5 +242,19 @@ mod tests {
             );
             assert_eq!(registry.find(COLLISION, batch.encoded_labels(run)), Some(expected));
         }
+    }
+
+    #[test]
+    fn a_pattern_over_many_values_is_given_up_when_nobody_waits_for_it() {
+        let (mut registry, ids) = (Registry::default(), AtomicU64::new(0));
+        for n in 0..5_000 {
+            registry.find_or_add_labels(Labels::from_pairs([("n", format!("v{n}"))]).unwrap(), &ids);
+        }
+        let cancel = CancelToken::new();
+        let select = |op| registry.select(&[Matcher::new(op, "n", "v.*7.?").unwrap()], &cancel);
+        let both = [MatchOp::Regex, MatchOp::NotRegex];
+        assert!(both.into_iter().all(|op| select(op).is_ok_and(|found| !found.is_empty())));
+        cancel.cancel();
+        assert!(both.into_iter().all(|op| matches!(select(op), Err(TsdbError::Interrupted(_)))));
     }
 }

@@ -77,7 +77,7 @@ pub(crate) fn replay(disk: &dyn Disk, log_dir: &Path, sink: &mut impl Replay) ->
                 }
             }
         }
-        Ok(())
+        Ok::<(), TsdbError>(())
     };
     let ran = pharos_base::run_beside("tsdb-recovery", read, replay);
     let (ending, replayed) = ran.map_err(|source| TsdbError::Thread { name: "tsdb-recovery", source })?;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use pharos_model::TimeRange;
+use pharos_storage::ReadContext;
 use roaring::RoaringBitmap;
 
 use super::chunks::{Chunk, ChunkBlock, ColumnBounds};
@@ -23,6 +24,10 @@ use crate::samples::Samples;
 
 /// From this many selected series of a block on, it is read as a whole.
 const WHOLE_BLOCK_SERIES: usize = 8;
+
+/// After so many samples of one series its reader is asked whether it still wants them and has room for them: some hundred
+/// microseconds of decoding.
+const SAMPLES_BETWEEN_CHECKS: usize = 1 << 16;
 
 /// A chunk of the series that a cursor stands on.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +53,8 @@ pub(crate) struct PartCursor {
     tails: Option<Arc<Tails>>,
     /// Whether the cache was asked for the block's tails.
     tails_asked: bool,
+    /// The bounds of who reads; none of upkeep.
+    context: Option<ReadContext>,
 }
 
 /// What is told of a series' newest sample in a range without decoding.
@@ -71,11 +78,17 @@ impl PartCursor {
             chunks: None,
             tails: None,
             tails_asked: false,
+            context: None,
         };
         if let Some(first) = cursor.selected.min() {
             cursor.enter(first / BLOCK_SERIES as u32);
         }
         cursor
+    }
+
+    /// The same within the bounds of a read.
+    pub(crate) fn within(self, context: &ReadContext) -> Self {
+        Self { context: Some(context.clone()), ..self }
     }
 
     /// What it reads.
@@ -120,7 +133,8 @@ impl PartCursor {
             Some(first) => self.enter(first / BLOCK_SERIES as u32),
             None => self.series.clear(),
         }
-        Self::new(Arc::clone(&self.loader.part), front, self.loader.shared_cache())
+        let front = Self::new(Arc::clone(&self.loader.part), front, self.loader.shared_cache());
+        Self { context: self.context.clone(), ..front }
     }
 
     /// The number of the series it stands on; `None` at the end.
@@ -191,11 +205,23 @@ impl PartCursor {
         samples: &mut Samples,
     ) -> Result<(), TsdbError> {
         let whole = self.series.len() >= WHOLE_BLOCK_SERIES;
+        let mut check_at = samples.len() + SAMPLES_BETWEEN_CHECKS;
         for (index, chunk) in self.chunks_of(block, number)?.iter().enumerate() {
             if wanted(index) && block.column(chunk).overlaps(range) {
                 self.decode(block, chunk, range, whole, samples)?;
+                if samples.len() >= check_at {
+                    check_at = samples.len() + SAMPLES_BETWEEN_CHECKS;
+                    self.check_room_for(samples)?;
+                }
             }
         }
+        Ok(())
+    }
+
+    fn check_room_for(&self, samples: &Samples) -> Result<(), TsdbError> {
+        let Some(context) = &self.context else { return Ok(()) };
+        context.check()?;
+        context.memory.reserve(samples.bytes())?;
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use pharos_base::CancelToken;
 use pharos_model::{Matcher, TimeRange};
 use roaring::RoaringBitmap;
 
@@ -56,7 +57,8 @@ impl Part {
         if let Some(known) = self.tombstoned.0.lock().get(&asked) {
             return Ok(Arc::clone(known));
         }
-        let found = Arc::new(index::select_any(&self.index, sets)?);
+        // Whoever asks first answers for all later ones, and is not stopped half-way.
+        let found = Arc::new(index::select_any(&self.index, sets, &CancelToken::new())?);
         self.tombstoned.0.lock().insert(asked, Arc::clone(&found));
         Ok(found)
     }

@@ -17,7 +17,7 @@ use super::coverage::Coverage;
 use super::cursor::Wanted;
 use super::evaluate::PointsEvaluator;
 use super::thin::{Points, ThinSeries, Want};
-use crate::read::{Order, Selection, until_error};
+use crate::read::{Selection, until_error};
 use crate::samples::Samples;
 use crate::shared::Shared;
 
@@ -184,7 +184,7 @@ impl Shared {
     ) -> Result<RolledGrid, StorageError> {
         let matchers = std::slice::from_ref(&plan.matchers);
         Ok(RolledGrid {
-            selection: self.select_thin(tenant, matchers, wanted.range, Order::Labels, Some(&wanted), context)?,
+            selection: self.select_counted(tenant, matchers, wanted.range, Some(&wanted), context)?,
             points_evaluator: PointsEvaluator::new(plan, wanted.want),
             samples_evaluator: GridEvaluator::new(plan, aggregation),
             wanted,

@@ -1,6 +1,7 @@
 //! The store through its public face: conformance, crashes, full disks, damage, old formats.
 #![expect(clippy::unwrap_used, reason = "a failed test says where")]
 
+mod bounds;
 mod concurrency;
 mod conformance;
 mod copied_folders;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use pharos_base::CancelToken;
 use pharos_chunk::bytes::push_varint;
 use pharos_model::{Labels, MatchOp, Matcher};
 use roaring::RoaringBitmap;
@@ -150,7 +151,8 @@ fn read(index: &PartIndex) -> Vec<Labels> {
         for value in sought {
             for op in [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex] {
                 let Ok(matcher) = Matcher::new(op, name.as_str(), value) else { continue };
-                if let Ok(found) = index.select(&[matcher, Matcher::equal(names[0].as_str(), "")]) {
+                if let Ok(found) = index.select(&[matcher, Matcher::equal(names[0].as_str(), "")], &CancelToken::new())
+                {
                     assert!(found.is_subset(&all));
                 }
             }
@@ -189,6 +191,6 @@ fn write_anew(dir: &Path, sets: &[Labels]) {
             .filter(|(_, other)| labels.iter().all(|(name, value)| other.get(name) == Some(value)))
             .map(|(number, _)| number)
             .collect();
-        assert_eq!(index.select(&matchers).expect("own index is sound"), expected);
+        assert_eq!(index.select(&matchers, &CancelToken::new()).expect("own index is sound"), expected);
     }
 }

@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use pharos_base::CancelToken;
 use pharos_model::Matcher;
 use roaring::RoaringBitmap;
 
@@ -102,11 +103,11 @@ impl SeriesIndex for PartIndex {
         Ok(self.all())
     }
 
-    fn select(&self, matchers: &[Matcher]) -> Result<RoaringBitmap, TsdbError> {
+    fn select(&self, matchers: &[Matcher], cancel: &CancelToken) -> Result<RoaringBitmap, TsdbError> {
         let reader = self.reader()?;
         let mut tests = Vec::new();
         for matcher in matchers {
-            match compile(reader, matcher)? {
+            match compile(reader, matcher, cancel)? {
                 Compiled::Always => {}
                 Compiled::Never => return Ok(RoaringBitmap::new()),
                 Compiled::Test(test) => tests.push(test),
@@ -119,6 +120,7 @@ impl SeriesIndex for PartIndex {
         let mut found = RoaringBitmap::new();
         for segment in &reader.toc.segments {
             if tests.iter().all(|test| test.may_pass(segment)) {
+                cancel.check()?;
                 scan_segment(reader, segment, &tests, &mut found)?;
             }
         }
@@ -142,13 +144,13 @@ impl Test {
     }
 }
 
-fn compile(reader: &Reader, matcher: &Matcher) -> Result<Compiled, TsdbError> {
+fn compile(reader: &Reader, matcher: &Matcher, cancel: &CancelToken) -> Result<Compiled, TsdbError> {
     let absent = matcher.matches_empty();
     let Some(label) = reader.toc.label(matcher.name()) else {
         return Ok(if absent { Compiled::Always } else { Compiled::Never });
     };
     let value_count = reader.toc.labels[label as usize].symbols.len() as u32;
-    let ids = passing_ids(reader, matcher, label, value_count)?;
+    let ids = passing_ids(reader, matcher, label, cancel)?;
     let range = ids.iter().next().unwrap_or(0)
         ..ids.bits.iter().rposition(|word| *word != 0).map_or(0, |at| at as u32 * 64 + 64);
     let passing = match ids.count {
@@ -168,7 +170,8 @@ fn compile(reader: &Reader, matcher: &Matcher) -> Result<Compiled, TsdbError> {
     Ok(Compiled::Test(Test { label, absent, passing, ids: range, share }))
 }
 
-fn passing_ids(reader: &Reader, matcher: &Matcher, label: u32, value_count: u32) -> Result<IdSet, TsdbError> {
+fn passing_ids(reader: &Reader, matcher: &Matcher, label: u32, cancel: &CancelToken) -> Result<IdSet, TsdbError> {
+    let value_count = reader.toc.labels[label as usize].symbols.len() as u32;
     let mut ids = IdSet::new(value_count);
     if let Some(values) = matcher.values() {
         for value in values {
@@ -187,14 +190,21 @@ fn passing_ids(reader: &Reader, matcher: &Matcher, label: u32, value_count: u32)
         ids.invert(value_count);
         return Ok(ids);
     }
-    let mut test = ValueTest::new(matcher);
-    reader.for_each_value(label, |id, value| {
-        if test.passes(value) {
-            ids.insert(id);
+    let mut test = ValueTest::new(matcher, cancel);
+    let mut interrupted = None;
+    reader.for_each_value(label, |id, value| match test.passes(value) {
+        Ok(passes) => {
+            if passes {
+                ids.insert(id);
+            }
+            true
         }
-        true
+        Err(why) => {
+            interrupted = Some(why);
+            false
+        }
     })?;
-    Ok(ids)
+    interrupted.map_or(Ok(ids), |why| Err(why.into()))
 }
 
 fn scan_segment(

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use pharos_base::CancelToken;
 use pharos_model::{Labels, MatchOp, matches_labels};
 use proptest::prelude::*;
 
@@ -104,7 +105,7 @@ fn matcher() -> impl Strategy<Value = Matcher> {
 fn check(index: &PartIndex, labels: &[Labels], sets: &[Vec<Matcher>]) {
     let passes = |set: &Labels| sets.is_empty() || sets.iter().any(|matchers| matches_labels(matchers, set));
     let expected: Vec<u32> = (0..).zip(labels).filter(|(_, set)| passes(set)).map(|(number, _)| number).collect();
-    let found = select_any(index, sets).unwrap();
+    let found = select_any(index, sets, &CancelToken::new()).unwrap();
     assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{sets:?}");
 
     let mut cursor = LabelCursor::default();
@@ -190,7 +191,10 @@ fn large_parts_have_several_segments_and_blocks_of_values() {
         vec![Matcher::new(MatchOp::NotRegex, "id", "00[0-3].*").unwrap()],
     ] {
         let expected = (0..).zip(&labels).filter(|(_, set)| matches_labels(&matchers, set)).map(|(number, _)| number);
-        assert_eq!(index.select(&matchers).unwrap().iter().collect::<Vec<u32>>(), expected.collect::<Vec<_>>());
+        assert_eq!(
+            index.select(&matchers, &CancelToken::new()).unwrap().iter().collect::<Vec<u32>>(),
+            expected.collect::<Vec<_>>()
+        );
     }
     let mut cursor = LabelCursor::default();
     for number in [0, 69_999, 65_535, 65_536, 3, 68_000] {
@@ -212,7 +216,7 @@ fn flipped_bits_are_reported_with_their_place() {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= 1 << bit;
                 let answer = open_bytes(&damaged, 0).and_then(|(index, _)| {
-                    let found = index.select(&[Matcher::equal("b", "3")])?;
+                    let found = index.select(&[Matcher::equal("b", "3")], &CancelToken::new())?;
                     let mut cursor = LabelCursor::default();
                     cursor.seek(&index, 279)?;
                     Ok((found, cursor.get(279).map(<[u8]>::to_vec)))
@@ -278,4 +282,21 @@ fn version_2_opens() {
 #[ignore = "overwrites testdata; for a new format version only"]
 fn write_fixture() {
     std::fs::write(fixture(), encode(&fixture_labels())).unwrap();
+}
+
+#[test]
+fn a_pattern_over_many_values_is_given_up_when_nobody_waits_for_it() {
+    let sets = (0..5_000).map(|n| BTreeMap::from([("a".to_owned(), format!("v{n}"))]));
+    let labels = sorted(sets.collect());
+    let (index, _) = open_bytes(&encode(&labels), 0).unwrap();
+    let cancel = CancelToken::new();
+    for op in [MatchOp::Regex, MatchOp::NotRegex] {
+        let matchers = [Matcher::new(op, "a", "v.*7.?").unwrap()];
+        assert!(!index.select(&matchers, &cancel).unwrap().is_empty());
+    }
+    cancel.cancel();
+    for op in [MatchOp::Regex, MatchOp::NotRegex] {
+        let matchers = [Matcher::new(op, "a", "v.*7.?").unwrap()];
+        assert!(matches!(index.select(&matchers, &cancel), Err(TsdbError::Interrupted(_))));
+    }
 }
