@@ -30,6 +30,7 @@ fn reads(c: &mut Criterion) {
         service: None,
         operation: None,
         filters: Vec::new(),
+        predicate: None,
         start: TimeRangeNs::ALL,
         duration_min_ns: None,
         duration_max_ns: None,

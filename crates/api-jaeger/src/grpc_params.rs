@@ -37,6 +37,7 @@ pub(crate) fn query(query: Option<TraceQueryParameters>) -> Result<TraceQuery, S
         service: text(query.service_name),
         operation: text(query.operation_name),
         filters: query.attributes.iter().map(|(key, value)| filter_of(key, value)).collect(),
+        predicate: None,
         start: TimeRangeNs { start_ns, end_ns },
         duration_min_ns: duration_ns("query.duration_min", query.duration_min)?,
         duration_max_ns: duration_ns("query.duration_max", query.duration_max)?,

@@ -139,6 +139,7 @@ impl Params {
             service: self.get(service).map(str::to_owned),
             operation: self.get(operation).map(str::to_owned),
             filters,
+            predicate: None,
             start,
             duration_min_ns: self.duration_ns(min)?,
             duration_max_ns: self.duration_ns(max)?,

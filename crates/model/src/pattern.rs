@@ -7,6 +7,7 @@
 
 mod re2;
 mod replace;
+mod search;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use regex_automata::meta::Regex;
 use regex_syntax::hir::{Capture, Hir, HirKind, Look, Repetition};
 
 pub use self::replace::Replacement;
+pub use self::search::SearchPattern;
 use self::shape::{Gap, Shape};
 pub use self::walk::PatternWalk;
 
@@ -137,9 +139,13 @@ fn plain_alternatives(text: &str) -> Option<Vec<String>> {
 
 /// The tree between `^` and `$`, compiled. Anchors join as trees: no text can close the group around it.
 fn compile(hir: Hir, text: &str) -> Result<Regex, PatternError> {
-    let anchored = Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]);
+    build(&Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]), text)
+}
+
+/// The tree as it stands, compiled; `text` is for the message.
+fn build(hir: &Hir, text: &str) -> Result<Regex, PatternError> {
     let config = Regex::config().nfa_size_limit(Some(COMPILED_BYTES_MAX)).onepass_size_limit(Some(COMPILED_BYTES_MAX));
-    let regex = Regex::builder().configure(config).build_from_hir(&anchored);
+    let regex = Regex::builder().configure(config).build_from_hir(hir);
     regex.map_err(|_| PatternError::too_large(text, &format!("its automaton exceeds {COMPILED_BYTES_MAX} bytes")))
 }
 

@@ -29,6 +29,7 @@ mod evaluate;
 mod leaf;
 pub mod memory;
 mod metric_store;
+mod predicate;
 mod read;
 mod render;
 mod snapshot;
@@ -46,6 +47,10 @@ pub use metric_store::{
 };
 pub use pharos_base::Completion;
 pub use pharos_grid::{Aggregation, Grouping, RangeFunction};
+pub use predicate::{
+    AttributeLevel, Comparison, PREDICATE_DEPTH_MAX, PREDICATE_NODES_MAX, SpanCollection, SpanConstant, SpanField,
+    SpanOperand, SpanPredicate, SpanReference, predicate_holds,
+};
 pub use read::{ReadContext, ReadCounts, ReadMeter};
 pub use render::render_attribute_value;
 pub use snapshot::{UNFINISHED_PREFIX, check_snapshot_name};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use pharos_model::{Attributes, NS_PER_DAY, Resource, Scope, Span, SpanKind, StatusCode, TimeRangeNs};
 
-use crate::{ServiceSpanCount, SpanFilter, Trace, TraceQuery, TraceSummary, render_attribute_value};
+use crate::{ServiceSpanCount, SpanFilter, Trace, TraceQuery, TraceSummary, predicate_holds, render_attribute_value};
 
 /// Dependencies are counted by minute of the child's start.
 pub const DEPENDENCY_STEP_NS: u64 = NS_PER_DAY / 1440;
@@ -40,6 +40,7 @@ pub fn span_passes(query: &TraceQuery, resource: &Resource, scope: &Scope, span:
         && query.service.as_deref().is_none_or(|service| service == resource.service_name())
         && query.operation.as_deref().is_none_or(|operation| operation == span.name)
         && query.filters.iter().all(|filter| filter_passes(filter, resource, scope, span))
+        && query.predicate.as_ref().is_none_or(|predicate| predicate_holds(predicate, resource, scope, span))
 }
 
 fn filter_passes(filter: &SpanFilter, resource: &Resource, scope: &Scope, span: &Span) -> bool {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pharos_base::Completion;
 use pharos_model::{SpanBatch, SpanGroup, SpanKind, StatusCode, TenantId, TimeRangeNs, TraceId};
 
-use crate::{AppendOutcome, BatchId, ReadContext, StorageError};
+use crate::{AppendOutcome, BatchId, ReadContext, SpanPredicate, StorageError};
 
 /// One trace to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +129,8 @@ pub struct TraceQuery {
     pub operation: Option<String>,
     /// Further tests.
     pub filters: Vec<SpanFilter>,
+    /// A test as a tree. An engine that cannot answer a tree exactly says [`StorageError::Unsupported`].
+    pub predicate: Option<SpanPredicate>,
     /// The span starts in `[start, end)`.
     pub start: TimeRangeNs,
     /// The span takes at least this long, nanoseconds.

@@ -65,6 +65,7 @@ fn read_and_search(c: &mut Criterion) {
         service: None,
         operation: None,
         filters: Vec::new(),
+        predicate: None,
         start: TimeRangeNs::ALL,
         duration_min_ns: None,
         duration_max_ns: None,

@@ -65,7 +65,7 @@ impl Shared {
         Ok(found)
     }
 
-    fn trace(
+    pub(super) fn trace(
         &self,
         tenant: &TenantId,
         lookup: TraceLookup,
@@ -121,6 +121,9 @@ impl Shared {
         query: &TraceQuery,
         context: &ReadContext,
     ) -> Result<FoundTraces, StorageError> {
+        if query.predicate.is_some() {
+            return self.find_by_predicate(tenant, query, context);
+        }
         let mut top = TopTraces::new(query.limit);
         if query.limit == 0 || query.start.start_ns >= query.start.end_ns {
             return Ok(FoundTraces::default());

@@ -78,6 +78,7 @@ fn found(store: &SpanStore) -> Vec<u8> {
         service: None,
         operation: None,
         filters: Vec::new(),
+        predicate: None,
         start: TimeRangeNs::ALL,
         duration_min_ns: None,
         duration_max_ns: None,

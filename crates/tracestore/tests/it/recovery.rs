@@ -17,6 +17,7 @@ fn any() -> TraceQuery {
         service: None,
         operation: None,
         filters: Vec::new(),
+        predicate: None,
         start: TimeRangeNs::ALL,
         duration_min_ns: None,
         duration_max_ns: None,

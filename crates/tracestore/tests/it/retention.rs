@@ -185,6 +185,7 @@ fn query(filters: Vec<pharos_storage::SpanFilter>, limit: usize) -> pharos_stora
         service: None,
         operation: None,
         filters,
+        predicate: None,
         start: pharos_model::TimeRangeNs::ALL,
         duration_min_ns: None,
         duration_max_ns: None,

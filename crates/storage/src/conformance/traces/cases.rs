@@ -8,6 +8,7 @@ use pharos_model::{
     StatusCode, TenantId, TimeRangeNs, TraceId,
 };
 
+use super::predicates::{predicates_mean_one_thing, random_predicates_are_answered_as_by_the_reference};
 use super::{Case, SpanGenerator, check_equal, comparable, random_query};
 use crate::memory::MemoryTraceStore;
 use crate::{
@@ -42,6 +43,8 @@ pub(super) const ALL: &[NamedCase] = cases![
     many_resources_share_an_attribute,
     a_trace_of_ten_thousand_spans_is_whole,
     random_spans_are_answered_as_by_the_reference,
+    predicates_mean_one_thing,
+    random_predicates_are_answered_as_by_the_reference,
 ];
 
 const NS_PER_MINUTE: u64 = 60_000_000_000;
@@ -85,6 +88,7 @@ fn any() -> TraceQuery {
         service: None,
         operation: None,
         filters: Vec::new(),
+        predicate: None,
         start: TimeRangeNs::ALL,
         duration_min_ns: None,
         duration_max_ns: None,

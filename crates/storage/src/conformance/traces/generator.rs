@@ -51,8 +51,13 @@ impl SpanGenerator {
         self.below(times) == 0
     }
 
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize]
+    }
+
+    /// A time at which some spans may start.
+    pub(super) fn recent_ns(&mut self) -> u64 {
+        self.now_ns - self.below(48) * NS_PER_HOUR
     }
 
     /// Every id that a batch may hold.
@@ -180,6 +185,7 @@ pub fn random_query(generator: &mut SpanGenerator) -> TraceQuery {
         service: None,
         operation: None,
         filters: Vec::new(),
+        predicate: None,
         start: TimeRangeNs::ALL,
         duration_min_ns: None,
         duration_max_ns: None,

@@ -5,10 +5,12 @@
 
 mod cases;
 mod generator;
+mod predicates;
 
 use pharos_model::{SpanBatch, TenantId, TimeRangeNs, TraceId};
 
 pub use generator::{SpanGenerator, random_query};
+pub use predicates::random_predicate;
 
 use crate::memory::MemoryTraceStore;
 use crate::{AppendOutcome, BatchId, OperationQuery, ReadContext, Trace, TraceLookup, TraceQuery, TraceStore};
