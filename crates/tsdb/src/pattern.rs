@@ -102,7 +102,7 @@ mod tests {
         let mut test = ValueTest::new(&matcher, &cancel);
         assert_eq!(test.passes("ab"), Ok(true));
         cancel.cancel();
-        let asked = (0..).take_while(|_| test.passes("ab").is_ok()).count();
+        let asked = (0..1_000_000).take_while(|_| test.passes("ab").is_ok()).count();
         assert!(asked < VALUES_BETWEEN_CHECKS as usize);
     }
 }

@@ -163,7 +163,7 @@ impl Evaluator<'_> {
             self.context.check()?;
             merger.push(series?)?;
         }
-        Ok(from_list(merger.into_series()))
+        Ok(from_list(merger.into_series(&self.context)?))
     }
 
     /// All series at once.

@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
-use pharos_base::CancelToken;
+use pharos_base::{CancelToken, sort_checked};
 use pharos_model::{Labels, StepRange, TenantId};
 use pharos_storage::{ReadContext, ReadCounts, ReadMeter};
 
 use super::cache::{Computed, Key, Reach};
 use super::eval::{Evaluator, text};
 use super::ledger::Ledger;
+use super::pace::Pace;
 use super::plan::{Node, Range, plan};
 use super::result::{CacheUse, Held, MatrixSeries, SampleValue, VectorSample};
 use super::series::{Cell, Merger, Series, duplicate_labels, without_metadata};
@@ -28,6 +29,9 @@ fn depth(expr: &Expr) -> usize {
     expr.for_each_child(|child| deepest = deepest.max(depth(child)));
     deepest + 1
 }
+
+/// What it costs to turn a series into one of the answer, in values.
+const VALUES_PER_SERIES: usize = 64;
 
 /// A planned query.
 struct Question<'a> {
@@ -210,7 +214,11 @@ impl Evaluator<'_> {
             }
             (ValueType::Vector, _) => {
                 let series = self.finished(node, steps)?;
-                Ok(if is_instant { vector(series, timestamp_ms, node.is_ordered()) } else { matrix(series, steps) })
+                if is_instant {
+                    self.instant_vector(series, timestamp_ms, node.is_ordered())
+                } else {
+                    self.matrix(series, steps)
+                }
             }
             (ValueType::Matrix, Node::Range(range)) => self.windows(range, steps),
             (ValueType::Matrix, _) => Err(super::eval::mistyped(node, ValueType::Matrix)),
@@ -252,49 +260,59 @@ impl Evaluator<'_> {
             };
             if !series.floats.is_empty() || !series.histograms.is_empty() {
                 list.push(series);
-                held.push(samples);
+                // The answer takes as much as they did.
+                held.push(samples.into_lease());
             }
         }
-        list.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        let list = self.by_labels(list, |series| &series.labels)?;
         if list.windows(2).any(|pair| pair[0].labels == pair[1].labels) {
             return Err(duplicate_labels());
         }
         Ok(Value::Matrix(list))
     }
-}
 
-fn vector(series: Vec<Series>, timestamp_ms: i64, is_ordered: bool) -> Value {
-    let samples = series.into_iter().filter_map(|mut series| {
-        let value = match std::mem::take(series.cells.first_mut()?) {
-            Cell::Empty => return None,
-            Cell::Float(value) => SampleValue::Float(value),
-            Cell::Histogram(histogram) => SampleValue::Histogram(histogram),
-        };
-        Some(VectorSample { labels: series.labels.clone(), timestamp_ms, value })
-    });
-    let mut samples: Vec<VectorSample> = samples.collect();
-    if !is_ordered {
-        samples.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-    }
-    Value::Vector(samples)
-}
-
-fn matrix(series: Vec<Series>, steps: StepRange) -> Value {
-    let mut list: Vec<MatrixSeries> = Vec::with_capacity(series.len());
-    for mut series in series {
-        let cells = std::mem::take(&mut series.cells);
-        let float_count = cells.iter().filter(|cell| matches!(cell, Cell::Float(_))).count();
-        let floats = Vec::with_capacity(float_count);
-        let mut one = MatrixSeries { labels: series.labels.clone(), floats, histograms: Vec::new() };
-        for (step, cell) in steps.iter().zip(cells) {
-            match cell {
-                Cell::Empty => {}
-                Cell::Float(value) => one.floats.push((step, value)),
-                Cell::Histogram(histogram) => one.histograms.push((step, histogram)),
-            }
+    fn instant_vector(&self, series: Vec<Series>, timestamp_ms: i64, is_ordered: bool) -> Result<Value, QueryError> {
+        let mut samples: Vec<VectorSample> = Vec::with_capacity(series.len());
+        let mut pace = Pace::new(&self.context);
+        for mut series in series {
+            pace.spend(VALUES_PER_SERIES)?;
+            let value = match series.cells.first_mut().map(std::mem::take) {
+                None | Some(Cell::Empty) => continue,
+                Some(Cell::Float(value)) => SampleValue::Float(value),
+                Some(Cell::Histogram(histogram)) => SampleValue::Histogram(histogram),
+            };
+            samples.push(VectorSample { labels: series.labels.clone(), timestamp_ms, value });
         }
-        list.push(one);
+        let samples = if is_ordered { samples } else { self.by_labels(samples, |sample| &sample.labels)? };
+        Ok(Value::Vector(samples))
     }
-    list.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-    Value::Matrix(list)
+
+    fn matrix(&self, series: Vec<Series>, steps: StepRange) -> Result<Value, QueryError> {
+        let mut list: Vec<MatrixSeries> = Vec::with_capacity(series.len());
+        let mut pace = Pace::new(&self.context);
+        for mut series in series {
+            pace.spend(VALUES_PER_SERIES + series.cells.len())?;
+            list.push(matrix_series(&mut series, steps));
+        }
+        Ok(Value::Matrix(self.by_labels(list, |series| &series.labels)?))
+    }
+
+    fn by_labels<T>(&self, list: Vec<T>, labels: impl Fn(&T) -> &Labels) -> Result<Vec<T>, QueryError> {
+        Ok(sort_checked(list, |a, b| labels(a).cmp(labels(b)), || self.context.check())?)
+    }
+}
+
+fn matrix_series(series: &mut Series, steps: StepRange) -> MatrixSeries {
+    let cells = std::mem::take(&mut series.cells);
+    let float_count = cells.iter().filter(|cell| matches!(cell, Cell::Float(_))).count();
+    let floats = Vec::with_capacity(float_count);
+    let mut one = MatrixSeries { labels: series.labels.clone(), floats, histograms: Vec::new() };
+    for (step, cell) in steps.iter().zip(cells) {
+        match cell {
+            Cell::Empty => {}
+            Cell::Float(value) => one.floats.push((step, value)),
+            Cell::Histogram(histogram) => one.histograms.push((step, histogram)),
+        }
+    }
+    one
 }

@@ -27,7 +27,7 @@ pub(super) struct Samples {
     pub(super) starts_ms: Vec<i64>,
     pub(super) histograms: Vec<HistogramSample>,
     pub(super) histogram_starts_ms: Vec<i64>,
-    _lease: Lease,
+    lease: Lease,
 }
 
 /// Series of samples one by one; an error ends them.
@@ -175,7 +175,7 @@ impl Evaluator<'_> {
             starts_ms: Vec::new(),
             histograms: Vec::new(),
             histogram_starts_ms: Vec::new(),
-            _lease: self.ledger.hold(0, series.cells.len() * 16)?,
+            lease: self.ledger.hold(0, series.cells.len() * 16)?,
         };
         for (step, cell) in steps.iter().zip(&series.cells) {
             match cell {
@@ -192,6 +192,13 @@ impl Evaluator<'_> {
             }
         }
         Ok(samples)
+    }
+}
+
+impl Samples {
+    /// What they are booked with, once the samples themselves are gone.
+    pub(super) fn into_lease(self) -> Lease {
+        self.lease
     }
 }
 
@@ -219,7 +226,7 @@ pub(super) fn of_raw(mut raw: RawSeries, lease: Lease, with_starts: bool) -> Sam
         starts_ms: raw.start_ms,
         histograms: raw.histograms,
         histogram_starts_ms: raw.histogram_start_ms,
-        _lease: lease,
+        lease,
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use pharos_base::sort_checked;
 use pharos_model::{Histogram, Labels, LabelsBuilder, METRIC_NAME};
+use pharos_storage::ReadContext;
 
 use super::QueryError;
 use super::ledger::{Lease, Ledger};
@@ -131,9 +133,8 @@ impl Merger {
     }
 
     /// In label order, which does not depend on which of the series were there first.
-    pub(super) fn into_series(mut self) -> Vec<Series> {
-        self.series.sort_by(|a, b| a.labels.cmp(&b.labels));
-        self.series
+    pub(super) fn into_series(self, context: &ReadContext) -> Result<Vec<Series>, QueryError> {
+        Ok(sort_checked(self.series, |a, b| a.labels.cmp(&b.labels), || context.check())?)
     }
 
     /// In the order in which labels were met first.

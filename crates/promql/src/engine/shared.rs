@@ -120,7 +120,10 @@ impl Evaluator<'_> {
     }
 
     fn copies(&self, series: &[Series]) -> Result<Vec<Series>, QueryError> {
-        let copies = series.iter().map(|one| self.series(one.labels.clone(), one.drop_name, one.cells.clone()));
+        let copies = series.iter().map(|one| {
+            self.context.check()?;
+            self.series(one.labels.clone(), one.drop_name, one.cells.clone())
+        });
         copies.collect()
     }
 

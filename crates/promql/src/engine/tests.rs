@@ -1,10 +1,13 @@
 //! The engine over the store in memory.
 
+mod cancel;
 mod limits;
 mod names;
+mod picks;
 mod push_down;
 mod shared;
 mod stats;
+mod tripping;
 mod windows;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! Aggregations that fold each series into a column per group: memory grows with groups, not with series.
 
+use pharos_base::sort_checked;
 use pharos_grid::{ABSENT, FoldColumn, FoldState, Groups, Mean, Sum, greater, is_absent, lesser, present};
 use pharos_model::{Histogram, Labels, StepRange};
 
@@ -147,7 +148,7 @@ impl Evaluator<'_> {
         }
         let op = aggregate.op;
         // Not in the order of arrival, which depends on the steps that are evaluated.
-        columns.sort_by(|a, b| a.labels.cmp(&b.labels));
+        let columns = sort_checked(columns, |a, b| a.labels.cmp(&b.labels), || self.context.check())?;
         let mut output = Vec::with_capacity(columns.len());
         for group in columns {
             if group.column.has_conflicting_resets() {

@@ -1,6 +1,12 @@
 //! Aggregations that pick some of the input series at each step: `topk`, `bottomk`, `limitk`, `limit_ratio`.
+//!
+//! Of the first three no more is held than what is picked so far and what arrived since: now and then those that no step
+//! would pick any more are dropped. What is picked is a property of the set of series, not of the order of their arrival.
 
-use pharos_model::StepRange;
+use std::cmp::Ordering;
+
+use pharos_base::sort_checked;
+use pharos_model::{Labels, StepRange};
 
 use super::extremes;
 use crate::ast::AggregateOp;
@@ -13,75 +19,34 @@ use crate::engine::plan::Aggregate;
 use crate::engine::series::{Cell, Series, SeriesIter};
 use pharos_grid::Groups;
 
+/// At least so many series arrive before those that are not picked are dropped.
+const PRUNE_SERIES_MIN: usize = 512;
+
 impl Evaluator<'_> {
     pub(super) fn pick<'a>(
         &'a self,
         aggregate: &'a Aggregate,
-        mut groups: Groups,
+        groups: Groups,
         steps: StepRange,
     ) -> Result<SeriesIter<'a>, QueryError> {
         let params = self.param(aggregate, steps)?;
         if aggregate.op == AggregateOp::LimitRatio {
             return self.limit_ratio(aggregate, params, steps);
         }
-        // What the input has to tell, its failure above all, is told even if no step asks for any of it.
-        let mut series = self.collected(&aggregate.input, steps)?;
-        if !check_counts(&params)? {
-            return Ok(Box::new(std::iter::empty()));
-        }
-        // Ties and first picks go by labels, not by the order of the store.
-        series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        let mut members: Vec<Vec<usize>> = Vec::new();
-        for (at, one) in series.iter().enumerate() {
-            let (number, is_new) = groups.number(one.labels.encoded());
-            if is_new {
-                members.push(Vec::new());
+        // What the input has to tell, its failure above all, comes first: then it is said what is wrong with the parameter,
+        // and nothing if no step asks for anything.
+        let counts = check_counts(&params);
+        let is_wanted = matches!(counts, Ok(Some(_)));
+        let mut picks = Picks::new(self, aggregate, groups, counts);
+        for series in self.vector(&aggregate.input, steps)? {
+            let series = series?;
+            if is_wanted {
+                picks.push(series)?;
             }
-            members[number].push(at);
         }
-        let mut keep = vec![vec![false; steps.len()]; series.len()];
-        let mut ranking: Vec<usize> = Vec::new();
         // Where one step of many is evaluated, as for a cached answer, the order must be that of the others.
         let is_ranked = steps.len() == 1 && self.steps.len() == 1;
-        let mut pace = Pace::new(&self.context);
-        for group in &members {
-            for (step, param) in params.iter().enumerate() {
-                pace.spend(group.len())?;
-                let picked = self.picked(aggregate, &series, group, step, *param);
-                for at in &picked {
-                    keep[*at][step] = true;
-                }
-                if is_ranked {
-                    ranking.extend(picked);
-                }
-            }
-        }
-        Ok(from_list(kept(series, &keep, &ranking)))
-    }
-
-    /// The series of a group picked at one step, best first.
-    fn picked(&self, aggregate: &Aggregate, series: &[Series], group: &[usize], step: usize, param: f64) -> Vec<usize> {
-        let count = param.max(0.0) as usize;
-        if aggregate.op == AggregateOp::Limitk {
-            return group.iter().copied().filter(|at| !series[*at].cells[step].is_empty()).take(count).collect();
-        }
-        let mut values: Vec<(f64, usize)> = Vec::with_capacity(group.len());
-        for at in group {
-            match &series[*at].cells[step] {
-                Cell::Float(value) => values.push((*value, *at)),
-                Cell::Histogram(_) if count > 0 => {
-                    self.note(aggregate.span, &Note::HistogramIgnored { aggregation: aggregate.op.name() });
-                }
-                Cell::Empty | Cell::Histogram(_) => {}
-            }
-        }
-        let largest_first = aggregate.op == AggregateOp::Topk;
-        values.sort_by(|(a, _), (b, _)| match (a.is_nan(), b.is_nan()) {
-            (false, false) if largest_first => b.total_cmp(a),
-            (false, false) => a.total_cmp(b),
-            (a_nan, b_nan) => a_nan.cmp(&b_nan),
-        });
-        values.into_iter().take(count).map(|(_, at)| at).collect()
+        Ok(from_list(picks.finish(is_ranked)?))
     }
 
     fn limit_ratio<'a>(
@@ -126,11 +91,167 @@ impl Evaluator<'_> {
     }
 }
 
-/// Counts are whole numbers of 64 bits; false if no step asks for any series.
-fn check_counts(params: &[f64]) -> Result<bool, QueryError> {
+/// The best series of each group so far, and those that arrived since that was found out.
+struct Picks<'a> {
+    evaluator: &'a Evaluator<'a>,
+    aggregate: &'a Aggregate,
+    /// How many are picked at each step; why there are none.
+    counts: Result<Vec<usize>, QueryError>,
+    groups: Groups,
+    members: Vec<Members>,
+    held: usize,
+    prune_at: usize,
+    pace: Pace<'a>,
+}
+
+/// The series of a group.
+struct Members {
+    /// The least labels that any of them has or had.
+    first: Labels,
+    series: Vec<Series>,
+    /// How many of them were looked at already.
+    known: usize,
+}
+
+impl<'a> Picks<'a> {
+    fn new(
+        evaluator: &'a Evaluator<'a>,
+        aggregate: &'a Aggregate,
+        groups: Groups,
+        counts: Result<Option<Vec<usize>>, QueryError>,
+    ) -> Self {
+        Self {
+            evaluator,
+            aggregate,
+            counts: counts.map(Option::unwrap_or_default),
+            groups,
+            members: Vec::new(),
+            held: 0,
+            prune_at: PRUNE_SERIES_MIN,
+            pace: Pace::new(&evaluator.context),
+        }
+    }
+
+    fn push(&mut self, series: Series) -> Result<(), QueryError> {
+        let (number, is_new) = self.groups.number(series.labels.encoded());
+        if is_new {
+            self.members.push(Members { first: series.labels.clone(), series: Vec::new(), known: 0 });
+        }
+        let members = &mut self.members[number];
+        if series.labels < members.first {
+            members.first = series.labels.clone();
+        }
+        members.series.push(series);
+        self.held += 1;
+        if self.held >= self.prune_at { self.prune() } else { Ok(()) }
+    }
+
+    /// Drops what no step picks. Costs as much as what is held, so it is done when that has doubled.
+    fn prune(&mut self) -> Result<(), QueryError> {
+        let least = self.counts.iter().flatten().copied().min().unwrap_or(0);
+        let mut members = std::mem::take(&mut self.members);
+        for group in members.iter_mut().filter(|group| group.series.len() > group.known.max(least)) {
+            group.series = self.best(std::mem::take(&mut group.series))?;
+            group.known = group.series.len();
+        }
+        self.held = members.iter().map(|group| group.series.len()).sum();
+        self.members = members;
+        self.prune_at = self.held + self.held.max(PRUNE_SERIES_MIN);
+        Ok(())
+    }
+
+    /// All that is picked, by labels; or each group's best first, groups by their least labels.
+    fn finish(mut self, is_ranked: bool) -> Result<Vec<Series>, QueryError> {
+        self.counts = Ok(self.counts?);
+        let context = &self.evaluator.context;
+        let groups = sort_checked(std::mem::take(&mut self.members), |a, b| a.first.cmp(&b.first), || context.check())?;
+        let mut picked = Vec::new();
+        for group in groups {
+            let mut best = self.best(group.series)?;
+            if is_ranked && self.aggregate.op != AggregateOp::Limitk {
+                best = self.sorted(best, |a, b| self.order(value_at(a, 0), value_at(b, 0)))?;
+            }
+            picked.extend(best);
+        }
+        if is_ranked { Ok(picked) } else { self.sorted(picked, |a, b| a.labels.cmp(&b.labels)) }
+    }
+
+    /// Those of one group that are picked at some step, by labels, with no other cells than those picked.
+    fn best(&mut self, series: Vec<Series>) -> Result<Vec<Series>, QueryError> {
+        // Ties and first picks go by labels, not by the order of the store.
+        let mut series = self.sorted(series, |a, b| a.labels.cmp(&b.labels))?;
+        let steps = self.counts.as_ref().map_or(0, Vec::len);
+        let mut picked = vec![false; series.len() * steps];
+        for step in 0..steps {
+            self.pace.spend(series.len())?;
+            for at in self.picked(&series, step) {
+                picked[at * steps + step] = true;
+            }
+        }
+        for (one, flags) in series.iter_mut().zip(picked.chunks_exact(steps.max(1))) {
+            for (cell, _) in one.cells.iter_mut().zip(flags).filter(|(_, is_picked)| !**is_picked) {
+                *cell = Cell::Empty;
+            }
+        }
+        series.retain(|one| !one.is_empty());
+        Ok(series)
+    }
+
+    /// The series of a group picked at one step, in no order.
+    fn picked(&self, group: &[Series], step: usize) -> Vec<usize> {
+        let count = self.counts.as_ref().map_or(0, |counts| counts[step]);
+        if self.aggregate.op == AggregateOp::Limitk {
+            let present = group.iter().enumerate().filter(|(_, one)| !one.cells[step].is_empty());
+            return present.take(count).map(|(at, _)| at).collect();
+        }
+        let mut values: Vec<(f64, usize)> = Vec::with_capacity(group.len());
+        for (at, one) in group.iter().enumerate() {
+            match &one.cells[step] {
+                Cell::Float(value) => values.push((*value, at)),
+                Cell::Histogram(_) if count > 0 => {
+                    let ignored = Note::HistogramIgnored { aggregation: self.aggregate.op.name() };
+                    self.evaluator.note(self.aggregate.span, &ignored);
+                }
+                Cell::Empty | Cell::Histogram(_) => {}
+            }
+        }
+        if count == 0 {
+            return Vec::new();
+        }
+        if values.len() > count {
+            values.select_nth_unstable_by(count - 1, |(a, at), (b, bt)| self.order(*a, *b).then(at.cmp(bt)));
+            values.truncate(count);
+        }
+        values.into_iter().map(|(_, at)| at).collect()
+    }
+
+    /// The better of two values first; NaN is the worst.
+    fn order(&self, a: f64, b: f64) -> Ordering {
+        match (a.is_nan(), b.is_nan()) {
+            (false, false) if self.aggregate.op == AggregateOp::Topk => b.total_cmp(&a),
+            (false, false) => a.total_cmp(&b),
+            (a_nan, b_nan) => a_nan.cmp(&b_nan),
+        }
+    }
+
+    fn sorted(
+        &self,
+        series: Vec<Series>,
+        compare: impl FnMut(&Series, &Series) -> Ordering,
+    ) -> Result<Vec<Series>, QueryError> {
+        Ok(sort_checked(series, compare, || self.evaluator.context.check())?)
+    }
+}
+
+fn value_at(series: &Series, step: usize) -> f64 {
+    series.cells.get(step).and_then(Cell::float).unwrap_or(f64::NAN)
+}
+
+/// How many series each step asks for: whole numbers of 64 bits; `None` if no step asks for any.
+fn check_counts(params: &[f64]) -> Result<Option<Vec<usize>>, QueryError> {
     let (least, most) = extremes(params);
     if most < 1.0 {
-        return Ok(false);
+        return Ok(None);
     }
     if params.iter().any(|param| param.is_nan()) {
         return Err(QueryError::execution("Parameter value is NaN"));
@@ -142,21 +263,5 @@ fn check_counts(params: &[f64]) -> Result<bool, QueryError> {
     if most >= 9_223_372_036_854_774_784.0 {
         return Err(QueryError::execution(format!("Scalar value {} overflows int64", go_g(most))));
     }
-    Ok(true)
-}
-
-/// The series with only the cells picked; in the order of `ranking` for an instant query.
-fn kept(series: Vec<Series>, keep: &[Vec<bool>], ranking: &[usize]) -> Vec<Series> {
-    let mut slots: Vec<Option<Series>> = Vec::with_capacity(series.len());
-    for (mut one, flags) in series.into_iter().zip(keep) {
-        for (cell, picked) in one.cells.iter_mut().zip(flags) {
-            if !picked {
-                *cell = Cell::Empty;
-            }
-        }
-        slots.push((!one.is_empty()).then_some(one));
-    }
-    let mut output: Vec<Series> = ranking.iter().filter_map(|at| slots[*at].take()).collect();
-    output.extend(slots.into_iter().flatten());
-    output
+    Ok(Some(params.iter().map(|param| param.max(0.0) as usize).collect()))
 }

@@ -1,6 +1,7 @@
 //! Aggregations that need all values of a group at once: `quantile`, `count_values`.
 
 use hashbrown::HashMap;
+use pharos_base::sort_checked;
 use pharos_model::{Labels, METRIC_NAME, StepRange};
 
 use super::extremes;
@@ -64,7 +65,7 @@ impl Evaluator<'_> {
                 output.push(self.series(labels, drop_name, cells)?);
             }
         }
-        output.sort_by(|a, b| a.labels.cmp(&b.labels));
+        let output = sort_checked(output, |a, b| a.labels.cmp(&b.labels), || self.context.check())?;
         Ok(from_list(output))
     }
 
@@ -113,8 +114,8 @@ impl Evaluator<'_> {
                 column[step] += 1.0;
             }
         }
-        let mut counts: Vec<(Labels, Vec<f64>)> = counts.into_iter().collect();
-        counts.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let counts: Vec<(Labels, Vec<f64>)> = counts.into_iter().collect();
+        let counts = sort_checked(counts, |(a, _), (b, _)| a.cmp(b), || self.context.check())?;
         let mut output = Vec::with_capacity(counts.len());
         for (labels, column) in counts {
             let cells = column.into_iter().map(|count| (count > 0.0).then_some(count).into()).collect();

@@ -4,6 +4,7 @@
 //! keep their places. Both sides are held back, because a partner may come last.
 
 use hashbrown::HashMap;
+use pharos_base::sort_checked;
 use pharos_model::{Labels, StepRange};
 
 use super::changes_quantity;
@@ -75,12 +76,12 @@ impl Evaluator<'_> {
         let mut matcher =
             Matcher { evaluator: self, binary, matching, swapped, many_present, output: Merger::default() };
         // Which of two faults is told must not depend on which series came first.
-        pairings.sort_by(|a, b| a.key.cmp(&b.key));
+        let pairings = sort_checked(pairings, |a, b| a.key.cmp(&b.key), || self.context.check())?;
         for pairing in pairings {
             self.context.check()?;
             matcher.pair(&pairing, steps)?;
         }
-        Ok(from_list(matcher.output.into_series()))
+        Ok(from_list(matcher.output.into_series(&self.context)?))
     }
 }
 
@@ -102,6 +103,7 @@ impl Matcher<'_> {
         let mut taken: HashMap<Labels, Vec<bool>> = HashMap::new();
         let mut met = vec![false; steps.len()];
         for many in &pairing.many {
+            self.evaluator.context.check()?;
             // One output for each partner that this series meets over time.
             for one in distinct(&partners, many, fill_one.is_some()) {
                 let partner = one.map(|at| &pairing.one[at]);

@@ -57,7 +57,7 @@ impl Evaluator<'_> {
                 merger.push(enriched)?;
             }
         }
-        Ok(from_list(merger.into_series()))
+        Ok(from_list(merger.into_series(&self.context)?))
     }
 
     /// The info series that share an identifying value with the base.

@@ -82,7 +82,7 @@ impl Evaluator<'_> {
             }
         }
         repairs.tell(self, span);
-        Ok(from_list(merger.into_series()))
+        Ok(from_list(merger.into_series(&self.context)?))
     }
 
     fn phis(&self, phis: Vec<f64>, span: Span) -> Vec<f64> {

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use pharos_base::sort_checked;
 use pharos_model::{Labels, StepRange};
 
 use super::without_empty;
@@ -26,16 +27,18 @@ impl Evaluator<'_> {
         let mut series = self.collected(&call.args[0], steps)?;
         let reverse = matches!(call.function.id, F::SortDesc | F::SortByLabelDesc);
         let turned = |order: Ordering| if reverse { order.reverse() } else { order };
-        if by_value {
+        let check = || self.context.check();
+        let series = if by_value {
             series.retain(|series| value(series).is_some());
-            series.sort_by(|a, b| match (value(a), value(b)) {
+            let order = |a: &Series, b: &Series| match (value(a), value(b)) {
                 (Some(a), Some(b)) if !a.is_nan() && !b.is_nan() => turned(a.total_cmp(&b)),
                 (a, b) => a.is_none_or(f64::is_nan).cmp(&b.is_none_or(f64::is_nan)),
-            });
+            };
+            sort_checked(series, order, check)?
         } else {
             let names = call.args[1..].iter().map(text).collect::<Result<Vec<_>, _>>()?;
-            series.sort_by(|a, b| turned(by_labels(&a.labels, &b.labels, &names)));
-        }
+            sort_checked(series, |a, b| turned(by_labels(&a.labels, &b.labels, &names)), check)?
+        };
         Ok(from_list(series))
     }
 }
