@@ -11,9 +11,11 @@
 //! ```
 //!
 //! A span belongs to the partition of the UTC day it starts on; retention drops whole partitions. Formats:
-//! `docs/log.md`, `docs/keys.md`.
+//! `docs/log.md`, `docs/keys.md`, `docs/blocks.md`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "partitions are sealed into blocks next"))]
+mod block;
 mod calls;
 mod codec;
 mod disk;

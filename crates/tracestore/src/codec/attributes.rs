@@ -81,6 +81,78 @@ fn put_value(out: &mut Vec<u8>, value: &AttributeValue) {
     }
 }
 
+/// A value as it stands in the bytes. Arrays and maps stay encoded, type byte included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RawValue<'a> {
+    Empty,
+    Text(&'a str),
+    Bool(bool),
+    Int(i64),
+    /// The bits of a double.
+    Double(u64),
+    Bytes(&'a [u8]),
+    Nested(&'a [u8]),
+}
+
+/// One value, borrowed; arrays and maps are walked, so that they decode later.
+pub(super) fn read_raw_value<'a>(reader: &mut Reader<'a>) -> Result<RawValue<'a>, DecodeError> {
+    let mut ahead = *reader;
+    Ok(match reader.byte("attribute type")? {
+        EMPTY => RawValue::Empty,
+        STRING => RawValue::Text(reader.text("attribute text")?),
+        FALSE => RawValue::Bool(false),
+        TRUE => RawValue::Bool(true),
+        INT => RawValue::Int(reader.delta(0, "attribute integer")? as i64),
+        DOUBLE => RawValue::Double(u64::from_le_bytes(reader.array("attribute double")?)),
+        BYTES => RawValue::Bytes(reader.bytes("attribute bytes")?),
+        ARRAY | MAP => {
+            *reader = ahead;
+            skip_value(reader, 0)?;
+            RawValue::Nested(ahead.take(ahead.remaining() - reader.remaining(), "attribute value")?)
+        }
+        _ => return Err(DecodeError::OutOfRange("attribute type")),
+    })
+}
+
+fn skip_value(reader: &mut Reader<'_>, depth: usize) -> Result<(), DecodeError> {
+    if depth > ATTRIBUTE_DEPTH_MAX {
+        return Err(DecodeError::OutOfRange("attribute depth"));
+    }
+    let type_byte = reader.byte("attribute type")?;
+    match type_byte {
+        EMPTY | FALSE | TRUE => {}
+        STRING => {
+            reader.text("attribute text")?;
+        }
+        INT => {
+            reader.varint("attribute integer")?;
+        }
+        DOUBLE => {
+            reader.array::<8>("attribute double")?;
+        }
+        BYTES => {
+            reader.bytes("attribute bytes")?;
+        }
+        ARRAY | MAP => {
+            for _ in 0..reader.count("value count")? {
+                if type_byte == MAP {
+                    reader.text("attribute key")?;
+                }
+                skip_value(reader, depth + 1)?;
+            }
+        }
+        _ => return Err(DecodeError::OutOfRange("attribute type")),
+    }
+    Ok(())
+}
+
+/// The array or map of a [`RawValue::Nested`].
+pub(crate) fn decode_nested(bytes: &[u8]) -> Result<AttributeValue, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let value = read_value(&mut reader, 0)?;
+    if reader.is_empty() { Ok(value) } else { Err(DecodeError::OutOfRange("attribute length")) }
+}
+
 pub(super) fn read_attributes(reader: &mut Reader<'_>) -> Result<Attributes, DecodeError> {
     read_map(reader, 0)
 }

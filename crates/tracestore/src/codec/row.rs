@@ -138,6 +138,14 @@ impl<'a> RowReader<'a> {
         read_name(details.bytes("span details")?)
     }
 
+    /// Each span with its details as bytes, in the order they were sent.
+    pub(crate) fn spans_with_details(
+        &self,
+    ) -> impl Iterator<Item = Result<(&RowSpan<'a>, &'a [u8]), DecodeError>> + use<'_, 'a> {
+        let mut details = self.details;
+        self.spans.iter().map(move |span| Ok((span, details.bytes("span details")?)))
+    }
+
     /// Each span whole, in the order they were sent; the trace id is the key's.
     pub(crate) fn whole_spans(
         &self,
@@ -199,7 +207,7 @@ pub(crate) fn kind_of(code: u8) -> Result<SpanKind, DecodeError> {
     })
 }
 
-fn status_code(code: StatusCode) -> u8 {
+pub(crate) fn status_code(code: StatusCode) -> u8 {
     match code {
         StatusCode::Unset => 0,
         StatusCode::Ok => 1,
@@ -207,7 +215,7 @@ fn status_code(code: StatusCode) -> u8 {
     }
 }
 
-fn status_of(code: u8) -> Result<StatusCode, DecodeError> {
+pub(crate) fn status_of(code: u8) -> Result<StatusCode, DecodeError> {
     Ok(match code {
         0 => StatusCode::Unset,
         1 => StatusCode::Ok,

@@ -6,14 +6,14 @@ use super::attributes::{put_attributes, read_attributes};
 use super::wire::{DecodeError, Reader, Writer};
 
 /// Bits that say which of the rarely used parts follow.
-mod present {
-    pub(super) const TRACE_STATE: u8 = 1;
-    pub(super) const FLAGS: u8 = 1 << 1;
-    pub(super) const DROPPED: u8 = 1 << 2;
-    pub(super) const EVENTS: u8 = 1 << 3;
-    pub(super) const LINKS: u8 = 1 << 4;
-    pub(super) const STATUS_MESSAGE: u8 = 1 << 5;
-    pub(super) const ALL: u8 = (1 << 6) - 1;
+pub(super) mod present {
+    pub(in crate::codec) const TRACE_STATE: u8 = 1;
+    pub(in crate::codec) const FLAGS: u8 = 1 << 1;
+    pub(in crate::codec) const DROPPED: u8 = 1 << 2;
+    pub(in crate::codec) const EVENTS: u8 = 1 << 3;
+    pub(in crate::codec) const LINKS: u8 = 1 << 4;
+    pub(in crate::codec) const STATUS_MESSAGE: u8 = 1 << 5;
+    pub(in crate::codec) const ALL: u8 = (1 << 6) - 1;
 }
 
 pub(super) fn put_details(out: &mut Vec<u8>, span: &Span) {

@@ -9,6 +9,8 @@ pub(crate) enum DecodeError {
     OutOfRange(&'static str),
     #[error("{0} is not UTF-8")]
     NotText(&'static str),
+    #[error("{0} does not match its checksum")]
+    Checksum(&'static str),
     #[error("unknown version {0}")]
     Version(u8),
 }

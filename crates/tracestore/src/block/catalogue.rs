@@ -1,0 +1,301 @@
+//! The catalogue of a block: services, columns with their values, shapes and classes.
+
+use std::ops::Range;
+
+use pharos_model::AttributeValue;
+
+use super::ints::Ints;
+use super::schema::{ColumnKind, Field, LEVELS, Level, ValueType};
+use super::texts::Texts;
+use crate::codec::{DecodeError, Reader, decode_nested};
+
+/// What a slot of a class says instead of an entry where its members differ.
+const VARIES: u32 = u32::MAX;
+
+/// A catalogue, read. Everything in it is checked: numbers of columns, classes and entries are those of some.
+pub(super) struct Catalogue<'a> {
+    raw: Vec<u8>,
+    services: Vec<Range<usize>>,
+    pub(super) columns: Vec<ColumnData<'a>>,
+    /// By level.
+    pub(super) tables: [Table; 3],
+    pub(super) event_delays: Ints<'a>,
+    /// Trace id and span id of each link.
+    pub(super) link_ids: &'a [[u8; 24]],
+}
+
+/// One column.
+pub(super) struct ColumnData<'a> {
+    pub(super) kind: ColumnKind,
+    key: Range<usize>,
+    /// Values that are no constants of classes.
+    pub(super) varying_count: usize,
+    pub(super) entry_count: usize,
+    /// Of a dictionary: the entry of each varying value. Without it they are the last entries.
+    ids: Option<Ints<'a>>,
+    values: Values<'a>,
+}
+
+enum Values<'a> {
+    Empty,
+    Ints(Ints<'a>),
+    Texts(Texts),
+}
+
+/// Spans, events or links: which class each is of.
+#[derive(Default)]
+pub(super) struct Table {
+    pub(super) class_of: Vec<u32>,
+    pub(super) classes: Vec<Class>,
+    pub(super) slots: Vec<Slot>,
+}
+
+/// Records with the same columns in the same order.
+#[derive(Debug, Clone)]
+pub(super) struct Class {
+    /// Kind and status of spans.
+    pub(super) bits: u8,
+    slots: Range<usize>,
+    /// How many records are of it.
+    pub(super) record_count: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slot {
+    pub(super) column: u32,
+    entry: u32,
+}
+
+impl Slot {
+    /// The entry that all members of the class have, if they have one.
+    pub(super) fn constant(self) -> Option<usize> {
+        (self.entry != VARIES).then_some(self.entry as usize)
+    }
+}
+
+impl Table {
+    pub(super) fn class_of(&self, record: usize) -> &Class {
+        &self.classes[self.class_of[record] as usize]
+    }
+
+    pub(super) fn slots(&self, class: &Class) -> &[Slot] {
+        &self.slots[class.slots.clone()]
+    }
+}
+
+impl<'a> Catalogue<'a> {
+    /// Reads the catalogue `raw`; bits of its lists come from `bits`, all of them.
+    pub(super) fn read(
+        raw: Vec<u8>,
+        mut bits: Reader<'a>,
+        span_count: usize,
+        origin_count: usize,
+    ) -> Result<Self, DecodeError> {
+        u32::try_from(raw.len()).map_err(|_| DecodeError::OutOfRange("catalogue length"))?;
+        let mut reader = Reader::new(&raw);
+        let services = (0..origin_count).map(|_| read_text(&raw, &mut reader, "service")).collect::<Result<_, _>>()?;
+        let column_count = reader.count("column count")?;
+        let columns: Vec<_> =
+            (0..column_count).map(|_| ColumnData::read(&raw, &mut reader, &mut bits)).collect::<Result<_, _>>()?;
+        let mut tables = [Table::default(), Table::default(), Table::default()];
+        let mut event_delays = None;
+        let mut link_ids: &[[u8; 24]] = &[];
+        for level in LEVELS {
+            let record_count = match level {
+                Level::Span => span_count,
+                Level::Event => {
+                    // Each takes a byte at least: see the width of delays.
+                    let count = reader.varint("event count")?;
+                    let count = usize::try_from(count).ok().filter(|count| *count <= bits.remaining());
+                    let count = count.ok_or(DecodeError::Truncated("events"))?;
+                    event_delays = Some(Ints::read(&mut reader, &mut bits, count)?);
+                    count
+                }
+                Level::Link => {
+                    let count = reader.varint("link count")?;
+                    let bytes = count.checked_mul(24).and_then(|bytes| usize::try_from(bytes).ok());
+                    link_ids = bits.take(bytes.ok_or(DecodeError::Truncated("links"))?, "links")?.as_chunks().0;
+                    link_ids.len()
+                }
+            };
+            tables[level as usize] = Table::read(&mut reader, &mut bits, record_count, level, &columns)?;
+        }
+        if !reader.is_empty() || !bits.is_empty() {
+            return Err(DecodeError::OutOfRange("length of the catalogue"));
+        }
+        let event_delays = event_delays.expect("events are one of the levels");
+        let catalogue = Self { services, columns, tables, event_delays, link_ids, raw };
+        catalogue.check_occurrences()?;
+        Ok(catalogue)
+    }
+
+    /// Each column has as many varying values as there are slots for them.
+    fn check_occurrences(&self) -> Result<(), DecodeError> {
+        let mut expected = vec![0_usize; self.columns.len()];
+        for table in &self.tables {
+            for class in &table.classes {
+                for slot in table.slots(class).iter().filter(|slot| slot.constant().is_none()) {
+                    let count = &mut expected[slot.column as usize];
+                    *count = count.saturating_add(class.record_count);
+                }
+            }
+        }
+        let is_right = self.columns.iter().zip(&expected).all(|(column, expected)| column.varying_count == *expected);
+        if is_right { Ok(()) } else { Err(DecodeError::OutOfRange("occurrences of a column")) }
+    }
+
+    pub(super) fn service(&self, origin: usize) -> &str {
+        self.checked_text(&self.services[origin])
+    }
+
+    pub(super) fn key(&self, column: usize) -> &str {
+        self.checked_text(&self.columns[column].key)
+    }
+
+    fn checked_text(&self, range: &Range<usize>) -> &str {
+        std::str::from_utf8(&self.raw[range.clone()]).expect("it was checked when the catalogue was read")
+    }
+
+    /// The entry of occurrence number `index` among those of a column that vary.
+    pub(super) fn entry(&self, column: usize, index: usize) -> Result<usize, DecodeError> {
+        let column = &self.columns[column];
+        match &column.ids {
+            None => Ok(column.entry_count - column.varying_count + index),
+            Some(ids) => {
+                let entry = usize::try_from(ids.get(index)).ok().filter(|entry| *entry < column.entry_count);
+                entry.ok_or(DecodeError::OutOfRange("number of a value"))
+            }
+        }
+    }
+
+    /// The text of an entry of a column of names, states or messages.
+    pub(super) fn text(&self, column: usize, entry: usize) -> Result<&str, DecodeError> {
+        match &self.columns[column].values {
+            Values::Texts(texts) => {
+                std::str::from_utf8(texts.get(&self.raw, entry)).map_err(|_| DecodeError::NotText("value"))
+            }
+            Values::Empty | Values::Ints(_) => Ok(""),
+        }
+    }
+
+    /// The number of an entry of a column of counts or flags.
+    pub(super) fn number(&self, column: usize, entry: usize) -> i64 {
+        match &self.columns[column].values {
+            Values::Ints(ints) => ints.get(entry),
+            Values::Empty | Values::Texts(_) => 0,
+        }
+    }
+
+    /// An attribute's value.
+    pub(super) fn value(&self, column: usize, entry: usize) -> Result<AttributeValue, DecodeError> {
+        let column = &self.columns[column];
+        Ok(match (&column.values, column.kind.value_type) {
+            (Values::Ints(ints), ValueType::Bool) => AttributeValue::Bool(ints.get(entry) != 0),
+            (Values::Ints(ints), ValueType::Double) => AttributeValue::Double(f64::from_bits(ints.get(entry) as u64)),
+            (Values::Ints(ints), _) => AttributeValue::Int(ints.get(entry)),
+            (Values::Texts(texts), value_type) => {
+                let bytes = texts.get(&self.raw, entry);
+                match value_type {
+                    ValueType::Bytes => AttributeValue::Bytes(bytes.to_vec()),
+                    ValueType::Nested => decode_nested(bytes)?,
+                    _ => {
+                        let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::NotText("value"))?;
+                        AttributeValue::String(text.to_owned())
+                    }
+                }
+            }
+            (Values::Empty, _) => AttributeValue::Empty,
+        })
+    }
+}
+
+impl<'a> ColumnData<'a> {
+    fn read(raw: &[u8], reader: &mut Reader<'_>, bits: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let kind = ColumnKind::from_bytes(reader.array("kind of column")?)?;
+        let key = if kind.field == Field::Attribute { read_text(raw, reader, "attribute key")? } else { 0..0 };
+        let count = |reader: &mut Reader<'_>| reader.varint_u32("values of a column").map(|count| count as usize);
+        let (varying_count, entry_count) = (count(reader)?, count(reader)?);
+        let ids = match reader.byte("form of a column")? {
+            0 if varying_count <= entry_count => None,
+            1 => Some(Ints::read(reader, bits, varying_count)?),
+            _ => return Err(DecodeError::OutOfRange("form of a column")),
+        };
+        let values = match kind.value_type {
+            ValueType::Empty => Values::Empty,
+            ValueType::Bool | ValueType::Int | ValueType::Double => {
+                Values::Ints(Ints::read(reader, bits, entry_count)?)
+            }
+            ValueType::Text | ValueType::Bytes | ValueType::Nested => {
+                Values::Texts(Texts::read(raw, reader, entry_count)?)
+            }
+        };
+        Ok(Self { kind, key, varying_count, entry_count, ids, values })
+    }
+}
+
+impl Table {
+    fn read(
+        reader: &mut Reader<'_>,
+        bits: &mut Reader<'_>,
+        record_count: usize,
+        level: Level,
+        columns: &[ColumnData<'_>],
+    ) -> Result<Self, DecodeError> {
+        let ids = Ints::read(reader, bits, record_count)?;
+        let shapes = read_shapes(reader, level, columns)?;
+        let class_count = reader.count("class count")?;
+        let (mut classes, mut slots) = (Vec::with_capacity(class_count), Vec::new());
+        for _ in 0..class_count {
+            let (bits, shape) =
+                shapes.get(reader.varint_u32("shape")? as usize).ok_or(DecodeError::OutOfRange("shape"))?;
+            let first = slots.len();
+            for column in shape {
+                let entry = match reader.varint_u32("constant")? {
+                    0 => VARIES,
+                    entry if (entry - 1) as usize >= columns[*column as usize].entry_count => {
+                        return Err(DecodeError::OutOfRange("constant"));
+                    }
+                    entry => entry - 1,
+                };
+                slots.push(Slot { column: *column, entry });
+            }
+            classes.push(Class { bits: *bits, slots: first..slots.len(), record_count: 0 });
+        }
+        let mut class_of = Vec::with_capacity(record_count);
+        for id in ids.iter() {
+            let id = u32::try_from(id).map_err(|_| DecodeError::OutOfRange("class"))?;
+            classes.get_mut(id as usize).ok_or(DecodeError::OutOfRange("class"))?.record_count += 1;
+            class_of.push(id);
+        }
+        Ok(Self { class_of, classes, slots })
+    }
+}
+
+/// Bits of kind and status, and columns.
+type Shape = (u8, Vec<u32>);
+
+fn read_shapes(reader: &mut Reader<'_>, level: Level, columns: &[ColumnData<'_>]) -> Result<Vec<Shape>, DecodeError> {
+    let shape_count = reader.count("shape count")?;
+    let mut shapes = Vec::with_capacity(shape_count);
+    for _ in 0..shape_count {
+        let bits = reader.byte("bits of a shape")?;
+        let slot_count = reader.count("slot count")?;
+        let mut slots = Vec::with_capacity(slot_count);
+        for _ in 0..slot_count {
+            let column = reader.varint_u32("column")?;
+            if columns.get(column as usize).is_none_or(|column| column.kind.level != level) {
+                return Err(DecodeError::OutOfRange("column"));
+            }
+            slots.push(column);
+        }
+        shapes.push((bits, slots));
+    }
+    Ok(shapes)
+}
+
+/// A text of the catalogue: where it stands.
+fn read_text(raw: &[u8], reader: &mut Reader<'_>, what: &'static str) -> Result<Range<usize>, DecodeError> {
+    let text = reader.text(what)?;
+    let end = raw.len() - reader.remaining();
+    Ok(end - text.len()..end)
+}

@@ -1,0 +1,268 @@
+//! A block opened: its checksum, and what stands in front of the catalogue.
+
+use std::cell::OnceCell;
+use std::ops::Range;
+
+use pharos_model::{SpanId, TraceId};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::VERSION;
+use super::catalogue::Catalogue;
+use super::frame::read_frame;
+use super::ints::Ints;
+use super::parents::Parent;
+use super::schema::Level;
+use crate::codec::{DecodeError, OriginHash, Reader, SpanSkeleton, kind_of, status_of};
+
+const CHECKSUM_BYTES: usize = 8;
+const TRACE_ID_BYTES: usize = 16;
+const SPAN_ID_BYTES: usize = 8;
+const ORIGIN_BYTES: usize = 16;
+const STATUS_SHIFT: u8 = 3;
+
+/// A block over its bytes. Opening reads the list of traces; everything else is read where it is asked for, and the
+/// catalogue of columns is inflated with the first question that needs it.
+pub(crate) struct Block<'a> {
+    core: Core<'a>,
+    traces: Vec<BlockTrace>,
+    stored_catalogue: StoredCatalogue<'a>,
+    catalogue: OnceCell<Catalogue<'a>>,
+}
+
+/// Where a trace's spans are in a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BlockTrace {
+    pub(crate) trace_id: TraceId,
+    /// Numbers of its spans.
+    pub(crate) spans: Range<u32>,
+    /// The earliest start among them.
+    pub(crate) min_start_ns: u64,
+}
+
+/// Ids, times, parents and origins.
+struct Core<'a> {
+    span_count: usize,
+    min_start_ns: u64,
+    max_start_ns: u64,
+    span_ids: &'a [[u8; SPAN_ID_BYTES]],
+    origins: &'a [[u8; ORIGIN_BYTES]],
+    strangers: &'a [[u8; SPAN_ID_BYTES]],
+    starts: Ints<'a>,
+    durations: Ints<'a>,
+    parents: Ints<'a>,
+    span_origins: Ints<'a>,
+}
+
+struct StoredCatalogue<'a> {
+    bytes: &'a [u8],
+    raw_len: usize,
+    /// The bits of the catalogue's lists.
+    bits: Reader<'a>,
+}
+
+impl<'a> Block<'a> {
+    pub(crate) fn open(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let (content, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(DecodeError::Truncated("block"))?;
+        if xxh3_64(content) != u64::from_le_bytes(*checksum) {
+            return Err(DecodeError::Checksum("block"));
+        }
+        Self::open_content(content)
+    }
+
+    /// Opens what stands in front of the checksum.
+    pub(super) fn open_content(content: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut body = Reader::new(content);
+        match body.byte("block version")? {
+            VERSION => {}
+            other => return Err(DecodeError::Version(other)),
+        }
+        let mut head = Reader::new(body.bytes("block head")?);
+        let span_count = head.varint("span count")?;
+        let trace_count = head.varint("trace count")?;
+        let origin_count = head.varint("origin count")?;
+        let stranger_count = head.varint("stranger count")?;
+        let min_start_ns = u64::from_le_bytes(head.array("earliest start")?);
+        let max_start_ns = min_start_ns.wrapping_add(head.varint("latest start")?);
+        let trace_ids: &[[u8; TRACE_ID_BYTES]] = take_ids(&mut body, trace_count, "trace ids")?;
+        let span_ids = take_ids(&mut body, span_count, "span ids")?;
+        let origins = take_ids(&mut body, origin_count, "origins")?;
+        let strangers = take_ids(&mut body, stranger_count, "parents from elsewhere")?;
+        let span_count = span_ids.len();
+        let trace_lens = Ints::read(&mut head, &mut body, trace_ids.len())?;
+        let trace_starts = Ints::read(&mut head, &mut body, trace_ids.len())?;
+        let traces = read_traces(trace_ids, &trace_lens, &trace_starts, span_count, min_start_ns)?;
+        let core = Core {
+            span_count,
+            min_start_ns,
+            max_start_ns,
+            span_ids,
+            origins,
+            strangers,
+            starts: Ints::read(&mut head, &mut body, span_count)?,
+            durations: Ints::read(&mut head, &mut body, span_count)?,
+            parents: Ints::read(&mut head, &mut body, span_count)?,
+            span_origins: Ints::read(&mut head, &mut body, span_count)?,
+        };
+        let raw_len = head.varint("catalogue length")?;
+        let stored_len = head.varint("catalogue length")?;
+        let length = |length| usize::try_from(length).map_err(|_| DecodeError::OutOfRange("catalogue length"));
+        let bytes = body.take(length(stored_len)?, "catalogue")?;
+        if !head.is_empty() {
+            return Err(DecodeError::OutOfRange("length of the block head"));
+        }
+        let stored_catalogue = StoredCatalogue { bytes, raw_len: length(raw_len)?, bits: body };
+        Ok(Self { core, traces, stored_catalogue, catalogue: OnceCell::new() })
+    }
+
+    pub(crate) fn span_count(&self) -> u32 {
+        self.core.span_count as u32
+    }
+
+    /// The earliest and the latest start, Unix nanoseconds.
+    pub(crate) fn starts(&self) -> (u64, u64) {
+        (self.core.min_start_ns, self.core.max_start_ns)
+    }
+
+    /// The traces, in the order of their spans.
+    pub(crate) fn traces(&self) -> &[BlockTrace] {
+        &self.traces
+    }
+
+    /// Where the spans of a trace are, if there are some. Traces that were begun more than once are found where they first are.
+    pub(crate) fn find_trace(&self, trace_id: TraceId) -> Option<&BlockTrace> {
+        self.traces.iter().find(|trace| trace.trace_id == trace_id)
+    }
+
+    /// Ids, times, kinds and states of the spans in `spans`, with origin and service.
+    pub(crate) fn skeletons(
+        &self,
+        spans: Range<u32>,
+    ) -> Result<impl Iterator<Item = Result<(OriginHash, &str, SpanSkeleton), DecodeError>>, DecodeError> {
+        let spans = self.checked(spans)?;
+        let catalogue = self.catalogue()?;
+        let mut cursor = self.core_cursor(spans.start);
+        Ok(spans.map(move |_| {
+            let (origin, mut skeleton) = cursor.next()?;
+            let bits = catalogue.tables[Level::Span as usize].class_of(cursor.span - 1).bits;
+            set_bits(&mut skeleton, bits)?;
+            Ok((OriginHash(self.core.origins[origin]), catalogue.service(origin), skeleton))
+        }))
+    }
+
+    /// `spans` as indices, if the block has them.
+    pub(super) fn checked(&self, spans: Range<u32>) -> Result<Range<usize>, DecodeError> {
+        if spans.start > spans.end || spans.end > self.span_count() {
+            return Err(DecodeError::OutOfRange("range of spans"));
+        }
+        Ok(spans.start as usize..spans.end as usize)
+    }
+
+    /// The catalogue, inflated when it is first asked for.
+    pub(super) fn catalogue(&self) -> Result<&Catalogue<'a>, DecodeError> {
+        if let Some(catalogue) = self.catalogue.get() {
+            return Ok(catalogue);
+        }
+        let StoredCatalogue { bytes, raw_len, bits } = &self.stored_catalogue;
+        let raw = read_frame(bytes, *raw_len)?;
+        let catalogue = Catalogue::read(raw, *bits, self.core.span_count, self.core.origins.len())?;
+        Ok(self.catalogue.get_or_init(|| catalogue))
+    }
+
+    pub(super) fn origin(&self, origin: usize) -> OriginHash {
+        OriginHash(self.core.origins[origin])
+    }
+
+    /// Reads ids, times and origins from span number `span` on.
+    pub(super) fn core_cursor(&self, span: usize) -> CoreCursor<'_, 'a> {
+        let trace = self.traces.partition_point(|trace| trace.spans.end as usize <= span);
+        let is_stranger = |code: &i64| Parent::of_code(*code, 0) == Ok(Parent::Stranger);
+        let strangers = self.core.parents.range(0..span).filter(is_stranger).count();
+        CoreCursor { block: self, span, trace, next_stranger: strangers }
+    }
+}
+
+fn take_ids<'a, const N: usize>(
+    body: &mut Reader<'a>,
+    count: u64,
+    what: &'static str,
+) -> Result<&'a [[u8; N]], DecodeError> {
+    let count = u32::try_from(count).map_err(|_| DecodeError::OutOfRange(what))?;
+    Ok(body.take((count as usize).checked_mul(N).ok_or(DecodeError::OutOfRange(what))?, what)?.as_chunks().0)
+}
+
+fn read_traces(
+    trace_ids: &[[u8; TRACE_ID_BYTES]],
+    lens: &Ints<'_>,
+    starts: &Ints<'_>,
+    span_count: usize,
+    min_start_ns: u64,
+) -> Result<Vec<BlockTrace>, DecodeError> {
+    let mut first = 0_u32;
+    let mut traces = Vec::with_capacity(trace_ids.len());
+    for (index, id) in trace_ids.iter().enumerate() {
+        let len = u32::try_from(lens.get(index)).map_err(|_| DecodeError::OutOfRange("spans of a trace"))?;
+        let end = first.checked_add(len).filter(|end| len > 0 && *end as usize <= span_count);
+        let end = end.ok_or(DecodeError::OutOfRange("spans of a trace"))?;
+        traces.push(BlockTrace {
+            trace_id: TraceId(*id),
+            spans: first..end,
+            min_start_ns: min_start_ns.wrapping_add(starts.get(index) as u64),
+        });
+        first = end;
+    }
+    if first as usize == span_count { Ok(traces) } else { Err(DecodeError::OutOfRange("spans of all traces")) }
+}
+
+/// Sets kind and status.
+pub(super) fn set_bits(skeleton: &mut SpanSkeleton, bits: u8) -> Result<(), DecodeError> {
+    skeleton.kind = kind_of(bits & ((1 << STATUS_SHIFT) - 1))?;
+    skeleton.status = status_of(bits >> STATUS_SHIFT)?;
+    Ok(())
+}
+
+/// Reads ids, times and origins of one span after the other.
+pub(super) struct CoreCursor<'b, 'a> {
+    block: &'b Block<'a>,
+    /// The span that comes next.
+    pub(super) span: usize,
+    trace: usize,
+    next_stranger: usize,
+}
+
+impl CoreCursor<'_, '_> {
+    /// The number of the origin, and the skeleton without kind and status.
+    ///
+    /// # Panics
+    /// Behind the last span.
+    pub(super) fn next(&mut self) -> Result<(usize, SpanSkeleton), DecodeError> {
+        let Block { core, traces, .. } = self.block;
+        let span = self.span;
+        self.span += 1;
+        if traces[self.trace].spans.end as usize <= span {
+            self.trace += 1;
+        }
+        let trace = &traces[self.trace];
+        let first = trace.spans.start as usize;
+        let parent_span_id = match Parent::of_code(core.parents.get(span), trace.spans.len())? {
+            Parent::None => SpanId::default(),
+            Parent::At(place) => SpanId(core.span_ids[first + place]),
+            Parent::Stranger => {
+                let id =
+                    core.strangers.get(self.next_stranger).ok_or(DecodeError::Truncated("parents from elsewhere"))?;
+                self.next_stranger += 1;
+                SpanId(*id)
+            }
+        };
+        let start_ns = trace.min_start_ns.wrapping_add(core.starts.get(span) as u64);
+        let origin = usize::try_from(core.span_origins.get(span)).ok().filter(|origin| *origin < core.origins.len());
+        let skeleton = SpanSkeleton {
+            span_id: SpanId(core.span_ids[span]),
+            parent_span_id,
+            kind: pharos_model::SpanKind::default(),
+            status: pharos_model::StatusCode::default(),
+            start_ns,
+            end_ns: start_ns.wrapping_add(core.durations.get(span) as u64),
+        };
+        Ok((origin.ok_or(DecodeError::OutOfRange("number of the origin"))?, skeleton))
+    }
+}
