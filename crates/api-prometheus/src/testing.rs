@@ -59,6 +59,33 @@ pub(crate) fn fixture() -> Fixture {
     Fixture { router: router_for(store, Principal::anonymous()) }
 }
 
+/// A thousand series `up` with one sample each, at [`NOW_MS`]: an answer of many steps of them is larger than what
+/// sockets hold.
+pub(crate) fn many_series() -> Arc<MemoryMetricStore> {
+    let store = Arc::new(MemoryMetricStore::new());
+    let (mut builder, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
+    for index in 0..1_000 {
+        builder.push_sample(Sample { timestamp_ms: NOW_MS, value: f64::from(index) + 0.123_456_789 }, 0);
+        labels.push("__name__", "up");
+        labels.push("i", &index.to_string());
+        builder.finish_series(&mut labels).unwrap();
+    }
+    store.append(&TenantId::default(), builder.build(), BatchId::random()).wait().unwrap().unwrap();
+    store
+}
+
+/// Waits until no query is listed and none holds anything.
+pub(crate) async fn settled(api: &PrometheusApi) {
+    let settled = async {
+        while api.engine.memory_used_bytes() > 0 || !api.pool.queries().running(None).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = tokio::time::timeout(WAIT_MAX, settled).await;
+    let running = api.pool.queries().running(None);
+    assert!(in_time.is_ok(), "{} bytes are held, {running:?} run", api.engine.memory_used_bytes());
+}
+
 /// The API over `store`, at [`NOW_MS`].
 pub(crate) fn api(store: Arc<dyn MetricStore>) -> PrometheusApi {
     PrometheusApi {

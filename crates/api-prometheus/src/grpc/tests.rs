@@ -15,7 +15,7 @@ use tonic::{Code, Streaming};
 use tower::ServiceExt;
 
 use super::*;
-use crate::testing::{NOW_MS, StallingStore, api};
+use crate::testing::{NOW_MS, StallingStore, api, many_series, settled};
 
 /// Series whose labels take some 2 KiB each.
 const WIDE_SERIES: usize = 900;
@@ -324,9 +324,29 @@ async fn a_deadline_ends_the_query_and_so_does_a_client_that_leaves() {
     assert_eq!((listed[0].asked().kind, listed[0].asked().text.as_str()), (QueryKind::Range, "up"));
     drop(listed);
     calls.abort_all();
-    while !queries.running(None).is_empty() {
-        tokio::task::yield_now().await;
-    }
+    settled(&server.api).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_amid_its_answer_leaves_nothing_behind() {
+    let server = Server::over(many_series(), Some(Principal::anonymous())).await;
+    let options = pb::QueryOptions {
+        lookback: Some(prost_types::Duration { seconds: 1_800, nanos: 0 }),
+        no_cache: true,
+        ..pb::QueryOptions::default()
+    };
+    let request = pb::QueryRangeRequest {
+        end_unix_ms: NOW_MS + 1_500_000,
+        step_ms: 1_000,
+        start_unix_ms: NOW_MS,
+        options: Some(options),
+        ..last_minute("up")
+    };
+    let mut messages = server.client.clone().query_range(request).await.unwrap().into_inner();
+    assert!(messages.message().await.unwrap().is_some_and(|first| first.end.is_none()));
+    assert!(server.api.engine.memory_used_bytes() > 20 << 20, "{}", server.api.engine.memory_used_bytes());
+    drop(messages);
+    settled(&server.api).await;
 }
 
 #[tokio::test]
