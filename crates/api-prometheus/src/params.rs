@@ -46,9 +46,14 @@ impl<S: Send + Sync> FromRequest<S> for Params {
     }
 }
 
-/// `a=b&c=d` with percent escapes and `+` for a space.
+/// `a=b&c=d` with percent escapes and `+` for a space. A malformed escape is refused wherever it stands: upstream's
+/// handlers refuse it as well, or answer as if the parameter were not there.
 fn decode_form(encoded: &[u8]) -> Result<Vec<(String, String)>, String> {
     let text = |part: &[u8]| -> Result<String, String> {
+        if let Some(wrong) = malformed_escape(part) {
+            let wrong = String::from_utf8_lossy(wrong);
+            return Err(format!("error parsing form values: invalid URL escape {}", pharos_promql::quote(&wrong)));
+        }
         let spaced: Vec<u8> = part.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
         let decoded = percent_encoding::percent_decode(&spaced).decode_utf8();
         decoded.map(std::borrow::Cow::into_owned).map_err(|_| "parameters must be UTF-8".to_owned())
@@ -60,6 +65,13 @@ fn decode_form(encoded: &[u8]) -> Result<Vec<(String, String)>, String> {
             Ok((text(&pair[..split])?, text(pair.get(split + 1..).unwrap_or(&[]))?))
         })
         .collect()
+}
+
+/// The first percent sign without two hexadecimal digits, and up to two bytes behind it.
+fn malformed_escape(part: &[u8]) -> Option<&[u8]> {
+    let escapes = part.iter().enumerate().filter(|(_, byte)| **byte == b'%').map(|(at, _)| &part[at..]);
+    let is_sound = |escape: &[u8]| escape.len() >= 3 && escape[1..3].iter().all(u8::is_ascii_hexdigit);
+    escapes.map(|escape| &escape[..escape.len().min(3)]).find(|escape| !is_sound(escape))
 }
 
 /// `bad_data` with this message.

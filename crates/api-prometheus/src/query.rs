@@ -112,6 +112,7 @@ fn deprecated_level(level: &str) -> Option<String> {
 fn stats_json(evaluated: &Evaluated) -> serde_json::Value {
     let (stats, queued) = (&evaluated.result.stats, evaluated.queued.as_secs_f64());
     let (prepare, evaluate) = (stats.prepare_duration.as_secs_f64(), stats.evaluate_duration.as_secs_f64());
+    let sort = stats.sort_duration.as_secs_f64();
     let mut samples = json!({
         "totalQueryableSamples": stats.samples_queryable,
         "samplesRead": stats.samples_read,
@@ -123,12 +124,12 @@ fn stats_json(evaluated: &Evaluated) -> serde_json::Value {
     }
     json!({
         "timings": {
-            "evalTotalTime": prepare + evaluate,
-            "resultSortTime": 0.0,
+            "evalTotalTime": prepare + evaluate + sort,
+            "resultSortTime": sort,
             "queryPreparationTime": prepare,
             "innerEvalTime": evaluate,
             "execQueueTime": queued,
-            "execTotalTime": queued + prepare + evaluate,
+            "execTotalTime": queued + prepare + evaluate + sort,
         },
         "samples": samples,
     })

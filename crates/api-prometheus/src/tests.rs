@@ -170,6 +170,9 @@ async fn what_is_wrong_is_told_in_prometheus_words() {
         ),
         ("query_range?query=up[5m]&start=0&end=10&step=1", 400, "bad_data", "invalid expression type"),
         ("series", 400, "bad_data", "no match[]"),
+        ("series?match[]=%zz", 400, "bad_data", "error parsing form values: invalid URL escape \"%zz\""),
+        ("labels?match[]=up&start=1%", 400, "bad_data", "error parsing form values: invalid URL escape \"%\""),
+        ("query?query=up&time=%4", 400, "bad_data", "error parsing form values: invalid URL escape \"%4\""),
         (
             "series?match[]={job=~\".*\"}",
             400,

@@ -69,7 +69,7 @@ fn stats(stats: &QueryStats, queued: Duration) -> pb::Stats {
     pb::Stats {
         queue_duration: duration(queued),
         prepare_duration: duration(stats.prepare_duration),
-        evaluate_duration: duration(stats.evaluate_duration),
+        evaluate_duration: duration(stats.evaluate_duration + stats.sort_duration),
         series_read: stats.series_read,
         samples_read: stats.samples_read,
         samples_queryable: stats.samples_queryable,

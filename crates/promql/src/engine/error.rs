@@ -1,6 +1,8 @@
 //! Why a query has no answer.
 
-use pharos_base::{BudgetExceeded, ErrorClass, Interrupted};
+use std::time::Duration;
+
+use pharos_base::{BudgetExceeded, ErrorClass, HumanDuration, Interrupted};
 use pharos_storage::StorageError;
 
 use crate::ParseError;
@@ -43,9 +45,15 @@ pub enum QueryError {
     /// The query's memory is used up, or that of all queries.
     #[error("query {0}; {advice}", advice = memory_advice(.0))]
     Memory(#[from] BudgetExceeded),
-    /// Cancelled or timed out.
+    /// Cancelled, or later than its caller wanted it.
     #[error("query {}", match .0 { Interrupted::Cancelled => "was canceled in query execution", Interrupted::DeadlineExceeded => "timed out in query execution" })]
     Interrupted(#[from] Interrupted),
+    /// Longer than [`super::EngineSettings::timeout`].
+    #[error(
+        "query timed out in query execution: it took longer than {}; narrow the selection or the time range, or raise query.timeout",
+        HumanDuration(*.limit)
+    )]
+    TimedOut { limit: Duration },
     /// Understood, but not computed by this version; nothing was approximated.
     #[error("{feature} is not supported yet: {detail}")]
     Unsupported { feature: String, detail: String },
@@ -75,7 +83,7 @@ impl QueryError {
             Self::TooManySamples | Self::TooManyPoints { .. } | Self::TooManySteps { .. } => ErrorClass::LimitExceeded,
             Self::Memory(exceeded) => exceeded.class(),
             Self::Interrupted(Interrupted::Cancelled) => ErrorClass::Cancelled,
-            Self::Interrupted(Interrupted::DeadlineExceeded) => ErrorClass::Timeout,
+            Self::Interrupted(Interrupted::DeadlineExceeded) | Self::TimedOut { .. } => ErrorClass::Timeout,
             Self::Unsupported { .. } => ErrorClass::Unsupported,
             Self::Storage(error) => error.class(),
         }

@@ -191,6 +191,8 @@ pub struct QueryStats {
     pub prepare_duration: Duration,
     /// Reading and computing.
     pub evaluate_duration: Duration,
+    /// Putting the answer in order.
+    pub sort_duration: Duration,
     /// What earlier answers did for it.
     pub cache: CacheUse,
     /// Step by step; only if [`super::QueryOptions::step_counts`] asked for it.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
-use pharos_base::{CancelToken, sort_checked};
+use pharos_base::{CancelToken, Interrupted, sort_checked};
 use pharos_model::{Labels, StepRange, TenantId};
 use pharos_storage::{ReadContext, ReadCounts, ReadMeter};
 
@@ -73,10 +73,20 @@ impl Engine {
             pharos_base::run_with_stack("deep-query", DEEP_STACK_BYTES, evaluate)
                 .unwrap_or_else(|_| Err(QueryError::execution("no thread for an expression this deep")))
         };
+        let ended_at = self.clock.monotonic();
         if let (Err(_), Some(watch)) = (&result, &options.watch) {
-            watch.note_failure(self.clock.monotonic());
+            watch.note_failure(ended_at);
         }
-        result
+        result.map_err(|error| {
+            let is_theirs = options.cancel.deadline().is_some_and(|deadline| deadline <= ended_at)
+                || options.timeout.is_some_and(|wanted| wanted < settings.timeout);
+            match error {
+                QueryError::Interrupted(Interrupted::DeadlineExceeded) if !is_theirs => {
+                    QueryError::TimedOut { limit: settings.timeout }
+                }
+                other => other,
+            }
+        })
     }
 
     fn evaluate(
@@ -159,6 +169,9 @@ impl Engine {
         } else {
             evaluator.value(question.node, steps, question.is_instant)?
         };
+        let evaluated = self.clock.monotonic();
+        let value = evaluator.in_order(value, question.node.is_ordered())?;
+        let sorted = self.clock.monotonic();
         self.check_points(&value).inspect_err(|_| memory.crossing().note())?;
         let held = Held::book(&value, &memory)?;
         let counts = evaluator.ledger.counts();
@@ -173,7 +186,8 @@ impl Engine {
             samples_peak: counts.samples_peak.max(in_store.samples_largest),
             memory_bytes_peak: memory.peak_bytes(),
             prepare_duration: prepared - question.began,
-            evaluate_duration: self.clock.monotonic() - prepared,
+            evaluate_duration: evaluated - prepared,
+            sort_duration: sorted - evaluated,
             cache: CacheUse::Off,
             steps: evaluator.step_counts.map(RefCell::into_inner),
         };
@@ -214,11 +228,7 @@ impl Evaluator<'_> {
             }
             (ValueType::Vector, _) => {
                 let series = self.finished(node, steps)?;
-                if is_instant {
-                    self.instant_vector(series, timestamp_ms, node.is_ordered())
-                } else {
-                    self.matrix(series, steps)
-                }
+                if is_instant { self.instant_vector(series, timestamp_ms) } else { self.matrix(series, steps) }
             }
             (ValueType::Matrix, Node::Range(range)) => self.windows(range, steps),
             (ValueType::Matrix, _) => Err(super::eval::mistyped(node, ValueType::Matrix)),
@@ -271,7 +281,7 @@ impl Evaluator<'_> {
         Ok(Value::Matrix(list))
     }
 
-    fn instant_vector(&self, series: Vec<Series>, timestamp_ms: i64, is_ordered: bool) -> Result<Value, QueryError> {
+    fn instant_vector(&self, series: Vec<Series>, timestamp_ms: i64) -> Result<Value, QueryError> {
         let mut samples: Vec<VectorSample> = Vec::with_capacity(series.len());
         let mut pace = Pace::new(&self.context);
         for mut series in series {
@@ -283,7 +293,6 @@ impl Evaluator<'_> {
             };
             samples.push(VectorSample { labels: series.labels.clone(), timestamp_ms, value });
         }
-        let samples = if is_ordered { samples } else { self.by_labels(samples, |sample| &sample.labels)? };
         Ok(Value::Vector(samples))
     }
 
@@ -294,7 +303,16 @@ impl Evaluator<'_> {
             pace.spend(VALUES_PER_SERIES + series.cells.len())?;
             list.push(matrix_series(&mut series, steps));
         }
-        Ok(Value::Matrix(self.by_labels(list, |series| &series.labels)?))
+        Ok(Value::Matrix(list))
+    }
+
+    /// A value as it is answered: series by their labels, unless the query itself puts them in order.
+    fn in_order(&self, value: Value, is_ordered: bool) -> Result<Value, QueryError> {
+        Ok(match value {
+            Value::Vector(samples) if !is_ordered => Value::Vector(self.by_labels(samples, |sample| &sample.labels)?),
+            Value::Matrix(series) => Value::Matrix(self.by_labels(series, |series| &series.labels)?),
+            other => other,
+        })
     }
 
     fn by_labels<T>(&self, list: Vec<T>, labels: impl Fn(&T) -> &Labels) -> Result<Vec<T>, QueryError> {

@@ -160,7 +160,16 @@ fn cancelled_and_late_queries_stop() {
     );
     let options = QueryOptions { timeout: Some(Duration::ZERO), ..QueryOptions::default() };
     let error = engine.instant(&TenantId::default(), "up", 60_000, &options).unwrap_err();
+    assert_eq!(
+        (error.class(), error.to_string().as_str()),
+        (ErrorClass::Timeout, "query timed out in query execution")
+    );
+    let limited = Engine::new(minute_store(), EngineSettings { timeout: Duration::ZERO, ..settings() });
+    let error = instant(&limited, "up", 60_000).unwrap_err();
     assert_eq!(error.class(), ErrorClass::Timeout);
+    let text = error.to_string();
+    assert!(text.starts_with("query timed out in query execution: it took longer than 0s"), "{text}");
+    assert!(text.ends_with("raise query.timeout"), "{text}");
 }
 
 #[test]
