@@ -90,7 +90,7 @@ fn paths() -> [String; 5] {
 async fn an_answer_larger_than_the_memory_of_a_query_is_refused_in_each_dialect() {
     for path in paths() {
         let (status, answer) = get(200_000, &path).await;
-        assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{path}");
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{path}");
         let error = if path.contains("/v3/") { &answer["error"]["message"] } else { &answer["errors"][0]["msg"] };
         let message = error.as_str().unwrap_or_else(|| panic!("{path}: {answer}"));
         for part in ["query.memory_max", "200000", "lower `limit`, narrow the time range"] {
@@ -122,7 +122,7 @@ async fn the_whole_envelope_of_v1_keeps_its_order() {
     let request = Request::get("/api/traces?traceID=ff&traceID=fe").body(Body::empty()).unwrap();
     let response = router.oneshot(request).await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/json");
-    let absent = |id: &str| format!(r#"{{"msg":"trace not found","traceID":"{id:0>32}"}}"#);
+    let absent = |id: &str| format!(r#"{{"msg":"trace not found","traceID":"{id:0>16}"}}"#);
     let errors = [absent("ff"), absent("fe")].join(",");
     let expected = format!(r#"{{"data":[],"total":0,"limit":0,"offset":0,"errors":[{errors}]}}"#);
     assert_eq!(to_bytes(response.into_body(), 1 << 20).await.unwrap(), expected);
@@ -139,8 +139,8 @@ fn a_client_that_leaves_between_traces_ends_the_reading() {
         }
         Ok(trace(id, vec![group(TraceId([id; 16]), 1, "box", "op")]))
     });
-    let rendering = Rendering::new(&context);
-    let traces = Traces::new(&rendering, Box::new(stream));
+    let rendering = Rendering::held(&context);
+    let traces = Traces::new(&rendering, Box::new(stream), None);
     let rendered = rendering.finish(&TracesJson(&traces), false);
     assert!(matches!(rendered, Err(StorageError::Interrupted(_))), "{rendered:?}");
 }
@@ -150,8 +150,8 @@ fn a_store_that_fails_halfway_fails_the_answer_with_its_own_error() {
     let context = ReadContext { memory: MemoryBudget::new(1 << 20), ..ReadContext::unlimited() };
     let broken = StorageError::unavailable("the disk is gone");
     let stream = [Ok(trace(1, Vec::new())), Err(broken)].into_iter();
-    let rendering = Rendering::new(&context);
-    let traces = Traces::new(&rendering, Box::new(stream));
+    let rendering = Rendering::held(&context);
+    let traces = Traces::new(&rendering, Box::new(stream), None);
     let rendered = rendering.finish(&TracesJson(&traces), false);
     assert!(matches!(&rendered, Err(StorageError::Unavailable { reason, .. }) if reason == "the disk is gone"));
     assert_eq!(context.memory.used_bytes(), 0);

@@ -1,30 +1,48 @@
 //! Who calls, for which tenant; and how a failed read is answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::response::Response;
-use http::Extensions;
 use http::request::Parts;
+use http::{Extensions, StatusCode};
 use pharos_base::ErrorClass;
 use pharos_gateway::{Principal, Scope};
-use pharos_http::{Dialect, Refusal};
-use pharos_model::TenantId;
-use pharos_storage::{ReadContext, StorageError};
+use pharos_http::{Asked, Dialect, QueryKind, Refusal, remote_address};
+use pharos_model::{TenantId, TimeRangeNs};
+use pharos_storage::StorageError;
 
+use crate::listed;
+use crate::rendering::{Rendered, Rendering};
 use crate::routes::JaegerApi;
 
-/// The tenant whose traces a request may read, and the dialect of its errors.
+/// After this time other queries may have ended.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const NS_PER_MS: u64 = 1_000_000;
+
+/// Who sent a request, the tenant whose traces they may read, and the dialect of its errors.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) tenant: TenantId,
     pub(crate) dialect: Dialect,
+    /// The name of the credential.
+    principal: Arc<str>,
+    remote_address: String,
+    /// Path and parameters, as the listing of queries shows them.
+    asked: String,
 }
 
 impl Caller {
     /// Renders a refusal as this caller reads it.
     pub(crate) fn refuse(&self, refusal: &Refusal) -> Response {
-        refusal.render(self.dialect)
+        let refusal = refusal.clone();
+        match refusal.class() {
+            // Not 429: to ask the same again is of no use.
+            ErrorClass::LimitExceeded => refusal.with_status(StatusCode::UNPROCESSABLE_ENTITY),
+            _ => refusal,
+        }
+        .render(self.dialect)
     }
 
     /// Renders a wrong parameter.
@@ -37,40 +55,49 @@ impl Caller {
         self.refuse(&Refusal::new(ErrorClass::NotFound, message))
     }
 
-    /// Runs a read on the query pool, within its bounds.
+    /// Runs a read on the query pool, within its bounds: `render` serializes while it reads. `None` if there is nothing.
     ///
     /// # Errors
     /// The answer that says why there is no result.
-    pub(crate) async fn read<T: Send + 'static>(
+    pub(crate) async fn render(
         &self,
         api: &Arc<JaegerApi>,
-        read: impl FnOnce(&JaegerApi, &TenantId, &ReadContext) -> Result<T, StorageError> + Send + 'static,
-    ) -> Result<T, Response> {
+        (kind, range): (QueryKind, Option<TimeRangeNs>),
+        render: impl FnOnce(&JaegerApi, &TenantId, &Rendering<'_>) -> Result<Option<Rendered>, StorageError>
+        + Send
+        + 'static,
+    ) -> Result<Option<Response>, Response> {
         let (shared, tenant) = (Arc::clone(api), self.tenant.clone());
-        self.unwrap(api.pool.run(move |cancel| read(&shared, &tenant, &shared.context(&cancel))).await)
+        let render = move |rendering: &Rendering<'_>| render(&shared, &tenant, rendering);
+        listed::render(api, self.asks(kind, range), render).await.map_err(|refusal| self.refuse(&refusal))
     }
 
-    /// The result of a read on the pool, or the answer that says why there is none.
-    pub(crate) fn unwrap<T>(&self, result: Result<Result<T, StorageError>, Refusal>) -> Result<T, Response> {
-        match result {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(self.failed(&error)),
-            Err(refusal) => Err(self.refuse(&refusal)),
+    /// A question of theirs, as the listing of queries shows it.
+    fn asks(&self, kind: QueryKind, range: Option<TimeRangeNs>) -> Asked {
+        let ms = |ns: u64| (ns / NS_PER_MS).cast_signed();
+        Asked {
+            kind,
+            text: Asked::cut(&self.asked),
+            steps: range.map(|range| (ms(range.start_ns), ms(range.end_ns), 0)),
+            tenant: self.tenant.clone(),
+            principal: Arc::clone(&self.principal),
+            remote_address: self.remote_address.clone(),
+            deadline: None,
         }
-    }
-
-    /// Renders a failed read.
-    fn failed(&self, error: &StorageError) -> Response {
-        self.refuse(&refusal_of(error))
     }
 }
 
 /// A failed read as a refusal; failures that are ours are logged here, once.
 pub(crate) fn refusal_of(error: &StorageError) -> Refusal {
-    if error.class() == ErrorClass::Internal {
+    let class = error.class();
+    if class == ErrorClass::Internal {
         tracing::error!(error = error.full_message(), "a read of traces failed");
     }
-    Refusal::new(error.class(), error.full_message())
+    let retry_after = match error {
+        StorageError::Unavailable { retry_after, .. } => *retry_after,
+        _ => (class == ErrorClass::Unavailable).then_some(RETRY_AFTER),
+    };
+    Refusal::new(class, error.full_message()).with_retry_after(retry_after)
 }
 
 /// The tenant whose traces the sender of a request may read.
@@ -90,6 +117,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
         let dialect = Dialect::of(parts.uri.path(), &parts.headers);
         let tenant = tenant_of(&parts.extensions).map_err(|refusal| refusal.render(dialect))?;
-        Ok(Self { tenant, dialect })
+        Ok(Self {
+            tenant,
+            dialect,
+            principal: Arc::from(parts.extensions.get::<Principal>().map_or("", Principal::name)),
+            remote_address: remote_address(&parts.extensions, &parts.headers),
+            asked: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
+        })
     }
 }

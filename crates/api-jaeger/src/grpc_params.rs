@@ -8,7 +8,8 @@ use pharos_storage::{OperationQuery, TraceLookup, TraceQuery};
 use prost_types::{Duration, Timestamp};
 
 use crate::filter::{filter_of, kind_of};
-use crate::params::{checked_query, parse_trace_id};
+use crate::params::checked_query;
+use crate::trace_id::parse_trace_id;
 
 const NS_PER_S: u64 = 1_000_000_000;
 

@@ -30,6 +30,11 @@ pub(crate) struct Outlet<T> {
 }
 
 impl<T> Outlet<T> {
+    /// Hands what it is given to the other end of `sender`, until `deadline`. To be used outside of async code only.
+    pub(crate) fn new(sender: mpsc::Sender<T>, runtime: Handle, deadline: Option<Instant>) -> Self {
+        Self { sender, runtime, deadline }
+    }
+
     /// Hands over one message; blocks while the client is behind.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! Source of shapes and codes: Jaeger 2.20's query service.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod adjust;
 #[cfg(test)]
 mod bounds_tests;
 mod call;
@@ -17,16 +18,23 @@ mod grpc_params;
 mod grpc_stream;
 #[cfg(test)]
 mod grpc_tests;
+mod listed;
 mod otlp_json;
 mod otlp_proto;
 mod params;
 mod rendering;
 mod routes;
+mod settings;
 #[cfg(test)]
 mod tests;
+mod trace_id;
 mod v1;
 mod v1_json;
+mod v1_params;
+mod v1_transform;
 mod v3;
+mod v3_params;
 
 pub use grpc::grpc_routes;
 pub use routes::{JaegerApi, router};
+pub use settings::Settings;

@@ -1,55 +1,61 @@
 //! Answers with traces: serialized on the query pool while the store reads, one trace at a time.
 //!
 //! What is rendered is held in pieces until the last trace is read, so that a read that fails answers with an
-//! error and not with half a body. The pieces count against the memory of the read; its deadline and its client
-//! are asked after with every trace and every piece.
+//! error and not with half a body. Answers beyond [`HELD_BYTES_MAX`] are sent while they are made, at the pace of
+//! their client. What is held counts against the memory of the read; its deadline and its client are asked after with
+//! every trace and every piece.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::io;
 use std::iter::Peekable;
 
-use axum::body::{Body, Bytes};
-use axum::response::{IntoResponse, Response};
-use futures::stream;
-use http::header::CONTENT_TYPE;
+use axum::body::Bytes;
 use pharos_base::{BudgetExceeded, Reservation};
 use pharos_model::TraceId;
 use pharos_storage::{ReadContext, StorageError, Trace, TraceStream};
 use serde::{Serialize, ser};
 use serde_json::Serializer;
+use serde_json::ser::PrettyFormatter;
+
+use crate::adjust::Adjusting;
+use crate::grpc_stream::Outlet;
 
 /// Size of one piece: large enough to be sent at once, small enough to charge what is used.
 const PIECE_BYTES: usize = 64 << 10;
+/// What is held of an answer before its first byte is sent.
+pub(crate) const HELD_BYTES_MAX: usize = 4 << 20;
+/// Of an answer for people.
+const INDENT: &[u8] = b"    ";
 
-/// An answer as JSON, in pieces.
+/// An answer as JSON.
 #[derive(Debug)]
-pub(crate) struct Rendered(Vec<Bytes>);
-
-impl IntoResponse for Rendered {
-    fn into_response(self) -> Response {
-        let mut pieces = self.0;
-        // With one piece the length of the body is known beforehand.
-        let body = match pieces.pop() {
-            Some(only) if pieces.is_empty() => Body::from(only),
-            last => Body::from_stream(stream::iter(pieces.into_iter().chain(last).map(Ok::<_, Infallible>))),
-        };
-        ([(CONTENT_TYPE, "application/json")], body).into_response()
-    }
+pub(crate) enum Rendered {
+    /// Not begun to be sent, in pieces.
+    Held(Vec<Bytes>),
+    /// All of it went through the outlet.
+    Sent,
 }
 
 /// The rendering of one answer: its bounds, and why it ended early.
 pub(crate) struct Rendering<'a> {
-    context: &'a ReadContext,
+    pub(crate) context: &'a ReadContext,
+    /// Where large answers go; without one they are held, whatever their size.
+    outlet: Option<Outlet<Bytes>>,
     /// Serializers know only texts as errors; this is the real one.
     failure: RefCell<Option<StorageError>>,
 }
 
 impl<'a> Rendering<'a> {
-    /// Begins within the bounds of `context`.
-    pub(crate) fn new(context: &'a ReadContext) -> Self {
-        Self { context, failure: RefCell::new(None) }
+    /// Begins within the bounds of `context`; large answers go to `outlet`.
+    pub(crate) fn new(context: &'a ReadContext, outlet: Outlet<Bytes>) -> Self {
+        Self { context, outlet: Some(outlet), failure: RefCell::new(None) }
+    }
+
+    /// Begins within the bounds of `context`; the answer is held.
+    #[cfg(test)]
+    pub(crate) fn held(context: &'a ReadContext) -> Self {
+        Self { context, outlet: None, failure: RefCell::new(None) }
     }
 
     /// Serializes `answer`.
@@ -58,15 +64,14 @@ impl<'a> Rendering<'a> {
     /// Whatever a [`Traces`] in the answer met, [`StorageError::LimitExceeded`] if the pieces do not fit into
     /// the memory of the read, [`StorageError::Interrupted`].
     pub(crate) fn finish(&self, answer: &impl Serialize, pretty: bool) -> Result<Rendered, StorageError> {
-        let mut pieces = Pieces { rendering: self, held: None, full: Vec::new(), open: Vec::new() };
+        let mut pieces = Pieces { rendering: self, held: None, full: Vec::new(), open: Vec::new(), is_sending: false };
         let written = if pretty {
-            answer.serialize(&mut Serializer::pretty(&mut pieces))
+            answer.serialize(&mut Serializer::with_formatter(&mut pieces, PrettyFormatter::with_indent(INDENT)))
         } else {
             answer.serialize(&mut Serializer::new(&mut pieces))
         };
-        let rendered = pieces.close();
         match (written, self.failure.take()) {
-            (Ok(()), None) => Ok(rendered),
+            (Ok(()), None) => pieces.close(),
             (_, Some(failure)) => Err(failure),
             (Err(error), None) => Err(StorageError::Internal { action: "rendering traces", source: error.into() }),
         }
@@ -86,28 +91,52 @@ struct Pieces<'a> {
     held: Option<Reservation>,
     full: Vec<Bytes>,
     open: Vec<u8>,
+    is_sending: bool,
 }
 
 impl Pieces<'_> {
     /// Puts the open piece to the full ones and begins another.
     fn turn(&mut self) -> Result<(), StorageError> {
         self.rendering.context.check()?;
-        let bytes = PIECE_BYTES as u64;
-        match &mut self.held {
-            Some(held) => held.grow(bytes).map_err(too_large)?,
-            none => *none = Some(self.rendering.context.memory.reserve(bytes).map_err(too_large)?),
+        if !self.is_sending {
+            self.charge()?;
         }
         let full = std::mem::replace(&mut self.open, Vec::with_capacity(PIECE_BYTES));
         if !full.is_empty() {
             self.full.push(full.into());
         }
+        self.is_sending |= self.full.len() * PIECE_BYTES >= HELD_BYTES_MAX && self.rendering.outlet.is_some();
+        if self.is_sending {
+            self.send()?;
+        }
         Ok(())
     }
 
-    fn close(mut self) -> Rendered {
+    /// Takes the memory of one more piece. What is sent later keeps it: of the pieces on their way few exist at a time.
+    fn charge(&mut self) -> Result<(), StorageError> {
+        let bytes = PIECE_BYTES as u64;
+        match &mut self.held {
+            Some(held) => held.grow(bytes).map_err(too_large),
+            none => {
+                *none = Some(self.rendering.context.memory.reserve(bytes).map_err(too_large)?);
+                Ok(())
+            }
+        }
+    }
+
+    fn send(&mut self) -> Result<(), StorageError> {
+        let Some(outlet) = &self.rendering.outlet else { return Ok(()) };
+        self.full.drain(..).try_for_each(|piece| outlet.send(piece))
+    }
+
+    fn close(mut self) -> Result<Rendered, StorageError> {
         self.open.shrink_to_fit();
-        self.full.push(self.open.into());
-        Rendered(self.full)
+        self.full.push(std::mem::take(&mut self.open).into());
+        if self.is_sending {
+            self.send()?;
+            return Ok(Rendered::Sent);
+        }
+        Ok(Rendered::Held(self.full))
     }
 }
 
@@ -126,7 +155,11 @@ impl io::Write for Pieces<'_> {
     }
 }
 
+/// Of the common budget there may be more with time; of the read's own there never is.
 fn too_large(error: BudgetExceeded) -> StorageError {
+    if error.is_shared {
+        return StorageError::Memory(error);
+    }
     StorageError::LimitExceeded {
         what: "answer size (query.memory_max, bytes)",
         limit: error.limit_bytes,
@@ -138,13 +171,15 @@ fn too_large(error: BudgetExceeded) -> StorageError {
 pub(crate) struct Traces<'a> {
     rendering: &'a Rendering<'a>,
     stream: RefCell<Peekable<TraceStream>>,
+    /// `None` leaves them as they came.
+    adjusting: Option<Adjusting>,
     seen: RefCell<HashSet<TraceId>>,
 }
 
 impl<'a> Traces<'a> {
     /// The traces of `stream`, for the answer of `rendering`.
-    pub(crate) fn new(rendering: &'a Rendering<'a>, stream: TraceStream) -> Self {
-        Self { rendering, stream: RefCell::new(stream.peekable()), seen: RefCell::default() }
+    pub(crate) fn new(rendering: &'a Rendering<'a>, stream: TraceStream, adjusting: Option<Adjusting>) -> Self {
+        Self { rendering, stream: RefCell::new(stream.peekable()), adjusting, seen: RefCell::default() }
     }
 
     /// Whether there is none, not even one that cannot be read.
@@ -171,6 +206,10 @@ impl<'a> Traces<'a> {
 
     fn read(&self) -> Result<Option<Trace>, StorageError> {
         self.rendering.context.check()?;
-        self.stream.borrow_mut().next().transpose()
+        let mut next = self.stream.borrow_mut().next().transpose()?;
+        if let (Some(trace), Some(adjusting)) = (&mut next, &self.adjusting) {
+            adjusting.apply(trace);
+        }
+        Ok(next)
     }
 }

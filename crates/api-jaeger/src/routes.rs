@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
 use pharos_base::{CancelToken, Clock, MemoryBudget};
 use pharos_http::QueryPool;
 use pharos_model::TenantId;
 use pharos_storage::{ReadContext, StorageError, TraceLookup, TraceQuery, TraceStore};
 
-use crate::{v1, v3};
+use crate::adjust::Adjusting;
+use crate::{Settings, v1, v1_transform, v3};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -23,8 +25,12 @@ pub struct JaegerApi {
     pub clock: Arc<dyn Clock>,
     /// Longest run of one read.
     pub timeout: Duration,
+    /// What all reads and queries may hold in memory together.
+    pub memory: MemoryBudget,
     /// What one read may hold in memory, bytes.
     pub memory_bytes_max: u64,
+    /// What of the answers can be chosen.
+    pub settings: Arc<Settings>,
 }
 
 impl JaegerApi {
@@ -32,9 +38,19 @@ impl JaegerApi {
     pub(crate) fn context(&self, cancel: &CancelToken) -> ReadContext {
         ReadContext {
             cancel: cancel.with_deadline_at(self.clock.monotonic() + self.timeout),
-            memory: MemoryBudget::new(self.memory_bytes_max),
+            memory: self.memory_of_one(),
             ..ReadContext::unlimited()
         }
+    }
+
+    /// Memory for one read: a part of what all may hold.
+    pub(crate) fn memory_of_one(&self) -> MemoryBudget {
+        self.memory.part(self.memory_bytes_max)
+    }
+
+    /// How traces are adjusted, unless they are wanted as they came.
+    pub(crate) fn adjusting_unless(&self, is_raw: bool) -> Option<Adjusting> {
+        (!is_raw).then(|| self.settings.adjusting())
     }
 
     /// Searches; says which traces to read, newest first.
@@ -64,6 +80,8 @@ fn routes(prefix: &str) -> Router<Arc<JaegerApi>> {
         .route(&at("operations"), get(v1::operations))
         .route(&at("traces"), get(v1::find))
         .route(&at("traces/{trace_id}"), get(v1::trace))
+        .route(&at("archive/{trace_id}"), post(v1::archive))
+        .route(&at("transform"), post(v1_transform::transform).layer(DefaultBodyLimit::disable()))
         .route(&at("dependencies"), get(v1::dependencies))
         .route(&at("v3/services"), get(v3::services))
         .route(&at("v3/operations"), get(v3::operations))

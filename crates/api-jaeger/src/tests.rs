@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::{Request, StatusCode};
-use pharos_base::SimClock;
+use pharos_base::{MemoryBudget, SimClock};
 use pharos_gateway::Principal;
 use pharos_http::QueryPool;
 use pharos_model::{
@@ -90,7 +90,9 @@ pub(crate) fn api_over(batch: SpanBatch) -> JaegerApi {
         pool: QueryPool::new(1, Duration::from_secs(5)),
         clock: SimClock::at_ms(NOW_MS),
         timeout: Duration::from_mins(10),
+        memory: MemoryBudget::unlimited(),
         memory_bytes_max: 1 << 30,
+        settings: Arc::default(),
     }
 }
 
@@ -121,7 +123,7 @@ async fn services_and_operations_are_listed() {
 
 #[tokio::test]
 async fn a_trace_in_v1_has_jaegers_shape() {
-    let (status, answer) = get(&fixture(), "/api/traces/ab").await;
+    let (status, answer) = get(&fixture(), "/api/traces/ab?raw=true").await;
     assert_eq!(status, StatusCode::OK);
     let trace = &answer["data"][0];
     assert_eq!(trace["traceID"], "00000000000000ab");
@@ -220,8 +222,8 @@ async fn what_is_wrong_is_told_in_jaegers_words() {
 async fn v3_gives_back_what_was_sent_with_its_types() {
     let router = fixture();
     let window = "query.startTimeMin=2023-11-14T00:00:00Z&query.startTimeMax=2023-11-15T00:00:00Z";
-    let (_, found) = get(&router, &format!("/api/v3/traces?{window}&query.serviceName=shop")).await;
-    assert_eq!(get(&router, "/api/v3/traces/ab").await.1, found);
+    let (_, found) = get(&router, &format!("/api/v3/traces?{window}&query.serviceName=shop&query.rawTraces=1")).await;
+    assert_eq!(get(&router, "/api/v3/traces/ab?rawTraces=1").await.1, found);
     let groups = found["result"]["resourceSpans"].as_array().unwrap();
     let shop =
         groups.iter().find(|group| group["resource"]["attributes"][0]["value"]["stringValue"] == "shop").unwrap();

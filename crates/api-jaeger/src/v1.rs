@@ -4,28 +4,30 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::{Path, RawQuery, State};
-use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
-use pharos_model::{SpanKind, TimeRangeNs, TraceId};
-use pharos_storage::{OperationQuery, TraceLookup};
+use axum::response::Response;
+use http::StatusCode;
+use pharos_base::ErrorClass;
+use pharos_http::{QueryKind, Refusal};
+use pharos_model::{TimeRangeNs, TraceId};
+use pharos_storage::{Operation, OperationQuery, StorageError, TraceLookup, TraceQuery};
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 use serde_json::json;
 
 use crate::call::Caller;
 use crate::filter::kind_of;
-use crate::params::{Params, parse_trace_id};
-use crate::rendering::{Rendering, Traces};
+use crate::params::Params;
+use crate::rendering::{Rendered, Rendering, Traces};
 use crate::routes::JaegerApi;
+use crate::trace_id::{parse_trace_id, short_trace_id};
 use crate::v1_json::TraceJson;
+use crate::v1_params::TracesQuestion;
 
-const LOOKBACK_DEFAULT_MS: u64 = 86_400_000;
-const NS_PER_MS: u64 = 1_000_000;
+pub(crate) type Api = State<Arc<JaegerApi>>;
 
-type Api = State<Arc<JaegerApi>>;
-
+/// The envelope around every answer; Jaeger counts lists of names only.
 #[derive(Serialize)]
-struct Envelope<D, E> {
+pub(crate) struct Envelope<D, E> {
     data: D,
     total: usize,
     limit: usize,
@@ -33,32 +35,55 @@ struct Envelope<D, E> {
     errors: E,
 }
 
-/// The envelope around a list.
-fn envelope(data: impl Serialize, total: usize) -> Response {
-    let envelope = Envelope { data, total, limit: 0, offset: 0, errors: () };
-    // Our own types have text keys only, so they serialize.
-    let body = serde_json::to_vec(&envelope).unwrap_or_default();
-    ([(CONTENT_TYPE, "application/json")], body).into_response()
+impl<D: Serialize, E: Serialize> Envelope<D, E> {
+    pub(crate) fn new(data: D, total: usize, errors: E) -> Self {
+        Self { data, total, limit: 0, offset: 0, errors }
+    }
 }
 
-/// Turns a result of a handler's steps into its answer.
-fn respond(result: Result<Response, Response>) -> Response {
-    result.unwrap_or_else(|refusal| refusal)
+/// The end of a handler's steps: an answer there is, or a refusal.
+pub(crate) fn respond(caller: &Caller, result: Result<Option<Response>, Response>) -> Response {
+    result.map_or_else(|refusal| refusal, |found| found.unwrap_or_else(|| caller.not_found("trace not found")))
+}
+
+/// Renders a short answer.
+async fn list<D: Serialize + Send + 'static>(
+    api: &Arc<JaegerApi>,
+    caller: &Caller,
+    params: &Params,
+    read: impl FnOnce(&JaegerApi) -> Result<Envelope<D, ()>, StorageError> + Send + 'static,
+) -> Response {
+    let pretty = params.v1_pretty();
+    let render =
+        move |api: &JaegerApi, _: &_, rendering: &Rendering<'_>| rendering.finish(&read(api)?, pretty).map(Some);
+    respond(caller, caller.render(api, (QueryKind::TraceLists, None), render).await)
 }
 
 /// Lists services.
-pub(crate) async fn services(State(api): Api, caller: Caller) -> Response {
-    let (store, tenant) = (Arc::clone(&api.store), caller.tenant.clone());
-    let found = api.pool.run(move |_| store.services(&tenant)).await;
-    respond(caller.unwrap(found).map(|found| envelope(&found, found.len())))
+pub(crate) async fn services(State(api): Api, caller: Caller, RawQuery(query): RawQuery) -> Response {
+    let tenant = caller.tenant.clone();
+    let read = move |api: &JaegerApi| {
+        let found = api.store.services(&tenant)?;
+        let total = found.len();
+        Ok(Envelope::new(found, total, ()))
+    };
+    list(&api, &caller, &Params::parse(query.as_deref()), read).await
 }
 
 /// Lists the names of a service's operations.
-pub(crate) async fn operation_names(State(api): Api, caller: Caller, Path(service): Path<String>) -> Response {
-    respond(list_operations(&api, &caller, service, None).await.map(|found| {
-        let names: BTreeSet<_> = found.iter().map(|operation| operation.name.as_str()).collect();
-        envelope(&names, names.len())
-    }))
+pub(crate) async fn operation_names(
+    State(api): Api,
+    caller: Caller,
+    Path(service): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let wanted = OperationQuery { service, kind: None };
+    list_operations(&api, &caller, &Params::parse(query.as_deref()), wanted, |found| {
+        let names: BTreeSet<_> = found.into_iter().map(|operation| operation.name).collect();
+        let total = names.len();
+        Envelope::new(names, total, ())
+    })
+    .await
 }
 
 /// Lists a service's operations with their kinds.
@@ -66,69 +91,118 @@ pub(crate) async fn operations(State(api): Api, caller: Caller, RawQuery(query):
     let params = Params::parse(query.as_deref());
     let Some(service) = params.get("service") else { return caller.bad("parameter 'service' is required") };
     let kind = match params.get("spanKind").map(|word| kind_of(word).ok_or(word)) {
-        Some(Err(word)) => return caller.bad(format!("spanKind: {word:?} is no kind of span")),
+        Some(Err(word)) => {
+            return caller.bad(format!("unable to parse param 'spanKind': {word:?} is no kind of span"));
+        }
         Some(Ok(kind)) => Some(kind),
         None => None,
     };
-    respond(list_operations(&api, &caller, service.to_owned(), kind).await.map(|found| {
-        let listed: Vec<_> = found.iter().map(|found| json!({"name": found.name, "spanKind": found.kind})).collect();
-        envelope(&listed, listed.len())
-    }))
+    let wanted = OperationQuery { service: service.to_owned(), kind };
+    list_operations(&api, &caller, &params, wanted, |found| {
+        let total = found.len();
+        let listed = found.into_iter().map(|found| json!({"name": found.name, "spanKind": found.kind}));
+        Envelope::new(listed.collect::<Vec<_>>(), total, ())
+    })
+    .await
 }
 
-async fn list_operations(
+async fn list_operations<D: Serialize + Send + 'static>(
     api: &Arc<JaegerApi>,
     caller: &Caller,
-    service: String,
-    kind: Option<SpanKind>,
-) -> Result<Vec<pharos_storage::Operation>, Response> {
-    let (store, tenant) = (Arc::clone(&api.store), caller.tenant.clone());
-    let query = OperationQuery { service, kind };
-    caller.unwrap(api.pool.run(move |_| store.operations(&tenant, &query)).await)
+    params: &Params,
+    wanted: OperationQuery,
+    show: impl FnOnce(Vec<Operation>) -> Envelope<D, ()> + Send + 'static,
+) -> Response {
+    let tenant = caller.tenant.clone();
+    list(api, caller, params, move |api| api.store.operations(&tenant, &wanted).map(show)).await
+}
+
+/// Lists calls between services.
+pub(crate) async fn dependencies(State(api): Api, caller: Caller, RawQuery(query): RawQuery) -> Response {
+    let params = Params::parse(query.as_deref());
+    let range = match params.v1_dependencies(u64::try_from(api.clock.unix_ms()).unwrap_or(0)) {
+        Ok(range) => range,
+        Err(message) => return caller.bad(message),
+    };
+    let (service, tenant) = (params.get("service").map(str::to_owned), caller.tenant.clone());
+    let read = move |api: &JaegerApi| {
+        let mut links = api.store.dependencies(&tenant, range)?;
+        if let Some(service) = service {
+            links.retain(|link| link.parent == service || link.child == service);
+        }
+        let listed =
+            links.iter().map(|link| json!({"parent": link.parent, "child": link.child, "callCount": link.call_count}));
+        Ok(Envelope::new(listed.collect::<Vec<_>>(), 0, ()))
+    };
+    list(&api, &caller, &params, read).await
+}
+
+/// How traces are shown.
+#[derive(Clone, Copy)]
+struct Shown {
+    pretty: bool,
+    /// As they came.
+    raw: bool,
+}
+
+impl Shown {
+    fn of(params: &Params) -> Result<Self, String> {
+        Ok(Self { pretty: params.v1_pretty(), raw: params.v1_raw()? })
+    }
 }
 
 /// Finds traces, or reads those whose ids are given.
 pub(crate) async fn find(State(api): Api, caller: Caller, RawQuery(query): RawQuery) -> Response {
     let params = Params::parse(query.as_deref());
-    let by_id: Vec<_> = params.all("traceID").filter(|id| !id.is_empty()).map(str::to_owned).collect();
-    respond(if by_id.is_empty() {
-        search(&api, &caller, &params).await
-    } else {
-        read_many(&api, &caller, &params, &by_id).await
-    })
+    let now_ns = u64::try_from(api.clock.unix_ns()).unwrap_or(0);
+    let question = params.v1_traces(now_ns).and_then(|question| Ok((question, Shown::of(&params)?)));
+    let found = match question {
+        Err(message) => return caller.bad(message),
+        Ok((TracesQuestion::Search(query), shown)) => search(&api, &caller, query, shown).await,
+        Ok((TracesQuestion::Read(ids, range), shown)) => read_many(&api, &caller, ids, range, shown).await,
+    };
+    respond(&caller, found)
 }
 
-async fn search(api: &Arc<JaegerApi>, caller: &Caller, params: &Params) -> Result<Response, Response> {
-    let now_ns = u64::try_from(api.clock.unix_ns()).unwrap_or(0);
-    let query = params.v1_query(now_ns).map_err(|message| caller.bad(message))?;
-    let pretty = is_pretty(params);
-    let found = caller.read(api, move |api, tenant, context| {
-        let found = api.store.find(tenant, &query, context)?;
+async fn search(
+    api: &Arc<JaegerApi>,
+    caller: &Caller,
+    query: TraceQuery,
+    shown: Shown,
+) -> Result<Option<Response>, Response> {
+    let asked = (QueryKind::TraceSearch, Some(query.start));
+    let render = move |api: &JaegerApi, tenant: &_, rendering: &Rendering<'_>| {
+        let found = api.store.find(tenant, &query, rendering.context)?;
         let ids: Vec<_> = found.hits.iter().map(|hit| hit.trace_id).collect();
         let warnings: Vec<_> = found.warnings.into_iter().map(|text| json!({"msg": text})).collect();
-        let rendering = Rendering::new(context);
-        let traces = Traces::new(&rendering, api.store.traces(tenant, &lookups(&ids, None), context)?);
-        rendering.finish(&answer(&traces, (!warnings.is_empty()).then_some(warnings)), pretty)
-    });
-    found.await.map(IntoResponse::into_response)
+        let stream = api.store.traces(tenant, &lookups(&ids, None), rendering.context)?;
+        let traces = Traces::new(rendering, stream, api.adjusting_unless(shown.raw));
+        rendering.finish(&answer(&traces, (!warnings.is_empty()).then_some(warnings)), shown.pretty).map(Some)
+    };
+    caller.render(api, asked, render).await
 }
 
 async fn read_many(
     api: &Arc<JaegerApi>,
     caller: &Caller,
-    params: &Params,
-    ids: &[String],
-) -> Result<Response, Response> {
-    let parse = |id: &String| parse_trace_id(id).ok_or_else(|| caller.bad(format!("cannot parse trace id {id:?}")));
-    let ids = ids.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-    let range = params.read_range("start", "end").map_err(|message| caller.bad(message))?;
-    let pretty = is_pretty(params);
-    let found = caller.read(api, move |api, tenant, context| {
-        let rendering = Rendering::new(context);
-        let traces = Traces::new(&rendering, api.store.traces(tenant, &lookups(&ids, range), context)?);
-        rendering.finish(&answer(&traces, Absent { ids: &ids, traces: &traces }), pretty)
-    });
-    found.await.map(IntoResponse::into_response)
+    mut ids: Vec<TraceId>,
+    range: Option<TimeRangeNs>,
+    shown: Shown,
+) -> Result<Option<Response>, Response> {
+    let mut seen = BTreeSet::new();
+    ids.retain(|id| seen.insert(*id));
+    let render = move |api: &JaegerApi, tenant: &_, rendering: &Rendering<'_>| {
+        let stream = api.store.traces(tenant, &lookups(&ids, range), rendering.context)?;
+        let traces = Traces::new(rendering, stream, api.adjusting_unless(shown.raw));
+        rendering.finish(&answer(&traces, Absent { ids: &ids, traces: &traces }), shown.pretty).map(Some)
+    };
+    caller.render(api, (QueryKind::TraceRead, range), render).await
+}
+
+/// What a path with a trace id and its parameters ask for.
+fn one(id: &str, params: &Params) -> Result<(TraceId, Option<TimeRangeNs>, Shown), String> {
+    let id = parse_trace_id(id).ok_or_else(|| format!("cannot parse trace id {id:?}"))?;
+    Ok((id, params.v1_range()?, Shown::of(params)?))
 }
 
 /// Reads one trace.
@@ -138,33 +212,39 @@ pub(crate) async fn trace(
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let params = Params::parse(query.as_deref());
-    respond(read_one(&api, &caller, &params, &id).await)
+    let (id, range, shown) = match one(&id, &Params::parse(query.as_deref())) {
+        Ok(asked) => asked,
+        Err(message) => return caller.bad(message),
+    };
+    let render = move |api: &JaegerApi, tenant: &_, rendering: &Rendering<'_>| {
+        let stream = api.store.traces(tenant, &lookups(&[id], range), rendering.context)?;
+        let traces = Traces::new(rendering, stream, api.adjusting_unless(shown.raw));
+        found(rendering, &traces, shown.pretty)
+    };
+    respond(&caller, caller.render(&api, (QueryKind::TraceRead, range), render).await)
 }
 
-async fn read_one(api: &Arc<JaegerApi>, caller: &Caller, params: &Params, id: &str) -> Result<Response, Response> {
-    let id = parse_trace_id(id).ok_or_else(|| caller.bad(format!("cannot parse trace id {id:?}")))?;
-    let range = params.read_range("start", "end").map_err(|message| caller.bad(message))?;
-    let pretty = is_pretty(params);
-    let found = caller.read(api, move |api, tenant, context| {
-        let rendering = Rendering::new(context);
-        let traces = Traces::new(&rendering, api.store.traces(tenant, &lookups(&[id], range), context)?);
-        if traces.is_empty() { Ok(None) } else { rendering.finish(&answer(&traces, ()), pretty).map(Some) }
-    });
-    found.await?.map(IntoResponse::into_response).ok_or_else(|| caller.not_found("trace not found"))
+/// Renders the traces, if there are any.
+fn found(rendering: &Rendering<'_>, traces: &Traces<'_>, pretty: bool) -> Result<Option<Rendered>, StorageError> {
+    if traces.is_empty() { Ok(None) } else { rendering.finish(&answer(traces, ()), pretty).map(Some) }
+}
+
+/// There is no archive: every trace is kept as long as retention says. What is asked for must make sense all the same.
+pub(crate) async fn archive(caller: Caller, Path(id): Path<String>, RawQuery(query): RawQuery) -> Response {
+    if let Err(message) = one(&id, &Params::parse(query.as_deref())) {
+        return caller.bad(message);
+    }
+    let refusal = Refusal::new(ErrorClass::Unsupported, "archive span storage was not configured");
+    caller.refuse(&refusal.with_status(StatusCode::NOT_IMPLEMENTED))
 }
 
 fn lookups(ids: &[TraceId], range: Option<TimeRangeNs>) -> Vec<TraceLookup> {
     ids.iter().map(|&trace_id| TraceLookup { trace_id, range }).collect()
 }
 
-fn is_pretty(params: &Params) -> bool {
-    params.get("prettyPrint").is_some_and(|value| value != "false")
-}
-
 /// The envelope around traces.
-fn answer<'a, E: Serialize>(traces: &'a Traces<'a>, errors: E) -> Envelope<TracesJson<'a>, E> {
-    Envelope { data: TracesJson(traces), total: 0, limit: 0, offset: 0, errors }
+pub(crate) fn answer<'a, E: Serialize>(traces: &'a Traces<'a>, errors: E) -> Envelope<TracesJson<'a>, E> {
+    Envelope::new(TracesJson(traces), 0, errors)
 }
 
 /// Traces as a list.
@@ -189,36 +269,8 @@ struct Absent<'a> {
 impl Serialize for Absent<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let absent = self.ids.iter().filter(|id| !self.traces.has_seen(**id));
-        let errors: Vec<_> = absent.map(|id| json!({"msg": "trace not found", "traceID": id.to_string()})).collect();
+        let errors: Vec<_> =
+            absent.map(|id| json!({"msg": "trace not found", "traceID": short_trace_id(*id)})).collect();
         (!errors.is_empty()).then_some(errors).serialize(serializer)
     }
-}
-
-/// Lists calls between services.
-pub(crate) async fn dependencies(State(api): Api, caller: Caller, RawQuery(query): RawQuery) -> Response {
-    let params = Params::parse(query.as_deref());
-    let range = match dependency_range(&api, &params) {
-        Ok(range) => range,
-        Err(message) => return caller.bad(message),
-    };
-    let service = params.get("service").map(str::to_owned);
-    let (store, tenant) = (Arc::clone(&api.store), caller.tenant.clone());
-    let found = api.pool.run(move |_| store.dependencies(&tenant, range)).await;
-    respond(caller.unwrap(found).map(|links| {
-        let wanted = links
-            .iter()
-            .filter(|link| service.as_deref().is_none_or(|service| link.parent == service || link.child == service));
-        let listed: Vec<_> = wanted
-            .map(|link| json!({"parent": link.parent, "child": link.child, "callCount": link.call_count}))
-            .collect();
-        envelope(&listed, 0)
-    }))
-}
-
-/// `endTs` and `lookback`, both in milliseconds.
-fn dependency_range(api: &JaegerApi, params: &Params) -> Result<TimeRangeNs, String> {
-    let end_ms = params.ms("endTs")?.unwrap_or_else(|| u64::try_from(api.clock.unix_ms()).unwrap_or(0));
-    let lookback_ms = params.ms("lookback")?.unwrap_or(LOOKBACK_DEFAULT_MS);
-    let start_ms = end_ms.saturating_sub(lookback_ms);
-    Ok(TimeRangeNs::inclusive(start_ms.saturating_mul(NS_PER_MS), end_ms.saturating_mul(NS_PER_MS)))
 }

@@ -13,6 +13,9 @@ use pharos_model::{
 use pharos_storage::{Trace, render_attribute_value, span_kind_name};
 use serde::{Serialize, Serializer};
 
+use crate::adjust::WARNINGS;
+use crate::trace_id::short_trace_id;
+
 /// Doubles hold integers exactly up to here, and so does JavaScript.
 const EXACT_INTEGER_MAX: i64 = (1 << 53) - 1;
 const NS_PER_US: u64 = 1_000;
@@ -129,15 +132,6 @@ fn is_zero(flags: &u32) -> bool {
     *flags == 0
 }
 
-/// Trace ids of 64 bits are shown in 16 digits, as Jaeger does.
-fn short_trace_id(id: TraceId) -> String {
-    let text = id.to_string();
-    match text.strip_prefix("0000000000000000") {
-        Some(low) => low.to_owned(),
-        None => text,
-    }
-}
-
 impl<'a> From<&'a Trace> for TraceJson<'a> {
     fn from(trace: &'a Trace) -> Self {
         // A trace may have as many resources as spans: equal ones are found by hash.
@@ -187,7 +181,7 @@ fn span_json<'a>(span: &'a Span, scope: &'a Scope, process_id: &str) -> SpanJson
 }
 
 fn is_warning(attribute: &Attribute) -> bool {
-    attribute.key == "@jaeger@warnings"
+    attribute.key == WARNINGS
 }
 
 fn warning_texts(attribute: &Attribute) -> Vec<Cow<'_, str>> {
@@ -238,10 +232,8 @@ fn tags<'a>(span: &'a Span, scope: &'a Scope) -> Vec<KeyValueJson<'a>> {
         StatusCode::Ok => push_text(&mut tags, "otel.status_code", "OK"),
         StatusCode::Error => {
             push_text(&mut tags, "otel.status_code", "ERROR");
-            // A span that says so itself is not told twice.
-            if !span.attributes.iter().any(|attribute| attribute.key == "error") {
-                tags.push(KeyValueJson { key: "error", kind: "bool", value: ValueJson::Bool(true) });
-            }
+            // Also where an attribute says so already, as Jaeger does.
+            tags.push(KeyValueJson { key: "error", kind: "bool", value: ValueJson::Bool(true) });
         }
     }
     push_text(&mut tags, "otel.status_description", &span.status.message);

@@ -2,54 +2,79 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, RawQuery, State};
-use axum::response::{IntoResponse, Response};
-use pharos_model::{TenantId, TimeRangeNs};
-use pharos_storage::{OperationQuery, ReadContext, StorageError, TraceLookup, TraceSummary};
+use axum::response::Response;
+use pharos_http::QueryKind;
+use pharos_model::TenantId;
+use pharos_storage::{StorageError, TraceLookup, TraceSummary};
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 use serde_json::{Map, Value, json};
 
+use crate::adjust::{Adjusting, tell_on_first_span};
 use crate::call::Caller;
-use crate::filter::kind_of;
 use crate::otlp_json::Otlp;
-use crate::params::{Params, optional_rfc3339_ns, parse_trace_id};
+use crate::params::Params;
 use crate::rendering::{Rendered, Rendering, Traces};
 use crate::routes::JaegerApi;
+use crate::trace_id::parse_trace_id;
 
 /// Jaeger's words.
 const NOT_FOUND: &str = "No traces found";
 
 type Api = State<Arc<JaegerApi>>;
 
-fn respond(result: Result<Value, Response>) -> Response {
-    result.map_or_else(|refusal| refusal, |value| Json(value).into_response())
+/// The end of a handler's steps: an answer there is, or a refusal.
+fn respond(caller: &Caller, result: Result<Option<Response>, Response>) -> Response {
+    result.map_or_else(|refusal| refusal, |found| found.unwrap_or_else(|| caller.not_found(NOT_FOUND)))
+}
+
+/// Renders a short answer.
+async fn list(
+    api: &Arc<JaegerApi>,
+    caller: &Caller,
+    read: impl FnOnce(&JaegerApi, &TenantId) -> Result<Value, StorageError> + Send + 'static,
+) -> Response {
+    let render = move |api: &JaegerApi, tenant: &_, rendering: &Rendering<'_>| {
+        rendering.finish(&read(api, tenant)?, false).map(Some)
+    };
+    respond(caller, caller.render(api, (QueryKind::TraceLists, None), render).await)
 }
 
 /// Lists services.
 pub(crate) async fn services(State(api): Api, caller: Caller) -> Response {
-    let (store, tenant) = (Arc::clone(&api.store), caller.tenant.clone());
-    let found = api.pool.run(move |_| store.services(&tenant)).await;
-    respond(caller.unwrap(found).map(|found| json!({"services": found})))
+    list(&api, &caller, |api, tenant| Ok(json!({"services": api.store.services(tenant)?}))).await
 }
 
-/// Lists a service's operations.
+/// Lists a service's operations. Those without a kind are shown as internal ones.
 pub(crate) async fn operations(State(api): Api, caller: Caller, RawQuery(query): RawQuery) -> Response {
-    let params = Params::parse(query.as_deref());
-    let Some(service) = params.get("service") else { return caller.bad("parameter 'service' is required") };
-    let kind = match params.any(&["spanKind", "span_kind"]).map(|word| kind_of(word).ok_or(word)) {
-        Some(Err(word)) => return caller.bad(format!("spanKind: {word:?} is no kind of span")),
-        Some(Ok(kind)) => Some(kind),
-        None => None,
+    let query = match Params::parse(query.as_deref()).v3_operations() {
+        Ok(query) => query,
+        Err(message) => return caller.bad(message),
     };
-    let query = OperationQuery { service: service.to_owned(), kind };
-    let (store, tenant) = (Arc::clone(&api.store), caller.tenant.clone());
-    let found = api.pool.run(move |_| store.operations(&tenant, &query)).await;
-    respond(caller.unwrap(found).map(|found| {
-        let listed: Vec<_> = found.iter().map(|found| json!({"name": found.name, "spanKind": found.kind})).collect();
-        json!({"operations": listed})
-    }))
+    list(&api, &caller, move |api, tenant| {
+        let shown = |kind: &'static str| if kind.is_empty() { "internal" } else { kind };
+        let found = api.store.operations(tenant, &query)?;
+        let listed = found.iter().map(|found| json!({"name": found.name, "spanKind": shown(found.kind)}));
+        Ok(json!({"operations": listed.collect::<Vec<_>>()}))
+    })
+    .await
+}
+
+/// Lists calls between services.
+pub(crate) async fn dependencies(State(api): Api, caller: Caller, RawQuery(query): RawQuery) -> Response {
+    let range = match Params::parse(query.as_deref()).v3_dependencies() {
+        Ok(range) => range,
+        Err(message) => return caller.bad(message),
+    };
+    list(&api, &caller, move |api, tenant| {
+        let links = api.store.dependencies(tenant, range)?;
+        let listed = links
+            .iter()
+            .map(|link| json!({"parent": link.parent, "child": link.child, "callCount": link.call_count.to_string()}));
+        Ok(json!({"dependencies": listed.collect::<Vec<_>>()}))
+    })
+    .await
 }
 
 /// Reads one trace.
@@ -60,36 +85,31 @@ pub(crate) async fn trace(
     RawQuery(query): RawQuery,
 ) -> Response {
     let params = Params::parse(query.as_deref());
-    read_one(&api, &caller, &params, &id).await.unwrap_or_else(|refusal| refusal)
-}
-
-async fn read_one(api: &Arc<JaegerApi>, caller: &Caller, params: &Params, id: &str) -> Result<Response, Response> {
-    let id = parse_trace_id(id).ok_or_else(|| caller.bad(format!("cannot parse trace id {id:?}")))?;
-    let time = |names: &[&str]| optional_rfc3339_ns(params, names).map_err(|message| caller.bad(message));
-    let (start_ns, end_ns) = (time(&["startTime", "start_time"])?, time(&["endTime", "end_time"])?);
-    let range = (start_ns.is_some() || end_ns.is_some())
-        .then(|| TimeRangeNs::inclusive(start_ns.unwrap_or(0), end_ns.unwrap_or(u64::MAX - 1)));
-    let found = caller
-        .read(api, move |api, tenant, context| render(api, tenant, &[TraceLookup { trace_id: id, range }], context));
-    found.await?.map(IntoResponse::into_response).ok_or_else(|| caller.not_found(NOT_FOUND))
+    let asked = parse_trace_id(&id)
+        .ok_or_else(|| format!("malformed parameter trace_id: {id:?} is no trace id"))
+        .and_then(|id| Ok((id, params.v3_range()?, params.v3_raw(["rawTraces", "raw_traces"])?)));
+    let (trace_id, range, is_raw) = match asked {
+        Ok(asked) => asked,
+        Err(message) => return caller.bad(message),
+    };
+    let render = move |api: &JaegerApi, tenant: &_, rendering: &Rendering<'_>| {
+        render(api, tenant, &[TraceLookup { trace_id, range }], api.adjusting_unless(is_raw), rendering)
+    };
+    respond(&caller, caller.render(&api, (QueryKind::TraceRead, range), render).await)
 }
 
 /// Finds traces.
 pub(crate) async fn find(State(api): Api, caller: Caller, RawQuery(query): RawQuery) -> Response {
-    let params = Params::parse(query.as_deref());
-    let query = match params.v3_query() {
-        Ok(query) => query,
+    let (query, is_raw) = match Params::parse(query.as_deref()).v3_query() {
+        Ok(asked) => asked,
         Err(message) => return caller.bad(message),
     };
-    let found = caller.read(&api, move |api, tenant, context| {
-        let lookups = api.search(tenant, &query, context)?;
-        render(api, tenant, &lookups, context)
-    });
-    match found.await {
-        Ok(Some(rendered)) => rendered.into_response(),
-        Ok(None) => caller.not_found(NOT_FOUND),
-        Err(refusal) => refusal,
-    }
+    let asked = (QueryKind::TraceSearch, Some(query.start));
+    let render = move |api: &JaegerApi, tenant: &_, rendering: &Rendering<'_>| {
+        let lookups = api.search(tenant, &query, rendering.context)?;
+        render(api, tenant, &lookups, api.adjusting_unless(is_raw), rendering)
+    };
+    respond(&caller, caller.render(&api, asked, render).await)
 }
 
 /// Reads and renders traces, if there are any.
@@ -97,10 +117,10 @@ fn render(
     api: &JaegerApi,
     tenant: &TenantId,
     lookups: &[TraceLookup],
-    context: &ReadContext,
+    adjusting: Option<Adjusting>,
+    rendering: &Rendering<'_>,
 ) -> Result<Option<Rendered>, StorageError> {
-    let rendering = Rendering::new(context);
-    let traces = Traces::new(&rendering, api.store.traces(tenant, lookups, context)?);
+    let traces = Traces::new(rendering, api.store.traces(tenant, lookups, rendering.context)?, adjusting);
     if traces.is_empty() {
         return Ok(None);
     }
@@ -125,7 +145,9 @@ struct ResourceSpans<'a>(&'a Traces<'a>);
 impl Serialize for ResourceSpans<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(None)?;
-        while let Some(trace) = self.0.next()? {
+        while let Some(mut trace) = self.0.next()? {
+            // OTLP has no place for warnings about a trace.
+            tell_on_first_span(&mut trace);
             trace.groups.iter().try_for_each(|group| list.serialize_element(&Otlp(group)))?;
         }
         list.end()
@@ -134,17 +156,17 @@ impl Serialize for ResourceSpans<'_> {
 
 /// Finds traces and tells them in short.
 pub(crate) async fn summaries(State(api): Api, caller: Caller, RawQuery(query): RawQuery) -> Response {
-    let params = Params::parse(query.as_deref());
-    let query = match params.v3_query() {
-        Ok(query) => query,
+    let (query, _) = match Params::parse(query.as_deref()).v3_query() {
+        Ok(asked) => asked,
         Err(message) => return caller.bad(message),
     };
-    let found = caller.read(&api, move |api, tenant, context| {
-        let lookups = api.search(tenant, &query, context)?;
-        let found = api.store.summaries(tenant, &lookups, context)?;
-        Rendering::new(context).finish(&Summaries { summaries: SummaryList(&found) }, false)
-    });
-    found.await.map_or_else(|refusal| refusal, IntoResponse::into_response)
+    let asked = (QueryKind::TraceSearch, Some(query.start));
+    let render = move |api: &JaegerApi, tenant: &_, rendering: &Rendering<'_>| {
+        let lookups = api.search(tenant, &query, rendering.context)?;
+        let found = api.store.summaries(tenant, &lookups, rendering.context)?;
+        rendering.finish(&Summaries { summaries: SummaryList(&found) }, false).map(Some)
+    };
+    respond(&caller, caller.render(&api, asked, render).await)
 }
 
 #[derive(Serialize)]
@@ -187,23 +209,4 @@ fn put(object: &mut Map<String, Value>, key: &str, number: u64) {
     if number != 0 {
         object.insert(key.to_owned(), json!(number));
     }
-}
-
-/// Lists calls between services.
-pub(crate) async fn dependencies(State(api): Api, caller: Caller, RawQuery(query): RawQuery) -> Response {
-    let params = Params::parse(query.as_deref());
-    let time = |names: [&str; 2]| optional_rfc3339_ns(&params, &names);
-    let (start_ns, end_ns) = match (time(["startTime", "start_time"]), time(["endTime", "end_time"])) {
-        (Ok(start_ns), Ok(end_ns)) => (start_ns.unwrap_or(0), end_ns.unwrap_or(u64::MAX - 1)),
-        (Err(message), _) | (_, Err(message)) => return caller.bad(message),
-    };
-    let (store, tenant) = (Arc::clone(&api.store), caller.tenant.clone());
-    let range = TimeRangeNs::inclusive(start_ns, end_ns);
-    let found = api.pool.run(move |_| store.dependencies(&tenant, range)).await;
-    respond(caller.unwrap(found).map(|links| {
-        let listed = links
-            .iter()
-            .map(|link| json!({"parent": link.parent, "child": link.child, "callCount": link.call_count.to_string()}));
-        json!({"dependencies": listed.collect::<Vec<_>>()})
-    }))
 }

@@ -8,11 +8,8 @@ use http::request::Parts;
 use http::{Extensions, HeaderMap};
 use pharos_base::ErrorClass;
 use pharos_gateway::{Principal, Scope};
-use pharos_http::{Asked, Dialect, PeerAddress, QueryKind, Refusal};
+use pharos_http::{Asked, Dialect, QueryKind, Refusal, remote_address};
 use pharos_model::TenantId;
-
-/// The most of an `X-Forwarded-For` header that is kept.
-const FORWARDED_BYTES_MAX: usize = 128;
 
 /// Who asks, and the tenant whose data they may read: extracted only with a principal that may.
 #[derive(Debug, Clone)]
@@ -40,18 +37,6 @@ impl Caller {
             principal: Arc::clone(&self.principal),
             remote_address: self.remote_address.clone(),
             deadline: None,
-        }
-    }
-}
-
-/// The other end of the connection, and whom that end says it speaks for.
-fn remote_address(extensions: &Extensions, headers: &HeaderMap) -> String {
-    let peer = extensions.get::<PeerAddress>().map_or(String::new(), |peer| peer.0.to_string());
-    match headers.get("x-forwarded-for").map(|value| String::from_utf8_lossy(value.as_bytes())) {
-        None => peer,
-        Some(forwarded) => {
-            let cut = forwarded.floor_char_boundary(FORWARDED_BYTES_MAX);
-            format!("{peer}, X-Forwarded-For: {}", &forwarded[..cut])
         }
     }
 }

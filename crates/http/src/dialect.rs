@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pharos_base::ErrorClass;
 use prost::Message;
@@ -117,14 +117,14 @@ impl Refusal {
             Dialect::Jaeger => {
                 let error = json!({"code": self.status.as_u16(), "msg": self.message});
                 let status = json!({"data": null, "total": 0, "limit": 0, "offset": 0, "errors": [error]});
-                body("application/json", status.to_string())
+                json_as_text(&status)
             }
             Dialect::JaegerV3 => {
                 let code = self.status.as_u16();
                 let reason = self.status.canonical_reason().unwrap_or("");
                 let grpc = grpc_code(self.class) as i32;
                 let error = json!({"grpcCode": grpc, "httpCode": code, "message": self.message, "httpStatus": reason});
-                body("application/json", json!({"error": error}).to_string())
+                json_as_text(&json!({"error": error}))
             }
             Dialect::Plain => body("text/plain; charset=utf-8", format!("{}\n", self.message)),
         };
@@ -194,6 +194,13 @@ pub fn error_type(class: ErrorClass) -> &'static str {
         ErrorClass::Unavailable => "unavailable",
         ErrorClass::Internal => "internal",
     }
+}
+
+/// Jaeger's errors are JSON and a line feed, and call themselves text.
+fn json_as_text(value: &serde_json::Value) -> Response {
+    let mut response = body("text/plain; charset=utf-8", format!("{value}\n"));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 fn body(content_type: &'static str, bytes: impl Into<Body>) -> Response {

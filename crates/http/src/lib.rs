@@ -18,5 +18,5 @@ pub use discard::{DISCARD_BYTES_MAX, discard_body};
 pub use metrics::{HttpMetrics, count_requests};
 pub use pool::QueryPool;
 pub use queries::{Asked, Queries, QueriesSettings, QueryKind, QueryLoad, RunningQuery, TopQueries, TopQuery, Watched};
-pub use server::{BindError, ListenerSettings, PeerAddress, bind, serve};
+pub use server::{BindError, ListenerSettings, PeerAddress, bind, remote_address, serve};
 pub use status::{grpc_code, http_status};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::Request;
+use http::{Extensions, HeaderMap, Request};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -24,6 +24,22 @@ use tower_http::timeout::TimeoutBody;
 /// The other end of the connection a request came on.
 #[derive(Debug, Clone, Copy)]
 pub struct PeerAddress(pub SocketAddr);
+
+/// The most of an `X-Forwarded-For` header that is kept.
+const FORWARDED_BYTES_MAX: usize = 128;
+
+/// Where a request came from: the other end of its connection, and whom that end says it speaks for.
+#[must_use]
+pub fn remote_address(extensions: &Extensions, headers: &HeaderMap) -> String {
+    let peer = extensions.get::<PeerAddress>().map_or(String::new(), |peer| peer.0.to_string());
+    match headers.get("x-forwarded-for").map(|value| String::from_utf8_lossy(value.as_bytes())) {
+        None => peer,
+        Some(forwarded) => {
+            let cut = forwarded.floor_char_boundary(FORWARDED_BYTES_MAX);
+            format!("{peer}, X-Forwarded-For: {}", &forwarded[..cut])
+        }
+    }
+}
 
 /// A port that cannot be opened.
 #[derive(Debug, thiserror::Error)]

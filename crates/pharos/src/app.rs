@@ -195,6 +195,7 @@ fn doors(
         pool,
         query_timeout: settings.query.timeout.0,
         query_memory_bytes_max: settings.query.memory_max.0,
+        jaeger: Arc::new(settings.jaeger_api.clone()),
         authenticator,
         cors_origin: settings.cors_origins().unwrap_or_default(),
         clock: Arc::clone(clock),

@@ -33,6 +33,7 @@ pub(crate) struct Doors {
     pub(crate) pool: QueryPool,
     pub(crate) query_timeout: Duration,
     pub(crate) query_memory_bytes_max: u64,
+    pub(crate) jaeger: Arc<pharos_api_jaeger::Settings>,
     pub(crate) authenticator: Arc<Authenticator>,
     /// Origins whose pages may read answers.
     pub(crate) cors_origin: Option<Matcher>,
@@ -61,7 +62,9 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         pool: doors.pool.clone(),
         clock: Arc::clone(&doors.clock),
         timeout: doors.query_timeout,
+        memory: doors.prometheus.engine.memory_of_one(),
         memory_bytes_max: doors.query_memory_bytes_max,
+        settings: Arc::clone(&doors.jaeger),
     };
     let ingest_http = pharos_api_ingest::http_router(ingest.clone());
     let ingest_grpc = pharos_api_ingest::grpc_routes(ingest).into_axum_router();

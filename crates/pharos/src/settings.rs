@@ -188,6 +188,7 @@ pub(crate) struct Settings {
     pub(crate) sync: String,
     pub(crate) retention: Retention,
     pub(crate) query: Query,
+    pub(crate) jaeger_api: pharos_api_jaeger::Settings,
     pub(crate) ingest: IngestSettings,
     pub(crate) tsdb: pharos_tsdb::Settings,
     pub(crate) tracestore: pharos_tracestore::Settings,
@@ -210,6 +211,7 @@ impl Default for Settings {
             sync: "batch".to_owned(),
             retention: Retention::default(),
             query: Query::default(),
+            jaeger_api: pharos_api_jaeger::Settings::default(),
             ingest: IngestSettings::default(),
             tsdb: pharos_tsdb::Settings::default(),
             tracestore: pharos_tracestore::Settings::default(),
@@ -287,6 +289,7 @@ impl Settings {
             }
         }
         faults.extend(self.cors_origins().err());
+        faults.extend(self.jaeger_api.check().err().map(|error| format!("jaeger_api.{error}")));
         faults.extend(self.tsdb().err());
         faults.extend(self.tracestore().err());
         faults

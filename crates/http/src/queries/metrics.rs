@@ -29,6 +29,9 @@ pub enum QueryKind {
     Federate,
     Export,
     Search,
+    TraceSearch,
+    TraceRead,
+    TraceLists,
 }
 
 impl QueryKind {
@@ -46,6 +49,9 @@ impl QueryKind {
             Self::Federate => "federate",
             Self::Export => "export",
             Self::Search => "search",
+            Self::TraceSearch => "trace_search",
+            Self::TraceRead => "trace_read",
+            Self::TraceLists => "trace_lists",
         }
     }
 }

@@ -48,6 +48,15 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "query.features",
         "Parts of PromQL that are off by default, by the names of Prometheus' feature flags: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats, use-start-timestamps, type-and-unit-labels",
     ),
+    (
+        "jaeger_api.max_trace_size",
+        "Spans of a trace that Jaeger's APIs show; the first has a warning if there are more. 0 shows all",
+    ),
+    (
+        "jaeger_api.max_clock_skew_adjust",
+        "The furthest that Jaeger's APIs move times of a span where its host's clock seems wrong; 0s moves none",
+    ),
+    ("jaeger_api.transform_body_max", "Largest body of POST /api/transform. Above: 413"),
     ("log.level", "Filter of log lines, such as info, or info,pharos_tsdb=debug"),
     ("log.format", "text or json"),
     ("ingest.limits.body_max", "Largest request body, counted while inflating. Above: 413"),

@@ -1,0 +1,86 @@
+//! `POST /api/transform`: traces as OTLP has them, in the form of API v1. Nothing is stored; pages use it to show files.
+
+use std::collections::HashMap;
+
+use axum::body::to_bytes;
+use axum::extract::{RawQuery, Request, State};
+use axum::response::Response;
+use http::StatusCode;
+use pharos_base::{ByteSize, ErrorClass};
+use pharos_http::{QueryKind, Refusal};
+use pharos_ingest::otlp::{WireForm, decode_traces};
+use pharos_ingest::{IngestError, Limits};
+use pharos_model::{SpanBatch, SpanGroup, TraceId};
+use pharos_storage::{StorageError, Trace};
+use serde_json::json;
+
+use crate::call::Caller;
+use crate::params::Params;
+use crate::rendering::{Rendering, Traces};
+use crate::routes::JaegerApi;
+use crate::v1::{Api, Envelope, TracesJson, respond};
+
+/// What a body may take decoded, as a multiple of its own size. Of small fields there are many to a byte of JSON, but
+/// spans have ids.
+const DECODED_RATIO_MAX: u64 = 8;
+/// What any body may take decoded.
+const DECODED_BYTES_MIN: u64 = 1 << 20;
+
+/// Reads a request in OTLP's JSON.
+pub(crate) async fn transform(
+    State(api): Api,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Response {
+    let pretty = Params::parse(query.as_deref()).v1_pretty();
+    let bytes_max = usize::try_from(api.settings.transform_body_max.0).unwrap_or(usize::MAX);
+    let Ok(body) = to_bytes(request.into_body(), bytes_max).await else {
+        let message = format!(
+            "cannot read the body: it was cut off, or is larger than jaeger_api.transform_body_max = {}",
+            api.settings.transform_body_max
+        );
+        return caller.refuse(&Refusal::new(ErrorClass::Invalid, message).with_status(StatusCode::PAYLOAD_TOO_LARGE));
+    };
+    let render = move |_: &JaegerApi, _: &_, rendering: &Rendering<'_>| {
+        let decoded_bytes_max = body.len() as u64 * DECODED_RATIO_MAX + DECODED_BYTES_MIN;
+        let _held = rendering.context.memory.reserve(body.len() as u64 + decoded_bytes_max)?;
+        let limits = Limits { decoded_max: ByteSize(decoded_bytes_max), ..Limits::default() };
+        let decoded = decode_traces(&body, WireForm::Json, &limits).map_err(|error| unreadable(&error))?;
+        drop(body);
+        let traces = by_trace(decoded.batch);
+        let refused: Vec<_> = decoded.rejections.iter().map(|refused| json!({"msg": refused.message})).collect();
+        let traces = Traces::new(rendering, Box::new(traces.into_iter().map(Ok)), None);
+        let errors = (!refused.is_empty()).then_some(refused);
+        rendering.finish(&Envelope::new(TracesJson(&traces), 0, errors), pretty).map(Some)
+    };
+    respond(&caller, caller.render(&api, (QueryKind::TraceLists, None), render).await)
+}
+
+fn unreadable(error: &IngestError) -> StorageError {
+    StorageError::Invalid { message: format!("cannot unmarshal OTLP : {error}") }
+}
+
+/// Spans by trace, traces in the order of their first spans.
+fn by_trace(batch: SpanBatch) -> Vec<Trace> {
+    let mut traces: Vec<Trace> = Vec::new();
+    let mut numbers: HashMap<TraceId, usize> = HashMap::new();
+    for SpanGroup { resource, scope, spans } in batch.groups {
+        // The traces that have a group of this resource and scope already.
+        let mut begun = std::collections::HashSet::new();
+        for span in spans {
+            let number = *numbers.entry(span.trace_id).or_insert_with(|| {
+                traces.push(Trace { trace_id: span.trace_id, groups: Vec::new(), warnings: Vec::new() });
+                traces.len() - 1
+            });
+            let groups = &mut traces[number].groups;
+            if begun.insert(number) {
+                groups.push(SpanGroup { resource: resource.clone(), scope: scope.clone(), spans: Vec::new() });
+            }
+            if let Some(group) = groups.last_mut() {
+                group.spans.push(span);
+            }
+        }
+    }
+    traces
+}
