@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pharos_base::{Clock, HumanDuration};
 use pharos_model::TenantId;
-use pharos_storage::{BatchId, Completion, MetricStore, TraceStore};
+use pharos_storage::{BatchId, Completion, MetricStore, SpanTap, TraceStore};
 
 use crate::inflate::ScratchPool;
 use crate::otlp::{DecodedSpans, MetricsDecoder, OtlpSettings, WireForm};
@@ -58,6 +58,7 @@ pub struct Ingestor {
     /// Of all senders: it serves one set of limits and holds nothing of a tenant.
     memory: SeriesMemory,
     scratch: ScratchPool,
+    span_tap: Option<Arc<dyn SpanTap>>,
 }
 
 impl std::fmt::Debug for Ingestor {
@@ -73,7 +74,14 @@ impl Ingestor {
         let otlp_metrics = MetricsDecoder::new(settings.otlp.clone(), settings.limits.clone());
         let memory = SeriesMemory::new(settings.limits.remote_write_memory_max);
         let scratch = ScratchPool::default();
-        Self { components, settings, otlp_metrics, memory, scratch }
+        Self { components, settings, otlp_metrics, memory, scratch, span_tap: None }
+    }
+
+    /// The same, showing all spans to `tap` on their way to the store.
+    #[must_use]
+    pub fn with_span_tap(mut self, tap: Arc<dyn SpanTap>) -> Self {
+        self.span_tap = Some(tap);
+        self
     }
 
     /// Its settings.
@@ -179,11 +187,11 @@ impl Ingestor {
     pub fn append_spans(&self, tenant: &TenantId, decoded: DecodedSpans) -> PendingReport {
         let DecodedSpans { batch, rejections } = decoded;
         let ahead = IngestReport { rejections, ..IngestReport::default() };
-        let completion = if batch.is_empty() {
-            Completion::ready(Ok(pharos_storage::AppendOutcome::default()))
-        } else {
-            self.components.traces.append(tenant, batch, BatchId::random())
-        };
-        PendingReport::new(completion, ahead)
+        if batch.is_empty() {
+            return PendingReport::new(Completion::ready(Ok(pharos_storage::AppendOutcome::default())), ahead);
+        }
+        let noticed = self.span_tap.as_ref().map(|tap| tap.notice(tenant, &batch));
+        let completion = self.components.traces.append(tenant, batch, BatchId::random());
+        PendingReport::new(completion, ahead).with_noticed(noticed)
     }
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use pharos_storage::{AppendOutcome, Completion, Rejection, StorageError};
+use pharos_storage::{AppendOutcome, Completion, NoticedSpans, Rejection, StorageError};
 
 use crate::IngestError;
 
@@ -62,19 +62,46 @@ pub struct PendingReport {
     completion: Completion<Result<AppendOutcome, StorageError>>,
     /// What is known before the store answers.
     ahead: IngestReport,
+    /// What is to be counted of the spans once they are stored.
+    noticed: Option<Box<dyn NoticedSpans>>,
 }
 
 impl PendingReport {
     pub(crate) fn new(completion: Completion<Result<AppendOutcome, StorageError>>, ahead: IngestReport) -> Self {
-        Self { completion, ahead }
+        Self { completion, ahead, noticed: None }
+    }
+
+    pub(crate) fn with_noticed(mut self, noticed: Option<Box<dyn NoticedSpans>>) -> Self {
+        self.noticed = noticed;
+        self
     }
 
     /// Blocks until the store answers. Not on an async worker.
     ///
     /// # Errors
     /// As the future's.
-    pub fn wait(self) -> Result<IngestReport, IngestError> {
-        join(self.ahead, self.completion.wait())
+    pub fn wait(mut self) -> Result<IngestReport, IngestError> {
+        let nothing = Completion::ready(Ok(AppendOutcome::default()));
+        let answer = std::mem::replace(&mut self.completion, nothing).wait();
+        self.settle(answer)
+    }
+
+    fn settle(&mut self, answer: Option<Result<AppendOutcome, StorageError>>) -> Result<IngestReport, IngestError> {
+        let noticed = self.noticed.take();
+        let report = join(std::mem::take(&mut self.ahead), answer);
+        if let (Some(noticed), Ok(_)) = (noticed, &report) {
+            noticed.stored();
+        }
+        report
+    }
+}
+
+impl Drop for PendingReport {
+    /// A sender that hung up does not take its spans back: the store has them all the same.
+    fn drop(&mut self) {
+        if let Some(noticed) = self.noticed.take() {
+            noticed.stored();
+        }
     }
 }
 
@@ -84,7 +111,7 @@ impl Future for PendingReport {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = std::task::ready!(Pin::new(&mut self.completion).poll(context));
-        Poll::Ready(join(std::mem::take(&mut self.ahead), answer))
+        Poll::Ready(self.settle(answer))
     }
 }
 

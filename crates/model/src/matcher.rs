@@ -61,6 +61,12 @@ impl Matcher {
         Self { name: name.into(), op: MatchOp::Equal, value: value.into(), pattern: None }
     }
 
+    /// The same test on another label.
+    #[must_use]
+    pub fn of_label(&self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self.clone() }
+    }
+
     /// The label tested.
     #[must_use]
     pub fn name(&self) -> &str {

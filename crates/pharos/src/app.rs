@@ -17,6 +17,7 @@ use pharos_gateway::{AuthSettings, Authenticator, TokenFile};
 use pharos_http::{HttpMetrics, ListenerSettings, Queries, QueriesSettings, QueryPool, bind, serve};
 use pharos_ingest::{IngestComponents, Ingestor};
 use pharos_promql::{Engine, EngineSettings, ParserOptions};
+use pharos_spanmetrics::{SpanMeter, SpanMetricViews};
 use pharos_storage::{MetricStore, TraceStore};
 use pharos_tracestore::SpanStore;
 use pharos_tsdb::Tsdb;
@@ -29,6 +30,7 @@ use crate::data_dir::DataDir;
 use crate::doors::{self, Doors};
 use crate::self_metrics;
 use crate::settings::{Port, QueryFeature, Settings, Switch};
+use crate::span_metrics::SpanMetrics;
 
 /// What it is called to have been built from.
 pub(crate) const BUILD: BuildInfo = BuildInfo {
@@ -55,6 +57,8 @@ pub(crate) struct App {
 struct Stores {
     metrics: Arc<Tsdb>,
     traces: Arc<SpanStore>,
+    /// Counts spans on their way into `traces` and brings the counts to `metrics`.
+    span_metrics: Arc<SpanMetrics>,
 }
 
 /// Where the server listens; `None` where a port is off.
@@ -89,6 +93,10 @@ impl App {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let doors = doors(settings, &stores, authenticator, &clock, &stop);
         listeners.serve(doors::routers(&doors), &tasks, &stop);
+        if stores.span_metrics.meter.is_enabled() {
+            let interval = Duration::from_millis(settings.span_metrics.flush_interval.as_ms().unsigned_abs());
+            tasks.spawn(Arc::clone(&stores.span_metrics).run(interval, stop.clone()));
+        }
         tasks.close();
         Ok(Self { stores, tasks, stop, addresses, first_token, _data_dir: data_dir })
     }
@@ -109,6 +117,8 @@ impl App {
         self.tasks.wait().await;
         let stores = self.stores;
         let close = move || -> anyhow::Result<()> {
+            stores.span_metrics.flush();
+            drop(stores.span_metrics);
             close_metrics(stores.metrics).context("cannot close the metrics store")?;
             stores.traces.close().context("cannot close the trace store")
         };
@@ -122,12 +132,15 @@ async fn open_stores(settings: &Settings, data_dir: &DataDir, clock: &Arc<dyn Cl
     let trace_settings = settings.tracestore().map_err(anyhow::Error::msg)?;
     let (metrics_dir, traces_dir) = (data_dir.folder("metrics")?, data_dir.folder("traces")?);
     let (metrics_clock, traces_clock) = (Arc::clone(clock), Arc::clone(clock));
+    let meter = SpanMeter::new(settings.span_metrics.clone(), settings.service_graph.clone(), Arc::clone(clock))?;
     let open = move || -> anyhow::Result<Stores> {
         let components = pharos_tsdb::Components { clock: metrics_clock, ..pharos_tsdb::Components::default() };
         let metrics = Tsdb::open(&metrics_dir, tsdb_settings, components).context("cannot open the metrics store")?;
         let components = pharos_tracestore::Components { clock: traces_clock };
         let traces = SpanStore::open(&traces_dir, trace_settings, components).context("cannot open the trace store")?;
-        Ok(Stores { metrics: Arc::new(metrics), traces: Arc::new(traces) })
+        let metrics = Arc::new(metrics);
+        let span_metrics = SpanMetrics::new(Arc::new(meter), Arc::clone(&metrics) as _);
+        Ok(Stores { metrics, traces: Arc::new(traces), span_metrics })
     };
     tokio::task::spawn_blocking(open).await.context("a store panicked while opening")?
 }
@@ -147,13 +160,14 @@ fn doors(
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
 ) -> Doors {
-    let metrics: Arc<dyn MetricStore> = Arc::clone(&stores.metrics) as _;
+    let metrics: Arc<dyn MetricStore> = Arc::new(SpanMetricViews::new(Arc::clone(&stores.metrics) as _));
     let traces: Arc<dyn TraceStore> = Arc::clone(&stores.traces) as _;
     let mut registry = Registry::default();
     let http_metrics = HttpMetrics::register(&mut registry);
     let engine = Engine::new(Arc::clone(&metrics), engine_settings(settings));
     self_metrics::register(&mut registry, Arc::clone(&metrics), Arc::clone(&traces), BUILD.version);
     self_metrics::register_engine(&mut registry, engine.clone());
+    self_metrics::register_span_metrics(&mut registry, Arc::clone(&stores.span_metrics));
     let components = IngestComponents {
         metrics: Arc::clone(&metrics),
         traces: Arc::clone(&traces),
@@ -187,8 +201,12 @@ fn doors(
         gates: Gates::default(),
         stop: stop.clone(),
     };
+    let mut ingestor = Ingestor::new(components, settings.ingest.clone());
+    if stores.span_metrics.meter.is_enabled() {
+        ingestor = ingestor.with_span_tap(Arc::clone(&stores.span_metrics.meter) as _);
+    }
     Doors {
-        ingestor: Arc::new(Ingestor::new(components, settings.ingest.clone())),
+        ingestor: Arc::new(ingestor),
         metrics,
         traces,
         prometheus,

@@ -12,6 +12,7 @@ mod data_dir;
 mod doors;
 mod self_metrics;
 mod settings;
+mod span_metrics;
 
 #[cfg(feature = "jemalloc")]
 #[global_allocator]

@@ -13,6 +13,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::span_metrics::SpanMetrics;
+
 /// Adds the stores and the build to `registry`.
 pub(crate) fn register(
     registry: &mut Registry,
@@ -27,6 +29,11 @@ pub(crate) fn register(
 /// Adds the query engine to `registry`.
 pub(crate) fn register_engine(registry: &mut Registry, engine: Engine) {
     registry.register_collector(Box::new(Queries { engine }));
+}
+
+/// Adds what is counted of spans to `registry`.
+pub(crate) fn register_span_metrics(registry: &mut Registry, span_metrics: Arc<SpanMetrics>) {
+    registry.register_collector(Box::new(Spans { span_metrics }));
 }
 
 /// All of `registry` as OpenMetrics text.
@@ -65,6 +72,66 @@ impl Collector for Queries {
         gauge(&mut encoder, "pharos_query_memory_bytes", help, self.engine.memory_used_bytes())?;
         let help = "Memory of answers that may be asked for again";
         gauge(&mut encoder, "pharos_query_cache_bytes", help, cache.bytes)
+    }
+}
+
+struct Spans {
+    span_metrics: Arc<SpanMetrics>,
+}
+
+impl std::fmt::Debug for Spans {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Spans")
+    }
+}
+
+impl Collector for Spans {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let stats = self.span_metrics.meter.stats();
+        for (name, help, value) in [
+            ("pharos_spanmetrics_series", "Series of operations that spans are counted in", stats.series),
+            ("pharos_spanmetrics_edges", "Edges of service graphs that calls are counted along", stats.edges),
+            ("pharos_spanmetrics_calls_waiting", "Halves of calls that wait for the other half", stats.calls_waiting),
+        ] {
+            gauge(&mut encoder, name, help, value)?;
+        }
+        for (name, help, value) in [
+            ("pharos_spanmetrics_spans", "Spans counted in metrics", stats.spans_counted),
+            (
+                "pharos_spanmetrics_spans_overflowed",
+                "Spans counted for the rest of their service: span_metrics.series_max",
+                stats.spans_overflowed,
+            ),
+            (
+                "pharos_spanmetrics_spans_too_old",
+                "Spans not counted in metrics: span_metrics.span_age_max",
+                stats.spans_too_old,
+            ),
+            ("pharos_spanmetrics_calls_unpaired", "Halves of calls that waited in vain", stats.calls_unpaired),
+            (
+                "pharos_spanmetrics_calls_dropped",
+                "Halves of calls that found no room to wait: service_graph.waiting_max",
+                stats.calls_dropped,
+            ),
+            (
+                "pharos_spanmetrics_calls_overflowed",
+                "Calls counted along the edge of the rest: service_graph.edges_max",
+                stats.calls_overflowed,
+            ),
+            (
+                "pharos_spanmetrics_flush_failures",
+                "Batches of counts that the metrics store did not take",
+                self.span_metrics.failures(),
+            ),
+            (
+                "pharos_spanmetrics_samples_rejected",
+                "Samples of span metrics refused by a limit of the metrics store",
+                self.span_metrics.rejected(),
+            ),
+        ] {
+            counter(&mut encoder, name, help, value)?;
+        }
+        Ok(())
     }
 }
 

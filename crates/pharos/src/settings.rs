@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use pharos_base::{ByteSize, HumanDuration};
 use pharos_ingest::IngestSettings;
 use pharos_model::{MatchOp, Matcher};
+use pharos_spanmetrics::{ServiceGraphSettings, SpanMetricsSettings};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) use help::HELP;
@@ -192,6 +193,8 @@ pub(crate) struct Settings {
     pub(crate) ingest: IngestSettings,
     pub(crate) tsdb: pharos_tsdb::Settings,
     pub(crate) tracestore: pharos_tracestore::Settings,
+    pub(crate) span_metrics: SpanMetricsSettings,
+    pub(crate) service_graph: ServiceGraphSettings,
     pub(crate) log: Log,
 }
 
@@ -215,6 +218,8 @@ impl Default for Settings {
             ingest: IngestSettings::default(),
             tsdb: pharos_tsdb::Settings::default(),
             tracestore: pharos_tracestore::Settings::default(),
+            span_metrics: SpanMetricsSettings::default(),
+            service_graph: ServiceGraphSettings::default(),
             log: Log::default(),
         }
     }
@@ -292,6 +297,8 @@ impl Settings {
         faults.extend(self.jaeger_api.check().err().map(|error| format!("jaeger_api.{error}")));
         faults.extend(self.tsdb().err());
         faults.extend(self.tracestore().err());
+        faults.extend(self.span_metrics.check().err().map(|error| error.to_string()));
+        faults.extend(self.service_graph.check().err().map(|error| error.to_string()));
         faults
     }
 

@@ -184,4 +184,39 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "tracestore.origins_in_memory",
         "Origins (a resource with a scope) of one tenant and day whose attributes are kept in memory; beyond, searches read them from disk",
     ),
+    ("span_metrics.enabled", "Whether calls, durations and sizes are counted by operation while spans come in"),
+    ("span_metrics.flush_interval", "How often the counts of spans, the service graph's too, go to the metrics"),
+    (
+        "span_metrics.dimensions",
+        "Attributes of the span, else of its resource, that become labels, such as [http.request.method]; at most 16",
+    ),
+    (
+        "span_metrics.series_max",
+        "Operations of one tenant that are told apart, each with its kinds and outcomes; spans of further ones count for their service, with the label otel_metric_overflow",
+    ),
+    ("span_metrics.idle_max", "A series that gets no span for this long ends, the service graph's too"),
+    (
+        "span_metrics.exemplars_max",
+        "Links to traces kept of one tenant at each flush, at most two of a series; 0 keeps none",
+    ),
+    (
+        "span_metrics.adjusted_counts",
+        "Whether a span counts for all that sampling at its source left out, as its trace state says (ot=th:...)",
+    ),
+    (
+        "span_metrics.span_age_max",
+        "Spans that ended longer ago do not count, such as 1h; null: all count when they come",
+    ),
+    ("service_graph.enabled", "Whether calls between services are paired and counted while spans come in"),
+    ("service_graph.pairing_window", "How long one half of a call waits for the other"),
+    (
+        "service_graph.waiting_max",
+        "Halves of calls of one tenant that wait at a time; further ones are counted as dropped",
+    ),
+    ("service_graph.edges_max", "Edges of one tenant that are told apart; calls along further ones count together"),
+    (
+        "service_graph.peer_attributes",
+        "Attributes of a client span that name whom it called if no span of theirs comes",
+    ),
+    ("service_graph.database_attributes", "Attributes of a client span that say it called a database and name it"),
 ];

@@ -1,0 +1,6 @@
+//! Spans in, PromQL out.
+
+mod graph;
+mod red;
+mod views;
+mod world;
