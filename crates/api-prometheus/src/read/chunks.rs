@@ -2,29 +2,39 @@
 //!
 //! Bits fill bytes from the highest down. A float chunk: number of samples (16 bits), then per sample time and value.
 //! Times: varint; then the difference as unsigned varint; then differences of differences in one of five widths. Values:
-//! all 64 bits; then, XOR with the one before, the bits that differ. A histogram goes in a chunk of its own, so
-//! that each keeps its own layout and reset header: integer counts as differences of bucket to bucket, others as doubles.
+//! all 64 bits; then, XOR with the one before, the bits that differ. Native histograms: [`histograms`].
 //!
 //! Source: Prometheus, `tsdb/docs/format/chunks.md`; Prometheus 2.42 writes the same bytes for the same floats.
 
-use pharos_model::{BucketSide, Histogram, ResetHint};
+mod histograms;
+
+use pharos_model::{BucketSide, Histogram};
 use pharos_proto::remote_read::Chunk;
 use pharos_proto::remote_read::chunk::Encoding;
 use pharos_storage::RawSeries;
+
+use histograms::OpenChunk;
 
 /// Floats in one chunk, as upstream cuts them.
 pub(super) const CHUNK_SAMPLES_MAX: usize = 120;
 
 /// All samples of a series as chunks, ascending in time, none overlapping.
 pub(super) fn encode(series: &RawSeries) -> Vec<Chunk> {
-    let mut chunks = Vec::new();
+    let (mut chunks, stale) = (Vec::new(), Histogram::stale());
     let mut begin = 0;
-    for histogram in &series.histograms {
-        let end = series.timestamps_ms.partition_point(|at_ms| *at_ms < histogram.timestamp_ms);
-        push_floats(series, begin..end, &mut chunks);
-        chunks.push(histogram_chunk(histogram.timestamp_ms, &histogram.histogram));
+    let mut open: Option<OpenChunk<'_>> = None;
+    for sample in &series.histograms {
+        let end = series.timestamps_ms.partition_point(|at_ms| *at_ms < sample.timestamp_ms);
+        let goes_on =
+            begin == end && open.as_mut().is_some_and(|open| open.push(sample.timestamp_ms, &sample.histogram));
+        if !goes_on {
+            chunks.extend(open.take().map(OpenChunk::finish));
+            push_floats(series, begin..end, &mut chunks);
+            open = Some(OpenChunk::new(sample.timestamp_ms, &sample.histogram, &stale));
+        }
         begin = end;
     }
+    chunks.extend(open.map(OpenChunk::finish));
     push_floats(series, begin..series.timestamps_ms.len(), &mut chunks);
     chunks
 }
@@ -57,41 +67,6 @@ fn float_chunk(times: &[i64], values: &[f64]) -> Vec<u8> {
         bits.difference(values[at].to_bits() ^ values[at - 1].to_bits(), &mut window);
     }
     bits.bytes
-}
-
-fn histogram_chunk(at_ms: i64, histogram: &Histogram) -> Chunk {
-    let stale = Histogram::stale();
-    let histogram = if histogram.is_stale() { &stale } else { histogram };
-    let reset = match histogram.reset_hint {
-        ResetHint::Unknown => 0b0000_0000,
-        ResetHint::Reset => 0b1000_0000,
-        ResetHint::NotReset => 0b0100_0000,
-        ResetHint::Gauge => 0b1100_0000,
-    };
-    let mut bits = BitWriter::with_header(&[0, 1, reset]);
-    bits.zero_threshold(histogram.zero_threshold);
-    bits.signed(i64::from(histogram.schema));
-    bits.spans(&histogram.positive);
-    bits.spans(&histogram.negative);
-    if histogram.has_custom_buckets() {
-        bits.unsigned(histogram.custom_bounds.len() as u64);
-        for bound in &histogram.custom_bounds {
-            // A zero bit says that the whole double follows.
-            bits.push(0, 1);
-            bits.push(bound.to_bits(), 64);
-        }
-    }
-    bits.signed(at_ms);
-    let encoding = if histogram.is_integer { Encoding::Histogram } else { Encoding::FloatHistogram };
-    if histogram.is_integer {
-        bits.integer_counts(histogram);
-    } else {
-        let counts = histogram.positive.counts.iter().chain(&histogram.negative.counts);
-        for number in [&histogram.count, &histogram.zero_count, &histogram.sum].into_iter().chain(counts) {
-            bits.push(number.to_bits(), 64);
-        }
-    }
-    Chunk { min_time_ms: at_ms, max_time_ms: at_ms, r#type: encoding as i32, data: bits.bytes }
 }
 
 /// The window of differing bits that the next value may reuse.
@@ -225,11 +200,21 @@ impl BitWriter {
         self.unsigned(histogram.count as u64);
         self.unsigned(histogram.zero_count as u64);
         self.push(histogram.sum.to_bits(), 64);
-        for side in [&histogram.positive, &histogram.negative] {
-            let mut before = 0;
-            for count in &side.counts {
-                self.signed(*count as i64 - before);
-                before = *count as i64;
+        histograms::steps_of(histogram).for_each(|step| self.signed(step));
+    }
+
+    /// What all histograms of a chunk share.
+    fn layout(&mut self, histogram: &Histogram) {
+        self.zero_threshold(histogram.zero_threshold);
+        self.signed(i64::from(histogram.schema));
+        self.spans(&histogram.positive);
+        self.spans(&histogram.negative);
+        if histogram.has_custom_buckets() {
+            self.unsigned(histogram.custom_bounds.len() as u64);
+            for bound in &histogram.custom_bounds {
+                // A zero bit says that the whole double follows.
+                self.push(0, 1);
+                self.push(bound.to_bits(), 64);
             }
         }
     }

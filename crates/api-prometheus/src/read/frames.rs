@@ -9,11 +9,15 @@ use pharos_proto::remote_read::{Chunk, ChunkedReadResponse, ChunkedSeries, Query
 use pharos_storage::StorageError;
 use prost::Message;
 
-use super::{Reader, chunks, samples};
+use super::{FRAME_BYTES_MAX, Reader, chunks, samples};
 use crate::reply::ApiError;
 
-/// Chunk bytes after which a series goes on in another frame, so that none passes 1 MiB.
-const FRAME_CHUNK_BYTES: usize = 900 << 10;
+/// What a frame takes beside labels and chunks: lengths, the checksum, the query's number.
+const FRAME_OVERHEAD_BYTES: usize = 64;
+/// What a chunk takes beside its data: times, kind, lengths.
+const CHUNK_OVERHEAD_BYTES: usize = 40;
+/// What a label takes beside its texts.
+const LABEL_OVERHEAD_BYTES: usize = 16;
 
 pub(super) fn answer(reader: &Reader<'_>, queries: &[Query]) -> Result<Vec<Bytes>, ApiError> {
     let mut memory = reader.context.memory.reserve(0).map_err(StorageError::Memory)?;
@@ -33,20 +37,24 @@ pub(super) fn answer(reader: &Reader<'_>, queries: &[Query]) -> Result<Vec<Bytes
     Ok(all)
 }
 
+/// The frames of a series: as many chunks in each as fit into [`FRAME_BYTES_MAX`] beside the labels, which stand in
+/// each; one chunk at least, however long labels and chunk are.
 fn series_frames(labels: &Labels, chunks: Vec<Chunk>, query_index: i64) -> Vec<Bytes> {
     let labels = samples::labels(labels);
+    let label_bytes = labels.iter().map(|label| label.name.len() + label.value.len() + LABEL_OVERHEAD_BYTES);
+    let room = FRAME_BYTES_MAX.saturating_sub(label_bytes.sum::<usize>() + FRAME_OVERHEAD_BYTES);
     let frame = |chunks: Vec<Chunk>| {
         let series = ChunkedSeries { labels: labels.clone(), chunks };
         frame(&ChunkedReadResponse { chunked_series: vec![series], query_index })
     };
     let (mut frames, mut pending, mut pending_bytes) = (Vec::new(), Vec::new(), 0);
     for chunk in chunks {
-        if pending_bytes > 0 && pending_bytes + chunk.data.len() > FRAME_CHUNK_BYTES {
+        let bytes = chunk.data.len() + CHUNK_OVERHEAD_BYTES;
+        if pending_bytes > 0 && pending_bytes + bytes > room {
             frames.push(frame(std::mem::take(&mut pending)));
             pending_bytes = 0;
         }
-        // Beside its data, a chunk's times and lengths take up to 30 bytes.
-        pending_bytes += chunk.data.len() + 30;
+        pending_bytes += bytes;
         pending.push(chunk);
     }
     frames.push(frame(pending));
@@ -81,4 +89,31 @@ const fn crc_table() -> [u32; 256] {
         byte += 1;
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_frame_is_too_large_for_its_reader_whatever_its_labels_take() {
+        let chunk = |at: i64| Chunk { min_time_ms: at, max_time_ms: at, r#type: 1, data: vec![7; 1_500] };
+        for (label_bytes, chunks) in [(1, 2_000), (120 << 10, 2_000), (500 << 10, 1_000), (2 << 20, 5)] {
+            let labels = Labels::from_pairs([("a", "x".repeat(label_bytes)), ("b", "y".to_owned())]).unwrap();
+            let frames = series_frames(&labels, (0..chunks).map(chunk).collect(), 3);
+            let mut times = Vec::new();
+            for frame in &frames {
+                let mut rest = frame.as_ref();
+                let length = prost::encoding::decode_varint(&mut rest).unwrap() as usize;
+                let message = ChunkedReadResponse::decode(&rest[4..]).unwrap();
+                assert!(length == rest.len() - 4 && message.chunked_series[0].labels.len() == 2);
+                let held = &message.chunked_series[0].chunks;
+                assert!(frame.len() <= FRAME_BYTES_MAX || held.len() == 1, "{} bytes", frame.len());
+                times.extend(held.iter().map(|chunk| chunk.min_time_ms));
+            }
+            assert_eq!(times, (0..chunks).collect::<Vec<_>>());
+            // As full as may be: not a frame for each chunk where there is room.
+            assert!(frames.len() < 8, "{} frames", frames.len());
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pharos_model::{BucketSpan, HistogramSample, Labels, stale_nan};
+use pharos_model::{BucketSpan, HistogramSample, Labels, ResetHint, stale_nan};
 
 use super::*;
 
@@ -141,7 +141,8 @@ fn long_series_are_cut_and_histograms_stand_between_floats() {
 }
 
 fn check_histogram(histogram: &Histogram, at_ms: i64) {
-    let chunk = histogram_chunk(at_ms, histogram);
+    let stale = Histogram::stale();
+    let chunk = OpenChunk::new(at_ms, histogram, &stale).finish();
     assert_eq!(&chunk.data[..2], [0, 1]);
     let mut bits = Bits(&chunk.data[3..], 0);
     let mut found = Histogram { reset_hint: histogram.reset_hint, ..Histogram::empty(0) };
@@ -203,7 +204,8 @@ fn histograms_keep_layout_counts_and_reset_header() {
         (ResetHint::NotReset, 0b0100_0000),
         (ResetHint::Gauge, 0b1100_0000),
     ] {
-        assert_eq!(histogram_chunk(1, &Histogram { reset_hint: hint, ..exponential.clone() }).data[2], header);
+        let (hinted, stale) = (Histogram { reset_hint: hint, ..exponential.clone() }, Histogram::stale());
+        assert_eq!(OpenChunk::new(1, &hinted, &stale).finish().data[2], header);
     }
 }
 
@@ -261,4 +263,99 @@ fn integers_floats_and_both_histograms_are_read_by_the_reader_of_prometheus_file
     for ((at_ms, found), sent) in histograms.iter().zip(&series.histograms) {
         assert!(*at_ms == sent.timestamp_ms && found.bits_equal(&sent.histogram), "{found:?} is not {sent:?}");
     }
+}
+
+/// Histograms of one layout that rise, integers or not.
+fn rising(is_integer: bool, count: usize) -> Vec<Histogram> {
+    let side = |counts: Vec<f64>| BucketSide { spans: vec![BucketSpan { offset: -2, length: 3 }], counts };
+    let unit = if is_integer { 1.0 } else { 0.37 };
+    let one = |at: usize| {
+        let times = |factor: usize| (at * factor + at / 3) as f64 * unit;
+        Histogram {
+            is_integer,
+            count: times(60),
+            sum: (at as f64).sin() * 1e3,
+            zero_count: times(2),
+            zero_threshold: 0.001,
+            positive: side(vec![times(9), times(20), times(at)]),
+            negative: side(vec![0.0, times(1), times(at * at)]),
+            reset_hint: if at == 0 { ResetHint::Unknown } else { ResetHint::NotReset },
+            ..Histogram::empty(2)
+        }
+    };
+    (0..count).map(one).collect()
+}
+
+fn of_histograms(all: &[Histogram]) -> RawSeries {
+    let at = |(index, histogram): (usize, &Histogram)| HistogramSample {
+        timestamp_ms: 1_700_000_000_000 + index as i64 * 15_000 + (index as i64 * 7_919 % 23),
+        histogram: Arc::new(histogram.clone()),
+    };
+    RawSeries { histograms: all.iter().enumerate().map(at).collect(), ..RawSeries::default() }
+}
+
+/// Reads them back; answers how many samples each chunk has. What resets, readers are told, but for the first of a
+/// chunk: of that they do not believe the header.
+fn check_histograms(series: &RawSeries) -> Vec<u16> {
+    let counts: Vec<u16> =
+        encode(series).iter().map(|chunk| u16::from_be_bytes([chunk.data[0], chunk.data[1]])).collect();
+    let is_first = counts.iter().flat_map(|count| (0..*count).map(|at| at == 0));
+    let (_, found) = read_back(series);
+    assert_eq!(found.len(), series.histograms.len());
+    for (((at_ms, found), sent), is_first) in found.iter().zip(&series.histograms).zip(is_first) {
+        let mut expected = Histogram::clone(&sent.histogram);
+        if expected.reset_hint != ResetHint::Gauge {
+            expected.reset_hint = if is_first { ResetHint::Unknown } else { ResetHint::NotReset };
+        }
+        assert!(*at_ms == sent.timestamp_ms && found.bits_equal(&expected), "at {at_ms} {}", found.sum);
+    }
+    counts
+}
+
+#[test]
+fn histograms_that_rise_share_chunks() {
+    for is_integer in [true, false] {
+        let mut all = rising(is_integer, 300);
+        assert_eq!(check_histograms(&of_histograms(&all)), [120, 120, 60], "{is_integer}");
+        // A reset, another layout, and the end of the series each begin a chunk.
+        all[10].reset_hint = ResetHint::Reset;
+        all[20].zero_threshold = 0.002;
+        all[20].reset_hint = ResetHint::Unknown;
+        all[21].reset_hint = ResetHint::Unknown;
+        all[40] = Histogram::stale();
+        all[41].reset_hint = ResetHint::Unknown;
+        assert_eq!(check_histograms(&of_histograms(&all)), [10, 10, 1, 19, 1, 120, 120, 19], "{is_integer}");
+        // Gauges may fall.
+        let mut gauges = rising(is_integer, 40);
+        gauges.reverse();
+        for gauge in &mut gauges {
+            gauge.reset_hint = ResetHint::Gauge;
+        }
+        assert_eq!(check_histograms(&of_histograms(&gauges)), [40], "{is_integer}");
+        // What falls begins a chunk, whatever it says of itself.
+        let mut falling = rising(is_integer, 3);
+        falling.swap(1, 2);
+        falling[2].reset_hint = ResetHint::NotReset;
+        assert_eq!(check_histograms(&of_histograms(&falling)), [2, 1], "{is_integer}");
+    }
+}
+
+#[test]
+fn floats_between_histograms_part_their_chunks_and_large_ones_stay_small() {
+    let mut all = of_histograms(&rising(true, 6));
+    let between = (all.histograms[2].timestamp_ms + all.histograms[3].timestamp_ms) / 2;
+    (all.timestamps_ms, all.values) = (vec![between], vec![1.5]);
+    let kinds: Vec<_> = encode(&all).iter().map(|chunk| chunk.r#type).collect();
+    assert_eq!(kinds, [2, 1, 2]);
+    let wide = |at: u32| Histogram {
+        positive: BucketSide {
+            spans: vec![BucketSpan { offset: 0, length: 5_000 }],
+            counts: (0..5_000).map(|bucket| f64::from(at) * (f64::from(bucket) + 0.1).sqrt()).collect(),
+        },
+        reset_hint: if at == 1 { ResetHint::Unknown } else { ResetHint::NotReset },
+        ..Histogram::empty(1)
+    };
+    let wide: Vec<_> = (1..20).map(wide).collect();
+    assert!(check_histograms(&of_histograms(&wide)).len() > 5);
+    assert!(encode(&of_histograms(&wide)).iter().all(|chunk| chunk.data.len() < 120 << 10));
 }
