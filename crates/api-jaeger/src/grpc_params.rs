@@ -1,26 +1,35 @@
-//! Messages of API v3 as questions to the store; every message of a mistake names its field.
+//! What the gRPC services ask, as questions to the store; every message of a mistake names its field.
 
 use pharos_model::TimeRangeNs;
-use pharos_proto::jaeger::api_v3::{
-    GetDependenciesRequest, GetOperationsRequest, GetTraceRequest, TraceQueryParameters,
-};
-use pharos_storage::{OperationQuery, TraceLookup, TraceQuery};
+use pharos_proto::jaeger::api_v3::{GetTraceRequest, TraceQueryParameters};
+use pharos_proto::jaeger::expression_v1::Call;
+use pharos_storage::{OperationQuery, SpanFilter, TraceLookup, TraceQuery};
 use prost_types::{Duration, Timestamp};
 
 use crate::filter::{filter_of, kind_of};
-use crate::params::checked_query;
+use crate::filter_tree::predicate_of;
+use crate::params::{checked_query, with_predicate};
 use crate::trace_id::parse_trace_id;
 
 const NS_PER_S: u64 = 1_000_000_000;
+/// What clients written in Go send for a time that was never set: the beginning of year 1.
+const GO_ZERO_S: i64 = -62_135_596_800;
 
 pub(crate) fn lookup(request: &GetTraceRequest) -> Result<TraceLookup, String> {
     let trace_id =
         parse_trace_id(&request.trace_id).ok_or_else(|| format!("cannot parse trace id {:?}", request.trace_id))?;
-    let start_ns = optional_ns("start_time", request.start_time)?;
-    let end_ns = optional_ns("end_time", request.end_time)?;
-    let range = (start_ns.is_some() || end_ns.is_some())
-        .then(|| TimeRangeNs::inclusive(start_ns.unwrap_or(0), end_ns.unwrap_or(u64::MAX - 1)));
-    Ok(TraceLookup { trace_id, range })
+    Ok(TraceLookup { trace_id, range: lookup_range(request.start_time, request.end_time)? })
+}
+
+/// Where to look for a trace, if one of the bounds is known.
+pub(crate) fn lookup_range(start: Option<Timestamp>, end: Option<Timestamp>) -> Result<Option<TimeRangeNs>, String> {
+    let (start_ns, end_ns) = (optional_ns("start_time", start)?, optional_ns("end_time", end)?);
+    Ok((start_ns.is_some() || end_ns.is_some()).then(|| whole_range(start_ns, end_ns)))
+}
+
+/// From one instant to another, both inside.
+pub(crate) fn whole_range(start_ns: Option<u64>, end_ns: Option<u64>) -> TimeRangeNs {
+    TimeRangeNs::inclusive(start_ns.unwrap_or(0), end_ns.unwrap_or(u64::MAX - 1))
 }
 
 pub(crate) fn query(query: Option<TraceQueryParameters>) -> Result<TraceQuery, String> {
@@ -30,49 +39,80 @@ pub(crate) fn query(query: Option<TraceQueryParameters>) -> Result<TraceQuery, S
     if start_ns >= end_ns {
         return Err("query.start_time_min must lie before query.start_time_max".to_owned());
     }
-    if query.filter.is_some() {
-        return Err("query.filter: structured filters are not supported; use query.attributes".to_owned());
-    }
-    let text = |text: String| (!text.is_empty()).then_some(text);
-    let found = TraceQuery {
-        service: text(query.service_name),
-        operation: text(query.operation_name),
+    Search {
+        service: query.service_name,
+        operation: query.operation_name,
         filters: query.attributes.iter().map(|(key, value)| filter_of(key, value)).collect(),
-        predicate: None,
+        // This API's own words: the first instant is inside, the last is not.
         start: TimeRangeNs { start_ns, end_ns },
-        duration_min_ns: duration_ns("query.duration_min", query.duration_min)?,
-        duration_max_ns: duration_ns("query.duration_max", query.duration_max)?,
-        limit: usize::try_from(query.search_depth).unwrap_or(0),
-    };
-    checked_query(found, ["query.duration_min", "query.duration_max", "query.search_depth"])
+        duration_min: query.duration_min,
+        duration_max: query.duration_max,
+        search_depth: query.search_depth,
+        filter: query.filter,
+    }
+    .checked()
 }
 
-pub(crate) fn operations(request: GetOperationsRequest) -> Result<OperationQuery, String> {
-    if request.service.is_empty() {
+/// What the searches of all services have in common.
+pub(crate) struct Search {
+    pub(crate) service: String,
+    pub(crate) operation: String,
+    pub(crate) filters: Vec<SpanFilter>,
+    pub(crate) start: TimeRangeNs,
+    pub(crate) duration_min: Option<Duration>,
+    pub(crate) duration_max: Option<Duration>,
+    pub(crate) search_depth: i32,
+    pub(crate) filter: Option<Call>,
+}
+
+impl Search {
+    pub(crate) fn checked(self) -> Result<TraceQuery, String> {
+        let text = |text: String| (!text.is_empty()).then_some(text);
+        let predicate = self.filter.as_ref().map(predicate_of).transpose();
+        let predicate = predicate.map_err(|problem| format!("query.{problem}"))?;
+        let found = TraceQuery {
+            service: text(self.service),
+            operation: text(self.operation),
+            filters: self.filters,
+            predicate: None,
+            start: self.start,
+            duration_min_ns: duration_ns("query.duration_min", self.duration_min)?,
+            duration_max_ns: duration_ns("query.duration_max", self.duration_max)?,
+            limit: usize::try_from(self.search_depth).unwrap_or(0),
+        };
+        let found = checked_query(found, ["query.duration_min", "query.duration_max", "query.search_depth"])?;
+        with_predicate(found, predicate)
+    }
+}
+
+pub(crate) fn operations(service: String, kind: &str) -> Result<OperationQuery, String> {
+    if service.is_empty() {
         return Err("service is required".to_owned());
     }
-    let word = request.span_kind;
-    let kind = match word.as_str() {
+    let kind = match kind {
         "" => None,
-        _ => Some(kind_of(&word).ok_or_else(|| format!("span_kind: {word:?} is no kind of span"))?),
+        word => Some(kind_of(word).ok_or_else(|| format!("span_kind: {word:?} is no kind of span"))?),
     };
-    Ok(OperationQuery { service: request.service, kind })
+    Ok(OperationQuery { service, kind })
 }
 
-pub(crate) fn dependencies(request: &GetDependenciesRequest) -> Result<TimeRangeNs, String> {
-    let start_ns = required_ns("start_time", request.start_time)?;
-    Ok(TimeRangeNs::inclusive(start_ns, required_ns("end_time", request.end_time)?))
+pub(crate) fn dependency_range(start: Option<Timestamp>, end: Option<Timestamp>) -> Result<TimeRangeNs, String> {
+    let (start_ns, end_ns) = (required_ns("start_time", start)?, required_ns("end_time", end)?);
+    if start_ns > end_ns {
+        return Err("start_time must not lie after end_time".to_owned());
+    }
+    Ok(TimeRangeNs::inclusive(start_ns, end_ns))
 }
 
 fn required_ns(name: &str, time: Option<Timestamp>) -> Result<u64, String> {
     optional_ns(name, time)?.ok_or_else(|| format!("{name} is required"))
 }
 
-fn optional_ns(name: &str, time: Option<Timestamp>) -> Result<Option<u64>, String> {
+pub(crate) fn optional_ns(name: &str, time: Option<Timestamp>) -> Result<Option<u64>, String> {
     let ns = |Timestamp { seconds, nanos }| {
         whole_ns(seconds, nanos).ok_or_else(|| format!("{name}: {seconds} s and {nanos} ns are no time since 1970"))
     };
-    time.map(ns).transpose()
+    time.filter(|time| time.seconds != GO_ZERO_S || time.nanos != 0).map(ns).transpose()
 }
 
 /// A bound of the duration; zero is none.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use crate::call::refusal_of;
-use crate::grpc::status_of;
+use crate::grpc_call::status_of;
 use crate::routes::JaegerApi;
 
 /// Messages that wait for a slow client; with one more in the making this bounds what an answer holds.
@@ -66,9 +66,10 @@ impl<E: Into<StorageError>> From<E> for Failure {
 }
 
 /// Runs `read` on the query pool and streams what it sends. Returns with the first message or the end, so that
-/// a read that fails at once is a failed call rather than a broken answer.
+/// a read that fails at once is a failed call rather than a broken answer. Ends at the deadline of the call, if it has one.
 pub(crate) async fn run<T: Send + 'static>(
     api: Arc<JaegerApi>,
+    deadline: Option<std::time::Instant>,
     read: impl FnOnce(&JaegerApi, &ReadContext, &Outlet<T>) -> Result<(), Failure> + Send + 'static,
 ) -> Result<Messages<T>, Status> {
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
@@ -76,6 +77,7 @@ pub(crate) async fn run<T: Send + 'static>(
     let work = async move {
         let shared = Arc::clone(&api);
         let ran = api.pool.run(move |cancel| {
+            let cancel = deadline.map_or_else(|| cancel.clone(), |deadline| cancel.with_deadline_at(deadline));
             let context = shared.context(&cancel);
             let deadline = context.cancel.deadline().map(Instant::from_std);
             read(&shared, &context, &Outlet { sender, runtime, deadline })

@@ -14,9 +14,9 @@ use pharos_proto::health::v1::health_client::HealthClient;
 use pharos_proto::jaeger::api_v3::query_service_client::QueryServiceClient;
 use pharos_proto::jaeger::api_v3::{
     Dependency, FindTraceSummariesRequest, FindTracesRequest, GetDependenciesRequest, GetOperationsRequest,
-    GetServicesRequest, GetTraceRequest, Operation, ServiceSummary, StructuredFilter, TraceQueryParameters,
-    TraceSummary,
+    GetServicesRequest, GetTraceRequest, Operation, ServiceSummary, TraceQueryParameters, TraceSummary,
 };
+use pharos_proto::jaeger::expression_v1::Call;
 use prost::Message;
 use prost_types::{Duration, Timestamp};
 use tokio::task::JoinSet;
@@ -24,16 +24,17 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::filter_tree::call_of_json;
 use crate::tests::{START_NS, api_over, attribute, batch, text};
 use crate::{JaegerApi, grpc_routes};
 
-struct Server {
-    channel: Channel,
+pub(crate) struct Server {
+    pub(crate) channel: Channel,
     _tasks: JoinSet<()>,
 }
 
 impl Server {
-    async fn start(api: JaegerApi, principal: Option<Principal>) -> Self {
+    pub(crate) async fn start(api: JaegerApi, principal: Option<Principal>) -> Self {
         let listener = bind("127.0.0.1:0", "test").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = grpc_routes(api).into_axum_router();
@@ -47,7 +48,7 @@ impl Server {
         Self { channel: endpoint.connect().await.unwrap(), _tasks: tasks }
     }
 
-    async fn with(batch: SpanBatch) -> Self {
+    pub(crate) async fn with(batch: SpanBatch) -> Self {
         Self::start(api_over(batch), Some(Principal::anonymous())).await
     }
 
@@ -56,7 +57,7 @@ impl Server {
     }
 
     async fn trace(&self, id: &str) -> Result<Vec<TracesData>, tonic::Status> {
-        let request = GetTraceRequest { trace_id: id.to_owned(), ..GetTraceRequest::default() };
+        let request = GetTraceRequest { trace_id: id.to_owned(), raw_traces: true, ..GetTraceRequest::default() };
         all(self.query().get_trace(request).await?.into_inner()).await
     }
 
@@ -65,7 +66,7 @@ impl Server {
     }
 }
 
-async fn all<T>(mut stream: tonic::Streaming<T>) -> Result<Vec<T>, tonic::Status> {
+pub(crate) async fn all<T>(mut stream: tonic::Streaming<T>) -> Result<Vec<T>, tonic::Status> {
     let mut messages = Vec::new();
     while let Some(message) = stream.message().await? {
         messages.push(message);
@@ -74,14 +75,26 @@ async fn all<T>(mut stream: tonic::Streaming<T>) -> Result<Vec<T>, tonic::Status
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as the fields want it")]
-fn at(ns: u64) -> Option<Timestamp> {
+pub(crate) fn at(ns: u64) -> Option<Timestamp> {
     Some(Timestamp { seconds: (ns / 1_000_000_000) as i64, nanos: (ns % 1_000_000_000) as i32 })
 }
 
-/// A search from the start of the fixture's first span, for a second.
+/// A search from the start of the fixture's first span, for a second, for traces as they came.
 fn window() -> TraceQueryParameters {
     let (start_time_min, start_time_max) = (at(START_NS), at(START_NS + 1_000_000_000));
-    TraceQueryParameters { start_time_min, start_time_max, ..TraceQueryParameters::default() }
+    TraceQueryParameters { start_time_min, start_time_max, raw_traces: true, ..TraceQueryParameters::default() }
+}
+
+/// A filter that the fixture's first span passes.
+pub(crate) const FAILED: &str = r#"{"op":"eq","args":[
+    {"field":{"level":"span","name":"status"}},{"scalar":{"value":"error"}}]}"#;
+
+fn negated(filter: &str) -> String {
+    format!(r#"{{"op":"not","args":[{{"call":{filter}}}]}}"#)
+}
+
+pub(crate) fn filter(json: &str) -> Option<Call> {
+    Some(call_of_json(json).unwrap())
 }
 
 fn key_value(key: &str, value: Value) -> KeyValue {
@@ -93,7 +106,7 @@ fn string(value: &str) -> Value {
 }
 
 /// What the fixture's trace looks like in OTLP, written down by hand.
-fn expected() -> TracesData {
+pub(crate) fn expected() -> TracesData {
     let group = |service: &str, span| ResourceSpans {
         resource: Some(Resource {
             attributes: vec![key_value("service.name", string(service)), key_value("host.name", string("box"))],
@@ -167,6 +180,19 @@ async fn a_trace_comes_back_field_by_field() {
 }
 
 #[tokio::test]
+async fn traces_are_adjusted_unless_they_are_wanted_as_they_came() {
+    let server = Server::with(batch()).await;
+    let request = GetTraceRequest { trace_id: "ab".to_owned(), ..GetTraceRequest::default() };
+    let read = all(server.query().get_trace(request).await.unwrap().into_inner()).await.unwrap();
+    let found = server.find(TraceQueryParameters { raw_traces: false, ..window() }).await.unwrap();
+    for message in [&read[0], &found[0]] {
+        let resource = message.resource_spans[0].resource.as_ref().unwrap();
+        let keys: Vec<_> = resource.attributes.iter().map(|attribute| attribute.key.as_str()).collect();
+        assert_eq!(keys, ["host.name", "service.name"], "sorted");
+    }
+}
+
+#[tokio::test]
 async fn a_search_reads_every_parameter() {
     let server = Server::with(batch()).await;
     let tag = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
@@ -189,6 +215,9 @@ async fn a_search_reads_every_parameter() {
         (TraceQueryParameters { duration_min: ms(1), duration_max: ms(2), ..window() }, 0, "too long"),
         (TraceQueryParameters { duration_max: ms(0), ..window() }, 1, "zero is no bound"),
         (TraceQueryParameters { search_depth: -1, ..window() }, 1, "depth as usual"),
+        (TraceQueryParameters { filter: filter(FAILED), ..window() }, 1, "filter"),
+        (TraceQueryParameters { filter: filter(&negated(FAILED)), ..window() }, 1, "the other span passes"),
+        (TraceQueryParameters { filter: filter(&FAILED.replace("error", "ok")), ..window() }, 0, "filter"),
         (TraceQueryParameters { start_time_min: at(START_NS + 501), ..window() }, 0, "later"),
         (TraceQueryParameters { start_time_min: at(START_NS - 9), start_time_max: at(START_NS), ..window() }, 0, "end"),
     ] {
@@ -215,7 +244,7 @@ async fn the_newest_traces_come_first_and_no_more_than_asked_for() {
 }
 
 /// A trace of spans of 128 KiB.
-fn large_batch(spans: u8) -> SpanBatch {
+pub(crate) fn large_batch(spans: u8) -> SpanBatch {
     let mut group = batch().groups.remove(0);
     let model = group.spans.remove(0);
     group.spans = (1..=spans)
@@ -273,7 +302,11 @@ async fn mistakes_and_absent_traces_are_told_by_code() {
         (TraceQueryParameters { start_time_max: at(START_NS), ..window() }, "must lie before"),
         (TraceQueryParameters { start_time_min: Some(Timestamp { seconds: -1, nanos: 0 }), ..window() }, "1970"),
         (TraceQueryParameters { search_depth: 10_001, ..window() }, "at most 10000 traces"),
-        (TraceQueryParameters { filter: Some(StructuredFilter {}), ..window() }, "not supported"),
+        (TraceQueryParameters { filter: filter("{}"), ..window() }, "query.filter: unknown operator"),
+        (
+            TraceQueryParameters { filter: filter(FAILED), service_name: "shop".to_owned(), ..window() },
+            "query.filter excludes service",
+        ),
         (
             TraceQueryParameters {
                 duration_min: Some(Duration { seconds: 2, nanos: 0 }),

@@ -1,4 +1,5 @@
-//! The Jaeger query APIs over a store of traces: v1 and v3 over HTTP, v3 over gRPC.
+//! The Jaeger query APIs over a store of traces: v1 and v3 over HTTP; over gRPC v3 and `jaeger.storage.v2`, by which a stock
+//! Jaeger uses Pharos as its storage.
 //!
 //! Handlers read parameters, hand the work to the query pool and render what the store answers. Every path
 //! stands under `/` and under `/jaeger/`. Searching without a service is allowed; Jaeger itself asks for one.
@@ -12,9 +13,16 @@ mod bounds_tests;
 mod call;
 mod duration;
 mod filter;
+mod filter_tree;
 mod grpc;
+mod grpc_call;
 mod grpc_health;
+mod grpc_messages;
 mod grpc_params;
+mod grpc_storage;
+mod grpc_storage_params;
+#[cfg(test)]
+mod grpc_storage_tests;
 mod grpc_stream;
 #[cfg(test)]
 mod grpc_tests;

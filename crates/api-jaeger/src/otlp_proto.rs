@@ -9,7 +9,6 @@ use opentelemetry_proto::tonic::common::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, TracesData, span, status};
 use pharos_model::{Attribute, AttributeValue, Link, SpanEvent, SpanGroup, SpanId, SpanKind, StatusCode};
-use pharos_storage::Trace;
 use prost::Message;
 
 /// Tags and lengths around one group: two messages deep, at most 11 bytes each.
@@ -17,18 +16,18 @@ const GROUP_FRAME_BYTES: usize = 22;
 /// Tag and length of one span.
 const SPAN_FRAME_BYTES: usize = 11;
 
-/// Hands `trace` to `send` in messages of at most `bytes_max` each, none of them empty. A span that is larger
+/// Hands the spans of a trace to `send` in messages of at most `bytes_max` each, none of them empty. A span that is larger
 /// with its resource and scope fills a message alone.
 ///
 /// # Errors
 /// The first that `send` returns; nothing is sent after it.
 pub(crate) fn each_message<E>(
-    trace: Trace,
+    groups: Vec<SpanGroup>,
     bytes_max: usize,
     mut send: impl FnMut(TracesData) -> Result<(), E>,
 ) -> Result<(), E> {
     let (mut message, mut message_bytes) = (TracesData::default(), 0);
-    for group in trace.groups {
+    for group in groups {
         let frame = frame(&group);
         let frame_bytes = frame.encoded_len() + GROUP_FRAME_BYTES;
         let mut open: Option<ResourceSpans> = None;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pharos_storage::{SpanFilter, TraceQuery};
+use pharos_storage::{SpanFilter, SpanPredicate, TraceQuery};
 
 use crate::duration::parse_go_duration;
 use crate::filter::filter_of;
@@ -57,6 +57,19 @@ pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
 pub(crate) fn parse_duration_bound(text: &str) -> Result<Option<u64>, String> {
     let ns = u64::try_from(parse_go_duration(text)?).map_err(|_| format!("{text:?} is negative"))?;
     Ok((ns > 0).then_some(ns))
+}
+
+/// A search with a filter, which excludes the plain tests.
+pub(crate) fn with_predicate(query: TraceQuery, predicate: Option<SpanPredicate>) -> Result<TraceQuery, String> {
+    let has_tests = query.service.is_some()
+        || query.operation.is_some()
+        || !query.filters.is_empty()
+        || query.duration_min_ns.is_some()
+        || query.duration_max_ns.is_some();
+    if predicate.is_some() && has_tests {
+        return Err("query.filter excludes service, operation, attributes and durations: write them into it".to_owned());
+    }
+    Ok(TraceQuery { predicate, ..query })
 }
 
 /// A search that obeys what all APIs ask of one; no limit becomes the usual one. The names are those of the

@@ -5,7 +5,10 @@ use pharos_model::TimeRangeNs;
 use pharos_storage::{OperationQuery, TraceQuery};
 
 use crate::filter::kind_of;
-use crate::params::{Params, checked_query, filters_of, parse_bool, parse_duration_bound, parse_json_tags};
+use crate::filter_tree::{call_of_json, predicate_of};
+use crate::params::{
+    Params, checked_query, filters_of, parse_bool, parse_duration_bound, parse_json_tags, with_predicate,
+};
 
 impl Params {
     /// A search: what is asked for, and whether the traces are wanted as they came.
@@ -18,9 +21,8 @@ impl Params {
         if start_ns >= end_ns {
             return Err("query.startTimeMin must lie before query.startTimeMax".to_owned());
         }
-        if self.get("query.filter").is_some() {
-            return Err("query.filter: structured filters are not supported; use query.attributes".to_owned());
-        }
+        let filter = |text: &str| call_of_json(text).and_then(|filter| predicate_of(&filter));
+        let predicate = self.v3(&["query.filter"], filter)?;
         let text = |names| self.any(names).map(|(_, text)| text.to_owned());
         let tags = self.v3(&["query.attributes"], parse_json_tags)?.unwrap_or_default();
         let (min, max) = (["query.durationMin", "query.duration_min"], ["query.durationMax", "query.duration_max"]);
@@ -37,7 +39,8 @@ impl Params {
             limit: self.v3(&depth, parse_depth)?.unwrap_or(0),
         };
         let is_raw = self.v3_raw(["query.rawTraces", "query.raw_traces"])?;
-        Ok((checked_query(query, [min[0], max[0], depth[0]])?, is_raw))
+        let query = checked_query(query, [min[0], max[0], depth[0]])?;
+        Ok((with_predicate(query, predicate)?, is_raw))
     }
 
     /// Whether traces are wanted as they came.
@@ -92,6 +95,8 @@ fn parse_rfc3339_ns(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    use pharos_storage::{SpanPredicate, SpanReference};
+
     use super::*;
     use crate::filter::filter_of;
 
@@ -122,6 +127,15 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_excludes_the_plain_tests() {
+        let filter = "&query.filter=%7B%22op%22%3A%22exists%22%2C%22args%22%3A%5B%7B%22attr%22%3A%7B%22key%22%3A%22a%22%7D%7D%5D%7D";
+        let exists = SpanPredicate::Exists(SpanReference::Attribute { level: None, key: "a".to_owned() });
+        assert_eq!(asked(&format!("{WINDOW}{filter}")).unwrap().0.predicate, Some(exists));
+        let told = asked(&format!("{WINDOW}{filter}&query.serviceName=shop")).unwrap_err();
+        assert!(told.starts_with("query.filter excludes service"), "{told}");
+    }
+
+    #[test]
     fn what_is_not_said_has_jaegers_defaults() {
         for depth in ["", "&query.searchDepth=0", "&query.searchDepth="] {
             let (query, is_raw) = asked(&format!("{WINDOW}{depth}")).unwrap();
@@ -143,6 +157,8 @@ mod tests {
             ("&query.durationMin=2s&query.durationMax=1s", "'query.durationMax' should be greater"),
             ("&query.attributes=%5B%5D", "malformed parameter query.attributes: "),
             ("&query.rawTraces=x", "malformed parameter query.rawTraces: "),
+            ("&query.filter=x", "malformed parameter query.filter: filter: expected value"),
+            ("&query.filter=%7B%22op%22%3A%22x%22%7D", "malformed parameter query.filter: filter: unknown operator"),
         ] {
             let query = if query.starts_with('&') { format!("{WINDOW}{query}") } else { query.to_owned() };
             let told = asked(&query).unwrap_err();

@@ -5,6 +5,7 @@
 //! Prometheus' JSON envelope, Jaeger's envelope, plain text elsewhere.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod deadline;
 mod dialect;
 mod discard;
 mod metrics;
@@ -13,6 +14,7 @@ mod queries;
 mod server;
 mod status;
 
+pub use deadline::grpc_deadline;
 pub use dialect::{Dialect, Refusal, RpcStatus, error_type};
 pub use discard::{DISCARD_BYTES_MAX, discard_body};
 pub use metrics::{HttpMetrics, count_requests};

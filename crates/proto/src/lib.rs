@@ -11,3 +11,7 @@ pub mod query;
 pub mod remote_read;
 pub mod remote_write;
 pub mod rpc;
+
+/// Descriptors of all services that Pharos answers over gRPC, OTLP's among them, for reflection: an encoded
+/// `google.protobuf.FileDescriptorSet`, generated.
+pub const DESCRIPTORS: &[u8] = include_bytes!("descriptors.bin");

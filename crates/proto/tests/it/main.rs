@@ -84,8 +84,11 @@ fn snake_case(name: &str) -> String {
 }
 
 fn check(proto: &str, rust: &str) {
-    let mut expected = of_proto(proto);
-    let mut found = of_rust(rust);
+    // prost writes names in its own case: `TraceID` becomes `TraceId`.
+    let lower = |messages: Messages| -> Messages {
+        messages.into_iter().map(|(name, fields)| (name.to_ascii_lowercase(), fields)).collect()
+    };
+    let (mut expected, mut found) = (lower(of_proto(proto)), lower(of_rust(rust)));
     assert!(expected.len() > 1, "the file was read: {expected:?}");
     for fields in expected.values_mut().chain(found.values_mut()) {
         for (_, kind, _) in fields.values_mut() {
@@ -129,25 +132,67 @@ fn rpc_follows_its_file() {
     check(include_str!("../../../../proto/google/rpc/status.proto"), include_str!("../../src/rpc.rs"));
 }
 
-/// The messages of a generated file, without its services.
-fn generated_messages(source: &str) -> &str {
-    source.split_once("/// Generated client implementations").unwrap().0
+/// The messages of a generated file, without the modules of its services.
+fn generated_messages(source: &str) -> String {
+    let mut is_service = false;
+    let messages = source.lines().filter(|line| {
+        is_service |= line.starts_with("pub mod ") && (line.ends_with("_client {") || line.ends_with("_server {"));
+        let is_message = !is_service;
+        is_service &= *line != "}";
+        is_message
+    });
+    messages.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
 fn services_follow_their_files() {
-    let api_v3 = include_str!("../../src/jaeger/api_v3.rs");
-    let proto = include_str!("../../../../proto/jaeger/api_v3/query_service.proto");
-    check(proto, generated_messages(api_v3));
-    let health = include_str!("../../src/health/v1.rs");
-    check(include_str!("../../../../proto/grpc/health/v1/health.proto"), generated_messages(health));
-    let query = include_str!("../../src/query/v1.rs");
-    let query_proto = include_str!("../../../../proto/pharos/query/v1/query.proto");
-    check(query_proto, generated_messages(query));
-    for method in query_proto.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next()) {
-        assert!(query.contains(&format!("\"/pharos.query.v1.QueryService/{method}\" =>")), "{method} is served");
+    macro_rules! file {
+        ($path:literal) => {
+            include_str!(concat!("../../../../", $path))
+        };
     }
-    for method in proto.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next()) {
-        assert!(api_v3.contains(&format!("\"/jaeger.api_v3.QueryService/{method}\" =>")), "{method} is served");
+    let storage = [
+        file!("proto/jaeger/storage/v2/trace_storage.proto"),
+        file!("proto/jaeger/storage/v2/dependency_storage.proto"),
+        file!("proto/jaeger/storage/v2/capabilities.proto"),
+    ];
+    let api_v2 = [file!("proto/jaeger/api_v2/model.proto"), file!("proto/jaeger/api_v2/query.proto")];
+    let api_v3 = [file!("proto/jaeger/api_v3/query_service.proto"), file!("proto/jaeger/api_v3/capabilities.proto")];
+    let packages: [(&str, &[&str], &str); 7] = [
+        ("jaeger.api_v3", &api_v3, include_str!("../../src/jaeger/api_v3.rs")),
+        ("jaeger.storage.v2", &storage, include_str!("../../src/jaeger/storage_v2.rs")),
+        ("jaeger.api_v2", &api_v2, include_str!("../../src/jaeger/api_v2.rs")),
+        (
+            "jaeger.expression.v1",
+            &[file!("proto/jaeger/expression/v1/expression.proto")],
+            include_str!("../../src/jaeger/expression_v1.rs"),
+        ),
+        (
+            "jaeger.api_v2.metrics",
+            &[file!("proto/jaeger/api_v2/metrics/metricsquery.proto")],
+            include_str!("../../src/jaeger/metrics.rs"),
+        ),
+        ("grpc.health.v1", &[file!("proto/grpc/health/v1/health.proto")], include_str!("../../src/health/v1.rs")),
+        ("pharos.query.v1", &[file!("proto/pharos/query/v1/query.proto")], include_str!("../../src/query/v1.rs")),
+    ];
+    for (package, protos, rust) in packages {
+        check(&protos.join("\n"), &generated_messages(rust));
+        let mut service = "";
+        for line in protos.iter().flat_map(|proto| proto.lines()).map(str::trim) {
+            if let Some(name) = line.strip_prefix("service ") {
+                service = name.trim_end_matches([' ', '{']);
+            } else if let Some(method) = line.strip_prefix("rpc ").and_then(|line| line.split('(').next()) {
+                let path = format!("/{package}.{service}/{method}");
+                assert!(rust.contains(&format!("\"{path}\" =>")) || package.starts_with("grpc."), "{path} is served");
+                assert!(told(&format!("{package}.{service}")) && told(method), "reflection tells {path}");
+            }
+        }
     }
+    assert!(told("opentelemetry.proto.collector.trace.v1") && told("TraceService"));
+}
+
+/// Whether the descriptors hold all parts of a name; packages and services are told apart there.
+fn told(name: &str) -> bool {
+    let has = |part: &str| pharos_proto::DESCRIPTORS.windows(part.len()).any(|bytes| bytes == part.as_bytes());
+    has(name) || name.rsplit_once('.').is_some_and(|(package, service)| has(package) && has(service))
 }
