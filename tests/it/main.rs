@@ -15,6 +15,7 @@ mod full_disk;
 mod grafana;
 mod import;
 mod loadgen;
+mod native_histograms;
 mod nginx;
 mod otlp;
 mod peers;
