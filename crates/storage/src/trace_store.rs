@@ -230,7 +230,7 @@ pub struct TraceStoreStats {
     pub partitions: u64,
     /// Bytes of log not yet in partitions.
     pub log_bytes: u64,
-    /// Bytes of rows on disk.
+    /// Bytes of spans on disk.
     pub row_bytes: u64,
     /// Bytes of search index on disk.
     pub index_bytes: u64,

@@ -239,6 +239,15 @@ impl CallWindow {
         self.young.contains_key(&key) || self.old.contains_key(&key)
     }
 
+    /// Forgets a trace, as if none of its spans had come.
+    pub(crate) fn forget(&mut self, tenant: &TenantId, trace_id: TraceId) {
+        let key = (tenant.clone(), trace_id);
+        if let Some(calls) = self.young.remove(&key) {
+            self.young_spans -= calls.weight();
+        }
+        self.old.remove(&key);
+    }
+
     /// Adds spans of a trace and tells `changes` what changes in the counts; `stored` are those on disk, for a
     /// trace the window does not know.
     pub(crate) fn add(

@@ -32,7 +32,7 @@ pub enum TraceStoreError {
     #[error("corrupt {what} in partition {partition}: {detail}")]
     Corrupt { what: &'static str, partition: String, detail: String },
     /// RocksDB refused; the text is its own.
-    #[error("cannot {action} in the rows of {path}: {message}", path = path.display())]
+    #[error("cannot {action} in the spans of {path}: {message}", path = path.display())]
     Rows { action: &'static str, path: PathBuf, message: String },
     /// tantivy refused; `source` says why.
     #[error("cannot {action} in the search index of {path}", path = path.display())]

@@ -4,17 +4,16 @@
 //!
 //! ```text
 //! append → prepare (sender's thread) → log, one sync for all that wait (commit thread)
-//!        → rows in RocksDB's memory, documents in the tail, names, calls → acknowledged
-//! checkpoint (maintenance thread) → RocksDB flush, tantivy commit, log removed below
+//!        → rows in the head, documents in the tail, names, calls → acknowledged
+//! checkpoint (maintenance thread) → head sealed to columnar blocks in RocksDB, tantivy commit, log removed below
 //! find   → tail and index of each day, newest day first, newest span first, until `limit` traces are sure
-//! traces → rows of the trace on each day → spans
+//! traces → rows in the heads and spans in the blocks of each day, joined
 //! ```
 //!
 //! A span belongs to the partition of the UTC day it starts on; retention drops whole partitions. Formats:
 //! `docs/log.md`, `docs/keys.md`, `docs/blocks.md`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "partitions are sealed into blocks next"))]
 mod block;
 mod calls;
 mod codec;

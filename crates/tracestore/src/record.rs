@@ -1,6 +1,6 @@
-//! A batch as the log keeps it and as partitions take it: rows by day and trace, and the origins they name.
+//! What the log keeps and partitions take: batches as rows by day and trace with the origins they name, and deletions.
 //!
-//! The sender's thread builds it ([`prepare`]), so that the one commit thread only writes and applies.
+//! The sender's thread builds a batch ([`prepare`]), so that the one commit thread only writes and applies.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -16,7 +16,9 @@ use crate::codec::{
 };
 use crate::terms::{TermList, span_terms};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const BATCH: u8 = 0;
+const DELETION: u8 = 1;
 /// Spans of a service with a longer name are refused: it stands in every row, and in the keys of call counts.
 const SERVICE_BYTES_MAX: usize = 4096;
 
@@ -80,17 +82,55 @@ pub(crate) struct SpanMention {
     pub(crate) skeleton: SpanSkeleton,
 }
 
+impl SearchDocument {
+    pub(crate) fn of(tenant: &TenantId, origin: OriginHash, service: &str, span: &Span) -> Self {
+        Self {
+            start_ns: span.start_ns,
+            duration_ns: span.duration_ns(),
+            terms: span_terms(tenant, origin, service, span),
+        }
+    }
+}
+
+/// Spans of one trace, encoded; shared by the record, the head and readers.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) min_start_ns: u64,
+    /// XXH3-64 of the value.
+    pub(crate) hash: u64,
+    pub(crate) value: Box<[u8]>,
+}
+
+impl Row {
+    fn new(min_start_ns: u64, value: Vec<u8>) -> Self {
+        Self { min_start_ns, hash: xxh3_64(&value), value: value.into_boxed_slice() }
+    }
+}
+
 /// The spans of one trace that start on one day.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PreparedRow {
     pub(crate) day: Day,
     pub(crate) trace_id: TraceId,
-    pub(crate) min_start_ns: u64,
-    /// Of the value with sequence 0.
-    pub(crate) hash: u64,
-    pub(crate) value: Vec<u8>,
+    pub(crate) row: Arc<Row>,
     pub(crate) documents: Vec<SearchDocument>,
     pub(crate) mentions: Vec<SpanMention>,
+}
+
+/// What a record of the log changes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Change {
+    /// Spans came.
+    Batch(PreparedBatch),
+    /// A trace goes.
+    Deletion(Deletion),
+}
+
+/// A trace of a tenant that is deleted with all its spans so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Deletion {
+    pub(crate) tenant: TenantId,
+    pub(crate) trace_id: TraceId,
 }
 
 /// A batch, ready to be logged and applied.
@@ -191,25 +231,34 @@ fn build_row(tenant: &TenantId, day: Day, trace_id: TraceId, groups: &[RowGroup<
     let spans = || groups.iter().flat_map(|(_, _, spans)| spans.iter().copied());
     let min_start_ns = spans().map(|span| span.start_ns).min().unwrap_or(0);
     let mut builder = RowBuilder::default();
-    let mut row = PreparedRow {
-        day,
-        trace_id,
-        min_start_ns,
-        hash: 0,
-        value: Vec::new(),
-        documents: Vec::new(),
-        mentions: Vec::new(),
-    };
+    let (mut documents, mut mentions) = (Vec::new(), Vec::new());
     for (origin, service, spans) in groups {
         builder.push_group(*origin, service, spans, min_start_ns);
         let service: Arc<str> = Arc::from(*service);
         for span in spans {
-            row.describe(tenant, *origin, &service, span);
+            documents.push(SearchDocument::of(tenant, *origin, &service, span));
+            mentions.push(SpanMention::of(&service, span));
         }
     }
-    row.value = builder.finish();
-    row.hash = xxh3_64(&row.value);
-    row
+    let row = Arc::new(Row::new(min_start_ns, builder.finish()));
+    PreparedRow { day, trace_id, row, documents, mentions }
+}
+
+impl SpanMention {
+    fn of(service: &Arc<str>, span: &Span) -> Self {
+        let (operation, skeleton) = (span.name.clone(), SpanSkeleton::of(span));
+        Self { service: Arc::clone(service), operation, kind: span.kind, skeleton }
+    }
+}
+
+impl Change {
+    /// What it takes in memory, about.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        match self {
+            Self::Batch(prepared) => prepared.memory_bytes(),
+            Self::Deletion(_) => size_of::<Deletion>() as u64,
+        }
+    }
 }
 
 impl PreparedBatch {
@@ -226,42 +275,23 @@ impl PreparedRow {
         let documents = self.documents.iter().map(|document| document.terms.memory_bytes());
         let mentions = self.mentions.iter().map(|mention| mention.operation.len());
         let each = size_of::<SearchDocument>() + size_of::<SpanMention>();
-        size_of::<Self>() + self.value.len() + self.documents.len() * each + documents.chain(mentions).sum::<usize>()
-    }
-
-    fn describe(&mut self, tenant: &TenantId, origin: OriginHash, service: &Arc<str>, span: &Span) {
-        self.documents.push(SearchDocument {
-            start_ns: span.start_ns,
-            duration_ns: span.duration_ns(),
-            terms: span_terms(tenant, origin, service, span),
-        });
-        self.mentions.push(SpanMention {
-            service: Arc::clone(service),
-            operation: span.name.clone(),
-            kind: span.kind,
-            skeleton: SpanSkeleton {
-                span_id: span.span_id,
-                parent_span_id: span.parent_span_id,
-                kind: span.kind,
-                status: span.status.code,
-                start_ns: span.start_ns,
-                end_ns: span.end_ns,
-            },
-        });
+        size_of::<Self>()
+            + size_of::<Row>()
+            + self.row.value.len()
+            + self.documents.len() * each
+            + documents.chain(mentions).sum::<usize>()
     }
 }
 
-/// A row with all that is derived from its value: for replay, and for rebuilding the index.
-pub(crate) fn row_from_value(
+/// A row with all that is derived from its value, for replay.
+fn row_from_value(
     tenant: &TenantId,
     day: Day,
     trace_id: TraceId,
     min_start_ns: u64,
     value: Vec<u8>,
 ) -> Result<PreparedRow, DecodeError> {
-    let mut row =
-        PreparedRow { day, trace_id, min_start_ns, hash: 0, value, documents: Vec::new(), mentions: Vec::new() };
-    let value = std::mem::take(&mut row.value);
+    let (mut documents, mut mentions) = (Vec::new(), Vec::new());
     let reader = RowReader::new(&value, min_start_ns)?;
     let mut service: Arc<str> = Arc::from("");
     for (row_span, whole) in reader.spans().iter().zip(reader.whole_spans(trace_id)) {
@@ -269,16 +299,15 @@ pub(crate) fn row_from_value(
         if *service != *row_span.service {
             service = Arc::from(row_span.service);
         }
-        row.describe(tenant, origin, &service, &span);
+        documents.push(SearchDocument::of(tenant, origin, &service, &span));
+        mentions.push(SpanMention::of(&service, &span));
     }
-    row.value = value;
-    row.hash = xxh3_64(&row.value);
-    Ok(row)
+    Ok(PreparedRow { day, trace_id, row: Arc::new(Row::new(min_start_ns, value)), documents, mentions })
 }
 
-/// The content of a log record.
+/// The content of a log record that brings spans.
 pub(crate) fn encode_batch(batch: &PreparedBatch) -> Vec<u8> {
-    let mut out = vec![VERSION];
+    let mut out = vec![VERSION, BATCH];
     out.put_bytes(batch.tenant.as_str().as_bytes());
     out.put_varint(batch.origins.len() as u64);
     for (_, bytes) in &batch.origins {
@@ -288,20 +317,38 @@ pub(crate) fn encode_batch(batch: &PreparedBatch) -> Vec<u8> {
     for row in &batch.rows {
         out.put_varint(u64::from(row.day.0));
         out.extend_from_slice(&row.trace_id.0);
-        out.extend_from_slice(&row.min_start_ns.to_le_bytes());
-        out.put_bytes(&row.value);
+        out.extend_from_slice(&row.row.min_start_ns.to_le_bytes());
+        out.put_bytes(&row.row.value);
     }
     out
 }
 
-/// The reverse of [`encode_batch`].
-pub(crate) fn decode_batch(content: &[u8]) -> Result<PreparedBatch, DecodeError> {
+/// The content of a log record that deletes a trace.
+pub(crate) fn encode_deletion(deletion: &Deletion) -> Vec<u8> {
+    let mut out = vec![VERSION, DELETION];
+    out.put_bytes(deletion.tenant.as_str().as_bytes());
+    out.extend_from_slice(&deletion.trace_id.0);
+    out
+}
+
+/// The reverse of [`encode_batch`] and [`encode_deletion`].
+pub(crate) fn decode_change(content: &[u8]) -> Result<Change, DecodeError> {
     let mut reader = Reader::new(content);
     match reader.byte("record version")? {
         VERSION => {}
         other => return Err(DecodeError::Version(other)),
     }
+    let kind = reader.byte("record kind")?;
     let tenant: TenantId = reader.text("tenant")?.parse().map_err(|_| DecodeError::OutOfRange("tenant"))?;
+    let change = match kind {
+        BATCH => Change::Batch(read_batch(&mut reader, tenant)?),
+        DELETION => Change::Deletion(Deletion { tenant, trace_id: TraceId(reader.array("trace id")?) }),
+        _ => return Err(DecodeError::OutOfRange("record kind")),
+    };
+    if reader.is_empty() { Ok(change) } else { Err(DecodeError::OutOfRange("record length")) }
+}
+
+fn read_batch(reader: &mut Reader<'_>, tenant: TenantId) -> Result<PreparedBatch, DecodeError> {
     let origin_count = reader.count("origin count")?;
     let mut origins = HashMap::new();
     for _ in 0..origin_count {
@@ -355,7 +402,9 @@ mod tests {
         #[test]
         fn records_round_trip(seed: u64) {
             let sent = prepared(seed);
-            prop_assert_eq!(decode_batch(&encode_batch(&sent)).unwrap(), sent);
+            prop_assert_eq!(decode_change(&encode_batch(&sent)).unwrap(), Change::Batch(sent));
+            let deletion = Deletion { tenant: TenantId::default(), trace_id: TraceId(u128::from(seed).to_be_bytes()) };
+            prop_assert_eq!(decode_change(&encode_deletion(&deletion)).unwrap(), Change::Deletion(deletion));
         }
 
         /// Damaged records are errors or other records, never a panic.
@@ -367,7 +416,7 @@ mod tests {
             if cut {
                 bytes.truncate(index);
             }
-            let _ = decode_batch(&bytes);
+            let _ = decode_change(&bytes);
         }
     }
 }

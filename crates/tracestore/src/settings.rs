@@ -52,6 +52,9 @@ pub struct Settings {
     pub future_max: HumanDuration,
     /// Memory of RocksDB over all days: write buffers and block cache. Default 64MiB, minimum 8MiB.
     pub rows_memory: ByteSize,
+    /// Memory of the filters that tell which segment may have a trace, 10 bits a trace; where they find no room, the
+    /// oldest days' are asked of the disk. Default 64MiB.
+    pub filter_memory: ByteSize,
     /// Memory of one index writer; the newest day has one, late spans open a second for a moment.
     /// Default 32MiB, minimum 16MiB (tantivy's).
     pub index_memory: ByteSize,
@@ -93,6 +96,7 @@ impl Default for Settings {
             retention_size: None,
             future_max: HumanDuration::from_ms(MS_PER_HOUR / 6),
             rows_memory: ByteSize::mib(64),
+            filter_memory: ByteSize::mib(64),
             index_memory: ByteSize::mib(32),
             commit_spans: 50_000,
             commit_interval: HumanDuration::from_ms(30_000),

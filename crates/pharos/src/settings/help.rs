@@ -154,6 +154,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("tracestore.future_max", "Spans that start later than now plus this are refused"),
     ("tracestore.rows_memory", "Memory of RocksDB over all days: write buffers and block cache"),
     (
+        "tracestore.filter_memory",
+        "Memory of the filters that say which segment may have a trace, 10 bits a trace; beyond, the oldest days' are asked of the disk",
+    ),
+    (
         "tracestore.index_memory",
         "Memory of one index writer; the newest day has one, late spans open a second for a moment",
     ),

@@ -119,6 +119,10 @@ impl<'a> Block<'a> {
     }
 
     /// The earliest and the latest start, Unix nanoseconds.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "segments' records have it, too; whoever has only a block asks here")
+    )]
     pub(crate) fn starts(&self) -> (u64, u64) {
         (self.core.min_start_ns, self.core.max_start_ns)
     }

@@ -1,16 +1,15 @@
-//! One row: the spans of one trace in one batch that start on one day.
+//! One row: the spans of one trace in one batch that start on one day, as the log has them and the head keeps them.
 //!
 //! In front stand the skeletons of all spans (ids, times, kind, status); summaries and the pairing of
-//! calls read nothing else. The details follow.
+//! calls read nothing else. The details follow; a sealed block takes them as they are.
 
-use pharos_model::{Span, SpanId, SpanKind, StatusCode};
+use pharos_model::{Span, SpanId, SpanKind, StatusCode, TraceId};
 
 use super::origin::OriginHash;
 use super::span::{put_details, read_details, read_name};
 use super::wire::{DecodeError, Reader, Writer};
 
-const VERSION: u8 = 1;
-const SEQUENCE_AT: std::ops::Range<usize> = 1..9;
+const VERSION: u8 = 2;
 
 const KIND_MASK: u8 = 0b111;
 const STATUS_SHIFT: u8 = 3;
@@ -51,30 +50,15 @@ impl RowBuilder {
         }
     }
 
-    /// The value, with sequence 0 until [`set_row_sequence`] knows better.
+    /// The value.
     pub(crate) fn finish(self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(16 + self.groups.len() + self.skeletons.len() + self.details.len());
+        let mut out = Vec::with_capacity(8 + self.groups.len() + self.skeletons.len() + self.details.len());
         out.push(VERSION);
-        out.extend_from_slice(&[0; 8]);
         out.put_varint(self.group_count);
         out.extend_from_slice(&self.groups);
         out.extend_from_slice(&self.skeletons);
         out.extend_from_slice(&self.details);
         out
-    }
-}
-
-/// Writes the log sequence of the record that brought this row first.
-pub(crate) fn set_row_sequence(value: &mut [u8], sequence: u64) {
-    value[SEQUENCE_AT].copy_from_slice(&sequence.to_le_bytes());
-}
-
-/// The log sequence of the record that brought this row first.
-pub(crate) fn row_sequence(value: &[u8]) -> Result<u64, DecodeError> {
-    let mut reader = Reader::new(value);
-    match reader.byte("row version")? {
-        VERSION => Ok(u64::from_le_bytes(reader.array("row sequence")?)),
-        other => Err(DecodeError::Version(other)),
     }
 }
 
@@ -87,6 +71,34 @@ pub(crate) struct SpanSkeleton {
     pub(crate) status: StatusCode,
     pub(crate) start_ns: u64,
     pub(crate) end_ns: u64,
+}
+
+impl SpanSkeleton {
+    pub(crate) fn of(span: &Span) -> Self {
+        Self {
+            span_id: span.span_id,
+            parent_span_id: span.parent_span_id,
+            kind: span.kind,
+            status: span.status.code,
+            start_ns: span.start_ns,
+            end_ns: span.end_ns,
+        }
+    }
+
+    /// A span that has no details yet.
+    pub(crate) fn to_span(self, trace_id: TraceId) -> Span {
+        let mut span = Span {
+            trace_id,
+            span_id: self.span_id,
+            parent_span_id: self.parent_span_id,
+            kind: self.kind,
+            start_ns: self.start_ns,
+            end_ns: self.end_ns,
+            ..Span::default()
+        };
+        span.status.code = self.status;
+        span
+    }
 }
 
 /// One span of a row.
@@ -107,8 +119,11 @@ pub(crate) struct RowReader<'a> {
 impl<'a> RowReader<'a> {
     /// Reads the groups and skeletons.
     pub(crate) fn new(value: &'a [u8], min_start_ns: u64) -> Result<Self, DecodeError> {
-        row_sequence(value)?;
-        let mut reader = Reader::new(&value[SEQUENCE_AT.end..]);
+        let mut reader = Reader::new(value);
+        match reader.byte("row version")? {
+            VERSION => {}
+            other => return Err(DecodeError::Version(other)),
+        }
         let group_count = reader.count("group count")?;
         let mut groups = Vec::new();
         for _ in 0..group_count {
@@ -146,25 +161,15 @@ impl<'a> RowReader<'a> {
         self.spans.iter().map(move |span| Ok((span, details.bytes("span details")?)))
     }
 
-    /// Each span whole, in the order they were sent; the trace id is the key's.
+    /// Each span whole, in the order they were sent; the trace id is not in the row.
     pub(crate) fn whole_spans(
         &self,
-        trace_id: pharos_model::TraceId,
+        trace_id: TraceId,
     ) -> impl Iterator<Item = Result<(OriginHash, Span), DecodeError>> + use<'_, 'a> {
-        let mut details = self.details;
-        self.spans.iter().map(move |row_span| {
-            let skeleton = row_span.skeleton;
-            let mut span = Span {
-                trace_id,
-                span_id: skeleton.span_id,
-                parent_span_id: skeleton.parent_span_id,
-                kind: skeleton.kind,
-                start_ns: skeleton.start_ns,
-                end_ns: skeleton.end_ns,
-                ..Span::default()
-            };
-            span.status.code = skeleton.status;
-            read_details(details.bytes("span details")?, &mut span)?;
+        self.spans_with_details().map(move |raw| {
+            let (row_span, details) = raw?;
+            let mut span = row_span.skeleton.to_span(trace_id);
+            read_details(details, &mut span)?;
             Ok((row_span.origin, span))
         })
     }

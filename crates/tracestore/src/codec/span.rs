@@ -16,7 +16,7 @@ pub(super) mod present {
     pub(in crate::codec) const ALL: u8 = (1 << 6) - 1;
 }
 
-pub(super) fn put_details(out: &mut Vec<u8>, span: &Span) {
+pub(crate) fn put_details(out: &mut Vec<u8>, span: &Span) {
     let dropped = [span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count];
     let bit = |bit: u8, is_present: bool| if is_present { bit } else { 0 };
     let parts = bit(present::TRACE_STATE, !span.trace_state.is_empty())

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::Partition;
-use super::open::{INDEX_DIRECTORY, ROWS_DIRECTORY};
+use super::open::{INDEX_DIRECTORY, SPANS_DIRECTORY};
 use crate::TraceStoreError;
 use crate::disk::sync_directory;
 
@@ -17,16 +17,16 @@ const INDEX_MANAGED: &str = ".managed.json";
 const INDEX_ATTEMPTS_MAX: usize = 8;
 
 impl Partition {
-    /// Copies rows and index into the new directory `target`. The caller sees to it that nothing is committed to the
+    /// Copies spans and index into the new directory `target`. The caller sees to it that nothing is committed to the
     /// index and that the partition is not dropped meanwhile.
     pub(crate) fn copy_to(&self, target: &Path) -> Result<(), TraceStoreError> {
         fs::create_dir_all(target).map_err(TraceStoreError::io("create", target))?;
-        // The index first: it must never know spans whose rows are not there.
+        // The index first: it must never know spans that are not there.
         let (index, copied) = (self.directory.join(INDEX_DIRECTORY), target.join(INDEX_DIRECTORY));
         if !copy_index(&index, &copied).map_err(TraceStoreError::io("copy the index of", &index))? {
             tracing::warn!(day = %self.day, "a busy search index is not in the snapshot; it will be rebuilt when that is opened");
         }
-        self.rows.checkpoint(&target.join(ROWS_DIRECTORY))?;
+        self.database.checkpoint(&target.join(SPANS_DIRECTORY))?;
         sync_directory(target).map_err(TraceStoreError::io("sync", target))
     }
 }

@@ -1,4 +1,4 @@
-//! The search index of one partition: tantivy documents, one per span, derived from the rows.
+//! The search index of one partition: tantivy documents, one per span, derived from the spans.
 //!
 //! Segments are sorted by start, newest first, so that a search reads the front of the postings and stops.
 //! A commit's payload is the log position up to which the index is complete.
@@ -79,7 +79,7 @@ impl SearchIndex {
         match opened {
             Ok(opened) => Some(opened),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "search index cannot be read, rebuilding it from the rows");
+                tracing::warn!(path = %path.display(), %error, "search index cannot be read, rebuilding it from the spans");
                 None
             }
         }
@@ -92,7 +92,7 @@ impl SearchIndex {
         }
         fs::create_dir_all(path).map_err(TraceStoreError::io("create", path))?;
         let sort_by_field = Some(IndexSortByField { field: START.to_owned(), order: Order::Desc });
-        // Nothing is stored in documents: the rows have it all. So there is nothing to compress either.
+        // Nothing is stored in documents: the blocks have it all. So there is nothing to compress either.
         let settings = IndexSettings {
             sort_by_field,
             docstore_compression: tantivy::store::Compressor::None,

@@ -10,37 +10,45 @@ const TENANT: u8 = b'T';
 const ORIGIN: u8 = b'O';
 const NAME: u8 = b'N';
 const CALLS: u8 = b'C';
+pub(super) const SEGMENT: u8 = b'S';
+const FILTER: u8 = b'F';
+const LOCATOR: u8 = b'L';
+pub(super) const DELETED: u8 = b'D';
 
-/// Tenant number and trace id: what the prefix bloom filter knows.
-pub(super) const TRACE_PREFIX_BYTES: usize = 20;
-const ROW_KEY_BYTES: usize = 36;
+/// A block: tenant, segment, number of the block.
+pub(super) type BlockKey = [u8; 16];
 
-pub(super) type TraceKey = [u8; TRACE_PREFIX_BYTES];
-
-pub(super) fn trace_key(tenant: u32, trace_id: TraceId) -> TraceKey {
-    let mut key = [0; TRACE_PREFIX_BYTES];
+pub(super) fn block_key(tenant: u32, segment: u64, block: u32) -> BlockKey {
+    let mut key = [0; 16];
     key[..4].copy_from_slice(&tenant.to_be_bytes());
-    key[4..].copy_from_slice(&trace_id.0);
+    key[4..12].copy_from_slice(&segment.to_be_bytes());
+    key[12..].copy_from_slice(&block.to_be_bytes());
     key
 }
 
-pub(super) fn row_key(tenant: u32, trace_id: TraceId, min_start_ns: u64, hash: u64) -> [u8; ROW_KEY_BYTES] {
-    let mut key = [0; ROW_KEY_BYTES];
-    key[..20].copy_from_slice(&trace_key(tenant, trace_id));
-    key[20..28].copy_from_slice(&min_start_ns.to_be_bytes());
-    key[28..].copy_from_slice(&hash.to_be_bytes());
-    key
-}
-
-/// Tenant number, trace id and earliest start of a row.
-pub(super) fn read_row_key(key: &[u8]) -> Result<(u32, TraceId, u64), DecodeError> {
-    if key.len() != ROW_KEY_BYTES {
-        return Err(DecodeError::OutOfRange("row key"));
-    }
+/// Tenant and segment of a block's key.
+pub(super) fn read_block_key(key: &[u8]) -> Result<(u32, u64), DecodeError> {
     let mut reader = Reader::new(key);
     let tenant = u32::from_be_bytes(reader.array("tenant")?);
-    let trace_id = TraceId(reader.array("trace id")?);
-    Ok((tenant, trace_id, u64::from_be_bytes(reader.array("start")?)))
+    let segment = u64::from_be_bytes(reader.array("segment")?);
+    reader.array::<4>("block")?;
+    if reader.is_empty() { Ok((tenant, segment)) } else { Err(DecodeError::OutOfRange("block key")) }
+}
+
+pub(super) fn segment_key(tenant: u32, segment: u64) -> Vec<u8> {
+    [&[SEGMENT][..], &tenant.to_be_bytes(), &segment.to_be_bytes()].concat()
+}
+
+pub(super) fn filter_key(tenant: u32, segment: u64) -> Vec<u8> {
+    [&[FILTER][..], &tenant.to_be_bytes(), &segment.to_be_bytes()].concat()
+}
+
+pub(super) fn locator_key(tenant: u32, segment: u64, page: u32) -> Vec<u8> {
+    [&[LOCATOR][..], &tenant.to_be_bytes(), &segment.to_be_bytes(), &page.to_be_bytes()].concat()
+}
+
+pub(super) fn deleted_key(tenant: u32, trace_id: TraceId) -> Vec<u8> {
+    [&[DELETED][..], &tenant.to_be_bytes(), &trace_id.0].concat()
 }
 
 pub(super) fn tenant_key(name: &str) -> Vec<u8> {
@@ -78,13 +86,15 @@ pub(super) fn calls_minute(tenant: u32, minute: u32) -> Vec<u8> {
     [&[CALLS][..], &tenant.to_be_bytes(), &minute.to_be_bytes()].concat()
 }
 
-/// An entry of the small column family, except rows and counts.
+/// An entry of the default column family, except filters and locators.
 pub(super) enum MetaKey<'a> {
     Position,
     Tenant { name: &'a str },
     Origin { tenant: u32, hash: OriginHash },
     Name { tenant: u32, kind: SpanKind, service: &'a str, operation: &'a str },
     Calls { parent: &'a str, child: &'a str },
+    Segment { tenant: u32, number: u64 },
+    Deleted { tenant: u32, trace_id: TraceId },
 }
 
 pub(super) fn read_meta_key(key: &[u8]) -> Result<MetaKey<'_>, DecodeError> {
@@ -107,6 +117,14 @@ pub(super) fn read_meta_key(key: &[u8]) -> Result<MetaKey<'_>, DecodeError> {
             reader.array::<4>("minute")?;
             MetaKey::Calls { parent: reader.text("parent")?, child: rest(&mut reader)? }
         }
+        SEGMENT => MetaKey::Segment {
+            tenant: u32::from_be_bytes(reader.array("tenant")?),
+            number: u64::from_be_bytes(reader.array("segment")?),
+        },
+        DELETED => MetaKey::Deleted {
+            tenant: u32::from_be_bytes(reader.array("tenant")?),
+            trace_id: TraceId(reader.array("trace id")?),
+        },
         _ => return Err(DecodeError::OutOfRange("meta kind")),
     })
 }

@@ -1,73 +1,118 @@
 //! A partition: the spans that start on one UTC day, with all that belongs to them.
 //!
-//! Owns a RocksDB (rows, origins, names, call counts) and a search index, and in memory the tail, the
-//! lists of names and the catalogue of origins. Only the commit thread changes it ([`Partition::stage`],
-//! [`Partition::write`], [`Partition::publish`]) and only the maintenance thread makes checkpoints.
+//! Owns a RocksDB (blocks, segments, origins, names, call counts) and a search index, and in memory the head, the tail,
+//! the lists of names and the catalogue of origins. Only the commit thread changes it ([`Partition::stage`],
+//! [`Partition::write`], [`Partition::publish`], [`Partition::delete`]) and only the maintenance thread makes checkpoints
+//! and merges.
 //!
 //! Invariants
 //! - P1 Every span below `index_position` is in the index, every later one in a tail.
-//! - P2 Every row below `rows_position` is on disk with its origins, and so are the call counts up to exactly there.
-//! - P3 A row keeps the sequence of the record that brought it first; so a replay can tell its own rows from
-//!   duplicates.
+//! - P2 Every span below `sealed_position` is in a segment on disk with its origins, every later one in a head; the call
+//!   counts on disk are complete up to exactly there.
+//! - P3 Equal rows are one in a head, equal spans one in a segment. What comes again after a seal is stored again; reads show
+//!   it once and a merge leaves one.
+//! - P4 A deleted trace is in no head; segments with numbers below its mark may still have it, and are not asked for it.
 //!
 //! One lock, `state`. RocksDB is read under it only where memory and disk must be of one moment; nothing
-//! is flushed, committed or merged under it.
+//! is sealed, flushed, committed or merged under it.
 
 mod copy;
+mod database;
+mod filter;
+mod head;
 mod index;
 mod keys;
+mod locator;
 mod names;
 mod open;
 mod origins;
+mod pieces;
 mod read;
-mod rows;
+mod seal;
+mod segment;
 mod tail;
+mod write;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
-use pharos_model::TenantId;
+use pharos_model::{TenantId, TraceId};
 use pharos_storage::{DEPENDENCY_STEP_NS, StorageError};
 use rocksdb::WriteBatch;
 
 use crate::TraceStoreError;
 use crate::calls::CallChanges;
-use crate::codec::{Origin, OriginHash, decode_origin, row_sequence, set_row_sequence};
+use crate::codec::{Origin, OriginHash, decode_origin};
 use crate::error::storage_error;
 use crate::record::{Day, PreparedBatch, PreparedRow};
+use database::Database;
+pub(crate) use database::DatabaseMemory;
+use filter::trace_hash;
+use head::Head;
 use index::{IndexView, SearchIndex};
-use keys::{POSITION, calls_key, name_key, origin_key, row_key, tenant_key};
+use keys::{name_key, origin_key, tenant_key};
 use names::{Names, NewNames};
 pub(crate) use origins::{OriginCatalogue, StoredOrigins, mark};
-use rows::RowStore;
-pub(crate) use rows::RowsMemory;
+pub(crate) use pieces::TracePiece;
+pub(crate) use seal::CallDelta;
+use segment::{Segment, Segments};
 use tail::Tail;
 pub(crate) use tail::TailSize;
 
+/// Changes of call counts by tenant number, minute, caller and called.
 type CallCounts = HashMap<(u32, u32, Arc<str>, Arc<str>), i64>;
+/// Deleted traces of a tenant: segments with lower numbers may still have the trace.
+type DeletedTraces = HashMap<TraceId, u64>;
 
 struct State {
     tenants: HashMap<TenantId, u32>,
     catalogue: OriginCatalogue,
     names: Names,
-    /// Changes of call counts since `rows_position`.
-    calls: CallCounts,
-    active: Tail,
-    /// On its way into the index, which will then be complete up to the position.
-    frozen: Option<(Arc<Tail>, u64)>,
+    /// What came after `sealing`, or after `sealed_position` where nothing is being sealed.
+    active: Unsealed,
+    /// On its way to disk.
+    sealing: Option<Arc<Sealing>>,
+    segments: Arc<Segments>,
+    /// By tenant number.
+    deleted: HashMap<u32, Arc<DeletedTraces>>,
     view: Arc<IndexView>,
-    rows_position: u64,
+    /// Of the next segment.
+    next_segment: u64,
+    sealed_position: u64,
     index_position: u64,
     is_dirty: bool,
+}
+
+/// What only memory and the log have.
+#[derive(Default)]
+struct Unsealed {
+    head: Head,
+    tail: Tail,
+    calls: CallCounts,
+    /// Deletions whose marks are not on disk.
+    deletions: Vec<(u32, TraceId)>,
+}
+
+/// What a checkpoint took to bring to disk: all below `position`.
+struct Sealing {
+    unsealed: Unsealed,
+    position: u64,
+    /// Number of the segments that come of it, one a tenant.
+    number: u64,
+    /// The marks of the deletions, by tenant number.
+    marks: Vec<(u32, TraceId, u64)>,
+    /// Once they are written; not yet flushed.
+    written: OnceLock<Vec<Arc<Segment>>>,
 }
 
 /// The spans of one day.
 pub(crate) struct Partition {
     day: Day,
     directory: PathBuf,
-    rows: RowStore,
+    database: Database,
+    memory: DatabaseMemory,
     index: SearchIndex,
     state: RwLock<State>,
     operations_max: u64,
@@ -79,16 +124,10 @@ pub(crate) struct Staged<'a> {
     tenant: (TenantId, u32),
     origins: Vec<(OriginHash, Origin)>,
     names: NewNames,
-    /// Rows that were not there before this record.
+    /// Rows that are not in a head.
     pub(crate) fresh: Vec<&'a PreparedRow>,
-    into_rows: bool,
+    into_head: bool,
     into_index: bool,
-}
-
-/// A row as it is stored.
-pub(crate) struct StoredRow {
-    pub(crate) min_start_ns: u64,
-    pub(crate) value: Box<[u8]>,
 }
 
 impl Partition {
@@ -100,10 +139,10 @@ impl Partition {
         &self.directory
     }
 
-    /// The log position that both engines have reached; records from there on may be needed again.
+    /// Records below were applied here when the partition was brought to disk last.
     pub(crate) fn position(&self) -> u64 {
         let state = self.state.read();
-        state.rows_position.max(state.index_position)
+        state.sealed_position.max(state.index_position)
     }
 
     /// Works out what a record changes here. `sequence` is the record's.
@@ -114,51 +153,36 @@ impl Partition {
         sequence: u64,
     ) -> Result<Staged<'a>, TraceStoreError> {
         let state = self.state.read();
-        let corrupt = |what| TraceStoreError::corrupt(what, self.day);
-        let mut batch = WriteBatch::default();
         let tenant = &prepared.tenant;
-        let number = state.tenants.get(tenant).copied().unwrap_or_else(|| {
-            let number = state.tenants.len() as u32;
-            batch.put(tenant_key(tenant.as_str()), number.to_le_bytes());
-            number
-        });
+        let mut batch = WriteBatch::default();
+        let number = state.number_of(tenant, &mut batch);
         let mut staged = Staged {
             batch,
             tenant: (tenant.clone(), number),
             origins: Vec::new(),
             names: NewNames::default(),
             fresh: Vec::new(),
-            into_rows: sequence >= state.rows_position,
+            into_head: sequence >= state.sealed_position,
             into_index: sequence >= state.index_position,
         };
+        if !staged.into_head && !staged.into_index {
+            return Ok(staged);
+        }
         for (hash, bytes) in &prepared.origins {
             let is_known = match state.catalogue.contains(tenant, *hash) {
                 Some(is_known) => is_known,
-                None => self.rows.meta(&origin_key(number, *hash))?.is_some(),
+                None => self.database.meta(&origin_key(number, *hash))?.is_some(),
             };
             if !is_known {
                 staged.batch.put(origin_key(number, *hash), bytes);
-                staged.origins.push((*hash, decode_origin(bytes).map_err(corrupt("origin"))?));
+                let origin = decode_origin(bytes).map_err(TraceStoreError::corrupt("origin", self.day))?;
+                staged.origins.push((*hash, origin));
             }
         }
         for row in rows {
-            let mut hash = row.hash;
-            let key = loop {
-                let key = row_key(number, row.trace_id, row.min_start_ns, hash);
-                let Some(stored) = self.rows.row(&key)? else { break Some(key) };
-                let stored_sequence = row_sequence(&stored).map_err(corrupt("row"))?;
-                if stored.get(9..) == row.value.get(9..) {
-                    // P3: our own row again, or a duplicate of an earlier one.
-                    break (stored_sequence >= sequence).then_some(key);
-                }
-                // Another row with the same hash: the next number is free sooner or later.
-                hash = hash.wrapping_add(1);
-            };
-            let Some(key) = key else { continue };
-            if staged.into_rows {
-                let mut value = row.value.clone();
-                set_row_sequence(&mut value, sequence);
-                self.rows.put_row(&mut staged.batch, &key, &value);
+            // P3
+            if staged.into_head && state.head_contains(number, row) {
+                continue;
             }
             staged.fresh.push(row);
             for mention in &row.mentions {
@@ -171,15 +195,17 @@ impl Partition {
         Ok(staged)
     }
 
-    /// Writes what was staged to RocksDB's memory.
+    /// Writes what was staged and is small to RocksDB's memory: tenants, origins, names. The next checkpoint brings
+    /// it to disk; should RocksDB do so earlier, it says nothing of spans that are not there.
     pub(crate) fn write(&self, staged: &mut Staged<'_>) -> Result<(), TraceStoreError> {
         let batch = std::mem::take(&mut staged.batch);
-        if staged.into_rows && !batch.is_empty() { self.rows.write(batch) } else { Ok(()) }
+        if batch.is_empty() { Ok(()) } else { self.database.write(batch) }
     }
 
-    /// Makes what was written visible to searches and lists.
+    /// Makes what was staged visible to all reads.
     pub(crate) fn publish(&self, staged: Staged<'_>) {
         let mut state = self.state.write();
+        let state = &mut *state;
         let (tenant, number) = staged.tenant;
         state.tenants.entry(tenant.clone()).or_insert(number);
         for (hash, origin) in &staged.origins {
@@ -188,92 +214,75 @@ impl Partition {
         for (service, operation, kind) in staged.names.iter() {
             state.names.insert(&tenant, service, operation, kind);
         }
-        if staged.into_index {
-            for row in &staged.fresh {
-                row.documents.iter().for_each(|document| state.active.push(row.trace_id, document));
+        for row in &staged.fresh {
+            // One record may hold equal rows, too: two of one trace and day never, so this is P3 again.
+            if staged.into_head {
+                let (trace_id, shared) = (row.trace_id, Arc::clone(&row.row));
+                state.active.head.push(number, trace_id, shared, row.documents.len());
+            }
+            if staged.into_index {
+                row.documents.iter().for_each(|document| state.active.tail.push(row.trace_id, document));
             }
         }
-        state.is_dirty = true;
+        state.is_dirty |= !staged.fresh.is_empty();
+    }
+
+    /// Deletes a trace with all that records below `sequence` brought of it.
+    pub(crate) fn delete(&self, tenant: &TenantId, trace_id: TraceId, sequence: u64) -> Result<(), TraceStoreError> {
+        let mut state = self.state.write();
+        let state = &mut *state;
+        // Its mark is on disk already.
+        if sequence < state.sealed_position {
+            return Ok(());
+        }
+        let Some(number) = state.tenants.get(tenant).copied() else { return Ok(()) };
+        let hash = trace_hash(trace_id);
+        let was_active =
+            state.active.head.remove(number, trace_id).map_err(TraceStoreError::corrupt("row", self.day))?;
+        let sealing = state.sealing.as_ref();
+        let may_be_elsewhere = sealing.is_some_and(|sealing| !sealing.unsealed.head.rows(number, trace_id).is_empty())
+            || state.segments.of(number).iter().any(|segment| segment.may_contain(hash));
+        if was_active || may_be_elsewhere {
+            // The mark holds for what is being sealed, too, and not for what comes.
+            let deleted = state.deleted.entry(number).or_default();
+            Arc::make_mut(deleted).insert(trace_id, state.next_segment);
+            state.active.deletions.push((number, trace_id));
+            state.is_dirty = true;
+        }
+        Ok(())
+    }
+
+    /// Deleted traces of a tenant that are remembered.
+    pub(crate) fn deleted_count(&self, tenant: &TenantId) -> usize {
+        let state = self.state.read();
+        let number = state.tenants.get(tenant);
+        number.and_then(|number| state.deleted.get(number)).map_or(0, |deleted| deleted.len())
     }
 
     /// Counts those of the calls whose child starts on this day.
-    pub(crate) fn count_calls(&self, tenant: &TenantId, changes: &CallChanges, sequence: u64) {
+    pub(crate) fn count_calls(&self, tenant: &TenantId, changes: &CallChanges) {
         let mut state = self.state.write();
-        // P2: what the counts on disk already hold is not counted again when the log is replayed.
-        if sequence < state.rows_position {
-            return;
-        }
+        let state = &mut *state;
         let Some(number) = state.tenants.get(tenant).copied() else { return };
         for (minute, parent, child, by) in changes.iter() {
             if Day::of(u64::from(minute) * DEPENDENCY_STEP_NS) == self.day {
-                *state.calls.entry((number, minute, Arc::clone(parent), Arc::clone(child))).or_default() += by;
+                let call = (number, minute, Arc::clone(parent), Arc::clone(child));
+                *state.active.calls.entry(call).or_default() += by;
                 state.is_dirty = true;
             }
         }
     }
 
-    /// Spans that wait for the index.
+    /// Spans that wait for a checkpoint, and the memory they take.
     pub(crate) fn tail_size(&self) -> TailSize {
         let state = self.state.read();
-        let frozen = state.frozen.as_ref().map(|(tail, _)| tail.size()).unwrap_or_default();
-        state.active.size() + frozen
+        let sealing = state.sealing.as_ref().map(|sealing| sealing.unsealed.size()).unwrap_or_default();
+        state.active.size() + sealing
     }
 
-    /// First half of a checkpoint, while nothing is applied: all records below `position` are. Returns
-    /// whether there is anything to bring to disk.
-    pub(crate) fn begin_checkpoint(&self, position: u64) -> Result<bool, TraceStoreError> {
-        let mut state = self.state.write();
-        if !state.is_dirty && state.frozen.is_none() {
-            return Ok(false);
-        }
-        let mut batch = WriteBatch::default();
-        for ((tenant, minute, parent, child), by) in &state.calls {
-            let key = calls_key(*tenant, *minute, parent, child);
-            let counted = self.rows.meta(&key)?.and_then(|bytes| bytes.try_into().ok()).map_or(0, i64::from_le_bytes);
-            batch.put(key, (counted + by).to_le_bytes());
-        }
-        batch.put(POSITION, position.to_le_bytes());
-        self.rows.write(batch)?;
-        state.calls.clear();
-        // A commit that failed is tried again before the next one.
-        if state.frozen.is_none() {
-            state.frozen = Some((Arc::new(std::mem::take(&mut state.active)), position));
-        }
-        state.is_dirty = !state.active.is_empty();
-        Ok(true)
-    }
-
-    /// Second half: brings rows and index to disk. Returns the position that both have reached.
-    pub(crate) fn finish_checkpoint(&self, position: u64, keep_writer: bool) -> Result<u64, TraceStoreError> {
-        let flushed = self.rows.flush();
-        if let Err(error) = flushed {
-            self.state.write().is_dirty = true;
-            return Err(error);
-        }
-        let frozen = {
-            let mut state = self.state.write();
-            state.rows_position = state.rows_position.max(position);
-            state.frozen.clone()
-        };
-        let Some((tail, index_position)) = frozen else { return Ok(position) };
-        // Rows first: an index must never know spans whose rows a crash can take away.
-        if !tail.is_empty()
-            && let Err(error) = self.index.commit(&tail, index_position, keep_writer)
-        {
-            self.state.write().is_dirty = true;
-            return Err(error);
-        }
-        let view = Arc::new(self.index.view()?);
-        let mut state = self.state.write();
-        state.view = view;
-        state.frozen = None;
-        state.index_position = state.index_position.max(index_position);
-        Ok(index_position)
-    }
-
-    /// Merges rows and index segments as far as that goes.
+    /// Merges segments and the index as far as that goes.
     pub(crate) fn compact(&self) -> Result<(), TraceStoreError> {
-        self.rows.compact();
+        self.database.compact();
         self.index.merge_all()?;
         let view = Arc::new(self.index.view()?);
         self.state.write().view = view;
@@ -282,18 +291,48 @@ impl Partition {
 
     /// Ends background work; everything in memory is forgotten.
     pub(crate) fn stop(&self) -> Result<(), TraceStoreError> {
-        self.rows.stop();
+        self.database.stop();
         self.index.close()
     }
 
-    /// Bytes of rows and of the index on disk.
+    /// Bytes of spans and of the index on disk.
     pub(crate) fn bytes(&self) -> (u64, u64) {
-        (self.rows.bytes(), self.index.bytes())
+        (self.database.bytes(), self.index.bytes())
     }
 
     /// Documents in the index.
     pub(crate) fn indexed_spans(&self) -> u64 {
         self.state.read().view.spans()
+    }
+}
+
+impl Unsealed {
+    fn size(&self) -> TailSize {
+        let (head_spans, head_bytes) = self.head.size();
+        let tail = self.tail.size();
+        TailSize { spans: head_spans.max(tail.spans), bytes: head_bytes as u64 + tail.bytes }
+    }
+}
+
+impl State {
+    /// The tenant's number; a new one is put into `batch`.
+    fn number_of(&self, tenant: &TenantId, batch: &mut WriteBatch) -> u32 {
+        self.tenants.get(tenant).copied().unwrap_or_else(|| {
+            let number = self.tenants.len() as u32;
+            batch.put(tenant_key(tenant.as_str()), number.to_le_bytes());
+            number
+        })
+    }
+
+    fn head_contains(&self, tenant: u32, row: &PreparedRow) -> bool {
+        let is_deleted_since = |number: u64| {
+            let mark = self.deleted.get(&tenant).and_then(|deleted| deleted.get(&row.trace_id));
+            mark.is_some_and(|mark| number < *mark)
+        };
+        self.active.head.contains(tenant, row.trace_id, &row.row)
+            || self.sealing.as_ref().is_some_and(|sealing| {
+                sealing.unsealed.head.contains(tenant, row.trace_id, &row.row) && !is_deleted_since(sealing.number)
+            })
     }
 }
 

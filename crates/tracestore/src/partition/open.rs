@@ -1,4 +1,5 @@
-//! Opening a partition: what RocksDB and the index hold, and an index anew where there is none.
+//! Opening a partition: what RocksDB and the index hold, blocks that no segment has removed, and an index anew where there
+//! is none.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,22 +8,27 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use pharos_model::TenantId;
+use rocksdb::WriteBatch;
 
+use super::database::{Database, DatabaseMemory};
+use super::filter::TraceFilter;
 use super::index::SearchIndex;
-use super::keys::{MetaKey, POSITION, read_meta_key, read_row_key};
+use super::keys::{DELETED, MetaKey, POSITION, SEGMENT, block_key, filter_key, read_block_key, read_meta_key};
 use super::names::Names;
 use super::origins::OriginCatalogue;
-use super::rows::{RowStore, RowsMemory};
+use super::pieces::corrupt_block;
+use super::segment::{Segment, SegmentRecord, Segments};
 use super::tail::Tail;
-use super::{CallCounts, Partition, State};
-use crate::codec::{decode_origin, row_sequence};
+use super::{DeletedTraces, Partition, State, Unsealed};
+use crate::block::Block;
+use crate::codec::{DecodeError, decode_origin};
 use crate::disk::sync_directory;
-use crate::record::{Day, row_from_value};
+use crate::record::{Day, SearchDocument};
 use crate::{Settings, TraceStoreError};
 
-/// The index's layout; another one is another directory and is rebuilt from the rows.
+/// The index's layout; another one is another directory and is rebuilt from the blocks.
 pub(super) const INDEX_DIRECTORY: &str = "index-1";
-pub(super) const ROWS_DIRECTORY: &str = "rows";
+pub(super) const SPANS_DIRECTORY: &str = "spans";
 const INDEX_BUILDING_DIRECTORY: &str = "index-building";
 /// Spans per commit while an index is rebuilt.
 const REBUILD_COMMIT_SPANS: usize = 100_000;
@@ -32,13 +38,13 @@ impl Partition {
     pub(crate) fn open(
         directory: &Path,
         day: Day,
-        memory: &RowsMemory,
+        memory: &DatabaseMemory,
         settings: &Settings,
     ) -> Result<Self, TraceStoreError> {
         fs::create_dir_all(directory).map_err(TraceStoreError::io("create", directory))?;
-        let rows = RowStore::open(&directory.join(ROWS_DIRECTORY), memory)?;
+        let database = Database::open(&directory.join(SPANS_DIRECTORY), memory)?;
         let corrupt = |what| TraceStoreError::corrupt(what, day);
-        let rows_position = match rows.meta(POSITION)? {
+        let sealed_position = match database.meta(POSITION)? {
             Some(bytes) => u64::from_le_bytes(bytes.as_slice().try_into().map_err(|_| TraceStoreError::Corrupt {
                 what: "position",
                 partition: day.to_string(),
@@ -47,7 +53,7 @@ impl Partition {
             None => 0,
         };
         let mut tenants = HashMap::new();
-        for entry in rows.metas(b"T", b"U".to_vec()) {
+        for entry in database.metas(b"T", b"U".to_vec()) {
             let (key, value) = entry?;
             if let MetaKey::Tenant { name } = read_meta_key(&key).map_err(corrupt("tenant"))? {
                 let number = <[u8; 4]>::try_from(&*value).map(u32::from_le_bytes);
@@ -63,7 +69,7 @@ impl Partition {
         let by_number: HashMap<u32, TenantId> =
             tenants.iter().map(|(tenant, number)| (*number, tenant.clone())).collect();
         let (mut names, mut catalogue) = (Names::default(), OriginCatalogue::new(settings.origins_in_memory));
-        for entry in rows.metas(b"N", b"P".to_vec()) {
+        for entry in database.metas(b"N", b"P".to_vec()) {
             let (key, value) = entry?;
             match read_meta_key(&key).map_err(corrupt("entry"))? {
                 MetaKey::Name { tenant, kind, service, operation } => {
@@ -79,6 +85,7 @@ impl Partition {
                 _ => {}
             }
         }
+        let (segments, deleted, next_segment) = read_segments(&database, memory, day)?;
         let index_path = directory.join(INDEX_DIRECTORY);
         let memory_bytes = settings.index_memory.0 as usize;
         let (index, index_position) = if let Some(opened) = SearchIndex::open(&index_path, memory_bytes) {
@@ -87,7 +94,7 @@ impl Partition {
             // Under another name until it is whole: a crash meanwhile begins anew.
             let building = directory.join(INDEX_BUILDING_DIRECTORY);
             let index = SearchIndex::create(&building, memory_bytes)?;
-            rebuild_index(&index, &rows, &by_number, day, rows_position)?;
+            rebuild_index(&index, &database, &segments, &by_number, day, sealed_position)?;
             index.close()?;
             drop(index);
             replace_directory(&building, &index_path)?;
@@ -102,16 +109,19 @@ impl Partition {
             tenants,
             catalogue,
             names,
-            calls: CallCounts::new(),
-            active: Tail::default(),
-            frozen: None,
+            active: Unsealed::default(),
+            sealing: None,
+            segments: Arc::new(segments),
+            deleted,
             view,
-            rows_position,
+            next_segment,
+            sealed_position,
             index_position,
             is_dirty: false,
         });
         let operations_max = settings.operations_max;
-        Ok(Self { day, directory: directory.to_owned(), rows, index, state, operations_max })
+        let (directory, memory) = (directory.to_owned(), memory.clone());
+        Ok(Self { day, directory, database, memory, index, state, operations_max })
     }
 }
 
@@ -124,29 +134,95 @@ fn replace_directory(from: &Path, to: &Path) -> Result<(), TraceStoreError> {
     sync_directory(parent).map_err(TraceStoreError::io("sync", parent))
 }
 
-/// Fills an empty index with all rows below `position`; later ones come from the log.
+/// Segments and marks of deletions by tenant number, and the number of the next segment. Blocks that a crash left without a
+/// segment are removed.
+fn read_segments(
+    database: &Database,
+    memory: &DatabaseMemory,
+    day: Day,
+) -> Result<(Segments, HashMap<u32, Arc<DeletedTraces>>, u64), TraceStoreError> {
+    let corrupt = |what| TraceStoreError::corrupt(what, day);
+    let mut segments = Segments::default();
+    let mut next_segment = 0;
+    for entry in database.metas(&[SEGMENT], vec![SEGMENT + 1]) {
+        let (key, value) = entry?;
+        let MetaKey::Segment { tenant, number } = read_meta_key(&key).map_err(corrupt("segment key"))? else {
+            continue;
+        };
+        let record = SegmentRecord::decode(&value).map_err(corrupt("segment record"))?;
+        let filter = database.meta(&filter_key(tenant, number))?.unwrap_or_default();
+        let filter = TraceFilter::from_bytes(&filter).map_err(corrupt("trace filter"))?;
+        segments.insert(Arc::new(Segment::new(tenant, number, record, filter, &memory.filters)));
+        next_segment = next_segment.max(number + 1);
+    }
+    let mut deleted: HashMap<u32, DeletedTraces> = HashMap::new();
+    for entry in database.metas(&[DELETED], vec![DELETED + 1]) {
+        let (key, value) = entry?;
+        if let MetaKey::Deleted { tenant, trace_id } = read_meta_key(&key).map_err(corrupt("deletion key"))? {
+            let mark = <[u8; 8]>::try_from(&*value).map(u64::from_le_bytes);
+            let mark = mark.map_err(|_| corrupt("deletion mark")(DecodeError::OutOfRange("length")))?;
+            deleted.entry(tenant).or_default().insert(trace_id, mark);
+            // A mark is never above the next segment's number, and must not hide it.
+            next_segment = next_segment.max(mark);
+        }
+    }
+    next_segment = next_segment.max(remove_orphans(database, &segments, day)?);
+    Ok((segments, deleted.into_iter().map(|(tenant, traces)| (tenant, Arc::new(traces))).collect(), next_segment))
+}
+
+/// Removes blocks that belong to no segment; returns a number above all of theirs.
+fn remove_orphans(database: &Database, segments: &Segments, day: Day) -> Result<u64, TraceStoreError> {
+    let mut next_segment = 0;
+    let mut from = block_key(0, 0, 0);
+    let mut batch = WriteBatch::default();
+    while let Some(key) = database.next_block_key(&from)? {
+        let (tenant, number) = read_block_key(&key).map_err(TraceStoreError::corrupt("block key", day))?;
+        let behind = block_key(tenant, number.saturating_add(1), 0);
+        if segments.of(tenant).iter().all(|segment| segment.number != number) {
+            database.delete_blocks(&mut batch, &block_key(tenant, number, 0), &behind);
+            next_segment = next_segment.max(number + 1);
+        }
+        from = behind;
+    }
+    if !batch.is_empty() {
+        database.write(batch)?;
+    }
+    Ok(next_segment)
+}
+
+/// Fills an empty index with all spans below `position`; later ones come from the log.
 fn rebuild_index(
     index: &SearchIndex,
-    rows: &RowStore,
+    database: &Database,
+    segments: &Segments,
     tenants: &HashMap<u32, TenantId>,
     day: Day,
     position: u64,
 ) -> Result<(), TraceStoreError> {
-    let corrupt = |what| TraceStoreError::corrupt(what, day);
     let mut tail = Tail::default();
-    for row in rows.all_rows() {
-        let (key, value) = row?;
-        let (number, trace_id, min_start_ns) = read_row_key(&key).map_err(corrupt("row key"))?;
-        let Some(tenant) = tenants.get(&number) else { continue };
-        if row_sequence(&value).map_err(corrupt("row"))? >= position {
-            continue;
-        }
-        let row = row_from_value(tenant, day, trace_id, min_start_ns, value.into_vec()).map_err(corrupt("row"))?;
-        row.documents.iter().for_each(|document| tail.push(trace_id, document));
-        if tail.len() >= REBUILD_COMMIT_SPANS {
-            index.commit(&tail, 0, true)?;
-            tail = Tail::default();
+    for segment in segments.iter() {
+        let Some(tenant) = tenants.get(&segment.tenant) else { continue };
+        for block in 0..segment.record.blocks.len() as u32 {
+            let bytes = database.block(&block_key(segment.tenant, segment.number, block))?.unwrap_or_default();
+            let read = push_block(tenant, &bytes, &mut tail);
+            read.map_err(|error| corrupt_block(day, segment.number, block, &error))?;
+            if tail.len() >= REBUILD_COMMIT_SPANS {
+                index.commit(&tail, 0, true)?;
+                tail = Tail::default();
+            }
         }
     }
     index.commit(&tail, position, false)
+}
+
+fn push_block(tenant: &TenantId, bytes: &[u8], tail: &mut Tail) -> Result<(), DecodeError> {
+    let block = Block::open(bytes)?;
+    for trace in block.traces() {
+        let skeletons = block.skeletons(trace.spans.clone())?;
+        for (described, whole) in skeletons.zip(block.spans(trace.trace_id, trace.spans.clone())?) {
+            let ((_, service, _), (origin, span)) = (described?, whole?);
+            tail.push(trace.trace_id, &SearchDocument::of(tenant, origin, service, &span));
+        }
+    }
+    Ok(())
 }

@@ -1,15 +1,21 @@
-//! Reads of a partition: search, rows of a trace, lists, call counts.
+//! Reads of a partition: search, pieces of a trace, lists, call counts.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use pharos_model::{SpanKind, TenantId, TraceId};
-use pharos_storage::{Operation, ReadContext, StorageError, TraceQuery};
+use pharos_storage::{Operation, ReadContext, StorageError, TraceQuery, span_passes};
 
-use super::keys::{MetaKey, calls_minute, origin_key, origin_range, read_meta_key, read_row_key, trace_key};
-use super::{Partition, StoredRow, read_error};
+use super::filter::trace_hash;
+use super::keys::{MetaKey, block_key, calls_minute, locator_key, origin_key, origin_range, read_meta_key};
+use super::locator::find_blocks;
+use super::pieces::TracePiece;
+use super::segment::Segment;
+use super::{Partition, read_error};
 use crate::TraceStoreError;
 use crate::calls::CallSpan;
-use crate::codec::{Origin, OriginHash, RowReader, decode_origin, row_sequence};
+use crate::codec::{Origin, OriginHash, decode_origin};
 use crate::search::{SearchBounds, TopTraces, plan};
 
 impl Partition {
@@ -30,18 +36,49 @@ impl Partition {
             let stored = |visit: &mut dyn FnMut(OriginHash, &Origin)| self.for_each_origin(number, visit);
             let clauses = plan(tenant, query, &state.catalogue, &stored).map_err(read_error)?;
             let Some(clauses) = clauses else { return Ok(()) };
-            state.active.search(&clauses, &bounds, top);
-            if let Some((frozen, _)) = &state.frozen {
-                frozen.search(&clauses, &bounds, top);
+            top.hide(state.deleted.get(&number).cloned());
+            state.active.tail.search(&clauses, &bounds, top);
+            if let Some(sealing) = &state.sealing {
+                sealing.unsealed.tail.search(&clauses, &bounds, top);
             }
             (clauses, Arc::clone(&state.view))
         };
-        self.index.search(&view, &clauses, &bounds, top, context)
+        self.index.search(&view, &clauses, &bounds, top, context)?;
+        for trace_id in top.take_hidden() {
+            self.search_trace(tenant, trace_id, query, top).map_err(read_error)?;
+        }
+        Ok(())
+    }
+
+    /// Offers what passes of a trace, looking at its spans: of a trace that was deleted, tails and index still have
+    /// spans that are gone.
+    fn search_trace(
+        &self,
+        tenant: &TenantId,
+        trace_id: TraceId,
+        query: &TraceQuery,
+        top: &mut TopTraces,
+    ) -> Result<(), TraceStoreError> {
+        let mut spans = Vec::new();
+        for piece in self.trace_pieces(tenant, trace_id)? {
+            piece.spans(0, u32::MAX, |origin, span| spans.push((origin, span)))?;
+        }
+        let mut origins: HashMap<OriginHash, Origin> = HashMap::new();
+        for (hash, span) in spans {
+            let origin = match origins.entry(hash) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(self.origin(tenant, hash)?),
+            };
+            if span_passes(query, &origin.resource, &origin.scope, &span) {
+                top.offer(trace_id, span.start_ns);
+            }
+        }
+        Ok(())
     }
 
     fn for_each_origin(&self, tenant: u32, visit: &mut dyn FnMut(OriginHash, &Origin)) -> Result<(), TraceStoreError> {
         let (from, until) = origin_range(tenant);
-        for entry in self.rows.metas(&from, until) {
+        for entry in self.database.metas(&from, until) {
             let (key, value) = entry?;
             if let MetaKey::Origin { hash, .. } =
                 read_meta_key(&key).map_err(TraceStoreError::corrupt("origin key", self.day))?
@@ -52,47 +89,86 @@ impl Partition {
         Ok(())
     }
 
-    /// Rows of a trace, by earliest start.
-    pub(crate) fn trace_rows(&self, tenant: &TenantId, trace_id: TraceId) -> Result<Vec<StoredRow>, TraceStoreError> {
-        let Some(number) = self.state.read().tenants.get(tenant).copied() else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        for row in self.rows.trace_rows(&trace_key(number, trace_id)) {
-            let (key, value) = row?;
-            let (_, _, min_start_ns) = read_row_key(&key).map_err(TraceStoreError::corrupt("row key", self.day))?;
-            found.push(StoredRow { min_start_ns, value });
+    /// The pieces of a trace, older ones first.
+    pub(crate) fn trace_pieces(
+        &self,
+        tenant: &TenantId,
+        trace_id: TraceId,
+    ) -> Result<Vec<TracePiece>, TraceStoreError> {
+        let (number, rows, segments, mark) = {
+            // Heads and segments of one moment: what is sealed is in one or the other.
+            let state = self.state.read();
+            let Some(number) = state.tenants.get(tenant).copied() else { return Ok(Vec::new()) };
+            let mark = state.deleted.get(&number).and_then(|deleted| deleted.get(&trace_id)).copied().unwrap_or(0);
+            let mut rows = Vec::new();
+            if let Some(sealing) = state.sealing.as_ref().filter(|sealing| sealing.number >= mark) {
+                rows.extend_from_slice(sealing.unsealed.head.rows(number, trace_id));
+            }
+            rows.extend_from_slice(state.active.head.rows(number, trace_id));
+            (number, rows, Arc::clone(&state.segments), mark)
+        };
+        let hash = trace_hash(trace_id);
+        let mut pieces = Vec::new();
+        // P4
+        for segment in segments.of(number).iter().filter(|segment| segment.number >= mark) {
+            if segment.may_contain(hash) {
+                self.find_in(segment, trace_id, hash, &mut pieces)?;
+            }
         }
-        Ok(found)
+        pieces.extend(rows.into_iter().map(|row| TracePiece::of_row(self.day, trace_id, row)));
+        Ok(pieces)
     }
 
-    /// Spans of a trace that records before `sequence` brought, for the pairing of calls.
+    fn find_in(
+        &self,
+        segment: &Segment,
+        trace_id: TraceId,
+        hash: u64,
+        pieces: &mut Vec<TracePiece>,
+    ) -> Result<(), TraceStoreError> {
+        let shape = segment.record.locator;
+        let page = self.database.meta(&locator_key(segment.tenant, segment.number, shape.page(hash)))?;
+        let blocks = page.map_or(Ok(Vec::new()), |page| find_blocks(shape, &page, hash));
+        for block in blocks.map_err(TraceStoreError::corrupt("trace locator", self.day))? {
+            let bytes = self.block(segment, block)?;
+            pieces.extend(TracePiece::of_block(self.day, trace_id, (segment.number, block), bytes)?);
+        }
+        Ok(())
+    }
+
+    /// The bytes of a block that a segment has.
+    pub(super) fn block(&self, segment: &Segment, block: u32) -> Result<Vec<u8>, TraceStoreError> {
+        let bytes = self.database.block(&block_key(segment.tenant, segment.number, block))?;
+        bytes.ok_or_else(|| TraceStoreError::Corrupt {
+            what: "segment",
+            partition: self.day.to_string(),
+            detail: format!("block {block} of segment {} is missing", segment.number),
+        })
+    }
+
+    /// All spans of a trace that are here, for the pairing of calls. A trace that is new costs a look at the filters.
     pub(crate) fn call_spans(
         &self,
         tenant: &TenantId,
         trace_id: TraceId,
-        sequence: u64,
         mut service: impl FnMut(&str) -> Arc<str>,
     ) -> Result<Vec<CallSpan>, TraceStoreError> {
-        let corrupt = |what| TraceStoreError::corrupt(what, self.day);
         let mut found = Vec::new();
-        for row in self.trace_rows(tenant, trace_id)? {
-            if row_sequence(&row.value).map_err(corrupt("row"))? >= sequence {
-                continue;
-            }
-            let reader = RowReader::new(&row.value, row.min_start_ns).map_err(corrupt("row"))?;
-            found.extend(reader.spans().iter().map(|span| CallSpan::new(&span.skeleton, service(span.service))));
+        for piece in self.trace_pieces(tenant, trace_id)? {
+            piece.skeletons(|_, name, skeleton| found.push(CallSpan::new(skeleton, service(name))))?;
         }
         Ok(found)
     }
 
-    /// An origin that a row of this partition names.
+    /// An origin that a span of this partition names.
     pub(crate) fn origin(&self, tenant: &TenantId, hash: OriginHash) -> Result<Origin, TraceStoreError> {
         let missing = || TraceStoreError::Corrupt {
             what: "origin",
             partition: self.day.to_string(),
-            detail: "a row names an origin that is not there".to_owned(),
+            detail: "a span names an origin that is not there".to_owned(),
         };
         let number = self.state.read().tenants.get(tenant).copied().ok_or_else(missing)?;
-        let bytes = self.rows.meta(&origin_key(number, hash))?.ok_or_else(missing)?;
+        let bytes = self.database.meta(&origin_key(number, hash))?.ok_or_else(missing)?;
         decode_origin(&bytes).map_err(TraceStoreError::corrupt("origin", self.day))
     }
 
@@ -120,14 +196,16 @@ impl Partition {
         // Under the lock, so that a checkpoint does not move counts from memory to disk meanwhile.
         let state = self.state.read();
         let Some(number) = state.tenants.get(tenant).copied() else { return Ok(()) };
-        for ((tenant, minute, parent, child), by) in &state.calls {
+        let unwritten = state.sealing.as_ref().filter(|sealing| sealing.written.get().is_none());
+        let calls = unwritten.map(|sealing| &sealing.unsealed.calls);
+        for ((tenant, minute, parent, child), by) in calls.into_iter().chain([&state.active.calls]).flatten() {
             if *tenant == number && (minutes.0..=minutes.1).contains(minute) {
                 visit(parent, child, *by);
             }
         }
         let until =
             minutes.1.checked_add(1).map_or_else(|| calls_minute(number + 1, 0), |end| calls_minute(number, end));
-        for entry in self.rows.metas(&calls_minute(number, minutes.0), until) {
+        for entry in self.database.metas(&calls_minute(number, minutes.0), until) {
             let (key, value) = entry?;
             let key = read_meta_key(&key).map_err(TraceStoreError::corrupt("call count", self.day))?;
             if let (MetaKey::Calls { parent, child, .. }, Ok(count)) = (key, <[u8; 8]>::try_from(&*value)) {

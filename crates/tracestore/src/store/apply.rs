@@ -1,4 +1,4 @@
-//! Applying a record: into RocksDB first, which can fail, then into memory, which cannot.
+//! Applying a record: what must be read and can fail first, then into memory, which cannot.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,8 +9,8 @@ use parking_lot::RwLock;
 use super::DAYS_DIRECTORY;
 use crate::calls::{CallChanges, CallSpan, CallWindow};
 use crate::disk::sync_directory;
-use crate::partition::{Partition, RowsMemory};
-use crate::record::{Day, PreparedBatch, PreparedRow};
+use crate::partition::{DatabaseMemory, Partition};
+use crate::record::{Change, Day, Deletion, PreparedBatch, PreparedRow};
 use crate::{Settings, TraceStoreError};
 
 /// How far records are applied.
@@ -18,6 +18,8 @@ use crate::{Settings, TraceStoreError};
 pub(super) struct Applied {
     /// The sequence of the next record to apply: all below are.
     pub(super) next_sequence: u64,
+    /// Calls of records below are counted on disk.
+    calls_position: u64,
     window: CallWindow,
 }
 
@@ -26,7 +28,7 @@ pub(super) struct Applied {
 pub(super) struct Places<'a> {
     pub(super) directory: &'a Path,
     pub(super) settings: &'a Settings,
-    pub(super) memory: &'a RowsMemory,
+    pub(super) memory: &'a DatabaseMemory,
     pub(super) partitions: &'a RwLock<BTreeMap<Day, Arc<Partition>>>,
 }
 
@@ -44,13 +46,36 @@ impl Places<'_> {
 }
 
 impl Applied {
-    pub(super) fn new(window: CallWindow) -> Self {
-        Self { next_sequence: 0, window }
+    /// Nothing is applied but what is on disk; the calls below `calls_position` are counted there.
+    pub(super) fn new(window: CallWindow, calls_position: u64) -> Self {
+        Self { next_sequence: 0, calls_position, window }
     }
 
-    /// Applies the record `sequence`. After an error nothing of it is visible to searches, and applying it
-    /// again completes it.
-    pub(super) fn apply(
+    /// Applies the record `sequence`. After an error nothing of it is visible, and applying it again completes it.
+    pub(super) fn apply(&mut self, places: &Places<'_>, change: &Change, sequence: u64) -> Result<(), TraceStoreError> {
+        match change {
+            Change::Batch(prepared) => self.apply_batch(places, prepared, sequence)?,
+            Change::Deletion(deletion) => self.apply_deletion(places, deletion, sequence)?,
+        }
+        self.next_sequence = sequence + 1;
+        Ok(())
+    }
+
+    fn apply_deletion(
+        &mut self,
+        places: &Places<'_>,
+        Deletion { tenant, trace_id }: &Deletion,
+        sequence: u64,
+    ) -> Result<(), TraceStoreError> {
+        for partition in places.partitions.read().values() {
+            partition.delete(tenant, *trace_id, sequence)?;
+        }
+        // Its calls stay counted; spans that come later are paired among themselves, now as after a restart.
+        self.window.forget(tenant, *trace_id);
+        Ok(())
+    }
+
+    fn apply_batch(
         &mut self,
         places: &Places<'_>,
         prepared: &PreparedBatch,
@@ -67,8 +92,10 @@ impl Applied {
             staged.push((partition, effect));
         }
         let mut calls = Vec::new();
-        for row in staged.iter().flat_map(|(_, effect)| &effect.fresh) {
-            calls.push(self.new_calls(places, prepared, row, sequence)?);
+        if sequence >= self.calls_position {
+            for row in staged.iter().flat_map(|(_, effect)| &effect.fresh) {
+                calls.push(self.new_calls(places, prepared, row)?);
+            }
         }
         for (partition, effect) in &mut staged {
             partition.write(effect)?;
@@ -82,9 +109,8 @@ impl Applied {
             self.window.add(&prepared.tenant, trace_id, stored, spans, &mut changes);
         }
         if !changes.is_empty() {
-            partitions.values().for_each(|partition| partition.count_calls(&prepared.tenant, &changes, sequence));
+            partitions.values().for_each(|partition| partition.count_calls(&prepared.tenant, &changes));
         }
-        self.next_sequence = sequence + 1;
         Ok(())
     }
 
@@ -94,13 +120,12 @@ impl Applied {
         places: &Places<'_>,
         prepared: &PreparedBatch,
         row: &PreparedRow,
-        sequence: u64,
     ) -> Result<(pharos_model::TraceId, Vec<CallSpan>, Vec<CallSpan>), TraceStoreError> {
         let mut stored = Vec::new();
         if !self.window.knows(&prepared.tenant, row.trace_id) {
             for partition in places.partitions.read().values() {
                 let service = |name: &str| self.window.service(name);
-                stored.extend(partition.call_spans(&prepared.tenant, row.trace_id, sequence, service)?);
+                stored.extend(partition.call_spans(&prepared.tenant, row.trace_id, service)?);
             }
         }
         let spans =

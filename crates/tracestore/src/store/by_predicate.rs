@@ -4,6 +4,7 @@
 //! may end once the hits are newer than every trace still to come.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use pharos_model::TenantId;
 use pharos_storage::{FoundTraces, ReadContext, StorageError, TraceLookup, TraceQuery, span_passes};
@@ -17,7 +18,7 @@ const ROUND_FACTOR: usize = 4;
 
 impl Shared {
     pub(super) fn find_by_predicate(
-        &self,
+        self: &Arc<Self>,
         tenant: &TenantId,
         query: &TraceQuery,
         context: &ReadContext,

@@ -15,7 +15,7 @@ use super::apply::Places;
 use super::maintain::Maintenance;
 use crate::error::shared_unavailable;
 use crate::log::LogWriteError;
-use crate::record::PreparedBatch;
+use crate::record::Change;
 use crate::{SyncPolicy, TraceStoreError};
 
 /// A group commit gathers no more than this.
@@ -31,14 +31,14 @@ type AppendResult = Result<AppendOutcome, StorageError>;
 /// What the commit thread is asked.
 pub(super) enum Commit {
     /// Make this durable and visible.
-    Append(Waiting),
+    Log(Waiting),
     /// Finish what waits, then end.
     Stop,
 }
 
-/// A batch that waits for the log.
+/// A batch or a deletion that waits for the log.
 pub(super) struct Waiting {
-    pub(super) prepared: PreparedBatch,
+    pub(super) change: Change,
     pub(super) record: Vec<u8>,
     /// Memory of both.
     pub(super) batch_bytes: u64,
@@ -49,8 +49,8 @@ pub(super) struct Waiting {
 pub(super) struct CommitThread {
     shared: Arc<Shared>,
     maintenance: SyncSender<Maintenance>,
-    /// Logged, but RocksDB refused them: applied before anything else.
-    unapplied: VecDeque<(u64, PreparedBatch)>,
+    /// Logged, but something could not be read or written for them: applied before anything else.
+    unapplied: VecDeque<(u64, Change)>,
     spans_since_commit: u64,
     synced_at: std::time::Instant,
 }
@@ -65,12 +65,12 @@ impl CommitThread {
         loop {
             let mut is_stopping = false;
             match self.next(queue) {
-                Ok(Commit::Append(first)) => {
+                Ok(Commit::Log(first)) => {
                     let mut group_bytes = first.batch_bytes;
                     let mut group = vec![first];
                     while group_bytes < GROUP_BYTES_MAX && group.len() < GROUP_BATCHES_MAX {
                         match queue.try_recv() {
-                            Ok(Commit::Append(next)) => {
+                            Ok(Commit::Log(next)) => {
                                 group_bytes += next.batch_bytes;
                                 group.push(next);
                             }
@@ -123,9 +123,9 @@ impl CommitThread {
         };
         self.shared.is_refusing.store(false, Ordering::Relaxed);
         for (sequence, waiting) in (first_sequence..).zip(group) {
-            let Waiting { prepared, outcome, completer, .. } = waiting;
+            let Waiting { change, outcome, completer, .. } = waiting;
             let span_count = outcome.items;
-            let result = if self.unapplied.is_empty() { self.apply(&prepared, sequence) } else { Err(stalled()) };
+            let result = if self.unapplied.is_empty() { self.apply(&change, sequence) } else { Err(stalled()) };
             match result {
                 Ok(()) => {
                     self.spans_since_commit += span_count;
@@ -133,7 +133,7 @@ impl CommitThread {
                 }
                 Err(error) => {
                     tracing::error!(%error, sequence, "a logged batch cannot be applied, trying again later");
-                    self.unapplied.push_back((sequence, prepared));
+                    self.unapplied.push_back((sequence, change));
                     completer.complete(Err(shared_unavailable(&Arc::new(error))));
                 }
             }
@@ -158,9 +158,9 @@ impl CommitThread {
         if self.shared.disk.free_bytes(&self.shared.directory).is_ok_and(|free| free < free_min) {
             return Err(Arc::new(disk_full(&self.shared)));
         }
-        while let Some((sequence, prepared)) = self.unapplied.pop_front() {
-            if let Err(error) = self.apply(&prepared, sequence) {
-                self.unapplied.push_front((sequence, prepared));
+        while let Some((sequence, change)) = self.unapplied.pop_front() {
+            if let Err(error) = self.apply(&change, sequence) {
+                self.unapplied.push_front((sequence, change));
                 return Err(Arc::new(error));
             }
         }
@@ -197,14 +197,14 @@ impl CommitThread {
         Ok(())
     }
 
-    fn apply(&self, prepared: &PreparedBatch, sequence: u64) -> Result<(), TraceStoreError> {
+    fn apply(&self, change: &Change, sequence: u64) -> Result<(), TraceStoreError> {
         let places = Places {
             directory: &self.shared.directory,
             settings: &self.shared.settings,
             memory: &self.shared.memory,
             partitions: &self.shared.partitions,
         };
-        self.shared.applied.lock().apply(&places, prepared, sequence)
+        self.shared.applied.lock().apply(&places, change, sequence)
     }
 
     fn refused(&self, error: LogWriteError) -> Arc<TraceStoreError> {

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 use pharos_base::{Completer, full_message};
 
+use super::pending::PendingCalls;
 use super::{DAYS_DIRECTORY, Shared};
 use crate::TraceStoreError;
 use crate::disk::sync_directory;
@@ -70,40 +71,54 @@ impl Shared {
 
     /// Brings both engines to the present position and removes the log below it.
     pub(super) fn checkpoint(&self) -> Result<(), TraceStoreError> {
-        let result = self.try_checkpoint().and_then(|is_complete| {
-            // What an earlier, failed checkpoint left went first; now the rest.
-            if is_complete { Ok(true) } else { self.try_checkpoint() }
-        });
+        let result = self.try_checkpoint();
         self.is_checkpoint_failing.store(result.is_err(), Ordering::Relaxed);
         let (lock, shrank) = &self.tail_shrank;
         drop(lock.lock());
         shrank.notify_all();
-        result.map(|_| ())
+        result
     }
 
-    /// Returns whether everything below the present position is in both engines.
-    fn try_checkpoint(&self) -> Result<bool, TraceStoreError> {
-        let (position, begun) = {
-            let applied = self.applied.lock();
-            // What a checkpoint makes durable must not be ahead of the log.
-            self.log.lock().sync().map_err(LogWriteError::into_inner)?;
-            let position = applied.next_sequence;
-            let mut begun = Vec::new();
-            for partition in self.partitions.read().values() {
-                if partition.begin_checkpoint(position)? {
-                    begun.push(Arc::clone(partition));
-                }
-            }
-            (position, begun)
-        };
-        let newest = self.partitions.read().last_key_value().map(|(day, _)| *day);
-        let mut complete = position;
-        for partition in begun {
-            let keep_writer = Some(partition.day()) == newest;
-            complete = complete.min(partition.finish_checkpoint(position, keep_writer)?);
+    fn try_checkpoint(&self) -> Result<(), TraceStoreError> {
+        // What an earlier, failed checkpoint left goes first; its days share a position.
+        let left: Vec<_> =
+            self.partitions.read().values().filter(|day| day.sealing_position().is_some()).cloned().collect();
+        if let Some(position) = left.first().and_then(|partition| partition.sealing_position()) {
+            self.finish_checkpoint(position, &left)?;
         }
-        self.log.lock().remove_before(complete)?;
-        Ok(complete == position)
+        let (position, begun) = self.begin_checkpoint()?;
+        self.finish_checkpoint(position, &begun)?;
+        self.log.lock().remove_before(position)
+    }
+
+    /// Freezes what is in memory; returns the position and the days that have something.
+    pub(super) fn begin_checkpoint(&self) -> Result<(u64, Vec<Arc<Partition>>), TraceStoreError> {
+        let applied = self.applied.lock();
+        // What a checkpoint makes durable must not be ahead of the log.
+        self.log.lock().sync().map_err(LogWriteError::into_inner)?;
+        let position = applied.next_sequence;
+        let partitions = self.partitions.read();
+        let begun = partitions.values().filter(|day| day.begin_checkpoint(position)).cloned().collect();
+        Ok((position, begun))
+    }
+
+    /// Brings the days of a checkpoint to disk, all that were begun or, after an error, those that are left.
+    fn finish_checkpoint(&self, position: u64, begun: &[Arc<Partition>]) -> Result<(), TraceStoreError> {
+        self.announce_calls(position, begun)?;
+        let newest = self.partitions.read().last_key_value().map(|(day, _)| *day);
+        for partition in begun {
+            partition.finish_checkpoint(Some(partition.day()) == newest)?;
+        }
+        if begun.is_empty() { Ok(()) } else { PendingCalls::remove(&self.directory) }
+    }
+
+    /// Says what the days of a checkpoint add to the call counts, where they are more than one.
+    pub(super) fn announce_calls(&self, position: u64, begun: &[Arc<Partition>]) -> Result<(), TraceStoreError> {
+        if begun.len() < 2 {
+            return Ok(());
+        }
+        let days = begun.iter().map(|partition| (partition.day(), partition.sealing_calls())).collect();
+        PendingCalls { position, days }.write(&self.directory)
     }
 
     fn compact(&self) -> Result<(), TraceStoreError> {
@@ -126,8 +141,8 @@ impl Shared {
         loop {
             let partitions = self.partitions_newest_first();
             let size = |partition: &Arc<Partition>| {
-                let (row_bytes, index_bytes) = partition.bytes();
-                row_bytes + index_bytes
+                let (span_bytes, index_bytes) = partition.bytes();
+                span_bytes + index_bytes
             };
             let total: u64 = partitions.iter().map(size).sum();
             let Some(oldest) = partitions.last().filter(|_| partitions.len() > 1 && total > limit.0) else {

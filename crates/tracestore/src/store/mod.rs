@@ -10,13 +10,16 @@ mod by_predicate;
 mod commit;
 mod maintain;
 mod open;
+mod pending;
 mod read;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,25 +28,28 @@ use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use pharos_base::{Clock, Completion, spawn_named};
-use pharos_model::{SpanBatch, TenantId, TimeRangeNs};
+use pharos_model::{SpanBatch, TenantId, TimeRangeNs, TraceId};
 use pharos_storage::{
     AppendOutcome, BatchId, DependencyLink, FoundTraces, Operation, OperationQuery, ReadContext, RejectReason,
-    StorageError, TraceLookup, TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary,
+    StorageError, TraceLookup, TracePartStream, TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary,
 };
 
 use crate::calls::CallWindow;
 use crate::disk::{Disk, SystemDisk};
 use crate::error::storage_error;
 use crate::log::{LogWriter, RECORD_BYTES_MAX, encode_record, scan};
-use crate::partition::{Partition, RowsMemory, TailSize};
-use crate::record::{AcceptedStarts, Day, decode_batch, encode_batch, prepare};
+use crate::partition::{DatabaseMemory, Partition, TailSize};
+use crate::record::{AcceptedStarts, Change, Day, Deletion, decode_change, encode_batch, encode_deletion, prepare};
 use crate::{Components, Settings, TraceStoreError};
 use apply::Applied;
 use commit::{Commit, CommitThread, Waiting};
 use maintain::{Maintenance, MaintenanceThread};
+use pending::PendingCalls;
 
 const LOG_DIRECTORY: &str = "log";
 const DAYS_DIRECTORY: &str = "days";
+/// Deleted traces of one tenant and day that are remembered: so many marks are in memory, and each is looked at by searches.
+const DELETED_TRACES_MAX: usize = 100_000;
 /// Batches that wait for the log, beside the limit in bytes.
 const QUEUE_BATCHES_MAX: usize = 4096;
 
@@ -53,7 +59,7 @@ struct Shared {
     settings: Settings,
     clock: Arc<dyn Clock>,
     disk: Arc<dyn Disk>,
-    memory: RowsMemory,
+    memory: DatabaseMemory,
     partitions: RwLock<BTreeMap<Day, Arc<Partition>>>,
     /// Held while a record is applied, and for a moment at the start of a checkpoint.
     applied: Mutex<Applied>,
@@ -109,20 +115,29 @@ impl SpanStore {
     ) -> Result<Self, TraceStoreError> {
         settings.check()?;
         let lock = open::prepare_directory(directory)?;
-        let memory = RowsMemory::new(settings.rows_memory);
+        let memory = DatabaseMemory::new(settings.rows_memory, settings.filter_memory);
         let partitions = open::open_partitions(directory, &settings, &memory)?;
         let log_directory = directory.join(LOG_DIRECTORY);
         let first_position = partitions.values().map(|partition| partition.position()).max().unwrap_or(0);
-        let mut applied = Applied::new(CallWindow::new(settings.pairing_spans));
+        let pending = PendingCalls::read(directory)?.unwrap_or_default();
+        for (day, deltas) in &pending.days {
+            if let Some(partition) = partitions.get(day) {
+                partition.restore_calls(pending.position, deltas)?;
+            }
+        }
+        let calls_position = pending.position.max(first_position);
+        let mut applied = Applied::new(CallWindow::new(settings.pairing_spans), calls_position);
         let places =
             apply::Places { directory, settings: &settings, memory: &memory, partitions: &RwLock::new(partitions) };
         let retention_ns = i64::try_from(settings.retention.0.as_nanos()).unwrap_or(i64::MAX);
         let oldest = u64::try_from(components.clock.unix_ns().saturating_sub(retention_ns)).unwrap_or(0);
         let scanned = scan(&log_directory, |sequence, content| {
             let corrupt = TraceStoreError::corrupt("log record", format!("record {sequence}"));
-            let mut prepared = decode_batch(&content).map_err(corrupt)?;
-            prepared.rows.retain(|row| row.day >= Day::of(oldest));
-            applied.apply(&places, &prepared, sequence)
+            let mut change = decode_change(&content).map_err(corrupt)?;
+            if let Change::Batch(prepared) = &mut change {
+                prepared.rows.retain(|row| row.day >= Day::of(oldest));
+            }
+            applied.apply(&places, &change, sequence)
         })?;
         let next_sequence = scanned.next_sequence.unwrap_or(0).max(first_position);
         let replayed = scanned.segments.len();
@@ -192,6 +207,41 @@ impl SpanStore {
         result
     }
 
+    /// Hands a change to the commit thread.
+    fn log(
+        &self,
+        content: &[u8],
+        change: Change,
+        outcome: AppendOutcome,
+    ) -> Completion<Result<AppendOutcome, StorageError>> {
+        let record = match encode_record(content) {
+            Ok(record) => record,
+            Err(source) => {
+                let source = Box::new(source);
+                return Completion::ready(Err(StorageError::Internal { action: "compression of a batch", source }));
+            }
+        };
+        let batch_bytes = record.len() as u64 + change.memory_bytes();
+        let queued = self.shared.queued_bytes.fetch_add(batch_bytes, Ordering::Relaxed);
+        let (completer, completion) = Completion::pair();
+        // A single batch above the limit passes when nothing else waits.
+        if queued > 0 && queued + batch_bytes > self.shared.settings.queue_max.0 {
+            self.shared.queued_bytes.fetch_sub(batch_bytes, Ordering::Relaxed);
+            return Completion::ready(Err(StorageError::unavailable("too many spans wait for the disk")));
+        }
+        match self.commits.try_send(Commit::Log(Waiting { change, record, batch_bytes, outcome, completer })) {
+            Ok(()) => completion,
+            Err(refused) => {
+                self.shared.queued_bytes.fetch_sub(batch_bytes, Ordering::Relaxed);
+                let reason = match refused {
+                    TrySendError::Full(_) => "too many batches of spans wait for the disk",
+                    TrySendError::Disconnected(_) => "the trace store is closed",
+                };
+                Completion::ready(Err(StorageError::unavailable(reason)))
+            }
+        }
+    }
+
     /// Asks the maintenance thread for something and waits for it.
     fn ask(&self, task: impl FnOnce(maintain::Answer) -> Maintenance) -> Result<(), TraceStoreError> {
         let (completer, completion) = Completion::pair();
@@ -233,32 +283,7 @@ impl TraceStore for SpanStore {
             });
             return Completion::ready(Ok(refused));
         }
-        let record = match encode_record(&content) {
-            Ok(record) => record,
-            Err(source) => {
-                let source = Box::new(source);
-                return Completion::ready(Err(StorageError::Internal { action: "compression of a batch", source }));
-            }
-        };
-        let batch_bytes = record.len() as u64 + prepared.memory_bytes();
-        let queued = self.shared.queued_bytes.fetch_add(batch_bytes, Ordering::Relaxed);
-        let (completer, completion) = Completion::pair();
-        // A single batch above the limit passes when nothing else waits.
-        if queued > 0 && queued + batch_bytes > self.shared.settings.queue_max.0 {
-            self.shared.queued_bytes.fetch_sub(batch_bytes, Ordering::Relaxed);
-            return Completion::ready(Err(StorageError::unavailable("too many spans wait for the disk")));
-        }
-        match self.commits.try_send(Commit::Append(Waiting { prepared, record, batch_bytes, outcome, completer })) {
-            Ok(()) => completion,
-            Err(refused) => {
-                self.shared.queued_bytes.fetch_sub(batch_bytes, Ordering::Relaxed);
-                let reason = match refused {
-                    TrySendError::Full(_) => "too many batches of spans wait for the disk",
-                    TrySendError::Disconnected(_) => "the trace store is closed",
-                };
-                Completion::ready(Err(StorageError::unavailable(reason)))
-            }
-        }
+        self.log(&content, Change::Batch(prepared), outcome)
     }
 
     fn traces(
@@ -268,6 +293,16 @@ impl TraceStore for SpanStore {
         context: &ReadContext,
     ) -> Result<TraceStream, StorageError> {
         Ok(self.shared.traces(tenant, lookups, context))
+    }
+
+    fn trace_parts(
+        &self,
+        tenant: &TenantId,
+        lookups: &[TraceLookup],
+        spans_max: NonZeroUsize,
+        context: &ReadContext,
+    ) -> Result<TracePartStream, StorageError> {
+        Ok(self.shared.trace_parts(tenant, lookups, spans_max, context))
     }
 
     fn find(&self, tenant: &TenantId, query: &TraceQuery, context: &ReadContext) -> Result<FoundTraces, StorageError> {
@@ -293,6 +328,24 @@ impl TraceStore for SpanStore {
 
     fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError> {
         self.shared.dependencies(tenant, range)
+    }
+
+    fn delete_trace(&self, tenant: &TenantId, trace_id: TraceId) -> Result<(), StorageError> {
+        if let Some(reason) = self.shared.refusal() {
+            return Err(reason);
+        }
+        let partitions = self.shared.partitions_newest_first();
+        if partitions.iter().any(|partition| partition.deleted_count(tenant) >= DELETED_TRACES_MAX) {
+            return Err(StorageError::LimitExceeded {
+                what: "deleted traces of one tenant and day",
+                limit: DELETED_TRACES_MAX as u64,
+                hint: "the day's retention ends them",
+            });
+        }
+        let deletion = Deletion { tenant: tenant.clone(), trace_id };
+        let content = encode_deletion(&deletion);
+        let logged = self.log(&content, Change::Deletion(deletion), AppendOutcome::default());
+        logged.wait().ok_or_else(|| storage_error("deletion of a trace")(TraceStoreError::Closed))?.map(|_| ())
     }
 
     fn flush(&self) -> Result<(), StorageError> {

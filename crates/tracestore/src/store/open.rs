@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{DAYS_DIRECTORY, LOG_DIRECTORY, maintain};
 use crate::disk::sync_directory;
-use crate::partition::{Partition, RowsMemory};
+use crate::partition::{DatabaseMemory, Partition};
 use crate::record::Day;
 use crate::{Settings, TraceStoreError};
 
 const FORMAT_FILE: &str = "FORMAT";
-const FORMAT: &str = "pharos-tracestore 1\n";
+const FORMAT: &str = "pharos-tracestore 2\n";
 const LOCK_FILE: &str = "LOCK";
 
 /// Creates what is missing, checks the format, takes the lock.
@@ -57,19 +57,22 @@ pub(super) fn write_format(directory: &Path) -> Result<(), TraceStoreError> {
 pub(super) fn open_partitions(
     directory: &Path,
     settings: &Settings,
-    memory: &RowsMemory,
+    memory: &DatabaseMemory,
 ) -> Result<BTreeMap<Day, Arc<Partition>>, TraceStoreError> {
     let days = directory.join(DAYS_DIRECTORY);
     let error = |source| TraceStoreError::Io { action: "list", path: days.clone(), source };
-    let mut partitions = BTreeMap::new();
+    let mut found = Vec::new();
     for entry in fs::read_dir(&days).map_err(error)? {
         let path = entry.map_err(error)?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         if name.starts_with(maintain::DROPPED_PREFIX) {
             fs::remove_dir_all(&path).map_err(TraceStoreError::io("remove", &path))?;
         } else if let Some(day) = Day::parse(name) {
-            partitions.insert(day, Arc::new(Partition::open(&path, day, memory, settings)?));
+            found.push((day, path));
         }
     }
-    Ok(partitions)
+    // Newest first: its filters are asked most, and find room first.
+    found.sort_by_key(|(day, _)| std::cmp::Reverse(*day));
+    let open = |(day, path): (Day, PathBuf)| Ok((day, Arc::new(Partition::open(&path, day, memory, settings)?)));
+    found.into_iter().map(open).collect()
 }

@@ -1,52 +1,25 @@
-//! Reads: traces, searches, summaries, lists.
+//! Reads: searches, summaries, lists. Whole traces: `traces.rs`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use pharos_model::{Span, SpanGroup, SpanId, StatusCode, TenantId, TimeRangeNs, TraceId};
+use pharos_model::{SpanId, StatusCode, TenantId, TimeRangeNs, TraceId};
 use pharos_storage::{
-    DependencyLink, FoundTraces, Operation, OperationQuery, ReadContext, ServiceSpanCount, StorageError, Trace,
-    TraceLookup, TraceQuery, TraceStream, TraceSummary, dependency_minutes,
+    DependencyLink, FoundTraces, Operation, OperationQuery, ReadContext, ServiceSpanCount, StorageError, TraceLookup,
+    TraceQuery, TraceSummary, dependency_minutes,
 };
 
 use super::Shared;
 use crate::TraceStoreError;
-use crate::codec::{Origin, OriginHash, RowReader};
-use crate::partition::{Partition, StoredRow, read_error};
+use crate::partition::{Partition, TracePiece, read_error};
 use crate::search::TopTraces;
 
-/// Spans in memory take about this many times the bytes of their row.
-const DECODED_FACTOR: u64 = 4;
-
-/// The rows of one trace, oldest day first.
-type TraceRows = Vec<(Arc<Partition>, Vec<StoredRow>)>;
+/// The pieces of one trace with the days they are of, oldest first.
+pub(super) type TracePieces = Vec<(Arc<Partition>, TracePiece)>;
 
 impl Shared {
-    pub(super) fn traces(
-        self: &Arc<Self>,
-        tenant: &TenantId,
-        lookups: &[TraceLookup],
-        context: &ReadContext,
-    ) -> TraceStream {
-        let (shared, tenant, context) = (Arc::clone(self), tenant.clone(), context.clone());
-        let owned = lookups.to_vec();
-        let mut has_failed = false;
-        Box::new(
-            owned
-                .into_iter()
-                .map_while(move |lookup| {
-                    if has_failed {
-                        return None;
-                    }
-                    let trace = shared.trace(&tenant, lookup, &context);
-                    has_failed = trace.is_err();
-                    Some(trace.transpose())
-                })
-                .flatten(),
-        )
-    }
-
-    fn rows_of(&self, tenant: &TenantId, lookup: TraceLookup) -> Result<TraceRows, StorageError> {
+    /// The pieces of a trace on all days that may have some, oldest day first.
+    pub(super) fn pieces_of(&self, tenant: &TenantId, lookup: TraceLookup) -> Result<TracePieces, StorageError> {
         let mut found = Vec::new();
         let mut partitions = self.partitions_newest_first();
         partitions.reverse();
@@ -57,44 +30,14 @@ impl Shared {
             if lookup.range.is_some_and(is_outside) {
                 continue;
             }
-            let rows = partition.trace_rows(tenant, lookup.trace_id).map_err(read_error)?;
-            if !rows.is_empty() {
-                found.push((partition, rows));
-            }
+            let pieces = partition.trace_pieces(tenant, lookup.trace_id).map_err(read_error)?;
+            found.extend(pieces.into_iter().map(|piece| (Arc::clone(&partition), piece)));
         }
         Ok(found)
     }
 
-    pub(super) fn trace(
-        &self,
-        tenant: &TenantId,
-        lookup: TraceLookup,
-        context: &ReadContext,
-    ) -> Result<Option<Trace>, StorageError> {
-        context.check()?;
-        let rows = self.rows_of(tenant, lookup)?;
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let row_bytes: usize = rows.iter().flat_map(|(_, rows)| rows).map(|row| row.value.len()).sum();
-        let _reservation = context.memory.reserve(row_bytes as u64 * DECODED_FACTOR)?;
-        let mut builder = TraceBuilder::new(lookup.trace_id, self.settings.trace_spans_max);
-        for (partition, rows) in &rows {
-            for row in rows {
-                context.check()?;
-                let corrupt = || TraceStoreError::corrupt("row", partition.day());
-                let reader = RowReader::new(&row.value, row.min_start_ns).map_err(corrupt()).map_err(read_error)?;
-                for span in reader.whole_spans(lookup.trace_id) {
-                    let (hash, span) = span.map_err(corrupt()).map_err(read_error)?;
-                    builder.add(hash, span, || partition.origin(tenant, hash)).map_err(read_error)?;
-                }
-            }
-        }
-        Ok(Some(builder.finish()))
-    }
-
     pub(super) fn summaries(
-        &self,
+        self: &Arc<Self>,
         tenant: &TenantId,
         lookups: &[TraceLookup],
         context: &ReadContext,
@@ -102,21 +45,25 @@ impl Shared {
         let mut summaries = Vec::new();
         for lookup in lookups {
             context.check()?;
-            let rows = self.rows_of(tenant, *lookup)?;
-            if rows.is_empty() {
+            let pieces = self.pieces_of(tenant, *lookup)?;
+            if pieces.is_empty() {
                 continue;
             }
-            match quick_summary(lookup.trace_id, &rows).map_err(read_error)? {
+            match quick_summary(lookup.trace_id, &pieces).map_err(read_error)? {
                 Some(summary) => summaries.push(summary),
                 // Ids that come twice: only whole spans tell duplicates from different spans.
-                None => summaries.extend(self.trace(tenant, *lookup, context)?.as_ref().map(TraceSummary::of)),
+                None => {
+                    for trace in self.traces(tenant, &[*lookup], context) {
+                        summaries.push(TraceSummary::of(&trace?));
+                    }
+                }
             }
         }
         Ok(summaries)
     }
 
     pub(super) fn find(
-        &self,
+        self: &Arc<Self>,
         tenant: &TenantId,
         query: &TraceQuery,
         context: &ReadContext,
@@ -187,117 +134,56 @@ impl Shared {
     }
 }
 
-/// Joins spans to a trace: equal ones once, by origin.
-struct TraceBuilder {
-    trace_id: TraceId,
-    spans_max: u64,
-    span_count: u64,
-    left_out: u64,
-    groups: Vec<SpanGroup>,
-    group_of: HashMap<OriginHash, usize>,
-    by_id: HashMap<SpanId, Vec<(usize, usize)>>,
-}
-
-impl TraceBuilder {
-    fn new(trace_id: TraceId, spans_max: u64) -> Self {
-        let (groups, group_of, by_id) = (Vec::new(), HashMap::new(), HashMap::new());
-        Self { trace_id, spans_max, span_count: 0, left_out: 0, groups, group_of, by_id }
-    }
-
-    fn add(
-        &mut self,
-        hash: OriginHash,
-        span: Span,
-        origin: impl FnOnce() -> Result<Origin, TraceStoreError>,
-    ) -> Result<(), TraceStoreError> {
-        let group = if let Some(group) = self.group_of.get(&hash) {
-            *group
-        } else {
-            let Origin { resource, scope }: Origin = origin()?;
-            self.groups.push(SpanGroup { resource, scope, spans: Vec::new() });
-            self.group_of.insert(hash, self.groups.len() - 1);
-            self.groups.len() - 1
-        };
-        let same_id = self.by_id.entry(span.span_id).or_default();
-        if same_id.iter().any(|&(other, index)| other == group && self.groups[group].spans[index] == span) {
-            return Ok(());
-        }
-        if self.span_count >= self.spans_max {
-            self.left_out += 1;
-            return Ok(());
-        }
-        self.span_count += 1;
-        same_id.push((group, self.groups[group].spans.len()));
-        self.groups[group].spans.push(span);
-        Ok(())
-    }
-
-    fn finish(mut self) -> Trace {
-        self.groups.retain(|group| !group.spans.is_empty());
-        let mut warnings = Vec::new();
-        if self.left_out > 0 {
-            warnings.push(format!(
-                "the trace has more than {} spans; {} are left out (raise tracestore.trace_spans_max to see them)",
-                self.spans_max, self.left_out
-            ));
-        }
-        Trace { trace_id: self.trace_id, groups: self.groups, warnings }
-    }
-}
-
 /// A summary from skeletons alone; `None` if a span id comes twice.
-fn quick_summary(trace_id: TraceId, rows: &TraceRows) -> Result<Option<TraceSummary>, TraceStoreError> {
-    let mut readers = Vec::new();
-    for (partition, rows) in rows {
-        for row in rows {
-            let reader = RowReader::new(&row.value, row.min_start_ns);
-            readers.push((partition.day(), reader.map_err(TraceStoreError::corrupt("row", partition.day()))?));
-        }
-    }
-    let spans = || readers.iter().flat_map(|(_, reader)| reader.spans());
+fn quick_summary(trace_id: TraceId, pieces: &TracePieces) -> Result<Option<TraceSummary>, TraceStoreError> {
     let mut ids = HashSet::new();
-    if !spans().all(|span| ids.insert(span.skeleton.span_id)) {
+    let mut parents = Vec::new();
+    let mut has_repeated = false;
+    let mut services: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let (mut start_ns, mut end_ns, mut error_count) = (u64::MAX, 0, 0);
+    // Start and id of the root, its service, and where its name is: ids are unique here, so start and id decide.
+    let mut root: Option<((u64, SpanId), String, usize, u32)> = None;
+    for (number, (_, piece)) in pieces.iter().enumerate() {
+        let mut index = 0;
+        piece.skeletons(|_, service, span| {
+            has_repeated |= !ids.insert(span.span_id);
+            start_ns = start_ns.min(span.start_ns);
+            end_ns = end_ns.max(span.end_ns);
+            if !services.contains_key(service) {
+                services.insert(service.to_owned(), (0, 0));
+            }
+            let is_error = u64::from(span.status == StatusCode::Error);
+            error_count += is_error;
+            if let Some((span_count, errors)) = services.get_mut(service) {
+                *span_count += 1;
+                *errors += is_error;
+            }
+            let place = (span.start_ns, span.span_id);
+            if !span.parent_span_id.is_zero() {
+                parents.push(span.parent_span_id);
+            } else if root.as_ref().is_none_or(|(first, ..)| place < *first) {
+                root = Some((place, service.to_owned(), number, index));
+            }
+            index += 1;
+        })?;
+    }
+    if has_repeated {
         return Ok(None);
     }
-    let mut services: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    let (mut error_count, mut orphan_count) = (0, 0);
-    for span in spans() {
-        let is_error = u64::from(span.skeleton.status == StatusCode::Error);
-        let parent = span.skeleton.parent_span_id;
-        let (span_count, errors) = services.entry(span.service).or_default();
-        *span_count += 1;
-        *errors += is_error;
-        error_count += is_error;
-        orphan_count += u64::from(!parent.is_zero() && !ids.contains(&parent));
-    }
-    // Ids are unique here, so start and id decide.
-    let roots = readers.iter().flat_map(|(day, reader)| {
-        reader.spans().iter().enumerate().map(move |(index, span)| (*day, reader, index, span))
-    });
-    let root = roots
-        .filter(|(.., span)| span.skeleton.parent_span_id.is_zero())
-        .min_by_key(|(.., span)| (span.skeleton.start_ns, span.skeleton.span_id));
     let (root_service, root_operation) = match root {
-        Some((day, reader, index, span)) => {
-            let name = reader.name(index).map_err(TraceStoreError::corrupt("row", day))?;
-            (span.service.to_owned(), name.to_owned())
-        }
+        Some((_, service, number, index)) => (service, pieces[number].1.name(index)?),
         None => (String::new(), String::new()),
     };
-    let service_count = |(service, (spans, errors)): (&str, (u64, u64))| ServiceSpanCount {
-        service: service.to_owned(),
-        spans,
-        errors,
-    };
+    let service_count = |(service, (spans, errors)): (String, (u64, u64))| ServiceSpanCount { service, spans, errors };
     Ok(Some(TraceSummary {
         trace_id,
         root_service,
         root_operation,
-        start_ns: spans().map(|span| span.skeleton.start_ns).min().unwrap_or(0),
-        end_ns: spans().map(|span| span.skeleton.end_ns).max().unwrap_or(0),
+        start_ns,
+        end_ns,
         span_count: ids.len() as u64,
         error_count,
-        orphan_count,
+        orphan_count: parents.iter().filter(|parent| !ids.contains(parent)).count() as u64,
         services: services.into_iter().map(service_count).collect(),
     }))
 }

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pharos_base::{ByteSize, SimClock};
 use pharos_model::{Span, SpanBatch, SpanGroup, SpanId, TenantId, TimeRangeNs, TraceId};
+use pharos_storage::conformance::traces::{SpanGenerator, check_equal};
+use pharos_storage::memory::MemoryTraceStore;
 use pharos_storage::{AppendOutcome, BatchId, ReadContext, StorageError, TraceQuery, TraceStore};
 
 use super::SpanStore;
@@ -170,4 +172,60 @@ fn a_full_tail_waits_for_the_index() {
     }
     assert_eq!(found(&store).len(), 40);
     assert!(store.stats().tail_spans <= 4 && store.stats().indexed_spans >= 36);
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// A checkpoint brings one day after the other to disk. Wherever power fails between them, spans are there once and calls
+/// are counted as they were, also those between the days.
+#[test]
+fn power_that_fails_between_the_days_of_a_checkpoint_loses_and_doubles_nothing() {
+    for seed in 0..6 {
+        let mut generator = SpanGenerator::new(seed, NOW_NS, 12);
+        let directory = tempfile::tempdir().unwrap();
+        let oracle = MemoryTraceStore::new();
+        let tenant = TenantId::default();
+        let store = open(directory.path(), settings(), &FaultDisk::sound());
+        let fill = |store: &SpanStore, generator: &mut SpanGenerator| {
+            for _ in 0..12 {
+                let batch = generator.batch();
+                let _ = oracle.append(&tenant, batch.clone(), BatchId::random()).wait();
+                store.append(&tenant, batch, BatchId::random()).wait().unwrap().unwrap();
+            }
+        };
+        fill(&store, &mut generator);
+        store.flush().unwrap();
+        fill(&store, &mut generator);
+        let (position, begun) = store.shared.begin_checkpoint().unwrap();
+        assert!(begun.len() > 1, "two days and more have spans");
+        store.shared.announce_calls(position, &begun).unwrap();
+        fill(&store, &mut generator);
+        for finished in 0..=begun.len() {
+            let cut = tempfile::tempdir().unwrap();
+            copy_tree(directory.path(), cut.path());
+            let opened = open(cut.path(), settings(), &FaultDisk::sound());
+            check_equal(&opened, &oracle, &tenant, &generator.trace_ids(), &[]);
+            opened.flush().unwrap();
+            drop(opened);
+            let opened = open(cut.path(), settings(), &FaultDisk::sound());
+            check_equal(&opened, &oracle, &tenant, &generator.trace_ids(), &[]);
+            if let Some(next) = begun.get(finished) {
+                next.finish_checkpoint(false).unwrap();
+            }
+        }
+        // The checkpoint that was left goes before the next.
+        store.flush().unwrap();
+        check_equal(&store, &oracle, &tenant, &generator.trace_ids(), &[]);
+    }
 }

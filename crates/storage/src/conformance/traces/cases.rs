@@ -9,7 +9,7 @@ use pharos_model::{
 };
 
 use super::predicates::{predicates_mean_one_thing, random_predicates_are_answered_as_by_the_reference};
-use super::{Case, SpanGenerator, check_equal, comparable, random_query};
+use super::{Case, SpanGenerator, check_equal, comparable, random_query, read_traces};
 use crate::memory::MemoryTraceStore;
 use crate::{
     BatchId, DependencyLink, Operation, OperationQuery, ReadContext, ServiceSpanCount, SpanFilter, TraceLookup,
@@ -40,6 +40,7 @@ pub(super) const ALL: &[NamedCase] = cases![
     summaries_tell_root_errors_and_orphans,
     lookups_keep_their_order_and_skip_the_absent,
     traces_come_in_parts,
+    deleted_traces_are_gone_and_later_spans_stay,
     many_resources_share_an_attribute,
     a_trace_of_ten_thousand_spans_is_whole,
     random_spans_are_answered_as_by_the_reference,
@@ -388,6 +389,60 @@ fn traces_come_in_parts(case: &mut Case) {
         assert!(is_new, "the last part says so");
         assert_eq!(joined.iter().map(comparable).collect::<Vec<_>>(), whole.iter().map(comparable).collect::<Vec<_>>());
     }
+}
+
+fn deleted_traces_are_gone_and_later_spans_stay(case: &mut Case) {
+    let tenant = TenantId::default();
+    let other: TenantId = "other".parse().expect("a tenant");
+    let now_ns = case.now_ns;
+    let old = || batch("web", vec![span(1, 1, now_ns - 30 * NS_PER_HOUR), span(1, 2, now_ns), span(2, 1, now_ns - 1)]);
+    case.append(old());
+    case.append_to(&other, old());
+    let delete = |case: &Case, number| {
+        case.subject.store().delete_trace(&tenant, trace_id(number)).expect("deletion works");
+    };
+    let check = |case: &Case, expected: &[(u8, &[u8])]| {
+        let all: Vec<_> = (1..5).map(trace_id).collect();
+        let traces = case.traces(&all);
+        let found = traces.iter().map(|trace| {
+            let spans = trace.groups.iter().flat_map(|group| &group.spans);
+            let mut spans: Vec<_> = spans.map(|span| span.span_id.0[0]).collect();
+            spans.sort_unstable();
+            (trace.trace_id.0[0], spans)
+        });
+        let expected: Vec<_> = expected.iter().map(|(id, spans)| (*id, spans.to_vec())).collect();
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+        let lookups: Vec<_> = all.iter().map(|id| TraceLookup { trace_id: *id, range: None }).collect();
+        let summaries = case.subject.store().summaries(&tenant, &lookups, &ReadContext::unlimited());
+        let counts = summaries.expect("summaries").into_iter().map(|summary| summary.span_count as usize);
+        assert_eq!(counts.collect::<Vec<_>>(), expected.iter().map(|(_, spans)| spans.len()).collect::<Vec<_>>());
+        let mut hits = ids(&case.find(&any()));
+        hits.sort_unstable();
+        assert_eq!(hits, expected.iter().map(|(id, _)| *id).collect::<Vec<_>>());
+    };
+    // Before and after settling, what is in memory and what is not.
+    delete(case, 1);
+    delete(case, 9);
+    check(case, &[(2, &[1])]);
+    case.append(batch("web", vec![span(3, 1, now_ns), span(3, 2, now_ns)]));
+    case.subject.settle();
+    check(case, &[(2, &[1]), (3, &[1, 2])]);
+    delete(case, 3);
+    case.append(batch("web", vec![span(3, 3, now_ns - 7), span(1, 4, now_ns - 40 * NS_PER_HOUR)]));
+    check(case, &[(1, &[4]), (2, &[1]), (3, &[3])]);
+    assert_eq!(
+        case.find(&TraceQuery { limit: 2, ..any() }).iter().map(|hit| hit.1).collect::<Vec<_>>(),
+        [now_ns - 1, now_ns - 7]
+    );
+    case.subject.settle();
+    check(case, &[(1, &[4]), (2, &[1]), (3, &[3])]);
+    // What was deleted may come again.
+    case.append(old());
+    delete(case, 2);
+    case.subject.settle();
+    check(case, &[(1, &[1, 2, 4]), (3, &[3])]);
+    let kept = read_traces(case.subject.store(), &other, &[1, 2, 3].map(trace_id));
+    assert_eq!(kept.iter().map(|trace| trace.trace_id.0[0]).collect::<Vec<_>>(), [1, 2]);
 }
 
 fn many_resources_share_an_attribute(case: &mut Case) {

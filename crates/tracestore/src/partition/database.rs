@@ -1,7 +1,7 @@
-//! RocksDB of one partition: the rows, and beside them origins, names, call counts and tenants.
+//! RocksDB of one partition: the blocks of spans, and beside them segments, origins, names, call counts and tenants.
 //!
 //! Its own log is off: ours feeds it. Both column families are flushed together, so that what is on disk
-//! is always the state after some write, and never rows without the origins they name.
+//! is always the state after some write, and never blocks without the origins they name.
 
 use std::path::{Path, PathBuf};
 
@@ -9,61 +9,60 @@ use pharos_base::ByteSize;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
-    DBCompactionStyle, DBCompressionType, Direction, FlushOptions, IteratorMode, Options, ReadOptions, SliceTransform,
-    UniversalCompactOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    DBCompressionType, Direction, FlushOptions, IteratorMode, Options, ReadOptions, WriteBatch, WriteBufferManager,
+    WriteOptions,
 };
 
-use super::keys::{TRACE_PREFIX_BYTES, TraceKey};
+use super::keys::BlockKey;
+use super::segment::FilterMemory;
 use crate::TraceStoreError;
 
-const ROWS: &str = "rows";
+const BLOCKS: &str = "blocks";
 
 /// A key and its value.
 pub(crate) type Entry = (Box<[u8]>, Box<[u8]>);
 
 /// Memory that all partitions share.
 #[derive(Clone)]
-pub(crate) struct RowsMemory {
+pub(crate) struct DatabaseMemory {
     cache: Cache,
     write_buffers: WriteBufferManager,
     write_buffer_bytes: usize,
+    pub(super) filters: FilterMemory,
 }
 
-impl RowsMemory {
-    /// Half of `total` for write buffers, half for blocks, filters and indexes.
-    pub(crate) fn new(total: ByteSize) -> Self {
+impl DatabaseMemory {
+    /// Half of `total` for write buffers, half for blocks and RocksDB's indexes; beside it `filters` for trace filters.
+    pub(crate) fn new(total: ByteSize, filters: ByteSize) -> Self {
         let half = (total.0 / 2) as usize;
         Self {
             cache: Cache::new_lru_cache(half),
             write_buffers: WriteBufferManager::new_write_buffer_manager(half, false),
             write_buffer_bytes: half / 2,
+            filters: FilterMemory::new(filters),
         }
     }
 }
 
 /// A partition's RocksDB.
-pub(crate) struct RowStore {
+pub(crate) struct Database {
     path: PathBuf,
     db: DB,
 }
 
-impl RowStore {
-    pub(crate) fn open(path: &Path, memory: &RowsMemory) -> Result<Self, TraceStoreError> {
+impl Database {
+    pub(crate) fn open(path: &Path, memory: &DatabaseMemory) -> Result<Self, TraceStoreError> {
         let families = [
             ColumnFamilyDescriptor::new("default", meta_options(memory)),
-            ColumnFamilyDescriptor::new(ROWS, rows_options(memory)),
+            ColumnFamilyDescriptor::new(BLOCKS, block_options(memory)),
         ];
         let db = DB::open_cf_descriptors(&database_options(memory), path, families)
             .map_err(TraceStoreError::rows("open", path))?;
         Ok(Self { path: path.to_owned(), db })
     }
 
-    fn rows(&self) -> &ColumnFamily {
-        self.db.cf_handle(ROWS).expect("opened with this column family")
-    }
-
-    pub(crate) fn put_row(&self, batch: &mut WriteBatch, key: &[u8], value: &[u8]) {
-        batch.put_cf(self.rows(), key, value);
+    fn blocks(&self) -> &ColumnFamily {
+        self.db.cf_handle(BLOCKS).expect("opened with this column family")
     }
 
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), TraceStoreError> {
@@ -72,33 +71,30 @@ impl RowStore {
         self.db.write_opt(batch, &options).map_err(TraceStoreError::rows("write", &self.path))
     }
 
-    pub(crate) fn row(&self, key: &[u8]) -> Result<Option<rocksdb::DBPinnableSlice<'_>>, TraceStoreError> {
-        self.db.get_pinned_cf(self.rows(), key).map_err(TraceStoreError::rows("read", &self.path))
+    pub(super) fn put_block(&self, batch: &mut WriteBatch, key: &BlockKey, bytes: &[u8]) {
+        batch.put_cf(self.blocks(), key, bytes);
+    }
+
+    pub(super) fn block(&self, key: &BlockKey) -> Result<Option<Vec<u8>>, TraceStoreError> {
+        self.db.get_cf(self.blocks(), key).map_err(TraceStoreError::rows("read", &self.path))
     }
 
     pub(crate) fn meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TraceStoreError> {
         self.db.get(key).map_err(TraceStoreError::rows("read", &self.path))
     }
 
-    /// Rows of one trace, by earliest start.
-    pub(crate) fn trace_rows(
-        &self,
-        trace: &TraceKey,
-    ) -> impl Iterator<Item = Result<Entry, TraceStoreError>> + use<'_> {
+    /// The first key of a block at or behind `key`.
+    pub(super) fn next_block_key(&self, key: &BlockKey) -> Result<Option<Box<[u8]>>, TraceStoreError> {
         let mut options = ReadOptions::default();
-        options.set_prefix_same_as_start(true);
-        let from = IteratorMode::From(trace, Direction::Forward);
-        let rows = self.db.iterator_cf_opt(self.rows(), options, from);
-        rows.map(|row| row.map_err(TraceStoreError::rows("read", &self.path)))
+        options.fill_cache(false);
+        let from = IteratorMode::From(key, Direction::Forward);
+        let entry = self.db.iterator_cf_opt(self.blocks(), options, from).next().transpose();
+        Ok(entry.map_err(TraceStoreError::rows("read", &self.path))?.map(|(key, _)| key))
     }
 
-    /// All rows, in key order.
-    pub(crate) fn all_rows(&self) -> impl Iterator<Item = Result<Entry, TraceStoreError>> + use<'_> {
-        let mut options = ReadOptions::default();
-        options.set_total_order_seek(true);
-        options.fill_cache(false);
-        let rows = self.db.iterator_cf_opt(self.rows(), options, IteratorMode::Start);
-        rows.map(|row| row.map_err(TraceStoreError::rows("read", &self.path)))
+    /// Removes the blocks with keys in `[from, until)`.
+    pub(super) fn delete_blocks(&self, batch: &mut WriteBatch, from: &BlockKey, until: &BlockKey) {
+        batch.delete_range_cf(self.blocks(), from, until);
     }
 
     /// Small entries with keys in `[from, until)`.
@@ -118,7 +114,7 @@ impl RowStore {
         let default = self.db.cf_handle("default").expect("every database has it");
         let mut options = FlushOptions::default();
         options.set_wait(true);
-        self.db.flush_cfs_opt(&[default, self.rows()], &options).map_err(TraceStoreError::rows("flush", &self.path))
+        self.db.flush_cfs_opt(&[default, self.blocks()], &options).map_err(TraceStoreError::rows("flush", &self.path))
     }
 
     /// A copy of everything written so far in the new directory `target`, by hard links, synced.
@@ -127,11 +123,11 @@ impl RowStore {
         checkpoint.map_err(TraceStoreError::rows("make a checkpoint", &self.path))
     }
 
-    /// Rewrites all rows into one sorted run.
+    /// Rewrites all files, so that what was deleted is gone.
     pub(crate) fn compact(&self) {
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
-        self.db.compact_range_cf_opt(self.rows(), None::<&[u8]>, None::<&[u8]>, &options);
+        self.db.compact_range_cf_opt(self.blocks(), None::<&[u8]>, None::<&[u8]>, &options);
         self.db.compact_range(None::<&[u8]>, None::<&[u8]>);
     }
 
@@ -140,7 +136,7 @@ impl RowStore {
         let of = |family: &ColumnFamily| {
             self.db.property_int_value_cf(family, "rocksdb.total-sst-files-size").ok().flatten().unwrap_or(0)
         };
-        self.db.cf_handle("default").map_or(0, of) + of(self.rows())
+        self.db.cf_handle("default").map_or(0, of) + of(self.blocks())
     }
 
     /// Stops background work, before the directory is removed.
@@ -149,11 +145,11 @@ impl RowStore {
     }
 }
 
-fn database_options(memory: &RowsMemory) -> Options {
+fn database_options(memory: &DatabaseMemory) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    // Rows must not become durable without the origins and tenants they name.
+    // Blocks must not become durable without the origins and tenants they name.
     options.set_atomic_flush(true);
     options.set_write_buffer_manager(&memory.write_buffers);
     options.set_max_background_jobs(2);
@@ -165,7 +161,7 @@ fn database_options(memory: &RowsMemory) -> Options {
     options
 }
 
-fn meta_options(memory: &RowsMemory) -> Options {
+fn meta_options(memory: &DatabaseMemory) -> Options {
     let mut options = Options::default();
     options.set_write_buffer_size(memory.write_buffer_bytes);
     options.set_compression_type(DBCompressionType::Lz4);
@@ -178,32 +174,16 @@ fn meta_options(memory: &RowsMemory) -> Options {
     options
 }
 
-fn rows_options(memory: &RowsMemory) -> Options {
-    const BLOCK_BYTES: usize = 64 << 10;
-    const ZSTD_LEVEL: i32 = 3;
-    const DICTIONARY_BYTES: i32 = 16 << 10;
+/// Blocks are compressed already, come in the order of their keys but for the tenants, and are read one at a time by key.
+fn block_options(memory: &DatabaseMemory) -> Options {
     let mut options = Options::default();
     options.set_write_buffer_size(memory.write_buffer_bytes);
     options.set_max_write_buffer_number(4);
-    // Trace ids are random: leveled compaction would rewrite everything again and again.
-    options.set_compaction_style(DBCompactionStyle::Universal);
-    let mut universal = UniversalCompactOptions::default();
-    universal.set_max_size_amplification_percent(200);
-    universal.set_min_merge_width(4);
-    options.set_universal_compaction_options(&universal);
-    options.set_level_zero_file_num_compaction_trigger(8);
-    options.set_compression_type(DBCompressionType::Lz4);
-    options.set_bottommost_compression_type(DBCompressionType::Zstd);
-    options.set_bottommost_compression_options(-14, ZSTD_LEVEL, 0, DICTIONARY_BYTES, true);
-    options.set_bottommost_zstd_max_train_bytes(100 * DICTIONARY_BYTES, true);
-    options.set_prefix_extractor(SliceTransform::create_fixed_prefix(TRACE_PREFIX_BYTES));
-    options.set_memtable_prefix_bloom_ratio(0.1);
+    options.set_compression_type(DBCompressionType::None);
+    options.set_bottommost_compression_type(DBCompressionType::None);
     let mut table = BlockBasedOptions::default();
-    table.set_block_size(BLOCK_BYTES);
     table.set_block_cache(&memory.cache);
     table.set_cache_index_and_filter_blocks(true);
-    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    table.set_bloom_filter(10.0, false);
     table.set_format_version(6);
     options.set_block_based_table_factory(&table);
     options

@@ -1,0 +1,201 @@
+//! Segments: what one seal or one merge wrote for one tenant. Immutable.
+//!
+//! A segment is a run of blocks, each with its bounds in the segment's record, a filter of its trace ids and a locator.
+//! Record and filter are in memory, blocks and locator on disk. Bytes: `docs/keys.md`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pharos_base::ByteSize;
+
+use super::filter::TraceFilter;
+use super::locator::LocatorShape;
+use crate::codec::{DecodeError, Reader, Writer};
+
+const VERSION: u8 = 1;
+
+/// Where a block's spans lie in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BlockBounds {
+    pub(crate) span_count: u32,
+    pub(crate) start_min_ns: u64,
+    pub(crate) start_max_ns: u64,
+    pub(crate) end_max_ns: u64,
+}
+
+/// What a segment says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SegmentRecord {
+    pub(crate) span_count: u64,
+    pub(crate) trace_count: u64,
+    pub(super) locator: LocatorShape,
+    /// By number.
+    pub(crate) blocks: Vec<BlockBounds>,
+}
+
+impl SegmentRecord {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        out.put_varint(self.span_count);
+        out.put_varint(self.trace_count);
+        out.push(self.locator.bits);
+        out.put_varint(u64::from(self.locator.pages));
+        out.put_varint(self.blocks.len() as u64);
+        let mut base_ns = 0;
+        for block in &self.blocks {
+            out.put_varint(u64::from(block.span_count));
+            out.put_delta(block.start_min_ns, base_ns);
+            out.put_delta(block.start_max_ns, block.start_min_ns);
+            out.put_delta(block.end_max_ns, block.start_max_ns);
+            base_ns = block.start_min_ns;
+        }
+        out
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        match reader.byte("segment version")? {
+            VERSION => {}
+            other => return Err(DecodeError::Version(other)),
+        }
+        let (span_count, trace_count) = (reader.varint("span count")?, reader.varint("trace count")?);
+        let (bits, pages) = (reader.byte("locator bits")?, reader.varint_u32("locator pages")?);
+        if !(1..=64).contains(&bits) || pages == 0 {
+            return Err(DecodeError::OutOfRange("locator shape"));
+        }
+        let block_count = reader.count("block count")?;
+        let mut blocks = Vec::new();
+        let mut base_ns = 0;
+        for _ in 0..block_count {
+            let span_count = reader.varint_u32("block span count")?;
+            let start_min_ns = reader.delta(base_ns, "earliest start")?;
+            let start_max_ns = reader.delta(start_min_ns, "latest start")?;
+            let end_max_ns = reader.delta(start_max_ns, "latest end")?;
+            blocks.push(BlockBounds { span_count, start_min_ns, start_max_ns, end_max_ns });
+            base_ns = start_min_ns;
+        }
+        if !reader.is_empty() {
+            return Err(DecodeError::OutOfRange("segment record length"));
+        }
+        Ok(Self { span_count, trace_count, locator: LocatorShape { bits, pages }, blocks })
+    }
+}
+
+/// Memory for trace filters over all days: what finds no room is asked of the disk.
+#[derive(Debug, Clone)]
+pub(super) struct FilterMemory {
+    used_bytes: Arc<AtomicU64>,
+    limit_bytes: u64,
+}
+
+impl FilterMemory {
+    pub(super) fn new(limit: ByteSize) -> Self {
+        Self { used_bytes: Arc::default(), limit_bytes: limit.0 }
+    }
+}
+
+/// A filter in memory, which counts for as long as it lives.
+#[derive(Debug)]
+struct HeldFilter {
+    filter: TraceFilter,
+    memory: FilterMemory,
+}
+
+impl Drop for HeldFilter {
+    fn drop(&mut self) {
+        self.memory.used_bytes.fetch_sub(self.filter.as_bytes().len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// A segment of a tenant.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(super) tenant: u32,
+    pub(crate) number: u64,
+    pub(crate) record: SegmentRecord,
+    filter: Option<HeldFilter>,
+}
+
+impl Segment {
+    pub(super) fn new(
+        tenant: u32,
+        number: u64,
+        record: SegmentRecord,
+        filter: TraceFilter,
+        memory: &FilterMemory,
+    ) -> Self {
+        let bytes = filter.as_bytes().len() as u64;
+        let used = memory.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // Counted before it is known whether there is room; dropped, it is counted off.
+        let held = HeldFilter { filter, memory: memory.clone() };
+        let filter = (used + bytes <= memory.limit_bytes).then_some(held);
+        Self { tenant, number, record, filter }
+    }
+
+    /// Whether a trace with this hash may be in it; without the filter in memory nothing is excluded.
+    pub(super) fn may_contain(&self, hash: u64) -> bool {
+        self.filter.as_ref().is_none_or(|held| held.filter.may_contain(hash))
+    }
+}
+
+/// The segments of a partition by tenant number, each tenant's by number.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Segments {
+    by_tenant: HashMap<u32, Vec<Arc<Segment>>>,
+}
+
+impl Segments {
+    pub(super) fn of(&self, tenant: u32) -> &[Arc<Segment>] {
+        self.by_tenant.get(&tenant).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.by_tenant.values().flatten()
+    }
+
+    pub(super) fn insert(&mut self, segment: Arc<Segment>) {
+        let segments = self.by_tenant.entry(segment.tenant).or_default();
+        let at = segments.partition_point(|other| other.number < segment.number);
+        segments.insert(at, segment);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> SegmentRecord {
+        let block = |start_min_ns| BlockBounds {
+            span_count: 9,
+            start_min_ns,
+            start_max_ns: start_min_ns + 5,
+            end_max_ns: start_min_ns,
+        };
+        let blocks = vec![block(7), block(1 << 60), block(3)];
+        SegmentRecord { span_count: 27, trace_count: 2, locator: LocatorShape::of(2), blocks }
+    }
+
+    #[test]
+    fn records_round_trip_and_damaged_ones_are_errors() {
+        let bytes = record().encode();
+        assert_eq!(SegmentRecord::decode(&bytes).unwrap(), record());
+        for end in 0..bytes.len() {
+            assert!(SegmentRecord::decode(&bytes[..end]).is_err(), "{end}");
+        }
+        assert!(SegmentRecord::decode(&[&bytes[..], &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn filters_beyond_their_memory_exclude_nothing() {
+        let memory = FilterMemory::new(ByteSize(64));
+        let segment = |number| {
+            let filter = TraceFilter::build([1_u64, 2].into_iter());
+            Segment::new(0, number, record(), filter, &memory)
+        };
+        let (held, other) = (segment(0), segment(1));
+        assert!(!held.may_contain(0xdead_beef_1234_5678) && other.may_contain(0xdead_beef_1234_5678));
+        drop(held);
+        assert!(!segment(2).may_contain(0xdead_beef_1234_5678), "its memory is free again");
+    }
+}

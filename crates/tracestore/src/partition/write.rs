@@ -1,0 +1,172 @@
+//! Writing segments: blocks as traces come, record, filter and locator at the end.
+
+use rocksdb::WriteBatch;
+
+use super::database::Database;
+use super::filter::{TraceFilter, trace_hash};
+use super::keys::{block_key, filter_key, locator_key, segment_key};
+use super::locator::{LocatorShape, build_pages};
+use super::segment::{BlockBounds, FilterMemory, Segment, SegmentRecord};
+use crate::TraceStoreError;
+use crate::block::BlockBuilder;
+use crate::codec::{DecodeError, OriginHash, SpanSkeleton};
+use crate::record::Day;
+use pharos_model::TraceId;
+
+/// Spans of a block; a trace with more fills blocks of its own.
+const BLOCK_SPANS_MAX: usize = 2048;
+/// A block ends, too, when the details of its spans take so much.
+const BLOCK_DETAIL_BYTES_MAX: usize = 4 << 20;
+/// So much of blocks goes to RocksDB at a time.
+const WRITE_BYTES: usize = 4 << 20;
+
+/// A span as it goes into a block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RawSpan<'a> {
+    pub(super) origin: OriginHash,
+    pub(super) service: &'a str,
+    pub(super) skeleton: SpanSkeleton,
+    pub(super) details: &'a [u8],
+}
+
+/// A segment that is being written. Until its record is, nobody knows of its blocks.
+pub(super) struct SegmentWriter<'a> {
+    database: &'a Database,
+    day: Day,
+    tenant: u32,
+    number: u64,
+    batch: WriteBatch,
+    builder: BlockBuilder,
+    /// Bounds of the block in the builder.
+    bounds: Option<BlockBounds>,
+    detail_bytes: usize,
+    blocks: Vec<BlockBounds>,
+    /// Hashes of traces and blocks that hold them.
+    located: Vec<(u64, u32)>,
+}
+
+impl<'a> SegmentWriter<'a> {
+    pub(super) fn new(database: &'a Database, day: Day, tenant: u32, number: u64) -> Self {
+        Self {
+            database,
+            day,
+            tenant,
+            number,
+            batch: WriteBatch::default(),
+            builder: BlockBuilder::new(),
+            bounds: None,
+            detail_bytes: 0,
+            blocks: Vec::new(),
+            located: Vec::new(),
+        }
+    }
+
+    /// Adds a trace. Equal spans are written once; the spans are sorted by start.
+    pub(super) fn push_trace(
+        &mut self,
+        trace_id: TraceId,
+        spans: &mut Vec<RawSpan<'_>>,
+    ) -> Result<(), TraceStoreError> {
+        sort_distinct(spans);
+        let detail_bytes: usize = spans.iter().map(|span| span.details.len()).sum();
+        if self.builder.span_count() + spans.len() > BLOCK_SPANS_MAX
+            || self.detail_bytes + detail_bytes > BLOCK_DETAIL_BYTES_MAX
+        {
+            self.end_block()?;
+        }
+        let mut is_begun = false;
+        for span in spans.iter() {
+            if self.builder.span_count() >= BLOCK_SPANS_MAX || self.detail_bytes > BLOCK_DETAIL_BYTES_MAX {
+                self.end_block()?;
+                is_begun = false;
+            }
+            if !is_begun {
+                self.builder.begin_trace(trace_id);
+                self.located.push((trace_hash(trace_id), self.blocks.len() as u32));
+                is_begun = true;
+            }
+            self.push(span).map_err(TraceStoreError::corrupt("span", self.day))?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, span: &RawSpan<'_>) -> Result<(), DecodeError> {
+        self.builder.push(span.origin, span.service, &span.skeleton, span.details)?;
+        self.detail_bytes += span.details.len();
+        let SpanSkeleton { start_ns, end_ns, .. } = span.skeleton;
+        let bounds = self.bounds.get_or_insert(BlockBounds {
+            span_count: 0,
+            start_min_ns: start_ns,
+            start_max_ns: start_ns,
+            end_max_ns: end_ns,
+        });
+        bounds.span_count += 1;
+        bounds.start_min_ns = bounds.start_min_ns.min(start_ns);
+        bounds.start_max_ns = bounds.start_max_ns.max(start_ns);
+        bounds.end_max_ns = bounds.end_max_ns.max(end_ns);
+        Ok(())
+    }
+
+    fn end_block(&mut self) -> Result<(), TraceStoreError> {
+        let Some(bounds) = self.bounds.take() else { return Ok(()) };
+        let bytes = self.builder.finish();
+        self.detail_bytes = 0;
+        self.put_block(bounds, &bytes)
+    }
+
+    fn put_block(&mut self, bounds: BlockBounds, bytes: &[u8]) -> Result<(), TraceStoreError> {
+        let number = self.blocks.len() as u32;
+        self.database.put_block(&mut self.batch, &block_key(self.tenant, self.number, number), bytes);
+        self.blocks.push(bounds);
+        if self.batch.size_in_bytes() > WRITE_BYTES {
+            self.database.write(std::mem::take(&mut self.batch))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the segment: what is left, its record included, goes into `batch`, which makes it count. `None` if no
+    /// span was added.
+    pub(super) fn finish(
+        mut self,
+        memory: &FilterMemory,
+        batch: &mut WriteBatch,
+    ) -> Result<Option<Segment>, TraceStoreError> {
+        self.end_block()?;
+        self.database.write(std::mem::take(&mut self.batch))?;
+        if self.blocks.is_empty() {
+            return Ok(None);
+        }
+        self.located.sort_unstable();
+        self.located.dedup();
+        let mut hashes: Vec<u64> = self.located.iter().map(|(hash, _)| *hash).collect();
+        hashes.dedup();
+        let record = SegmentRecord {
+            span_count: self.blocks.iter().map(|block| u64::from(block.span_count)).sum(),
+            trace_count: hashes.len() as u64,
+            locator: LocatorShape::of(self.located.len()),
+            blocks: self.blocks,
+        };
+        for (page, bytes) in build_pages(record.locator, &self.located) {
+            batch.put(locator_key(self.tenant, self.number, page), bytes);
+        }
+        let filter = TraceFilter::build(hashes.into_iter());
+        batch.put(filter_key(self.tenant, self.number), filter.as_bytes());
+        batch.put(segment_key(self.tenant, self.number), record.encode());
+        Ok(Some(Segment::new(self.tenant, self.number, record, filter, memory)))
+    }
+}
+
+/// Sorts spans by start and id, and leaves one of equal ones.
+fn sort_distinct(spans: &mut Vec<RawSpan<'_>>) {
+    let place = |span: &RawSpan<'_>| (span.skeleton.start_ns, span.skeleton.span_id);
+    spans.sort_by_key(place);
+    for run in spans.chunk_by_mut(|one, other| place(one) == place(other)) {
+        if run.len() > 1 {
+            run.sort_by(|one, other| (one.origin, one.details).cmp(&(other.origin, other.details)));
+        }
+    }
+    // Spans that differ in the rest of the skeleton alone may stand between equal ones: these stay, and reads join them.
+    spans.dedup_by(|one, other| {
+        one.skeleton == other.skeleton && one.origin == other.origin && one.details == other.details
+    });
+}

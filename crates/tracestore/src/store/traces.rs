@@ -1,0 +1,231 @@
+//! Whole traces, part by part: the pieces of a trace are joined, equal spans once, and no more than a part is decoded
+//! at a time.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use pharos_base::Reservation;
+use pharos_model::{Span, SpanGroup, SpanId, TenantId, TraceId};
+use pharos_storage::{ReadContext, StorageError, Trace, TraceLookup, TracePart, TracePartStream, TraceStream};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::Shared;
+use crate::TraceStoreError;
+use crate::codec::{Origin, OriginHash, SpanSkeleton, put_details};
+use crate::partition::{Partition, TracePiece, read_error};
+
+/// Spans in memory take about this many times the bytes of their row or of their share of a block.
+const DECODED_FACTOR: u64 = 4;
+
+impl Shared {
+    pub(super) fn traces(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        lookups: &[TraceLookup],
+        context: &ReadContext,
+    ) -> TraceStream {
+        // One part is the whole trace.
+        let parts = self.trace_parts(tenant, lookups, NonZeroUsize::MAX, context);
+        Box::new(
+            parts.map(|part| {
+                part.map(|TracePart { trace_id, groups, warnings, .. }| Trace { trace_id, groups, warnings })
+            }),
+        )
+    }
+
+    pub(super) fn trace(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        lookup: TraceLookup,
+        context: &ReadContext,
+    ) -> Result<Option<Trace>, StorageError> {
+        self.traces(tenant, &[lookup], context).next().transpose()
+    }
+
+    pub(super) fn trace_parts(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        lookups: &[TraceLookup],
+        spans_max: NonZeroUsize,
+        context: &ReadContext,
+    ) -> TracePartStream {
+        let (shared, tenant, context) = (Arc::clone(self), tenant.clone(), context.clone());
+        let mut lookups = lookups.to_vec().into_iter();
+        let mut reader: Option<PartReader> = None;
+        let mut has_failed = false;
+        Box::new(std::iter::from_fn(move || {
+            if has_failed {
+                return None;
+            }
+            let mut next = || -> Result<Option<TracePart>, StorageError> {
+                loop {
+                    if let Some(open) = &mut reader {
+                        if let Some(part) = open.next(&context)? {
+                            return Ok(Some(part));
+                        }
+                        reader = None;
+                    }
+                    let Some(lookup) = lookups.next() else { return Ok(None) };
+                    context.check()?;
+                    reader = PartReader::open(&shared, &tenant, lookup, spans_max, &context)?;
+                }
+            };
+            let part = next();
+            has_failed = part.is_err();
+            part.transpose()
+        }))
+    }
+}
+
+/// Reads one trace.
+struct PartReader {
+    tenant: TenantId,
+    trace_id: TraceId,
+    pieces: VecDeque<(Arc<Partition>, TracePiece)>,
+    /// Spans of the first piece that were read.
+    read_of_piece: u32,
+    /// Spans in the pieces that were not read.
+    left: u64,
+    /// Ids that come more than once: of these it matters what was handed out.
+    repeated: HashSet<SpanId>,
+    handed_out: HashSet<u128>,
+    origins: HashMap<OriginHash, Origin>,
+    spans_max: usize,
+    /// Spans that may still be handed out.
+    allowed: u64,
+    spans_limit: u64,
+    /// A part is handed out when it is known whether another follows.
+    ready: Option<TracePart>,
+    _reserved: Reservation,
+}
+
+impl PartReader {
+    /// `None` if the trace is not there.
+    fn open(
+        shared: &Arc<Shared>,
+        tenant: &TenantId,
+        lookup: TraceLookup,
+        spans_max: NonZeroUsize,
+        context: &ReadContext,
+    ) -> Result<Option<Self>, StorageError> {
+        let pieces = shared.pieces_of(tenant, lookup)?;
+        let (mut seen, mut repeated, mut left) = (HashSet::new(), HashSet::new(), 0);
+        for (_, piece) in &pieces {
+            let visit = |_, _: &str, skeleton: &SpanSkeleton| {
+                left += 1;
+                if !seen.insert(skeleton.span_id) {
+                    repeated.insert(skeleton.span_id);
+                }
+            };
+            piece.skeletons(visit).map_err(read_error)?;
+        }
+        if pieces.is_empty() {
+            return Ok(None);
+        }
+        // What the pieces hold, and the decoded spans of a part.
+        let held: u64 = pieces.iter().map(|(_, piece)| piece.bytes()).sum();
+        let decoded: u64 = pieces.iter().map(|(_, piece)| piece.spans_bytes()).sum::<u64>() * DECODED_FACTOR;
+        let share = (spans_max.get() as u64).min(left);
+        let _reserved = context.memory.reserve(held + decoded / left.max(1) * share)?;
+        let allowed = shared.settings.trace_spans_max;
+        Ok(Some(Self {
+            tenant: tenant.clone(),
+            trace_id: lookup.trace_id,
+            pieces: pieces.into(),
+            read_of_piece: 0,
+            left,
+            repeated,
+            handed_out: HashSet::new(),
+            origins: HashMap::new(),
+            spans_max: spans_max.get(),
+            allowed,
+            spans_limit: allowed,
+            ready: None,
+            _reserved,
+        }))
+    }
+
+    fn next(&mut self, context: &ReadContext) -> Result<Option<TracePart>, StorageError> {
+        if self.ready.is_none() {
+            self.ready = self.read_part(context)?;
+        }
+        let Some(mut part) = self.ready.take() else { return Ok(None) };
+        self.ready = self.read_part(context)?;
+        part.is_last = self.ready.is_none();
+        if part.is_last && self.left > 0 {
+            part.warnings.push(format!(
+                "the trace has more than {} spans; {} are left out (raise tracestore.trace_spans_max to see them)",
+                self.spans_limit, self.left
+            ));
+        }
+        Ok(Some(part))
+    }
+
+    /// The next spans; `None` if there are no more.
+    fn read_part(&mut self, context: &ReadContext) -> Result<Option<TracePart>, StorageError> {
+        let mut groups: Vec<SpanGroup> = Vec::new();
+        let mut group_of: HashMap<OriginHash, usize> = HashMap::new();
+        let mut room = self.spans_max;
+        while room > 0 && self.allowed > 0 {
+            let Some((partition, piece)) = self.pieces.front() else { break };
+            context.check()?;
+            let wanted = u32::try_from((room as u64).min(self.allowed)).unwrap_or(u32::MAX);
+            let mut spans = Vec::new();
+            let read = piece.spans(self.read_of_piece, wanted, |origin, span| spans.push((origin, span)));
+            let read = read.map_err(read_error)?;
+            self.read_of_piece += read;
+            self.left = self.left.saturating_sub(u64::from(read));
+            for (hash, span) in spans {
+                if self.repeated.contains(&span.span_id) && !self.handed_out.insert(content_hash(hash, &span)) {
+                    continue;
+                }
+                let group = match group_of.get(&hash) {
+                    Some(group) => *group,
+                    None => {
+                        let Origin { resource, scope } =
+                            origin(&mut self.origins, partition, &self.tenant, hash).map_err(read_error)?;
+                        groups.push(SpanGroup { resource, scope, spans: Vec::new() });
+                        group_of.insert(hash, groups.len() - 1);
+                        groups.len() - 1
+                    }
+                };
+                groups[group].spans.push(span);
+                room -= 1;
+                self.allowed -= 1;
+            }
+            if read < wanted {
+                self.pieces.pop_front();
+                self.read_of_piece = 0;
+            }
+        }
+        let (trace_id, warnings) = (self.trace_id, Vec::new());
+        Ok((!groups.is_empty()).then_some(TracePart { trace_id, groups, warnings, is_last: false }))
+    }
+}
+
+fn origin(
+    known: &mut HashMap<OriginHash, Origin>,
+    partition: &Partition,
+    tenant: &TenantId,
+    hash: OriginHash,
+) -> Result<Origin, TraceStoreError> {
+    if let Some(origin) = known.get(&hash) {
+        return Ok(origin.clone());
+    }
+    let origin = partition.origin(tenant, hash)?;
+    known.insert(hash, origin.clone());
+    Ok(origin)
+}
+
+/// What makes two spans of a trace equal: origin, skeleton and details.
+fn content_hash(origin: OriginHash, span: &Span) -> u128 {
+    let mut bytes = origin.0.to_vec();
+    bytes.extend_from_slice(&span.span_id.0);
+    bytes.extend_from_slice(&span.parent_span_id.0);
+    bytes.extend_from_slice(&span.start_ns.to_le_bytes());
+    bytes.extend_from_slice(&span.end_ns.to_le_bytes());
+    bytes.extend_from_slice(&[span.kind as u8, span.status.code as u8]);
+    put_details(&mut bytes, span);
+    xxh3_128(&bytes)
+}
