@@ -18,9 +18,9 @@ use crate::grpc_call::{REQUEST_BYTES_MAX, opened};
 use crate::grpc_health::Healthy;
 use crate::grpc_messages::{count, send_batches, send_traces};
 use crate::grpc_params::{dependency_range, lookup, operations, query};
-use crate::grpc_storage;
 use crate::grpc_stream::{Failure, Messages};
 use crate::routes::JaegerApi;
+use crate::{grpc_storage, grpc_v2};
 
 /// All of Jaeger's services and gRPC's health check. The routes have no fallback, so that they merge with others.
 #[must_use]
@@ -35,7 +35,8 @@ pub fn grpc_routes(api: JaegerApi) -> Routes {
     let router = axum::Router::new()
         .route_service("/jaeger.api_v3.QueryService/{method}", query)
         .route_service("/grpc.health.v1.Health/{method}", HealthServer::new(Healthy))
-        .merge(grpc_storage::routes(&api));
+        .merge(grpc_storage::routes(&api))
+        .merge(grpc_v2::routes(&api));
     Routes::from(router)
 }
 

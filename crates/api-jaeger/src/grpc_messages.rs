@@ -14,7 +14,7 @@ use crate::otlp_proto::each_message;
 /// Largest message of a stream. Clients take 4 MiB unless they are told otherwise.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 3_584 << 10;
 /// Spans of a trace that are held at a time.
-const PART_SPANS: NonZeroUsize = NonZeroUsize::new(4_096).expect("more than none");
+pub(crate) const PART_SPANS: NonZeroUsize = NonZeroUsize::new(4_096).expect("more than none");
 
 /// Streams traces; says how many messages there were. As they are stored they come part by part; to be adjusted a trace
 /// has to be whole.

@@ -1,5 +1,5 @@
-//! The Jaeger query APIs over a store of traces: v1 and v3 over HTTP; over gRPC v3 and `jaeger.storage.v2`, by which a stock
-//! Jaeger uses Pharos as its storage.
+//! The Jaeger query APIs over a store of traces: v1 and v3 over HTTP; over gRPC v3, `api_v2` and `jaeger.storage.v2`, by
+//! which a stock Jaeger uses Pharos as its storage.
 //!
 //! Handlers read parameters, hand the work to the query pool and render what the store answers. Every path
 //! stands under `/` and under `/jaeger/`. Searching without a service is allowed; Jaeger itself asks for one.
@@ -26,6 +26,11 @@ mod grpc_storage_tests;
 mod grpc_stream;
 #[cfg(test)]
 mod grpc_tests;
+mod grpc_v2;
+mod grpc_v2_model;
+mod grpc_v2_params;
+#[cfg(test)]
+mod grpc_v2_tests;
 mod listed;
 mod otlp_json;
 mod otlp_proto;
@@ -38,6 +43,7 @@ mod tests;
 mod trace_id;
 mod v1;
 mod v1_json;
+mod v1_model;
 mod v1_params;
 mod v1_transform;
 mod v3;

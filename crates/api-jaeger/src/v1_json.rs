@@ -1,20 +1,17 @@
 //! Traces in the JSON of Jaeger's API v1.
-//!
-//! Source: Jaeger's translation of OTLP to its v1 model. What v1 has no word for is lost here (attributes of
-//! scopes and links, trace state of links, dropped counts, schema URLs); API v3 has it all.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 
-use pharos_model::{
-    Attribute, AttributeValue, Link, Resource, Scope, Span, SpanEvent, SpanGroup, SpanId, StatusCode, TraceId,
-};
-use pharos_storage::{Trace, render_attribute_value, span_kind_name};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use pharos_model::{AttributeValue, Resource, Scope, Span, SpanEvent, SpanGroup};
+use pharos_storage::{Trace, render_attribute_value};
 use serde::{Serialize, Serializer};
 
-use crate::adjust::WARNINGS;
 use crate::trace_id::short_trace_id;
+use crate::v1_model::{self, Reference, Tag, TagValue};
 
 /// Doubles hold integers exactly up to here, and so does JavaScript.
 const EXACT_INTEGER_MAX: i64 = (1 << 53) - 1;
@@ -155,113 +152,58 @@ fn process_id(number: usize) -> String {
 }
 
 fn process(resource: &Resource) -> ProcessJson<'_> {
-    let named = resource.attributes.iter().any(|attribute| attribute.key == "service.name");
-    let tags = resource.attributes.iter().filter(|attribute| attribute.key != "service.name");
     ProcessJson {
-        service_name: if named { resource.service_name() } else { "OTLPResourceNoServiceName" },
-        tags: tags.map(key_value).collect(),
+        service_name: v1_model::process_name(resource),
+        tags: v1_model::process_tags(resource).map(KeyValueJson::from).collect(),
     }
 }
 
 fn span_json<'a>(span: &'a Span, scope: &'a Scope, process_id: &str) -> SpanJson<'a> {
-    let warnings: Vec<_> = span.attributes.iter().filter(|a| is_warning(a)).flat_map(warning_texts).collect();
+    let warnings = v1_model::warnings(span);
     SpanJson {
         trace_id: short_trace_id(span.trace_id),
         span_id: span.span_id.to_string(),
-        flags: span.flags & 0xff,
+        flags: v1_model::flags(span),
         operation_name: &span.name,
-        references: references(span),
+        references: v1_model::references(span).into_iter().map(ReferenceJson::from).collect(),
         start_time: span.start_ns / NS_PER_US,
         duration: span.duration_ns() / NS_PER_US,
-        tags: tags(span, scope),
+        tags: v1_model::tags(span, scope).into_iter().map(KeyValueJson::from).collect(),
         logs: span.events.iter().map(log).collect(),
         process_id: process_id.to_owned(),
         warnings: (!warnings.is_empty()).then_some(warnings),
     }
 }
 
-fn is_warning(attribute: &Attribute) -> bool {
-    attribute.key == WARNINGS
-}
-
-fn warning_texts(attribute: &Attribute) -> Vec<Cow<'_, str>> {
-    match &attribute.value {
-        AttributeValue::Array(values) => values.iter().map(render_attribute_value).collect(),
-        value => vec![render_attribute_value(value)],
-    }
-}
-
-fn references(span: &Span) -> Vec<ReferenceJson> {
-    let reference = |ref_type, trace_id: TraceId, span_id: SpanId| ReferenceJson {
-        ref_type,
-        trace_id: short_trace_id(trace_id),
-        span_id: span_id.to_string(),
-    };
-    let is_parent = |link: &Link| link.trace_id == span.trace_id && link.span_id == span.parent_span_id;
-    let mut references = Vec::new();
-    if !span.parent_span_id.is_zero() {
-        let stated = span.links.iter().find(|link| is_parent(link));
-        let ref_type = stated.map_or("CHILD_OF", link_type);
-        references.push(reference(ref_type, span.trace_id, span.parent_span_id));
-    }
-    let others = span.links.iter().filter(|link| !is_parent(link));
-    references.extend(others.map(|link| reference(link_type(link), link.trace_id, link.span_id)));
-    references
-}
-
-fn link_type(link: &Link) -> &'static str {
-    let is_child = link.attributes.iter().any(|attribute| {
-        attribute.key == "opentracing.ref_type" && attribute.value == AttributeValue::String("child_of".to_owned())
-    });
-    if is_child { "CHILD_OF" } else { "FOLLOWS_FROM" }
-}
-
-fn tags<'a>(span: &'a Span, scope: &'a Scope) -> Vec<KeyValueJson<'a>> {
-    let mut tags = Vec::with_capacity(span.attributes.len() + 4);
-    let push_text = |tags: &mut Vec<_>, key, text: &'a str| {
-        if !text.is_empty() {
-            tags.push(KeyValueJson { key, kind: "string", value: ValueJson::Text(Cow::Borrowed(text)) });
-        }
-    };
-    push_text(&mut tags, "otel.scope.name", &scope.name);
-    push_text(&mut tags, "otel.scope.version", &scope.version);
-    tags.extend(span.attributes.iter().filter(|attribute| !is_warning(attribute)).map(key_value));
-    push_text(&mut tags, "span.kind", span_kind_name(span.kind));
-    match span.status.code {
-        StatusCode::Unset => {}
-        StatusCode::Ok => push_text(&mut tags, "otel.status_code", "OK"),
-        StatusCode::Error => {
-            push_text(&mut tags, "otel.status_code", "ERROR");
-            // Also where an attribute says so already, as Jaeger does.
-            tags.push(KeyValueJson { key: "error", kind: "bool", value: ValueJson::Bool(true) });
-        }
-    }
-    push_text(&mut tags, "otel.status_description", &span.status.message);
-    push_text(&mut tags, "w3c.tracestate", &span.trace_state);
-    tags
-}
-
 fn log(event: &SpanEvent) -> LogJson<'_> {
-    let mut fields = Vec::with_capacity(event.attributes.len() + 1);
-    if !event.name.is_empty() && !event.attributes.iter().any(|attribute| attribute.key == "event") {
-        fields.push(KeyValueJson { key: "event", kind: "string", value: ValueJson::Text(Cow::Borrowed(&event.name)) });
-    }
-    fields.extend(event.attributes.iter().map(key_value));
+    let fields = v1_model::log_fields(event).into_iter().map(KeyValueJson::from).collect();
     LogJson { timestamp: event.time_ns / NS_PER_US, fields }
 }
 
-fn key_value(attribute: &Attribute) -> KeyValueJson<'_> {
-    let text = || ValueJson::Text(render_attribute_value(&attribute.value));
-    let (kind, value) = match &attribute.value {
-        AttributeValue::Bool(truth) => ("bool", ValueJson::Bool(*truth)),
-        AttributeValue::Int(number) if number.abs_diff(0) <= EXACT_INTEGER_MAX.abs_diff(0) => {
-            ("int64", ValueJson::Int(*number))
+impl From<Reference> for ReferenceJson {
+    fn from(reference: Reference) -> Self {
+        Self {
+            ref_type: if reference.is_child { "CHILD_OF" } else { "FOLLOWS_FROM" },
+            trace_id: short_trace_id(reference.trace_id),
+            span_id: reference.span_id.to_string(),
         }
-        AttributeValue::Int(_) => ("int64", text()),
-        AttributeValue::Double(number) if number.is_finite() => ("float64", ValueJson::Double(Double(*number))),
-        AttributeValue::Double(_) => ("float64", text()),
-        AttributeValue::Bytes(_) => ("binary", text()),
-        _ => ("string", text()),
-    };
-    KeyValueJson { key: &attribute.key, kind, value }
+    }
+}
+
+impl<'a> From<Tag<'a>> for KeyValueJson<'a> {
+    fn from(Tag { key, value }: Tag<'a>) -> Self {
+        let shown = |value| ValueJson::Text(Cow::Owned(render_attribute_value(&value).into_owned()));
+        let (kind, value) = match value {
+            TagValue::Bool(truth) => ("bool", ValueJson::Bool(truth)),
+            TagValue::Int(number) if number.abs_diff(0) <= EXACT_INTEGER_MAX.abs_diff(0) => {
+                ("int64", ValueJson::Int(number))
+            }
+            TagValue::Int(number) => ("int64", shown(AttributeValue::Int(number))),
+            TagValue::Double(number) if number.is_finite() => ("float64", ValueJson::Double(Double(number))),
+            TagValue::Double(number) => ("float64", shown(AttributeValue::Double(number))),
+            TagValue::Binary(bytes) => ("binary", ValueJson::Text(Cow::Owned(STANDARD.encode(bytes)))),
+            TagValue::Text(text) => ("string", ValueJson::Text(text)),
+        };
+        Self { key, kind, value }
+    }
 }

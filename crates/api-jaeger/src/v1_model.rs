@@ -1,0 +1,137 @@
+//! Spans in the words of Jaeger's v1 model, which API v1 tells as JSON and `jaeger.api_v2` in messages.
+//!
+//! Source: Jaeger's translation of OTLP to its v1 model. What v1 has no word for is lost here (attributes of
+//! scopes and links, trace state of links, dropped counts, schema URLs); API v3 has it all.
+
+use std::borrow::Cow;
+
+use pharos_model::{Attribute, AttributeValue, Link, Resource, Scope, Span, SpanEvent, SpanId, StatusCode, TraceId};
+use pharos_storage::{render_attribute_value, span_kind_name};
+
+use crate::adjust::WARNINGS;
+
+/// A key and its value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Tag<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) value: TagValue<'a>,
+}
+
+/// A value of one of v1's types; arrays and maps are JSON.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum TagValue<'a> {
+    Text(Cow<'a, str>),
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+    Binary(&'a [u8]),
+}
+
+/// A reference to another span.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reference {
+    /// `CHILD_OF`, otherwise `FOLLOWS_FROM`.
+    pub(crate) is_child: bool,
+    pub(crate) trace_id: TraceId,
+    pub(crate) span_id: SpanId,
+}
+
+/// The flags that v1 knows.
+pub(crate) fn flags(span: &Span) -> u32 {
+    span.flags & 0xff
+}
+
+pub(crate) fn process_name(resource: &Resource) -> &str {
+    let named = resource.attributes.iter().any(|attribute| attribute.key == "service.name");
+    if named { resource.service_name() } else { "OTLPResourceNoServiceName" }
+}
+
+pub(crate) fn process_tags(resource: &Resource) -> impl Iterator<Item = Tag<'_>> {
+    resource.attributes.iter().filter(|attribute| attribute.key != "service.name").map(tag)
+}
+
+/// What the reader of a span should know.
+pub(crate) fn warnings(span: &Span) -> Vec<Cow<'_, str>> {
+    span.attributes.iter().filter(|attribute| is_warning(attribute)).flat_map(warning_texts).collect()
+}
+
+fn is_warning(attribute: &Attribute) -> bool {
+    attribute.key == WARNINGS
+}
+
+fn warning_texts(attribute: &Attribute) -> Vec<Cow<'_, str>> {
+    match &attribute.value {
+        AttributeValue::Array(values) => values.iter().map(render_attribute_value).collect(),
+        value => vec![render_attribute_value(value)],
+    }
+}
+
+/// The parent comes first.
+pub(crate) fn references(span: &Span) -> Vec<Reference> {
+    let is_parent = |link: &Link| link.trace_id == span.trace_id && link.span_id == span.parent_span_id;
+    let mut references = Vec::new();
+    if !span.parent_span_id.is_zero() {
+        let stated = span.links.iter().find(|link| is_parent(link));
+        let is_child = stated.is_none_or(is_child_of);
+        references.push(Reference { is_child, trace_id: span.trace_id, span_id: span.parent_span_id });
+    }
+    let others = span.links.iter().filter(|link| !is_parent(link));
+    references.extend(others.map(|link| Reference {
+        is_child: is_child_of(link),
+        trace_id: link.trace_id,
+        span_id: link.span_id,
+    }));
+    references
+}
+
+fn is_child_of(link: &Link) -> bool {
+    link.attributes.iter().any(|attribute| {
+        attribute.key == "opentracing.ref_type" && attribute.value == AttributeValue::String("child_of".to_owned())
+    })
+}
+
+pub(crate) fn tags<'a>(span: &'a Span, scope: &'a Scope) -> Vec<Tag<'a>> {
+    let mut tags = Vec::with_capacity(span.attributes.len() + 4);
+    let push_text = |tags: &mut Vec<_>, key, text: &'a str| {
+        if !text.is_empty() {
+            tags.push(Tag { key, value: TagValue::Text(Cow::Borrowed(text)) });
+        }
+    };
+    push_text(&mut tags, "otel.scope.name", &scope.name);
+    push_text(&mut tags, "otel.scope.version", &scope.version);
+    tags.extend(span.attributes.iter().filter(|attribute| !is_warning(attribute)).map(tag));
+    push_text(&mut tags, "span.kind", span_kind_name(span.kind));
+    match span.status.code {
+        StatusCode::Unset => {}
+        StatusCode::Ok => push_text(&mut tags, "otel.status_code", "OK"),
+        StatusCode::Error => {
+            push_text(&mut tags, "otel.status_code", "ERROR");
+            // Also where an attribute says so already, as Jaeger does.
+            tags.push(Tag { key: "error", value: TagValue::Bool(true) });
+        }
+    }
+    push_text(&mut tags, "otel.status_description", &span.status.message);
+    push_text(&mut tags, "w3c.tracestate", &span.trace_state);
+    tags
+}
+
+/// The name of an event is its first field, unless an attribute says what it is.
+pub(crate) fn log_fields(event: &SpanEvent) -> Vec<Tag<'_>> {
+    let mut fields = Vec::with_capacity(event.attributes.len() + 1);
+    if !event.name.is_empty() && !event.attributes.iter().any(|attribute| attribute.key == "event") {
+        fields.push(Tag { key: "event", value: TagValue::Text(Cow::Borrowed(&event.name)) });
+    }
+    fields.extend(event.attributes.iter().map(tag));
+    fields
+}
+
+fn tag(attribute: &Attribute) -> Tag<'_> {
+    let value = match &attribute.value {
+        AttributeValue::Bool(truth) => TagValue::Bool(*truth),
+        AttributeValue::Int(number) => TagValue::Int(*number),
+        AttributeValue::Double(number) => TagValue::Double(*number),
+        AttributeValue::Bytes(bytes) => TagValue::Binary(bytes),
+        value => TagValue::Text(render_attribute_value(value)),
+    };
+    Tag { key: &attribute.key, value }
+}
