@@ -41,6 +41,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod trace_id;
+mod ui;
 mod v1;
 mod v1_json;
 mod v1_model;
@@ -52,3 +53,4 @@ mod v3_params;
 pub use grpc::grpc_routes;
 pub use routes::{JaegerApi, router};
 pub use settings::Settings;
+pub use ui::{JaegerUi, UiBuild, UiCapabilities, UiError};

@@ -1,5 +1,7 @@
 //! What of Jaeger's APIs can be chosen.
 
+use std::path::PathBuf;
+
 use pharos_base::{ByteSize, HumanDuration};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,12 @@ pub struct Settings {
     pub max_clock_skew_adjust: HumanDuration,
     /// Largest body of `POST /api/transform`, which turns OTLP into Jaeger's form. Default 64 MiB. Above: 413.
     pub transform_body_max: ByteSize,
+    /// A folder with a built Jaeger UI, to be served at `/` of Jaeger's port and at `/jaeger/` of the main one. None by
+    /// default.
+    pub ui_dir: Option<PathBuf>,
+    /// The configuration of that UI: a `.json` file with an object, or a `.js` file with a function `UIConfig`. None by
+    /// default.
+    pub ui_config: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -25,6 +33,8 @@ impl Default for Settings {
             max_trace_size: 0,
             max_clock_skew_adjust: HumanDuration::default(),
             transform_body_max: ByteSize::mib(64),
+            ui_dir: None,
+            ui_config: None,
         }
     }
 }
@@ -37,6 +47,9 @@ impl Settings {
     pub fn check(&self) -> Result<(), String> {
         if self.transform_body_max < ByteSize(1 << 10) {
             return Err("transform_body_max: must be at least 1KiB".to_owned());
+        }
+        if self.ui_config.is_some() && self.ui_dir.is_none() {
+            return Err("ui_config: needs ui_dir, the folder of the UI that it configures".to_owned());
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use parking_lot::Mutex;
+use pharos_api_jaeger::{JaegerUi, UiBuild, UiCapabilities};
 use pharos_api_prometheus::{ApiSettings, BuildInfo, Gates, PrometheusApi};
 use pharos_base::{Clock, Secret, SystemClock};
 use pharos_gateway::{AuthSettings, Authenticator, TokenFile};
@@ -87,11 +88,12 @@ impl App {
         let authenticator = Arc::new(Authenticator::open(auth, Arc::clone(&clock))?);
         let listeners = Listeners::bind(settings).await?;
         let addresses = listeners.addresses()?;
+        let jaeger_ui = jaeger_ui(settings)?;
         let stores = open_stores(settings, &data_dir, &clock).await?;
         // Last of all that may fail: a token that was made and never shown would lock its owner out.
         let first_token = if authenticator.is_enabled() { authenticator.first_token()? } else { None };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let doors = doors(settings, &stores, authenticator, &clock, &stop);
+        let doors = Doors { jaeger_ui, ..doors(settings, &stores, authenticator, &clock, &stop) };
         listeners.serve(doors::routers(&doors), &tasks, &stop);
         if stores.span_metrics.meter.is_enabled() {
             let interval = Duration::from_millis(settings.span_metrics.flush_interval.as_ms().unsigned_abs());
@@ -214,12 +216,23 @@ fn doors(
         query_timeout: settings.query.timeout.0,
         query_memory_bytes_max: settings.query.memory_max.0,
         jaeger: Arc::new(settings.jaeger_api.clone()),
+        jaeger_ui: None,
         authenticator,
         cors_origin: settings.cors_origins().unwrap_or_default(),
         clock: Arc::clone(clock),
         registry,
         http_metrics,
     }
+}
+
+/// Jaeger's own page, if one is configured. Archives there are none; nor is there a store of metrics for it.
+fn jaeger_ui(settings: &Settings) -> anyhow::Result<Option<JaegerUi>> {
+    let build = UiBuild {
+        git_commit: BUILD.revision.to_owned(),
+        git_version: format!("v{}", BUILD.version),
+        build_date: String::new(),
+    };
+    Ok(JaegerUi::open(&settings.jaeger_api, &build, UiCapabilities { metrics_storage: false })?)
 }
 
 fn engine_settings(settings: &Settings) -> EngineSettings {

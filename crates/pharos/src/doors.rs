@@ -10,7 +10,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use parking_lot::Mutex;
-use pharos_api_jaeger::JaegerApi;
+use pharos_api_jaeger::{JaegerApi, JaegerUi};
 use pharos_api_prometheus::PrometheusApi;
 use pharos_base::{Clock, ErrorClass, full_message};
 use pharos_gateway::{Authenticator, authenticate_request, session_routes};
@@ -34,6 +34,8 @@ pub(crate) struct Doors {
     pub(crate) query_timeout: Duration,
     pub(crate) query_memory_bytes_max: u64,
     pub(crate) jaeger: Arc<pharos_api_jaeger::Settings>,
+    /// Jaeger's own page, if one is configured.
+    pub(crate) jaeger_ui: Option<JaegerUi>,
     pub(crate) authenticator: Arc<Authenticator>,
     /// Origins whose pages may read answers.
     pub(crate) cors_origin: Option<Matcher>,
@@ -85,11 +87,21 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         .merge(pharos_web::router());
     let cors = cors(doors.cors_origin.clone(), doors.authenticator.is_enabled());
     let around = |router: Router| wrap(router, &doors.authenticator, cors.clone(), &doors.http_metrics);
+    let jaeger = jaeger_http.clone().merge(prometheus).merge(session);
+    // The page stands outside of the guard: it holds no data, and what it asks for is guarded.
+    let (main, jaeger) = match doors.jaeger_ui.clone() {
+        None => (around(main), around(jaeger.merge(pharos_web::router()))),
+        Some(ui) => {
+            let public = |router| wrap_public(router, &doors.http_metrics);
+            let main = around(main).merge(public(ui.clone().beside_others()));
+            (main, around(jaeger).fallback_service(public(ui.at_root())))
+        }
+    };
     Routers {
-        main: around(main),
+        main,
         otlp_grpc: around(ingest_grpc),
         otlp_http: around(ingest_http.merge(pharos_api_ingest::otlp_hints())),
-        jaeger: around(jaeger_http.clone().merge(prometheus).merge(session).merge(pharos_web::router())),
+        jaeger,
         jaeger_grpc: around(jaeger_grpc.merge(jaeger_http).merge(prometheus_grpc)),
     }
 }
@@ -106,6 +118,13 @@ fn wrap(
         .layer(CompressionLayer::new())
         .layer(middleware::from_fn_with_state(Arc::clone(authenticator), authenticate_request))
         .layer(cors)
+        .layer(middleware::from_fn_with_state(Arc::clone(http_metrics), count_requests))
+}
+
+/// The layers around pages that everyone may see.
+fn wrap_public(router: Router, http_metrics: &Arc<HttpMetrics>) -> Router {
+    router
+        .layer(CompressionLayer::new())
         .layer(middleware::from_fn_with_state(Arc::clone(http_metrics), count_requests))
 }
 

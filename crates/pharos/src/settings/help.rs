@@ -57,6 +57,11 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "The furthest that Jaeger's APIs move times of a span where its host's clock seems wrong; 0s moves none",
     ),
     ("jaeger_api.transform_body_max", "Largest body of POST /api/transform. Above: 413"),
+    (
+        "jaeger_api.ui_dir",
+        "Folder with a built Jaeger UI, served at / of Jaeger's port in place of our own page and at /jaeger/ of the main one; null: none",
+    ),
+    ("jaeger_api.ui_config", "Configuration of that UI, a .json or .js file as Jaeger takes it; null: none"),
     ("log.level", "Filter of log lines, such as info, or info,pharos_tsdb=debug"),
     ("log.format", "text or json"),
     ("ingest.limits.body_max", "Largest request body, counted while inflating. Above: 413"),
