@@ -19,6 +19,8 @@ mod calls;
 mod codec;
 mod disk;
 mod error;
+#[cfg(feature = "internals")]
+pub mod internals;
 mod log;
 mod partition;
 mod record;

@@ -1,5 +1,6 @@
 //! The catalogue of a block: services, columns with their values, shapes and classes.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use pharos_model::AttributeValue;
@@ -39,7 +40,7 @@ pub(super) struct ColumnData<'a> {
 enum Values<'a> {
     Empty,
     Ints(Ints<'a>),
-    Texts(Texts),
+    Texts(Texts<'a>),
 }
 
 /// Spans, events or links: which class each is of.
@@ -48,6 +49,8 @@ pub(super) struct Table {
     pub(super) class_of: Vec<u32>,
     pub(super) classes: Vec<Class>,
     pub(super) slots: Vec<Slot>,
+    #[cfg(feature = "internals")]
+    bits_len: usize,
 }
 
 /// Records with the same columns in the same order.
@@ -144,6 +147,28 @@ impl<'a> Catalogue<'a> {
         if is_right { Ok(()) } else { Err(DecodeError::OutOfRange("occurrences of a column")) }
     }
 
+    #[cfg(feature = "internals")]
+    pub(super) fn raw_len(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// Bytes of each column's bits and of those of events and links.
+    #[cfg(feature = "internals")]
+    pub(super) fn sizes(&self) -> Vec<(String, usize)> {
+        let columns = self.columns.iter().enumerate().map(|(number, column)| {
+            let ids = column.ids.as_ref().map_or(0, Ints::byte_len);
+            let values = match &column.values {
+                Values::Ints(ints) => ints.byte_len(),
+                Values::Texts(texts) => texts.byte_len(),
+                Values::Empty => 0,
+            };
+            (format!("{:?} {:?} {}", column.kind.level, column.kind.field, self.key(number)), ids + values)
+        });
+        let classes = self.tables.iter().map(|table| ("classes".to_owned(), table.bits_len));
+        let events = ("event times".to_owned(), self.event_delays.byte_len());
+        columns.chain(classes).chain([events]).collect()
+    }
+
     pub(super) fn service(&self, origin: usize) -> &str {
         self.checked_text(&self.services[origin])
     }
@@ -169,12 +194,10 @@ impl<'a> Catalogue<'a> {
     }
 
     /// The text of an entry of a column of names, states or messages.
-    pub(super) fn text(&self, column: usize, entry: usize) -> Result<&str, DecodeError> {
+    pub(super) fn text(&self, column: usize, entry: usize) -> Result<Cow<'_, str>, DecodeError> {
         match &self.columns[column].values {
-            Values::Texts(texts) => {
-                std::str::from_utf8(texts.get(&self.raw, entry)).map_err(|_| DecodeError::NotText("value"))
-            }
-            Values::Empty | Values::Ints(_) => Ok(""),
+            Values::Texts(texts) => text_of(texts.get(&self.raw, entry)?),
+            Values::Empty | Values::Ints(_) => Ok(Cow::Borrowed("")),
         }
     }
 
@@ -194,14 +217,11 @@ impl<'a> Catalogue<'a> {
             (Values::Ints(ints), ValueType::Double) => AttributeValue::Double(f64::from_bits(ints.get(entry) as u64)),
             (Values::Ints(ints), _) => AttributeValue::Int(ints.get(entry)),
             (Values::Texts(texts), value_type) => {
-                let bytes = texts.get(&self.raw, entry);
+                let bytes = texts.get(&self.raw, entry)?;
                 match value_type {
-                    ValueType::Bytes => AttributeValue::Bytes(bytes.to_vec()),
-                    ValueType::Nested => decode_nested(bytes)?,
-                    _ => {
-                        let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::NotText("value"))?;
-                        AttributeValue::String(text.to_owned())
-                    }
+                    ValueType::Bytes => AttributeValue::Bytes(bytes.into_owned()),
+                    ValueType::Nested => decode_nested(&bytes)?,
+                    _ => AttributeValue::String(text_of(bytes)?.into_owned()),
                 }
             }
             (Values::Empty, _) => AttributeValue::Empty,
@@ -209,11 +229,24 @@ impl<'a> Catalogue<'a> {
     }
 }
 
+fn text_of(bytes: Cow<'_, [u8]>) -> Result<Cow<'_, str>, DecodeError> {
+    let damaged = DecodeError::NotText("value");
+    Ok(match bytes {
+        Cow::Borrowed(bytes) => Cow::Borrowed(std::str::from_utf8(bytes).map_err(|_| damaged)?),
+        Cow::Owned(bytes) => Cow::Owned(String::from_utf8(bytes).map_err(|_| damaged)?),
+    })
+}
+
 impl<'a> ColumnData<'a> {
     fn read(raw: &[u8], reader: &mut Reader<'_>, bits: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let kind = ColumnKind::from_bytes(reader.array("kind of column")?)?;
         let key = if kind.field == Field::Attribute { read_text(raw, reader, "attribute key")? } else { 0..0 };
-        let count = |reader: &mut Reader<'_>| reader.varint_u32("values of a column").map(|count| count as usize);
+        // Values that differ take bits, or every 32 of them the byte of a step's width.
+        let count_max = (raw.len() + bits.remaining()).saturating_mul(32);
+        let count = |reader: &mut Reader<'_>| {
+            let count = reader.varint_u32("values of a column")? as usize;
+            if count <= count_max { Ok(count) } else { Err(DecodeError::Truncated("values of a column")) }
+        };
         let (varying_count, entry_count) = (count(reader)?, count(reader)?);
         let ids = match reader.byte("form of a column")? {
             0 if varying_count <= entry_count => None,
@@ -226,7 +259,7 @@ impl<'a> ColumnData<'a> {
                 Values::Ints(Ints::read(reader, bits, entry_count)?)
             }
             ValueType::Text | ValueType::Bytes | ValueType::Nested => {
-                Values::Texts(Texts::read(raw, reader, entry_count)?)
+                Values::Texts(Texts::read(raw, reader, bits, entry_count, kind.value_type == ValueType::Text)?)
             }
         };
         Ok(Self { kind, key, varying_count, entry_count, ids, values })
@@ -267,7 +300,13 @@ impl Table {
             classes.get_mut(id as usize).ok_or(DecodeError::OutOfRange("class"))?.record_count += 1;
             class_of.push(id);
         }
-        Ok(Self { class_of, classes, slots })
+        Ok(Self {
+            class_of,
+            classes,
+            slots,
+            #[cfg(feature = "internals")]
+            bits_len: ids.byte_len(),
+        })
     }
 }
 

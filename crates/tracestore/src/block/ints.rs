@@ -154,6 +154,10 @@ impl<'a> Ints<'a> {
         Ok(Self { count, base, divisor: 10_u64.pow(u32::from(scale)), width, steps, bits })
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
     /// The value at `index`.
     ///
     /// # Panics
@@ -171,6 +175,12 @@ impl<'a> Ints<'a> {
 
     fn restore(&self, offset: u64) -> i64 {
         self.base.wrapping_add(offset.wrapping_mul(self.divisor) as i64)
+    }
+
+    /// Bytes that the bits take.
+    #[cfg(feature = "internals")]
+    pub(super) fn byte_len(&self) -> usize {
+        self.bits.len()
     }
 
     /// The values in `range`, which must lie within the list.

@@ -18,7 +18,10 @@ mod ints;
 mod open;
 mod parents;
 mod schema;
+#[cfg(feature = "internals")]
+mod sizes;
 mod spans;
+mod template;
 #[cfg(test)]
 mod tests;
 mod texts;

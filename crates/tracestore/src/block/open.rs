@@ -70,7 +70,7 @@ impl<'a> Block<'a> {
     }
 
     /// Opens what stands in front of the checksum.
-    pub(super) fn open_content(content: &'a [u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn open_content(content: &'a [u8]) -> Result<Self, DecodeError> {
         let mut body = Reader::new(content);
         match body.byte("block version")? {
             VERSION => {}
@@ -170,6 +170,23 @@ impl<'a> Block<'a> {
         let raw = read_frame(bytes, *raw_len)?;
         let catalogue = Catalogue::read(raw, *bits, self.core.span_count, self.core.origins.len())?;
         Ok(self.catalogue.get_or_init(|| catalogue))
+    }
+
+    #[cfg(feature = "internals")]
+    pub(super) fn core_sizes(&self) -> Vec<(String, usize)> {
+        let core = &self.core;
+        let parts = [
+            ("trace ids", self.traces.len() * TRACE_ID_BYTES),
+            ("span ids", size_of_val(core.span_ids)),
+            ("origin hashes", size_of_val(core.origins)),
+            ("parents from elsewhere", size_of_val(core.strangers)),
+            ("starts", core.starts.byte_len()),
+            ("durations", core.durations.byte_len()),
+            ("parents", core.parents.byte_len()),
+            ("origins", core.span_origins.byte_len()),
+            ("catalogue", self.stored_catalogue.bytes.len()),
+        ];
+        parts.map(|(part, bytes)| (part.to_owned(), bytes)).to_vec()
     }
 
     pub(super) fn origin(&self, origin: usize) -> OriginHash {

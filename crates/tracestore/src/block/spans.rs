@@ -1,5 +1,6 @@
 //! Whole spans out of a block.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use pharos_model::{Attribute, Link, Span, SpanEvent, SpanId, TraceId};
@@ -31,13 +32,13 @@ impl<'a> Block<'a> {
     pub(crate) fn names(
         &self,
         spans: Range<u32>,
-    ) -> Result<impl Iterator<Item = Result<&str, DecodeError>>, DecodeError> {
+    ) -> Result<impl Iterator<Item = Result<Cow<'_, str>, DecodeError>>, DecodeError> {
         let spans = self.checked(spans)?;
         let catalogue = self.catalogue()?;
         let table = &catalogue.tables[Level::Span as usize];
         let mut places = Places::at(catalogue, Level::Span, spans.start, |field| field == Field::Name);
         Ok(spans.map(move |span| {
-            let mut name = Ok("");
+            let mut name = Ok(Cow::Borrowed(""));
             for slot in table.slots(table.class_of(span)) {
                 let column = slot.column as usize;
                 if catalogue.columns[column].kind.field == Field::Name {
@@ -145,9 +146,9 @@ impl<'b, 'a> SpanCursor<'b, 'a> {
             let number = || u32_of(catalogue.number(column, entry));
             match catalogue.columns[column].kind.field {
                 Field::Attribute => span.attributes.push(attribute(catalogue, column, entry)?),
-                Field::Name => span.name = catalogue.text(column, entry)?.to_owned(),
-                Field::TraceState => span.trace_state = catalogue.text(column, entry)?.to_owned(),
-                Field::StatusMessage => span.status.message = catalogue.text(column, entry)?.to_owned(),
+                Field::Name => span.name = catalogue.text(column, entry)?.into_owned(),
+                Field::TraceState => span.trace_state = catalogue.text(column, entry)?.into_owned(),
+                Field::StatusMessage => span.status.message = catalogue.text(column, entry)?.into_owned(),
                 Field::Flags => span.flags = number()?,
                 Field::DroppedAttributes => span.dropped_attributes_count = number()?,
                 Field::DroppedEvents => span.dropped_events_count = number()?,
@@ -173,7 +174,7 @@ impl<'b, 'a> SpanCursor<'b, 'a> {
                 let entry = slot.constant().map_or_else(|| self.places.next(catalogue, column), Ok)?;
                 match catalogue.columns[column].kind.field {
                     Field::Attribute => event.attributes.push(attribute(catalogue, column, entry)?),
-                    Field::Name => event.name = catalogue.text(column, entry)?.to_owned(),
+                    Field::Name => event.name = catalogue.text(column, entry)?.into_owned(),
                     Field::DroppedAttributes => {
                         event.dropped_attributes_count = u32_of(catalogue.number(column, entry))?;
                     }
@@ -203,7 +204,7 @@ impl<'b, 'a> SpanCursor<'b, 'a> {
                 let entry = slot.constant().map_or_else(|| self.places.next(catalogue, column), Ok)?;
                 match catalogue.columns[column].kind.field {
                     Field::Attribute => link.attributes.push(attribute(catalogue, column, entry)?),
-                    Field::TraceState => link.trace_state = catalogue.text(column, entry)?.to_owned(),
+                    Field::TraceState => link.trace_state = catalogue.text(column, entry)?.into_owned(),
                     Field::DroppedAttributes => {
                         link.dropped_attributes_count = u32_of(catalogue.number(column, entry))?;
                     }

@@ -9,7 +9,7 @@ use pharos_model::{
 use pharos_storage::conformance::traces::SpanGenerator;
 use proptest::prelude::*;
 
-use super::{Block, BlockBuilder};
+use super::{Block, BlockBuilder, BlockTrace};
 use crate::codec::{DecodeError, OriginHash, RowBuilder, RowReader, encode_origin};
 
 const NOW_NS: u64 = 1_795_230_000_000_000_000;
@@ -51,7 +51,8 @@ fn check(traces: &[(TraceId, Vec<Sent>)]) -> usize {
     assert_eq!(block.traces().len(), with_spans.len());
     for ((trace_id, sent), found) in with_spans.into_iter().zip(block.traces()) {
         assert_eq!(found.trace_id, *trace_id);
-        assert_eq!(block.find_trace(*trace_id).map(|first| first.trace_id), Some(*trace_id));
+        let first: Option<&BlockTrace> = block.find_trace(*trace_id);
+        assert_eq!(first.map(|first| first.trace_id), Some(*trace_id));
         let spans: Result<Vec<_>, _> = block.spans(*trace_id, found.spans.clone()).unwrap().collect();
         let skeletons: Result<Vec<_>, _> = block.skeletons(found.spans.clone()).unwrap().collect();
         let skeletons = skeletons.unwrap();
@@ -160,6 +161,56 @@ fn corner_cases_come_back_to_the_bit() {
     }
     check(&[(TraceId([3; 16]), spans.clone())]);
     check(&[(TraceId([3; 16]), spans.clone()), (TraceId([3; 16]), spans)]);
+}
+
+/// Texts of every form: few, numbered, long ones that repeat, long ones that do not, ids.
+#[test]
+fn texts_of_every_form_come_back() {
+    let mut random = 7_u64;
+    let mut next = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random >> 20
+    };
+    let spans = (0..700).map(|index| {
+        let (a, b) = (next(), next());
+        let words: String = (0..40).map(|_| ["alpha ", "beta ", "gamma ", "ß "][next() as usize % 4]).collect();
+        let texts = [
+            format!("GET items:{}", a % 1000),
+            format!("{}.{}.{}", a % 10, b % 300, if a % 2 == 0 { "x".to_owned() } else { b.to_string() }),
+            format!("{a:08x}-{:04x}-4{:03x}-8{:03x}-{b:012x}", b % 65536, a % 4096, b % 4096),
+            format!("{a:016x}{b:016x}"),
+            words.clone(),
+            format!("{words} {a}").repeat(if index == 5 { 90 } else { 1 }),
+            ["x", "y", "0", "00"][a as usize % 4].to_owned(),
+        ];
+        let attributes = texts.iter().enumerate().filter(|(at, _)| (a >> at) % 8 > 0).flat_map(|(at, text)| {
+            [
+                attribute(&format!("text {at}"), AttributeValue::String(text.clone())),
+                attribute(&format!("bytes {at}"), AttributeValue::Bytes(text.clone().into_bytes())),
+            ]
+        });
+        sent(Span {
+            name: format!("op {}", a % 500),
+            start_ns: a,
+            end_ns: b,
+            attributes: attributes.collect(),
+            ..Span::default()
+        })
+    });
+    let traces: Vec<(TraceId, Vec<Sent>)> = vec![(TraceId::default(), spans.collect())];
+    check(&traces);
+    let bytes = block_of(&traces);
+    let block = Block::open(&bytes).unwrap();
+    for first in [1, 77, 350, 699] {
+        let found: Result<Vec<_>, _> = block.spans(TraceId::default(), first..700).unwrap().collect();
+        assert!(
+            found
+                .unwrap()
+                .iter()
+                .map(|(_, span)| span)
+                .eq(traces[0].1[first as usize..].iter().map(|(_, _, span)| span))
+        );
+    }
 }
 
 #[test]

@@ -1,57 +1,375 @@
-//! Lists of texts and other byte strings with access to each.
+//! Lists of texts and other byte strings with access to each, in one of three forms: as they are in the catalogue,
+//! as templates and numbers, or in compressed frames of their own, which only their readers inflate.
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::ops::Range;
 
+use zstd::bulk::Compressor;
+
+use super::frame::{put_frame, read_frame};
 use super::intern::Interner;
+use super::ints::{Ints, put_ints, width_of_range};
+use super::template;
 use crate::codec::{DecodeError, Reader, Writer};
 
-/// What a column's distinct values take, about.
-pub(super) struct TextCost {
-    bytes: usize,
-    count: usize,
+const PLAIN: u8 = 0;
+const TEMPLATES: u8 = 1;
+const FRAMES: u8 = 2;
+
+/// Lists with more bytes stand in frames of their own: every reader inflates the catalogue.
+const PLAIN_BYTES_MAX: usize = 4 << 10;
+/// As much of templates.
+const TEMPLATE_BYTES_MAX: usize = 16 << 10;
+/// A frame is full when it has as many bytes; a longer text has one for itself.
+const FRAME_BYTES: usize = 16 << 10;
+/// What zstd makes of texts: one byte of so many.
+const ZSTD_RATIO: usize = 3;
+
+/// How the distinct values of a column are written. One plan after the other is made in the same memory.
+#[derive(Default)]
+pub(super) struct TextPlan {
+    form: u8,
+    /// About, for each value.
+    bits_per_value: usize,
+    templates: Interner,
+    template_of: Vec<u32>,
+    /// Where the numbers of each value begin.
+    first_number: Vec<usize>,
+    numbers: Vec<i64>,
+    /// The number of each slot of each template: none seen yet, always the same, or different ones.
+    same: Vec<Vec<Same>>,
+    /// Of each template the numbers that are not always the same.
+    differing: Vec<Vec<usize>>,
+    scratch: Vec<u8>,
+    slot: Vec<i64>,
 }
 
-impl TextCost {
-    pub(super) fn of(values: &Interner) -> Self {
-        Self { bytes: (0..values.len()).map(|value| values.get(value).len() + 1).sum(), count: values.len() }
+#[derive(Clone, Copy, PartialEq)]
+enum Same {
+    Always(i64),
+    Differs,
+}
+
+impl TextPlan {
+    /// Plans for `values`, which are UTF-8 if they are `text`.
+    pub(super) fn make(&mut self, values: &Interner, is_text: bool) {
+        let count = values.len().max(1);
+        let raw_bytes: usize = (0..values.len()).map(|value| values.get(value).len() + 1).sum();
+        let (form, bits) = (if raw_bytes <= PLAIN_BYTES_MAX { PLAIN } else { FRAMES }, raw_bytes * 8 / ZSTD_RATIO);
+        (self.form, self.bits_per_value) = (form, bits / count);
+        // One text has nothing to share its template with.
+        if !is_text || values.len() < 2 {
+            return;
+        }
+        self.cut_up(values);
+        let template_bytes: usize = (0..self.templates.len()).map(|at| self.templates.get(at).len() + 1).sum();
+        if template_bytes > TEMPLATE_BYTES_MAX || self.templates.len() == values.len() {
+            return;
+        }
+        let id_bits = width_of_range([0, self.templates.len() as i64 - 1].into_iter());
+        let number_bits: usize = (0..self.slot_count()).map(|slot| self.slot_bits(slot)).sum();
+        let bits_per_value = id_bits + number_bits / count;
+        if bits_per_value * count + template_bytes * 8 / ZSTD_RATIO < bits {
+            (self.form, self.bits_per_value) = (TEMPLATES, bits_per_value);
+        }
     }
 
+    /// Bits that a value takes, about.
     pub(super) fn bits_per_value(&self) -> usize {
-        self.bytes * 8 / self.count.max(1)
+        self.bits_per_value
+    }
+
+    fn cut_up(&mut self, values: &Interner) {
+        self.templates.clear();
+        self.template_of.clear();
+        self.first_number.clear();
+        self.numbers.clear();
+        self.same.clear();
+        for value in 0..values.len() {
+            self.scratch.clear();
+            let first = self.numbers.len();
+            self.first_number.push(first);
+            template::cut(values.get(value), &mut self.scratch, &mut self.numbers);
+            let template = self.templates.number(&self.scratch);
+            self.template_of.push(template);
+            let found = &self.numbers[first..];
+            if template as usize == self.same.len() {
+                self.same.push(found.iter().map(|number| Same::Always(*number)).collect());
+            } else {
+                for (same, number) in self.same[template as usize].iter_mut().zip(found) {
+                    if *same != Same::Always(*number) {
+                        *same = Same::Differs;
+                    }
+                }
+            }
+        }
+        let differing = |same: &Vec<Same>| (0..same.len()).filter(|at| same[*at] == Same::Differs).collect();
+        self.differing.clear();
+        self.differing.extend(self.same.iter().map(differing));
+    }
+
+    /// The most numbers that differ which a template has.
+    fn slot_count(&self) -> usize {
+        self.differing.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// The number in slot `slot` of a value, not counting those that are always the same.
+    fn number(&self, value: usize, slot: usize) -> Option<i64> {
+        let at = self.differing[self.template_of[value] as usize].get(slot)?;
+        Some(self.numbers[self.first_number[value] + at])
+    }
+
+    fn slot_bits(&self, slot: usize) -> usize {
+        let numbers = || (0..self.template_of.len()).filter_map(|value| self.number(value, slot));
+        width_of_range(numbers()) * numbers().count()
+    }
+
+    /// Appends the values with the numbers `entries`, in that order.
+    pub(super) fn put(
+        &mut self,
+        catalogue: &mut Vec<u8>,
+        bits: &mut Vec<u8>,
+        compressor: &mut Compressor<'_>,
+        values: &Interner,
+        entries: &[u32],
+    ) {
+        catalogue.push(self.form);
+        match self.form {
+            PLAIN => entries.iter().for_each(|entry| catalogue.put_bytes(values.get(*entry as usize))),
+            TEMPLATES => self.put_templates(catalogue, bits, entries),
+            _ => self.put_frames(catalogue, bits, compressor, values, entries),
+        }
+    }
+
+    fn put_templates(&mut self, catalogue: &mut Vec<u8>, bits: &mut Vec<u8>, entries: &[u32]) {
+        catalogue.put_varint(self.templates.len() as u64);
+        for (template, same) in self.same.iter().enumerate() {
+            self.scratch.clear();
+            let mut same = same.iter();
+            let known = || match same.next() {
+                Some(Same::Always(number)) => Some(*number),
+                _ => None,
+            };
+            template::fill_in(self.templates.get(template), known, &mut self.scratch);
+            catalogue.put_bytes(&self.scratch);
+        }
+        let mut slot = std::mem::take(&mut self.slot);
+        slot.clear();
+        slot.extend(entries.iter().map(|entry| i64::from(self.template_of[*entry as usize])));
+        put_ints(catalogue, bits, &slot);
+        for number in 0..self.slot_count() {
+            slot.clear();
+            slot.extend(entries.iter().filter_map(|entry| self.number(*entry as usize, number)));
+            put_ints(catalogue, bits, &slot);
+        }
+        self.slot = slot;
+    }
+
+    fn put_frames(
+        &mut self,
+        catalogue: &mut Vec<u8>,
+        bits: &mut Vec<u8>,
+        compressor: &mut Compressor<'_>,
+        values: &Interner,
+        entries: &[u32],
+    ) {
+        self.slot.clear();
+        self.slot.extend(entries.iter().map(|entry| values.get(*entry as usize).len() as i64));
+        put_ints(catalogue, bits, &self.slot);
+        let mut from = 0;
+        self.scratch.clear();
+        for (index, entry) in entries.iter().enumerate() {
+            self.scratch.extend_from_slice(values.get(*entry as usize));
+            if self.scratch.len() >= FRAME_BYTES || index + 1 == entries.len() {
+                catalogue.put_varint((index + 1 - from) as u64);
+                catalogue.put_varint(put_frame(bits, &self.scratch, compressor) as u64);
+                from = index + 1;
+                self.scratch.clear();
+            }
+        }
     }
 }
 
-/// Appends the texts with the numbers `entries`, in that order.
-pub(super) fn put_texts(catalogue: &mut Vec<u8>, _bits: &mut Vec<u8>, values: &Interner, entries: &[u32]) {
-    for entry in entries {
-        catalogue.put_bytes(values.get(*entry as usize));
-    }
-}
-
-/// A list of texts: where each stands in the catalogue.
+/// A list of texts. What stands in the catalogue is known by its place there.
 #[derive(Debug)]
-pub(super) struct Texts {
-    ranges: Vec<Range<u32>>,
+pub(super) enum Texts<'a> {
+    Plain(Vec<Range<u32>>),
+    Templates(Templates<'a>),
+    Frames { lens: Ints<'a>, frames: Vec<Frame<'a>> },
 }
 
-impl Texts {
-    /// Reads a list of `count` texts out of `catalogue`, at whose end `reader` ends, too.
-    pub(super) fn read(catalogue: &[u8], reader: &mut Reader<'_>, count: usize) -> Result<Self, DecodeError> {
-        if count > reader.remaining() {
-            return Err(DecodeError::Truncated("texts"));
+#[derive(Debug)]
+pub(super) struct Templates<'a> {
+    templates: Vec<Template>,
+    ids: Ints<'a>,
+    /// By slot: the numbers of the texts whose template has as many.
+    slots: Vec<Ints<'a>>,
+    /// By slot, if some templates have fewer: how many numbers come before those of each text.
+    places: OnceCell<Vec<Vec<u32>>>,
+}
+
+#[derive(Debug)]
+struct Template {
+    range: Range<u32>,
+    slot_count: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Frame<'a> {
+    first: usize,
+    raw_len: usize,
+    stored: &'a [u8],
+    raw: OnceCell<Vec<u8>>,
+}
+
+impl<'a> Texts<'a> {
+    /// Reads a list of `count` texts out of `catalogue`, at whose end `reader` ends, too. Only texts have templates.
+    pub(super) fn read(
+        catalogue: &[u8],
+        reader: &mut Reader<'_>,
+        bits: &mut Reader<'a>,
+        count: usize,
+        is_text: bool,
+    ) -> Result<Self, DecodeError> {
+        match reader.byte("form of texts")? {
+            PLAIN => read_ranges(catalogue, reader, count).map(Self::Plain),
+            TEMPLATES if is_text => Templates::read(catalogue, reader, bits, count).map(Self::Templates),
+            FRAMES => {
+                let lens = Ints::read(reader, bits, count)?;
+                let frames = read_frames(reader, bits, &lens, count)?;
+                Ok(Self::Frames { lens, frames })
+            }
+            _ => Err(DecodeError::OutOfRange("form of texts")),
         }
-        let mut ranges = Vec::with_capacity(count);
-        for _ in 0..count {
-            let text = reader.bytes("text")?;
-            let end = catalogue.len() - reader.remaining();
-            ranges.push((end - text.len()) as u32..end as u32);
+    }
+
+    #[cfg(feature = "internals")]
+    pub(super) fn byte_len(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Templates(templates) => {
+                templates.ids.byte_len() + templates.slots.iter().map(Ints::byte_len).sum::<usize>()
+            }
+            Self::Frames { lens, frames } => {
+                lens.byte_len() + frames.iter().map(|frame| frame.stored.len()).sum::<usize>()
+            }
         }
-        Ok(Self { ranges })
     }
 
     /// The text at `index`, which must be within the list.
-    pub(super) fn get<'a>(&self, catalogue: &'a [u8], index: usize) -> &'a [u8] {
-        let range = &self.ranges[index];
-        &catalogue[range.start as usize..range.end as usize]
+    pub(super) fn get<'s>(&'s self, catalogue: &'s [u8], index: usize) -> Result<Cow<'s, [u8]>, DecodeError> {
+        match self {
+            Self::Plain(ranges) => Ok(Cow::Borrowed(slice(catalogue, &ranges[index]))),
+            Self::Templates(templates) => templates.print(catalogue, index).map(Cow::Owned),
+            Self::Frames { lens, frames } => {
+                let frame = &frames[frames.partition_point(|frame| frame.first <= index) - 1];
+                let start: i64 = lens.range(frame.first..index).sum();
+                let text = start as usize..(start + lens.get(index)) as usize;
+                Ok(Cow::Borrowed(&frame.raw()?[text]))
+            }
+        }
     }
+}
+
+impl<'a> Templates<'a> {
+    fn read(
+        catalogue: &[u8],
+        reader: &mut Reader<'_>,
+        bits: &mut Reader<'a>,
+        count: usize,
+    ) -> Result<Self, DecodeError> {
+        let template_count = reader.count("template count")?;
+        let templates = read_ranges(catalogue, reader, template_count)?
+            .into_iter()
+            .map(|range| Ok(Template { slot_count: template::check(slice(catalogue, &range))? as u32, range }))
+            .collect::<Result<Vec<_>, _>>()?;
+        let ids = Ints::read(reader, bits, count)?;
+        let slot_count = templates.iter().map(|template| template.slot_count as usize).max().unwrap_or(0);
+        let mut counts = vec![0; slot_count];
+        for id in ids.iter() {
+            let template = usize::try_from(id).ok().and_then(|id| templates.get(id));
+            let template = template.ok_or(DecodeError::OutOfRange("template"))?;
+            counts[..template.slot_count as usize].iter_mut().for_each(|count| *count += 1);
+        }
+        let slots = counts.iter().map(|count| Ints::read(reader, bits, *count)).collect::<Result<_, _>>()?;
+        Ok(Self { templates, ids, slots, places: OnceCell::new() })
+    }
+
+    fn print(&self, catalogue: &[u8], index: usize) -> Result<Vec<u8>, DecodeError> {
+        let template = &self.templates[self.ids.get(index) as usize];
+        let mut out = Vec::with_capacity(template.range.len() + 8 * template.slot_count as usize);
+        let numbers = (0..template.slot_count as usize).map(|slot| self.slots[slot].get(self.place(slot, index)));
+        template::print(slice(catalogue, &template.range), numbers, &mut out);
+        Ok(out)
+    }
+
+    /// Where the number of a text is among those of its slot.
+    fn place(&self, slot: usize, index: usize) -> usize {
+        if self.slots[slot].len() == self.ids.len() {
+            return index;
+        }
+        self.places.get_or_init(|| self.count_places())[slot][index] as usize
+    }
+
+    fn count_places(&self) -> Vec<Vec<u32>> {
+        let mut next = vec![0; self.slots.len()];
+        let mut places = vec![Vec::with_capacity(self.ids.len()); self.slots.len()];
+        for id in self.ids.iter() {
+            places.iter_mut().zip(&next).for_each(|(places, next)| places.push(*next));
+            next[..self.templates[id as usize].slot_count as usize].iter_mut().for_each(|next| *next += 1);
+        }
+        places
+    }
+}
+
+impl Frame<'_> {
+    fn raw(&self) -> Result<&[u8], DecodeError> {
+        if let Some(raw) = self.raw.get() {
+            return Ok(raw);
+        }
+        let raw = read_frame(self.stored, self.raw_len)?;
+        Ok(self.raw.get_or_init(|| raw))
+    }
+}
+
+fn slice<'a>(catalogue: &'a [u8], range: &Range<u32>) -> &'a [u8] {
+    &catalogue[range.start as usize..range.end as usize]
+}
+
+fn read_ranges(catalogue: &[u8], reader: &mut Reader<'_>, count: usize) -> Result<Vec<Range<u32>>, DecodeError> {
+    if count > reader.remaining() {
+        return Err(DecodeError::Truncated("texts"));
+    }
+    let mut ranges = Vec::with_capacity(count);
+    for _ in 0..count {
+        let text = reader.bytes("text")?;
+        let end = catalogue.len() - reader.remaining();
+        ranges.push((end - text.len()) as u32..end as u32);
+    }
+    Ok(ranges)
+}
+
+/// Frames until they hold `count` texts: none without any.
+fn read_frames<'a>(
+    reader: &mut Reader<'_>,
+    bits: &mut Reader<'a>,
+    lens: &Ints<'_>,
+    count: usize,
+) -> Result<Vec<Frame<'a>>, DecodeError> {
+    let wrong = DecodeError::OutOfRange("texts of a frame");
+    let (mut frames, mut first) = (Vec::new(), 0);
+    while first < count {
+        let len = usize::try_from(reader.varint("texts of a frame")?).map_err(|_| wrong)?;
+        let end = first.checked_add(len).filter(|end| len > 0 && *end <= count).ok_or(wrong)?;
+        let mut raw_len = 0_usize;
+        for len in lens.range(first..end) {
+            raw_len = usize::try_from(len).ok().and_then(|len| raw_len.checked_add(len)).ok_or(wrong)?;
+        }
+        let stored_len = usize::try_from(reader.varint("length of a frame")?).map_err(|_| wrong)?;
+        let stored = bits.take(stored_len, "frame")?;
+        frames.push(Frame { first, raw_len, stored, raw: OnceCell::new() });
+        first = end;
+    }
+    Ok(frames)
 }

@@ -13,11 +13,11 @@ use super::frame::put_frame;
 use super::ints::{put_ints, put_ints_of, width_of_range};
 use super::parents::ParentCodes;
 use super::schema::{Field, LEVELS, Level, ValueType};
-use super::texts::{TextCost, put_texts};
+use super::texts::TextPlan;
 use crate::codec::Writer;
 
-/// Of catalogues: small, and read with every block.
-const CATALOGUE_ZSTD_LEVEL: i32 = 6;
+/// Of catalogues, which are small, and of what has no other form.
+const ZSTD_LEVEL: i32 = 3;
 /// Bits of an event's delay at least, so that the number of events is bounded by the bytes that there are.
 const EVENT_DELAY_BITS_MIN: u8 = 8;
 
@@ -31,16 +31,13 @@ pub(super) struct Encoder {
     catalogue: Vec<u8>,
     /// Bits of lists whose heads are in the catalogue.
     column_bits: Vec<u8>,
+    texts: TextPlan,
     /// What varies, by column.
     varying: Vec<Vec<u32>>,
 }
 
-impl Encoder {
-    fn compressor(&mut self) -> &mut Compressor<'static> {
-        self.compressor.get_or_insert_with(|| {
-            Compressor::new(CATALOGUE_ZSTD_LEVEL).expect("a compressor needs nothing but memory")
-        })
-    }
+fn compressor_of<'a>(compressor: &'a mut Option<Compressor<'static>>) -> &'a mut Compressor<'static> {
+    compressor.get_or_insert_with(|| Compressor::new(ZSTD_LEVEL).expect("a compressor needs nothing but memory"))
 }
 
 pub(super) fn encode(content: &Content, encoder: &mut Encoder) -> Vec<u8> {
@@ -52,7 +49,7 @@ pub(super) fn encode(content: &Content, encoder: &mut Encoder) -> Vec<u8> {
     put_core(content, encoder, &mut core_bits);
     let mut stored = Vec::new();
     let catalogue = std::mem::take(&mut encoder.catalogue);
-    put_frame(&mut stored, &catalogue, encoder.compressor());
+    put_frame(&mut stored, &catalogue, compressor_of(&mut encoder.compressor));
     encoder.head.put_varint(catalogue.len() as u64);
     encoder.head.put_varint(stored.len() as u64);
     encoder.catalogue = catalogue;
@@ -123,15 +120,16 @@ fn put_catalogue(content: &Content, encoder: &mut Encoder) {
     varying.resize_with(columns.len(), Vec::new);
     let classes = content.tables.each_ref().map(|table| table.classify(&content.columns, &mut varying));
 
-    let Encoder { catalogue, column_bits, ints, .. } = encoder;
+    let Encoder { catalogue, .. } = encoder;
     for origin in 0..content.origins.len() {
         catalogue.put_bytes(&content.origins.get(origin)[16..]);
     }
     catalogue.put_varint(columns.len() as u64);
     let mut constants = constants_of(content, &classes);
     for ((column, varying), constants) in columns.iter().zip(&varying).zip(&mut constants) {
-        put_column(catalogue, column_bits, ints, column, varying, constants);
+        put_column(encoder, column, varying, constants);
     }
+    let Encoder { catalogue, column_bits, ints, .. } = encoder;
     for level in LEVELS {
         let table = &content.tables[level as usize];
         let classes = &classes[level as usize];
@@ -206,35 +204,30 @@ fn constants_of(content: &Content, classes: &[Classes; 3]) -> Vec<Constants> {
 
 /// A column is a *dictionary* of its distinct values and the number of one for each occurrence, or it is *direct*:
 /// constants of classes, then the value of each occurrence.
-fn put_column(
-    catalogue: &mut Vec<u8>,
-    bits: &mut Vec<u8>,
-    ints: &mut Vec<i64>,
-    column: &Column,
-    varying: &[u32],
-    constants: &mut Constants,
-) {
+fn put_column(encoder: &mut Encoder, column: &Column, varying: &[u32], constants: &mut Constants) {
+    let Encoder { catalogue, column_bits: bits, ints, texts, compressor, .. } = encoder;
     catalogue.extend_from_slice(&column.kind.to_bytes());
     if column.kind.field == Field::Attribute {
         catalogue.put_bytes(column.key.as_bytes());
     }
     let value_count = column.value_count();
-    let value_bits = match column.kind.value_type {
+    let value_type = column.kind.value_type;
+    let value_bits = match value_type {
         ValueType::Empty => 0,
         ValueType::Bool | ValueType::Int | ValueType::Double => width_of_range(column.ints.values().iter().copied()),
-        ValueType::Text | ValueType::Bytes | ValueType::Nested => TextCost::of(&column.texts).bits_per_value(),
+        ValueType::Text | ValueType::Bytes | ValueType::Nested => {
+            texts.make(&column.texts, value_type == ValueType::Text);
+            texts.bits_per_value()
+        }
     };
     let id_bits = width_of_range([0, value_count as i64 - 1].into_iter());
     let direct_count = constants.values.len() + varying.len();
     constants.is_dictionary =
         varying.is_empty() || value_count * value_bits + varying.len() * id_bits <= direct_count * value_bits;
-    let direct: Vec<u32>;
-    let entries = if constants.is_dictionary {
-        direct = (0..value_count as u32).collect();
-        &direct
+    let entries: Vec<u32> = if constants.is_dictionary {
+        (0..value_count as u32).collect()
     } else {
-        direct = constants.values.iter().chain(varying).copied().collect();
-        &direct
+        constants.values.iter().chain(varying).copied().collect()
     };
     catalogue.put_varint(varying.len() as u64);
     catalogue.put_varint(entries.len() as u64);
@@ -244,13 +237,15 @@ fn put_column(
         ints.extend(varying.iter().map(|value| i64::from(*value)));
         put_ints(catalogue, bits, ints);
     }
-    match column.kind.value_type {
+    match value_type {
         ValueType::Empty => {}
         ValueType::Bool | ValueType::Int | ValueType::Double => {
             ints.clear();
             ints.extend(entries.iter().map(|value| column.ints.values()[*value as usize]));
             put_ints(catalogue, bits, ints);
         }
-        ValueType::Text | ValueType::Bytes | ValueType::Nested => put_texts(catalogue, bits, &column.texts, entries),
+        ValueType::Text | ValueType::Bytes | ValueType::Nested => {
+            texts.put(catalogue, bits, compressor_of(compressor), &column.texts, &entries);
+        }
     }
 }

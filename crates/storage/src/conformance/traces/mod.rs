@@ -6,11 +6,13 @@
 mod cases;
 mod generator;
 mod predicates;
+mod shop;
 
 use pharos_model::{SpanBatch, TenantId, TimeRangeNs, TraceId};
 
 pub use generator::{SpanGenerator, random_query};
 pub use predicates::random_predicate;
+pub use shop::ShopTraces;
 
 use crate::memory::MemoryTraceStore;
 use crate::{AppendOutcome, BatchId, OperationQuery, ReadContext, Trace, TraceLookup, TraceQuery, TraceStore};

@@ -1,0 +1,30 @@
+//! What blocks cost: building, one trace out of one, one question of a search.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use pharos_storage::conformance::traces::ShopTraces;
+use pharos_tracestore::internals::{Builder, Opened, Rows};
+
+const SPANS_PER_TRACE: usize = 20;
+const TRACES: usize = 100;
+const START_NS: u64 = 1_795_230_000_000_000_000;
+
+fn blocks(c: &mut Criterion) {
+    let rows = Rows::of(&ShopTraces::new(1, START_NS, 60_000_000, SPANS_PER_TRACE).batch(TRACES));
+    let mut builder = Builder::default();
+    let mut block = Vec::new();
+    builder.blocks(&rows, TRACES * SPANS_PER_TRACE, |bytes| block = bytes);
+    let mut group = c.benchmark_group("tracestore/blocks");
+    group.bench_function("open/2000_spans", |b| b.iter(|| Opened::new(&block)));
+    let (trace_id, _) = Opened::new(&block).traces().nth(TRACES / 2).expect("a trace in the middle");
+    group.bench_function("open_and_read_trace/20_of_2000_spans", |b| {
+        b.iter(|| Opened::new(&block).read_trace(trace_id));
+    });
+    group.throughput(Throughput::Elements((TRACES * SPANS_PER_TRACE) as u64));
+    group.bench_function("encode/2000_spans", |b| {
+        b.iter(|| builder.blocks(&rows, TRACES * SPANS_PER_TRACE, |bytes| drop(std::hint::black_box(bytes))));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, blocks);
+criterion_main!(benches);

@@ -1,0 +1,142 @@
+//! Blocks, for fuzz targets and benches: any bytes in, and what must hold is asserted; what they cost. Part of the feature
+//! `internals` only, which no binary has.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use pharos_model::{SpanBatch, TraceId};
+
+use crate::block::{Block, BlockBuilder, BlockTrace};
+use crate::codec::{DecodeError, RowBuilder, RowReader, encode_origin};
+
+/// Traces as the store's rows keep them, in the order of their starts.
+#[derive(Debug)]
+pub struct Rows(Vec<(TraceId, Vec<u8>)>);
+
+impl Rows {
+    /// The spans of a batch, one row a trace.
+    #[must_use]
+    pub fn of(batch: &SpanBatch) -> Self {
+        let mut traces: BTreeMap<TraceId, Vec<_>> = BTreeMap::new();
+        for group in &batch.groups {
+            let (origin, _) = encode_origin(&group.resource, &group.scope);
+            for span in &group.spans {
+                let groups = traces.entry(span.trace_id).or_default();
+                match groups.last_mut() {
+                    Some((last, _, spans)) if *last == origin => spans,
+                    _ => {
+                        groups.push((origin, group.resource.service_name(), Vec::new()));
+                        &mut groups.last_mut().expect("just pushed").2
+                    }
+                }
+                .push(span);
+            }
+        }
+        let mut rows: Vec<_> = traces
+            .into_iter()
+            .map(|(trace_id, groups)| {
+                let mut row = RowBuilder::default();
+                for (origin, service, spans) in &groups {
+                    row.push_group(*origin, service, spans, 0);
+                }
+                let start_ns = groups.iter().flat_map(|(_, _, spans)| spans.iter().map(|span| span.start_ns)).min();
+                (start_ns, trace_id, row.finish())
+            })
+            .collect();
+        rows.sort_unstable_by_key(|(start_ns, trace_id, _)| (*start_ns, *trace_id));
+        Self(rows.into_iter().map(|(_, trace_id, row)| (trace_id, row)).collect())
+    }
+}
+
+/// A builder of blocks.
+#[derive(Default)]
+pub struct Builder(BlockBuilder);
+
+impl Builder {
+    /// Blocks of `spans_per_block` spans or a trace more, kept by `keep`.
+    ///
+    /// # Panics
+    /// If rows do not decode: a bug.
+    pub fn blocks(&mut self, rows: &Rows, spans_per_block: usize, mut keep: impl FnMut(Vec<u8>)) {
+        for (trace_id, row) in &rows.0 {
+            let reader = RowReader::new(row, 0).expect("own rows decode");
+            self.0.begin_trace(*trace_id);
+            for span in reader.spans_with_details() {
+                let (span, details) = span.expect("own rows decode");
+                self.0.push(span.origin, span.service, &span.skeleton, details).expect("own rows decode");
+            }
+            if self.0.span_count() >= spans_per_block {
+                keep(self.0.finish());
+            }
+        }
+        if self.0.span_count() > 0 {
+            keep(self.0.finish());
+        }
+    }
+}
+
+/// A block opened.
+pub struct Opened<'a>(Block<'a>);
+
+impl<'a> Opened<'a> {
+    /// Opens a block.
+    ///
+    /// # Panics
+    /// If it is damaged.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(Block::open(bytes).expect("own blocks open"))
+    }
+
+    /// Its traces and the numbers of their spans.
+    pub fn traces(&self) -> impl Iterator<Item = (TraceId, Range<u32>)> {
+        self.0.traces().iter().map(|BlockTrace { trace_id, spans, .. }| (*trace_id, spans.clone()))
+    }
+
+    /// Reads the spans of one trace; how many there are.
+    ///
+    /// # Panics
+    /// If the block is damaged.
+    #[must_use]
+    pub fn read_trace(&self, trace_id: TraceId) -> usize {
+        let Some(trace) = self.0.find_trace(trace_id) else { return 0 };
+        let spans = self.0.spans(trace_id, trace.spans.clone()).expect("own blocks decode");
+        spans.map(|span| std::hint::black_box(span.expect("own blocks decode"))).count()
+    }
+
+    /// What takes how many bytes of the block.
+    ///
+    /// # Panics
+    /// If the block is damaged.
+    #[must_use]
+    pub fn sizes(&self) -> Vec<(String, usize)> {
+        self.0.sizes().expect("own blocks decode")
+    }
+}
+
+fn read_all(content: &[u8]) -> Result<(), DecodeError> {
+    let block = Block::open_content(content)?;
+    block.skeletons(0..block.span_count())?.try_for_each(|skeleton| skeleton.map(drop))?;
+    block.names(0..block.span_count())?.try_for_each(|name| name.map(drop))?;
+    for trace in block.traces() {
+        block.spans(trace.trace_id, trace.spans.clone())?.try_for_each(|span| span.map(drop))?;
+    }
+    Ok(())
+}
+
+/// Reads all of a block whose checksum is taken to be right. Input: the block without its checksum.
+pub fn block(_: &Path, bytes: &[u8]) {
+    let _ = read_all(bytes);
+}
+
+/// Inputs to begin with: what stands in front of the checksums of blocks.
+#[must_use]
+pub fn block_inputs(rows: &Rows, spans_per_block: usize) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    Builder::default().blocks(rows, spans_per_block, |mut block| {
+        block.truncate(block.len() - 8);
+        found.push(block);
+    });
+    found
+}
