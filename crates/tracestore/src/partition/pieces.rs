@@ -104,7 +104,7 @@ impl TracePiece {
                     let block = Block::open(&place.bytes)?;
                     let at = place.trace.spans.start + index;
                     let name = block.names(at..at + 1)?.next();
-                    Ok(name.ok_or(DecodeError::OutOfRange("span number"))??.to_owned())
+                    Ok(name.ok_or(DecodeError::OutOfRange("span number"))??.into_owned())
                 }
             }
         };
