@@ -258,3 +258,8 @@ async fn summaries_and_dependencies_are_told() {
     let (_, calls) = get(&router, "/api/dependencies?endTs=1700000000000&lookback=604800000").await;
     assert_eq!(calls["data"], json!([{"parent": "shop", "child": "db", "callCount": 1}]));
 }
+
+mod clients;
+mod golden;
+mod limits;
+mod transform;

@@ -71,7 +71,7 @@ pub(crate) fn references(span: &Span) -> Vec<Reference> {
     let is_parent = |link: &Link| link.trace_id == span.trace_id && link.span_id == span.parent_span_id;
     let mut references = Vec::new();
     if !span.parent_span_id.is_zero() {
-        let stated = span.links.iter().find(|link| is_parent(link));
+        let stated = span.links.iter().rfind(|link| is_parent(link));
         let is_child = stated.is_none_or(is_child_of);
         references.push(Reference { is_child, trace_id: span.trace_id, span_id: span.parent_span_id });
     }

