@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pharos_base::{Clock, HumanDuration};
 use pharos_model::TenantId;
-use pharos_storage::{BatchId, Completion, MetricStore, SpanTap, TraceStore};
+use pharos_storage::{BatchId, Completion, MetricStore, SpanGate, SpanRequest, SpanTap, TraceStore};
 
 use crate::inflate::ScratchPool;
 use crate::otlp::{DecodedSpans, MetricsDecoder, OtlpSettings, WireForm};
@@ -59,6 +59,7 @@ pub struct Ingestor {
     memory: SeriesMemory,
     scratch: ScratchPool,
     span_tap: Option<Arc<dyn SpanTap>>,
+    span_gate: Option<Arc<dyn SpanGate>>,
 }
 
 impl std::fmt::Debug for Ingestor {
@@ -74,13 +75,20 @@ impl Ingestor {
         let otlp_metrics = MetricsDecoder::new(settings.otlp.clone(), settings.limits.clone());
         let memory = SeriesMemory::new(settings.limits.remote_write_memory_max);
         let scratch = ScratchPool::default();
-        Self { components, settings, otlp_metrics, memory, scratch, span_tap: None }
+        Self { components, settings, otlp_metrics, memory, scratch, span_tap: None, span_gate: None }
     }
 
     /// The same, showing all spans to `tap` on their way to the store.
     #[must_use]
     pub fn with_span_tap(mut self, tap: Arc<dyn SpanTap>) -> Self {
         self.span_tap = Some(tap);
+        self
+    }
+
+    /// The same, handing spans to `gate` in place of the trace store.
+    #[must_use]
+    pub fn with_span_gate(mut self, gate: Arc<dyn SpanGate>) -> Self {
+        self.span_gate = Some(gate);
         self
     }
 
@@ -162,7 +170,9 @@ impl Ingestor {
     ) -> Result<DecodedSpans, IngestError> {
         let limits = &self.settings.limits;
         let plain = inflate::inflate(body, encoding, limits.body_max)?;
-        otlp::decode_traces(&plain, form, limits)
+        let mut decoded = otlp::decode_traces(&plain, form, limits)?;
+        decoded.request = self.span_gate.is_some().then_some((form, plain));
+        Ok(decoded)
     }
 
     /// Whether the metrics store is about to make room, and takes no batch until then: see [`MetricStore::is_busy`].
@@ -185,13 +195,18 @@ impl Ingestor {
 
     /// Hands spans to the store.
     pub fn append_spans(&self, tenant: &TenantId, decoded: DecodedSpans) -> PendingReport {
-        let DecodedSpans { batch, rejections } = decoded;
+        let DecodedSpans { batch, rejections, request } = decoded;
         let ahead = IngestReport { rejections, ..IngestReport::default() };
         if batch.is_empty() {
             return PendingReport::new(Completion::ready(Ok(pharos_storage::AppendOutcome::default())), ahead);
         }
         let noticed = self.span_tap.as_ref().map(|tap| tap.notice(tenant, &batch));
-        let completion = self.components.traces.append(tenant, batch, BatchId::random());
+        let completion = match (&self.span_gate, &request) {
+            (Some(gate), Some((form, body))) => {
+                gate.append(tenant, batch, SpanRequest { form: form.number(), body: body.as_ref() })
+            }
+            _ => self.components.traces.append(tenant, batch, BatchId::random()),
+        };
         PendingReport::new(completion, ahead).with_noticed(noticed)
     }
 }

@@ -54,6 +54,23 @@ pub enum WireForm {
     Json,
 }
 
+impl WireForm {
+    /// Its number where requests are written down; never another one's.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Protobuf => 0,
+            Self::Json => 1,
+        }
+    }
+
+    /// The form of a number.
+    #[must_use]
+    pub fn of_number(number: u8) -> Option<Self> {
+        [Self::Protobuf, Self::Json].into_iter().find(|form| form.number() == number)
+    }
+}
+
 const MINUTE_MS: i64 = 60_000;
 const METRICS_REQUEST: &str = "ExportMetricsServiceRequest";
 const TRACES_REQUEST: &str = "ExportTraceServiceRequest";

@@ -13,11 +13,13 @@ use axum::Router;
 use parking_lot::Mutex;
 use pharos_api_jaeger::{JaegerUi, UiBuild, UiCapabilities};
 use pharos_api_prometheus::{ApiSettings, BuildInfo, Gates, PrometheusApi};
-use pharos_base::{Clock, Secret, SystemClock};
+use pharos_base::{Clock, Secret, SystemClock, full_message};
 use pharos_gateway::{AuthSettings, Authenticator, TokenFile};
 use pharos_http::{HttpMetrics, ListenerSettings, Queries, QueriesSettings, QueryPool, bind, serve};
+use pharos_ingest::otlp::{WireForm, decode_traces};
 use pharos_ingest::{IngestComponents, Ingestor};
 use pharos_promql::{Engine, EngineSettings, ParserOptions};
+use pharos_sampling::TailSampler;
 use pharos_spanmetrics::{SpanMeter, SpanMetricViews};
 use pharos_storage::{MetricStore, TraceStore};
 use pharos_tracestore::SpanStore;
@@ -44,6 +46,8 @@ pub(crate) const BUILD: BuildInfo = BuildInfo {
 
 /// How long a snapshot or deletion waits for the one before it.
 const UPKEEP_WAIT_MAX: Duration = Duration::from_mins(1);
+/// How often tail sampling looks for traces whose time has come.
+const SAMPLING_STEP: Duration = Duration::from_millis(500);
 
 /// A server that is up.
 pub(crate) struct App {
@@ -60,6 +64,8 @@ struct Stores {
     traces: Arc<SpanStore>,
     /// Counts spans on their way into `traces` and brings the counts to `metrics`.
     span_metrics: Arc<SpanMetrics>,
+    /// Stands before `traces` where tail sampling is on.
+    sampler: Option<Arc<TailSampler>>,
 }
 
 /// Where the server listens; `None` where a port is off.
@@ -99,6 +105,9 @@ impl App {
             let interval = Duration::from_millis(settings.span_metrics.flush_interval.as_ms().unsigned_abs());
             tasks.spawn(Arc::clone(&stores.span_metrics).run(interval, stop.clone()));
         }
+        if let Some(sampler) = &stores.sampler {
+            tasks.spawn(sample(Arc::clone(sampler), stop.clone()));
+        }
         tasks.close();
         Ok(Self { stores, tasks, stop, addresses, first_token, _data_dir: data_dir })
     }
@@ -119,6 +128,9 @@ impl App {
         self.tasks.wait().await;
         let stores = self.stores;
         let close = move || -> anyhow::Result<()> {
+            if let Some(sampler) = &stores.sampler {
+                sampler.close();
+            }
             stores.span_metrics.flush();
             drop(stores.span_metrics);
             close_metrics(stores.metrics).context("cannot close the metrics store")?;
@@ -134,17 +146,42 @@ async fn open_stores(settings: &Settings, data_dir: &DataDir, clock: &Arc<dyn Cl
     let trace_settings = settings.tracestore().map_err(anyhow::Error::msg)?;
     let (metrics_dir, traces_dir) = (data_dir.folder("metrics")?, data_dir.folder("traces")?);
     let (metrics_clock, traces_clock) = (Arc::clone(clock), Arc::clone(clock));
+    let (tail_sampling, sampling_dir) = (settings.tail_sampling.clone(), data_dir.folder("sampling")?);
+    let (sampling_clock, limits) = (Arc::clone(clock), settings.ingest.limits.clone());
+    let decode = move |form, body: &[u8]| {
+        let form = WireForm::of_number(form).ok_or_else(|| format!("form {form} of a request is not known"))?;
+        decode_traces(body, form, &limits).map(|decoded| decoded.batch).map_err(|error| full_message(&error))
+    };
     let meter = SpanMeter::new(settings.span_metrics.clone(), settings.service_graph.clone(), Arc::clone(clock))?;
     let open = move || -> anyhow::Result<Stores> {
         let components = pharos_tsdb::Components { clock: metrics_clock, ..pharos_tsdb::Components::default() };
         let metrics = Tsdb::open(&metrics_dir, tsdb_settings, components).context("cannot open the metrics store")?;
         let components = pharos_tracestore::Components { clock: traces_clock };
         let traces = SpanStore::open(&traces_dir, trace_settings, components).context("cannot open the trace store")?;
-        let metrics = Arc::new(metrics);
+        let (metrics, traces) = (Arc::new(metrics), Arc::new(traces));
         let span_metrics = SpanMetrics::new(Arc::new(meter), Arc::clone(&metrics) as _);
-        Ok(Stores { metrics, traces: Arc::new(traces), span_metrics })
+        let components = pharos_sampling::Components { store: Arc::clone(&traces) as _, clock: sampling_clock };
+        let sampler = TailSampler::open(&sampling_dir, tail_sampling, components, &decode)
+            .context("cannot open the log of tail sampling")?;
+        Ok(Stores { metrics, traces, span_metrics, sampler: sampler.map(Arc::new) })
     };
     tokio::task::spawn_blocking(open).await.context("a store panicked while opening")?
+}
+
+/// Judges traces that wait until `stop`.
+async fn sample(sampler: Arc<TailSampler>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(SAMPLING_STEP);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let sampler = Arc::clone(&sampler);
+        if let Err(error) = tokio::task::spawn_blocking(move || sampler.step()).await {
+            tracing::error!(%error, "tail sampling panicked");
+        }
+    }
 }
 
 /// Closes the store, or at least empties its log where a cut connection still holds on to it.
@@ -170,6 +207,9 @@ fn doors(
     self_metrics::register(&mut registry, Arc::clone(&metrics), Arc::clone(&traces), BUILD.version);
     self_metrics::register_engine(&mut registry, engine.clone());
     self_metrics::register_span_metrics(&mut registry, Arc::clone(&stores.span_metrics));
+    if let Some(sampler) = &stores.sampler {
+        self_metrics::register_sampling(&mut registry, Arc::clone(sampler));
+    }
     let components = IngestComponents {
         metrics: Arc::clone(&metrics),
         traces: Arc::clone(&traces),
@@ -206,6 +246,9 @@ fn doors(
     let mut ingestor = Ingestor::new(components, settings.ingest.clone());
     if stores.span_metrics.meter.is_enabled() {
         ingestor = ingestor.with_span_tap(Arc::clone(&stores.span_metrics.meter) as _);
+    }
+    if let Some(sampler) = &stores.sampler {
+        ingestor = ingestor.with_span_gate(Arc::clone(sampler) as _);
     }
     Doors {
         ingestor: Arc::new(ingestor),

@@ -13,6 +13,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use pharos_sampling::TailSampler;
+
 use crate::span_metrics::SpanMetrics;
 
 /// Adds the stores and the build to `registry`.
@@ -34,6 +36,11 @@ pub(crate) fn register_engine(registry: &mut Registry, engine: Engine) {
 /// Adds what is counted of spans to `registry`.
 pub(crate) fn register_span_metrics(registry: &mut Registry, span_metrics: Arc<SpanMetrics>) {
     registry.register_collector(Box::new(Spans { span_metrics }));
+}
+
+/// Adds tail sampling to `registry`.
+pub(crate) fn register_sampling(registry: &mut Registry, sampler: Arc<TailSampler>) {
+    registry.register_collector(Box::new(Sampling { sampler }));
 }
 
 /// All of `registry` as OpenMetrics text.
@@ -127,6 +134,39 @@ impl Collector for Spans {
                 "pharos_spanmetrics_samples_rejected",
                 "Samples of span metrics refused by a limit of the metrics store",
                 self.span_metrics.rejected(),
+            ),
+        ] {
+            counter(&mut encoder, name, help, value)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Sampling {
+    sampler: Arc<TailSampler>,
+}
+
+impl Collector for Sampling {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let stats = self.sampler.stats();
+        let help = "Traces that wait to be judged";
+        gauge(&mut encoder, "pharos_sampling_traces_waiting", help, stats.traces_waiting)?;
+        let help = "Memory of spans that wait to be judged or to be stored";
+        gauge(&mut encoder, "pharos_sampling_waiting_bytes", help, stats.bytes_waiting)?;
+        for (name, help, value) in [
+            ("pharos_sampling_traces_kept", "Traces that a policy wanted", stats.traces_kept),
+            ("pharos_sampling_traces_dropped", "Traces that no policy wanted", stats.traces_dropped),
+            (
+                "pharos_sampling_traces_early",
+                "Traces judged before their time: tail_sampling.traces_max, tail_sampling.memory_max",
+                stats.traces_early,
+            ),
+            ("pharos_sampling_spans_late", "Spans of traces that were judged before", stats.spans_late),
+            (
+                "pharos_sampling_store_failures",
+                "Times that the trace store did not take what was kept",
+                stats.store_failures,
             ),
         ] {
             counter(&mut encoder, name, help, value)?;

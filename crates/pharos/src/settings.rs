@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use pharos_base::{ByteSize, HumanDuration};
 use pharos_ingest::IngestSettings;
 use pharos_model::{MatchOp, Matcher};
+use pharos_sampling::TailSamplingSettings;
 use pharos_spanmetrics::{ServiceGraphSettings, SpanMetricsSettings};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -195,6 +196,7 @@ pub(crate) struct Settings {
     pub(crate) tracestore: pharos_tracestore::Settings,
     pub(crate) span_metrics: SpanMetricsSettings,
     pub(crate) service_graph: ServiceGraphSettings,
+    pub(crate) tail_sampling: TailSamplingSettings,
     pub(crate) log: Log,
 }
 
@@ -220,6 +222,7 @@ impl Default for Settings {
             tracestore: pharos_tracestore::Settings::default(),
             span_metrics: SpanMetricsSettings::default(),
             service_graph: ServiceGraphSettings::default(),
+            tail_sampling: TailSamplingSettings::default(),
             log: Log::default(),
         }
     }
@@ -299,6 +302,7 @@ impl Settings {
         faults.extend(self.tracestore().err());
         faults.extend(self.span_metrics.check().err().map(|error| error.to_string()));
         faults.extend(self.service_graph.check().err().map(|error| error.to_string()));
+        faults.extend(self.tail_sampling.check().err().map(|error| error.to_string()));
         faults
     }
 

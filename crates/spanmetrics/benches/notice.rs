@@ -1,7 +1,5 @@
 //! What counting costs a span: traces of 20 spans over 12 services, as they come in requests of 50 traces.
 
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
-
 use std::hint::black_box;
 use std::sync::Arc;
 

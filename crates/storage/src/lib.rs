@@ -56,7 +56,7 @@ pub use read::{ReadContext, ReadCounts, ReadMeter};
 pub use render::render_attribute_value;
 pub use snapshot::{UNFINISHED_PREFIX, check_snapshot_name};
 pub use span_rules::{DEPENDENCY_STEP_NS, dependency_minutes, span_kind_name, span_passes};
-pub use span_tap::{NoticedSpans, SpanTap};
+pub use span_tap::{NoticedSpans, SpanGate, SpanRequest, SpanTap};
 pub use trace_store::{
     DependencyLink, FoundTraces, Operation, OperationQuery, ServiceSpanCount, SpanFilter, Trace, TraceHit, TraceLookup,
     TracePart, TracePartStream, TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource as OtlpResource;
@@ -12,6 +13,7 @@ use pharos_model::{
 };
 use pharos_storage::{AppendOutcome, RejectReason, Rejection};
 
+use super::WireForm;
 use super::attributes::{TooDeep, model};
 use crate::Limits;
 use crate::limits::cut;
@@ -24,6 +26,8 @@ pub struct DecodedSpans {
     pub batch: SpanBatch,
     /// What is refused, by reason; counted in spans.
     pub rejections: Vec<Rejection>,
+    /// The request as it came, for a gate that writes it down; `None` where there is none.
+    pub request: Option<(WireForm, Bytes)>,
 }
 
 /// Translates a request; texts and attributes are moved, not copied.
@@ -45,7 +49,7 @@ pub(super) fn translate(request: ExportTraceServiceRequest, limits: &Limits) -> 
             }
         }
     }
-    DecodedSpans { batch, rejections: refused.rejections }
+    DecodedSpans { batch, rejections: refused.rejections, request: None }
 }
 
 fn reject(refused: &mut AppendOutcome, count: u64, refusal: Refusal) {

@@ -1,0 +1,87 @@
+//! Traces, memory, judgements: what is reached, and what happens then.
+
+use std::sync::atomic::Ordering;
+
+use pharos_base::ByteSize;
+use pharos_sampling::TailSamplingSettings;
+
+use crate::world::{World, settings};
+
+const ALWAYS: &str = r#"[{"name": "all", "rule": {"type": "always"}}]"#;
+const ERRORS: &str = r#"[{"name": "errors", "rule": {"type": "status_code", "codes": ["ERROR"]}}]"#;
+
+#[test]
+fn nothing_is_judged_before_its_time() {
+    let world = World::new(settings(ALWAYS));
+    world.send("1 1 0 5");
+    world.step_after(20_000);
+    world.send("1 2 0 5\n2 3 0 5");
+    world.step_after(9_999);
+    assert_eq!(world.kept(1..3).len(), 0);
+    world.step_after(1);
+    assert_eq!(world.stored(1).len(), 2, "its time began with its first span");
+    assert_eq!(world.kept(1..3), [1]);
+    world.step_after(20_000);
+    assert_eq!(world.kept(1..3), [1, 2]);
+}
+
+#[test]
+fn too_many_traces_are_judged_early_oldest_first() {
+    let world = World::new(TailSamplingSettings { traces_max: 2, ..settings(ALWAYS) });
+    world.send("1 1 0 5\n2 2 0 5\n3 3 0 5\n4 4 0 5");
+    world.sampler().step();
+    assert_eq!(world.kept(1..5), [1, 2]);
+    let stats = world.sampler().stats();
+    assert_eq!((stats.traces_waiting, stats.traces_early), (2, 2));
+}
+
+#[test]
+fn memory_is_bounded_even_if_the_store_refuses() {
+    let world = World::new(TailSamplingSettings { memory_max: ByteSize::mib(1), ..settings(ALWAYS) });
+    world.store.refuses.store(true, Ordering::SeqCst);
+    let text = "x".repeat(50_000);
+    let mut refusal = None;
+    for trace in 0..100 {
+        if let Err(error) = world.try_send(&format!("{trace} 1 0 5 text={text}")) {
+            refusal = Some(error.to_string());
+            break;
+        }
+        world.sampler().step();
+    }
+    assert!(refusal.unwrap().contains("tail_sampling.memory_max"));
+    let stats = world.sampler().stats();
+    assert!(stats.bytes_waiting < 3 << 20 && stats.store_failures > 0, "{stats:?}");
+    world.store.refuses.store(false, Ordering::SeqCst);
+    world.step_after(30_000);
+    assert_eq!((world.sampler().stats().bytes_waiting, world.files().len()), (0, 1));
+    assert!(world.kept(0..100).len() > 30, "what was kept is offered again");
+}
+
+#[test]
+fn late_spans_follow_their_trace_while_it_is_remembered() {
+    let world = World::new(TailSamplingSettings { decisions_max: 4, ..settings(ERRORS) });
+    world.send("1 1 1 5\n2 2 0 5");
+    world.step_after(30_000);
+    world.send("1 3 0 5\n2 4 1 5");
+    world.sampler().step();
+    assert_eq!((world.stored(1).len(), world.stored(2).len()), (2, 0));
+    assert_eq!(world.sampler().stats().spans_late, 2);
+    for trace in 10..20 {
+        world.send(&format!("{trace} 1 0 5"));
+        world.step_after(30_000);
+    }
+    world.send("2 5 1 5");
+    world.step_after(30_000);
+    assert_eq!(world.stored(2).len(), 1, "forgotten, it is a new trace");
+}
+
+#[test]
+fn the_log_shrinks_when_nobody_waits() {
+    let world = World::new(TailSamplingSettings { log_segment: ByteSize(4_096), ..settings(ERRORS) });
+    for trace in 0..200 {
+        world.send(&format!("{trace} 1 0 5 text={}", "x".repeat(200)));
+    }
+    assert!(world.files().len() > 5);
+    world.step_after(30_000);
+    assert_eq!(world.files().len(), 1);
+}

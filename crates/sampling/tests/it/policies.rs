@@ -1,0 +1,120 @@
+//! What each policy keeps.
+
+use pharos_sampling::TailSamplingSettings;
+
+use crate::world::{World, settings};
+
+/// The traces of `spans` (one line each) that `policies` keep.
+fn check(policies: &str, spans: &str, expected: &[u64]) {
+    let world = World::new(settings(policies));
+    world.send(spans);
+    world.step_after(30_000);
+    assert_eq!(world.kept(0..20), expected, "{policies}");
+}
+
+fn of_rule(rule: &str) -> String {
+    format!(r#"[{{"name": "only", "rule": {rule}}}]"#)
+}
+
+#[test]
+fn each_rule_keeps_what_it_says() {
+    let spans = "1 1 0 5 user=7\n1 2 1 5\n2 3 0 900 user=99 vip=true\n3 4 0 5 state=gold sampled\n4 5 0 5 name=ann";
+    for (rule, expected) in [
+        (r#"{"type": "always"}"#, &[1, 2, 3, 4][..]),
+        (r#"{"type": "latency", "min": "900ms"}"#, &[2]),
+        (r#"{"type": "latency", "min": "1ms", "max": "100ms"}"#, &[1, 3, 4]),
+        (r#"{"type": "numeric_attribute", "key": "user", "min": 8, "max": 99}"#, &[2]),
+        (r#"{"type": "numeric_attribute", "key": "user", "max": 98}"#, &[1]),
+        (r#"{"type": "string_attribute", "key": "name", "values": ["bob", "ann"]}"#, &[4]),
+        (r#"{"type": "string_attribute", "key": "name", "values": ["a.*"], "regex": true}"#, &[4]),
+        (r#"{"type": "string_attribute", "key": "name", "values": ["a.*"]}"#, &[]),
+        (r#"{"type": "boolean_attribute", "key": "vip", "value": true}"#, &[2]),
+        (r#"{"type": "status_code", "codes": ["ERROR"]}"#, &[1]),
+        (r#"{"type": "trace_state", "key": "vendor", "values": ["gold"]}"#, &[3]),
+        (r#"{"type": "sampled"}"#, &[3]),
+        (r#"{"type": "span_count", "min": 2}"#, &[1]),
+        (r#"{"type": "span_count", "min": 1, "max": 1}"#, &[2, 3, 4]),
+        (r#"{"type": "not", "rule": {"type": "status_code", "codes": ["ERROR"]}}"#, &[2, 3, 4]),
+        (
+            r#"{"type": "and", "rules": [{"type": "latency", "min": "1ms"}, {"type": "boolean_attribute", "key": "vip", "value": true}]}"#,
+            &[2],
+        ),
+        (r#"{"type": "rate_limit", "spans_per_second": 3}"#, &[1, 2]),
+        (r#"{"type": "bytes_limit", "bytes_per_second": "1GiB"}"#, &[1, 2, 3, 4]),
+        (r#"{"type": "bytes_limit", "bytes_per_second": "1B"}"#, &[]),
+        (r#"{"type": "probabilistic", "percent": 100}"#, &[1, 2, 3, 4]),
+        (r#"{"type": "probabilistic", "percent": 0}"#, &[]),
+        (
+            r#"{"type": "composite", "spans_per_second": 4, "parts": [
+                {"rule": {"type": "status_code", "codes": ["ERROR"]}, "percent": 50},
+                {"rule": {"type": "always"}, "percent": 50}]}"#,
+            &[1, 2, 3],
+        ),
+    ] {
+        check(&of_rule(rule), spans, expected);
+    }
+}
+
+#[test]
+fn a_drop_is_stronger_than_any_wish() {
+    let policies = r#"[
+        {"name": "all", "rule": {"type": "always"}},
+        {"name": "health checks", "rule": {"type": "drop", "rules": [
+            {"type": "string_attribute", "key": "path", "values": ["/health"]}, {"type": "latency", "min": "0ms", "max": "10ms"}]}}
+    ]"#;
+    check(policies, "1 1 0 5 path=/health\n2 2 0 500 path=/health\n3 3 0 5 path=/", &[2, 3]);
+}
+
+/// The share is drawn by the trace id's randomness, and recorded; what another policy wants is kept at probability 1.
+#[test]
+fn the_probability_is_recorded() {
+    let policies = r#"[
+        {"name": "quarter", "rule": {"type": "probabilistic", "percent": 25}},
+        {"name": "errors", "rule": {"type": "status_code", "codes": ["ERROR"]}}
+    ]"#;
+    let world = World::new(settings(policies));
+    let top = 0xc0_0000_0000_0000_u64;
+    world.send(&format!("{} 1 0 5\n{} 2 0 5\n{} 3 1 5\n{} 4 1 5", top, top - 1, top + 1, top - 2));
+    world.step_after(30_000);
+    assert_eq!(world.stored(top), [(1, "ot=th:c".to_owned())]);
+    assert_eq!(world.stored(top - 1), []);
+    assert_eq!((world.stored(top + 1), world.stored(top - 2)), (vec![(3, String::new())], vec![(4, String::new())]));
+    world.send(&format!("{top} 9 0 5"));
+    world.sampler().step();
+    assert_eq!(world.stored(top).len(), 2, "a late span follows the judgement");
+    assert_eq!(world.stored(top)[1].1, "ot=th:c");
+}
+
+#[test]
+fn about_the_share_is_kept() {
+    let world = World::new(settings(&of_rule(r#"{"type": "probabilistic", "percent": 10}"#)));
+    let traces: Vec<u64> = (0..2_000_u64).map(|trace| trace.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+    world.send(&traces.iter().map(|trace| format!("{trace} 1 0 5")).collect::<Vec<_>>().join("\n"));
+    world.step_after(30_000);
+    let kept = world.kept(traces).len();
+    assert!((150..250).contains(&kept), "{kept} of 2000");
+    assert_eq!(world.sampler().stats().traces_kept, kept as u64);
+}
+
+#[test]
+fn senseless_settings_are_named() {
+    let fault = |policies: &str| settings(policies).check().unwrap_err().to_string();
+    assert!(fault("[]").contains("without a policy"));
+    assert!(fault(&of_rule(r#"{"type": "drop", "rules": [{"type": "always"}]}"#)).contains("without a policy"));
+    assert!(fault(&of_rule(r#"{"type": "and", "rules": []}"#)).contains("no rules"));
+    assert!(fault(&of_rule(r#"{"type": "numeric_attribute", "key": "x"}"#)).contains("min, max"));
+    assert!(
+        fault(&of_rule(r#"{"type": "string_attribute", "key": "x", "values": ["("], "regex": true}"#)).contains("only")
+    );
+    let inner = r#"{"type": "not", "rule": {"type": "drop", "rules": [{"type": "always"}]}}"#;
+    assert!(fault(&of_rule(inner)).contains("drop"));
+    let deep =
+        (0..6).fold(r#"{"type": "always"}"#.to_owned(), |rule, _| format!(r#"{{"type": "not", "rule": {rule}}}"#));
+    assert!(fault(&of_rule(&deep)).contains("deeper"));
+    let read = |text: &str| serde_json::from_str::<TailSamplingSettings>(text).unwrap_err().to_string();
+    let unknown = read(r#"{"policies": [{"name": "x", "rule": {"type": "ottl_condition"}}]}"#);
+    assert!(unknown.contains("ottl_condition") && unknown.contains("string_attribute"), "{unknown}");
+    assert!(
+        read(r#"{"policies": [{"name": "x", "rule": {"type": "probabilistic", "percent": 101}}]}"#).contains("percent")
+    );
+}

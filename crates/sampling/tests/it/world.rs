@@ -1,0 +1,216 @@
+//! A sampler before a trace store in memory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pharos_base::{Completion, SimClock};
+use pharos_model::{
+    Attribute, AttributeValue, Resource, Scope, Span, SpanBatch, SpanGroup, SpanId, SpanStatus, StatusCode, TenantId,
+    TimeRangeNs, TraceId,
+};
+use pharos_sampling::{Components, TailSampler, TailSamplingSettings};
+use pharos_storage::memory::MemoryTraceStore;
+use pharos_storage::{
+    AppendOutcome, BatchId, DependencyLink, FoundTraces, Operation, OperationQuery, ReadContext, SpanGate, SpanRequest,
+    StorageError, Trace, TraceLookup, TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary,
+};
+
+/// A store that can be made to refuse.
+#[derive(Default)]
+pub(crate) struct Moody {
+    store: MemoryTraceStore,
+    pub(crate) refuses: AtomicBool,
+}
+
+impl TraceStore for Moody {
+    fn append(
+        &self,
+        tenant: &TenantId,
+        batch: SpanBatch,
+        id: BatchId,
+    ) -> Completion<Result<AppendOutcome, StorageError>> {
+        if self.refuses.load(Ordering::SeqCst) {
+            return Completion::ready(Err(StorageError::Unavailable { reason: "moody".to_owned(), retry_after: None }));
+        }
+        self.store.append(tenant, batch, id)
+    }
+
+    fn traces(
+        &self,
+        tenant: &TenantId,
+        lookups: &[TraceLookup],
+        context: &ReadContext,
+    ) -> Result<TraceStream, StorageError> {
+        self.store.traces(tenant, lookups, context)
+    }
+
+    fn find(&self, tenant: &TenantId, query: &TraceQuery, context: &ReadContext) -> Result<FoundTraces, StorageError> {
+        self.store.find(tenant, query, context)
+    }
+
+    fn summaries(
+        &self,
+        tenant: &TenantId,
+        lookups: &[TraceLookup],
+        context: &ReadContext,
+    ) -> Result<Vec<TraceSummary>, StorageError> {
+        self.store.summaries(tenant, lookups, context)
+    }
+
+    fn services(&self, tenant: &TenantId) -> Result<Vec<String>, StorageError> {
+        self.store.services(tenant)
+    }
+
+    fn operations(&self, tenant: &TenantId, query: &OperationQuery) -> Result<Vec<Operation>, StorageError> {
+        self.store.operations(tenant, query)
+    }
+
+    fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError> {
+        self.store.dependencies(tenant, range)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.store.flush()
+    }
+
+    fn compact(&self) -> Result<(), StorageError> {
+        self.store.compact()
+    }
+
+    fn stats(&self) -> TraceStoreStats {
+        self.store.stats()
+    }
+}
+
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+    pub(crate) clock: Arc<SimClock>,
+    pub(crate) store: Arc<Moody>,
+    pub(crate) settings: TailSamplingSettings,
+    pub(crate) sampler: Option<TailSampler>,
+}
+
+/// The body of a test's request: one span a line, `trace span status ms key=value`. Spans of a kind are made of it here and
+/// at a replay alike.
+pub(crate) fn decode(form: u8, body: &[u8]) -> Result<SpanBatch, String> {
+    if form != 7 {
+        return Err(format!("form {form}"));
+    }
+    let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
+    let spans = text.lines().map(|line| {
+        let mut words = line.split(' ');
+        let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+        let (trace, id, is_error, ms) = (number(), number(), number(), number());
+        let mut trace_id = [7; 16];
+        trace_id[8..].copy_from_slice(&trace.to_be_bytes());
+        let mut span = Span {
+            trace_id: TraceId(trace_id),
+            span_id: SpanId(id.to_be_bytes()),
+            name: "work".to_owned(),
+            start_ns: 1_000_000_000,
+            end_ns: 1_000_000_000 + ms * 1_000_000,
+            status: SpanStatus {
+                code: if is_error == 1 { StatusCode::Error } else { StatusCode::Unset },
+                message: String::new(),
+            },
+            ..Span::default()
+        };
+        for word in words {
+            let (key, value) = word.split_once('=').unwrap_or((word, ""));
+            let value = match (value.parse::<i64>(), value.parse::<bool>()) {
+                (Ok(number), _) => AttributeValue::Int(number),
+                (_, Ok(truth)) => AttributeValue::Bool(truth),
+                _ => AttributeValue::String(value.to_owned()),
+            };
+            match key {
+                "state" => span.trace_state = format!("vendor={}", pharos_storage::render_attribute_value(&value)),
+                "sampled" => span.flags = 1,
+                _ => span.attributes.push(Attribute { key: key.to_owned(), value }),
+            }
+        }
+        span
+    });
+    let group = SpanGroup {
+        resource: Arc::new(Resource::default()),
+        scope: Arc::new(Scope::default()),
+        spans: spans.collect(),
+    };
+    Ok(SpanBatch { groups: vec![group] })
+}
+
+/// The settings of `policies` in JSON.
+pub(crate) fn settings(policies: &str) -> TailSamplingSettings {
+    let text = format!(r#"{{"enabled": true, "policies": {policies}}}"#);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+impl World {
+    pub(crate) fn new(settings: TailSamplingSettings) -> Self {
+        let mut world = Self {
+            folder: tempfile::tempdir().unwrap(),
+            clock: SimClock::at_ms(1_700_000_000_000),
+            store: Arc::default(),
+            settings,
+            sampler: None,
+        };
+        world.restart();
+        world
+    }
+
+    /// As after a crash: memory is gone.
+    pub(crate) fn restart(&mut self) {
+        if let Some(sampler) = self.sampler.take() {
+            sampler.close();
+        }
+        let components = Components { store: Arc::clone(&self.store) as _, clock: Arc::clone(&self.clock) as _ };
+        self.sampler = TailSampler::open(self.folder.path(), self.settings.clone(), components, &decode).unwrap();
+    }
+
+    pub(crate) fn sampler(&self) -> &TailSampler {
+        self.sampler.as_ref().unwrap()
+    }
+
+    pub(crate) fn try_send(&self, body: &str) -> Result<AppendOutcome, StorageError> {
+        let request = SpanRequest { form: 7, body: body.as_bytes() };
+        let batch = decode(7, body.as_bytes()).unwrap();
+        self.sampler().append(&TenantId::default(), batch, request).wait().unwrap()
+    }
+
+    /// Sends lines of spans, which are acknowledged.
+    pub(crate) fn send(&self, body: &str) {
+        assert_eq!(self.try_send(body).unwrap().items, body.lines().count() as u64);
+    }
+
+    pub(crate) fn step_after(&self, ms: i64) {
+        self.clock.advance_ms(ms);
+        self.sampler().step();
+    }
+
+    /// The spans of a trace that are stored: id and trace state, ascending.
+    pub(crate) fn stored(&self, trace: u64) -> Vec<(u64, String)> {
+        let mut trace_id = [7; 16];
+        trace_id[8..].copy_from_slice(&trace.to_be_bytes());
+        let lookup = TraceLookup { trace_id: TraceId(trace_id), range: None };
+        let found = self.store.traces(&TenantId::default(), &[lookup], &ReadContext::unlimited()).unwrap();
+        let mut spans: Vec<_> = found
+            .flat_map(|trace: Result<Trace, _>| trace.unwrap().groups)
+            .flat_map(|group| group.spans)
+            .map(|span| (u64::from_be_bytes(span.span_id.0), span.trace_state))
+            .collect();
+        spans.sort();
+        spans
+    }
+
+    /// Which of the traces are stored.
+    pub(crate) fn kept(&self, traces: impl IntoIterator<Item = u64>) -> Vec<u64> {
+        traces.into_iter().filter(|trace| !self.stored(*trace).is_empty()).collect()
+    }
+
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<_> =
+            std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+    }
+}
