@@ -100,23 +100,21 @@ pub(crate) fn refusal_of(error: &StorageError) -> Refusal {
     Refusal::new(class, error.full_message()).with_retry_after(retry_after)
 }
 
-/// The tenant whose traces the sender of a request may read.
-pub(crate) fn tenant_of(extensions: &Extensions) -> Result<TenantId, Refusal> {
+/// The tenant of which the sender of a request may read what `scope` says.
+pub(crate) fn tenant_of(extensions: &Extensions, scope: Scope) -> Result<TenantId, Refusal> {
     let Some(principal) = extensions.get::<Principal>() else {
         return Err(Refusal::new(ErrorClass::Unauthenticated, "no credential"));
     };
     principal
-        .require(Scope::TracesRead)
+        .require(scope)
         .and_then(|()| principal.tenant_for(None))
         .map_err(|error| Refusal::new(error.class(), error.to_string()))
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
-    type Rejection = Response;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+impl Caller {
+    fn of(parts: &Parts, scope: Scope) -> Result<Self, Response> {
         let dialect = Dialect::of(parts.uri.path(), &parts.headers);
-        let tenant = tenant_of(&parts.extensions).map_err(|refusal| refusal.render(dialect))?;
+        let tenant = tenant_of(&parts.extensions, scope).map_err(|refusal| refusal.render(dialect))?;
         Ok(Self {
             tenant,
             dialect,
@@ -124,5 +122,25 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             remote_address: remote_address(&parts.extensions, &parts.headers),
             asked: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
         })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+        Self::of(parts, Scope::TracesRead)
+    }
+}
+
+/// Who sent a request for metrics.
+#[derive(Debug, Clone)]
+pub(crate) struct MetricsCaller(pub(crate) Caller);
+
+impl<S: Send + Sync> FromRequestParts<S> for MetricsCaller {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+        Caller::of(parts, Scope::MetricsRead).map(Self)
     }
 }

@@ -20,7 +20,7 @@ use crate::grpc_messages::{count, send_batches, send_traces};
 use crate::grpc_params::{dependency_range, lookup, operations, query};
 use crate::grpc_stream::{Failure, Messages};
 use crate::routes::JaegerApi;
-use crate::{grpc_storage, grpc_v2};
+use crate::{grpc_storage, grpc_v2, monitor};
 
 /// All of Jaeger's services and gRPC's health check. The routes have no fallback, so that they merge with others.
 #[must_use]
@@ -36,7 +36,8 @@ pub fn grpc_routes(api: JaegerApi) -> Routes {
         .route_service("/jaeger.api_v3.QueryService/{method}", query)
         .route_service("/grpc.health.v1.Health/{method}", HealthServer::new(Healthy))
         .merge(grpc_storage::routes(&api))
-        .merge(grpc_v2::routes(&api));
+        .merge(grpc_v2::routes(&api))
+        .merge(monitor::grpc_routes(&api));
     Routes::from(router)
 }
 

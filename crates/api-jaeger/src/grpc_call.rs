@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use pharos_gateway::Scope;
 use pharos_http::{Refusal, grpc_code, grpc_deadline};
 use pharos_model::TenantId;
 use pharos_storage::{ReadContext, StorageError};
@@ -27,9 +28,14 @@ pub(crate) struct Asker {
     deadline: Option<Instant>,
 }
 
-/// The sender of a call, and what it asks.
+/// The sender of a call about traces, and what it asks.
 pub(crate) fn opened<T>(request: Request<T>) -> Result<(Asker, T), Status> {
-    let tenant = tenant_of(request.extensions()).map_err(|refusal| status_of(&refusal))?;
+    opened_for(request, Scope::TracesRead)
+}
+
+/// The sender of a call about what `scope` says, and what it asks.
+pub(crate) fn opened_for<T>(request: Request<T>, scope: Scope) -> Result<(Asker, T), Status> {
+    let tenant = tenant_of(request.extensions(), scope).map_err(|refusal| status_of(&refusal))?;
     let (metadata, _, message) = request.into_parts();
     let deadline = grpc_deadline(&metadata.into_headers()).map_err(|refusal| status_of(&refusal))?;
     Ok((Asker { tenant, deadline }, message))

@@ -32,6 +32,7 @@ mod grpc_v2_params;
 #[cfg(test)]
 mod grpc_v2_tests;
 mod listed;
+mod monitor;
 mod otlp_json;
 mod otlp_proto;
 mod params;
@@ -51,6 +52,7 @@ mod v3;
 mod v3_params;
 
 pub use grpc::grpc_routes;
+pub use monitor::{LatencyUnit, MonitorSettings};
 pub use routes::{JaegerApi, router};
 pub use settings::Settings;
 pub use ui::{JaegerUi, UiBuild, UiCapabilities, UiError};

@@ -9,10 +9,11 @@ use axum::routing::{get, post};
 use pharos_base::{CancelToken, Clock, MemoryBudget};
 use pharos_http::QueryPool;
 use pharos_model::TenantId;
+use pharos_promql::Engine;
 use pharos_storage::{ReadContext, StorageError, TraceLookup, TraceQuery, TraceStore};
 
 use crate::adjust::Adjusting;
-use crate::{Settings, v1, v1_transform, v3};
+use crate::{Settings, monitor, v1, v1_transform, v3};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -31,6 +32,8 @@ pub struct JaegerApi {
     pub memory_bytes_max: u64,
     /// What of the answers can be chosen.
     pub settings: Arc<Settings>,
+    /// Answers questions about metrics of spans; none if nobody may ask.
+    pub monitor: Option<Engine>,
 }
 
 impl JaegerApi {
@@ -83,6 +86,9 @@ fn routes(prefix: &str) -> Router<Arc<JaegerApi>> {
         .route(&at("archive/{trace_id}"), post(v1::archive))
         .route(&at("transform"), post(v1_transform::transform).layer(DefaultBodyLimit::disable()))
         .route(&at("dependencies"), get(v1::dependencies))
+        .route(&at("metrics/latencies"), get(monitor::latencies))
+        .route(&at("metrics/calls"), get(monitor::calls))
+        .route(&at("metrics/errors"), get(monitor::errors))
         .route(&at("v3/services"), get(v3::services))
         .route(&at("v3/operations"), get(v3::operations))
         .route(&at("v3/traces"), get(v3::find))

@@ -6,6 +6,7 @@ use pharos_base::{ByteSize, HumanDuration};
 use serde::{Deserialize, Serialize};
 
 use crate::adjust::Adjusting;
+use crate::monitor::MonitorSettings;
 
 /// Settings of Jaeger's query APIs; the names are Jaeger's where it has one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub struct Settings {
     /// The configuration of that UI: a `.json` file with an object, or a `.js` file with a function `UIConfig`. None by
     /// default.
     pub ui_config: Option<PathBuf>,
+    /// Which metrics of spans the monitor reads.
+    pub monitor: MonitorSettings,
 }
 
 impl Default for Settings {
@@ -35,6 +38,7 @@ impl Default for Settings {
             transform_body_max: ByteSize::mib(64),
             ui_dir: None,
             ui_config: None,
+            monitor: MonitorSettings::default(),
         }
     }
 }
@@ -51,7 +55,7 @@ impl Settings {
         if self.ui_config.is_some() && self.ui_dir.is_none() {
             return Err("ui_config: needs ui_dir, the folder of the UI that it configures".to_owned());
         }
-        Ok(())
+        self.monitor.check()
     }
 
     pub(crate) fn adjusting(&self) -> Adjusting {

@@ -93,6 +93,7 @@ pub(crate) fn api_over(batch: SpanBatch) -> JaegerApi {
         memory: MemoryBudget::unlimited(),
         memory_bytes_max: 1 << 30,
         settings: Arc::default(),
+        monitor: None,
     }
 }
 

@@ -69,10 +69,10 @@ fn grpc_access(service: &str) -> Access {
         Access::Scope(Scope::TracesWrite)
     } else if service.starts_with("opentelemetry.proto.collector.") {
         Access::Scope(Scope::MetricsWrite)
+    } else if service.starts_with("pharos.query.") || service.starts_with("jaeger.api_v2.metrics.") {
+        Access::Scope(Scope::MetricsRead)
     } else if service.starts_with("jaeger.") {
         Access::Scope(Scope::TracesRead)
-    } else if service.starts_with("pharos.query.") {
-        Access::Scope(Scope::MetricsRead)
     } else if service.starts_with("grpc.health.") {
         Access::Public
     } else {
@@ -139,6 +139,7 @@ mod tests {
             ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", scope(Scope::TracesWrite)),
             ("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", scope(Scope::MetricsWrite)),
             ("/jaeger.api_v3.QueryService/GetTrace", scope(Scope::TracesRead)),
+            ("/jaeger.api_v2.metrics.MetricsQueryService/GetCallRates", scope(Scope::MetricsRead)),
             ("/pharos.query.v1.QueryService/QueryRange", scope(Scope::MetricsRead)),
             ("/grpc.health.v1.Health/Check", Access::Public),
             ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::Authenticated),

@@ -275,7 +275,11 @@ fn jaeger_ui(settings: &Settings) -> anyhow::Result<Option<JaegerUi>> {
         git_version: format!("v{}", BUILD.version),
         build_date: String::new(),
     };
-    Ok(JaegerUi::open(&settings.jaeger_api, &build, UiCapabilities { metrics_storage: false })?)
+    Ok(JaegerUi::open(
+        &settings.jaeger_api,
+        &build,
+        UiCapabilities { metrics_storage: settings.jaeger_api.monitor.enabled },
+    )?)
 }
 
 fn engine_settings(settings: &Settings) -> EngineSettings {

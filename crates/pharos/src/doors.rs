@@ -67,6 +67,7 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         memory: doors.prometheus.engine.memory_of_one(),
         memory_bytes_max: doors.query_memory_bytes_max,
         settings: Arc::clone(&doors.jaeger),
+        monitor: doors.jaeger.monitor.enabled.then(|| doors.prometheus.engine.clone()),
     };
     let ingest_http = pharos_api_ingest::http_router(ingest.clone());
     let ingest_grpc = pharos_api_ingest::grpc_routes(ingest).into_axum_router();

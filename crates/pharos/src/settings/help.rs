@@ -62,6 +62,17 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "Folder with a built Jaeger UI, served at / of Jaeger's port in place of our own page and at /jaeger/ of the main one; null: none",
     ),
     ("jaeger_api.ui_config", "Configuration of that UI, a .json or .js file as Jaeger takes it; null: none"),
+    (
+        "jaeger_api.monitor.enabled",
+        "Whether Jaeger's monitor is answered from metrics of spans: /api/metrics/* and its gRPC service",
+    ),
+    (
+        "jaeger_api.monitor.namespace",
+        "What the names of these metrics begin with; this and the next three fit what span_metrics makes, others fit a collector's",
+    ),
+    ("jaeger_api.monitor.normalize_calls", "Whether the metric of calls ends in _total"),
+    ("jaeger_api.monitor.normalize_duration", "Whether the metric of durations ends in its unit"),
+    ("jaeger_api.monitor.latency_unit", "Unit of the stored durations: ms or s"),
     ("log.level", "Filter of log lines, such as info, or info,pharos_tsdb=debug"),
     ("log.format", "text or json"),
     ("ingest.limits.body_max", "Largest request body, counted while inflating. Above: 413"),
