@@ -156,3 +156,32 @@ async fn the_jaeger_datasource_gets_what_it_asks_for() {
     let end_ms = fixture.base_ms + 120_000;
     fixture.get("jaeger-dependencies", &format!("/api/dependencies?endTs={end_ms}&lookback=3600000")).await;
 }
+
+#[tokio::test]
+async fn the_jaeger_datasource_gets_its_answers_packed_as_it_accepts_them() {
+    let fixture = fixture().await;
+    // One that leaves answers packed.
+    let client = reqwest::Client::builder().no_gzip().build().unwrap();
+    let url = fixture.pharos.url(&format!("/api/traces/{}", "aa".repeat(16)));
+    // The datasource reads gzip, deflate and br; what it does not name it must not get.
+    for (accepted, expected) in [("gzip, deflate, br", Some("gzip")), ("deflate", Some("deflate")), ("br", None)] {
+        let request = client.get(&url).bearer_auth(fixture.pharos.token()).header("accept-encoding", accepted);
+        let answer = request.send().await.unwrap();
+        let coding = answer.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!((answer.status().as_u16(), coding.as_deref()), (200, expected), "{accepted}");
+        let body = answer.bytes().await.unwrap();
+        let body = match expected {
+            Some("gzip") => unpacked(flate2::read::GzDecoder::new(&*body)),
+            Some(_) => unpacked(flate2::read::ZlibDecoder::new(&*body)),
+            None => body.to_vec(),
+        };
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(answer["data"][0]["spans"].as_array().unwrap().len(), 2, "{accepted}");
+    }
+}
+
+fn unpacked(mut reader: impl std::io::Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).unwrap();
+    bytes
+}

@@ -6,13 +6,14 @@ use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use pharos_http::QueryKind;
 use pharos_model::TenantId;
-use pharos_storage::{StorageError, TraceLookup, TraceSummary};
+use pharos_storage::{StorageError, Trace, TraceLookup, TracePart, TraceStream, TraceSummary};
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::adjust::{Adjusting, tell_on_first_span};
 use crate::call::Caller;
+use crate::grpc_messages::PART_SPANS;
 use crate::otlp_json::Otlp;
 use crate::params::Params;
 use crate::rendering::{Rendered, Rendering, Traces};
@@ -120,7 +121,16 @@ fn render(
     adjusting: Option<Adjusting>,
     rendering: &Rendering<'_>,
 ) -> Result<Option<Rendered>, StorageError> {
-    let traces = Traces::new(rendering, api.store.traces(tenant, lookups, rendering.context)?, adjusting);
+    let stream: TraceStream = if adjusting.is_some() {
+        api.store.traces(tenant, lookups, rendering.context)?
+    } else {
+        // As they are stored they may come part by part: the answer is one list of groups.
+        Box::new(api.store.trace_parts(tenant, lookups, PART_SPANS, rendering.context)?.map(|part| {
+            let TracePart { trace_id, groups, warnings, .. } = part?;
+            Ok(Trace { trace_id, groups, warnings })
+        }))
+    };
+    let traces = Traces::new(rendering, stream, adjusting);
     if traces.is_empty() {
         return Ok(None);
     }

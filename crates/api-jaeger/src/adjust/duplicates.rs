@@ -29,14 +29,25 @@ pub(super) fn drop_duplicates(groups: &mut Vec<SpanGroup>) {
 
 fn duplicates(groups: &[SpanGroup]) -> HashSet<Position> {
     // Few spans agree in id and times; only those are looked at as a whole.
-    let mut alike: HashMap<_, Vec<Position>> = HashMap::new();
-    for (number, group) in groups.iter().enumerate() {
-        for (index, span) in group.spans.iter().enumerate() {
-            alike.entry((span.span_id, span.start_ns, span.end_ns)).or_default().push((number, index));
+    let key = |span: &Span| (span.span_id, span.start_ns, span.end_ns);
+    let spans = || {
+        groups.iter().enumerate().flat_map(|(number, group)| {
+            group.spans.iter().enumerate().map(move |(index, span)| ((number, index), span))
+        })
+    };
+    let mut seen = HashSet::with_capacity(groups.iter().map(|group| group.spans.len()).sum());
+    let mut alike: HashMap<_, Vec<Position>> =
+        spans().map(|(_, span)| key(span)).filter(|key| !seen.insert(*key)).map(|key| (key, Vec::new())).collect();
+    if alike.is_empty() {
+        return HashSet::new();
+    }
+    for (position, span) in spans() {
+        if let Some(positions) = alike.get_mut(&key(span)) {
+            positions.push(position);
         }
     }
     let mut dropped = HashSet::new();
-    for positions in alike.into_values().filter(|positions| positions.len() > 1) {
+    for positions in alike.into_values() {
         // By hash, so that many spans alike are not compared each with each.
         let mut kept: HashMap<u64, Vec<Position>> = HashMap::new();
         for position in positions {
