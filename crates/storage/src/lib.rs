@@ -50,7 +50,7 @@ pub use pharos_base::Completion;
 pub use pharos_grid::{Aggregation, Grouping, RangeFunction};
 pub use predicate::{
     AttributeLevel, Comparison, PREDICATE_DEPTH_MAX, PREDICATE_NODES_MAX, SpanCollection, SpanConstant, SpanField,
-    SpanOperand, SpanPredicate, SpanReference, predicate_holds,
+    SpanOperand, SpanPredicate, SpanReference, SpanValue, predicate_holds,
 };
 pub use read::{ReadContext, ReadCounts, ReadMeter};
 pub use render::render_attribute_value;

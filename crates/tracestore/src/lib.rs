@@ -24,6 +24,7 @@ pub mod internals;
 mod log;
 mod partition;
 mod record;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "searches read blocks next"))]
 mod search;
 mod settings;
 mod store;

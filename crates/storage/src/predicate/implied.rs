@@ -49,9 +49,8 @@ fn narrow_attribute(query: &mut TraceQuery, level: Option<AttributeLevel>, key: 
     });
 }
 
-/// The one text that all values equal to the constant are shown as, if there is only one. Not so for zero (`0`, `-0`), for
-/// numbers so large that a double shows other digits than an integer, and for spellings that are not the shown one.
-fn only_text(constant: &SpanConstant) -> Option<String> {
+/// See [`SpanConstant::only_text`].
+pub(super) fn only_text(constant: &SpanConstant) -> Option<String> {
     const SHOWN_ALIKE_BELOW: f64 = 9_007_199_254_740_992.0;
     let (number, written) = match constant {
         SpanConstant::Text(text) => return Some(text.clone()),

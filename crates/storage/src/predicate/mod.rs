@@ -19,9 +19,11 @@
 
 mod evaluate;
 mod implied;
+mod span_value;
 mod value;
 
 pub use evaluate::predicate_holds;
+pub use span_value::SpanValue;
 
 use pharos_model::SearchPattern;
 

@@ -18,6 +18,7 @@ mod ints;
 mod open;
 mod parents;
 mod schema;
+mod search;
 #[cfg(feature = "internals")]
 mod sizes;
 mod spans;
@@ -29,5 +30,7 @@ mod write;
 
 pub(crate) use builder::BlockBuilder;
 pub(crate) use open::{Block, BlockTrace};
+pub(crate) use schema::{Field, Level, ValueType};
+pub(crate) use search::ColumnHead;
 
 const VERSION: u8 = 1;

@@ -18,12 +18,12 @@ const CHECKSUM_BYTES: usize = 8;
 const TRACE_ID_BYTES: usize = 16;
 const SPAN_ID_BYTES: usize = 8;
 const ORIGIN_BYTES: usize = 16;
-const STATUS_SHIFT: u8 = 3;
+pub(super) const STATUS_SHIFT: u8 = 3;
 
 /// A block over its bytes. Opening reads the list of traces; everything else is read where it is asked for, and the
 /// catalogue of columns is inflated with the first question that needs it.
 pub(crate) struct Block<'a> {
-    core: Core<'a>,
+    pub(super) core: Core<'a>,
     traces: Vec<BlockTrace>,
     stored_catalogue: StoredCatalogue<'a>,
     catalogue: OnceCell<Catalogue<'a>>,
@@ -40,17 +40,17 @@ pub(crate) struct BlockTrace {
 }
 
 /// Ids, times, parents and origins.
-struct Core<'a> {
-    span_count: usize,
+pub(super) struct Core<'a> {
+    pub(super) span_count: usize,
     min_start_ns: u64,
     max_start_ns: u64,
     span_ids: &'a [[u8; SPAN_ID_BYTES]],
-    origins: &'a [[u8; ORIGIN_BYTES]],
+    pub(super) origins: &'a [[u8; ORIGIN_BYTES]],
     strangers: &'a [[u8; SPAN_ID_BYTES]],
-    starts: Ints<'a>,
-    durations: Ints<'a>,
+    pub(super) starts: Ints<'a>,
+    pub(super) durations: Ints<'a>,
     parents: Ints<'a>,
-    span_origins: Ints<'a>,
+    pub(super) span_origins: Ints<'a>,
 }
 
 struct StoredCatalogue<'a> {
@@ -119,10 +119,6 @@ impl<'a> Block<'a> {
     }
 
     /// The earliest and the latest start, Unix nanoseconds.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "segments' records have it, too; whoever has only a block asks here")
-    )]
     pub(crate) fn starts(&self) -> (u64, u64) {
         (self.core.min_start_ns, self.core.max_start_ns)
     }

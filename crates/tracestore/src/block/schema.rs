@@ -41,7 +41,7 @@ const FIELDS: [Field; 10] = [
 ];
 
 /// Of which type the values of a column are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum ValueType {
     Empty,
     Text,
