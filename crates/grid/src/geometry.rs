@@ -4,8 +4,10 @@
 //! the windows, five divisions for each) is the same for many of them.
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use pharos_model::StepRange;
 
 use crate::rate;
@@ -33,7 +35,7 @@ pub(crate) struct Stretch {
 }
 
 /// The windows of a query.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Windows {
     pub(crate) steps: StepRange,
     pub(crate) offset_ms: i64,
@@ -128,24 +130,59 @@ const STEPS_MIN: usize = 8;
 /// After this many series with hardly a hit nothing more is remembered.
 const TRIAL_SERIES: u32 = 4096;
 
+/// What kernels of one function and the same windows find out about columns of instants, for each other: one for each
+/// thread, all for one query. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct SharedWindows(Arc<Mutex<Found>>);
+
+/// Geometries by digest; none is replaced.
+#[derive(Debug, Default)]
+struct Found {
+    geometries: HashMap<u64, Arc<Geometry>, FixedState>,
+    bytes: usize,
+}
+
+impl SharedWindows {
+    fn find(&self, digest: u64, times: &[i64], windows: &Windows) -> Option<Arc<Geometry>> {
+        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = Arc::clone(found.geometries.get(&digest)?);
+        drop(found);
+        (known.windows == *windows && known.times == times).then_some(known)
+    }
+
+    fn keep(&self, geometry: &Arc<Geometry>, bytes: usize) {
+        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_room = found.bytes + bytes <= REMEMBERED_BYTES_MAX && found.geometries.len() < REMEMBERED_MAX;
+        if has_room && !found.geometries.contains_key(&geometry.digest) {
+            found.bytes += bytes;
+            found.geometries.insert(geometry.digest, Arc::clone(geometry));
+        }
+    }
+}
+
 /// Geometries of the columns of instants seen last.
 #[derive(Debug)]
 pub(crate) struct Geometries {
     windows: Windows,
     /// For what is not remembered.
     scratch: Geometry,
-    slots: Vec<Option<Box<Geometry>>>,
+    slots: Vec<Option<Arc<Geometry>>>,
     slot_count: usize,
     asked: u32,
     hits: u32,
-    /// What the slots hold, about, bytes.
+    /// What the slots hold, about, bytes; what others hold as well included.
     pub(crate) bytes: usize,
+    shared: Option<SharedWindows>,
 }
 
 impl Geometries {
     pub(crate) fn new(windows: Windows) -> Self {
         let scratch = Geometry::new(windows);
-        Self { windows, scratch, slots: Vec::new(), slot_count: 0, asked: 0, hits: 0, bytes: 0 }
+        Self { windows, scratch, slots: Vec::new(), slot_count: 0, asked: 0, hits: 0, bytes: 0, shared: None }
+    }
+
+    pub(crate) fn share(&mut self, shared: &SharedWindows) {
+        self.shared = Some(shared.clone());
     }
 
     /// The geometry of `times`, ascending and fewer than 2^32.
@@ -174,14 +211,23 @@ impl Geometries {
             self.scratch.fill(times);
             return &self.scratch;
         }
-        let geometry = self.slots[place].get_or_insert_with(|| Box::new(Geometry::new(self.windows)));
-        geometry.times.clear();
-        geometry.times.reserve_exact(times.len());
-        self.bytes += wanted - held;
-        geometry.digest = digest;
-        geometry.times.extend_from_slice(times);
-        geometry.fill(times);
-        geometry
+        let shared = self.shared.as_ref();
+        let geometry = shared.and_then(|shared| shared.find(digest, times, &self.windows)).unwrap_or_else(|| {
+            let mine = self.slots[place].take().and_then(|known| Arc::try_unwrap(known).ok());
+            let mut geometry = mine.unwrap_or_else(|| Geometry::new(self.windows));
+            geometry.times.clear();
+            geometry.times.reserve_exact(times.len());
+            geometry.digest = digest;
+            geometry.times.extend_from_slice(times);
+            geometry.fill(times);
+            let geometry = Arc::new(geometry);
+            if let Some(shared) = shared {
+                shared.keep(&geometry, wanted);
+            }
+            geometry
+        });
+        self.bytes += self.bytes_for(geometry.times.capacity()) - held;
+        self.slots[place].insert(geometry)
     }
 
     fn bytes_for(&self, times: usize) -> usize {

@@ -2,7 +2,7 @@
 
 use pharos_model::{StepRange, is_stale_nan};
 
-use crate::geometry::{Geometries, Windows};
+use crate::geometry::{Geometries, SharedWindows, Windows};
 use crate::{ABSENT, RangeFunction, extremes, over_time, rate};
 
 /// The float samples of a series.
@@ -61,6 +61,13 @@ impl Kernel {
             starts_ms: Vec::new(),
             scratch: over_time::Scratch::default(),
         }
+    }
+
+    /// Shares what it finds out about windows with other kernels made with the same parameters.
+    #[must_use]
+    pub fn sharing(mut self, windows: &SharedWindows) -> Self {
+        self.geometries.share(windows);
+        self
     }
 
     /// What it remembers, about, bytes.

@@ -26,6 +26,7 @@ mod thinned;
 
 pub use fold::{FoldColumn, FoldState};
 pub use functions::{Aggregation, Grouping, RangeFunction};
+pub use geometry::SharedWindows;
 pub use group_fold::GroupFold;
 pub use grouping::{Groups, KeyLabels};
 pub use kernel::{Evaluated, Floats, Kernel};

@@ -13,7 +13,7 @@ use axum::Router;
 use parking_lot::Mutex;
 use pharos_api_jaeger::{JaegerUi, UiBuild, UiCapabilities};
 use pharos_api_prometheus::{ApiSettings, BuildInfo, Gates, PrometheusApi};
-use pharos_base::{Clock, Secret, SystemClock, full_message};
+use pharos_base::{Clock, Helpers, Secret, SystemClock, full_message};
 use pharos_gateway::{AuthSettings, Authenticator, TokenFile};
 use pharos_http::{HttpMetrics, ListenerSettings, Queries, QueriesSettings, QueryPool, bind, serve};
 use pharos_ingest::otlp::{WireForm, decode_traces};
@@ -66,6 +66,8 @@ struct Stores {
     span_metrics: Arc<SpanMetrics>,
     /// Stands before `traces` where tail sampling is on.
     sampler: Option<Arc<TailSampler>>,
+    /// Threads that may help with large reads, of all queries together.
+    helpers: Helpers,
 }
 
 /// Where the server listens; `None` where a port is off.
@@ -153,8 +155,13 @@ async fn open_stores(settings: &Settings, data_dir: &DataDir, clock: &Arc<dyn Cl
         decode_traces(body, form, &limits).map(|decoded| decoded.batch).map_err(|error| full_message(&error))
     };
     let meter = SpanMeter::new(settings.span_metrics.clone(), settings.service_graph.clone(), Arc::clone(clock))?;
+    let helpers = settings.query.helpers();
     let open = move || -> anyhow::Result<Stores> {
-        let components = pharos_tsdb::Components { clock: metrics_clock, ..pharos_tsdb::Components::default() };
+        let components = pharos_tsdb::Components {
+            clock: metrics_clock,
+            helpers: helpers.clone(),
+            ..pharos_tsdb::Components::default()
+        };
         let metrics = Tsdb::open(&metrics_dir, tsdb_settings, components).context("cannot open the metrics store")?;
         let components = pharos_tracestore::Components { clock: traces_clock };
         let traces = SpanStore::open(&traces_dir, trace_settings, components).context("cannot open the trace store")?;
@@ -163,7 +170,7 @@ async fn open_stores(settings: &Settings, data_dir: &DataDir, clock: &Arc<dyn Cl
         let components = pharos_sampling::Components { store: Arc::clone(&traces) as _, clock: sampling_clock };
         let sampler = TailSampler::open(&sampling_dir, tail_sampling, components, &decode)
             .context("cannot open the log of tail sampling")?;
-        Ok(Stores { metrics, traces, span_metrics, sampler: sampler.map(Arc::new) })
+        Ok(Stores { metrics, traces, span_metrics, sampler: sampler.map(Arc::new), helpers })
     };
     tokio::task::spawn_blocking(open).await.context("a store panicked while opening")?
 }
@@ -203,7 +210,7 @@ fn doors(
     let traces: Arc<dyn TraceStore> = Arc::clone(&stores.traces) as _;
     let mut registry = Registry::default();
     let http_metrics = HttpMetrics::register(&mut registry);
-    let engine = Engine::new(Arc::clone(&metrics), engine_settings(settings));
+    let engine = Engine::new(Arc::clone(&metrics), engine_settings(settings)).with_helpers(stores.helpers.clone());
     self_metrics::register(&mut registry, Arc::clone(&metrics), Arc::clone(&traces), BUILD.version);
     self_metrics::register_engine(&mut registry, engine.clone());
     self_metrics::register_span_metrics(&mut registry, Arc::clone(&stores.span_metrics));

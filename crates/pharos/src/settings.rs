@@ -7,9 +7,10 @@
 mod help;
 mod layers;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use pharos_base::{ByteSize, HumanDuration};
+use pharos_base::{ByteSize, Helpers, HumanDuration};
 use pharos_ingest::IngestSettings;
 use pharos_model::{MatchOp, Matcher};
 use pharos_sampling::TailSamplingSettings;
@@ -93,6 +94,7 @@ impl Default for Retention {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Query {
     pub(crate) concurrency_max: usize,
+    pub(crate) threads_max: Option<NonZeroUsize>,
     pub(crate) queue_wait: HumanDuration,
     pub(crate) timeout: HumanDuration,
     pub(crate) lookback: HumanDuration,
@@ -109,10 +111,18 @@ pub(crate) struct Query {
     pub(crate) features: Vec<QueryFeature>,
 }
 
+impl Query {
+    /// Threads that may help with one large query or another.
+    pub(crate) fn helpers(&self) -> Helpers {
+        self.threads_max.map_or_else(Helpers::for_cores, |threads| Helpers::new(threads.get() - 1))
+    }
+}
+
 impl Default for Query {
     fn default() -> Self {
         Self {
             concurrency_max: 20,
+            threads_max: None,
             queue_wait: HumanDuration::from_ms(10_000),
             timeout: HumanDuration::from_ms(120_000),
             lookback: HumanDuration::from_ms(300_000),

@@ -1,21 +1,25 @@
 //! The query engine: text → tree → plan → series → answer.
 //!
 //! Owns planning, the operators and the books of memory. It knows no storage engine: series come from
-//! [`MetricStore::leaf`]. It starts no threads and never asks the wall clock for "now"; callers run it on a
-//! thread of their own, because [`Engine::instant`] and [`Engine::range`] block until the answer is complete.
+//! [`MetricStore::leaf`]. It never asks the wall clock for "now"; callers run it on a
+//! thread of their own, because [`Engine::instant`] and [`Engine::range`] block until the answer is complete. Large queries
+//! have others help them ([`Engine::with_helpers`]), who are joined before the answer.
 //!
 //! How it evaluates: operators hand on whole series, each with one cell per step (`series::Series`). A series
 //! is decoded once per selector, evaluated over all its steps, and dropped; aggregations fold it into their
-//! groups. Only what must see all series at once (binary operators, sorting, ranking) holds series back.
+//! groups. Only what must see all series at once (binary operators, sorting, ranking) holds series back. Parts that treat
+//! each series for itself are evaluated by several threads where that is worth it ([`mod@branch`]).
 //!
 //! Invariants
 //! - E1 What one query holds is in its ledger: bytes and samples, given back on drop.
 //! - E2 Cancellation is asked at least once per series.
 //! - E3 An answer does not depend on the order in which a store streams its series, but for the last bits of float sums.
+//! - E4 An answer does not depend on how many threads made it, to the last bit; nor does whether it fits the query's limits.
 
 mod aggregate;
 mod annotations;
 mod binary;
+mod branch;
 mod cache;
 mod call;
 mod counts;
@@ -42,8 +46,9 @@ mod watch;
 mod window;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
-use pharos_base::{Clock, MemoryBudget, SystemClock};
+use pharos_base::{Clock, Helpers, MemoryBudget, SystemClock};
 use pharos_model::{StepRange, TenantId};
 use pharos_storage::MetricStore;
 
@@ -66,6 +71,10 @@ pub struct Engine {
     cache: Option<Arc<ResultCache>>,
     /// Of all running queries and of the answers that are still held.
     memory: MemoryBudget,
+    /// Threads that may help with large queries.
+    helpers: Helpers,
+    /// Queries under way.
+    evaluating: Arc<AtomicUsize>,
 }
 
 impl Engine {
@@ -74,7 +83,22 @@ impl Engine {
     pub fn new(store: Arc<dyn MetricStore>, settings: EngineSettings) -> Self {
         let cache = ResultCache::new(&settings).map(Arc::new);
         let memory = MemoryBudget::new(settings.memory_total_bytes_max);
-        Self { store, settings: Arc::new(settings), clock: SystemClock::shared(), cache, memory }
+        Self {
+            store,
+            settings: Arc::new(settings),
+            clock: SystemClock::shared(),
+            cache,
+            memory,
+            helpers: Helpers::for_cores(),
+            evaluating: Arc::default(),
+        }
+    }
+
+    /// The same engine with these threads to help with large queries, of all queries together, in place of one less than
+    /// there are cores. The store may lend from them as well.
+    #[must_use]
+    pub fn with_helpers(self, helpers: Helpers) -> Self {
+        Self { helpers, ..self }
     }
 
     /// Memory for one query, or for a listing, which counts as one: a part of what all of them may hold.

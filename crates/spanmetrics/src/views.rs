@@ -22,8 +22,8 @@ use pharos_model::{
 };
 use pharos_storage::{
     AppendOutcome, BatchId, Capabilities, CardinalityStatus, ChangeMark, ExemplarSeries, GridPlan, GridSeries,
-    LabelQuery, LeafPlan, LeafSeries, LeafStream, MetricStore, MetricStoreStats, RawPlan, ReadContext, SeriesStream,
-    StorageError, StoredBlock,
+    LabelQuery, LeafPlan, LeafSeries, LeafStream, MetricStore, MetricStoreStats, OpenLeaf, RawPlan, ReadContext,
+    SeriesStream, StorageError, StoredBlock, WholeLeaf,
 };
 
 use crate::names::{LE, SERVICE_NAME};
@@ -205,6 +205,18 @@ impl MetricStore for SpanMetricViews {
                 }
             }
         }
+    }
+
+    fn open_leaf(
+        &self,
+        tenant: &TenantId,
+        plan: &LeafPlan,
+        context: &ReadContext,
+    ) -> Result<Box<dyn OpenLeaf>, StorageError> {
+        if selections(raw_range(plan).0).next().is_none() {
+            return self.inner.open_leaf(tenant, plan, context);
+        }
+        Ok(Box::new(WholeLeaf::new(self.leaf(tenant, plan, context)?)))
     }
 
     fn change_mark(&self, tenant: &TenantId) -> Option<ChangeMark> {

@@ -1,7 +1,7 @@
 //! Grid plans over the samples of one series after another, for stores that evaluate by themselves.
 
 use pharos_base::Reservation;
-use pharos_grid::{Aggregation, Floats, Kernel, RangeFunction};
+use pharos_grid::{Aggregation, Floats, Kernel, RangeFunction, SharedWindows};
 use pharos_model::{HistogramSample, stale_nan};
 
 use crate::{GridPlan, ReadContext, StorageError};
@@ -34,6 +34,12 @@ impl GridEvaluator {
             times_ms: Vec::new(),
             marks: Vec::new(),
         }
+    }
+
+    /// Shares what it finds out about windows with the evaluators that other threads have for the same plan.
+    #[must_use]
+    pub fn sharing(self, windows: &SharedWindows) -> Self {
+        Self { kernel: self.kernel.sharing(windows), ..self }
     }
 
     /// Whether a series must be answered with its samples.

@@ -29,6 +29,7 @@ mod evaluate;
 mod leaf;
 pub mod memory;
 mod metric_store;
+mod open_leaf;
 mod predicate;
 mod read;
 mod render;
@@ -46,8 +47,9 @@ pub use metric_store::{
     CardinalityEntry, CardinalityStatus, ExemplarSeries, LabelQuery, MetricStore, MetricStoreStats, SeriesStream,
     StoredBlock,
 };
+pub use open_leaf::{LeafPieces, OpenLeaf, WholeLeaf};
 pub use pharos_base::Completion;
-pub use pharos_grid::{Aggregation, Grouping, RangeFunction};
+pub use pharos_grid::{Aggregation, Grouping, RangeFunction, SharedWindows};
 pub use predicate::{
     AttributeLevel, Comparison, PREDICATE_DEPTH_MAX, PREDICATE_NODES_MAX, SpanCollection, SpanConstant, SpanField,
     SpanOperand, SpanPredicate, SpanReference, SpanValue, predicate_holds,

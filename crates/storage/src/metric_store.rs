@@ -3,7 +3,10 @@
 use pharos_base::Completion;
 use pharos_model::{Exemplar, Labels, Matcher, MetricBatch, MetricMetadata, TenantId, TimeRange};
 
-use crate::{AppendOutcome, BatchId, Capabilities, ChangeMark, LeafPlan, LeafStream, ReadContext, StorageError};
+use crate::{
+    AppendOutcome, BatchId, Capabilities, ChangeMark, LeafPlan, LeafStream, OpenLeaf, ReadContext, StorageError,
+    WholeLeaf,
+};
 
 /// Label sets, each exactly once, in no particular order. After an error the stream ends.
 pub type SeriesStream = Box<dyn Iterator<Item = Result<Labels, StorageError>> + Send>;
@@ -150,6 +153,17 @@ pub trait MetricStore: Send + Sync {
 
     /// Executes a leaf plan. Plans outside [`MetricStore::capabilities`] are [`StorageError::Unsupported`].
     fn leaf(&self, tenant: &TenantId, plan: &LeafPlan, context: &ReadContext) -> Result<LeafStream, StorageError>;
+
+    /// As [`MetricStore::leaf`], for a reader who may want to read the leaf with several threads. A store that cannot cut
+    /// it, or has threads of its own, leaves it whole (the default).
+    fn open_leaf(
+        &self,
+        tenant: &TenantId,
+        plan: &LeafPlan,
+        context: &ReadContext,
+    ) -> Result<Box<dyn OpenLeaf>, StorageError> {
+        Ok(Box::new(WholeLeaf::new(self.leaf(tenant, plan, context)?)))
+    }
 
     /// Where the history of the tenant's samples stands. A read that begins afterwards sees all that was acknowledged
     /// before; `None` from a store that does not follow changes (the default), whose answers are then not cached.

@@ -69,7 +69,8 @@ fn main() {
     let dir = tempfile::tempdir().expect("a directory");
     let clock = SimClock::at_ms(START_MS);
     let settings = Settings { retention: HumanDuration::from_ms(30 * 86_400_000), ..Settings::for_tests() };
-    let components = Components { clock: Arc::clone(&clock) as Arc<dyn Clock>, disk: Arc::new(RealDisk) };
+    let components =
+        Components { clock: Arc::clone(&clock) as Arc<dyn Clock>, disk: Arc::new(RealDisk), ..Components::default() };
     let store = Tsdb::open(dir.path(), settings, components).expect("the store opens");
     let (mut flushes, mut decoding, mut copying) = (Cost::default(), Cost::default(), Cost::default());
     for round in 0..DAYS * 24 + 4 {

@@ -6,21 +6,21 @@
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
-use pharos_base::Reservation;
+use pharos_base::{Reservation, Work, in_order};
 use pharos_grid::{Aggregation, GroupFold, Grouping};
 use pharos_model::{Labels, TenantId, TimeRange};
 use pharos_storage::{
-    GridEvaluator, GridPlan, GridSeries, LeafSeries, LeafStream, ReadContext, ReadMeter, StorageError,
+    GridEvaluator, GridPlan, GridSeries, LeafSeries, LeafStream, ReadContext, ReadMeter, SharedWindows, StorageError,
 };
 
-use crate::TsdbError;
 use crate::grid::floats;
-use crate::in_order::{Work, in_order};
 use crate::instant::is_instant;
+use crate::narrow::Narrowed;
+use crate::pieces::Pieces;
 use crate::read::{Order, Selection};
 use crate::samples::Samples;
 use crate::shared::Shared;
-use crate::source::{Cut, Source};
+use crate::source::Source;
 
 /// Fewer series for each are not worth another thread.
 const PARALLEL_SERIES_MIN: usize = 2048;
@@ -59,22 +59,33 @@ impl Shared {
         let (sources, selected) = self.sources(tenant, matchers, range, (Order::Labels, None), &counting)?;
         self.count_candidates(&sources, tenant, matchers, range, &counting)?;
         let mut held = context.memory.reserve(0)?;
+        let narrowed = Narrowed::new(plan, &sources);
+        let plan = &narrowed.plan;
         let mut fold = GroupFold::new(aggregation, grouping, plan.steps.len());
-        let grids = Grids { store: self, plan, aggregation, range, context: &counting, spare: Mutex::default() };
+        let grids = Grids {
+            store: self,
+            plan,
+            aggregation,
+            range,
+            context: &counting,
+            spare: Mutex::default(),
+            windows: SharedWindows::default(),
+        };
         let mut add =
             |labels: &[u8], grid: &[f64]| fold.add(labels, grid, |bytes| held.grow(bytes).map_err(Into::into));
         let series = sources.iter().map(Source::series_count).max().unwrap_or(0);
-        let helpers = self.helpers.lend(series / PARALLEL_SERIES_MIN, self.reading.load(Ordering::Relaxed));
-        let window = (helpers.count + 1) * WINDOW_PER_THREAD;
+        let busy = self.reading.load(Ordering::Relaxed).saturating_sub(self.helpers.lent());
+        let helpers = self.helpers.lend(series / PARALLEL_SERIES_MIN, busy);
+        let window = (helpers.count() + 1) * WINDOW_PER_THREAD;
         // A query that fits its memory only without pieces in waiting goes without them.
         let fits = context.memory.has_room((window * PIECE_BYTES * PIECE_SLACK) as u64);
-        if helpers.count > 0 && fits {
+        if helpers.count() > 0 && fits {
             let piece_series =
                 (PIECE_BYTES / (plan.steps.len() * 8 + ROW_BYTES)).clamp(PIECE_SERIES_MIN, PIECE_SERIES_MAX);
             let pieces =
                 Pieces::new(sources, piece_series).map(|piece| piece.map_err(|error| self.damaged.met_in_query(error)));
             let mut answered = 0;
-            in_order(&grids, pieces, helpers.count, window, |rows| {
+            in_order("tsdb-read", &grids, pieces, (helpers.count(), window), |rows| {
                 answered += rows.answered;
                 counting.check_series(answered)?;
                 rows.iter().try_for_each(|(labels, grid)| add(labels, grid))?;
@@ -88,60 +99,9 @@ impl Shared {
         context.meter.add(counting.meter.counts());
         let groups = fold.finish().map(move |(labels, values)| {
             let _held = &held;
-            Ok(LeafSeries::Grid(GridSeries { labels, values }))
+            Ok(LeafSeries::Grid(GridSeries { labels, values: narrowed.widen(&values) }))
         });
         Ok(Box::new(groups))
-    }
-}
-
-/// Cuts sources into pieces of about so many series each, in label order; every series is whole in one of them. A piece is
-/// cut when it is asked for.
-struct Pieces {
-    /// What is left.
-    sources: Option<Vec<Source>>,
-    /// The one with the most series, which says where pieces end.
-    largest: usize,
-    series: usize,
-}
-
-impl Pieces {
-    fn new(sources: Vec<Source>, series: usize) -> Self {
-        let largest = (0..sources.len()).max_by_key(|at| sources[*at].series_count()).unwrap_or(0);
-        Self { sources: Some(sources), largest, series }
-    }
-
-    fn cut(&self, sources: &mut [Source], place: Cut) -> Result<Vec<Source>, TsdbError> {
-        let front = sources[self.largest].split_front(place);
-        // The others are cut where the rest of the largest begins.
-        let bound = if sources.len() > 1 {
-            sources[self.largest].load_labels()?;
-            sources[self.largest].labels().to_vec()
-        } else {
-            Vec::new()
-        };
-        let mut front = Some(front);
-        // Oldest first, as they were.
-        let fronts = sources.iter_mut().enumerate().map(|(at, source)| match front.take_if(|_| at == self.largest) {
-            Some(front) => Ok(front),
-            None => Ok(source.cut_before(&bound).map(|place| source.split_front(place))?),
-        });
-        fronts.collect()
-    }
-}
-
-impl Iterator for Pieces {
-    type Item = Result<Vec<Source>, TsdbError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut sources = self.sources.take()?;
-        let Some(place) = sources.get(self.largest).and_then(|largest| largest.cut_after(self.series)) else {
-            return Some(Ok(sources));
-        };
-        let piece = self.cut(&mut sources, place);
-        if piece.is_ok() {
-            self.sources = Some(sources);
-        }
-        Some(piece)
     }
 }
 
@@ -154,6 +114,7 @@ struct Grids<'a> {
     context: &'a ReadContext,
     /// Rows that were folded, for their memory.
     spare: Mutex<Vec<Rows>>,
+    windows: SharedWindows,
 }
 
 /// What a thread uses for series after series.
@@ -215,10 +176,10 @@ impl Grids<'_> {
                 return Err(StorageError::Unsupported { what: "aggregates of these series".to_owned() });
             }
             let values = if samples.histograms.is_empty() {
-                evaluator.evaluate(floats(samples), &[], self.context)?
+                evaluator.evaluate(floats(samples), &[], selection.context())?
             } else {
                 let raw = std::mem::take(samples).into_raw(Labels::empty());
-                evaluator.evaluate(raw.floats(), &raw.histograms, self.context)?
+                evaluator.evaluate(raw.floats(), &raw.histograms, selection.context())?
             };
             if let Some(values) = values {
                 add(selection.labels()?, values)?;
@@ -235,7 +196,8 @@ impl Work for Grids<'_> {
     type Error = StorageError;
 
     fn bench(&self) -> Bench {
-        Bench { evaluator: GridEvaluator::new(self.plan, Some(self.aggregation)), samples: Samples::default() }
+        let evaluator = GridEvaluator::new(self.plan, Some(self.aggregation)).sharing(&self.windows);
+        Bench { evaluator, samples: Samples::default() }
     }
 
     fn work(&self, bench: &mut Bench, piece: Vec<Source>) -> Result<Rows, StorageError> {
@@ -253,9 +215,12 @@ impl Work for Grids<'_> {
             },
         };
         rows.clear();
-        let mut selection = self.store.walk(piece, held()?, self.context);
+        // Told together: threads that count each series would wait for each other.
+        let context = ReadContext { meter: ReadMeter::default(), ..self.context.clone() };
+        let mut selection = self.store.walk(piece, held()?, &context);
         self.evaluate(&mut selection, bench, |labels, grid| rows.push(labels, grid))?;
         rows.answered = selection.answered();
+        self.context.meter.add(context.meter.counts());
         Ok(rows)
     }
 }

@@ -6,7 +6,7 @@ use pharos_base::Completion;
 use pharos_model::{Matcher, MetricBatch, MetricMetadata, TenantId, TimeRange};
 use pharos_storage::{
     AppendOutcome, BatchId, Capabilities, CardinalityStatus, ChangeMark, ExemplarSeries, LabelQuery, LeafPlan,
-    LeafStream, MetricStore, MetricStoreStats, ReadContext, SeriesStream, StorageError, StoredBlock,
+    LeafStream, MetricStore, MetricStoreStats, OpenLeaf, ReadContext, SeriesStream, StorageError, StoredBlock,
 };
 
 use crate::Tsdb;
@@ -42,13 +42,16 @@ impl MetricStore for Tsdb {
     }
 
     fn leaf(&self, tenant: &TenantId, plan: &LeafPlan, context: &ReadContext) -> Result<LeafStream, StorageError> {
-        match plan {
-            LeafPlan::Raw(plan) => Ok(Box::new(self.shared.raw(tenant, plan, context)?)),
-            LeafPlan::Grid(plan) => self.shared.grid(tenant, plan, context),
-            LeafPlan::Aggregate { grid, aggregation, grouping } => {
-                self.shared.aggregate(tenant, grid, *aggregation, grouping, context)
-            }
-        }
+        Ok(self.open_leaf(tenant, plan, context)?.stream())
+    }
+
+    fn open_leaf(
+        &self,
+        tenant: &TenantId,
+        plan: &LeafPlan,
+        context: &ReadContext,
+    ) -> Result<Box<dyn OpenLeaf>, StorageError> {
+        self.shared.open_leaf(tenant, plan, context)
     }
 
     fn series(

@@ -3,7 +3,7 @@
 
 use pharos_base::Reservation;
 use pharos_grid::{Aggregation, GroupFold, Grouping, RangeFunction};
-use pharos_model::{Labels, TenantId};
+use pharos_model::{Labels, TenantId, TimeRange};
 use pharos_storage::{GridPlan, GridSeries, LeafSeries, LeafStream, ReadContext, ReadCounts, StorageError};
 
 use crate::newest::NewestSample;
@@ -16,35 +16,27 @@ pub(crate) fn is_instant(plan: &GridPlan) -> bool {
     plan.function == RangeFunction::Last && plan.steps.len() == 1 && !(plan.starts_raw && plan.function.reads_starts())
 }
 
-impl Shared {
-    /// As [`Shared::grid`] for a plan that [`is_instant`].
-    pub(crate) fn instant_grid(
-        &self,
-        tenant: &TenantId,
-        plan: &GridPlan,
-        context: &ReadContext,
-    ) -> Result<LeafStream, StorageError> {
-        let range = self.kept(tenant, plan.read_range());
-        let mut selection = self.select(tenant, std::slice::from_ref(&plan.matchers), range, Order::Labels, context)?;
-        let context = context.clone();
-        Ok(Box::new(until_error(move || {
-            while let Some(newest) = selection.next_newest(range)? {
-                let is_present = !newest.is_stale();
-                if let (NewestSample::Histogram { .. }, true) = (newest.sample, is_present) {
-                    let mut samples = Samples::default();
-                    selection.read(range, &mut samples)?;
-                    return Ok(Some(LeafSeries::Raw(samples.into_raw(Labels::from_canonical(selection.labels()?)))));
-                }
-                context.meter.count(1, u64::from(is_present));
-                if let (NewestSample::Float(value), true) = (newest.sample, is_present) {
-                    let labels = Labels::from_canonical(selection.labels()?);
-                    return Ok(Some(LeafSeries::Grid(GridSeries { labels, values: vec![value] })));
-                }
+/// The newest sample of each series, unless it is stale; histograms raw.
+pub(crate) fn newest(mut selection: Selection, range: TimeRange) -> LeafStream {
+    Box::new(until_error(move || {
+        while let Some(newest) = selection.next_newest(range)? {
+            let is_present = !newest.is_stale();
+            if let (NewestSample::Histogram { .. }, true) = (newest.sample, is_present) {
+                let mut samples = Samples::default();
+                selection.read(range, &mut samples)?;
+                return Ok(Some(LeafSeries::Raw(samples.into_raw(Labels::from_canonical(selection.labels()?)))));
             }
-            Ok(None)
-        })))
-    }
+            selection.context().meter.count(1, u64::from(is_present));
+            if let (NewestSample::Float(value), true) = (newest.sample, is_present) {
+                let labels = Labels::from_canonical(selection.labels()?);
+                return Ok(Some(LeafSeries::Grid(GridSeries { labels, values: vec![value] })));
+            }
+        }
+        Ok(None)
+    }))
+}
 
+impl Shared {
     /// As [`Shared::aggregate`] for a plan that [`is_instant`].
     pub(crate) fn instant_aggregate(
         &self,

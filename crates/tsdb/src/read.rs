@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pharos_base::Reservation;
 use pharos_model::{Exemplar, Labels, Matcher, TenantId, TimeRange, matches_labels};
-use pharos_storage::{ExemplarSeries, LeafSeries, RawPlan, ReadContext, StorageError};
+use pharos_storage::{ExemplarSeries, ReadContext, StorageError};
 use roaring::RoaringBitmap;
 
 use crate::damage::DamageLog;
@@ -52,12 +53,19 @@ pub(crate) struct Selection {
     /// Series it stood on, and those of them that had something.
     series: u64,
     answered: u64,
+    /// Other selections that the limit on series holds for as well, and how many of `answered` they know of.
+    others: Option<Together>,
+    told: u64,
     held: Reservation,
     /// Bytes that the books know of what the sources hold.
     booked: u64,
     /// Merging makes room for reads.
     _reading: Reading,
 }
+
+/// Series that several selections had something of, all together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Together(Arc<AtomicU64>);
 
 impl Shared {
     pub(crate) fn view(&self, tenant: &TenantId, range: TimeRange) -> View {
@@ -151,28 +159,12 @@ impl Shared {
             damage: Arc::clone(&self.damaged),
             series: 0,
             answered: 0,
+            others: None,
+            told: 0,
             held,
             booked: 0,
             _reading: Reading::begin(&self.reading),
         }
-    }
-
-    pub(crate) fn raw(
-        &self,
-        tenant: &TenantId,
-        plan: &RawPlan,
-        context: &ReadContext,
-    ) -> Result<impl Iterator<Item = Result<LeafSeries, StorageError>> + Send + use<>, StorageError> {
-        let range = self.kept(tenant, plan.range);
-        let mut selection = self.select_counted(tenant, std::slice::from_ref(&plan.matchers), range, None, context)?;
-        Ok(until_error(move || {
-            let mut samples = Samples::default();
-            if !selection.next_samples(range, &mut samples)? {
-                return Ok(None);
-            }
-            let labels = Labels::from_canonical(selection.labels()?);
-            Ok(Some(LeafSeries::Raw(samples.into_raw(labels))))
-        }))
     }
 
     pub(crate) fn exemplars(
@@ -254,6 +246,9 @@ impl Selection {
         }
         let found = self.merge.next().map_err(|error| self.damage.met_in_query(error))?;
         self.series += u64::from(found);
+        if !found {
+            self.tell_others()?;
+        }
         Ok(found)
     }
 
@@ -266,8 +261,7 @@ impl Selection {
         while self.next()? {
             self.read(range, samples)?;
             if !samples.is_empty() {
-                self.answered += 1;
-                self.context.check_series(self.answered)?;
+                self.count_answered()?;
                 return Ok(true);
             }
         }
@@ -288,8 +282,7 @@ impl Selection {
         while self.next()? {
             self.merge.read_thin(range, series, samples).map_err(|error| self.damage.met_in_query(error))?;
             if !series.is_empty() || !samples.is_empty() {
-                self.answered += 1;
-                self.context.check_series(self.answered)?;
+                self.count_answered()?;
                 return Ok(true);
             }
         }
@@ -305,8 +298,7 @@ impl Selection {
         while self.next()? {
             let newest = self.merge.newest(range).map_err(|error| self.damage.met_in_query(error))?;
             if let Some(newest) = newest {
-                self.answered += 1;
-                self.context.check_series(self.answered)?;
+                self.count_answered()?;
                 return Ok(Some(newest));
             }
         }
@@ -321,8 +313,7 @@ impl Selection {
         while self.next()? {
             let pulse = self.merge.pulse(range).map_err(|error| self.damage.met_in_query(error))?;
             if pulse.is_some() {
-                self.answered += 1;
-                self.context.check_series(self.answered)?;
+                self.count_answered()?;
                 return Ok(pulse);
             }
         }
@@ -370,6 +361,25 @@ impl Selection {
             }
         }
         Ok(())
+    }
+
+    /// Lets the limit on series hold for this selection and others together.
+    pub(crate) fn with_others(mut self, others: &Together) -> Self {
+        self.others = Some(others.clone());
+        self
+    }
+
+    fn count_answered(&mut self) -> Result<(), StorageError> {
+        self.answered += 1;
+        self.context.check_series(self.answered)?;
+        if self.answered.is_multiple_of(CHECKED_SERIES) { self.tell_others() } else { Ok(()) }
+    }
+
+    /// Counts with the others what they do not know of.
+    fn tell_others(&mut self) -> Result<(), StorageError> {
+        let Some(Together(count)) = &self.others else { return Ok(()) };
+        let more = self.answered - std::mem::replace(&mut self.told, self.answered);
+        self.context.check_series(count.fetch_add(more, Ordering::Relaxed) + more)
     }
 
     /// How many series had something so far.

@@ -1,6 +1,6 @@
 //! What a user tunes.
 
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use pharos_base::{ByteSize, HumanDuration};
@@ -107,10 +107,6 @@ pub struct Settings {
     pub data_cache_max: ByteSize,
     /// Decoded blocks of the indexes of all parts kept in memory take at most this much. Default 32MiB; `0B` keeps none.
     pub index_cache_max: ByteSize,
-    /// Threads that work on one large aggregation at most. All reads together have one less than that beside their own,
-    /// and each read under way one less: a single large query is answered sooner, for about a quarter more CPU, and
-    /// many at a time run one thread each. Default: `None`, as many as there are cores. Minimum 1.
-    pub read_threads_max: Option<NonZeroUsize>,
     /// Writes are refused while the disk has less free space than this. Default 64MiB; `0B` turns it off.
     pub disk_free_min: ByteSize,
 }
@@ -135,7 +131,6 @@ impl Default for Settings {
             metadata_max: 100_000,
             data_cache_max: ByteSize::mib(32),
             index_cache_max: ByteSize::mib(32),
-            read_threads_max: None,
             disk_free_min: ByteSize::mib(64),
         }
     }

@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use pharos_base::Clock;
+use pharos_base::{Clock, Helpers};
 use pharos_model::{TenantId, TimeRange};
 
 use crate::cache::BlockCache;
 use crate::commit::CommitQueue;
 use crate::damage::DamageLog;
 use crate::disk::Disk;
-use crate::in_order::Helpers;
 use crate::masks::Hiding;
 use crate::part::index::IndexCache;
 use crate::retention::Retention;
@@ -38,7 +37,7 @@ pub(crate) struct Shared {
     /// Reads under way.
     pub(crate) reading: Arc<AtomicUsize>,
     /// Threads that help one read or another.
-    pub(crate) helpers: Arc<Helpers>,
+    pub(crate) helpers: Helpers,
     pub(crate) counters: Counters,
     /// Held by whoever flushes.
     pub(crate) flushing: Mutex<()>,

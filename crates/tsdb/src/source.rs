@@ -155,6 +155,14 @@ impl Source {
         }
     }
 
+    /// Where all samples of the history lie.
+    pub(crate) fn extent(&self) -> TimeRange {
+        match &self.history {
+            History::Part(cursor) => cursor.part().extent(),
+            History::Head(cursor) => cursor.generation.extent(),
+        }
+    }
+
     /// How many series are selected. Before the first step only, as the two below.
     pub(crate) fn series_count(&self) -> usize {
         match &self.history {

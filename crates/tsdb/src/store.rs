@@ -1,14 +1,13 @@
 //! The store: opens, owns and stops everything.
 
 use std::fs::File;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use pharos_base::{Clock, Completion, SystemClock, available_cores, spawn_named};
+use pharos_base::{Clock, Completion, Helpers, SystemClock, spawn_named};
 use pharos_model::{MetricBatch, TenantId};
 use pharos_storage::{AppendOutcome, StorageError};
 use rustix::fs::{FlockOperation, flock};
@@ -18,7 +17,6 @@ use crate::cache::BlockCache;
 use crate::commit::{CommitQueue, Committer, Submission};
 use crate::damage::DamageLog;
 use crate::disk::{Disk, RealDisk};
-use crate::in_order::Helpers;
 use crate::log::record::encode_batch;
 use crate::log::{recovery, segment};
 use crate::maintenance;
@@ -36,11 +34,13 @@ pub struct Components {
     pub clock: Arc<dyn Clock>,
     /// Where writes go.
     pub disk: Arc<dyn Disk>,
+    /// Threads that may help with large reads, of all readers together.
+    pub helpers: Helpers,
 }
 
 impl Default for Components {
     fn default() -> Self {
-        Self { clock: SystemClock::shared(), disk: Arc::new(RealDisk) }
+        Self { clock: SystemClock::shared(), disk: Arc::new(RealDisk), helpers: Helpers::for_cores() }
     }
 }
 
@@ -71,7 +71,7 @@ impl Tsdb {
     /// - [`TsdbError::Io`]: the directory cannot be read or written.
     pub fn open(dir: &Path, settings: Settings, components: Components) -> Result<Self, TsdbError> {
         settings.check()?;
-        let Components { clock, disk } = components;
+        let Components { clock, disk, helpers } = components;
         let lock = create_and_lock(disk.as_ref(), dir)?;
         let tenants = Arc::new(Tenants::default());
         let index_cache = Arc::new(IndexCache::new(settings.index_cache_max.0 as usize));
@@ -98,9 +98,7 @@ impl Tsdb {
             compacting: Mutex::new(()),
             parts_stay: Mutex::new(()),
             reading: Arc::default(),
-            helpers: Arc::new(Helpers::new(
-                settings.read_threads_max.map_or_else(available_cores, NonZeroUsize::get) - 1,
-            )),
+            helpers,
             counters: Counters::default(),
             flushing: Mutex::new(()),
             flushed_to: AtomicU64::new(0),

@@ -25,6 +25,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("retention.traces", "Spans older than this are refused and dropped"),
     ("retention.traces_size", "Oldest days are dropped while the traces are larger, such as 10GiB; null: no limit"),
     ("query.concurrency_max", "Queries that run at the same time; ten times as many wait"),
+    (
+        "query.threads_max",
+        "Threads that work on one large query at most. All queries together have one less than that beside their own, and each query under way one less. null: one per core",
+    ),
     ("query.queue_wait", "Longest wait of a query for its turn"),
     ("query.timeout", "Longest run of one query"),
     ("query.lookback", "How far back a selector without a range looks for the newest sample"),
@@ -158,10 +162,6 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ),
     ("tsdb.exemplars_max", "Exemplars of one tenant kept between two flushes; the oldest go first"),
     ("tsdb.metadata_max", "Metric families of one tenant whose metadata is kept"),
-    (
-        "tsdb.read_threads_max",
-        "Threads that work on one large aggregation at most, and only while nothing else is read; 1 saves a fifth of its CPU. null: one per core",
-    ),
     (
         "tsdb.index_cache_max",
         "Decoded blocks of the indexes of all parts kept in memory take at most this much; 0B keeps none",

@@ -52,6 +52,13 @@ impl Notebook {
         list.insert(format!("PromQL {level}: {text} ({place})"));
     }
 
+    /// Adds what another one has, of the same query.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.seen.extend(other.seen);
+        self.texts.warnings.extend(other.texts.warnings);
+        self.texts.infos.extend(other.texts.infos);
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.seen.len()

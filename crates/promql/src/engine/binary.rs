@@ -76,7 +76,7 @@ impl Evaluator<'_> {
 }
 
 /// Whether the result is a new quantity, so that the name of the operand no longer fits.
-fn drops_name(binary: &Binary) -> bool {
+pub(super) fn drops_name(binary: &Binary) -> bool {
     binary.return_bool || changes_quantity(binary.op)
 }
 

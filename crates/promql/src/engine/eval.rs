@@ -6,18 +6,20 @@ use pharos_model::{Labels, StepRange, TenantId};
 use pharos_storage::{MetricStore, ReadContext};
 
 use super::annotations::{Note, Notebook};
+use super::branch::{Leaves, Threads};
 use super::counts::Scope;
 use super::ledger::Ledger;
 use super::plan::{Call, Node};
 use super::series::{Cell, Merger, Series, SeriesIter, without_metadata};
 use super::shared::SharedParts;
-use super::{EngineSettings, QueryError, StepCounts};
+use super::{Engine, EngineSettings, QueryError, StepCounts};
 use crate::ast::ValueType;
 use crate::functions::FunctionId;
 use crate::position::Span;
 
 /// Everything one running query needs.
 pub(super) struct Evaluator<'q> {
+    pub(super) engine: &'q Engine,
     pub(super) store: &'q dyn MetricStore,
     pub(super) tenant: &'q TenantId,
     pub(super) settings: &'q EngineSettings,
@@ -38,6 +40,8 @@ pub(super) struct Evaluator<'q> {
     /// Bounds of reads that serve all steps at once, with a meter of their own.
     pub(super) context_of_once: ReadContext,
     pub(super) shared: RefCell<SharedParts>,
+    pub(super) leaves: Leaves<'q>,
+    pub(super) threads: Threads<'q>,
 }
 
 impl Evaluator<'_> {
@@ -52,6 +56,9 @@ impl Evaluator<'_> {
 
     /// Evaluates an instant vector at all `steps`.
     pub(super) fn vector<'a>(&'a self, node: &'a Node, steps: StepRange) -> Result<SeriesIter<'a>, QueryError> {
+        if let Some(series) = self.in_branches(node, steps)? {
+            return Ok(series);
+        }
         match node {
             Node::Selector(selector) => self.select(selector, steps),
             Node::Once(inner) => self.repeated(inner, steps),
@@ -158,6 +165,10 @@ impl Evaluator<'_> {
 
     /// Joins series of equal labels; an error if two have a sample at one step.
     pub(super) fn merged<'a>(&'a self, input: SeriesIter<'a>) -> Result<SeriesIter<'a>, QueryError> {
+        if self.leaves.are_pieces() {
+            // Together with those of the other pieces.
+            return Ok(input);
+        }
         let mut merger = Merger::default();
         for series in input {
             self.context.check()?;

@@ -43,7 +43,7 @@ pub(super) enum LeafItem {
 }
 
 /// The histogram before the first one read, by series.
-type Earlier = HashMap<Labels, Arc<Histogram>>;
+pub(super) type Earlier = HashMap<Labels, Arc<Histogram>>;
 
 /// The store's name of a function of windows, if stores may know it.
 pub(super) fn range_function(id: FunctionId) -> Option<RangeFunction> {
@@ -175,7 +175,7 @@ impl Evaluator<'_> {
         } else {
             LeafPlan::Raw(RawPlan { matchers: plan.matchers, range })
         };
-        let stream = self.store.leaf(self.tenant, &plan, self.context_of(leaf.scope))?;
+        let stream = self.open(plan, leaf.scope)?;
         Ok(self.items(stream, leaf.matchers, range, leaf.hints))
     }
 
@@ -187,7 +187,7 @@ impl Evaluator<'_> {
         hints: Hints,
     ) -> Result<impl Iterator<Item = Result<(RawSeries, Lease), QueryError>> + 'a, QueryError> {
         let plan = LeafPlan::Raw(RawPlan { matchers: matchers.to_vec(), range });
-        let stream = self.store.leaf(self.tenant, &plan, &self.context)?;
+        let stream = self.open(plan, Scope::Each)?;
         Ok(self.items(stream, matchers, range, hints).map(|item| match item? {
             LeafItem::Raw(series, lease) => Ok((series, lease)),
             LeafItem::Grid(_) => Err(QueryError::execution("the store answered a raw plan with a grid")),
@@ -201,7 +201,7 @@ impl Evaluator<'_> {
         range: TimeRange,
         hints: Hints,
     ) -> impl Iterator<Item = Result<LeafItem, QueryError>> + 'a {
-        let mut earlier: Option<Earlier> = None;
+        let mut earlier: Option<Arc<Earlier>> = None;
         stream.map(move |series| {
             self.context.check()?;
             let mut series = match series? {
@@ -218,7 +218,7 @@ impl Evaluator<'_> {
                     self.derived_hints.set(true);
                     let earlier = match &earlier {
                         Some(earlier) => earlier,
-                        None => earlier.insert(self.earlier(matchers, range)?),
+                        None => earlier.insert(self.earlier_of_leaf(matchers, range)?),
                     };
                     previous = earlier.get(&series.labels).cloned();
                 }
@@ -234,6 +234,15 @@ impl Evaluator<'_> {
             let lease = self.ledger.hold(series.timestamps_ms.len() + histograms / 16, floats + histograms)?;
             Ok(LeafItem::Raw(series, lease))
         })
+    }
+
+    fn earlier_of_leaf(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<Earlier>, QueryError> {
+        let Some(shared) = self.leaves.shared_earlier() else { return self.earlier(matchers, range).map(Arc::new) };
+        let mut known = shared.lock();
+        if let Some(earlier) = &*known {
+            return Ok(Arc::clone(earlier));
+        }
+        Ok(Arc::clone(known.insert(Arc::new(self.earlier(matchers, range)?))))
     }
 
     /// The newest histogram of each series within the lookback before `range`: the first sample's reset hint depends

@@ -4,6 +4,7 @@
 //! step is marked to be evaluated once. Which parts are computed by the store ([`pharos_storage::LeafPlan`]) is
 //! decided when they are evaluated, in `leaf`.
 
+mod branch;
 mod build;
 mod hints;
 mod share;
@@ -18,7 +19,7 @@ use crate::functions::{Function, FunctionId};
 use crate::position::Span;
 
 /// A planned expression.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Node {
     Number(f64),
     Text(String),
@@ -65,7 +66,7 @@ pub(super) enum Hints {
     Counts { joined: bool },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Selector {
     pub(super) hints: Hints,
     pub(super) scope: Scope,
@@ -76,7 +77,7 @@ pub(super) struct Selector {
 }
 
 /// A range vector: windows `(t − range, t]` of samples.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Range {
     pub(super) source: RangeSource,
     pub(super) length_ms: i64,
@@ -88,13 +89,13 @@ pub(super) struct Range {
     pub(super) span: Span,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum RangeSource {
     Samples(Vec<Matcher>),
     Subquery { node: Box<Node>, step_ms: i64 },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) function: &'static Function,
     pub(super) args: Vec<Node>,
@@ -103,7 +104,7 @@ pub(super) struct Call {
     pub(super) span: Span,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Aggregate {
     pub(super) op: ast::AggregateOp,
     pub(super) input: Box<Node>,
@@ -116,7 +117,7 @@ pub(super) struct Aggregate {
     pub(super) span: Span,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Binary {
     pub(super) op: ast::BinaryOp,
     pub(super) lhs: Box<Node>,

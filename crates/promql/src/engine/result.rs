@@ -193,6 +193,8 @@ pub struct QueryStats {
     pub evaluate_duration: Duration,
     /// Putting the answer in order.
     pub sort_duration: Duration,
+    /// Threads that evaluated it at a time, at most; those that help within a store are not counted.
+    pub threads: usize,
     /// What earlier answers did for it.
     pub cache: CacheUse,
     /// Step by step; only if [`super::QueryOptions::step_counts`] asked for it.

@@ -1,19 +1,22 @@
 //! One query from text to answer.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use pharos_base::{CancelToken, Interrupted, sort_checked};
 use pharos_model::{Labels, StepRange, TenantId};
 use pharos_storage::{ReadContext, ReadCounts, ReadMeter};
 
+use super::branch::{Leaves, Threads};
 use super::cache::{Computed, Key, Reach};
 use super::eval::{Evaluator, text};
 use super::ledger::Ledger;
 use super::pace::Pace;
 use super::plan::{Node, Range, plan};
 use super::result::{CacheUse, Held, MatrixSeries, SampleValue, VectorSample};
-use super::series::{Cell, Merger, Series, duplicate_labels, without_metadata};
+use super::series::{Cell as Sample, Merger, Series, duplicate_labels, without_metadata};
 use super::{Engine, QueryError, QueryOptions, QueryResult, QueryStats, StepCounts, Value};
 use crate::ast::{Expr, ValueType};
 
@@ -44,6 +47,22 @@ struct Question<'a> {
     lookback_ms: i64,
     options: &'a QueryOptions,
     began: Instant,
+}
+
+/// Counts a query that is evaluated, until it is dropped.
+struct Evaluating(Arc<AtomicUsize>);
+
+impl Evaluating {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Evaluating {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Engine {
@@ -133,6 +152,23 @@ impl Engine {
 
     /// Evaluates a plan at these of its steps; without any, an empty matrix.
     fn compute(&self, question: &Question<'_>, steps: StepRange) -> Result<Computed, QueryError> {
+        let _at_work = Evaluating::begin(&self.evaluating);
+        let threads = Cell::new(1);
+        match self.compute_with(Threads::Several(&threads), question, steps) {
+            // Several threads hold more at a time. Whether a query fits its limits shall not depend on how many are free.
+            Err(QueryError::TooManySamples | QueryError::Memory(_)) if threads.get() > 1 => {
+                self.compute_with(Threads::One, question, steps)
+            }
+            computed => computed,
+        }
+    }
+
+    fn compute_with(
+        &self,
+        threads: Threads<'_>,
+        question: &Question<'_>,
+        steps: StepRange,
+    ) -> Result<Computed, QueryError> {
         let settings = &*self.settings;
         let memory = self.memory_of_one();
         let context = ReadContext {
@@ -145,6 +181,7 @@ impl Engine {
         let step_counts = question.options.step_counts;
         let step_counts = step_counts.then(|| RefCell::new(StepCounts { queryable: counted(), read: counted() }));
         let evaluator = Evaluator {
+            engine: self,
             store: &*self.store,
             tenant: question.tenant,
             settings,
@@ -157,7 +194,9 @@ impl Engine {
             shared: RefCell::default(),
             ledger: Ledger::new(memory.clone(), settings.samples_max),
             notes: RefCell::default(),
-            derived_hints: std::cell::Cell::new(false),
+            derived_hints: Cell::new(false),
+            leaves: Leaves::default(),
+            threads,
         };
         if let Some(watch) = &question.options.watch {
             watch.look_at(&evaluator.ledger, &evaluator.context, self.clock.monotonic());
@@ -188,6 +227,7 @@ impl Engine {
             prepare_duration: prepared - question.began,
             evaluate_duration: evaluated - prepared,
             sort_duration: sorted - evaluated,
+            threads: threads.most(),
             cache: CacheUse::Off,
             steps: evaluator.step_counts.map(RefCell::into_inner),
         };
@@ -287,9 +327,9 @@ impl Evaluator<'_> {
         for mut series in series {
             pace.spend(VALUES_PER_SERIES)?;
             let value = match series.cells.first_mut().map(std::mem::take) {
-                None | Some(Cell::Empty) => continue,
-                Some(Cell::Float(value)) => SampleValue::Float(value),
-                Some(Cell::Histogram(histogram)) => SampleValue::Histogram(histogram),
+                None | Some(Sample::Empty) => continue,
+                Some(Sample::Float(value)) => SampleValue::Float(value),
+                Some(Sample::Histogram(histogram)) => SampleValue::Histogram(histogram),
             };
             samples.push(VectorSample { labels: series.labels.clone(), timestamp_ms, value });
         }
@@ -322,14 +362,14 @@ impl Evaluator<'_> {
 
 fn matrix_series(series: &mut Series, steps: StepRange) -> MatrixSeries {
     let cells = std::mem::take(&mut series.cells);
-    let float_count = cells.iter().filter(|cell| matches!(cell, Cell::Float(_))).count();
+    let float_count = cells.iter().filter(|cell| matches!(cell, Sample::Float(_))).count();
     let floats = Vec::with_capacity(float_count);
     let mut one = MatrixSeries { labels: series.labels.clone(), floats, histograms: Vec::new() };
     for (step, cell) in steps.iter().zip(cells) {
         match cell {
-            Cell::Empty => {}
-            Cell::Float(value) => one.floats.push((step, value)),
-            Cell::Histogram(histogram) => one.histograms.push((step, histogram)),
+            Sample::Empty => {}
+            Sample::Float(value) => one.floats.push((step, value)),
+            Sample::Histogram(histogram) => one.histograms.push((step, histogram)),
         }
     }
     one

@@ -43,6 +43,9 @@ pub struct EngineSettings {
     /// Whether a store may compute what it computes only up to rounding ([`pharos_storage::Precision::Rounded`]).
     /// Default: no.
     pub rounded_push_down: bool,
+    /// How many steps and samples of series are worth another thread; fewer are evaluated sooner than one is started.
+    /// Default 2^20, some 4 ms.
+    pub branch_work_min: u64,
     /// Which parts of the language are allowed.
     pub parser: ParserOptions,
 }
@@ -65,6 +68,7 @@ impl Default for EngineSettings {
             use_start_timestamps: false,
             type_and_unit_labels: false,
             rounded_push_down: false,
+            branch_work_min: 1 << 20,
             parser: ParserOptions::default(),
         }
     }

@@ -1,5 +1,6 @@
 //! The engine over the store in memory.
 
+mod branches;
 mod cancel;
 mod limits;
 mod names;
@@ -12,6 +13,7 @@ mod windows;
 
 use std::sync::Arc;
 
+use pharos_base::Helpers;
 use pharos_model::{BatchBuilder, Labels, METRIC_NAME, Sample, StepRange, TenantId};
 use pharos_storage::memory::MemoryMetricStore;
 use pharos_storage::{BatchId, MetricStore};
@@ -37,7 +39,8 @@ fn store_with(series: &[SeriesSpec<'_>]) -> Arc<MemoryMetricStore> {
 }
 
 fn engine_with(series: &[SeriesSpec<'_>], settings: EngineSettings) -> Engine {
-    Engine::new(store_with(series), settings)
+    // What is held and when work ends shall not depend on the cores of who runs the tests.
+    Engine::new(store_with(series), settings).with_helpers(Helpers::new(0))
 }
 
 fn settings() -> EngineSettings {

@@ -12,3 +12,4 @@ mod round_trip;
 mod script_conformance;
 mod scripts;
 mod spans;
+mod threads;

@@ -6,7 +6,7 @@ use pharos_model::{Matcher, MetricBatch, MetricMetadata, TenantId, TimeRange};
 
 use crate::{
     AppendOutcome, BatchId, Capabilities, CardinalityStatus, ChangeMark, ExemplarSeries, LabelQuery, LeafPlan,
-    LeafStream, MetricStore, MetricStoreStats, ReadContext, SeriesStream, StorageError, StoredBlock,
+    LeafStream, MetricStore, MetricStoreStats, OpenLeaf, ReadContext, SeriesStream, StorageError, StoredBlock,
 };
 
 /// A store whose capabilities are replaced; plans beyond them are refused, as the contract wants. It remembers what
@@ -29,6 +29,19 @@ impl<S> Claiming<S> {
     #[must_use]
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().clone()
+    }
+
+    fn claim(&self, plan: &LeafPlan) -> Result<(), StorageError> {
+        let claimed = match plan {
+            LeafPlan::Raw(_) => true,
+            LeafPlan::Grid(grid) => self.capabilities.function(grid.function).is_some(),
+            LeafPlan::Aggregate { grid, aggregation, .. } => {
+                self.capabilities.function(grid.function).is_some()
+                    && self.capabilities.aggregation(*aggregation).is_some()
+            }
+        };
+        self.asked.lock().push(name(plan));
+        if claimed { Ok(()) } else { Err(StorageError::Unsupported { what: format!("{plan:?}") }) }
     }
 }
 
@@ -63,20 +76,18 @@ impl<S: std::ops::Deref<Target: MetricStore> + Send + Sync> MetricStore for Clai
     }
 
     fn leaf(&self, tenant: &TenantId, plan: &LeafPlan, context: &ReadContext) -> Result<LeafStream, StorageError> {
-        let claimed = match plan {
-            LeafPlan::Raw(_) => true,
-            LeafPlan::Grid(grid) => self.capabilities.function(grid.function).is_some(),
-            LeafPlan::Aggregate { grid, aggregation, .. } => {
-                self.capabilities.function(grid.function).is_some()
-                    && self.capabilities.aggregation(*aggregation).is_some()
-            }
-        };
-        self.asked.lock().push(name(plan));
-        if claimed {
-            self.store.leaf(tenant, plan, context)
-        } else {
-            Err(StorageError::Unsupported { what: format!("{plan:?}") })
-        }
+        self.claim(plan)?;
+        self.store.leaf(tenant, plan, context)
+    }
+
+    fn open_leaf(
+        &self,
+        tenant: &TenantId,
+        plan: &LeafPlan,
+        context: &ReadContext,
+    ) -> Result<Box<dyn OpenLeaf>, StorageError> {
+        self.claim(plan)?;
+        self.store.open_leaf(tenant, plan, context)
     }
 
     fn delete(&self, tenant: &TenantId, matcher_sets: &[Vec<Matcher>], range: TimeRange) -> Result<(), StorageError> {

@@ -56,7 +56,7 @@ pub(super) fn write(store: &dyn MetricStore) {
     append(store, &TenantId::default(), builder.build());
 }
 
-fn plans() -> Vec<GridPlan> {
+pub(super) fn plans() -> Vec<GridPlan> {
     let steps = [
         StepRange::instant(CASE_TIME_MS - 200_000),
         StepRange { start_ms: CASE_TIME_MS - 900_000, end_ms: CASE_TIME_MS + 400_000, step_ms: 15_000 },

@@ -11,7 +11,7 @@ use pharos_model::{
     MetricBatch, MetricKind, MetricMetadata, STALE_NAN_BITS, Sample, StepRange, TenantId, TimeRange,
 };
 
-use super::grids;
+use super::{grids, pieces};
 use crate::{
     AppendOutcome, BatchId, GridPlan, LabelQuery, LeafPlan, LeafSeries, MetricStore, RangeFunction, RawPlan, RawSeries,
     ReadContext, StorageError,
@@ -75,6 +75,8 @@ pub const METRIC_CASES: &[MetricCase] = &[
     MetricCase { name: "grids are what the samples yield", write: grids::write, check: grids::check_grids },
     MetricCase { name: "aggregates are what the grids yield", write: grids::write, check: grids::check_aggregates },
     MetricCase { name: "grids have limits", write: grids::write, check: grids::check_bounds },
+    MetricCase { name: "pieces of a leaf are the leaf", write: grids::write, check: pieces::check_pieces },
+    MetricCase { name: "pieces of a leaf have limits", write: grids::write, check: pieces::check_bounds_of_pieces },
     MetricCase { name: "a store at rest is not busy", write: write_matched, check: check_at_rest },
     MetricCase { name: "series are counted", write: write_matched, check: check_cardinality },
     MetricCase { name: "blocks tell what is in them", write: write_days, check: check_blocks },

@@ -5,6 +5,7 @@
 mod claiming;
 mod grids;
 pub mod metrics;
+mod pieces;
 pub mod traces;
 
 pub use claiming::Claiming;

@@ -16,8 +16,9 @@ use pharos_model::{
 
 use crate::{
     Aggregation, AppendOutcome, BatchId, Capabilities, CardinalityEntry, CardinalityStatus, ChangeLog, ChangeMark,
-    ExemplarSeries, GridEvaluator, GridPlan, GridSeries, Grouping, LabelQuery, LeafPlan, LeafSeries, LeafStream,
-    MetricStore, MetricStoreStats, RawPlan, RawSeries, ReadContext, SeriesStream, StorageError,
+    ExemplarSeries, GridEvaluator, GridPlan, GridSeries, Grouping, LabelQuery, LeafPieces, LeafPlan, LeafSeries,
+    LeafStream, MetricStore, MetricStoreStats, OpenLeaf, RawPlan, RawSeries, ReadContext, SeriesStream, StorageError,
+    WholeLeaf,
 };
 
 /// A store of metrics in memory.
@@ -82,6 +83,45 @@ impl MemoryMetricStore {
 
 fn raw_of(plan: &GridPlan) -> RawPlan {
     RawPlan { matchers: plan.matchers.clone(), range: plan.read_range() }
+}
+
+/// Selected series, copied.
+struct MemoryLeaf {
+    found: Vec<RawSeries>,
+    /// `None`: they are answered as they are.
+    plan: Option<GridPlan>,
+    context: ReadContext,
+}
+
+impl MemoryLeaf {
+    fn answer(&self, found: Vec<RawSeries>) -> Result<LeafStream, StorageError> {
+        match &self.plan {
+            Some(plan) => grids(found, plan, &self.context),
+            None => Ok(Box::new(found.into_iter().map(|series| Ok(LeafSeries::Raw(series))))),
+        }
+    }
+}
+
+impl OpenLeaf for MemoryLeaf {
+    fn series_count(&self) -> usize {
+        self.found.len()
+    }
+
+    fn stream(mut self: Box<Self>) -> LeafStream {
+        let found = std::mem::take(&mut self.found);
+        self.answer(found).unwrap_or_else(|error| Box::new(std::iter::once(Err(error))))
+    }
+
+    fn pieces(mut self: Box<Self>, series: usize) -> LeafPieces {
+        let mut left = std::mem::take(&mut self.found);
+        Box::new(std::iter::from_fn(move || {
+            if left.is_empty() {
+                return None;
+            }
+            let behind = left.split_off(series.max(1).min(left.len()));
+            Some(self.answer(std::mem::replace(&mut left, behind)))
+        }))
+    }
 }
 
 fn grids(found: Vec<RawSeries>, plan: &GridPlan, context: &ReadContext) -> Result<LeafStream, StorageError> {
@@ -217,20 +257,25 @@ impl MetricStore for MemoryMetricStore {
     }
 
     fn leaf(&self, tenant: &TenantId, plan: &LeafPlan, context: &ReadContext) -> Result<LeafStream, StorageError> {
-        match plan {
-            LeafPlan::Raw(plan) => {
-                let found = self.raw(tenant, plan, context)?;
-                Ok(Box::new(found.into_iter().map(|series| Ok(LeafSeries::Raw(series)))))
-            }
-            LeafPlan::Grid(plan) => {
-                let found = self.raw(tenant, &raw_of(plan), context)?;
-                grids(found, plan, context)
-            }
+        Ok(self.open_leaf(tenant, plan, context)?.stream())
+    }
+
+    fn open_leaf(
+        &self,
+        tenant: &TenantId,
+        plan: &LeafPlan,
+        context: &ReadContext,
+    ) -> Result<Box<dyn OpenLeaf>, StorageError> {
+        let (found, plan) = match plan {
+            LeafPlan::Raw(plan) => (self.raw(tenant, plan, context)?, None),
+            LeafPlan::Grid(plan) => (self.raw(tenant, &raw_of(plan), context)?, Some(plan.clone())),
             LeafPlan::Aggregate { grid, aggregation, grouping } => {
                 let found = self.raw(tenant, &raw_of(grid), context)?;
-                aggregate(found, grid, *aggregation, grouping, context)
+                let groups = aggregate(found, grid, *aggregation, grouping, context)?;
+                return Ok(Box::new(WholeLeaf::new(groups)));
             }
-        }
+        };
+        Ok(Box::new(MemoryLeaf { found, plan, context: context.clone() }))
     }
 
     fn series(

@@ -119,6 +119,11 @@ impl Generation {
         self.last_ms.fetch_max(last_ms, Ordering::Relaxed);
     }
 
+    /// Where all its samples and exemplars lie.
+    pub(crate) fn extent(&self) -> TimeRange {
+        TimeRange::inclusive(self.first_ms.load(Ordering::Relaxed), self.last_ms.load(Ordering::Relaxed))
+    }
+
     /// Whether a sample or exemplar may lie in the range.
     pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
         self.first_ms.load(Ordering::Relaxed) < range.end_ms && range.start_ms <= self.last_ms.load(Ordering::Relaxed)

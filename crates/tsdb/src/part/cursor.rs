@@ -68,8 +68,12 @@ impl PartCursor {
     /// A cursor that stands on the first selected series. What it decodes is looked for and left in `cache`; without
     /// one it reads past it, as who reads everything once does.
     pub(crate) fn new(part: Arc<Part>, selected: RoaringBitmap, cache: Option<Arc<BlockCache>>) -> Self {
+        Self::over(Loader::new(part, cache), selected)
+    }
+
+    fn over(loader: Loader, selected: RoaringBitmap) -> Self {
         let mut cursor = Self {
-            loader: Loader::new(part, cache),
+            loader,
             selected,
             labels: LabelCursor::default(),
             block: 0,
@@ -133,7 +137,7 @@ impl PartCursor {
             Some(first) => self.enter(first / BLOCK_SERIES as u32),
             None => self.series.clear(),
         }
-        let front = Self::new(Arc::clone(&self.loader.part), front, self.loader.shared_cache());
+        let front = Self::over(self.loader.sibling(), front);
         Self { context: self.context.clone(), ..front }
     }
 

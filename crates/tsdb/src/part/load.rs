@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use parking_lot::Mutex;
 use pharos_chunk::ChunkError;
 
 use super::block::BlockAt;
@@ -27,6 +28,14 @@ const BODIES: &str = "chunk body block";
 pub(super) struct Loader {
     pub(super) part: Arc<Part>,
     cache: Option<Arc<BlockCache>>,
+    at_hand: AtHand,
+    /// What loaders that ended left for their siblings.
+    left: Option<Arc<Mutex<Vec<AtHand>>>>,
+}
+
+/// What was read last.
+#[derive(Default)]
+struct AtHand {
     columns: HashMap<u32, Arc<[i64]>>,
     columns_bytes: usize,
     /// Without a cache: the block of encoded columns read last.
@@ -47,20 +56,24 @@ struct Bodies {
 
 impl Loader {
     pub(super) fn new(part: Arc<Part>, cache: Option<Arc<BlockCache>>) -> Self {
-        Self { part, cache, columns: HashMap::new(), columns_bytes: 0, times_block: None, bodies: Bodies::default() }
+        Self { part, cache, at_hand: AtHand::default(), left: None }
+    }
+
+    /// Another one of the same part, for a cursor that reads a piece of what this one's cursor would have read. It goes
+    /// on with what a sibling left that has ended.
+    pub(super) fn sibling(&mut self) -> Self {
+        let left = self.left.get_or_insert_default();
+        let at_hand = left.lock().pop().unwrap_or_default();
+        Self { part: Arc::clone(&self.part), cache: self.cache.clone(), at_hand, left: Some(Arc::clone(left)) }
     }
 
     pub(super) fn cache(&self) -> Option<&BlockCache> {
         self.cache.as_deref()
     }
 
-    pub(super) fn shared_cache(&self) -> Option<Arc<BlockCache>> {
-        self.cache.clone()
-    }
-
     /// Bytes it holds by itself.
     pub(super) fn bytes(&self) -> u64 {
-        (self.columns_bytes + self.bodies.buffer.capacity() + self.bodies.one.capacity()) as u64
+        (self.at_hand.columns_bytes + self.at_hand.bodies.buffer.capacity() + self.at_hand.bodies.one.capacity()) as u64
     }
 
     /// Chunk headers of a block.
@@ -100,27 +113,27 @@ impl Loader {
         whole: bool,
     ) -> Result<(&[i64], &[u8]), TsdbError> {
         // Threads that read one block would wait for each other to count who uses its columns.
-        if !self.columns.contains_key(&column.number) {
+        if !self.at_hand.columns.contains_key(&column.number) {
             self.instants(column.number)?;
         }
-        let bulk = self.bodies.bulk(&self.part, number, chunk, whole)?;
-        Ok((self.columns.get(&column.number).map_or(&[], |column| column.as_ref()), bulk))
+        let bulk = self.at_hand.bodies.bulk(&self.part, number, chunk, whole)?;
+        Ok((self.at_hand.columns.get(&column.number).map_or(&[], |column| column.as_ref()), bulk))
     }
 
     fn instants(&mut self, number: u32) -> Result<Arc<[i64]>, TsdbError> {
-        if let Some(column) = self.columns.get(&number) {
+        if let Some(column) = self.at_hand.columns.get(&number) {
             return Ok(Arc::clone(column));
         }
         let column = match self.cache.clone() {
             Some(cache) => cache.instants(self.part.id, number, || self.read_instants(number))?,
             None => self.read_instants(number)?,
         };
-        if self.columns_bytes >= COLUMNS_BYTES_MAX {
-            self.columns.clear();
-            self.columns_bytes = 0;
+        if self.at_hand.columns_bytes >= COLUMNS_BYTES_MAX {
+            self.at_hand.columns.clear();
+            self.at_hand.columns_bytes = 0;
         }
-        self.columns_bytes += size_of_val(column.as_ref());
-        self.columns.insert(number, Arc::clone(&column));
+        self.at_hand.columns_bytes += size_of_val(column.as_ref());
+        self.at_hand.columns.insert(number, Arc::clone(&column));
         Ok(column)
     }
 
@@ -138,7 +151,7 @@ impl Loader {
     }
 
     fn times_block(&mut self, number: u32, at: BlockAt) -> Result<Arc<TimesBlock>, TsdbError> {
-        if let Some((loaded, block)) = &self.times_block
+        if let Some((loaded, block)) = &self.at_hand.times_block
             && *loaded == number
         {
             return Ok(Arc::clone(block));
@@ -148,18 +161,26 @@ impl Loader {
             Some(cache) => cache.times(self.part.id, number, read)?,
             None => Arc::new(read()?),
         };
-        self.times_block = Some((number, Arc::clone(&block)));
+        self.at_hand.times_block = Some((number, Arc::clone(&block)));
         Ok(block)
     }
 
     /// What of a chunk's body lies apart from the headers; `whole` reads all such of the block at once, for more
     /// to come.
     pub(super) fn bulk(&mut self, number: u32, chunk: &Chunk, whole: bool) -> Result<&[u8], TsdbError> {
-        self.bodies.bulk(&self.part, number, chunk, whole)
+        self.at_hand.bodies.bulk(&self.part, number, chunk, whole)
     }
 
     fn times_error(&self, at: BlockAt) -> impl FnOnce(ChunkError) -> TsdbError {
         TsdbError::chunk("block of instants", &self.part.data.path, at.offset)
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        if let Some(left) = &self.left {
+            left.lock().push(std::mem::take(&mut self.at_hand));
+        }
     }
 }
 

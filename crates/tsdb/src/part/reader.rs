@@ -91,6 +91,11 @@ impl Part {
         self.data_version == DATA_VERSION
     }
 
+    /// Where all its samples and exemplars lie.
+    pub(crate) fn extent(&self) -> TimeRange {
+        TimeRange::inclusive(self.meta.min_time_ms, self.meta.max_time_ms)
+    }
+
     /// Whether a sample or exemplar may lie in the range.
     pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
         self.meta.min_time_ms < range.end_ms && range.start_ms <= self.meta.max_time_ms

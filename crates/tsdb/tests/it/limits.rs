@@ -40,7 +40,7 @@ fn samples_older_than_retention_are_neither_answered_nor_kept() {
     let dir = TempDir::new().unwrap();
     let clock = SimClock::at_ms(CASE_TIME_MS);
     let settings = Settings { retention: HumanDuration::from_ms(10 * 86_400_000), ..Settings::for_tests() };
-    let components = Components { clock: clock.clone(), disk: Arc::new(RealDisk) };
+    let components = Components { clock: clock.clone(), disk: Arc::new(RealDisk), ..Components::default() };
     let store = Tsdb::open(dir.path(), settings, components).unwrap();
     append(&store, batch(-9 * 86_400, 1));
     append(&store, batch(-60, 1));
@@ -159,7 +159,7 @@ fn a_part_that_cannot_be_removed_does_not_keep_the_others() {
     let dir = TempDir::new().unwrap();
     let (clock, disk) = (SimClock::at_ms(CASE_TIME_MS), FaultDisk::default());
     let settings = Settings { retention: HumanDuration::from_ms(10 * 86_400_000), ..Settings::for_tests() };
-    let components = Components { clock: clock.clone(), disk: Arc::new(disk.clone()) };
+    let components = Components { clock: clock.clone(), disk: Arc::new(disk.clone()), ..Components::default() };
     let store = Tsdb::open(dir.path(), settings, components).unwrap();
     for day in (0..9).rev() {
         append(&store, batch(-day * 86_400, 2));
@@ -181,7 +181,7 @@ fn a_power_loss_while_parts_are_dropped_leaves_no_half_of_one() {
         let root = dir.path().join("data");
         let (clock, disk) = (SimClock::at_ms(CASE_TIME_MS), FaultDisk::default());
         let settings = Settings { retention: HumanDuration::from_ms(10 * 86_400_000), ..Settings::for_tests() };
-        let components = || Components { clock: clock.clone(), disk: Arc::new(disk.clone()) };
+        let components = || Components { clock: clock.clone(), disk: Arc::new(disk.clone()), ..Components::default() };
         let store = Tsdb::open(&root, settings.clone(), components()).unwrap();
         for day in [8, 4, 0] {
             append(&store, batch(-day * 86_400, 2));
@@ -194,7 +194,7 @@ fn a_power_loss_while_parts_are_dropped_leaves_no_half_of_one() {
         drop(store);
         disk.cut_power();
         let (disk, clock) = (Arc::new(FaultDisk::default()), clock.clone());
-        let store = Tsdb::open(&root, settings, Components { clock, disk }).unwrap();
+        let store = Tsdb::open(&root, settings, Components { clock, disk, ..Components::default() }).unwrap();
         assert_eq!((store.damaged(), seconds(&store)), (vec![], vec![vec![0]; 2]), "after {calls} calls");
     }
     assert!(reached_the_end);

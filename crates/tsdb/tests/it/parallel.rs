@@ -1,29 +1,27 @@
 //! Large reads on several threads: answers are those of one thread, bit by bit and group by group.
 
-use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
 
-use pharos_base::MemoryBudget;
+use pharos_base::{Helpers, MemoryBudget};
 use pharos_model::{
     BatchBuilder, LabelsBuilder, METRIC_NAME, Matcher, MetricBatch, Sample, StepRange, TenantId, TimeRange,
 };
 use pharos_storage::conformance::metrics::CASE_TIME_MS;
 use pharos_storage::{
-    Aggregation, GridPlan, Grouping, LeafPlan, LeafSeries, MetricStore, RangeFunction, RawPlan, ReadContext,
-    ReadCounts, StorageError,
+    Aggregation, GridPlan, Grouping, LeafPlan, LeafSeries, LeafStream, MetricStore, RangeFunction, RawPlan,
+    ReadContext, ReadCounts, StorageError,
 };
-use pharos_tsdb::{RealDisk, Settings, Tsdb};
+use pharos_tsdb::{Components, Settings, Tsdb};
 use tempfile::TempDir;
 
-use crate::support::{append, open_with};
+use crate::support::{append, clock};
 
 /// Enough for several threads.
 const SERIES: i64 = 7000;
 
 fn open(dir: &Path, threads: usize) -> Tsdb {
-    let settings = Settings { read_threads_max: NonZeroUsize::new(threads), ..Settings::for_tests() };
-    open_with(dir, settings, Arc::new(RealDisk)).unwrap()
+    let components = Components { clock: clock(), helpers: Helpers::new(threads - 1), ..Components::default() };
+    Tsdb::open(dir, Settings::for_tests(), components).unwrap()
 }
 
 /// Samples of some of the series, no two alike.
@@ -108,6 +106,72 @@ fn many_threads_answer_what_one_answers() {
     store.flush().unwrap();
     store.compact().unwrap();
     assert!(answers(&store) == expected, "from one part");
+}
+
+/// Labels and bits of the values.
+type Series = Vec<(String, Vec<u64>)>;
+
+fn read(stream: LeafStream) -> Series {
+    let bits = |values: Vec<f64>| values.into_iter().map(f64::to_bits).collect();
+    let series = stream.map(|series| match series.unwrap() {
+        LeafSeries::Raw(raw) => (raw.labels.to_string(), bits(raw.values)),
+        LeafSeries::Grid(grid) => (grid.labels.to_string(), bits(grid.values)),
+    });
+    series.collect()
+}
+
+#[test]
+fn pieces_read_by_many_threads_are_what_one_reads() {
+    let dir = TempDir::new().unwrap();
+    fill(dir.path());
+    let store = open(dir.path(), 1);
+    let matchers = || vec![Matcher::equal(METRIC_NAME, "m_total")];
+    // Most of these steps are where no sample is.
+    let steps = StepRange { start_ms: CASE_TIME_MS - 3_000_000, end_ms: CASE_TIME_MS + 900_000, step_ms: 20_000 };
+    let grid = |function| {
+        LeafPlan::Grid(GridPlan {
+            matchers: matchers(),
+            function,
+            window_ms: 90_000,
+            steps,
+            offset_ms: 0,
+            starts_raw: false,
+        })
+    };
+    let newest = GridPlan {
+        matchers: matchers(),
+        function: RangeFunction::Last,
+        window_ms: 300_000,
+        steps: StepRange::instant(CASE_TIME_MS),
+        offset_ms: 0,
+        starts_raw: false,
+    };
+    let raw = LeafPlan::Raw(RawPlan { matchers: matchers(), range: TimeRange::ALL });
+    for plan in [grid(RangeFunction::Rate), grid(RangeFunction::MaxOverTime), LeafPlan::Grid(newest), raw] {
+        let one = ReadContext::unlimited();
+        let expected = read(store.leaf(&TenantId::default(), &plan, &one).unwrap());
+        assert!(expected.len() > 3500, "{} series", expected.len());
+        for series in [1, 100, 3000] {
+            let many = ReadContext::unlimited();
+            let leaf = store.open_leaf(&TenantId::default(), &plan, &many).unwrap();
+            assert!(leaf.series_count() >= expected.len());
+            let pieces: Vec<LeafStream> = leaf.pieces(series).map(Result::unwrap).collect();
+            assert!(pieces.len() > 1, "pieces of {series}");
+            let found = std::thread::scope(|scope| {
+                let threads: Vec<_> = pieces.into_iter().map(|piece| scope.spawn(move || read(piece))).collect();
+                threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Series>()
+            });
+            assert!(found == expected, "{plan:?} in pieces of {series}");
+            assert_eq!(many.meter.counts(), one.meter.counts());
+            assert_eq!(many.memory.used_bytes(), 0);
+        }
+        let few = ReadContext { series_max: 3500, ..ReadContext::unlimited() };
+        let error = match store.open_leaf(&TenantId::default(), &plan, &few) {
+            Ok(leaf) => leaf.pieces(500).find_map(|piece| piece.unwrap().find_map(Result::err)),
+            Err(error) => Some(error),
+        };
+        assert!(matches!(error, Some(StorageError::LimitExceeded { limit: 3500, .. })), "{error:?}");
+    }
 }
 
 #[test]

@@ -102,7 +102,8 @@ fn a_flush_that_outlives_a_boundary_of_windows_loses_nothing() {
     let dir = TempDir::new().unwrap();
     let (now_ms, step_ms) = (AtomicI64::new(CASE_TIME_MS), AtomicI64::new(0));
     let clock = Arc::new(Hurrying { now_ms, step_ms, origin: SimClock::at_ms(0).monotonic() });
-    let components = Components { clock: Arc::clone(&clock) as Arc<dyn Clock>, disk: Arc::new(RealDisk) };
+    let components =
+        Components { clock: Arc::clone(&clock) as Arc<dyn Clock>, disk: Arc::new(RealDisk), ..Components::default() };
     let store = Tsdb::open(dir.path(), Settings::for_tests(), components).unwrap();
     append(&store, one("a", CASE_TIME_MS - DAY_MS - 1, 1.0));
     for window in 1..81 {

@@ -25,7 +25,8 @@ fn rule(tenant: Option<&str>, matcher: Option<&str>, keep_days: i64) -> Retentio
 
 fn open(dir: &Path, clock: &Arc<SimClock>, retention_rules: Vec<RetentionRule>) -> Tsdb {
     let settings = Settings { retention: days(20), retention_rules, ..Settings::for_tests() };
-    Tsdb::open(dir, settings, Components { clock: clock.clone(), disk: Arc::new(RealDisk) }).unwrap()
+    Tsdb::open(dir, settings, Components { clock: clock.clone(), disk: Arc::new(RealDisk), ..Components::default() })
+        .unwrap()
 }
 
 /// A sample a day for 40 days of each of three series.

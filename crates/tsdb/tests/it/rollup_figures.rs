@@ -22,7 +22,8 @@ const SERIES: i64 = 100;
 fn open(dir: &Path, clock: &Arc<SimClock>, downsampling: &[Resolution]) -> Tsdb {
     let retention = HumanDuration::from_ms(40 * DAY.unsigned_abs());
     let settings = Settings { retention, downsampling: downsampling.to_vec(), ..Settings::for_tests() };
-    Tsdb::open(dir, settings, Components { clock: clock.clone(), disk: Arc::new(RealDisk) }).unwrap()
+    Tsdb::open(dir, settings, Components { clock: clock.clone(), disk: Arc::new(RealDisk), ..Components::default() })
+        .unwrap()
 }
 
 /// Six hours, one sample in 15 seconds: counters of requests and of seconds, gauges with two decimals and of integers.

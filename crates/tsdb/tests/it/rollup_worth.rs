@@ -18,7 +18,11 @@ fn one_series_of_a_large_block_is_read_from_its_samples() {
     let dir = TempDir::new().unwrap();
     let base_ms = CASE_TIME_MS.div_euclid(24 * HOUR_MS) * 24 * HOUR_MS;
     let settings = Settings { downsampling: vec![Resolution::FiveMinutes], ..Settings::for_tests() };
-    let components = Components { clock: SimClock::at_ms(base_ms + 12 * HOUR_MS), disk: Arc::new(RealDisk) };
+    let components = Components {
+        clock: SimClock::at_ms(base_ms + 12 * HOUR_MS),
+        disk: Arc::new(RealDisk),
+        ..Components::default()
+    };
     let store = Tsdb::open(dir.path(), settings, components).unwrap();
     let (mut builder, mut labels) = (BatchBuilder::new(), LabelsBuilder::default());
     for series in 0..200_i64 {

@@ -129,7 +129,12 @@ fn open(dir: &Path, keeping: &Keeping, downsampling: &[Resolution]) -> Tsdb {
         downsampling: downsampling.to_vec(),
         ..tests
     };
-    Tsdb::open(dir, settings, Components { clock: SimClock::at_ms(keeping.now_ms), disk: Arc::new(RealDisk) }).unwrap()
+    Tsdb::open(
+        dir,
+        settings,
+        Components { clock: SimClock::at_ms(keeping.now_ms), disk: Arc::new(RealDisk), ..Components::default() },
+    )
+    .unwrap()
 }
 
 /// Windows, first and last step, distance of steps, offset.

@@ -19,7 +19,7 @@ pub(crate) fn open(dir: &Path) -> Tsdb {
 }
 
 pub(crate) fn open_with(dir: &Path, settings: Settings, disk: Arc<dyn Disk>) -> Result<Tsdb, TsdbError> {
-    Tsdb::open(dir, settings, Components { clock: clock(), disk })
+    Tsdb::open(dir, settings, Components { clock: clock(), disk, ..Components::default() })
 }
 
 /// One sample of `series` series at a second; every value is different.

@@ -18,7 +18,8 @@ const STEP_MS: i64 = 15_000;
 
 fn open_at(dir: &TempDir, clock: &Arc<SimClock>, disk: &FaultDisk, settings: Settings) -> Tsdb {
     let clock: Arc<dyn Clock> = clock.clone();
-    Tsdb::open(dir.path(), settings, Components { clock, disk: Arc::new(disk.clone()) }).unwrap()
+    Tsdb::open(dir.path(), settings, Components { clock, disk: Arc::new(disk.clone()), ..Components::default() })
+        .unwrap()
 }
 
 /// Ten minutes of counters, gauges with two decimals and constants.

@@ -237,6 +237,10 @@ fn answers_count_until_they_are_dropped() {
     assert_eq!(engine.memory_used_bytes(), 0);
 }
 
+fn refusal(error: &QueryError) -> String {
+    error.to_string()
+}
+
 /// Queries of every kind that holds something back, each under limits from nothing to enough.
 #[test]
 fn a_query_that_crosses_a_limit_leaves_nothing_behind() {
@@ -268,6 +272,7 @@ fn a_query_that_crosses_a_limit_leaves_nothing_behind() {
         "label_replace(up_total, \"x\", \"$1\", \"i\", \"(.*)\")",
         "sum(up_total @ 600) / sum(up_total @ 600)",
     ] {
+        let helpers = Helpers::new(2);
         let mut refusals = [0_u32; 4];
         for power in 0..22 {
             for (at, refusals) in refusals.iter_mut().enumerate() {
@@ -278,9 +283,16 @@ fn a_query_that_crosses_a_limit_leaves_nothing_behind() {
                     2 => limited.samples_max = 1 << power,
                     _ => limited.points_max = 1 << power,
                 }
+                (limited.branch_work_min, limited.cache_bytes_max) = (1, 0);
                 let engine = engine_with(&series, limited);
-                match range(&engine, query, steps) {
-                    Ok(_) => {}
+                let helped = engine.clone().with_helpers(helpers.clone());
+                let outcome = |engine: &Engine| range(engine, query, steps).map(drop);
+                let (alone, together) = (outcome(&engine), outcome(&helped));
+                // How many threads there are does not decide whether a query fits its limits.
+                assert_eq!(alone.as_ref().map_err(refusal), together.as_ref().map_err(refusal), "{query}");
+                assert_eq!(helpers.lent(), 0, "{query}");
+                match alone {
+                    Ok(()) => {}
                     Err(QueryError::Memory(_) | QueryError::TooManySamples | QueryError::TooManyPoints { .. }) => {
                         *refusals += 1;
                     }
