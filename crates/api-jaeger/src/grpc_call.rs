@@ -1,44 +1,81 @@
 //! Calls over gRPC: for which tenant, until when; reads with one answer and with many.
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
-use pharos_gateway::Scope;
-use pharos_http::{Refusal, grpc_code, grpc_deadline};
+use pharos_gateway::{Principal, Scope};
+use pharos_http::{Asked, QueryKind, Refusal, grpc_code, grpc_deadline, remote_address};
 use pharos_model::TenantId;
 use pharos_storage::{ReadContext, StorageError};
 use tonic::{Request, Response, Status};
 
 use crate::call::{refusal_of, tenant_of};
 use crate::grpc_stream::{Failure, Messages, Outlet, run};
+use crate::listed::Listed;
 use crate::routes::JaegerApi;
 
 /// Largest request: a filter of all the operators it may have fits several times.
 pub(crate) const REQUEST_BYTES_MAX: usize = 4 << 20;
+
+/// Of a request's text this much is made, which is more than is kept.
+const TEXT_BYTES_MAX: usize = 8 << 10;
 
 /// A refusal as gRPC says it.
 pub(crate) fn status_of(refusal: &Refusal) -> Status {
     Status::new(grpc_code(refusal.class()), refusal.message())
 }
 
-/// Who asks, and until when they wait.
+/// Who asks what, and until when they wait.
 #[derive(Debug)]
-pub(crate) struct Asker {
-    tenant: TenantId,
-    deadline: Option<Instant>,
-}
+pub(crate) struct Asker(Asked);
 
 /// The sender of a call about traces, and what it asks.
-pub(crate) fn opened<T>(request: Request<T>) -> Result<(Asker, T), Status> {
+pub(crate) fn opened<T: fmt::Debug>(request: Request<T>) -> Result<(Asker, T), Status> {
     opened_for(request, Scope::TracesRead)
 }
 
 /// The sender of a call about what `scope` says, and what it asks.
-pub(crate) fn opened_for<T>(request: Request<T>, scope: Scope) -> Result<(Asker, T), Status> {
+pub(crate) fn opened_for<T: fmt::Debug>(request: Request<T>, scope: Scope) -> Result<(Asker, T), Status> {
     let tenant = tenant_of(request.extensions(), scope).map_err(|refusal| status_of(&refusal))?;
-    let (metadata, _, message) = request.into_parts();
-    let deadline = grpc_deadline(&metadata.into_headers()).map_err(|refusal| status_of(&refusal))?;
-    Ok((Asker { tenant, deadline }, message))
+    let (metadata, extensions, message) = request.into_parts();
+    let headers = metadata.into_headers();
+    let deadline = grpc_deadline(&headers).map_err(|refusal| status_of(&refusal))?;
+    let asked = Asked {
+        kind: kind_of_message::<T>(scope),
+        text: in_short(&message),
+        steps: None,
+        tenant,
+        principal: Arc::from(extensions.get::<Principal>().map_or("", Principal::name)),
+        remote_address: remote_address(&extensions, &headers),
+        deadline,
+    };
+    Ok((Asker(asked), message))
+}
+
+/// What a message of this type asks for, as the listing of queries tells it.
+fn kind_of_message<T>(scope: Scope) -> QueryKind {
+    let name = std::any::type_name::<T>();
+    match scope {
+        Scope::MetricsRead => QueryKind::Range,
+        _ if name.contains("::Find") => QueryKind::TraceSearch,
+        _ if name.contains("::GetTrace") => QueryKind::TraceRead,
+        _ => QueryKind::TraceLists,
+    }
+}
+
+/// A message as text, as far as the listing of queries keeps it: a filter may be megabytes long.
+fn in_short(message: &impl fmt::Debug) -> String {
+    struct Beginning(String);
+    impl fmt::Write for Beginning {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.push_str(text);
+            if self.0.len() > TEXT_BYTES_MAX { Err(fmt::Error) } else { Ok(()) }
+        }
+    }
+    let mut beginning = Beginning(String::new());
+    // An error says that it is long enough.
+    let _ = fmt::write(&mut beginning, format_args!("{message:?}"));
+    Asked::cut(&beginning.0)
 }
 
 impl Asker {
@@ -48,15 +85,14 @@ impl Asker {
         api: &Arc<JaegerApi>,
         read: impl FnOnce(&JaegerApi, &TenantId, &ReadContext) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, Status> {
-        let shared = Arc::clone(api);
-        let ran = api.pool.run(move |cancel| {
-            let cancel = self.deadline.map_or_else(|| cancel.clone(), |deadline| cancel.with_deadline_at(deadline));
-            let context = shared.context(&cancel);
+        let (shared, tenant) = (Arc::clone(api), self.0.tenant.clone());
+        let read = move |context: &ReadContext| {
             context.check()?;
-            read(&shared, &self.tenant, &context)
-        });
-        let done = ran.await.map_err(|refusal| status_of(&refusal))?;
-        done.map_err(|error| status_of(&refusal_of(&error)))
+            read(&shared, &tenant, context)
+        };
+        let listed = Listed::begin(api, self.0);
+        let done = listed.run(Arc::clone(api), read, |error: StorageError| refusal_of(&error)).await;
+        done.map_err(|refusal| status_of(&refusal))
     }
 
     /// Runs a read that sends its answer message by message.
@@ -65,10 +101,11 @@ impl Asker {
         api: &Arc<JaegerApi>,
         read: impl FnOnce(&JaegerApi, &TenantId, &ReadContext, &Outlet<T>) -> Result<(), Failure> + Send + 'static,
     ) -> Result<Response<Messages<T>>, Status> {
+        let tenant = self.0.tenant.clone();
         let read = move |api: &JaegerApi, context: &ReadContext, outlet: &Outlet<T>| {
             context.check()?;
-            read(api, &self.tenant, context, outlet)
+            read(api, &tenant, context, outlet)
         };
-        run(Arc::clone(api), self.deadline, read).await.map(Response::new)
+        run(Arc::clone(api), self.0, read).await.map(Response::new)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, Stream, StreamExt};
 use pharos_base::{ErrorClass, Interrupted};
-use pharos_http::Refusal;
+use pharos_http::{Asked, Refusal};
 use pharos_storage::{ReadContext, StorageError};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -14,6 +14,7 @@ use tonic::Status;
 
 use crate::call::refusal_of;
 use crate::grpc_call::status_of;
+use crate::listed::Listed;
 use crate::routes::JaegerApi;
 
 /// Messages that wait for a slow client; with one more in the making this bounds what an answer holds.
@@ -65,29 +66,32 @@ impl<E: Into<StorageError>> From<E> for Failure {
     }
 }
 
+impl Failure {
+    fn refusal(self) -> Refusal {
+        match self {
+            Self::Store(error) => refusal_of(&error),
+            Self::Absent(what) => Refusal::new(ErrorClass::NotFound, what),
+        }
+    }
+}
+
 /// Runs `read` on the query pool and streams what it sends. Returns with the first message or the end, so that
 /// a read that fails at once is a failed call rather than a broken answer. Ends at the deadline of the call, if it has one.
 pub(crate) async fn run<T: Send + 'static>(
     api: Arc<JaegerApi>,
-    deadline: Option<std::time::Instant>,
+    asked: Asked,
     read: impl FnOnce(&JaegerApi, &ReadContext, &Outlet<T>) -> Result<(), Failure> + Send + 'static,
 ) -> Result<Messages<T>, Status> {
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
     let runtime = Handle::current();
+    let listed = Listed::begin(&api, asked);
     let work = async move {
         let shared = Arc::clone(&api);
-        let ran = api.pool.run(move |cancel| {
-            let cancel = deadline.map_or_else(|| cancel.clone(), |deadline| cancel.with_deadline_at(deadline));
-            let context = shared.context(&cancel);
+        let read = move |context: &ReadContext| {
             let deadline = context.cancel.deadline().map(Instant::from_std);
-            read(&shared, &context, &Outlet { sender, runtime, deadline })
-        });
-        let refusal = match ran.await {
-            Ok(Ok(())) => return None,
-            Ok(Err(Failure::Store(error))) => refusal_of(&error),
-            Ok(Err(Failure::Absent(what))) => Refusal::new(ErrorClass::NotFound, what),
-            Err(refusal) => refusal,
+            read(&shared, context, &Outlet { sender, runtime, deadline })
         };
+        let refusal = listed.run(api, read, Failure::refusal).await.err()?;
         Some(Err(status_of(&refusal)))
     };
     let sent = stream::unfold(receiver, |mut receiver| async {

@@ -29,7 +29,7 @@ use crate::routes::JaegerApi;
 const WAITING_MAX: usize = 2;
 
 /// A read under way.
-struct Listed {
+pub(crate) struct Listed {
     query: Arc<RunningQuery>,
     holds: Arc<Holds>,
 }
@@ -53,16 +53,20 @@ impl Watched for Holds {
 
 impl Listed {
     /// Announces a read.
-    fn begin(api: &JaegerApi, asked: Asked) -> Self {
+    pub(crate) fn begin(api: &JaegerApi, asked: Asked) -> Self {
         let holds = Arc::new(Holds { memory: api.memory_of_one(), refusal: Mutex::default() });
         Self { query: api.pool.queries().begin(asked, Arc::clone(&holds) as Arc<dyn Watched>), holds }
     }
 
-    /// Runs it on the pool, and ends its listing.
-    async fn run<T: Send + 'static>(
+    /// Runs it on the pool, and ends its listing; `refuse` says what a failure of it is to callers.
+    ///
+    /// # Errors
+    /// Why there is no result.
+    pub(crate) async fn run<T: Send + 'static, E: Send + 'static>(
         self,
         api: Arc<JaegerApi>,
-        read: impl FnOnce(&ReadContext) -> Result<T, StorageError> + Send + 'static,
+        read: impl FnOnce(&ReadContext) -> Result<T, E> + Send + 'static,
+        refuse: fn(E) -> Refusal,
     ) -> Result<T, Refusal> {
         let (shared, holds) = (Arc::clone(&api), Arc::clone(&self.holds));
         let work = move |cancel: CancelToken| {
@@ -75,7 +79,7 @@ impl Listed {
             })
         };
         let done = api.pool.run_query(&self.query, work).await;
-        let result = done.and_then(|result| result.map_err(|error| refusal_of(&error)));
+        let result = done.and_then(|result| result.map_err(refuse));
         self.query.finish(result.as_ref().err().map(Refusal::class));
         result.map_err(|refusal| match self.query.cancelled_by() {
             Some(by) if refusal.class() == ErrorClass::Cancelled => {
@@ -98,10 +102,11 @@ pub(crate) async fn render(
 ) -> Result<Option<Response>, Refusal> {
     let (sender, mut receiver) = mpsc::channel(WAITING_MAX);
     let runtime = Handle::current();
-    let work = Listed::begin(api, asked).run(Arc::clone(api), move |context| {
+    let render = move |context: &ReadContext| {
         let deadline = context.cancel.deadline().map(Instant::from_std);
         render(&Rendering::new(context, Outlet::new(sender, runtime, deadline)))
-    });
+    };
+    let work = Listed::begin(api, asked).run(Arc::clone(api), render, |error: StorageError| refusal_of(&error));
     let mut work = Box::pin(work);
     let first = tokio::select! {
         biased;

@@ -49,10 +49,14 @@ impl Params {
         let query = self.v1_search(now_ns)?;
         let id = |text| parse_trace_id(text).ok_or_else(|| format!("cannot parse traceID param: {text:?}"));
         let ids = self.all("traceID").map(id).collect::<Result<Vec<_>, _>>()?;
-        if ids.is_empty() {
-            return Ok(TracesQuestion::Search(query));
+        if !ids.is_empty() {
+            return Ok(TracesQuestion::Read(ids, self.v1_range()?));
         }
-        Ok(TracesQuestion::Read(ids, self.v1_range()?))
+        // Between them is also nothing where only an end of long ago is given.
+        if query.start.start_ns >= query.start.end_ns {
+            return Err("invalid parameter: start time must be before end time".to_owned());
+        }
+        Ok(TracesQuestion::Search(query))
     }
 
     fn v1_search(&self, now_ns: u64) -> Result<TraceQuery, String> {
@@ -69,9 +73,6 @@ impl Params {
             duration_max_ns: self.v1("maxDuration", parse_duration_bound)?.flatten(),
             limit: self.v1_limit()?,
         };
-        if start_ns > end_ns {
-            return Err("invalid parameter: start time must be before end time".to_owned());
-        }
         checked_query(query, ["minDuration", "maxDuration", "limit"])
     }
 
@@ -199,6 +200,8 @@ mod tests {
         let range = TimeRangeNs::inclusive(NOW_NS, u64::MAX - 1);
         let read = asked("traceID=ab&traceID=0102030405060708090a0b0c0d0e0f10&start=1700000000000");
         assert_eq!(read, Ok(TracesQuestion::Read(ids, Some(range))));
+        let before = asked("traceID=ab&end=1600000000000");
+        assert!(matches!(before, Ok(TracesQuestion::Read(_, Some(_)))), "an end alone is enough: {before:?}");
     }
 
     #[test]
@@ -217,6 +220,7 @@ mod tests {
             ("start=x", "unable to parse param 'start': "),
             ("end=x", "unable to parse param 'end': "),
             ("start=1700000000000001&end=1700000000000000", "invalid parameter: start time must be before end time"),
+            ("end=1600000000000000", "invalid parameter: start time must be before end time"),
             ("traceID=ab&traceID=xyz!", "cannot parse traceID param: \"xyz!\""),
             ("traceID=", "cannot parse traceID param: \"\""),
             ("traceID=ab&limit=x", "unable to parse param 'limit': "),

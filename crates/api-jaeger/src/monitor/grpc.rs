@@ -53,7 +53,7 @@ struct Monitor {
 }
 
 impl Monitor {
-    async fn ask<T>(
+    async fn ask<T: std::fmt::Debug>(
         &self,
         request: Request<T>,
         read: impl FnOnce(T) -> Result<(Option<pb::MetricsQueryBaseRequest>, Measure), String>,

@@ -39,6 +39,27 @@ async fn reads_are_remembered_by_kind_with_their_path() {
 }
 
 #[tokio::test]
+async fn reads_over_grpc_are_remembered_with_their_message() {
+    use pharos_proto::jaeger::api_v3::query_service_client::QueryServiceClient;
+    use pharos_proto::jaeger::api_v3::{GetServicesRequest, GetTraceRequest};
+
+    let api = api_over(batch());
+    let service = crate::grpc_routes(api.clone()).into_axum_router().layer(axum::Extension(Principal::anonymous()));
+    let mut client = QueryServiceClient::new(service);
+    client.get_services(GetServicesRequest::default()).await.unwrap();
+    let request = GetTraceRequest { trace_id: "ab".to_owned(), ..GetTraceRequest::default() };
+    let messages = client.get_trace(request).await.unwrap().into_inner();
+    assert_eq!(messages.count().await, 1);
+    let top = api.pool.queries().top(None, 10, Duration::from_hours(1));
+    let mut found: Vec<_> = top.by_count.iter().map(|query| (query.kind(), query.text().to_owned())).collect();
+    found.sort();
+    assert_eq!(found[0].0, QueryKind::TraceRead);
+    assert!(found[0].1.starts_with("GetTraceRequest { trace_id: \"ab\","), "{found:?}");
+    assert_eq!((found[1].0, &*found[1].1), (QueryKind::TraceLists, "GetServicesRequest"));
+    assert!(api.pool.queries().running(None).is_empty());
+}
+
+#[tokio::test]
 async fn what_others_hold_of_the_common_memory_is_not_there() {
     let mut api = api_over(batch());
     api.memory = MemoryBudget::new(1 << 20);
