@@ -113,9 +113,11 @@ fn stats_json(evaluated: &Evaluated) -> serde_json::Value {
     let (stats, queued) = (&evaluated.result.stats, evaluated.queued.as_secs_f64());
     let (prepare, evaluate) = (stats.prepare_duration.as_secs_f64(), stats.evaluate_duration.as_secs_f64());
     let sort = stats.sort_duration.as_secs_f64();
+    // Step by step it is counted what each step needs first, as Prometheus does; else what was read.
+    let samples_read = stats.steps.as_ref().map_or(stats.samples_read, |counts| counts.read.iter().sum());
     let mut samples = json!({
         "totalQueryableSamples": stats.samples_queryable,
-        "samplesRead": stats.samples_read,
+        "samplesRead": samples_read,
         "peakSamples": stats.samples_peak,
     });
     if let Some(counts) = &stats.steps {

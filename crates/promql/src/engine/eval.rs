@@ -7,12 +7,12 @@ use pharos_storage::{MetricStore, ReadContext};
 
 use super::annotations::{Note, Notebook};
 use super::branch::{Leaves, Threads};
-use super::counts::Scope;
+use super::counts::{Scope, StepBooks};
 use super::ledger::Ledger;
 use super::plan::{Call, Node};
 use super::series::{Cell, Merger, Series, SeriesIter, without_metadata};
 use super::shared::SharedParts;
-use super::{Engine, EngineSettings, QueryError, StepCounts};
+use super::{Engine, EngineSettings, QueryError};
 use crate::ast::ValueType;
 use crate::functions::FunctionId;
 use crate::position::Span;
@@ -36,9 +36,11 @@ pub(super) struct Evaluator<'q> {
     /// shows in what it answers.
     pub(super) derived_hints: std::cell::Cell<bool>,
     /// Where the caller wants samples counted step by step: then the store is asked for samples only.
-    pub(super) step_counts: Option<RefCell<StepCounts>>,
+    pub(super) step_counts: Option<RefCell<StepBooks>>,
     /// Bounds of reads that serve all steps at once, with a meter of their own.
     pub(super) context_of_once: ReadContext,
+    /// Bounds of reads within subqueries, with a meter of their own as well.
+    pub(super) context_of_inner: ReadContext,
     pub(super) shared: RefCell<SharedParts>,
     pub(super) leaves: Leaves<'q>,
     pub(super) threads: Threads<'q>,
@@ -51,7 +53,11 @@ impl Evaluator<'_> {
 
     /// The bounds of a read.
     pub(super) fn context_of(&self, scope: Scope) -> &ReadContext {
-        if scope == Scope::Every { &self.context_of_once } else { &self.context }
+        match scope {
+            Scope::Each | Scope::Last => &self.context,
+            Scope::Every => &self.context_of_once,
+            Scope::Within(_) => &self.context_of_inner,
+        }
     }
 
     /// Evaluates an instant vector at all `steps`.

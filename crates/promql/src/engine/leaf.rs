@@ -265,7 +265,8 @@ impl Evaluator<'_> {
     /// What the store read by itself may not be more at a time than we would have been allowed to hold.
     fn check_read(&self) -> Result<(), QueryError> {
         let largest = |context: &ReadContext| context.meter.counts().samples_largest;
-        let largest = largest(&self.context).max(largest(&self.context_of_once));
+        let contexts = [&self.context, &self.context_of_once, &self.context_of_inner];
+        let largest = contexts.into_iter().map(largest).max().unwrap_or(0);
         if largest > self.settings.samples_max { Err(self.ledger.too_many_samples()) } else { Ok(()) }
     }
 

@@ -18,7 +18,6 @@ use pharos_model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, StepRan
 
 use super::QueryError;
 use super::annotations::Note;
-use super::counts;
 use super::eval::{Evaluator, from_list};
 use super::leaf::{self, Leaf, LeafItem, range_function};
 use super::plan::{Call, Node, Range, RangeSource};
@@ -53,8 +52,7 @@ impl Context<'_> {
     }
 
     fn count_looked_at(&self, queryable: u64, samples: &Samples, steps: StepRange) {
-        let Range { scope, time, length_ms, .. } = *self.range;
-        self.evaluator.count_looked_at(scope, queryable, || counts::in_windows(samples, time, length_ms, steps));
+        self.evaluator.count_windows(self.range, queryable, samples, steps);
     }
 }
 
@@ -170,9 +168,13 @@ impl Evaluator<'_> {
         for samples in self.samples(range, steps)? {
             let samples = samples?;
             let mut slider = Slider::new(&samples, range.time, range.length_ms);
+            let mut queryable = 0;
             for (found, step) in present.iter_mut().zip(steps.iter()) {
-                *found |= !slider.window(step).is_empty();
+                let window = slider.window(step);
+                queryable += window.values.len() + window.histograms.len();
+                *found |= !window.is_empty();
             }
+            self.count_windows(range, queryable as u64, &samples, steps);
         }
         let labels = match &range.source {
             RangeSource::Samples(matchers) => labels_of_absent(matchers),

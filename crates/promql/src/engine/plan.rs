@@ -92,7 +92,12 @@ pub(super) struct Range {
 #[derive(Debug, Clone)]
 pub(super) enum RangeSource {
     Samples(Vec<Matcher>),
-    Subquery { node: Box<Node>, step_ms: i64 },
+    Subquery {
+        node: Box<Node>,
+        step_ms: i64,
+        /// Which of the query's subqueries it is.
+        number: u32,
+    },
 }
 
 #[derive(Debug, Clone)]

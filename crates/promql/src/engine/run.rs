@@ -11,13 +11,14 @@ use pharos_storage::{ReadContext, ReadCounts, ReadMeter};
 
 use super::branch::{Leaves, Threads};
 use super::cache::{Computed, Key, Reach};
+use super::counts::{Looked, StepBooks};
 use super::eval::{Evaluator, text};
 use super::ledger::Ledger;
 use super::pace::Pace;
-use super::plan::{Node, Range, plan};
+use super::plan::{Node, Range, RangeSource, plan};
 use super::result::{CacheUse, Held, MatrixSeries, SampleValue, VectorSample};
 use super::series::{Cell as Sample, Merger, Series, duplicate_labels, without_metadata};
-use super::{Engine, QueryError, QueryOptions, QueryResult, QueryStats, StepCounts, Value};
+use super::{Engine, QueryError, QueryOptions, QueryResult, QueryStats, Value};
 use crate::ast::{Expr, ValueType};
 
 /// Evaluation times beyond this, some 73 million years from 1970, are refused: sums of times stay far from overflow.
@@ -177,9 +178,7 @@ impl Engine {
             series_max: settings.series_max,
             meter: ReadMeter::default(),
         };
-        let counted = || vec![0; question.steps.len()];
-        let step_counts = question.options.step_counts;
-        let step_counts = step_counts.then(|| RefCell::new(StepCounts { queryable: counted(), read: counted() }));
+        let step_counts = question.options.step_counts.then(|| RefCell::new(StepBooks::new(question.steps.len())));
         let evaluator = Evaluator {
             engine: self,
             store: &*self.store,
@@ -189,6 +188,7 @@ impl Engine {
             steps: question.steps,
             lookback_ms: question.lookback_ms,
             context_of_once: ReadContext { meter: ReadMeter::default(), ..context.clone() },
+            context_of_inner: ReadContext { meter: ReadMeter::default(), ..context.clone() },
             context,
             step_counts,
             shared: RefCell::default(),
@@ -217,6 +217,9 @@ impl Engine {
         let once = evaluator.context_of_once.meter.counts();
         let samples_queryable = once.samples_queryable.saturating_mul(question.steps.len() as u64);
         evaluator.context.meter.add(ReadCounts { samples_queryable, ..once });
+        // Windows of results count, not what these are made of.
+        let inner = evaluator.context_of_inner.meter.counts();
+        evaluator.context.meter.add(ReadCounts { samples_queryable: 0, ..inner });
         let in_store = evaluator.context.meter.counts();
         let stats = QueryStats {
             series_read: counts.series_read + in_store.series,
@@ -229,7 +232,7 @@ impl Engine {
             sort_duration: sorted - evaluated,
             threads: threads.most(),
             cache: CacheUse::Off,
-            steps: evaluator.step_counts.map(RefCell::into_inner),
+            steps: evaluator.step_counts.map(|books| books.into_inner().counts),
         };
         let is_indivisible = evaluator.derived_hints.get();
         let annotations = evaluator.notes.into_inner().into_annotations();
@@ -301,6 +304,12 @@ impl Evaluator<'_> {
             let samples = samples?;
             let samples = if range.edge.is_some() { super::edges::bare(samples, range, end_ms)? } else { samples };
             let inside = |time_ms: i64| range.edge.is_some() || (after_ms < time_ms && time_ms <= end_ms);
+            if matches!(range.source, RangeSource::Samples(_)) {
+                let looked =
+                    samples.times_ms.iter().copied().chain(samples.histograms.iter().map(|one| one.timestamp_ms));
+                let looked = Looked::afresh(looked.filter(|time_ms| inside(*time_ms)).count());
+                self.count_looked_at(range.scope, looked.queryable, || vec![looked]);
+            }
             let floats = samples.times_ms.iter().copied().zip(samples.values.iter().copied());
             let histograms = samples.histograms.iter().map(|sample| (sample.timestamp_ms, sample.histogram.clone()));
             let series = MatrixSeries {

@@ -147,13 +147,14 @@ impl Evaluator<'_> {
                 let series = self.raw(matchers, read, range.hints)?;
                 Ok(Box::new(series.map(move |series| series.map(|(raw, lease)| of_raw(raw, lease, starts)))))
             }
-            RangeSource::Subquery { node, step_ms } => {
+            RangeSource::Subquery { node, step_ms, .. } => {
                 let first_step = after_first.div_euclid(*step_ms).saturating_add(1).saturating_mul(*step_ms);
                 let inner = StepRange { start_ms: first_step, end_ms: last, step_ms: *step_ms };
                 self.check_steps(inner)?;
                 if inner.is_empty() {
                     return Ok(Box::new(std::iter::empty()));
                 }
+                self.place_subquery(range, steps, inner);
                 let input = self.vector(node, inner)?;
                 // Without delayed removal two series may have lost different names; windows need them joined.
                 Ok(Box::new(input.map(move |series| self.samples_of(&series?, inner))))

@@ -2,7 +2,7 @@
 
 use pharos_model::StepRange;
 
-use super::hints::{Wanted, set_hints, set_scope};
+use super::hints::{Wanted, set_hints, set_scopes};
 use super::share::share;
 use super::{Aggregate, Binary, Call, Hints, Node, Range, RangeSource, Selector, TimeShift};
 use crate::ast::{self, AtModifier, EdgeMode, Expr};
@@ -27,7 +27,7 @@ pub(in crate::engine) fn plan(
     let planner = Planner { query, durations, steps, settings };
     let mut node = planner.node(expr).map(once)?;
     set_hints(&mut node, Wanted::default());
-    set_scope(&mut node, Scope::Each);
+    set_scopes(&mut node);
     share(&mut node);
     Ok(node)
 }
@@ -109,7 +109,7 @@ impl Planner<'_> {
             None => self.settings.default_subquery_step_ms.max(1),
         };
         let node = Box::new(once(self.node(&subquery.expr)?));
-        let source = RangeSource::Subquery { node, step_ms };
+        let source = RangeSource::Subquery { node, step_ms, number: 0 };
         let (hints, scope) = (Hints::default(), Scope::default());
         let range = Range { source, length_ms, hints, scope, time, edge: None, span: subquery.span };
         Ok((Node::Range(range), time.at_ms.is_some()))

@@ -73,29 +73,49 @@ pub(super) fn set_hints(node: &mut Node, wanted: Wanted) {
     }
 }
 
-/// Tells selectors at which steps counts what they look at.
-pub(super) fn set_scope(node: &mut Node, scope: Scope) {
+/// Tells selectors at which steps counts what they look at, and numbers the subqueries.
+pub(super) fn set_scopes(node: &mut Node) {
+    let mut subqueries = 0;
+    set_scope(node, Scope::Each, &mut subqueries);
+    // A subquery that is the query: all its steps are the answer's.
+    let mut top = node;
+    while let Node::Once(inner) = top {
+        top = inner;
+    }
+    if let Node::Range(range) = top
+        && let RangeSource::Subquery { node, .. } = &mut range.source
+    {
+        set_scope(node, Scope::Last, &mut subqueries);
+    }
+}
+
+fn set_scope(node: &mut Node, scope: Scope, subqueries: &mut u32) {
     match node {
         Node::Number(_) | Node::Text(_) => {}
         Node::Selector(selector) => selector.scope = scope,
         Node::Range(range) => {
             range.scope = scope;
-            if let RangeSource::Subquery { node, .. } = &mut range.source {
-                set_scope(node, if scope == Scope::Each { Scope::Last } else { scope });
+            if let RangeSource::Subquery { node, number, .. } = &mut range.source {
+                *number = *subqueries;
+                *subqueries += 1;
+                set_scope(node, Scope::Within(*number), subqueries);
             }
         }
-        Node::Call(call) => call.args.iter_mut().for_each(|arg| set_scope(arg, scope)),
+        Node::Call(call) => call.args.iter_mut().for_each(|arg| set_scope(arg, scope, subqueries)),
         Node::Aggregate(aggregate) => {
-            set_scope(&mut aggregate.input, scope);
+            set_scope(&mut aggregate.input, scope, subqueries);
             if let Some(param) = &mut aggregate.param {
-                set_scope(param, scope);
+                set_scope(param, scope, subqueries);
             }
         }
         Node::Binary(binary) => {
-            set_scope(&mut binary.lhs, scope);
-            set_scope(&mut binary.rhs, scope);
+            set_scope(&mut binary.lhs, scope, subqueries);
+            set_scope(&mut binary.rhs, scope, subqueries);
         }
-        Node::Negate(inner) | Node::Shared { node: inner, .. } => set_scope(inner, scope),
-        Node::Once(inner) => set_scope(inner, if scope == Scope::Each { Scope::Every } else { scope }),
+        Node::Negate(inner) | Node::Shared { node: inner, .. } => set_scope(inner, scope, subqueries),
+        Node::Once(inner) => {
+            let scope = if scope == Scope::Each { Scope::Every } else { scope };
+            set_scope(inner, scope, subqueries);
+        }
     }
 }

@@ -81,7 +81,7 @@ fn walk(node: &mut Node, times: &str, in_store: bool, visit: &mut impl FnMut(&mu
         Node::Number(_) | Node::Text(_) | Node::Selector(_) => {}
         Node::Range(range) => {
             let (length_ms, time) = (range.length_ms, range.time);
-            if let RangeSource::Subquery { node, step_ms } = &mut range.source {
+            if let RangeSource::Subquery { node, step_ms, .. } = &mut range.source {
                 walk(node, &format!("{times}[{length_ms}:{step_ms}]{time:?}"), false, visit);
             }
         }
@@ -120,11 +120,11 @@ fn write_key(node: &Node, key: &mut String) {
         Node::Text(text) => write!(key, "{text:?}"),
         Node::Selector(selector) => {
             let super::Selector { hints, scope, matchers, time, edge, span: _ } = selector;
-            write!(key, "{matchers:?}{time:?}{edge:?}{hints:?}{scope:?}")
+            write!(key, "{matchers:?}{time:?}{edge:?}{hints:?}{:?}", scope.of_any_subquery())
         }
         Node::Range(range) => {
             let super::Range { source, length_ms, hints, scope, time, edge, span: _ } = range;
-            let told = write!(key, "[{length_ms}{time:?}{edge:?}{hints:?}{scope:?}");
+            let told = write!(key, "[{length_ms}{time:?}{edge:?}{hints:?}{:?}", scope.of_any_subquery());
             match source {
                 RangeSource::Samples(matchers) => told.and_then(|()| write!(key, "{matchers:?}]")),
                 RangeSource::Subquery { step_ms, .. } => told.and_then(|()| write!(key, ":{step_ms}]")),

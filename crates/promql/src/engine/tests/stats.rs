@@ -41,8 +41,25 @@ fn samples_are_counted_step_by_step() {
         ("m_total @ 100", [2, 2, 2, 2], [2, 0, 0, 0]),
         ("sum(increase(m_total[50s] @ 100))", [10, 10, 10, 10], [10, 0, 0, 0]),
         ("m_total - on (job) (m_total @ 100)", [4, 4, 4, 4], [4, 2, 2, 2]),
-        // The inner steps at 70, 80, … 160 s are told at the last one; each window has 3 results of each series.
-        ("max_over_time(m_total[30s:10s])", [6, 6, 6, 6 + 18], [6, 4, 4, 4 + 18]),
+        // As Prometheus 3.14 counts: results of a subquery where windows look at them, what they are made of where it is
+        // first needed, and not at all between windows.
+        ("rate(m_total[5s])", [2, 2, 2, 2], [2, 2, 2, 2]),
+        ("rate(m_total[15s])", [4, 4, 4, 4], [4, 4, 4, 4]),
+        ("max_over_time(m_total[30s:10s])", [6, 6, 6, 6], [6, 4, 4, 4]),
+        ("absent_over_time(m_total[30s:10s])", [6, 6, 6, 6], [6, 4, 4, 4]),
+        ("max_over_time(m_total[10s:5s])", [4, 4, 4, 4], [4, 4, 4, 4]),
+        ("max_over_time(m_total[15s:10s])", [4, 4, 4, 4], [4, 4, 4, 4]),
+        ("max_over_time(m_total[30s:10s] offset 10s)", [6, 6, 6, 6], [6, 4, 4, 4]),
+        ("max_over_time(m_total[30s:10s] offset 7s)", [6, 6, 6, 6], [6, 4, 4, 4]),
+        ("max_over_time(m_total[30s:10s] @ 100)", [6, 6, 6, 6], [6, 0, 0, 0]),
+        ("avg_over_time(rate(m_total[50s])[40s:10s])", [8, 8, 8, 8], [16, 4, 4, 4]),
+        ("avg_over_time(rate(m_total[20s])[40s:30s])", [2, 4, 2, 2], [4, 4, 0, 4]),
+        ("max_over_time(max_over_time(m_total[20s:10s])[40s:20s])", [4, 4, 4, 4], [8, 4, 4, 4]),
+        ("max_over_time(max_over_time(m_total[20s:10s])[15s:5s] offset 5s)", [6, 6, 6, 6], [6, 2, 2, 2]),
+        ("max_over_time((m_total @ 100)[30s:10s])", [6, 6, 6, 6], [2, 0, 0, 0]),
+        ("max_over_time((m_total + m_total @ 100)[30s:10s])", [6, 6, 6, 6], [8, 4, 4, 4]),
+        ("max_over_time(max_over_time(m_total[20s:10s] @ 100)[40s:20s])", [4, 4, 4, 4], [4, 0, 0, 0]),
+        ("sum(m_total) + max_over_time(m_total[30s:10s])", [8, 8, 8, 8], [8, 6, 6, 6]),
     ] {
         let stats = cost(&engine, query, true);
         let expected = StepCounts { queryable: queryable.to_vec(), read: read.to_vec() };
@@ -77,5 +94,28 @@ fn totals_do_not_depend_on_who_evaluates() {
             assert_eq!(stats.steps, None);
             assert_eq!(counted(stats), expected, "{query}");
         }
+    }
+}
+
+/// What Prometheus 3.14 says of instant queries over the same samples.
+#[test]
+fn instant_queries_for_windows_and_subqueries_are_counted() {
+    let engine = Engine::new(store(), settings());
+    for (query, queryable, read) in [
+        ("m_total", 2, 2),
+        ("m_total[30s]", 6, 6),
+        ("m_total[30s:10s]", 6, 6),
+        ("m_total[30s:10s] offset 5s", 6, 6),
+        ("m_total[30s:10s] @ 90", 6, 6),
+        ("rate(m_total[50s])[30s:10s]", 30, 14),
+        ("max_over_time(m_total[20s:10s])[30s:10s]", 12, 8),
+        ("max_over_time(m_total[30s:10s])", 6, 6),
+        ("sum(max_over_time(rate(m_total[20s])[30s:10s]))", 6, 8),
+    ] {
+        let options = QueryOptions { step_counts: true, ..QueryOptions::default() };
+        let stats = engine.instant(&TenantId::default(), query, 160_000, &options).unwrap().stats;
+        assert_eq!(stats.steps, Some(StepCounts { queryable: vec![queryable], read: vec![read] }), "{query}");
+        let plain = engine.instant(&TenantId::default(), query, 160_000, &QueryOptions::default()).unwrap().stats;
+        assert_eq!((stats.samples_queryable, plain.samples_queryable), (queryable, queryable), "{query}");
     }
 }
