@@ -19,6 +19,17 @@ fn blocks(c: &mut Criterion) {
     group.bench_function("open_and_read_trace/20_of_2000_spans", |b| {
         b.iter(|| Opened::new(&block).read_trace(trace_id));
     });
+    let opened = Opened::new(&block);
+    for (name, key, value) in [
+        ("few_values", "http.response.status_code", "500"),
+        ("many_values", "enduser.id", "user-77"),
+        ("absent_value", "db.statement", "GET items:0"),
+    ] {
+        group.bench_function(format!("one_value_and_start/{name}"), |b| b.iter(|| opened.count(key, value)));
+    }
+    group.bench_function("open_one_value_and_start/many_values", |b| {
+        b.iter(|| Opened::new(&block).count("enduser.id", "user-77"));
+    });
     group.throughput(Throughput::Elements((TRACES * SPANS_PER_TRACE) as u64));
     group.bench_function("encode/2000_spans", |b| {
         b.iter(|| builder.blocks(&rows, TRACES * SPANS_PER_TRACE, |bytes| drop(std::hint::black_box(bytes))));

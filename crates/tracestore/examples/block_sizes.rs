@@ -28,15 +28,18 @@ fn main() {
             let (trace_id, _) = opened.traces().nth(30.min(opened.traces().count() - 1)).expect("a block has traces");
             opened.read_trace(trace_id)
         };
-        let trace = least(|| blocks.iter().for_each(|block| drop(std::hint::black_box(some_trace(block)))));
+        let trace = least(|| blocks.iter().for_each(|block| assert!(some_trace(block) > 0)));
+        let search =
+            least(|| blocks.iter().for_each(|block| assert!(Opened::new(block).count("enduser.id", "user-77").1 > 0)));
         let bytes: usize = blocks.iter().map(Vec::len).sum();
         let per_block = |took: Duration| took.as_secs_f64() * 1e6 / blocks.len() as f64;
         println!(
-            "{spans_per_block} spans a block: {:.2} B/span, encode {:.2} us/span, open {:.1} us, open and read a trace {:.1} us",
+            "{spans_per_block} spans a block: {:.2} B/span, encode {:.2} us/span, open {:.1} us, open and read a trace {:.1} us, open and search {:.1} us",
             bytes as f64 / spans,
             encode.as_secs_f64() * 1e6 / spans,
             per_block(open),
             per_block(trace),
+            per_block(search),
         );
         let mut parts: BTreeMap<String, usize> = BTreeMap::new();
         for block in &blocks {

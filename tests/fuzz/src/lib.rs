@@ -6,6 +6,7 @@
 //! Promises: no panic, no allocation beyond what an input of that size calls for (libFuzzer's limit is 512 MiB), and
 //! whatever decodes is encoded and decoded again without loss. Checksums are no obstacle: targets make them right.
 
+mod blocks;
 mod chunk;
 mod ingest;
 mod promql;
@@ -19,7 +20,8 @@ use pharos_tsdb::{Resolution, TsdbError, fuzzing};
 pub type Target = fn(&Path, &[u8]);
 
 /// All targets by name, which is that of their corpus.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
+    ("blocks", |_, bytes| blocks::blocks(bytes)),
     ("chunk", |_, bytes| chunk(bytes)),
     ("index", fuzzing::index),
     ("log", fuzzing::log),
@@ -51,6 +53,7 @@ pub fn corpus() -> PathBuf {
 /// [`TsdbError`] if a file is damaged.
 pub fn seeds(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, TsdbError> {
     let mut found = chunk::seeds();
+    found.extend(blocks::seeds());
     found.extend(ingest::seeds());
     found.extend(promql::seeds());
     let mut folders = vec![dir.to_owned()];

@@ -15,7 +15,7 @@ const VARIES: u32 = u32::MAX;
 
 /// A catalogue, read. Everything in it is checked: numbers of columns, classes and entries are those of some.
 pub(super) struct Catalogue<'a> {
-    raw: Vec<u8>,
+    pub(super) raw: Vec<u8>,
     services: Vec<Range<usize>>,
     pub(super) columns: Vec<ColumnData<'a>>,
     /// By level.
@@ -33,11 +33,11 @@ pub(super) struct ColumnData<'a> {
     pub(super) varying_count: usize,
     pub(super) entry_count: usize,
     /// Of a dictionary: the entry of each varying value. Without it they are the last entries.
-    ids: Option<Ints<'a>>,
-    values: Values<'a>,
+    pub(super) ids: Option<Ints<'a>>,
+    pub(super) values: Values<'a>,
 }
 
-enum Values<'a> {
+pub(super) enum Values<'a> {
     Empty,
     Ints(Ints<'a>),
     Texts(Texts<'a>),

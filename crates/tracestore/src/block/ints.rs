@@ -173,6 +173,11 @@ impl<'a> Ints<'a> {
         self.restore(offset)
     }
 
+    /// The value at `index`, if there are as many.
+    pub(super) fn checked(&self, index: usize) -> Option<i64> {
+        (index < self.count).then(|| self.get(index))
+    }
+
     fn restore(&self, offset: u64) -> i64 {
         self.base.wrapping_add(offset.wrapping_mul(self.divisor) as i64)
     }
@@ -183,13 +188,31 @@ impl<'a> Ints<'a> {
         self.bits.len()
     }
 
-    /// The values in `range`, which must lie within the list.
-    pub(super) fn range(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = i64> + '_ {
-        range.map(|index| self.get(index))
+    /// The values from `first` on, or none if there are not as many.
+    pub(super) fn iter_from(&self, first: usize) -> impl Iterator<Item = i64> + '_ {
+        let mut left = self.count.saturating_sub(first);
+        // A list without steps is one step.
+        let (mut step, mut until_next) =
+            if self.steps.is_empty() { (0, usize::MAX) } else { (first / STEP, STEP - first % STEP) };
+        let (mut width, first_byte) = self.steps.get(step).copied().unwrap_or((self.width, 0));
+        let in_step = if self.steps.is_empty() { first } else { first % STEP };
+        let mut bit = first_byte as usize * 8 + in_step.saturating_mul(usize::from(width));
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            if until_next == 0 {
+                step += 1;
+                let (next_width, first_byte) = self.steps[step];
+                (width, bit, until_next) = (next_width, first_byte as usize * 8, STEP);
+            }
+            until_next -= 1;
+            let offset = load(self.bits, bit, width);
+            bit += usize::from(width);
+            Some(self.restore(offset))
+        })
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = i64> + '_ {
-        self.range(0..self.count)
+        self.iter_from(0)
     }
 }
 
@@ -222,6 +245,11 @@ mod tests {
         let list = Ints::read(&mut heads, &mut bodies, values.len()).unwrap();
         assert!(heads.is_empty() && bodies.is_empty());
         assert_eq!(list.iter().collect::<Vec<_>>(), values);
+        for first in 0..=values.len() {
+            assert!(list.iter_from(first).eq(values[first..].iter().copied()), "from {first}");
+            assert!(first == values.len() || list.get(first) == values[first]);
+        }
+        assert_eq!(list.iter_from(values.len() + 1).count(), 0);
         head.len() + body.len()
     }
 

@@ -26,6 +26,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod verdicts;
 mod write;
 
 pub(crate) use builder::BlockBuilder;

@@ -47,7 +47,8 @@ pub(super) struct Core<'a> {
     span_ids: &'a [[u8; SPAN_ID_BYTES]],
     pub(super) origins: &'a [[u8; ORIGIN_BYTES]],
     strangers: &'a [[u8; SPAN_ID_BYTES]],
-    pub(super) starts: Ints<'a>,
+    /// From the span before, or from the earliest of the trace.
+    start_steps: Ints<'a>,
     pub(super) durations: Ints<'a>,
     parents: Ints<'a>,
     pub(super) span_origins: Ints<'a>,
@@ -98,7 +99,7 @@ impl<'a> Block<'a> {
             span_ids,
             origins,
             strangers,
-            starts: Ints::read(&mut head, &mut body, span_count)?,
+            start_steps: Ints::read(&mut head, &mut body, span_count)?,
             durations: Ints::read(&mut head, &mut body, span_count)?,
             parents: Ints::read(&mut head, &mut body, span_count)?,
             span_origins: Ints::read(&mut head, &mut body, span_count)?,
@@ -176,7 +177,7 @@ impl<'a> Block<'a> {
             ("span ids", size_of_val(core.span_ids)),
             ("origin hashes", size_of_val(core.origins)),
             ("parents from elsewhere", size_of_val(core.strangers)),
-            ("starts", core.starts.byte_len()),
+            ("starts", core.start_steps.byte_len()),
             ("durations", core.durations.byte_len()),
             ("parents", core.parents.byte_len()),
             ("origins", core.span_origins.byte_len()),
@@ -192,9 +193,36 @@ impl<'a> Block<'a> {
     /// Reads ids, times and origins from span number `span` on.
     pub(super) fn core_cursor(&self, span: usize) -> CoreCursor<'_, 'a> {
         let trace = self.traces.partition_point(|trace| trace.spans.end as usize <= span);
-        let is_stranger = |code: &i64| Parent::of_code(*code, 0) == Ok(Parent::Stranger);
-        let strangers = self.core.parents.range(0..span).filter(is_stranger).count();
-        CoreCursor { block: self, span, trace, next_stranger: strangers }
+        let mut previous_ns = 0;
+        if let Some(BlockTrace { spans, min_start_ns, .. }) = self.traces.get(trace) {
+            let first = spans.start as usize;
+            let steps = self.core.start_steps.iter_from(first).take(span - first);
+            previous_ns = steps.fold(*min_start_ns, |start_ns, step| start_ns.wrapping_add(step as u64));
+        }
+        let next_stranger = if self.core.strangers.is_empty() {
+            0
+        } else {
+            let is_stranger = |code: &i64| Parent::of_code(*code, 0) == Ok(Parent::Stranger);
+            self.core.parents.iter().take(span).filter(is_stranger).count()
+        };
+        CoreCursor { block: self, span, trace, previous_ns, next_stranger }
+    }
+
+    /// Start and end of every span, in order.
+    pub(crate) fn times(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let mut steps = self.core.start_steps.iter();
+        let starts = self.traces.iter().flat_map(move |trace| {
+            let first = trace.min_start_ns;
+            steps
+                .by_ref()
+                .take(trace.spans.len())
+                .scan(first, |at, step| {
+                    *at = at.wrapping_add(step as u64);
+                    Some(*at)
+                })
+                .collect::<Vec<_>>()
+        });
+        starts.zip(self.core.durations.iter()).map(|(start_ns, took)| (start_ns, start_ns.wrapping_add(took as u64)))
     }
 }
 
@@ -243,6 +271,8 @@ pub(super) struct CoreCursor<'b, 'a> {
     /// The span that comes next.
     pub(super) span: usize,
     trace: usize,
+    /// The start of the span before, or the earliest of the trace.
+    previous_ns: u64,
     next_stranger: usize,
 }
 
@@ -257,6 +287,7 @@ impl CoreCursor<'_, '_> {
         self.span += 1;
         if traces[self.trace].spans.end as usize <= span {
             self.trace += 1;
+            self.previous_ns = traces[self.trace].min_start_ns;
         }
         let trace = &traces[self.trace];
         let first = trace.spans.start as usize;
@@ -270,7 +301,8 @@ impl CoreCursor<'_, '_> {
                 SpanId(*id)
             }
         };
-        let start_ns = trace.min_start_ns.wrapping_add(core.starts.get(span) as u64);
+        let start_ns = self.previous_ns.wrapping_add(core.start_steps.get(span) as u64);
+        self.previous_ns = start_ns;
         let origin = usize::try_from(core.span_origins.get(span)).ok().filter(|origin| *origin < core.origins.len());
         let skeleton = SpanSkeleton {
             span_id: SpanId(core.span_ids[span]),

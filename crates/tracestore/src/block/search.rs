@@ -3,7 +3,7 @@
 use pharos_model::{SpanKind, StatusCode};
 use pharos_storage::SpanValue;
 
-use super::catalogue::{Catalogue, Table};
+use super::catalogue::Catalogue;
 use super::open::{Block, STATUS_SHIFT};
 use super::schema::{Field, Level, ValueType};
 use crate::codec::{DecodeError, OriginHash, kind_of, status_of};
@@ -19,15 +19,6 @@ pub(crate) struct ColumnHead<'a> {
     pub(crate) value_type: ValueType,
     /// At least as many as there are distinct values.
     pub(crate) entry_count: usize,
-}
-
-/// Where the values of a column stand in the records of a class.
-#[derive(Clone, Copy, Default)]
-struct ClassPlan {
-    /// A value that all members have passes.
-    is_hit: bool,
-    /// Values that each member has for itself.
-    varying_count: usize,
 }
 
 impl Block<'_> {
@@ -88,7 +79,7 @@ impl Block<'_> {
         &self,
         column: usize,
         mut passes: impl FnMut(&SpanValue<'_>) -> bool,
-        mut hit: impl FnMut(usize),
+        hit: impl FnMut(usize),
     ) -> Result<(), DecodeError> {
         let catalogue = self.catalogue()?;
         let entry_count = catalogue.columns[column].entry_count;
@@ -101,20 +92,7 @@ impl Block<'_> {
         if !is_any {
             return Ok(());
         }
-        let table = &catalogue.tables[catalogue.columns[column].kind.level as usize];
-        let plans = plans_of(table, column, &verdicts);
-        let mut next = 0;
-        for (record, class) in table.class_of.iter().enumerate() {
-            let ClassPlan { mut is_hit, varying_count } = plans[*class as usize];
-            for index in next..next + varying_count {
-                is_hit |= verdicts[catalogue.entry(column, index)?];
-            }
-            next += varying_count;
-            if is_hit {
-                hit(record);
-            }
-        }
-        Ok(())
+        catalogue.visit_verdicts(column, &verdicts, hit)
     }
 
     /// Hands over the spans whose kind and status pass, ascending.
@@ -143,16 +121,6 @@ impl Block<'_> {
         let of_class: Vec<_> =
             table.classes.iter().map(|class| of_bits(class.bits)).collect::<Result<_, DecodeError>>()?;
         Ok(table.class_of.iter().map(|class| of_class[*class as usize]).collect())
-    }
-
-    /// Start and end of every span, in order.
-    pub(crate) fn times(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.traces().iter().flat_map(|trace| {
-            (trace.spans.start as usize..trace.spans.end as usize).map(|span| {
-                let start_ns = trace.min_start_ns.wrapping_add(self.core.starts.get(span) as u64);
-                (start_ns, start_ns.wrapping_add(self.core.durations.get(span) as u64))
-            })
-        })
     }
 
     /// How many origins there are.
@@ -213,20 +181,6 @@ impl Block<'_> {
     pub(crate) fn link_ids(&self) -> Result<&[[u8; 24]], DecodeError> {
         Ok(self.catalogue()?.link_ids)
     }
-}
-
-fn plans_of(table: &Table, column: usize, verdicts: &[bool]) -> Vec<ClassPlan> {
-    let plan_of = |class| {
-        let mut plan = ClassPlan::default();
-        for slot in table.slots(class).iter().filter(|slot| slot.column as usize == column) {
-            match slot.constant() {
-                Some(entry) => plan.is_hit |= verdicts[entry],
-                None => plan.varying_count += 1,
-            }
-        }
-        plan
-    };
-    table.classes.iter().map(plan_of).collect()
 }
 
 fn with_value(

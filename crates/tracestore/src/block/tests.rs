@@ -1,15 +1,16 @@
 //! What goes in comes out; what is damaged is an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pharos_model::{
     Attribute, AttributeValue, Attributes, Link, Resource, Scope, Span, SpanEvent, SpanId, SpanKind, StatusCode,
     TraceId,
 };
 use pharos_storage::conformance::traces::SpanGenerator;
+use pharos_storage::render_attribute_value;
 use proptest::prelude::*;
 
-use super::{Block, BlockBuilder, BlockTrace};
+use super::{Block, BlockBuilder, BlockTrace, Field, Level};
 use crate::codec::{DecodeError, OriginHash, RowBuilder, RowReader, encode_origin};
 
 const NOW_NS: u64 = 1_795_230_000_000_000_000;
@@ -47,6 +48,8 @@ fn check(traces: &[(TraceId, Vec<Sent>)]) -> usize {
     assert_eq!(block.starts(), (starts().min().unwrap_or(0), starts().max().unwrap_or(0)));
     let names: Result<Vec<_>, _> = block.names(0..block.span_count()).unwrap().collect();
     assert_eq!(names.unwrap(), all.iter().map(|(_, _, span)| span.name.as_str()).collect::<Vec<_>>());
+    let times: Vec<_> = block.times().collect();
+    assert_eq!(times, all.iter().map(|(_, _, span)| (span.start_ns, span.end_ns)).collect::<Vec<_>>());
     let with_spans: Vec<_> = traces.iter().filter(|(_, spans)| !spans.is_empty()).collect();
     assert_eq!(block.traces().len(), with_spans.len());
     for ((trace_id, sent), found) in with_spans.into_iter().zip(block.traces()) {
@@ -68,6 +71,35 @@ fn check(traces: &[(TraceId, Vec<Sent>)]) -> usize {
         }
     }
     bytes.len()
+}
+
+/// For values that are there and some that are not: the columns find the spans that have them.
+fn check_search(traces: &[(TraceId, Vec<Sent>)]) {
+    let bytes = block_of(traces);
+    let block = Block::open(&bytes).unwrap();
+    let spans: Vec<&Span> = traces.iter().flat_map(|(_, spans)| spans.iter().map(|(_, _, span)| span)).collect();
+    let mut questions: BTreeSet<(String, String)> = BTreeSet::new();
+    for attribute in spans.iter().flat_map(|span| &span.attributes) {
+        let value = render_attribute_value(&attribute.value).into_owned();
+        questions
+            .extend([format!("{value}0"), format!("0{value}"), "+7".to_owned()].map(|no| (attribute.key.clone(), no)));
+        questions.insert((attribute.key.clone(), value));
+    }
+    // Every text at every key would be many.
+    let step = questions.len() / 150 + 1;
+    for (key, value) in questions.iter().step_by(step) {
+        let has = |span: &&Span| {
+            span.attributes.iter().any(|one| one.key == *key && render_attribute_value(&one.value) == value.as_str())
+        };
+        let expected: BTreeSet<usize> = (0..spans.len()).filter(|span| has(&spans[*span])).collect();
+        let mut found = BTreeSet::new();
+        for column in block.columns().unwrap() {
+            if (column.level, column.field, column.key) == (Level::Span, Field::Attribute, key.as_str()) {
+                block.visit_shown(column.number, value, |span| found.extend([span])).unwrap();
+            }
+        }
+        assert_eq!(found, expected, "{key}={value}");
+    }
 }
 
 /// Traces as the conformance suite's generator makes them.
@@ -182,6 +214,7 @@ fn texts_of_every_form_come_back() {
             words.clone(),
             format!("{words} {a}").repeat(if index == 5 { 90 } else { 1 }),
             ["x", "y", "0", "00"][a as usize % 4].to_owned(),
+            if a % 2 == 0 { format!("{:016}", a % 100_000) } else { format!("{:08x}{:08}", a as u32, b % 100_000_000) },
         ];
         let attributes = texts.iter().enumerate().filter(|(at, _)| (a >> at) % 8 > 0).flat_map(|(at, text)| {
             [
@@ -199,6 +232,7 @@ fn texts_of_every_form_come_back() {
     });
     let traces: Vec<(TraceId, Vec<Sent>)> = vec![(TraceId::default(), spans.collect())];
     check(&traces);
+    check_search(&traces);
     let bytes = block_of(&traces);
     let block = Block::open(&bytes).unwrap();
     for first in [1, 77, 350, 699] {
@@ -245,13 +279,23 @@ fn read_all(content: &[u8]) -> Result<(), DecodeError> {
     for trace in block.traces() {
         block.spans(trace.trace_id, trace.spans.clone())?.try_for_each(|span| span.map(drop))?;
     }
+    for column in block.columns()? {
+        for text in ["500", "ada", "", "72.5"] {
+            block.visit_shown(column.number, text, |_| {})?;
+        }
+        block.visit_passing(column.number, |_| true, |_| {})?;
+    }
     Ok(())
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
-    fn generated_spans_come_back(seed in any::<u64>(), batches in 1_usize..40, traces in 1_u8..40) {
-        check(&generated(seed, batches, traces));
+    fn generated_spans_come_back(seed in any::<u64>(), batches in 1_usize..30, traces in 1_u8..40) {
+        let traces = generated(seed, batches, traces);
+        check(&traces);
+        check_search(&traces);
     }
 
     #[test]

@@ -161,6 +161,7 @@ impl TextPlan {
         for number in 0..self.slot_count() {
             slot.clear();
             slot.extend(entries.iter().filter_map(|entry| self.number(*entry as usize, number)));
+            catalogue.put_varint(slot.len() as u64);
             put_ints(catalogue, bits, &slot);
         }
         self.slot = slot;
@@ -257,6 +258,32 @@ impl<'a> Texts<'a> {
         }
     }
 
+    /// Hands over the entries that are `text`, ascending, without printing any.
+    pub(super) fn visit_equal(
+        &self,
+        catalogue: &[u8],
+        text: &[u8],
+        mut hit: impl FnMut(usize),
+    ) -> Result<(), DecodeError> {
+        match self {
+            Self::Plain(ranges) => {
+                let equal = |range: &Range<u32>| range.len() == text.len() && slice(catalogue, range) == text;
+                ranges.iter().enumerate().filter(|(_, range)| equal(range)).for_each(|(entry, _)| hit(entry));
+                Ok(())
+            }
+            Self::Templates(templates) => templates.visit_equal(catalogue, text, hit),
+            Self::Frames { lens, .. } => {
+                // Frames without a text of this length stay packed.
+                for (entry, _) in lens.iter().enumerate().filter(|(_, len)| *len == text.len() as i64) {
+                    if *self.get(catalogue, entry)? == *text {
+                        hit(entry);
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// The text at `index`, which must be within the list.
     pub(super) fn get<'s>(&'s self, catalogue: &'s [u8], index: usize) -> Result<Cow<'s, [u8]>, DecodeError> {
         match self {
@@ -264,7 +291,7 @@ impl<'a> Texts<'a> {
             Self::Templates(templates) => templates.print(catalogue, index).map(Cow::Owned),
             Self::Frames { lens, frames } => {
                 let frame = &frames[frames.partition_point(|frame| frame.first <= index) - 1];
-                let start: i64 = lens.range(frame.first..index).sum();
+                let start: i64 = lens.iter_from(frame.first).take(index - frame.first).sum();
                 let text = start as usize..(start + lens.get(index)) as usize;
                 Ok(Cow::Borrowed(&frame.raw()?[text]))
             }
@@ -286,40 +313,88 @@ impl<'a> Templates<'a> {
             .collect::<Result<Vec<_>, _>>()?;
         let ids = Ints::read(reader, bits, count)?;
         let slot_count = templates.iter().map(|template| template.slot_count as usize).max().unwrap_or(0);
-        let mut counts = vec![0; slot_count];
-        for id in ids.iter() {
-            let template = usize::try_from(id).ok().and_then(|id| templates.get(id));
-            let template = template.ok_or(DecodeError::OutOfRange("template"))?;
-            counts[..template.slot_count as usize].iter_mut().for_each(|count| *count += 1);
-        }
-        let slots = counts.iter().map(|count| Ints::read(reader, bits, *count)).collect::<Result<_, _>>()?;
-        Ok(Self { templates, ids, slots, places: OnceCell::new() })
+        let slots = (0..slot_count).map(|_| {
+            let numbers = reader.varint("numbers of texts")?;
+            let numbers = usize::try_from(numbers).ok().filter(|numbers| *numbers <= count);
+            Ints::read(reader, bits, numbers.ok_or(DecodeError::OutOfRange("numbers of texts"))?)
+        });
+        Ok(Self { templates, ids, slots: slots.collect::<Result<_, _>>()?, places: OnceCell::new() })
+    }
+
+    /// The template of a text.
+    fn template(&self, id: i64) -> Result<&Template, DecodeError> {
+        let template = usize::try_from(id).ok().and_then(|id| self.templates.get(id));
+        template.ok_or(DecodeError::OutOfRange("template"))
     }
 
     fn print(&self, catalogue: &[u8], index: usize) -> Result<Vec<u8>, DecodeError> {
-        let template = &self.templates[self.ids.get(index) as usize];
+        let template = self.template(self.ids.get(index))?;
+        let mut numbers = [0; template::NUMBERS_MAX];
+        for (slot, number) in numbers[..template.slot_count as usize].iter_mut().enumerate() {
+            *number = self.slots[slot].get(self.place(slot, index)?);
+        }
         let mut out = Vec::with_capacity(template.range.len() + 8 * template.slot_count as usize);
-        let numbers = (0..template.slot_count as usize).map(|slot| self.slots[slot].get(self.place(slot, index)));
-        template::print(slice(catalogue, &template.range), numbers, &mut out);
+        template::print(slice(catalogue, &template.range), numbers.into_iter(), &mut out);
         Ok(out)
     }
 
     /// Where the number of a text is among those of its slot.
-    fn place(&self, slot: usize, index: usize) -> usize {
+    fn place(&self, slot: usize, index: usize) -> Result<usize, DecodeError> {
         if self.slots[slot].len() == self.ids.len() {
-            return index;
+            return Ok(index);
         }
-        self.places.get_or_init(|| self.count_places())[slot][index] as usize
+        let places = match self.places.get() {
+            Some(places) => places,
+            None => {
+                let places = self.count_places()?;
+                self.places.get_or_init(|| places)
+            }
+        };
+        Ok(places[slot][index] as usize)
     }
 
-    fn count_places(&self) -> Vec<Vec<u32>> {
+    fn count_places(&self) -> Result<Vec<Vec<u32>>, DecodeError> {
         let mut next = vec![0; self.slots.len()];
         let mut places = vec![Vec::with_capacity(self.ids.len()); self.slots.len()];
         for id in self.ids.iter() {
             places.iter_mut().zip(&next).for_each(|(places, next)| places.push(*next));
-            next[..self.templates[id as usize].slot_count as usize].iter_mut().for_each(|next| *next += 1);
+            next[..self.template(id)?.slot_count as usize].iter_mut().for_each(|next| *next += 1);
         }
-        places
+        self.check_places(&next)?;
+        Ok(places)
+    }
+
+    /// Each slot has as many numbers as the templates of all texts ask for.
+    fn check_places(&self, wanted: &[u32]) -> Result<(), DecodeError> {
+        let is_right = self.slots.iter().zip(wanted).all(|(slot, wanted)| slot.len() == *wanted as usize);
+        if is_right { Ok(()) } else { Err(DecodeError::OutOfRange("numbers of texts")) }
+    }
+
+    /// Hands over the entries whose text is `text`, ascending.
+    fn visit_equal(&self, catalogue: &[u8], text: &[u8], mut hit: impl FnMut(usize)) -> Result<(), DecodeError> {
+        // One is the rule; digits that are no hexadecimal id by themselves match a template with one, too.
+        let mut wanted: Vec<Option<Vec<i64>>> = vec![None; self.templates.len()];
+        let mut numbers = Vec::new();
+        for (template, wanted) in self.templates.iter().zip(&mut wanted) {
+            if template::match_text(slice(catalogue, &template.range), text, &mut numbers) {
+                *wanted = Some(numbers.clone());
+            }
+        }
+        if wanted.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let mut next = vec![0_u32; self.slots.len()];
+        for (entry, id) in self.ids.iter().enumerate() {
+            let slot_count = self.template(id)?.slot_count as usize;
+            if let Some(wanted) = &wanted[id as usize] {
+                let numbers = self.slots.iter().zip(&next).map(|(slot, next)| slot.checked(*next as usize));
+                if numbers.zip(wanted).all(|(number, wanted)| number == Some(*wanted)) {
+                    hit(entry);
+                }
+            }
+            next[..slot_count].iter_mut().for_each(|next| *next += 1);
+        }
+        self.check_places(&next)
     }
 }
 
@@ -363,7 +438,7 @@ fn read_frames<'a>(
         let len = usize::try_from(reader.varint("texts of a frame")?).map_err(|_| wrong)?;
         let end = first.checked_add(len).filter(|end| len > 0 && *end <= count).ok_or(wrong)?;
         let mut raw_len = 0_usize;
-        for len in lens.range(first..end) {
+        for len in lens.iter_from(first).take(end - first) {
             raw_len = usize::try_from(len).ok().and_then(|len| raw_len.checked_add(len)).ok_or(wrong)?;
         }
         let stored_len = usize::try_from(reader.varint("length of a frame")?).map_err(|_| wrong)?;

@@ -105,7 +105,10 @@ fn put_core(content: &Content, encoder: &mut Encoder, body: &mut Vec<u8>) {
     put(&mut ranges.iter().map(|range| range.len() as i64));
     put(&mut trace_starts.iter().map(|start| (start - min_start) as i64));
     put(&mut ranges.iter().zip(&trace_starts).flat_map(|(range, trace_start)| {
-        skeletons[range.clone()].iter().map(move |skeleton| (skeleton.start_ns - trace_start) as i64)
+        let mut previous = *trace_start;
+        skeletons[range.clone()].iter().map(move |skeleton| {
+            skeleton.start_ns.wrapping_sub(std::mem::replace(&mut previous, skeleton.start_ns)) as i64
+        })
     }));
     put(&mut skeletons.iter().map(|skeleton| skeleton.end_ns.wrapping_sub(skeleton.start_ns) as i64));
     put(&mut parents.codes().iter().copied());

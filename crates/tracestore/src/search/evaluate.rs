@@ -191,12 +191,16 @@ impl<'a, 'b> Evaluation<'a, 'b> {
         native: Level,
         level: Level,
         wanted: impl Fn(Field, &str) -> bool,
-        passes: impl Fn(&SpanValue<'_>) -> bool,
+        passes: ValueTest<'_>,
     ) -> Result<Bits, EvaluateError> {
         let mut found = self.empty(native)?;
         for column in self.block.columns()? {
             if column.level == native && wanted(column.field, column.key) {
-                self.block.visit_passing(column.number, &passes, |record| found.insert(record))?;
+                let hit = |record| found.insert(record);
+                match passes {
+                    ValueTest::Shown(text) => self.block.visit_shown(column.number, text, hit)?,
+                    _ => self.block.visit_passing(column.number, |value| passes.holds(value), hit)?,
+                }
             }
         }
         self.converted(found, native, level)
@@ -213,7 +217,7 @@ impl<'a, 'b> Evaluation<'a, 'b> {
         let native = [(Levels::SPAN, Level::Span), (Levels::EVENT, Level::Event), (Levels::LINK, Level::Link)];
         for (_, native) in native.into_iter().filter(|(of, _)| levels.has(*of)) {
             let is_it = |field, of: &str| field == Field::Attribute && of == key;
-            found.add(&self.columns(native, level, is_it, |value| passes.holds(value))?);
+            found.add(&self.columns(native, level, is_it, passes)?);
         }
         if levels.has(Levels::RESOURCE) || levels.has(Levels::SCOPE) {
             let any_of = |attributes: &Attributes| {
@@ -232,9 +236,7 @@ impl<'a, 'b> Evaluation<'a, 'b> {
         let text = |text: &str| passes.holds(&SpanValue::text(text));
         let present = |value: &str| !value.is_empty() && text(value);
         let whole = |number: i128| passes.holds(&SpanValue::whole(number));
-        let column = |native, wanted: Field| {
-            self.columns(native, level, |field, _| field == wanted, |value| passes.holds(value))
-        };
+        let column = |native, wanted: Field| self.columns(native, level, |field, _| field == wanted, passes);
         match field {
             SpanField::TraceId => self.spans(level, |hit| {
                 for trace in self.block.traces().iter().filter(|trace| text(&trace.trace_id.to_string())) {
