@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use opentelemetry_proto::tonic::trace::v1::TracesData;
 use pharos_proto::health::v1::health_server::HealthServer;
+use pharos_proto::jaeger::api_v3::capabilities_server::{Capabilities, CapabilitiesServer};
 use pharos_proto::jaeger::api_v3::query_service_server::{QueryService, QueryServiceServer};
 use pharos_proto::jaeger::api_v3::{
-    DependenciesResponse, Dependency, FindTraceSummariesRequest, FindTraceSummariesResponse, FindTracesRequest,
-    GetDependenciesRequest, GetOperationsRequest, GetOperationsResponse, GetServicesRequest, GetServicesResponse,
-    GetTraceRequest, Operation, ServiceSummary, TraceSummary,
+    DependenciesResponse, Dependency, FilterCapabilities, FindTraceSummariesRequest, FindTraceSummariesResponse,
+    FindTracesRequest, GetCapabilitiesRequest, GetCapabilitiesResponse, GetDependenciesRequest, GetOperationsRequest,
+    GetOperationsResponse, GetServicesRequest, GetServicesResponse, GetTraceRequest, Operation, SearchCapabilities,
+    ServiceSummary, TraceSummary,
 };
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
+use crate::filter_tree::{LEVELS, OPERATORS};
 use crate::grpc_call::{REQUEST_BYTES_MAX, opened};
-use crate::grpc_health::Healthy;
+use crate::grpc_health::{Healthy, SERVICES};
 use crate::grpc_messages::{count, send_batches, send_traces};
 use crate::grpc_params::{dependency_range, lookup, operations, query};
 use crate::grpc_stream::{Failure, Messages};
@@ -34,11 +37,18 @@ pub fn grpc_routes(api: JaegerApi) -> Routes {
         .max_decoding_message_size(REQUEST_BYTES_MAX);
     let router = axum::Router::new()
         .route_service("/jaeger.api_v3.QueryService/{method}", query)
+        .route_service("/jaeger.api_v3.Capabilities/{method}", CapabilitiesServer::new(Offer))
         .route_service("/grpc.health.v1.Health/{method}", HealthServer::new(Healthy))
         .merge(grpc_storage::routes(&api))
         .merge(grpc_v2::routes(&api))
         .merge(monitor::grpc_routes(&api));
     Routes::from(router)
+}
+
+/// The services behind [`grpc_routes`], and `pharos.query.v1.QueryService`, which stands beside them on every port.
+#[must_use]
+pub fn grpc_services() -> &'static [&'static str] {
+    &SERVICES
 }
 
 struct Query {
@@ -130,6 +140,29 @@ impl QueryService for Query {
             call_count: link.call_count,
         });
         Ok(Response::new(DependenciesResponse { dependencies: listed.collect() }))
+    }
+}
+
+/// What searches can ask.
+struct Offer;
+
+#[tonic::async_trait]
+impl Capabilities for Offer {
+    async fn get_capabilities(
+        &self,
+        _: Request<GetCapabilitiesRequest>,
+    ) -> Result<Response<GetCapabilitiesResponse>, Status> {
+        let filter = FilterCapabilities {
+            levels: LEVELS.map(str::to_owned).to_vec(),
+            operators: OPERATORS.map(str::to_owned).to_vec(),
+        };
+        let search = SearchCapabilities {
+            without_service_name: true,
+            same_span_conjunction: true,
+            filter: Some(filter),
+            ..SearchCapabilities::default()
+        };
+        Ok(Response::new(GetCapabilitiesResponse { search: Some(search) }))
     }
 }
 

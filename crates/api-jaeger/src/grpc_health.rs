@@ -7,8 +7,18 @@ use tonic::{Request, Response, Status};
 
 use crate::grpc_stream::Messages;
 
-/// The services whose health is told, beside the server as a whole. Every port with the first has the second, too.
-const SERVICES: [&str; 2] = ["jaeger.api_v3.QueryService", "pharos.query.v1.QueryService"];
+/// The services here, and those that every port with them has, too; beside the server as a whole their health is told.
+pub(crate) const SERVICES: [&str; 9] = [
+    "grpc.health.v1.Health",
+    "jaeger.api_v2.QueryService",
+    "jaeger.api_v2.metrics.MetricsQueryService",
+    "jaeger.api_v3.Capabilities",
+    "jaeger.api_v3.QueryService",
+    "jaeger.storage.v2.Capabilities",
+    "jaeger.storage.v2.DependencyReader",
+    "jaeger.storage.v2.TraceReader",
+    "pharos.query.v1.QueryService",
+];
 
 /// The health of this server.
 pub(crate) struct Healthy;

@@ -422,11 +422,13 @@ async fn every_type_of_value_survives() {
 async fn health_is_told_without_a_credential() {
     let server = Server::start(api_over(batch()), None).await;
     let mut health = HealthClient::new(server.channel.clone());
-    for service in ["", "jaeger.api_v3.QueryService"] {
+    for service in
+        ["", "jaeger.api_v2.QueryService", "jaeger.api_v2.metrics.MetricsQueryService", "jaeger.api_v3.QueryService"]
+    {
         let request = HealthCheckRequest { service: service.to_owned() };
         assert_eq!(health.check(request).await.unwrap().into_inner().status(), ServingStatus::Serving);
     }
-    let other = HealthCheckRequest { service: "jaeger.api_v2.QueryService".to_owned() };
+    let other = HealthCheckRequest { service: "jaeger.api_v2.CollectorService".to_owned() };
     assert_eq!(health.check(other).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(health.watch(HealthCheckRequest::default()).await.unwrap_err().code(), Code::Unimplemented);
 }

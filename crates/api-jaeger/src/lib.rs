@@ -51,7 +51,7 @@ mod v1_transform;
 mod v3;
 mod v3_params;
 
-pub use grpc::grpc_routes;
+pub use grpc::{grpc_routes, grpc_services};
 pub use monitor::{LatencyUnit, MonitorSettings};
 pub use routes::{JaegerApi, router};
 pub use settings::Settings;

@@ -89,6 +89,7 @@ fn routes(prefix: &str) -> Router<Arc<JaegerApi>> {
         .route(&at("metrics/latencies"), get(monitor::latencies))
         .route(&at("metrics/calls"), get(monitor::calls))
         .route(&at("metrics/errors"), get(monitor::errors))
+        .route(&at("v3/capabilities"), get(v3::capabilities))
         .route(&at("v3/services"), get(v3::services))
         .route(&at("v3/operations"), get(v3::operations))
         .route(&at("v3/traces"), get(v3::find))

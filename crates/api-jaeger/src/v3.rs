@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, RawQuery, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use pharos_http::QueryKind;
 use pharos_model::TenantId;
 use pharos_storage::{StorageError, Trace, TraceLookup, TracePart, TraceStream, TraceSummary};
@@ -13,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::adjust::{Adjusting, tell_on_first_span};
 use crate::call::Caller;
+use crate::filter_tree::{LEVELS, OPERATORS};
 use crate::grpc_messages::PART_SPANS;
 use crate::otlp_json::Otlp;
 use crate::params::Params;
@@ -40,6 +42,13 @@ async fn list(
         rendering.finish(&read(api, tenant)?, false).map(Some)
     };
     respond(caller, caller.render(api, (QueryKind::TraceLists, None), render).await)
+}
+
+/// What searches can ask.
+pub(crate) async fn capabilities(_: Caller) -> Response {
+    let filter = json!({"levels": LEVELS, "operators": OPERATORS});
+    let search = json!({"withoutServiceName": true, "sameSpanConjunction": true, "filter": filter});
+    Json(json!({"search": search})).into_response()
 }
 
 /// Lists services.

@@ -11,6 +11,7 @@ mod discard;
 mod metrics;
 mod pool;
 mod queries;
+mod reflection;
 mod server;
 mod status;
 
@@ -20,5 +21,6 @@ pub use discard::{DISCARD_BYTES_MAX, discard_body};
 pub use metrics::{HttpMetrics, count_requests};
 pub use pool::QueryPool;
 pub use queries::{Asked, Queries, QueriesSettings, QueryKind, QueryLoad, RunningQuery, TopQueries, TopQuery, Watched};
+pub use reflection::grpc_reflection;
 pub use server::{BindError, ListenerSettings, PeerAddress, bind, remote_address, serve};
 pub use status::{grpc_code, http_status};

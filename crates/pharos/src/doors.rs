@@ -14,7 +14,7 @@ use pharos_api_jaeger::{JaegerApi, JaegerUi};
 use pharos_api_prometheus::PrometheusApi;
 use pharos_base::{Clock, ErrorClass, full_message};
 use pharos_gateway::{Authenticator, authenticate_request, session_routes};
-use pharos_http::{Dialect, HttpMetrics, QueryPool, Refusal, count_requests};
+use pharos_http::{Dialect, HttpMetrics, QueryPool, Refusal, count_requests, grpc_reflection};
 use pharos_ingest::Ingestor;
 use pharos_model::Matcher;
 use pharos_storage::{MetricStore, TraceStore};
@@ -43,6 +43,13 @@ pub(crate) struct Doors {
     pub(crate) registry: Arc<Mutex<Registry>>,
     pub(crate) http_metrics: Arc<HttpMetrics>,
 }
+
+/// The services for writers, as reflection names them.
+const OTLP_SERVICES: [&str; 3] = [
+    "opentelemetry.proto.collector.logs.v1.LogsService",
+    "opentelemetry.proto.collector.metrics.v1.MetricsService",
+    "opentelemetry.proto.collector.trace.v1.TraceService",
+];
 
 /// One router for each port.
 pub(crate) struct Routers {
@@ -86,6 +93,8 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         .merge(operation_routes(doors))
         .merge(session.clone())
         .merge(pharos_web::router());
+    let queries = || pharos_api_jaeger::grpc_services().iter().copied();
+    let main = main.merge(grpc_reflection(OTLP_SERVICES.into_iter().chain(queries())));
     let cors = cors(doors.cors_origin.clone(), doors.authenticator.is_enabled());
     let around = |router: Router| wrap(router, &doors.authenticator, cors.clone(), &doors.http_metrics);
     let jaeger = jaeger_http.clone().merge(prometheus).merge(session);
@@ -100,10 +109,10 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
     };
     Routers {
         main,
-        otlp_grpc: around(ingest_grpc),
+        otlp_grpc: around(ingest_grpc.merge(grpc_reflection(OTLP_SERVICES))),
         otlp_http: around(ingest_http.merge(pharos_api_ingest::otlp_hints())),
         jaeger,
-        jaeger_grpc: around(jaeger_grpc.merge(jaeger_http).merge(prometheus_grpc)),
+        jaeger_grpc: around(jaeger_grpc.merge(jaeger_http).merge(prometheus_grpc).merge(grpc_reflection(queries()))),
     }
 }
 
