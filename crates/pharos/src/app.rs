@@ -5,6 +5,7 @@
 //! new connections, requests under way finish, stores close, the folder is unlocked.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,7 +149,7 @@ async fn open_stores(settings: &Settings, data_dir: &DataDir, clock: &Arc<dyn Cl
     let trace_settings = settings.tracestore().map_err(anyhow::Error::msg)?;
     let (metrics_dir, traces_dir) = (data_dir.folder("metrics")?, data_dir.folder("traces")?);
     let (metrics_clock, traces_clock) = (Arc::clone(clock), Arc::clone(clock));
-    let (tail_sampling, sampling_dir) = (settings.tail_sampling.clone(), data_dir.folder("sampling")?);
+    let (tail_sampling, sampling_dir) = (settings.tail_sampling.clone(), sampling_dir(settings, data_dir)?);
     let (sampling_clock, limits) = (Arc::clone(clock), settings.ingest.limits.clone());
     let decode = move |form, body: &[u8]| {
         let form = WireForm::of_number(form).ok_or_else(|| format!("form {form} of a request is not known"))?;
@@ -168,11 +169,18 @@ async fn open_stores(settings: &Settings, data_dir: &DataDir, clock: &Arc<dyn Cl
         let (metrics, traces) = (Arc::new(metrics), Arc::new(traces));
         let span_metrics = SpanMetrics::new(Arc::new(meter), Arc::clone(&metrics) as _);
         let components = pharos_sampling::Components { store: Arc::clone(&traces) as _, clock: sampling_clock };
-        let sampler = TailSampler::open(&sampling_dir, tail_sampling, components, &decode)
-            .context("cannot open the log of tail sampling")?;
-        Ok(Stores { metrics, traces, span_metrics, sampler: sampler.map(Arc::new), helpers })
+        let open = |folder: PathBuf| TailSampler::open(&folder, tail_sampling, components, &decode);
+        let sampler = sampling_dir.map(open).transpose().context("cannot open the log of tail sampling")?;
+        Ok(Stores { metrics, traces, span_metrics, sampler: sampler.flatten().map(Arc::new), helpers })
     };
     tokio::task::spawn_blocking(open).await.context("a store panicked while opening")?
+}
+
+/// Where spans wait for tail sampling; `None` if it is off, and always was.
+fn sampling_dir(settings: &Settings, data_dir: &DataDir) -> anyhow::Result<Option<PathBuf>> {
+    const NAME: &str = "sampling";
+    let is_used = settings.tail_sampling.enabled || settings.data_dir.join(NAME).is_dir();
+    is_used.then(|| data_dir.folder(NAME)).transpose()
 }
 
 /// Judges traces that wait until `stop`.

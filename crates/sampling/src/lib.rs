@@ -21,10 +21,12 @@
 mod error;
 mod log;
 mod policy;
+mod replay;
 mod sampler;
 mod settings;
 mod trace_state;
 mod waiting;
+mod writer;
 
 pub use error::SamplingError;
 pub use sampler::{Components, Decode, TailSampler, TailSamplerStats};

@@ -162,6 +162,13 @@ impl Log {
         Ok(Self { folder: folder.to_owned(), file, number, bytes: MAGIC.len() as u64 })
     }
 
+    /// A file that every write to fails.
+    #[cfg(test)]
+    pub(crate) fn read_only(folder: &Path, number: u64) -> Self {
+        let file = File::open(path_of(folder, number)).unwrap();
+        Self { folder: folder.to_owned(), file, number, bytes: MAGIC.len() as u64 }
+    }
+
     pub(crate) fn number(&self) -> u64 {
         self.number
     }

@@ -15,27 +15,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use parking_lot::Mutex;
-use pharos_base::{Clock, Completer, Completion, spawn_named};
+use pharos_base::{Clock, Completion, spawn_named};
 use pharos_model::{SpanBatch, SpanGroup, TenantId};
 use pharos_storage::{AppendOutcome, BatchId, SpanGate, SpanRequest, StorageError, TraceStore};
 
-use crate::log::{self, Fault, Log, Record};
+use crate::log::{self, Log};
 use crate::policy::Policies;
+use crate::replay::{read_file, store_all};
 use crate::trace_state::record;
 use crate::waiting::{Waiting, WaitingTrace};
+use crate::writer::{Job, Writer, unavailable};
 use crate::{SamplingError, TailSamplingSettings};
 
 /// Requests that wait for the log.
 const QUEUE_MAX: usize = 1_024;
 /// Bytes of these.
 const QUEUE_BYTES_MAX: u64 = 64 << 20;
-/// Bytes that are written together.
-const GROUP_BYTES_MAX: usize = 8 << 20;
-/// A file of this size that nobody needs is followed by another.
-const IDLE_FILE_BYTES: u64 = 256 << 10;
 /// Spans handed to the store at a time.
 const HANDED_SPANS_MAX: usize = 8_192;
 /// Traces judged while the lock is held.
@@ -94,12 +91,13 @@ struct Counts {
     store_failures: AtomicU64,
 }
 
-struct Shared {
+/// What the caller's threads and the writer share.
+pub(crate) struct Shared {
     settings: TailSamplingSettings,
     components: Components,
     folder: PathBuf,
     state: Mutex<State>,
-    queued_bytes: AtomicU64,
+    pub(crate) queued_bytes: AtomicU64,
     counts: Counts,
 }
 
@@ -117,18 +115,6 @@ struct Kept {
     tenant: TenantId,
     trace: WaitingTrace,
     threshold: u64,
-}
-
-/// A request on its way into the log.
-struct Job {
-    tenant: TenantId,
-    batch: SpanBatch,
-    record: Vec<u8>,
-    completer: Completer<Result<AppendOutcome, StorageError>>,
-}
-
-fn unavailable(reason: &str) -> StorageError {
-    StorageError::Unavailable { reason: reason.to_owned(), retry_after: Some(Duration::from_secs(1)) }
 }
 
 impl TailSampler {
@@ -166,15 +152,15 @@ impl TailSampler {
         let sampler = Self { shared, policies, queue: Mutex::new(None), writer: Mutex::new(None) };
         for file in files {
             // What has not been read yet is needed.
-            sampler.shared.state.lock().file = file;
+            sampler.shared.goes_on_in(file);
             read_file(folder, file, file + 1 == number, decode, |record, batch| {
                 sampler.shared.admit(&record.tenant, batch, file);
                 Ok(())
             })?;
             sampler.step();
         }
-        sampler.shared.state.lock().file = number;
-        let writer = Writer { shared: Arc::clone(&sampler.shared), log };
+        sampler.shared.goes_on_in(number);
+        let writer = Writer::new(Arc::clone(&sampler.shared), log);
         let thread = spawn_named("sampling-log", move || writer.run(&receiver))
             .map_err(SamplingError::io("start a thread for", folder))?;
         *sampler.queue.lock() = Some(sender);
@@ -206,6 +192,12 @@ impl TailSampler {
         {
             tracing::error!("the thread of the sampling log panicked");
         }
+    }
+
+    /// What the writer shares with it.
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     /// Numbers for our own metrics.
@@ -269,8 +261,23 @@ impl Shared {
         state.waiting.bytes() + state.kept_bytes
     }
 
+    /// Size at which a file of the log is closed.
+    pub(crate) fn log_segment_bytes(&self) -> u64 {
+        self.settings.log_segment.0
+    }
+
+    /// Whether anyone waits for anything in `file` of the log or one before.
+    pub(crate) fn needs(&self, file: u64) -> bool {
+        self.state.lock().waiting.first_needed().is_some_and(|first| first <= file)
+    }
+
+    /// The log goes on in `file`.
+    pub(crate) fn goes_on_in(&self, file: u64) {
+        self.state.lock().file = file;
+    }
+
     /// Lets spans wait that are in `file` of the log.
-    fn admit(&self, tenant: &TenantId, batch: SpanBatch, file: u64) {
+    pub(crate) fn admit(&self, tenant: &TenantId, batch: SpanBatch, file: u64) {
         let deadline_ms = self.components.clock.unix_ms().saturating_add(self.settings.decision_wait.as_ms());
         let mut state = self.state.lock();
         let admitted = state.waiting.admit(tenant, batch, file, deadline_ms);
@@ -296,15 +303,12 @@ impl Shared {
                 self.counts.early.fetch_add(u64::from(waits), Relaxed);
                 let decision = policies.decide(&trace, now_ms);
                 spans += trace.span_count;
-                match decision {
-                    Some(threshold) => {
-                        self.counts.kept.fetch_add(1, Relaxed);
-                        state.keep(Kept { tenant: key.0.clone(), trace, threshold });
-                    }
-                    None => {
-                        self.counts.dropped.fetch_add(1, Relaxed);
-                        state.waiting.release(&trace.files);
-                    }
+                if let Some(threshold) = decision {
+                    self.counts.kept.fetch_add(1, Relaxed);
+                    state.keep(Kept { tenant: key.0.clone(), trace, threshold });
+                } else {
+                    self.counts.dropped.fetch_add(1, Relaxed);
+                    state.waiting.release(&trace.files);
                 }
                 state.waiting.remember(key, decision);
             }
@@ -385,110 +389,4 @@ impl Kept {
             group
         })
     }
-}
-
-/// The thread that writes the log.
-struct Writer {
-    shared: Arc<Shared>,
-    log: Log,
-}
-
-impl Writer {
-    fn run(mut self, queue: &std::sync::mpsc::Receiver<Job>) {
-        while let Ok(first) = queue.recv() {
-            let (mut records, mut jobs) = (Vec::new(), Vec::new());
-            let mut next = Some(first);
-            while let Some(mut job) = next.take() {
-                records.append(&mut job.record);
-                jobs.push(job);
-                if records.len() < GROUP_BYTES_MAX {
-                    next = queue.try_recv().ok();
-                }
-            }
-            self.shared.queued_bytes.fetch_sub(records.len() as u64, Relaxed);
-            self.write(&records, jobs);
-        }
-    }
-
-    fn write(&mut self, records: &[u8], jobs: Vec<Job>) {
-        let written = self.log.append(records);
-        if let Err(error) = &written {
-            tracing::error!(%error, "the sampling log cannot be written");
-        }
-        for job in jobs {
-            let answer = match &written {
-                Ok(()) => {
-                    let items = job.batch.span_count() as u64;
-                    self.shared.admit(&job.tenant, job.batch, self.log.number());
-                    Ok(AppendOutcome { items, ..AppendOutcome::default() })
-                }
-                Err(error) => Err(unavailable(&pharos_base::full_message(error))),
-            };
-            job.completer.complete(answer);
-        }
-        let segment_bytes = self.shared.settings.log_segment.0;
-        let is_needed =
-            || self.shared.state.lock().waiting.first_needed().is_some_and(|first| first <= self.log.number());
-        let is_full = self.log.bytes() >= segment_bytes || (self.log.bytes() >= IDLE_FILE_BYTES && !is_needed());
-        // What follows a write that failed would not be found behind what it left.
-        if is_full || written.is_err() {
-            self.go_on_in_next_file();
-        }
-    }
-
-    fn go_on_in_next_file(&mut self) {
-        match self.log.next() {
-            Ok(next) => {
-                self.shared.state.lock().file = next.number();
-                self.log = next;
-            }
-            Err(error) => tracing::error!(%error, "the sampling log cannot go on in a new file"),
-        }
-    }
-}
-
-/// Reads a file of the log; one that is damaged is set aside after what is sound in it was read. A torn end is damage
-/// where another file was begun after it.
-fn read_file(
-    folder: &Path,
-    file: u64,
-    is_last: bool,
-    decode: &Decode,
-    mut each: impl FnMut(&Record, SpanBatch) -> Result<(), SamplingError>,
-) -> Result<(), SamplingError> {
-    let (records, fault) = log::decode(&log::read(folder, file)?);
-    let mut is_sound = fault.is_none() || (is_last && fault == Some(Fault::Torn));
-    for record in records {
-        match decode(record.form, &record.body) {
-            Ok(batch) => each(&record, batch)?,
-            Err(error) => {
-                is_sound = false;
-                tracing::error!(file, error, "a request in the sampling log cannot be read any more");
-            }
-        }
-    }
-    if !is_sound {
-        log::set_aside(folder, file)?;
-        tracing::error!(
-            file,
-            "a file of the sampling log is damaged: what is sound in it was read, and it is set aside"
-        );
-    }
-    Ok(())
-}
-
-/// Sampling is off: everything that waited is kept.
-fn store_all(
-    folder: &Path,
-    file: u64,
-    is_last: bool,
-    components: &Components,
-    decode: &Decode,
-) -> Result<(), SamplingError> {
-    read_file(folder, file, is_last, decode, |record, batch| {
-        let stored = components.store.append(&record.tenant, batch, BatchId::random()).wait();
-        stored.ok_or(SamplingError::Closed)??;
-        Ok(())
-    })?;
-    log::remove(folder, file)
 }

@@ -1,6 +1,6 @@
 //! The member `ot` of a W3C trace state: how probable it was that a span was kept.
 //!
-//! Source: OpenTelemetry, "TraceState: Probability Sampling". A threshold of 56 bits is written in hexadecimal without
+//! Source: OpenTelemetry, the page on probability sampling in trace state. A threshold of 56 bits is written in hexadecimal without
 //! trailing zeros; a span is kept where its randomness (`rv`, else the last 56 bits of the trace id) is not below it.
 
 use pharos_model::TraceId;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use pharos_model::{Attribute, AttributeValue, Span, SpanBatch, SpanGroup, TenantId, TraceId};
 
 use crate::policy::Decision;
@@ -44,13 +45,12 @@ impl WaitingTrace {
         self.span_count += 1;
         let is_same =
             |last: &SpanGroup| Arc::ptr_eq(&last.resource, &group.resource) && Arc::ptr_eq(&last.scope, &group.scope);
-        match self.groups.last_mut().filter(|last| is_same(last)) {
-            Some(last) => last.spans.push(span),
-            None => {
-                self.bytes += size_of::<SpanGroup>() + attribute_bytes(&group.resource.attributes);
-                let (resource, scope) = (Arc::clone(&group.resource), Arc::clone(&group.scope));
-                self.groups.push(SpanGroup { resource, scope, spans: vec![span] });
-            }
+        if let Some(last) = self.groups.last_mut().filter(|last| is_same(last)) {
+            last.spans.push(span);
+        } else {
+            self.bytes += size_of::<SpanGroup>() + attribute_bytes(&group.resource.attributes);
+            let (resource, scope) = (Arc::clone(&group.resource), Arc::clone(&group.scope));
+            self.groups.push(SpanGroup { resource, scope, spans: vec![span] });
         }
     }
 }
@@ -116,13 +116,13 @@ impl Waiting {
     }
 
     fn wait(&mut self, key: Key, group: &SpanGroup, span: Span, file: u64, deadline_ms: i64) {
-        let trace = match self.traces.get_mut(&key) {
-            Some(trace) => trace,
-            None => {
-                self.queue.push_back((deadline_ms, key.clone()));
-                let new = empty(key.1);
+        let trace = match self.traces.entry(key) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                self.queue.push_back((deadline_ms, entry.key().clone()));
+                let new = empty(entry.key().1);
                 self.bytes += new.bytes;
-                self.traces.entry(key).or_insert(new)
+                entry.insert(new)
             }
         };
         let before = trace.bytes;

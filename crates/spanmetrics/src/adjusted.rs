@@ -7,7 +7,7 @@ const DIGITS_MAX: usize = 14;
 
 /// The adjusted count that a trace state records: 1 where it records none or nonsense.
 ///
-/// Source: OpenTelemetry, "TraceState: Probability Sampling": the member `ot` has `th:` and up to 14 hexadecimal digits of
+/// Source: OpenTelemetry, the page on probability sampling in trace state: the member `ot` has `th:` and up to 14 hexadecimal digits of
 /// a rejection threshold, trailing zeros left out; spans with a randomness below it were left out.
 pub(crate) fn adjusted_count(trace_state: &str) -> f64 {
     threshold(trace_state).map_or(1.0, |threshold| THRESHOLDS as f64 / (THRESHOLDS - threshold) as f64)

@@ -17,7 +17,7 @@ use pharos_model::{SpanId, SpanKind, TraceId};
 
 use crate::output::Output;
 use edges::{Edges, Subject};
-use waiting::Waiting;
+use waiting::{CallId, Waiting};
 
 /// How client and server are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -152,8 +152,8 @@ impl Graph {
     /// Takes a span of a call; others have none here.
     pub(crate) fn add(&mut self, span: CallSpan, now_ms: i64) {
         let is_client = matches!(span.kind, SpanKind::Client | SpanKind::Producer);
-        let call_id = (span.trace_id, if is_client { span.span_id } else { span.parent_span_id });
-        if call_id.1.is_zero() {
+        let client_id = if is_client { span.span_id } else { span.parent_span_id };
+        if client_id.is_zero() {
             // Nobody's child: nobody's half will come.
             let mut half = Half::default();
             half.learn_server(span);
@@ -161,25 +161,23 @@ impl Graph {
             half.connection = Connection::Virtual;
             return self.complete(half, now_ms);
         }
-        match self.waiting.get_mut(&call_id) {
-            Some(half) => {
-                half.learn(span, is_client);
-                if half.is_whole()
-                    && let Some(half) = self.waiting.remove(&call_id)
-                {
-                    self.complete(half, now_ms);
-                }
+        let call_id = CallId::new(span.trace_id, client_id);
+        if let Some(half) = self.waiting.get_mut(&call_id) {
+            half.learn(span, is_client);
+            if half.is_whole()
+                && let Some(half) = self.waiting.remove(&call_id)
+            {
+                self.complete(half, now_ms);
             }
-            None => {
-                let mut half = Half::default();
-                half.learn(span, is_client);
-                if half.is_whole() {
-                    self.complete(half, now_ms);
-                } else if let Err(half) = self.waiting.insert(call_id, half, now_ms.saturating_add(self.window_ms)) {
-                    self.counts.dropped += 1;
-                    self.give_up(Subject::Dropped, half, now_ms);
-                }
-            }
+            return;
+        }
+        let mut half = Half::default();
+        half.learn(span, is_client);
+        if half.is_whole() {
+            self.complete(half, now_ms);
+        } else if let Err(half) = self.waiting.insert(call_id, half, now_ms.saturating_add(self.window_ms)) {
+            self.counts.dropped += 1;
+            self.give_up(Subject::Dropped, half, now_ms);
         }
     }
 

@@ -16,7 +16,7 @@ pub(crate) struct Place {
 /// The values.
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
-    slots: Vec<Slot<T>>,
+    places: Vec<Slot<T>>,
     free: Vec<u32>,
     index: HashTable<u32>,
 }
@@ -30,7 +30,7 @@ struct Slot<T> {
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), index: HashTable::new() }
+        Self { places: Vec::new(), free: Vec::new(), index: HashTable::new() }
     }
 }
 
@@ -42,50 +42,50 @@ impl<T> Slots<T> {
 
     /// How many places there are, taken or not: the bound of [`Slots::at`].
     pub(crate) fn places(&self) -> usize {
-        self.slots.len()
+        self.places.len()
     }
 
     /// The place of the value with this hash that `is` accepts.
     #[inline]
     pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(&T) -> bool) -> Option<Place> {
-        let slots = &self.slots;
+        let places = &self.places;
         let found = self.index.find(hash, |index| {
-            let slot = &slots[*index as usize];
+            let slot = &places[*index as usize];
             slot.hash == hash && slot.value.as_deref().is_some_and(&mut is)
         });
-        found.map(|index| Place { index: *index, generation: slots[*index as usize].generation })
+        found.map(|index| Place { index: *index, generation: places[*index as usize].generation })
     }
 
     /// The value at a place, if it is still the same one.
     #[inline]
     pub(crate) fn get_mut(&mut self, place: Place) -> Option<&mut T> {
-        let slot = self.slots.get_mut(place.index as usize)?;
+        let slot = self.places.get_mut(place.index as usize)?;
         if slot.generation == place.generation { slot.value.as_deref_mut() } else { None }
     }
 
     /// The value at place number `index`.
     pub(crate) fn at(&mut self, index: usize) -> Option<&mut T> {
-        self.slots.get_mut(index)?.value.as_deref_mut()
+        self.places.get_mut(index)?.value.as_deref_mut()
     }
 
     /// Puts a new value somewhere.
     pub(crate) fn insert(&mut self, hash: u64, value: T) -> Place {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { hash, generation: 0, value: None });
-            (self.slots.len() - 1) as u32
+            self.places.push(Slot { hash, generation: 0, value: None });
+            (self.places.len() - 1) as u32
         });
-        let slot = &mut self.slots[index as usize];
+        let slot = &mut self.places[index as usize];
         slot.hash = hash;
         slot.value = Some(Box::new(value));
         let place = Place { index, generation: slot.generation };
-        let slots = &self.slots;
-        self.index.insert_unique(hash, index, |index| slots[*index as usize].hash);
+        let places = &self.places;
+        self.index.insert_unique(hash, index, |index| places[*index as usize].hash);
         place
     }
 
     /// Gives up place number `index`.
     pub(crate) fn remove(&mut self, index: usize) -> Option<Box<T>> {
-        let slot = self.slots.get_mut(index)?;
+        let slot = self.places.get_mut(index)?;
         let value = slot.value.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         let number = index as u32;

@@ -94,7 +94,7 @@ impl Tenant {
             red: red.enabled.then(|| red.clone()),
             graph: graph.enabled.then(|| graph.clone()),
             adjusted_counts: red.adjusted_counts,
-            age_max_ns: red.span_age_max.map(|age| age.as_ms().max(0) as u64 * pharos_model::NS_PER_MS as u64),
+            age_max_ns: red.span_age_max.map(|age| age.as_ms().max(0) as u64 * pharos_model::NS_PER_MS),
         }
     }
 
@@ -280,19 +280,12 @@ impl State {
     }
 
     fn peer(&mut self, settings: &ServiceGraphSettings, span: &Span, resource: &Resource) -> Peer {
-        let mut first = |keys: &[String]| {
-            let found = keys.iter().find_map(|key| text(&span.attributes, key));
-            found.map(|name| self.shared(name))
-        };
-        if let Some(database) = first(&settings.database_attributes) {
-            return Peer::Database(database);
+        if let Some(database) = first_text(&span.attributes, &settings.database_attributes) {
+            return Peer::Database(self.shared(database));
         }
-        let named = first(&settings.peer_attributes);
-        let named = named.or_else(|| {
-            let found = settings.peer_attributes.iter().find_map(|key| text(&resource.attributes, key));
-            found.map(|name| self.shared(name))
-        });
-        named.map_or(Peer::Unknown, Peer::Named)
+        let peers = &settings.peer_attributes;
+        let named = first_text(&span.attributes, peers).or_else(|| first_text(&resource.attributes, peers));
+        named.map_or(Peer::Unknown, |name| Peer::Named(self.shared(name)))
     }
 }
 
@@ -301,9 +294,17 @@ fn attribute<'a>(attributes: &'a [Attribute], key: &str) -> Option<&'a Attribute
     attributes.iter().find(|attribute| attribute.key == *key).map(|attribute| &attribute.value)
 }
 
-fn text<'a>(attributes: &'a [Attribute], key: &str) -> Option<&'a str> {
-    match attribute(attributes, key) {
-        Some(AttributeValue::String(text)) if !text.is_empty() => Some(text),
-        _ => None,
+/// The text of the first of `keys` that is there with one.
+fn first_text<'a>(attributes: &'a [Attribute], keys: &[String]) -> Option<&'a str> {
+    let mut found: Option<(usize, &str)> = None;
+    for attribute in attributes {
+        let before = found.map_or(keys.len(), |(rank, _)| rank);
+        if let Some(rank) = keys[..before].iter().position(|key| *key == attribute.key)
+            && let AttributeValue::String(text) = &attribute.value
+            && !text.is_empty()
+        {
+            found = Some((rank, text));
+        }
     }
+    found.map(|(_, text)| text)
 }

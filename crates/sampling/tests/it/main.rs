@@ -1,4 +1,5 @@
 //! Requests in, kept traces out: through restarts, refusals and limits.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
 
 mod limits;
 mod policies;

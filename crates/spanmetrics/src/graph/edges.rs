@@ -73,16 +73,16 @@ struct EdgeLabels {
 pub(crate) struct Edges {
     slots: Slots<Edge>,
     hasher: foldhash::fast::RandomState,
-    edges_max: usize,
+    count_max: usize,
     bounds_s: Vec<f64>,
 }
 
 impl Edges {
-    pub(super) fn new(edges_max: usize) -> Self {
+    pub(super) fn new(count_max: usize) -> Self {
         Self {
             slots: Slots::default(),
             hasher: foldhash::fast::RandomState::default(),
-            edges_max,
+            count_max,
             bounds_s: bounds_in(&GRAPH_BOUNDS_NS, SECOND_NS),
         }
     }
@@ -100,7 +100,7 @@ impl Edges {
         let ends = (&call.client, &call.server);
         let place = match self.slots.find(self.hash(subject, Some(ends)), |edge| edge.is(subject, Some(ends))) {
             Some(place) => Some((place, true)),
-            None if self.slots.len() < self.edges_max => Some((self.make(subject, Some(ends), now_ms), true)),
+            None if self.slots.len() < self.count_max => Some((self.make(subject, Some(ends), now_ms), true)),
             None => None,
         };
         let (place, is_own) = place.unwrap_or_else(|| {

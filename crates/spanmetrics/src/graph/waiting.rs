@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - W1 The queue is in the order of arrival, and holds exactly what the map holds.
-//! - W2 There are never more than `waiting_max`; nothing is allocated once so many have waited at the same time.
+//! - W2 There are never more than `service_graph.waiting_max`; nothing is allocated once so many have waited at the same time.
 
 use std::hash::BuildHasher;
 
@@ -13,8 +13,21 @@ use super::Half;
 
 const NONE: u32 = u32::MAX;
 
-/// The client's span: both halves know it.
-pub(super) type CallId = (TraceId, SpanId);
+/// The client's span: both halves know it. As numbers, which are compared and hashed without a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct CallId {
+    trace_high: u64,
+    trace_low: u64,
+    span: u64,
+}
+
+impl CallId {
+    #[inline]
+    pub(super) fn new(trace_id: TraceId, span_id: SpanId) -> Self {
+        let trace = u128::from_ne_bytes(trace_id.0);
+        Self { trace_high: (trace >> 64) as u64, trace_low: trace as u64, span: u64::from_ne_bytes(span_id.0) }
+    }
+}
 
 /// The halves of one tenant.
 #[derive(Debug)]
@@ -25,7 +38,7 @@ pub(super) struct Waiting {
     first: u32,
     last: u32,
     free: u32,
-    waiting_max: usize,
+    count_max: usize,
 }
 
 #[derive(Debug)]
@@ -39,7 +52,7 @@ struct Slot {
 }
 
 impl Waiting {
-    pub(super) fn new(waiting_max: usize) -> Self {
+    pub(super) fn new(count_max: usize) -> Self {
         Self {
             slots: Vec::new(),
             index: HashTable::new(),
@@ -47,7 +60,7 @@ impl Waiting {
             first: NONE,
             last: NONE,
             free: NONE,
-            waiting_max,
+            count_max,
         }
     }
 
@@ -72,7 +85,7 @@ impl Waiting {
 
     /// Lets a half wait until `deadline_ms`; gives it back if there is no room.
     pub(super) fn insert(&mut self, id: CallId, half: Half, deadline_ms: i64) -> Result<(), Half> {
-        if self.index.len() >= self.waiting_max {
+        if self.index.len() >= self.count_max {
             return Err(half);
         }
         let new = Slot { id, deadline_ms, half: Some(half), before: self.last, after: NONE };
@@ -128,7 +141,7 @@ mod tests {
     use super::*;
 
     fn id(number: u8) -> CallId {
-        (TraceId([number; 16]), SpanId([number; 8]))
+        CallId::new(TraceId([number; 16]), SpanId([number; 8]))
     }
 
     proptest! {

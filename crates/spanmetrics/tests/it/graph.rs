@@ -9,7 +9,9 @@ const TOTAL: &str = "sum by (client, server, connection_type) (traces_service_gr
 
 fn after(spans: &[Made], wait_ms: i64) -> World {
     let world = World::new();
-    spans.iter().for_each(|made| world.store(std::slice::from_ref(made)));
+    for made in spans {
+        world.store(std::slice::from_ref(made));
+    }
     world.flush_after(wait_ms);
     world
 }

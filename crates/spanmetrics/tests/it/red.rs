@@ -134,7 +134,7 @@ fn dimensions_come_from_the_span_or_its_resource() {
         ServiceGraphSettings::default(),
     );
     let made = span("shop", "GET /", SpanKind::Server, 3.0).with("http.request.method", "GET");
-    let mut with_resource = batch(&[made.clone()]);
+    let mut with_resource = batch(std::slice::from_ref(&made));
     let resource = std::sync::Arc::make_mut(&mut with_resource.groups[0].resource);
     resource.attributes.push(crate::world::attribute("deployment.environment", "prod"));
     world.meter.notice(&world.tenant, &with_resource).stored();
