@@ -34,6 +34,9 @@ pub(crate) fn parse_go_duration(text: &str) -> Result<i64, String> {
         if whole.is_empty() && fraction.is_empty() {
             return Err(invalid());
         }
+        let whole: u64 = if whole.is_empty() { Some(0) } else { whole.parse().ok() }
+            .filter(|whole| *whole <= NS_MAX)
+            .ok_or_else(invalid)?;
         let letters = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, after) = after.split_at(letters);
         if unit.is_empty() {
@@ -59,8 +62,7 @@ fn digits(text: &str) -> (&str, &str) {
 }
 
 /// Nanoseconds of one number with its unit; `None` above [`NS_MAX`].
-fn part_ns(whole: &str, fraction: &str, unit_ns: u64) -> Option<u64> {
-    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+fn part_ns(whole: u64, fraction: &str, unit_ns: u64) -> Option<u64> {
     let mut ns = whole.checked_mul(unit_ns).filter(|ns| *ns <= NS_MAX)?;
     // As many digits of the fraction as fit are looked at, as Go does.
     let (mut value, mut scale) = (0_u64, 1.0_f64);
@@ -175,6 +177,8 @@ mod tests {
             ("9223372036854775808ns", r#"time: invalid duration "9223372036854775808ns""#),
             ("99999999h", r#"time: invalid duration "99999999h""#),
             ("99999999999999999999s", r#"time: invalid duration "99999999999999999999s""#),
+            ("9223372036854775809", r#"time: invalid duration "9223372036854775809""#),
+            ("9223372036854775808", r#"time: missing unit in duration "9223372036854775808""#),
             ("2540401h10m10s1000000h", r#"time: invalid duration "2540401h10m10s1000000h""#),
         ] {
             assert_eq!(parse_go_duration(text), Err(words.to_owned()), "{text}");
