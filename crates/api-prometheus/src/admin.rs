@@ -14,6 +14,7 @@ use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
 use pharos_base::{Clock, random_bytes};
 use pharos_http::Dialect;
+use pharos_model::{TenantId, TraceId};
 use pharos_storage::{MetricStore, StorageError, TraceStore};
 use serde_json::{Value, json};
 
@@ -125,6 +126,11 @@ impl Stores {
             self.delete(name)?;
         }
         Ok(())
+    }
+
+    pub(crate) fn delete_trace(&self, tenant: &TenantId, trace_id: TraceId) -> Result<(), StorageError> {
+        let unsupported = || StorageError::Unsupported { what: "traces".to_owned() };
+        self.traces.as_ref().ok_or_else(unsupported)?.delete_trace(tenant, trace_id)
     }
 
     fn delete(&self, name: &str) -> Result<bool, StorageError> {

@@ -126,6 +126,7 @@ mod tests {
             ("/select/3/prometheus/federate", scope(Scope::MetricsRead)),
             ("/api/v1/admin/tsdb/delete_series", scope(Scope::Admin)),
             ("/api/v1/admin/tsdb/snapshot", scope(Scope::Admin)),
+            ("/api/v1/admin/traces/delete", scope(Scope::Admin)),
             ("/api/v1/admin/tsdb/clean_tombstones", scope(Scope::Admin)),
             ("/delete/3/prometheus/api/v1/admin/tsdb/delete_series", scope(Scope::Admin)),
             ("/snapshot/create", scope(Scope::Admin)),

@@ -228,6 +228,8 @@ pub struct DependencyLink {
 pub struct TraceStoreStats {
     /// Day partitions on disk.
     pub partitions: u64,
+    /// Sealed runs of spans on disk: what a lookup by id has to ask.
+    pub segments: u64,
     /// Bytes of log not yet in partitions.
     pub log_bytes: u64,
     /// Bytes of spans on disk.

@@ -5,16 +5,17 @@ use std::path::Path;
 use axum::body::{Body, to_bytes};
 use http::{Request, header};
 use pharos_gateway::{Principal, Scope, TenantAccess};
-use pharos_model::{METRIC_NAME, TenantId};
-use pharos_storage::MetricStore;
+use pharos_model::{METRIC_NAME, Span, SpanBatch, SpanGroup, TenantId};
 use pharos_storage::conformance::metrics::{append, float_batch};
+use pharos_storage::memory::{MemoryMetricStore, MemoryTraceStore};
+use pharos_storage::{BatchId, MetricStore, ReadContext, TraceLookup, TraceStore};
 use pharos_tsdb::{Components, Settings, Tsdb};
 use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::*;
-use crate::testing::{NOW_MS, router_for};
+use crate::testing::{NOW_MS, api, router_for};
 
 async fn send(router: &Router, method: &str, path: &str, form: &str) -> (StatusCode, Value) {
     let request = Request::builder().method(method).uri(path);
@@ -74,6 +75,44 @@ async fn series_are_deleted_by_form_and_by_url_and_cleaned() {
     assert_eq!(send(&seven, "POST", &cluster(7), "").await.0, StatusCode::NO_CONTENT);
     assert_eq!(left(&seven).await.0, ["down", "other"]);
     assert_eq!(send(&seven, "POST", &cluster(8), "").await.0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_trace_is_deleted_of_its_tenant_alone() {
+    let traces = Arc::new(MemoryTraceStore::new());
+    let id: TraceId = "abc".parse().unwrap();
+    for tenant in [TenantId::default(), "7".parse().unwrap()] {
+        let span = Span { trace_id: id, ..Span::default() };
+        let group = SpanGroup { resource: Arc::default(), scope: Arc::default(), spans: vec![span] };
+        let appended = traces.append(&tenant, SpanBatch { groups: vec![group] }, BatchId::random());
+        assert_eq!(appended.wait().unwrap().unwrap().items, 1);
+    }
+    let router_of = |principal: Principal| {
+        let metrics = Arc::new(MemoryMetricStore::new());
+        let api = PrometheusApi { traces: Some(Arc::clone(&traces) as _), ..api(metrics) };
+        crate::router(api).layer(axum::Extension(principal))
+    };
+    let is_there = |tenant: &str| {
+        let lookup = TraceLookup { trace_id: id, range: None };
+        let tenant = if tenant.is_empty() { TenantId::default() } else { tenant.parse().unwrap() };
+        traces.traces(&tenant, &[lookup], &ReadContext::unlimited()).unwrap().count() == 1
+    };
+    let path = "/api/v1/admin/traces/delete?trace_id=";
+    let router = router_of(Principal::anonymous());
+    for wrong in ["", "xyz", "0123456789abcdef0123456789abcdef0"] {
+        let (status, answer) = send(&router, "POST", &format!("{path}{wrong}"), "").await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{wrong}: {answer}");
+    }
+    assert_eq!(send(&router, "GET", &format!("{path}abc"), "").await.0, StatusCode::METHOD_NOT_ALLOWED);
+    let reader = router_of(Principal::new("r", &[Scope::TracesRead, Scope::TracesWrite], "*".parse().unwrap()));
+    assert_eq!(send(&reader, "DELETE", &format!("{path}abc"), "").await.0, StatusCode::FORBIDDEN);
+    assert!(is_there("") && is_there("7"));
+    for method in ["DELETE", "POST"] {
+        assert_eq!(send(&router, method, &format!("{path}0abc"), "").await, (StatusCode::NO_CONTENT, Value::Null));
+        assert!(!is_there("") && is_there("7"));
+    }
+    let metrics_only = router_for(Arc::new(MemoryMetricStore::new()), Principal::anonymous());
+    assert!(!send(&metrics_only, "POST", &format!("{path}abc"), "").await.0.is_success());
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ mod head;
 mod index;
 mod keys;
 mod locator;
+mod merge;
 mod names;
 mod open;
 mod origins;
@@ -55,6 +56,7 @@ use filter::trace_hash;
 use head::Head;
 use index::{IndexView, SearchIndex};
 use keys::{name_key, origin_key, tenant_key};
+pub(crate) use merge::MergeDepth;
 use names::{Names, NewNames};
 pub(crate) use origins::{OriginCatalogue, StoredOrigins, mark};
 pub(crate) use pieces::TracePiece;
@@ -77,6 +79,8 @@ struct State {
     /// On its way to disk.
     sealing: Option<Arc<Sealing>>,
     segments: Arc<Segments>,
+    /// Merged into others; their blocks are there for those who read them.
+    retired: Vec<Arc<Segment>>,
     /// By tenant number.
     deleted: HashMap<u32, Arc<DeletedTraces>>,
     view: Arc<IndexView>,
@@ -284,6 +288,8 @@ impl Partition {
 
     /// Merges segments and the index as far as that goes.
     pub(crate) fn compact(&self) -> Result<(), TraceStoreError> {
+        self.merge(MergeDepth::Full)?;
+        self.database.flush()?;
         self.database.compact();
         self.index.merge_all()?;
         let view = Arc::new(self.index.view()?);
@@ -300,6 +306,11 @@ impl Partition {
     /// Bytes of spans and of the index on disk.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         (self.database.bytes(), self.index.bytes())
+    }
+
+    /// Segments of all tenants.
+    pub(crate) fn segment_count(&self) -> u64 {
+        self.state.read().segments.iter().count() as u64
     }
 
     /// Documents in the index.

@@ -112,6 +112,7 @@ impl Partition {
             active: Unsealed::default(),
             sealing: None,
             segments: Arc::new(segments),
+            retired: Vec::new(),
             deleted,
             view,
             next_segment,

@@ -133,6 +133,11 @@ impl Segment {
         Self { tenant, number, record, filter }
     }
 
+    /// The earliest start.
+    pub(super) fn start_min_ns(&self) -> u64 {
+        self.record.blocks.iter().map(|block| block.start_min_ns).min().unwrap_or(0)
+    }
+
     /// Whether a trace with this hash may be in it; without the filter in memory nothing is excluded.
     pub(super) fn may_contain(&self, hash: u64) -> bool {
         self.filter.as_ref().is_none_or(|held| held.filter.may_contain(hash))
@@ -150,6 +155,11 @@ impl Segments {
         self.by_tenant.get(&tenant).map_or(&[], Vec::as_slice)
     }
 
+    /// Numbers of the tenants that have segments.
+    pub(super) fn tenants(&self) -> Vec<u32> {
+        self.by_tenant.keys().copied().collect()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Segment>> {
         self.by_tenant.values().flatten()
     }
@@ -158,6 +168,12 @@ impl Segments {
         let segments = self.by_tenant.entry(segment.tenant).or_default();
         let at = segments.partition_point(|other| other.number < segment.number);
         segments.insert(at, segment);
+    }
+
+    pub(super) fn remove(&mut self, tenant: u32, removed: &[Arc<Segment>]) {
+        if let Some(segments) = self.by_tenant.get_mut(&tenant) {
+            segments.retain(|segment| removed.iter().all(|other| other.number != segment.number));
+        }
     }
 }
 

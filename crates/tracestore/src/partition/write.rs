@@ -14,7 +14,7 @@ use crate::record::Day;
 use pharos_model::TraceId;
 
 /// Spans of a block; a trace with more fills blocks of its own.
-const BLOCK_SPANS_MAX: usize = 2048;
+pub(super) const BLOCK_SPANS_MAX: usize = 2048;
 /// A block ends, too, when the details of its spans take so much.
 const BLOCK_DETAIL_BYTES_MAX: usize = 4 << 20;
 /// So much of blocks goes to RocksDB at a time.
@@ -41,6 +41,8 @@ pub(super) struct SegmentWriter<'a> {
     bounds: Option<BlockBounds>,
     detail_bytes: usize,
     blocks: Vec<BlockBounds>,
+    /// Hashes of the traces in the builder.
+    begun: Vec<u64>,
     /// Hashes of traces and blocks that hold them.
     located: Vec<(u64, u32)>,
 }
@@ -57,6 +59,7 @@ impl<'a> SegmentWriter<'a> {
             bounds: None,
             detail_bytes: 0,
             blocks: Vec::new(),
+            begun: Vec::new(),
             located: Vec::new(),
         }
     }
@@ -82,7 +85,7 @@ impl<'a> SegmentWriter<'a> {
             }
             if !is_begun {
                 self.builder.begin_trace(trace_id);
-                self.located.push((trace_hash(trace_id), self.blocks.len() as u32));
+                self.begun.push(trace_hash(trace_id));
                 is_begun = true;
             }
             self.push(span).map_err(TraceStoreError::corrupt("span", self.day))?;
@@ -111,11 +114,32 @@ impl<'a> SegmentWriter<'a> {
         let Some(bounds) = self.bounds.take() else { return Ok(()) };
         let bytes = self.builder.finish();
         self.detail_bytes = 0;
-        self.put_block(bounds, &bytes)
+        let begun = std::mem::take(&mut self.begun);
+        self.put_block(bounds, &bytes, begun.into_iter())
     }
 
-    fn put_block(&mut self, bounds: BlockBounds, bytes: &[u8]) -> Result<(), TraceStoreError> {
+    /// Adds a block of another segment as it is, with the hashes of its traces.
+    pub(super) fn copy_block(
+        &mut self,
+        bounds: BlockBounds,
+        bytes: &[u8],
+        traces: impl Iterator<Item = u64>,
+    ) -> Result<(), TraceStoreError> {
+        // So that blocks keep to one stretch of time, unless they would become small.
+        if self.builder.span_count() >= BLOCK_SPANS_MAX / 2 {
+            self.end_block()?;
+        }
+        self.put_block(bounds, bytes, traces)
+    }
+
+    fn put_block(
+        &mut self,
+        bounds: BlockBounds,
+        bytes: &[u8],
+        traces: impl Iterator<Item = u64>,
+    ) -> Result<(), TraceStoreError> {
         let number = self.blocks.len() as u32;
+        self.located.extend(traces.map(|hash| (hash, number)));
         self.database.put_block(&mut self.batch, &block_key(self.tenant, self.number, number), bytes);
         self.blocks.push(bounds);
         if self.batch.size_in_bytes() > WRITE_BYTES {

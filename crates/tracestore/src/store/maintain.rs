@@ -12,9 +12,11 @@ use super::{DAYS_DIRECTORY, Shared};
 use crate::TraceStoreError;
 use crate::disk::sync_directory;
 use crate::log::LogWriteError;
-use crate::partition::Partition;
+use crate::partition::{MergeDepth, Partition};
 use crate::record::Day;
 
+/// So long after its end a day gets few more spans.
+const AGED_AFTER_NS: u64 = 3_600_000_000_000;
 /// A partition that is being removed bears this before its name.
 pub(super) const DROPPED_PREFIX: &str = "dropped-";
 
@@ -66,7 +68,21 @@ impl Shared {
     fn maintain(&self) -> Result<(), TraceStoreError> {
         self.drop_expired()?;
         self.checkpoint()?;
+        self.merge()?;
         self.drop_oversize()
+    }
+
+    /// Merges what has become many.
+    fn merge(&self) -> Result<(), TraceStoreError> {
+        let now_ns = u64::try_from(self.clock.unix_ns()).unwrap_or(0);
+        for partition in self.partitions_newest_first() {
+            let is_over = partition.day().last_ns().saturating_add(AGED_AFTER_NS) < now_ns;
+            partition.merge(MergeDepth::Small)?;
+            if is_over {
+                partition.merge(MergeDepth::Aged)?;
+            }
+        }
+        Ok(())
     }
 
     /// Brings both engines to the present position and removes the log below it.

@@ -413,6 +413,7 @@ impl Shared {
         };
         for partition in partitions {
             let (row_bytes, index_bytes) = partition.bytes();
+            stats.segments += partition.segment_count();
             stats.row_bytes += row_bytes;
             stats.index_bytes += index_bytes;
             stats.tail_spans += partition.tail_size().spans;
