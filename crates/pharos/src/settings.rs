@@ -73,6 +73,7 @@ pub(crate) struct Retention {
     pub(crate) metrics_rules: Vec<pharos_tsdb::RetentionRule>,
     pub(crate) metrics_size: Option<ByteSize>,
     pub(crate) traces: HumanDuration,
+    pub(crate) traces_rules: Vec<pharos_tracestore::TraceRetentionRule>,
     pub(crate) traces_size: Option<ByteSize>,
 }
 
@@ -84,6 +85,7 @@ impl Default for Retention {
             metrics_rules: Vec::new(),
             metrics_size: None,
             traces: HumanDuration::from_ms(7 * DAY_MS),
+            traces_rules: Vec::new(),
             traces_size: None,
         }
     }
@@ -332,6 +334,7 @@ impl Settings {
         let mut settings = self.tracestore.clone();
         settings.sync = serde_json::from_value(self.sync.as_str().into()).map_err(|error| format!("sync: {error}"))?;
         settings.retention = self.retention.traces;
+        settings.retention_rules.clone_from(&self.retention.traces_rules);
         settings.retention_size = self.retention.traces_size;
         settings.check().map_err(|error| format!("tracestore: {error}"))?;
         Ok(settings)

@@ -31,5 +31,5 @@ mod store;
 mod terms;
 
 pub use error::TraceStoreError;
-pub use settings::{Components, Settings, SyncPolicy};
+pub use settings::{Components, Settings, SyncPolicy, TraceRetentionRule};
 pub use store::SpanStore;

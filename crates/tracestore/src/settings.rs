@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pharos_base::{ByteSize, Clock, HumanDuration};
+use pharos_model::TenantId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::TraceStoreError;
@@ -37,6 +38,16 @@ impl<'de> Deserialize<'de> for SyncPolicy {
     }
 }
 
+/// How long one tenant's spans are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TraceRetentionRule {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Instead of [`Settings::retention`], longer or shorter. Minimum 1h.
+    pub keep: HumanDuration,
+}
+
 /// What a user tunes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -45,6 +56,8 @@ pub struct Settings {
     pub sync: SyncPolicy,
     /// Spans that started longer ago are refused, and dropped by whole UTC days. Default 7d, minimum 1h.
     pub retention: HumanDuration,
+    /// Tenants with a retention of their own, each at most once. Default: none.
+    pub retention_rules: Vec<TraceRetentionRule>,
     /// The oldest days are dropped while the store is larger than this; the newest day always stays.
     /// Default: no limit.
     pub retention_size: Option<ByteSize>,
@@ -93,6 +106,7 @@ impl Default for Settings {
         Self {
             sync: SyncPolicy::Batch,
             retention: HumanDuration::from_ms(7 * 24 * MS_PER_HOUR),
+            retention_rules: Vec::new(),
             retention_size: None,
             future_max: HumanDuration::from_ms(MS_PER_HOUR / 6),
             rows_memory: ByteSize::mib(64),
@@ -123,6 +137,12 @@ impl Settings {
             if holds { Ok(()) } else { Err(TraceStoreError::Setting { setting, message: message.to_owned() }) }
         };
         rule(self.retention.0 >= Duration::from_hours(1), "retention", "at least 1h")?;
+        for (index, TraceRetentionRule { tenant, keep }) in self.retention_rules.iter().enumerate() {
+            let message = format!("{tenant} is kept at least 1h");
+            rule(keep.0 >= Duration::from_hours(1), "retention_rules", &message)?;
+            let is_new = self.retention_rules[..index].iter().all(|other| other.tenant != *tenant);
+            rule(is_new, "retention_rules", &format!("one rule for {tenant}"))?;
+        }
         rule(self.rows_memory >= ByteSize::mib(8), "rows_memory", "at least 8MiB")?;
         rule(self.index_memory >= ByteSize::mib(16), "index_memory", "at least 16MiB")?;
         rule(self.index_memory <= ByteSize::gib(3), "index_memory", "at most 3GiB")?;
@@ -138,6 +158,24 @@ impl Settings {
             SyncPolicy::Batch => Ok(()),
         }
     }
+}
+
+impl Settings {
+    /// How long spans of a tenant are kept, nanoseconds.
+    pub(crate) fn retention_ns(&self, tenant: &TenantId) -> u64 {
+        let rule = self.retention_rules.iter().find(|rule| rule.tenant == *tenant);
+        nanoseconds(rule.map_or(self.retention, |rule| rule.keep))
+    }
+
+    /// How long spans of any tenant are kept, nanoseconds.
+    pub(crate) fn retention_max_ns(&self) -> u64 {
+        let keeps = self.retention_rules.iter().map(|rule| nanoseconds(rule.keep));
+        keeps.fold(nanoseconds(self.retention), u64::max)
+    }
+}
+
+fn nanoseconds(duration: HumanDuration) -> u64 {
+    u64::try_from(duration.0.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What the store is handed.

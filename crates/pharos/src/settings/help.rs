@@ -23,6 +23,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ),
     ("retention.metrics_size", "Oldest parts are dropped while the metrics are larger, such as 10GiB; null: no limit"),
     ("retention.traces", "Spans older than this are refused and dropped"),
+    (
+        "retention.traces_rules",
+        "Tenants whose spans are kept longer or shorter, a list such as [{tenant: dev, keep: 2d}]",
+    ),
     ("retention.traces_size", "Oldest days are dropped while the traces are larger, such as 10GiB; null: no limit"),
     ("query.concurrency_max", "Queries that run at the same time; ten times as many wait"),
     (

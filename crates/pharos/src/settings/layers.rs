@@ -11,13 +11,14 @@ use super::{HELP, Settings};
 /// What variables begin with.
 const ENVIRONMENT_PREFIX: &str = "PHAROS__";
 /// Keys of the engines' own settings that stand at the top level instead, so that each is said once.
-const SAID_ELSEWHERE: [(&str, &str); 7] = [
+const SAID_ELSEWHERE: [(&str, &str); 8] = [
     ("tsdb.sync", "sync"),
     ("tsdb.retention", "retention.metrics"),
     ("tsdb.retention_rules", "retention.metrics_rules"),
     ("tsdb.retention_size", "retention.metrics_size"),
     ("tracestore.sync", "sync"),
     ("tracestore.retention", "retention.traces"),
+    ("tracestore.retention_rules", "retention.traces_rules"),
     ("tracestore.retention_size", "retention.traces_size"),
 ];
 

@@ -65,6 +65,20 @@ impl Head {
         Ok(true)
     }
 
+    /// Removes all traces of a tenant.
+    pub(super) fn remove_tenant(&mut self, tenant: u32) {
+        let mut others = Self::default();
+        for ((of, trace_id), rows) in std::mem::take(&mut self.traces) {
+            if of != tenant {
+                for row in rows {
+                    let span_count = RowReader::new(&row.value, row.min_start_ns).map_or(0, |row| row.spans().len());
+                    others.push(of, trace_id, row, span_count);
+                }
+            }
+        }
+        *self = others;
+    }
+
     /// All traces as segments keep them: by tenant, then start, then id.
     pub(super) fn sorted(&self) -> Vec<HeadTrace<'_>> {
         let mut traces: Vec<_> = self

@@ -14,6 +14,7 @@ pub(super) const SEGMENT: u8 = b'S';
 const FILTER: u8 = b'F';
 const LOCATOR: u8 = b'L';
 pub(super) const DELETED: u8 = b'D';
+pub(super) const EXPIRED: u8 = b'X';
 
 /// A block: tenant, segment, number of the block.
 pub(super) type BlockKey = [u8; 16];
@@ -33,6 +34,19 @@ pub(super) fn read_block_key(key: &[u8]) -> Result<(u32, u64), DecodeError> {
     let segment = u64::from_be_bytes(reader.array("segment")?);
     reader.array::<4>("block")?;
     if reader.is_empty() { Ok((tenant, segment)) } else { Err(DecodeError::OutOfRange("block key")) }
+}
+
+/// Says that a tenant's spans were dropped.
+pub(super) fn expired_key(tenant: u32) -> Vec<u8> {
+    [&[EXPIRED][..], &tenant.to_be_bytes()].concat()
+}
+
+/// All entries of a kind that begin with a tenant's number.
+pub(super) fn tenant_range(kind: u8, tenant: u32) -> (Vec<u8>, Vec<u8>) {
+    let from = [&[kind][..], &tenant.to_be_bytes()].concat();
+    let until =
+        tenant.checked_add(1).map_or_else(|| vec![kind + 1], |next| [&[kind][..], &next.to_be_bytes()].concat());
+    (from, until)
 }
 
 pub(super) fn segment_key(tenant: u32, segment: u64) -> Vec<u8> {
@@ -61,10 +75,7 @@ pub(super) fn origin_key(tenant: u32, hash: OriginHash) -> Vec<u8> {
 
 /// Where a tenant's origins begin, and what comes after them.
 pub(super) fn origin_range(tenant: u32) -> (Vec<u8>, Vec<u8>) {
-    let from = [&[ORIGIN][..], &tenant.to_be_bytes()].concat();
-    let until =
-        tenant.checked_add(1).map_or_else(|| vec![ORIGIN + 1], |next| [&[ORIGIN][..], &next.to_be_bytes()].concat());
-    (from, until)
+    tenant_range(ORIGIN, tenant)
 }
 
 pub(super) fn name_key(tenant: u32, service: &str, operation: &str, kind: SpanKind) -> Vec<u8> {
@@ -95,6 +106,7 @@ pub(super) enum MetaKey<'a> {
     Calls { parent: &'a str, child: &'a str },
     Segment { tenant: u32, number: u64 },
     Deleted { tenant: u32, trace_id: TraceId },
+    Expired { tenant: u32 },
 }
 
 pub(super) fn read_meta_key(key: &[u8]) -> Result<MetaKey<'_>, DecodeError> {
@@ -125,6 +137,7 @@ pub(super) fn read_meta_key(key: &[u8]) -> Result<MetaKey<'_>, DecodeError> {
             tenant: u32::from_be_bytes(reader.array("tenant")?),
             trace_id: TraceId(reader.array("trace id")?),
         },
+        EXPIRED => MetaKey::Expired { tenant: u32::from_be_bytes(reader.array("tenant")?) },
         _ => return Err(DecodeError::OutOfRange("meta kind")),
     })
 }

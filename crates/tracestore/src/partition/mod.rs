@@ -20,6 +20,7 @@
 mod block_index;
 mod copy;
 mod database;
+mod expire;
 mod filter;
 mod head;
 mod index;
@@ -72,6 +73,8 @@ type DeletedTraces = HashMap<TraceId, u64>;
 
 struct State {
     tenants: HashMap<TenantId, u32>,
+    /// Those whose spans of the day were dropped; they keep their numbers.
+    expired: HashMap<TenantId, u32>,
     catalogue: OriginCatalogue,
     names: Names,
     /// What came after `sealing`, or after `sealed_position` where nothing is being sealed.
@@ -331,7 +334,7 @@ impl State {
     /// The tenant's number; a new one is put into `batch`.
     fn number_of(&self, tenant: &TenantId, batch: &mut WriteBatch) -> u32 {
         self.tenants.get(tenant).copied().unwrap_or_else(|| {
-            let number = self.tenants.len() as u32;
+            let number = (self.tenants.len() + self.expired.len()) as u32;
             batch.put(tenant_key(tenant.as_str()), number.to_le_bytes());
             number
         })

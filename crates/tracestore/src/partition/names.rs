@@ -47,6 +47,10 @@ impl Names {
         *operations.entry(operation.to_owned()).or_default() |= kind_bit(kind);
     }
 
+    pub(super) fn remove(&mut self, tenant: &TenantId) {
+        self.tenants.remove(tenant);
+    }
+
     pub(super) fn services(&self, tenant: &TenantId) -> impl Iterator<Item = &str> {
         self.tenants.get(tenant).into_iter().flat_map(|services| services.keys().map(String::as_str))
     }

@@ -13,7 +13,7 @@ use rocksdb::WriteBatch;
 use super::database::{Database, DatabaseMemory};
 use super::filter::TraceFilter;
 use super::index::SearchIndex;
-use super::keys::{DELETED, MetaKey, POSITION, SEGMENT, block_key, filter_key, read_block_key, read_meta_key};
+use super::keys::{DELETED, EXPIRED, MetaKey, POSITION, SEGMENT, block_key, filter_key, read_block_key, read_meta_key};
 use super::names::Names;
 use super::origins::OriginCatalogue;
 use super::pieces::corrupt_block;
@@ -66,6 +66,13 @@ impl Partition {
                 tenants.insert(tenant, number);
             }
         }
+        let mut expired = HashMap::new();
+        for entry in database.metas(&[EXPIRED], vec![EXPIRED + 1]) {
+            let (key, _) = entry?;
+            if let MetaKey::Expired { tenant: number } = read_meta_key(&key).map_err(corrupt("expired tenant"))? {
+                expired.extend(tenants.extract_if(|_, of| *of == number));
+            }
+        }
         let by_number: HashMap<u32, TenantId> =
             tenants.iter().map(|(tenant, number)| (*number, tenant.clone())).collect();
         let (mut names, mut catalogue) = (Names::default(), OriginCatalogue::new(settings.origins_in_memory));
@@ -107,6 +114,7 @@ impl Partition {
         let view = Arc::new(index.view()?);
         let state = RwLock::new(State {
             tenants,
+            expired,
             catalogue,
             names,
             active: Unsealed::default(),

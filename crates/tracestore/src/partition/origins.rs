@@ -69,6 +69,11 @@ impl OriginCatalogue {
         origins.insert(hash, marks(origin));
     }
 
+    /// Forgets a tenant's origins.
+    pub(crate) fn remove(&mut self, tenant: &TenantId) {
+        self.tenants.remove(tenant);
+    }
+
     /// The origins that bear at least one of the marks `wanted` made.
     pub(crate) fn find(
         &self,

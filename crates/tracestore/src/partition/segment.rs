@@ -170,6 +170,11 @@ impl Segments {
         segments.insert(at, segment);
     }
 
+    /// Removes and returns all of a tenant.
+    pub(super) fn remove_tenant(&mut self, tenant: u32) -> Vec<Arc<Segment>> {
+        self.by_tenant.remove(&tenant).unwrap_or_default()
+    }
+
     pub(super) fn remove(&mut self, tenant: u32, removed: &[Arc<Segment>]) {
         if let Some(segments) = self.by_tenant.get_mut(&tenant) {
             segments.retain(|segment| removed.iter().all(|other| other.number != segment.number));

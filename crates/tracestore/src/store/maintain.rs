@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 use pharos_base::{Completer, full_message};
+use pharos_model::TenantId;
 
 use super::pending::PendingCalls;
 use super::{DAYS_DIRECTORY, Shared};
@@ -141,14 +142,39 @@ impl Shared {
         self.partitions_newest_first().iter().try_for_each(|partition| partition.compact())
     }
 
-    /// Drops the days whose last span is out of retention.
+    /// Drops the days whose last span is out of every tenant's retention, and of other days the tenants whose
+    /// retention ends earlier.
     fn drop_expired(&self) -> Result<(), TraceStoreError> {
         let now_ns = u64::try_from(self.clock.unix_ns()).unwrap_or(0);
-        let retention_ns = u64::try_from(self.settings.retention.0.as_nanos()).unwrap_or(u64::MAX);
-        let first_ns = now_ns.saturating_sub(retention_ns);
+        let first_ns = now_ns.saturating_sub(self.settings.retention_max_ns());
         let days: Vec<Day> =
             self.partitions.read().keys().copied().take_while(|day| day.last_ns() < first_ns).collect();
-        days.into_iter().try_for_each(|day| self.drop_partition(day))
+        days.into_iter().try_for_each(|day| self.drop_partition(day))?;
+        if self.settings.retention_rules.is_empty() {
+            return Ok(());
+        }
+        for partition in self.partitions_newest_first() {
+            let is_out = |tenant: &TenantId| {
+                partition.day().last_ns() < now_ns.saturating_sub(self.settings.retention_ns(tenant))
+            };
+            for tenant in partition.tenants().into_iter().filter(is_out) {
+                self.drop_tenant(&partition, &tenant)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_tenant(&self, partition: &Partition, tenant: &TenantId) -> Result<(), TraceStoreError> {
+        // Not while a record is applied: it could still bring spans of the tenant.
+        let _applied = self.applied.lock();
+        let day = partition.day();
+        if partition.drop_tenant(tenant)? {
+            let mut expired = self.expired_through.lock();
+            let through = expired.entry(tenant.clone()).or_insert(day);
+            *through = (*through).max(day);
+            tracing::info!(%day, %tenant, "dropped a tenant's traces of a day");
+        }
+        Ok(())
     }
 
     /// Drops the oldest days while the store is too large.

@@ -17,7 +17,7 @@ mod snapshot;
 mod tests;
 mod traces;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -75,6 +75,8 @@ struct Shared {
     tail_shrank: (Mutex<()>, Condvar),
     /// Days up to here were dropped by size; spans that start there are too old.
     dropped_through: Mutex<Option<Day>>,
+    /// The newest day that no longer has a tenant's spans while it has those of others; they are too old, too.
+    expired_through: Mutex<HashMap<TenantId, Day>>,
 }
 
 /// A store of traces on local disk. See `pharos_storage::TraceStore` for what its calls promise.
@@ -129,13 +131,13 @@ impl SpanStore {
         let mut applied = Applied::new(CallWindow::new(settings.pairing_spans), calls_position);
         let places =
             apply::Places { directory, settings: &settings, memory: &memory, partitions: &RwLock::new(partitions) };
-        let retention_ns = i64::try_from(settings.retention.0.as_nanos()).unwrap_or(i64::MAX);
-        let oldest = u64::try_from(components.clock.unix_ns().saturating_sub(retention_ns)).unwrap_or(0);
+        let now_ns = u64::try_from(components.clock.unix_ns()).unwrap_or(0);
         let scanned = scan(&log_directory, |sequence, content| {
             let corrupt = TraceStoreError::corrupt("log record", format!("record {sequence}"));
             let mut change = decode_change(&content).map_err(corrupt)?;
             if let Change::Batch(prepared) = &mut change {
-                prepared.rows.retain(|row| row.day >= Day::of(oldest));
+                let oldest = Day::of(now_ns.saturating_sub(settings.retention_ns(&prepared.tenant)));
+                prepared.rows.retain(|row| row.day >= oldest);
             }
             applied.apply(&places, &change, sequence)
         })?;
@@ -144,6 +146,10 @@ impl SpanStore {
         let log = LogWriter::open(&log_directory, Arc::clone(&disk), settings.log_segment.0, scanned, next_sequence)?;
         applied.next_sequence = next_sequence;
         let partitions = std::mem::take(&mut *places.partitions.write());
+        let mut expired_through = HashMap::new();
+        for (day, partition) in &partitions {
+            expired_through.extend(partition.expired_tenants().into_iter().map(|tenant| (tenant, *day)));
+        }
         tracing::info!(
             directory = %directory.display(), partitions = partitions.len(), log_segments = replayed, "trace store opened"
         );
@@ -162,6 +168,7 @@ impl SpanStore {
             queued_bytes: AtomicU64::new(0),
             tail_shrank: (Mutex::new(()), Condvar::new()),
             dropped_through: Mutex::new(None),
+            expired_through: Mutex::new(expired_through),
         });
         Self::start(shared, lock)
     }
@@ -271,7 +278,7 @@ impl TraceStore for SpanStore {
         if let Some(reason) = self.shared.refusal() {
             return Completion::ready(Err(reason));
         }
-        let (prepared, outcome) = prepare(tenant, &batch, self.shared.accepted_starts());
+        let (prepared, outcome) = prepare(tenant, &batch, self.shared.accepted_starts(tenant));
         if prepared.rows.is_empty() {
             return Completion::ready(Ok(outcome));
         }
@@ -376,15 +383,17 @@ impl TraceStore for SpanStore {
 }
 
 impl Shared {
-    /// Which starts are inside retention now.
-    fn accepted_starts(&self) -> AcceptedStarts {
+    /// Which starts are inside a tenant's retention now.
+    fn accepted_starts(&self, tenant: &TenantId) -> AcceptedStarts {
         let now_ns = u64::try_from(self.clock.unix_ns()).unwrap_or(0);
-        let ns = |duration: pharos_base::HumanDuration| u64::try_from(duration.0.as_nanos()).unwrap_or(u64::MAX);
-        let mut first_ns = now_ns.saturating_sub(ns(self.settings.retention));
-        if let Some(day) = *self.dropped_through.lock() {
+        let mut first_ns = now_ns.saturating_sub(self.settings.retention_ns(tenant));
+        let dropped = *self.dropped_through.lock();
+        let expired = self.expired_through.lock().get(tenant).copied();
+        if let Some(day) = dropped.max(expired) {
             first_ns = first_ns.max(day.last_ns().saturating_add(1));
         }
-        AcceptedStarts { first_ns, last_ns: now_ns.saturating_add(ns(self.settings.future_max)) }
+        let future_ns = u64::try_from(self.settings.future_max.0.as_nanos()).unwrap_or(u64::MAX);
+        AcceptedStarts { first_ns, last_ns: now_ns.saturating_add(future_ns) }
     }
 
     /// Why a batch cannot be taken now, if so.

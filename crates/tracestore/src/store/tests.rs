@@ -191,7 +191,7 @@ fn copy_tree(from: &Path, to: &Path) {
 /// are counted as they were, also those between the days.
 #[test]
 fn power_that_fails_between_the_days_of_a_checkpoint_loses_and_doubles_nothing() {
-    for seed in 0..6 {
+    for seed in 0..2 {
         let mut generator = SpanGenerator::new(seed, NOW_NS, 12);
         let directory = tempfile::tempdir().unwrap();
         let oracle = MemoryTraceStore::new();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use pharos_base::ByteSize;
 use pharos_model::{Attribute, AttributeValue, Resource, Span, SpanBatch, SpanGroup, SpanId, TenantId, TraceId};
-use pharos_storage::{ReadContext, RejectReason, StorageError, TraceLookup, TraceStore};
-use pharos_tracestore::Settings;
+use pharos_storage::{BatchId, ReadContext, RejectReason, StorageError, TraceLookup, TraceStore};
+use pharos_tracestore::{Settings, TraceRetentionRule};
 
 use crate::support::{Fixture, NOW_NS, settings};
 
@@ -71,6 +71,49 @@ fn days_out_of_retention_are_dropped_whole() {
     assert_eq!(std::fs::read_dir(fixture.directory.path().join("days")).unwrap().count(), 1);
     fixture.reopen();
     assert!(!stored(&fixture, 1) && stored(&fixture, 2));
+}
+
+/// A tenant's rule may be shorter or longer than the rest; a day stays for those who keep it and goes for the others.
+#[test]
+fn tenants_have_retentions_of_their_own() {
+    let rule =
+        |tenant: &str, keep: &str| TraceRetentionRule { tenant: tenant.parse().unwrap(), keep: keep.parse().unwrap() };
+    let retention_rules = vec![rule("short", "24h"), rule("long", "96h")];
+    let mut fixture = Fixture::new(Settings { retention: "48h".parse().unwrap(), retention_rules, ..settings() });
+    let tenants: Vec<TenantId> = ["short", "usual", "long"].map(|name| name.parse().unwrap()).to_vec();
+    for (tenant, accepted) in tenants.iter().zip([1, 2, 3]) {
+        let spans = vec![span(1, NOW_NS), span(2, NOW_NS - 40 * NS_PER_HOUR), span(3, NOW_NS - 90 * NS_PER_HOUR)];
+        let outcome = fixture.store().append(tenant, batch(spans), BatchId::random()).wait().unwrap().unwrap();
+        assert_eq!(outcome.items, accepted, "{tenant}");
+    }
+    let seen = |fixture: &Fixture, tenant: &TenantId| {
+        let context = ReadContext::unlimited();
+        let lookups = [1, 2, 3].map(|number| TraceLookup { trace_id: TraceId([number; 16]), range: None });
+        let traces = fixture.store().traces(tenant, &lookups, &context).unwrap();
+        let by_id: Vec<_> = traces.map(|trace| trace.unwrap().trace_id.0[0]).collect();
+        let found = fixture.store().find(tenant, &query(Vec::new(), 10), &context).unwrap();
+        assert_eq!(found.hits.iter().map(|hit| hit.trace_id.0[0]).collect::<Vec<_>>(), by_id, "{tenant}");
+        assert_eq!(fixture.store().services(tenant).unwrap().len(), usize::from(!by_id.is_empty()), "{tenant}");
+        by_id
+    };
+    fixture.store().flush().unwrap();
+    assert_eq!(fixture.store().stats().partitions, 3);
+    fixture.clock.advance_ms(46 * 3_600_000);
+    fixture.store().flush().unwrap();
+    let expected: [&[u8]; 3] = [&[], &[1], &[1, 2]];
+    for round in 0..4 {
+        assert_eq!(fixture.store().stats().partitions, 2, "only the oldest day is out of all retentions");
+        for (tenant, expected) in tenants.iter().zip(expected) {
+            assert_eq!(seen(&fixture, tenant), expected, "{tenant} in round {round}");
+        }
+        let late = fixture.store().append(&tenants[0], batch(vec![span(1, NOW_NS)]), BatchId::random());
+        assert_eq!(late.wait().unwrap().unwrap().rejections[0].reason, RejectReason::TooOld);
+        match round {
+            0 => fixture.reopen(),
+            1 => fixture.store().compact().unwrap(),
+            _ => fixture.cut_power(),
+        }
+    }
 }
 
 #[test]
