@@ -14,7 +14,7 @@ use crate::codec::{
     ATTRIBUTE_DEPTH_MAX, DecodeError, Origin, OriginHash, Reader, RowBuilder, RowReader, SpanSkeleton, Writer,
     attribute_depth, decode_origin, encode_origin,
 };
-use crate::terms::{TermList, span_terms};
+use crate::partition::TailRow;
 
 const VERSION: u8 = 2;
 const BATCH: u8 = 0;
@@ -65,14 +65,6 @@ impl fmt::Display for Day {
     }
 }
 
-/// One span as search sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct SearchDocument {
-    pub(crate) start_ns: u64,
-    pub(crate) duration_ns: u64,
-    pub(crate) terms: TermList,
-}
-
 /// One span as the lists of services and the pairing of calls see it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SpanMention {
@@ -80,16 +72,6 @@ pub(crate) struct SpanMention {
     pub(crate) operation: String,
     pub(crate) kind: SpanKind,
     pub(crate) skeleton: SpanSkeleton,
-}
-
-impl SearchDocument {
-    pub(crate) fn of(tenant: &TenantId, origin: OriginHash, service: &str, span: &Span) -> Self {
-        Self {
-            start_ns: span.start_ns,
-            duration_ns: span.duration_ns(),
-            terms: span_terms(tenant, origin, service, span),
-        }
-    }
 }
 
 /// Spans of one trace, encoded; shared by the record, the head and readers.
@@ -113,7 +95,7 @@ pub(crate) struct PreparedRow {
     pub(crate) day: Day,
     pub(crate) trace_id: TraceId,
     pub(crate) row: Arc<Row>,
-    pub(crate) documents: Vec<SearchDocument>,
+    pub(crate) tail: TailRow,
     pub(crate) mentions: Vec<SpanMention>,
 }
 
@@ -193,7 +175,7 @@ pub(crate) fn prepare(
             origins.insert(origin, bytes);
         }
     }
-    let rows = rows.into_iter().map(|((day, trace_id), groups)| build_row(tenant, day, trace_id, &groups)).collect();
+    let rows = rows.into_iter().map(|((day, trace_id), groups)| build_row(day, trace_id, &groups)).collect();
     (PreparedBatch { tenant: tenant.clone(), origins: origins.into_iter().collect(), rows }, outcome)
 }
 
@@ -227,21 +209,21 @@ fn too_deep() -> String {
     format!("attributes nest deeper than {ATTRIBUTE_DEPTH_MAX} arrays and maps")
 }
 
-fn build_row(tenant: &TenantId, day: Day, trace_id: TraceId, groups: &[RowGroup<'_>]) -> PreparedRow {
+fn build_row(day: Day, trace_id: TraceId, groups: &[RowGroup<'_>]) -> PreparedRow {
     let spans = || groups.iter().flat_map(|(_, _, spans)| spans.iter().copied());
     let min_start_ns = spans().map(|span| span.start_ns).min().unwrap_or(0);
     let mut builder = RowBuilder::default();
-    let (mut documents, mut mentions) = (Vec::new(), Vec::new());
+    let (mut tail, mut mentions) = (TailRow::default(), Vec::new());
     for (origin, service, spans) in groups {
         builder.push_group(*origin, service, spans, min_start_ns);
         let service: Arc<str> = Arc::from(*service);
         for span in spans {
-            documents.push(SearchDocument::of(tenant, *origin, &service, span));
+            tail.push(*origin, span);
             mentions.push(SpanMention::of(&service, span));
         }
     }
     let row = Arc::new(Row::new(min_start_ns, builder.finish()));
-    PreparedRow { day, trace_id, row, documents, mentions }
+    PreparedRow { day, trace_id, row, tail, mentions }
 }
 
 impl SpanMention {
@@ -272,26 +254,19 @@ impl PreparedBatch {
 
 impl PreparedRow {
     fn memory_bytes(&self) -> usize {
-        let documents = self.documents.iter().map(|document| document.terms.memory_bytes());
-        let mentions = self.mentions.iter().map(|mention| mention.operation.len());
-        let each = size_of::<SearchDocument>() + size_of::<SpanMention>();
+        let operations = self.mentions.iter().map(|mention| mention.operation.len());
         size_of::<Self>()
             + size_of::<Row>()
             + self.row.value.len()
-            + self.documents.len() * each
-            + documents.chain(mentions).sum::<usize>()
+            + self.tail.memory_bytes()
+            + self.mentions.len() * size_of::<SpanMention>()
+            + operations.sum::<usize>()
     }
 }
 
 /// A row with all that is derived from its value, for replay.
-fn row_from_value(
-    tenant: &TenantId,
-    day: Day,
-    trace_id: TraceId,
-    min_start_ns: u64,
-    value: Vec<u8>,
-) -> Result<PreparedRow, DecodeError> {
-    let (mut documents, mut mentions) = (Vec::new(), Vec::new());
+fn row_from_value(day: Day, trace_id: TraceId, min_start_ns: u64, value: Vec<u8>) -> Result<PreparedRow, DecodeError> {
+    let (mut tail, mut mentions) = (TailRow::default(), Vec::new());
     let reader = RowReader::new(&value, min_start_ns)?;
     let mut service: Arc<str> = Arc::from("");
     for (row_span, whole) in reader.spans().iter().zip(reader.whole_spans(trace_id)) {
@@ -299,10 +274,10 @@ fn row_from_value(
         if *service != *row_span.service {
             service = Arc::from(row_span.service);
         }
-        documents.push(SearchDocument::of(tenant, origin, &service, &span));
+        tail.push(origin, &span);
         mentions.push(SpanMention::of(&service, &span));
     }
-    Ok(PreparedRow { day, trace_id, row: Arc::new(Row::new(min_start_ns, value)), documents, mentions })
+    Ok(PreparedRow { day, trace_id, row: Arc::new(Row::new(min_start_ns, value)), tail, mentions })
 }
 
 /// The content of a log record that brings spans.
@@ -364,7 +339,7 @@ fn read_batch(reader: &mut Reader<'_>, tenant: TenantId) -> Result<PreparedBatch
         let trace_id = TraceId(reader.array("trace id")?);
         let min_start_ns = u64::from_le_bytes(reader.array("start")?);
         let value = reader.bytes("row")?.to_vec();
-        rows.push(row_from_value(&tenant, day, trace_id, min_start_ns, value)?);
+        rows.push(row_from_value(day, trace_id, min_start_ns, value)?);
     }
     let mut origins: Vec<_> = origins.into_iter().collect();
     origins.sort();
@@ -398,7 +373,7 @@ mod tests {
     }
 
     proptest! {
-        /// A record that is replayed has the rows, search documents and mentions of the one that was sent.
+        /// A record that is replayed has the rows, numbers for the tail and mentions of the one that was sent.
         #[test]
         fn records_round_trip(seed: u64) {
             let sent = prepared(seed);

@@ -92,8 +92,8 @@ pub struct Settings {
     /// Operations of one service, tenant and day that are listed; beyond, spans are stored and found, but
     /// their operations are not listed. Default 10000.
     pub operations_max: u64,
-    /// Origins (a resource with a scope) of one tenant and day whose attributes are kept in memory; of a tenant
-    /// with more, searches read them from disk, which takes longer and answers the same. Default 50000.
+    /// Origins (a resource with a scope) of one tenant and day whose hashes are kept in memory; of a tenant with more,
+    /// the disk is asked whether a new one is known. Default 50000.
     pub origins_in_memory: u64,
     /// Spans whose ids are kept in memory to pair callers and called; older ones are looked up on disk.
     /// Default 200000.

@@ -206,7 +206,7 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ),
     (
         "tracestore.origins_in_memory",
-        "Origins (a resource with a scope) of one tenant and day whose attributes are kept in memory; beyond, searches read them from disk",
+        "Origins (a resource with a scope) of one tenant and day whose hashes are kept in memory; beyond, the disk is asked whether one is known",
     ),
     ("span_metrics.enabled", "Whether calls, durations and sizes are counted by operation while spans come in"),
     ("span_metrics.flush_interval", "How often the counts of spans, the service graph's too, go to the metrics"),

@@ -161,6 +161,18 @@ impl<'a> RowReader<'a> {
         self.spans.iter().map(move |span| Ok((span, details.bytes("span details")?)))
     }
 
+    /// Span number `index`, whole.
+    pub(crate) fn whole_span(&self, trace_id: TraceId, index: usize) -> Result<Span, DecodeError> {
+        let mut details = self.details;
+        for _ in 0..index {
+            details.bytes("span details")?;
+        }
+        let row_span = self.spans.get(index).ok_or(DecodeError::OutOfRange("span number"))?;
+        let mut span = row_span.skeleton.to_span(trace_id);
+        read_details(details.bytes("span details")?, &mut span)?;
+        Ok(span)
+    }
+
     /// Each span whole, in the order they were sent; the trace id is not in the row.
     pub(crate) fn whole_spans(
         &self,

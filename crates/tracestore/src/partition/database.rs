@@ -13,7 +13,7 @@ use rocksdb::{
     WriteOptions,
 };
 
-use super::keys::BlockKey;
+use super::keys::{BlockKey, block_key, locator_key, values_key};
 use super::segment::FilterMemory;
 use crate::TraceStoreError;
 
@@ -92,9 +92,12 @@ impl Database {
         Ok(entry.map_err(TraceStoreError::rows("read", &self.path))?.map(|(key, _)| key))
     }
 
-    /// Removes the blocks with keys in `[from, until)`.
-    pub(super) fn delete_blocks(&self, batch: &mut WriteBatch, from: &BlockKey, until: &BlockKey) {
-        batch.delete_range_cf(self.blocks(), from, until);
+    /// Removes what those read who have a segment: blocks, locator and value postings.
+    pub(super) fn delete_segment(&self, batch: &mut WriteBatch, tenant: u32, segment: u64) {
+        let next = segment.saturating_add(1);
+        batch.delete_range_cf(self.blocks(), block_key(tenant, segment, 0), block_key(tenant, next, 0));
+        batch.delete_range(locator_key(tenant, segment, 0), locator_key(tenant, next, 0));
+        batch.delete_range(values_key(tenant, segment), values_key(tenant, next));
     }
 
     /// Small entries with keys in `[from, until)`.

@@ -22,15 +22,13 @@ impl Partition {
 
     /// Drops all that a tenant has here, for good; nothing of it may come any more. The bytes go as soon as nobody reads
     /// them. Returns whether it was done: not while a checkpoint is under way.
-    ///
-    /// The search index keeps its documents of the tenant until the day goes; nobody is led to them.
     pub(crate) fn drop_tenant(&self, tenant: &TenantId) -> Result<bool, TraceStoreError> {
         let mut state = self.state.write();
         let Some(number) = state.tenants.get(tenant).copied().filter(|_| state.sealing.is_none()) else {
             return Ok(false);
         };
         let mut batch = WriteBatch::default();
-        for kind in [b'O', b'N', b'C', b'S', b'F', b'L', b'D'] {
+        for kind in [b'O', b'N', b'C', b'S', b'F', b'D'] {
             let (from, until) = tenant_range(kind, number);
             batch.delete_range(from, until);
         }
@@ -40,12 +38,14 @@ impl Partition {
         state.tenants.remove(tenant);
         state.expired.insert(tenant.clone(), number);
         state.active.head.remove_tenant(number);
+        state.active.tail.remove_tenant(number);
         state.active.calls.retain(|(of, ..), _| *of != number);
         state.active.deletions.retain(|(of, _)| *of != number);
         state.deleted.remove(&number);
         state.names.remove(tenant);
         state.catalogue.remove(tenant);
         let dropped = Arc::make_mut(&mut state.segments).remove_tenant(number);
+        state.unlisted.extend(dropped.iter().map(|segment| (number, segment.number)));
         state.retired.extend(dropped);
         // So that the next checkpoint makes it durable.
         state.is_dirty = true;

@@ -1,57 +1,58 @@
-//! The search index of one partition: tantivy documents, one per span, derived from the spans.
+//! The search index of one partition: a tantivy document per block, whose terms are the block's words.
 //!
-//! Segments are sorted by start, newest first, so that a search reads the front of the postings and stops.
-//! A commit's payload is the log position up to which the index is complete.
+//! Derived from the blocks; it proposes blocks, and their spans decide. What the words say: `docs/search.md`.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use parking_lot::Mutex;
-use pharos_model::TraceId;
-use pharos_storage::{ReadContext, StorageError};
+use parking_lot::{Mutex, MutexGuard};
 use tantivy::columnar::Column;
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, NoMergePolicy};
-use tantivy::query::{BooleanQuery, EnableScoring, Query, TermQuery, TermSetQuery};
+use tantivy::postings::Postings;
 use tantivy::schema::{BytesOptions, Field, IndexRecordOption, NumericOptions, Schema};
+use tantivy::termdict::TermDictionary;
 use tantivy::{
-    Index, IndexReader, IndexSettings, IndexSortByField, IndexWriter, Order, ReloadPolicy, Searcher, SegmentReader,
+    DocSet, Index, IndexReader, IndexSettings, IndexWriter, InvertedIndexReader, ReloadPolicy, Searcher, SegmentReader,
     TERMINATED, TantivyDocument, Term,
 };
 
-use super::tail::Tail;
 use crate::TraceStoreError;
-use crate::search::{Clause, SearchBounds, TopTraces};
+use crate::search::{Bits, BlockTerms, Clause, Hint, Necessary, TermSubject, Word, terms};
 
 const TERM: &str = "term";
-const START: &str = "start_ns";
-const DURATION: &str = "duration_ns";
-const TRACE: &str = "trace_id";
+const TENANT: &str = "tenant";
+const SEGMENT: &str = "segment";
+const BLOCK: &str = "block";
 
-/// Segments of up to this many documents are merged in the background, so many at a time: a segment of one
-/// commit is merged once, what comes of it only by a full compaction.
-const MERGED_DOCUMENTS_MAX: usize = 200_000;
-const MERGED_SEGMENTS: usize = 12;
-/// Full compaction merges into segments of about this many documents.
-const COMPACTED_DOCUMENTS_MAX: u32 = 2_000_000;
-/// Up to this many alternatives of a clause are read side by side; more are gathered into a bit set.
-const UNION_TERMS_MAX: usize = 64;
+/// Index segments are merged in the background, so many of about a size at a time.
+const MERGED_SEGMENTS: usize = 8;
+/// Index segments of fewer documents count as of one size.
+const SMALL_SEGMENT_DOCUMENTS: u32 = 64;
+/// A word that says of which segment a block is.
+const OF_SEGMENT: u8 = b'x';
+
+/// Finds values that are no words.
+pub(crate) trait ValueLookup {
+    /// The blocks of a segment that may have the value, ascending; `None` if that cannot be told.
+    fn blocks(&self, segment: u64, hash: u64) -> Result<Option<Vec<u32>>, TraceStoreError>;
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Fields {
     term: Field,
-    start: Field,
-    duration: Field,
-    trace: Field,
+    tenant: Field,
+    segment: Field,
+    block: Field,
 }
 
 fn schema() -> (Schema, Fields) {
     let mut builder = Schema::builder();
     let fields = Fields {
         term: builder.add_bytes_field(TERM, BytesOptions::default().set_indexed()),
-        start: builder.add_u64_field(START, NumericOptions::default().set_fast()),
-        duration: builder.add_u64_field(DURATION, NumericOptions::default().set_fast()),
-        trace: builder.add_bytes_field(TRACE, BytesOptions::default().set_fast()),
+        tenant: builder.add_u64_field(TENANT, NumericOptions::default().set_fast()),
+        segment: builder.add_u64_field(SEGMENT, NumericOptions::default().set_fast()),
+        block: builder.add_u64_field(BLOCK, NumericOptions::default().set_fast()),
     };
     (builder.build(), fields)
 }
@@ -67,22 +68,17 @@ pub(crate) struct SearchIndex {
 }
 
 impl SearchIndex {
-    /// Opens the index in `path`, or `None` if there is none that can be read.
-    pub(crate) fn open(path: &Path, memory_bytes: usize) -> Option<(Self, u64)> {
+    /// Opens the index in `path`; `None` if there is none that can be read.
+    pub(crate) fn open(path: &Path, memory_bytes: usize) -> Option<Self> {
         if !path.join("meta.json").exists() {
             return None;
         }
-        let opened = Index::open_in_dir(path).and_then(|index| {
-            let position = index.load_metas()?.payload.and_then(|payload| payload.parse().ok()).unwrap_or(0);
-            Ok((Self::with_index(path, index, memory_bytes)?, position))
-        });
-        match opened {
-            Ok(opened) => Some(opened),
-            Err(error) => {
+        let opened = Index::open_in_dir(path).and_then(|index| Self::with_index(path, index, memory_bytes));
+        opened
+            .inspect_err(|error| {
                 tracing::warn!(path = %path.display(), %error, "search index cannot be read, rebuilding it from the spans");
-                None
-            }
-        }
+            })
+            .ok()
     }
 
     /// An empty index; what lay in `path` is removed.
@@ -91,10 +87,8 @@ impl SearchIndex {
             fs::remove_dir_all(path).map_err(TraceStoreError::io("remove", path))?;
         }
         fs::create_dir_all(path).map_err(TraceStoreError::io("create", path))?;
-        let sort_by_field = Some(IndexSortByField { field: START.to_owned(), order: Order::Desc });
-        // Nothing is stored in documents: the blocks have it all. So there is nothing to compress either.
+        // Nothing is stored in documents, so there is nothing to compress either.
         let settings = IndexSettings {
-            sort_by_field,
             docstore_compression: tantivy::store::Compressor::None,
             docstore_compress_dedicated_thread: false,
             ..IndexSettings::default()
@@ -112,61 +106,30 @@ impl SearchIndex {
         if stored != expected {
             return Err(tantivy::TantivyError::SchemaError("the index has other fields".to_owned()));
         }
-        let path = path.to_owned();
-        Ok(Self { path, index, reader, fields, memory_bytes, writer: Mutex::new(None) })
+        Ok(Self { path: path.to_owned(), index, reader, fields, memory_bytes, writer: Mutex::new(None) })
     }
 
-    /// What the last commit made visible, with its columns opened once for all searches.
+    /// What the last commit made visible.
     pub(crate) fn view(&self) -> Result<IndexView, TraceStoreError> {
         let searcher = self.reader.searcher();
-        let columns = searcher.segment_readers().iter().map(Columns::open).collect::<tantivy::Result<Vec<_>>>();
-        let mut columns = columns.map_err(TraceStoreError::index("open the columns", &self.path))?;
-        for (segment, columns) in columns.iter_mut().enumerate() {
-            columns.segment = segment as u32;
-        }
-        columns.sort_by_key(|columns| std::cmp::Reverse(columns.start.max_value()));
-        Ok(IndexView { searcher, columns })
+        let open = |segment: &SegmentReader| IndexSegment::open(segment, self.fields);
+        let segments = searcher.segment_readers().iter().map(open).collect::<tantivy::Result<_>>();
+        let segments = segments.map_err(TraceStoreError::index("open the columns", &self.path))?;
+        Ok(IndexView { path: self.path.clone(), searcher, segments })
     }
 
-    /// Adds all of `tail` and commits; from then on new searchers see it. `position` is the log position up
-    /// to which the index is complete. With `keep_writer` the next commit is cheaper.
-    pub(crate) fn commit(&self, tail: &Tail, position: u64, keep_writer: bool) -> Result<(), TraceStoreError> {
-        let mut slot = self.writer.lock();
-        let result = self.commit_with(&mut slot, tail, position);
-        if result.is_err() || !keep_writer {
-            // A failed writer holds half of a commit; dropping it forgets that half.
-            if let Some(writer) = slot.take() {
-                writer.wait_merging_threads().map_err(TraceStoreError::index("close the writer", &self.path))?;
-            }
-        }
-        result.map_err(TraceStoreError::index("commit", &self.path))
-    }
-
-    fn commit_with(&self, slot: &mut Option<IndexWriter>, tail: &Tail, position: u64) -> tantivy::Result<()> {
-        if slot.is_none() {
-            let writer = self.open_writer()?;
+    /// Begins a change; nothing of it is seen before [`Commit::finish`].
+    pub(crate) fn begin(&self) -> Result<Commit<'_>, TraceStoreError> {
+        let mut writer = self.writer.lock();
+        if writer.is_none() {
+            let opened = self.open_writer().map_err(TraceStoreError::index("open a writer of", &self.path))?;
             let mut policy = LogMergePolicy::default();
-            policy.set_max_docs_before_merge(MERGED_DOCUMENTS_MAX);
             policy.set_min_num_segments(MERGED_SEGMENTS);
-            writer.set_merge_policy(Box::new(policy));
-            *slot = Some(writer);
+            policy.set_min_layer_size(SMALL_SEGMENT_DOCUMENTS);
+            opened.set_merge_policy(Box::new(policy));
+            *writer = Some(opened);
         }
-        let Some(writer) = slot.as_mut() else { return Ok(()) };
-        // Sorted, so that a segment is already in its order and segments of one commit do not overlap.
-        for entry in tail.newest_first() {
-            let mut document = TantivyDocument::new();
-            document.add_u64(self.fields.start, entry.start_ns);
-            document.add_u64(self.fields.duration, entry.duration_ns);
-            document.add_bytes(self.fields.trace, &entry.trace_id.0);
-            for term in entry.terms() {
-                document.add_bytes(self.fields.term, term);
-            }
-            writer.add_document(document)?;
-        }
-        let mut prepared = writer.prepare_commit()?;
-        prepared.set_payload(&position.to_string());
-        prepared.commit()?;
-        self.reader.reload()
+        Ok(Commit { index: self, writer, is_finished: false })
     }
 
     /// One thread indexes and one merges: more would only take cores from queries.
@@ -179,40 +142,18 @@ impl SearchIndex {
         self.index.writer_with_options(options)
     }
 
-    /// Joins segments until they are as large as they shall get.
+    /// Joins all segments of the index.
     pub(crate) fn merge_all(&self) -> Result<(), TraceStoreError> {
-        let mut slot = self.writer.lock();
-        if let Some(writer) = slot.take() {
-            writer.wait_merging_threads().map_err(TraceStoreError::index("close the writer", &self.path))?;
-        }
+        self.close()?;
+        let _slot = self.writer.lock();
         let merge = || -> tantivy::Result<()> {
-            let payload = self.index.load_metas()?.payload;
             let mut writer = self.open_writer()?;
             writer.set_merge_policy(Box::new(NoMergePolicy));
-            let mut group = Vec::new();
-            let mut group_documents = 0;
-            let mut metas = self.index.searchable_segment_metas()?;
-            metas.sort_by_key(|meta| std::cmp::Reverse(meta.num_docs()));
-            for meta in metas {
-                if group_documents + meta.num_docs() > COMPACTED_DOCUMENTS_MAX && group.len() > 1 {
-                    writer.merge(&group).wait()?;
-                }
-                if group_documents + meta.num_docs() > COMPACTED_DOCUMENTS_MAX {
-                    group.clear();
-                    group_documents = 0;
-                }
-                group_documents += meta.num_docs();
-                group.push(meta.id());
+            let segments = self.index.searchable_segment_ids()?;
+            if segments.len() > 1 {
+                writer.merge(&segments).wait()?;
             }
-            if group.len() > 1 {
-                writer.merge(&group).wait()?;
-            }
-            // A merge keeps the payload of the last commit; say it again so that nothing depends on that.
-            let mut prepared = writer.prepare_commit()?;
-            if let Some(payload) = &payload {
-                prepared.set_payload(payload);
-            }
-            prepared.commit()?;
+            writer.commit()?;
             self.reader.reload()?;
             writer.garbage_collect_files().wait()?;
             writer.wait_merging_threads()
@@ -222,12 +163,8 @@ impl SearchIndex {
 
     /// Ends the writer's threads.
     pub(crate) fn close(&self) -> Result<(), TraceStoreError> {
-        match self.writer.lock().take() {
-            Some(writer) => {
-                writer.wait_merging_threads().map_err(TraceStoreError::index("close the writer", &self.path))
-            }
-            None => Ok(()),
-        }
+        let Some(writer) = self.writer.lock().take() else { return Ok(()) };
+        writer.wait_merging_threads().map_err(TraceStoreError::index("close the writer of", &self.path))
     }
 
     /// Bytes of all files.
@@ -235,151 +172,310 @@ impl SearchIndex {
         let Ok(entries) = fs::read_dir(&self.path) else { return 0 };
         entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|metadata| metadata.len()).sum()
     }
+}
 
-    /// Offers the newest spans that pass to `top`, as many as it takes.
-    pub(crate) fn search(
-        &self,
-        view: &IndexView,
-        clauses: &[Clause],
-        bounds: &SearchBounds,
-        top: &mut TopTraces,
-        context: &ReadContext,
-    ) -> Result<(), StorageError> {
-        let failed = |source: tantivy::TantivyError| StorageError::Internal {
-            action: "search of the trace index",
-            source: Box::new(TraceStoreError::index("search", &self.path)(source)),
-        };
-        let searcher = &view.searcher;
-        let query = self.query(clauses);
-        let weight = query.weight(EnableScoring::disabled_from_schema(searcher.schema())).map_err(failed)?;
-        for columns in &view.columns {
-            let newest_ns = columns.start.max_value();
-            if !top.could_take(newest_ns) {
-                break;
-            }
-            context.check()?;
-            if newest_ns < bounds.start.start_ns || columns.start.min_value() >= bounds.start.end_ns {
-                continue;
-            }
-            let segment = searcher.segment_reader(columns.segment);
-            let mut scorer = weight.scorer(segment, 1.0).map_err(failed)?;
-            columns.search(scorer.as_mut(), bounds, top, context).map_err(|error| match error {
-                SegmentSearchError::Interrupted(interrupted) => StorageError::Interrupted(interrupted),
-                SegmentSearchError::Io(source) => failed(source.into()),
-            })?;
+/// A change of the index.
+pub(crate) struct Commit<'a> {
+    index: &'a SearchIndex,
+    writer: MutexGuard<'a, Option<IndexWriter>>,
+    is_finished: bool,
+}
+
+impl Commit<'_> {
+    /// Adds a block.
+    pub(crate) fn add(
+        &mut self,
+        tenant: u32,
+        segment: u64,
+        block: u32,
+        terms: &BlockTerms,
+    ) -> Result<(), TraceStoreError> {
+        let Fields { term, tenant: tenant_field, segment: segment_field, block: block_field } = self.index.fields;
+        let mut document = TantivyDocument::new();
+        document.add_u64(tenant_field, tenant.into());
+        document.add_u64(segment_field, segment);
+        document.add_u64(block_field, block.into());
+        document.add_bytes(term, &segment_word(tenant, segment));
+        let mut full = tenant.to_be_bytes().to_vec();
+        for word in terms.words() {
+            full.truncate(4);
+            full.extend_from_slice(word);
+            document.add_bytes(term, &full);
         }
-        Ok(())
+        let added = self.writer().add_document(document);
+        added.map(drop).map_err(TraceStoreError::index("add to", &self.index.path))
     }
 
-    fn query(&self, clauses: &[Clause]) -> Box<dyn Query> {
-        let term = |bytes: &[u8]| Term::from_field_bytes(self.fields.term, bytes);
-        let mut queries: Vec<Box<dyn Query>> = clauses
-            .iter()
-            .map(|clause| -> Box<dyn Query> {
-                let single = |bytes: &[u8]| Box::new(TermQuery::new(term(bytes), IndexRecordOption::Basic));
-                match clause.any_of.as_slice() {
-                    [one] => single(one),
-                    few if few.len() <= UNION_TERMS_MAX => {
-                        let alternatives = few.iter().map(|bytes| single(bytes) as Box<dyn Query>);
-                        Box::new(BooleanQuery::union(alternatives.collect()))
-                    }
-                    many => Box::new(TermSetQuery::new(many.iter().map(|bytes| term(bytes)))),
-                }
-            })
-            .collect();
-        if queries.len() == 1 { queries.remove(0) } else { Box::new(BooleanQuery::intersection(queries)) }
+    /// Removes the blocks of a segment that the index had before this change.
+    pub(crate) fn remove(&mut self, tenant: u32, segment: u64) {
+        let term = Term::from_field_bytes(self.index.fields.term, &segment_word(tenant, segment));
+        self.writer().delete_term(term);
+    }
+
+    /// Makes the change durable and visible. With `keep_writer` the next change is cheaper.
+    pub(crate) fn finish(mut self, keep_writer: bool) -> Result<(), TraceStoreError> {
+        let index = self.index;
+        let path = &index.path;
+        self.writer().commit().map_err(TraceStoreError::index("commit", path))?;
+        self.is_finished = true;
+        if !keep_writer && let Some(writer) = self.writer.take() {
+            writer.wait_merging_threads().map_err(TraceStoreError::index("close the writer of", path))?;
+        }
+        index.reader.reload().map_err(TraceStoreError::index("reload", path))
+    }
+
+    fn writer(&mut self) -> &mut IndexWriter {
+        self.writer.as_mut().expect("there is one until the end")
     }
 }
 
-/// The index as one commit left it; segments with the newest spans first.
+impl Drop for Commit<'_> {
+    fn drop(&mut self) {
+        // The writer holds half of a change; without it that half is forgotten.
+        if !self.is_finished {
+            self.writer.take();
+        }
+    }
+}
+
+fn segment_word(tenant: u32, segment: u64) -> Vec<u8> {
+    [&tenant.to_be_bytes()[..], &[OF_SEGMENT], &segment.to_be_bytes()].concat()
+}
+
+/// The index as one commit left it.
 pub(crate) struct IndexView {
+    path: PathBuf,
     searcher: Searcher,
-    columns: Vec<Columns>,
+    segments: Vec<IndexSegment>,
+}
+
+/// A block that may have what is searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Candidate {
+    pub(crate) segment: u64,
+    pub(crate) block: u32,
 }
 
 impl IndexView {
-    pub(crate) fn spans(&self) -> u64 {
-        self.searcher.num_docs()
-    }
-}
-
-/// The fast fields of a segment.
-struct Columns {
-    segment: u32,
-    start: Column<u64>,
-    duration: Column<u64>,
-    trace: tantivy::columnar::BytesColumn,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum SegmentSearchError {
-    #[error(transparent)]
-    Interrupted(#[from] pharos_base::Interrupted),
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-}
-
-impl Columns {
-    fn open(segment: &SegmentReader) -> tantivy::Result<Self> {
-        let fast = segment.fast_fields();
-        let trace = fast.bytes(TRACE)?;
-        let missing = || tantivy::TantivyError::SchemaError("a segment has no trace ids".to_owned());
-        Ok(Self {
-            segment: 0,
-            start: fast.u64(START)?,
-            duration: fast.u64(DURATION)?,
-            trace: trace.ok_or_else(missing)?,
-        })
-    }
-
-    /// The first document that starts before `end_ns`: documents are sorted by start, newest first.
-    fn first_before(&self, end_ns: u64) -> u32 {
-        let (mut low, mut high) = (0, self.start.num_docs());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.start.first(middle).unwrap_or(0) >= end_ns { low = middle + 1 } else { high = middle }
+    /// How many blocks of each segment are in it, by tenant number and segment.
+    pub(crate) fn block_counts(&self) -> HashMap<(u32, u64), usize> {
+        let mut counts = HashMap::new();
+        for (segment, reader) in self.segments.iter().zip(self.searcher.segment_readers()) {
+            for document in reader.doc_ids_alive() {
+                let of = |column: &Column<u64>| column.first(document).unwrap_or(0);
+                *counts.entry((of(&segment.tenants) as u32, of(&segment.segments))).or_default() += 1;
+            }
         }
-        low
+        counts
     }
 
-    fn search(
+    /// The blocks of a tenant that have all that is necessary, in no order.
+    pub(crate) fn candidates(
         &self,
-        postings: &mut dyn tantivy::query::Scorer,
-        bounds: &SearchBounds,
-        top: &mut TopTraces,
-        context: &ReadContext,
-    ) -> Result<(), SegmentSearchError> {
-        const CHECK_EVERY: u32 = 4096;
-        let first = self.first_before(bounds.start.end_ns);
-        let mut document = postings.doc();
-        if document < first {
-            document = postings.seek(first);
+        tenant: u32,
+        necessary: &Necessary<'_>,
+        values: &dyn ValueLookup,
+    ) -> Result<Vec<Candidate>, TraceStoreError> {
+        let mut found = Vec::new();
+        for (segment, reader) in self.segments.iter().zip(self.searcher.segment_readers()) {
+            let lookup = Lookup { segment, reader, tenant, values, known: HashMap::new(), path: &self.path };
+            found.extend(lookup.candidates(necessary)?);
         }
-        // The first span of a trace in a sorted segment is its newest there.
-        let mut seen: HashSet<u64> = HashSet::new();
-        let mut trace_bytes = Vec::with_capacity(16);
-        let mut until_check = CHECK_EVERY;
+        Ok(found)
+    }
+}
+
+struct IndexSegment {
+    inverted: std::sync::Arc<InvertedIndexReader>,
+    tenants: Column<u64>,
+    segments: Column<u64>,
+    blocks: Column<u64>,
+}
+
+impl IndexSegment {
+    fn open(segment: &SegmentReader, fields: Fields) -> tantivy::Result<Self> {
+        let fast = segment.fast_fields();
+        let inverted = segment.inverted_index(fields.term)?;
+        Ok(Self { inverted, tenants: fast.u64(TENANT)?, segments: fast.u64(SEGMENT)?, blocks: fast.u64(BLOCK)? })
+    }
+}
+
+/// Hands over what follows `prefix` in every term of the dictionary that begins with it, from `first` on.
+fn visit_range(
+    terms: &TermDictionary,
+    prefix: &[u8],
+    first: Option<u8>,
+    visit: &mut dyn FnMut(&[u8], &tantivy::postings::TermInfo) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let from: Vec<u8> = prefix.iter().copied().chain(first).collect();
+    let mut stream = terms.range().ge(&from).into_stream()?;
+    while stream.advance() {
+        let Some(rest) = stream.key().strip_prefix(prefix) else { break };
+        visit(rest, stream.value())?;
+    }
+    Ok(())
+}
+
+/// A search in one segment of the index.
+struct Lookup<'a> {
+    segment: &'a IndexSegment,
+    reader: &'a SegmentReader,
+    tenant: u32,
+    values: &'a dyn ValueLookup,
+    /// What value postings said.
+    known: HashMap<(u64, u64), Option<Vec<u32>>>,
+    path: &'a Path,
+}
+
+impl Lookup<'_> {
+    fn candidates(mut self, necessary: &Necessary<'_>) -> Result<Vec<Candidate>, TraceStoreError> {
+        let mut left = self.word(&terms::everything())?;
+        for clause in &necessary.clauses {
+            if left.is_empty() {
+                return Ok(Vec::new());
+            }
+            left.keep(&self.clause(clause, necessary, &left)?);
+        }
+        let column = |column: &Column<u64>, document: usize| column.first(document as u32).unwrap_or(0);
+        let live = left.iter().filter(|document| !self.reader.is_deleted(*document as u32));
+        let candidate = |document| Candidate {
+            segment: column(&self.segment.segments, document),
+            block: column(&self.segment.blocks, document) as u32,
+        };
+        Ok(live.map(candidate).collect())
+    }
+
+    fn clause(&mut self, clause: &Clause<'_>, necessary: &Necessary<'_>, left: &Bits) -> Result<Bits, TraceStoreError> {
+        let mut found = self.none();
+        for hint in clause {
+            let mut documents = self.hint(hint, left)?;
+            if let Some(service) = &necessary.service {
+                let paired = self.pair(service, hint, necessary)?;
+                documents.keep(&paired);
+            }
+            found.add(&documents);
+        }
+        Ok(found)
+    }
+
+    /// Documents of which the hint is true; of those in `left` only, where that is cheaper.
+    fn hint(&mut self, hint: &Hint<'_>, left: &Bits) -> Result<Bits, TraceStoreError> {
+        match hint {
+            Hint::Value { of, text } => {
+                let word = terms::value(*of, text);
+                let mut found = self.word(&word)?;
+                let mut unsure = self.word(&terms::many(*of))?;
+                unsure.keep(left);
+                unsure.remove(&found);
+                let hash = terms::word_hash(&word);
+                for document in unsure.iter() {
+                    if self.may_have(document, hash)? {
+                        found.insert(document);
+                    }
+                }
+                Ok(found)
+            }
+            Hint::Has(of) => self.words(&terms::has_prefix(*of), None, |_| true),
+            Hint::Matches { of, pattern } => {
+                let prefix = terms::value_prefix(*of);
+                let mut found =
+                    self.words(&prefix, None, |text| std::str::from_utf8(text).is_ok_and(|text| pattern.is_in(text)))?;
+                found.add(&self.word(&terms::many(*of))?);
+                Ok(found)
+            }
+            Hint::Kind(kind) => self.word(&terms::kind(*kind)),
+            Hint::Status(status) => self.word(&terms::status(*status)),
+            Hint::Lasts(min_ns) => {
+                self.words(&terms::duration_prefix(), Some(terms::duration_bucket(*min_ns)), |_| true)
+            }
+        }
+    }
+
+    /// Documents in which the hint is true of a span of the service, as far as pairs tell.
+    fn pair(&self, service: &str, hint: &Hint<'_>, necessary: &Necessary<'_>) -> Result<Bits, TraceStoreError> {
+        let paired = |word: &[u8]| self.word(&terms::pair(service, word));
+        let or_unpaired = |mut found: Bits, of: TermSubject<'_>| {
+            found.add(&self.word(&terms::unpaired(of))?);
+            Ok(found)
+        };
+        match hint {
+            Hint::Value { of: TermSubject::Service, .. } | Hint::Has(_) => Ok(Bits::all(self.document_count())),
+            Hint::Value { of, text } => or_unpaired(paired(&terms::value(*of, text))?, *of),
+            Hint::Matches { of, pattern } => {
+                let prefix = terms::pair(service, &terms::value_prefix(*of));
+                let matches = |text: &[u8]| std::str::from_utf8(text).is_ok_and(|text| pattern.is_in(text));
+                or_unpaired(self.words(&prefix, None, matches)?, *of)
+            }
+            Hint::Kind(kind) => paired(&terms::kind(*kind)),
+            Hint::Status(status) => paired(&terms::status(*status)),
+            Hint::Lasts(min_ns) => {
+                let bucket = Some(terms::duration_bucket(*min_ns));
+                match &necessary.operation {
+                    None => self.words(&terms::pair(service, &terms::duration_prefix()), bucket, |_| true),
+                    Some(operation) => {
+                        let prefix = terms::operation_duration_prefix(service, operation);
+                        or_unpaired(self.words(&prefix, bucket, |_| true)?, TermSubject::Name)
+                    }
+                }
+            }
+        }
+    }
+
+    fn document_count(&self) -> usize {
+        self.reader.max_doc() as usize
+    }
+
+    fn none(&self) -> Bits {
+        Bits::none(self.document_count())
+    }
+
+    fn full(&self, word: &[u8]) -> Word {
+        [&self.tenant.to_be_bytes()[..], word].concat()
+    }
+
+    fn word(&self, word: &[u8]) -> Result<Bits, TraceStoreError> {
+        let mut found = self.none();
+        let mut read = || -> std::io::Result<()> {
+            match self.segment.inverted.terms().get(self.full(word))? {
+                Some(info) => self.add_postings(&info, &mut found),
+                None => Ok(()),
+            }
+        };
+        read().map_err(TraceStoreError::index("search", self.path))?;
+        Ok(found)
+    }
+
+    /// Documents with a word that begins so, from the byte `first` on, whose rest is `wanted`.
+    fn words(&self, prefix: &[u8], first: Option<u8>, wanted: impl Fn(&[u8]) -> bool) -> Result<Bits, TraceStoreError> {
+        let mut found = self.none();
+        let read = visit_range(self.segment.inverted.terms(), &self.full(prefix), first, &mut |rest, info| {
+            if wanted(rest) { self.add_postings(info, &mut found) } else { Ok(()) }
+        });
+        read.map_err(TraceStoreError::index("search", self.path))?;
+        Ok(found)
+    }
+
+    fn add_postings(&self, info: &tantivy::postings::TermInfo, found: &mut Bits) -> std::io::Result<()> {
+        let mut postings = self.segment.inverted.read_postings_from_terminfo(info, IndexRecordOption::Basic)?;
+        debug_assert!(postings.term_freq() > 0, "a posting is there because the word is");
+        let mut document = postings.doc();
         while document != TERMINATED {
-            let start_ns = self.start.first(document).unwrap_or(0);
-            if start_ns < bounds.start.start_ns || !top.could_take(start_ns) {
-                break;
-            }
-            let duration_ns = self.duration.first(document).unwrap_or(0);
-            if bounds.contains(start_ns, duration_ns)
-                && let Some(ordinal) = self.trace.ords().first(document)
-                && seen.insert(ordinal)
-            {
-                self.trace.ord_to_bytes(ordinal, &mut trace_bytes)?;
-                let trace_id = <[u8; 16]>::try_from(trace_bytes.as_slice());
-                top.offer(TraceId(trace_id.map_err(std::io::Error::other)?), start_ns);
-            }
-            until_check -= 1;
-            if until_check == 0 {
-                context.check()?;
-                until_check = CHECK_EVERY;
-            }
+            found.insert(document as usize);
             document = postings.advance();
         }
         Ok(())
     }
+
+    fn may_have(&mut self, document: usize, hash: u64) -> Result<bool, TraceStoreError> {
+        let segment = self.segment.segments.first(document as u32).unwrap_or(0);
+        let block = self.segment.blocks.first(document as u32).unwrap_or(0) as u32;
+        let blocks = match self.known.entry((segment, hash)) {
+            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::hash_map::Entry::Vacant(new) => new.insert(self.values.blocks(segment, hash)?),
+        };
+        Ok(blocks.as_ref().is_none_or(|blocks| blocks.binary_search(&block).is_ok()))
+    }
 }
+
+#[cfg(test)]
+mod tests;

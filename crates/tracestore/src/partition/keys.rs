@@ -13,6 +13,7 @@ const CALLS: u8 = b'C';
 pub(super) const SEGMENT: u8 = b'S';
 const FILTER: u8 = b'F';
 const LOCATOR: u8 = b'L';
+const VALUES: u8 = b'V';
 pub(super) const DELETED: u8 = b'D';
 pub(super) const EXPIRED: u8 = b'X';
 
@@ -61,6 +62,15 @@ pub(super) fn locator_key(tenant: u32, segment: u64, page: u32) -> Vec<u8> {
     [&[LOCATOR][..], &tenant.to_be_bytes(), &segment.to_be_bytes(), &page.to_be_bytes()].concat()
 }
 
+/// The shape of a segment's value postings; their pages' keys begin with it.
+pub(super) fn values_key(tenant: u32, segment: u64) -> Vec<u8> {
+    [&[VALUES][..], &tenant.to_be_bytes(), &segment.to_be_bytes()].concat()
+}
+
+pub(super) fn values_page_key(tenant: u32, segment: u64, page: u32) -> Vec<u8> {
+    [&values_key(tenant, segment)[..], &page.to_be_bytes()].concat()
+}
+
 pub(super) fn deleted_key(tenant: u32, trace_id: TraceId) -> Vec<u8> {
     [&[DELETED][..], &tenant.to_be_bytes(), &trace_id.0].concat()
 }
@@ -71,11 +81,6 @@ pub(super) fn tenant_key(name: &str) -> Vec<u8> {
 
 pub(super) fn origin_key(tenant: u32, hash: OriginHash) -> Vec<u8> {
     [&[ORIGIN][..], &tenant.to_be_bytes(), &hash.0].concat()
-}
-
-/// Where a tenant's origins begin, and what comes after them.
-pub(super) fn origin_range(tenant: u32) -> (Vec<u8>, Vec<u8>) {
-    tenant_range(ORIGIN, tenant)
 }
 
 pub(super) fn name_key(tenant: u32, service: &str, operation: &str, kind: SpanKind) -> Vec<u8> {
@@ -97,7 +102,7 @@ pub(super) fn calls_minute(tenant: u32, minute: u32) -> Vec<u8> {
     [&[CALLS][..], &tenant.to_be_bytes(), &minute.to_be_bytes()].concat()
 }
 
-/// An entry of the default column family, except filters and locators.
+/// An entry of the default column family, except filters, locators and value postings.
 pub(super) enum MetaKey<'a> {
     Position,
     Tenant { name: &'a str },

@@ -14,7 +14,7 @@ use pharos_model::TraceId;
 use rocksdb::WriteBatch;
 
 use super::filter::trace_hash;
-use super::keys::{block_key, filter_key, locator_key, segment_key};
+use super::keys::{filter_key, segment_key};
 use super::pieces::corrupt_block;
 use super::segment::{BlockBounds, Segment};
 use super::write::{BLOCK_SPANS_MAX, RawSpan, SegmentWriter};
@@ -103,10 +103,19 @@ impl Partition {
         for segment in group {
             batch.delete(segment_key(tenant, segment.number));
             batch.delete(filter_key(tenant, segment.number));
-            batch.delete_range(locator_key(tenant, segment.number, 0), locator_key(tenant, segment.number + 1, 0));
         }
+        // The index knows old and new at once; searches look at those that are listed.
+        if let Some(segment) = &merged {
+            let mut commit = self.index.begin()?;
+            self.block_source().index(segment, &mut commit)?;
+            commit.finish(false)?;
+        }
+        let view = Arc::new(self.index.view()?);
         let mut state = self.state.write();
+        let state = &mut *state;
         self.database.write(batch)?;
+        state.view = view;
+        state.unlisted.extend(group.iter().map(|segment| (tenant, segment.number)));
         let segments = Arc::make_mut(&mut state.segments);
         segments.remove(tenant, group);
         merged.into_iter().for_each(|segment| segments.insert(segment));
@@ -153,8 +162,7 @@ impl Partition {
             let is_read = Arc::strong_count(segment) > 1;
             if !is_read {
                 let (tenant, number) = (segment.tenant, segment.number);
-                let (from, until) = (block_key(tenant, number, 0), block_key(tenant, number + 1, 0));
-                self.database.delete_blocks(&mut batch, &from, &until);
+                self.database.delete_segment(&mut batch, tenant, number);
             }
             is_read
         });

@@ -1,12 +1,12 @@
 //! A partition: the spans that start on one UTC day, with all that belongs to them.
 //!
 //! Owns a RocksDB (blocks, segments, origins, names, call counts) and a search index, and in memory the head, the tail,
-//! the lists of names and the catalogue of origins. Only the commit thread changes it ([`Partition::stage`],
+//! the lists of names and known origins. Only the commit thread changes it ([`Partition::stage`],
 //! [`Partition::write`], [`Partition::publish`], [`Partition::delete`]) and only the maintenance thread makes checkpoints
 //! and merges.
 //!
 //! Invariants
-//! - P1 Every span below `index_position` is in the index, every later one in a tail.
+//! - P1 Every span of a segment is in a block that the index knows, every later one in a tail.
 //! - P2 Every span below `sealed_position` is in a segment on disk with its origins, every later one in a head; the call
 //!   counts on disk are complete up to exactly there.
 //! - P3 Equal rows are one in a head, equal spans one in a segment. What comes again after a seal is stored again; reads show
@@ -16,14 +16,14 @@
 //! One lock, `state`. RocksDB is read under it only where memory and disk must be of one moment; nothing
 //! is sealed, flushed, committed or merged under it.
 
-#[expect(dead_code, reason = "searches read blocks next")]
-mod block_index;
 mod copy;
 mod database;
 mod expire;
 mod filter;
+mod find;
 mod head;
 mod index;
+mod indexing;
 mod keys;
 mod locator;
 mod merge;
@@ -48,7 +48,7 @@ use rocksdb::WriteBatch;
 
 use crate::TraceStoreError;
 use crate::calls::CallChanges;
-use crate::codec::{Origin, OriginHash, decode_origin};
+use crate::codec::OriginHash;
 use crate::error::storage_error;
 use crate::record::{Day, PreparedBatch, PreparedRow};
 use database::Database;
@@ -56,15 +56,16 @@ pub(crate) use database::DatabaseMemory;
 use filter::trace_hash;
 use head::Head;
 use index::{IndexView, SearchIndex};
+use indexing::BlockSource;
 use keys::{name_key, origin_key, tenant_key};
 pub(crate) use merge::MergeDepth;
 use names::{Names, NewNames};
-pub(crate) use origins::{OriginCatalogue, StoredOrigins, mark};
+use origins::{DecodedOrigins, OriginCatalogue};
 pub(crate) use pieces::TracePiece;
 pub(crate) use seal::CallDelta;
 use segment::{Segment, Segments};
 use tail::Tail;
-pub(crate) use tail::TailSize;
+pub(crate) use tail::{TailRow, TailSize};
 
 /// Changes of call counts by tenant number, minute, caller and called.
 type CallCounts = HashMap<(u32, u32, Arc<str>, Arc<str>), i64>;
@@ -90,7 +91,8 @@ struct State {
     /// Of the next segment.
     next_segment: u64,
     sealed_position: u64,
-    index_position: u64,
+    /// Segments that the index knows and readers do not see, by tenant number.
+    unlisted: Vec<(u32, u64)>,
     is_dirty: bool,
 }
 
@@ -123,6 +125,7 @@ pub(crate) struct Partition {
     database: Database,
     memory: DatabaseMemory,
     index: SearchIndex,
+    decoded: DecodedOrigins,
     state: RwLock<State>,
     operations_max: u64,
 }
@@ -131,12 +134,11 @@ pub(crate) struct Partition {
 pub(crate) struct Staged<'a> {
     batch: WriteBatch,
     tenant: (TenantId, u32),
-    origins: Vec<(OriginHash, Origin)>,
+    origins: Vec<OriginHash>,
     names: NewNames,
     /// Rows that are not in a head.
     pub(crate) fresh: Vec<&'a PreparedRow>,
     into_head: bool,
-    into_index: bool,
 }
 
 impl Partition {
@@ -150,8 +152,7 @@ impl Partition {
 
     /// Records below were applied here when the partition was brought to disk last.
     pub(crate) fn position(&self) -> u64 {
-        let state = self.state.read();
-        state.sealed_position.max(state.index_position)
+        self.state.read().sealed_position
     }
 
     /// Works out what a record changes here. `sequence` is the record's.
@@ -172,9 +173,8 @@ impl Partition {
             names: NewNames::default(),
             fresh: Vec::new(),
             into_head: sequence >= state.sealed_position,
-            into_index: sequence >= state.index_position,
         };
-        if !staged.into_head && !staged.into_index {
+        if !staged.into_head {
             return Ok(staged);
         }
         for (hash, bytes) in &prepared.origins {
@@ -184,13 +184,12 @@ impl Partition {
             };
             if !is_known {
                 staged.batch.put(origin_key(number, *hash), bytes);
-                let origin = decode_origin(bytes).map_err(TraceStoreError::corrupt("origin", self.day))?;
-                staged.origins.push((*hash, origin));
+                staged.origins.push(*hash);
             }
         }
         for row in rows {
             // P3
-            if staged.into_head && state.head_contains(number, row) {
+            if state.head_contains(number, row) {
                 continue;
             }
             staged.fresh.push(row);
@@ -217,21 +216,17 @@ impl Partition {
         let state = &mut *state;
         let (tenant, number) = staged.tenant;
         state.tenants.entry(tenant.clone()).or_insert(number);
-        for (hash, origin) in &staged.origins {
-            state.catalogue.insert(&tenant, *hash, origin);
+        for hash in &staged.origins {
+            state.catalogue.insert(&tenant, *hash);
         }
         for (service, operation, kind) in staged.names.iter() {
             state.names.insert(&tenant, service, operation, kind);
         }
         for row in &staged.fresh {
             // One record may hold equal rows, too: two of one trace and day never, so this is P3 again.
-            if staged.into_head {
-                let (trace_id, shared) = (row.trace_id, Arc::clone(&row.row));
-                state.active.head.push(number, trace_id, shared, row.documents.len());
-            }
-            if staged.into_index {
-                row.documents.iter().for_each(|document| state.active.tail.push(row.trace_id, document));
-            }
+            let Unsealed { head, tail, .. } = &mut state.active;
+            tail.push(number, row.trace_id, &row.row, &row.tail);
+            head.push(number, row.trace_id, Arc::clone(&row.row), row.tail.len());
         }
         state.is_dirty |= !staged.fresh.is_empty();
     }
@@ -248,6 +243,9 @@ impl Partition {
         let hash = trace_hash(trace_id);
         let was_active =
             state.active.head.remove(number, trace_id).map_err(TraceStoreError::corrupt("row", self.day))?;
+        if was_active {
+            state.active.tail.remove(number, trace_id);
+        }
         let sealing = state.sealing.as_ref();
         let may_be_elsewhere = sealing.is_some_and(|sealing| !sealing.unsealed.head.rows(number, trace_id).is_empty())
             || state.segments.of(number).iter().any(|segment| segment.may_contain(hash));
@@ -300,6 +298,10 @@ impl Partition {
         Ok(())
     }
 
+    fn block_source(&self) -> BlockSource<'_> {
+        BlockSource { database: &self.database, decoded: &self.decoded, day: self.day }
+    }
+
     /// Ends background work; everything in memory is forgotten.
     pub(crate) fn stop(&self) -> Result<(), TraceStoreError> {
         self.database.stop();
@@ -316,9 +318,9 @@ impl Partition {
         self.state.read().segments.iter().count() as u64
     }
 
-    /// Documents in the index.
+    /// Spans in segments, which the index knows.
     pub(crate) fn indexed_spans(&self) -> u64 {
-        self.state.read().view.spans()
+        self.state.read().segments.iter().map(|segment| segment.record.span_count).sum()
     }
 }
 

@@ -1,5 +1,5 @@
-//! Opening a partition: what RocksDB and the index hold, blocks that no segment has removed, and an index anew where there
-//! is none.
+//! Opening a partition: what RocksDB and the index hold, blocks that no segment has removed, and what the index
+//! lacks.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,25 +13,19 @@ use rocksdb::WriteBatch;
 use super::database::{Database, DatabaseMemory};
 use super::filter::TraceFilter;
 use super::index::SearchIndex;
+use super::indexing::BlockSource;
 use super::keys::{DELETED, EXPIRED, MetaKey, POSITION, SEGMENT, block_key, filter_key, read_block_key, read_meta_key};
 use super::names::Names;
-use super::origins::OriginCatalogue;
-use super::pieces::corrupt_block;
+use super::origins::{DecodedOrigins, OriginCatalogue};
 use super::segment::{Segment, SegmentRecord, Segments};
-use super::tail::Tail;
 use super::{DeletedTraces, Partition, State, Unsealed};
-use crate::block::Block;
-use crate::codec::{DecodeError, decode_origin};
-use crate::disk::sync_directory;
-use crate::record::{Day, SearchDocument};
+use crate::codec::DecodeError;
+use crate::record::Day;
 use crate::{Settings, TraceStoreError};
 
 /// The index's layout; another one is another directory and is rebuilt from the blocks.
-pub(super) const INDEX_DIRECTORY: &str = "index-1";
+pub(super) const INDEX_DIRECTORY: &str = "index-2";
 pub(super) const SPANS_DIRECTORY: &str = "spans";
-const INDEX_BUILDING_DIRECTORY: &str = "index-building";
-/// Spans per commit while an index is rebuilt.
-const REBUILD_COMMIT_SPANS: usize = 100_000;
 
 impl Partition {
     /// Opens or creates the partition in `directory`.
@@ -77,7 +71,7 @@ impl Partition {
             tenants.iter().map(|(tenant, number)| (*number, tenant.clone())).collect();
         let (mut names, mut catalogue) = (Names::default(), OriginCatalogue::new(settings.origins_in_memory));
         for entry in database.metas(b"N", b"P".to_vec()) {
-            let (key, value) = entry?;
+            let (key, _) = entry?;
             match read_meta_key(&key).map_err(corrupt("entry"))? {
                 MetaKey::Name { tenant, kind, service, operation } => {
                     if let Some(tenant) = by_number.get(&tenant) {
@@ -86,7 +80,7 @@ impl Partition {
                 }
                 MetaKey::Origin { tenant, hash } => {
                     if let Some(tenant) = by_number.get(&tenant) {
-                        catalogue.insert(tenant, hash, &decode_origin(&value).map_err(corrupt("origin"))?);
+                        catalogue.insert(tenant, hash);
                     }
                 }
                 _ => {}
@@ -95,22 +89,12 @@ impl Partition {
         let (segments, deleted, next_segment) = read_segments(&database, memory, day)?;
         let index_path = directory.join(INDEX_DIRECTORY);
         let memory_bytes = settings.index_memory.0 as usize;
-        let (index, index_position) = if let Some(opened) = SearchIndex::open(&index_path, memory_bytes) {
-            opened
-        } else {
-            // Under another name until it is whole: a crash meanwhile begins anew.
-            let building = directory.join(INDEX_BUILDING_DIRECTORY);
-            let index = SearchIndex::create(&building, memory_bytes)?;
-            rebuild_index(&index, &database, &segments, &by_number, day, sealed_position)?;
-            index.close()?;
-            drop(index);
-            replace_directory(&building, &index_path)?;
-            SearchIndex::open(&index_path, memory_bytes).ok_or_else(|| TraceStoreError::Corrupt {
-                what: "search index",
-                partition: day.to_string(),
-                detail: "it cannot be read after it was built".to_owned(),
-            })?
+        let index = match SearchIndex::open(&index_path, memory_bytes) {
+            Some(index) => index,
+            None => SearchIndex::create(&index_path, memory_bytes)?,
         };
+        let decoded = DecodedOrigins::default();
+        BlockSource { database: &database, decoded: &decoded, day }.reconcile(&index, &segments)?;
         let view = Arc::new(index.view()?);
         let state = RwLock::new(State {
             tenants,
@@ -125,22 +109,13 @@ impl Partition {
             view,
             next_segment,
             sealed_position,
-            index_position,
+            unlisted: Vec::new(),
             is_dirty: false,
         });
         let operations_max = settings.operations_max;
         let (directory, memory) = (directory.to_owned(), memory.clone());
-        Ok(Self { day, directory, database, memory, index, state, operations_max })
+        Ok(Self { day, directory, database, memory, index, decoded, state, operations_max })
     }
-}
-
-fn replace_directory(from: &Path, to: &Path) -> Result<(), TraceStoreError> {
-    if to.exists() {
-        fs::remove_dir_all(to).map_err(TraceStoreError::io("remove", to))?;
-    }
-    fs::rename(from, to).map_err(TraceStoreError::io("rename", from))?;
-    let parent = to.parent().unwrap_or(to);
-    sync_directory(parent).map_err(TraceStoreError::io("sync", parent))
 }
 
 /// Segments and marks of deletions by tenant number, and the number of the next segment. Blocks that a crash left without a
@@ -188,7 +163,7 @@ fn remove_orphans(database: &Database, segments: &Segments, day: Day) -> Result<
         let (tenant, number) = read_block_key(&key).map_err(TraceStoreError::corrupt("block key", day))?;
         let behind = block_key(tenant, number.saturating_add(1), 0);
         if segments.of(tenant).iter().all(|segment| segment.number != number) {
-            database.delete_blocks(&mut batch, &block_key(tenant, number, 0), &behind);
+            database.delete_segment(&mut batch, tenant, number);
             next_segment = next_segment.max(number + 1);
         }
         from = behind;
@@ -197,41 +172,4 @@ fn remove_orphans(database: &Database, segments: &Segments, day: Day) -> Result<
         database.write(batch)?;
     }
     Ok(next_segment)
-}
-
-/// Fills an empty index with all spans below `position`; later ones come from the log.
-fn rebuild_index(
-    index: &SearchIndex,
-    database: &Database,
-    segments: &Segments,
-    tenants: &HashMap<u32, TenantId>,
-    day: Day,
-    position: u64,
-) -> Result<(), TraceStoreError> {
-    let mut tail = Tail::default();
-    for segment in segments.iter() {
-        let Some(tenant) = tenants.get(&segment.tenant) else { continue };
-        for block in 0..segment.record.blocks.len() as u32 {
-            let bytes = database.block(&block_key(segment.tenant, segment.number, block))?.unwrap_or_default();
-            let read = push_block(tenant, &bytes, &mut tail);
-            read.map_err(|error| corrupt_block(day, segment.number, block, &error))?;
-            if tail.len() >= REBUILD_COMMIT_SPANS {
-                index.commit(&tail, 0, true)?;
-                tail = Tail::default();
-            }
-        }
-    }
-    index.commit(&tail, position, false)
-}
-
-fn push_block(tenant: &TenantId, bytes: &[u8], tail: &mut Tail) -> Result<(), DecodeError> {
-    let block = Block::open(bytes)?;
-    for trace in block.traces() {
-        let skeletons = block.skeletons(trace.spans.clone())?;
-        for (described, whole) in skeletons.zip(block.spans(trace.trace_id, trace.spans.clone())?) {
-            let ((_, service, _), (origin, span)) = (described?, whole?);
-            tail.push(trace.trace_id, &SearchDocument::of(tenant, origin, service, &span));
-        }
-    }
-    Ok(())
 }

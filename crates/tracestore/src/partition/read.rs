@@ -1,94 +1,22 @@
-//! Reads of a partition: search, pieces of a trace, lists, call counts.
+//! Reads of a partition: pieces of a trace, lists, call counts.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use pharos_model::{SpanKind, TenantId, TraceId};
-use pharos_storage::{Operation, ReadContext, StorageError, TraceQuery, span_passes};
+use pharos_storage::Operation;
 
+use super::Partition;
 use super::filter::trace_hash;
-use super::keys::{MetaKey, block_key, calls_minute, locator_key, origin_key, origin_range, read_meta_key};
+use super::keys::{MetaKey, calls_minute, locator_key, read_meta_key};
 use super::locator::find_blocks;
 use super::pieces::TracePiece;
 use super::segment::Segment;
-use super::{Partition, read_error};
 use crate::TraceStoreError;
 use crate::calls::CallSpan;
-use crate::codec::{Origin, OriginHash, decode_origin};
-use crate::search::{SearchBounds, TopTraces, plan};
+use crate::codec::{Origin, OriginHash};
+use crate::search::OriginSource;
 
 impl Partition {
-    /// Offers the newest spans that pass to `top`.
-    pub(crate) fn search(
-        &self,
-        tenant: &TenantId,
-        query: &TraceQuery,
-        top: &mut TopTraces,
-        context: &ReadContext,
-    ) -> Result<(), StorageError> {
-        let bounds = SearchBounds::of(query);
-        let (clauses, view) = {
-            // Catalogue, tails and index view are of one moment: a span whose origin the plan does not know
-            // is in none of them.
-            let state = self.state.read();
-            let Some(number) = state.tenants.get(tenant).copied() else { return Ok(()) };
-            let stored = |visit: &mut dyn FnMut(OriginHash, &Origin)| self.for_each_origin(number, visit);
-            let clauses = plan(tenant, query, &state.catalogue, &stored).map_err(read_error)?;
-            let Some(clauses) = clauses else { return Ok(()) };
-            top.hide(state.deleted.get(&number).cloned());
-            state.active.tail.search(&clauses, &bounds, top);
-            if let Some(sealing) = &state.sealing {
-                sealing.unsealed.tail.search(&clauses, &bounds, top);
-            }
-            (clauses, Arc::clone(&state.view))
-        };
-        self.index.search(&view, &clauses, &bounds, top, context)?;
-        for trace_id in top.take_hidden() {
-            self.search_trace(tenant, trace_id, query, top).map_err(read_error)?;
-        }
-        Ok(())
-    }
-
-    /// Offers what passes of a trace, looking at its spans: of a trace that was deleted, tails and index still have
-    /// spans that are gone.
-    fn search_trace(
-        &self,
-        tenant: &TenantId,
-        trace_id: TraceId,
-        query: &TraceQuery,
-        top: &mut TopTraces,
-    ) -> Result<(), TraceStoreError> {
-        let mut spans = Vec::new();
-        for piece in self.trace_pieces(tenant, trace_id)? {
-            piece.spans(0, u32::MAX, |origin, span| spans.push((origin, span)))?;
-        }
-        let mut origins: HashMap<OriginHash, Origin> = HashMap::new();
-        for (hash, span) in spans {
-            let origin = match origins.entry(hash) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => new.insert(self.origin(tenant, hash)?),
-            };
-            if span_passes(query, &origin.resource, &origin.scope, &span) {
-                top.offer(trace_id, span.start_ns);
-            }
-        }
-        Ok(())
-    }
-
-    fn for_each_origin(&self, tenant: u32, visit: &mut dyn FnMut(OriginHash, &Origin)) -> Result<(), TraceStoreError> {
-        let (from, until) = origin_range(tenant);
-        for entry in self.database.metas(&from, until) {
-            let (key, value) = entry?;
-            if let MetaKey::Origin { hash, .. } =
-                read_meta_key(&key).map_err(TraceStoreError::corrupt("origin key", self.day))?
-            {
-                visit(hash, &decode_origin(&value).map_err(TraceStoreError::corrupt("origin", self.day))?);
-            }
-        }
-        Ok(())
-    }
-
     /// The pieces of a trace, older ones first.
     pub(crate) fn trace_pieces(
         &self,
@@ -138,12 +66,7 @@ impl Partition {
 
     /// The bytes of a block that a segment has.
     pub(super) fn block(&self, segment: &Segment, block: u32) -> Result<Vec<u8>, TraceStoreError> {
-        let bytes = self.database.block(&block_key(segment.tenant, segment.number, block))?;
-        bytes.ok_or_else(|| TraceStoreError::Corrupt {
-            what: "segment",
-            partition: self.day.to_string(),
-            detail: format!("block {block} of segment {} is missing", segment.number),
-        })
+        self.block_source().block(segment, block)
     }
 
     /// All spans of a trace that are here, for the pairing of calls. A trace that is new costs a look at the filters.
@@ -161,15 +84,13 @@ impl Partition {
     }
 
     /// An origin that a span of this partition names.
-    pub(crate) fn origin(&self, tenant: &TenantId, hash: OriginHash) -> Result<Origin, TraceStoreError> {
-        let missing = || TraceStoreError::Corrupt {
+    pub(crate) fn origin(&self, tenant: &TenantId, hash: OriginHash) -> Result<Arc<Origin>, TraceStoreError> {
+        let number = self.state.read().tenants.get(tenant).copied().ok_or_else(|| TraceStoreError::Corrupt {
             what: "origin",
             partition: self.day.to_string(),
-            detail: "a span names an origin that is not there".to_owned(),
-        };
-        let number = self.state.read().tenants.get(tenant).copied().ok_or_else(missing)?;
-        let bytes = self.database.meta(&origin_key(number, hash))?.ok_or_else(missing)?;
-        decode_origin(&bytes).map_err(TraceStoreError::corrupt("origin", self.day))
+            detail: "a span names an origin of a tenant that is not there".to_owned(),
+        })?;
+        self.block_source().origins(number).origin(hash)
     }
 
     pub(crate) fn for_each_service(&self, tenant: &TenantId, visit: impl FnMut(&str)) {

@@ -92,11 +92,16 @@ impl Partition {
                 sealing.written.get_or_init(|| segments)
             }
         };
-        self.database.flush()?;
-        // Spans first: an index must never know spans that a crash can take away.
-        let tail = &sealing.unsealed.tail;
-        if !tail.is_empty() {
-            self.index.commit(tail, sealing.position, keep_writer)?;
+        let unlisted = self.state.read().unlisted.clone();
+        if segments.is_empty() && unlisted.is_empty() {
+            self.database.flush()?;
+        } else {
+            let mut commit = self.index.begin()?;
+            unlisted.iter().for_each(|(tenant, segment)| commit.remove(*tenant, *segment));
+            segments.iter().try_for_each(|segment| self.block_source().index(segment, &mut commit))?;
+            // Spans and value postings first: what the index knows must be there.
+            self.database.flush()?;
+            commit.finish(keep_writer)?;
         }
         let view = Arc::new(self.index.view()?);
         let mut state = self.state.write();
@@ -104,7 +109,7 @@ impl Partition {
         state.view = view;
         state.sealing = None;
         state.sealed_position = state.sealed_position.max(sealing.position);
-        state.index_position = state.index_position.max(sealing.position);
+        state.unlisted.retain(|place| !unlisted.contains(place));
         Ok(())
     }
 

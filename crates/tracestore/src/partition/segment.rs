@@ -4,14 +4,15 @@
 //! Record and filter are in memory, blocks and locator on disk. Bytes: `docs/keys.md`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use pharos_base::ByteSize;
 
 use super::filter::TraceFilter;
 use super::locator::LocatorShape;
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::search::PostingsShape;
 
 const VERSION: u8 = 1;
 
@@ -115,6 +116,8 @@ pub(crate) struct Segment {
     pub(crate) number: u64,
     pub(crate) record: SegmentRecord,
     filter: Option<HeldFilter>,
+    /// How its value postings are cut, once that was asked.
+    pub(super) values: OnceLock<PostingsShape>,
 }
 
 impl Segment {
@@ -130,7 +133,7 @@ impl Segment {
         // Counted before it is known whether there is room; dropped, it is counted off.
         let held = HeldFilter { filter, memory: memory.clone() };
         let filter = (used + bytes <= memory.limit_bytes).then_some(held);
-        Self { tenant, number, record, filter }
+        Self { tenant, number, record, filter, values: OnceLock::new() }
     }
 
     /// The earliest start.

@@ -1,75 +1,67 @@
-//! The tail: spans that are searched from memory because no index commit holds them yet.
+//! The tail: spans that are searched in memory because no segment has them yet.
 //!
-//! Terms are interned, so that a span costs four bytes a term and a test costs a comparison of numbers.
+//! For each span it has times, kind, status and the numbers of its values ([`crate::search::put_numbers`]); what these
+//! propose is verified on the row. Spans lie in chunks in the order they came; chunks are shared with searches, which take
+//! them under a lock and read them without.
 
-use std::hash::BuildHasher;
+use std::sync::Arc;
 
-use hashbrown::HashTable;
-use pharos_model::TraceId;
+use hashbrown::HashMap;
+use pharos_model::{Span, SpanKind, StatusCode, TraceId};
+use pharos_storage::{render_attribute_value, span_passes};
 
-use crate::record::SearchDocument;
-use crate::search::{Clause, SearchBounds, TopTraces};
+use crate::TraceStoreError;
+use crate::codec::{Origin, OriginHash, RowReader};
+use crate::record::{Day, Row};
+use crate::search::{Clause, Hint, OriginSource, Search, TermSubject, TopTraces, is_of, put_numbers, value_number};
 
-#[derive(Debug, Default)]
-struct Interner {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-    table: HashTable<u32>,
-    hasher: foldhash::fast::RandomState,
-}
+const CHUNK_SPANS: usize = 2048;
+/// Bits of a chunk's filter: about eight times the distinct values of usual spans.
+const FILTER_BITS: u32 = 1 << 16;
 
-fn term_at<'a>(bytes: &'a [u8], ends: &[usize], number: u32) -> &'a [u8] {
-    let index = number as usize;
-    let start = if index == 0 { 0 } else { ends[index - 1] };
-    &bytes[start..ends[index]]
-}
-
-impl Interner {
-    fn get(&self, term: &[u8]) -> Option<u32> {
-        let hash = self.hasher.hash_one(term);
-        self.table.find(hash, |number| term_at(&self.bytes, &self.ends, *number) == term).copied()
-    }
-
-    fn intern(&mut self, term: &[u8]) -> u32 {
-        let Self { bytes, ends, table, hasher } = self;
-        let hash = hasher.hash_one(term);
-        if let Some(number) = table.find(hash, |number| term_at(bytes, ends, *number) == term) {
-            return *number;
-        }
-        let number = ends.len() as u32;
-        bytes.extend_from_slice(term);
-        ends.push(bytes.len());
-        table.insert_unique(hash, number, |number| hasher.hash_one(term_at(bytes, ends, *number)));
-        number
-    }
-}
-
-#[derive(Debug)]
-struct TailDocument {
+/// What a search in memory knows of a span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct TailSpan {
     start_ns: u64,
     duration_ns: u64,
-    trace_id: TraceId,
-    terms_end: usize,
+    kind: SpanKind,
+    status: StatusCode,
+    /// Where its numbers end.
+    numbers_end: u32,
 }
 
-/// One document on its way into the index.
-#[derive(Debug)]
-pub(crate) struct TailEntry<'a> {
-    pub(crate) start_ns: u64,
-    pub(crate) duration_ns: u64,
-    pub(crate) trace_id: TraceId,
-    tail: &'a Tail,
-    terms: &'a [u32],
+/// The spans of a row, made ready for the tail by whoever sent it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TailRow {
+    spans: Vec<(OriginHash, TailSpan)>,
+    numbers: Vec<u32>,
 }
 
-impl<'a> TailEntry<'a> {
-    pub(crate) fn terms(&self) -> impl Iterator<Item = &'a [u8]> {
-        let interner = &self.tail.interner;
-        self.terms.iter().map(|number| term_at(&interner.bytes, &interner.ends, *number))
+impl TailRow {
+    pub(crate) fn push(&mut self, origin: OriginHash, span: &Span) {
+        put_numbers(&mut self.numbers, span);
+        self.spans.push((
+            origin,
+            TailSpan {
+                start_ns: span.start_ns,
+                duration_ns: span.duration_ns(),
+                kind: span.kind,
+                status: span.status.code,
+                numbers_end: self.numbers.len() as u32,
+            },
+        ));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.spans.capacity() * size_of::<(OriginHash, TailSpan)>() + self.numbers.capacity() * size_of::<u32>()
     }
 }
 
-/// How much waits for the index.
+/// How much waits for a checkpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct TailSize {
     pub(crate) spans: u64,
@@ -90,82 +82,253 @@ impl std::iter::Sum for TailSize {
     }
 }
 
-/// Spans in the order they came.
+/// Spans by tenant number, in the order they came.
 #[derive(Debug, Default)]
-pub(crate) struct Tail {
-    interner: Interner,
-    documents: Vec<TailDocument>,
-    terms: Vec<u32>,
+pub(super) struct Tail {
+    tenants: HashMap<u32, Vec<Arc<Chunk>>>,
+    size: TailSize,
 }
 
 impl Tail {
-    pub(crate) fn len(&self) -> usize {
-        self.documents.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.documents.is_empty()
-    }
-
-    pub(crate) fn push(&mut self, trace_id: TraceId, document: &SearchDocument) {
-        let before = self.terms.len();
-        for term in document.terms.iter() {
-            let number = self.interner.intern(term);
-            // Few terms a span: looking at all is cheaper than a set. The same key and value may stand in
-            // the span and in several of its events.
-            if !self.terms[before..].contains(&number) {
-                self.terms.push(number);
-            }
+    pub(super) fn push(&mut self, tenant: u32, trace_id: TraceId, row: &Arc<Row>, spans: &TailRow) {
+        let chunks = self.tenants.entry(tenant).or_default();
+        if chunks.last().is_none_or(|chunk| chunk.spans.len() + spans.len() > CHUNK_SPANS) {
+            chunks.push(Arc::default());
         }
-        let &SearchDocument { start_ns, duration_ns, .. } = document;
-        self.documents.push(TailDocument { start_ns, duration_ns, trace_id, terms_end: self.terms.len() });
-    }
-
-    /// Spans and the memory they take.
-    pub(crate) fn size(&self) -> TailSize {
-        let Interner { bytes, ends, table, .. } = &self.interner;
-        let bytes = bytes.capacity()
-            + ends.capacity() * size_of::<usize>()
-            + table.capacity() * (size_of::<u32>() + 1)
-            + self.documents.capacity() * size_of::<TailDocument>()
-            + self.terms.capacity() * size_of::<u32>();
-        TailSize { spans: self.documents.len() as u64, bytes: bytes as u64 }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = TailEntry<'_>> {
-        (0..self.documents.len()).map(|index| self.entry(index))
-    }
-
-    /// As the index keeps them: newest first.
-    pub(crate) fn newest_first(&self) -> impl Iterator<Item = TailEntry<'_>> {
-        let mut order: Vec<u32> = (0..self.documents.len() as u32).collect();
-        order.sort_by_key(|index| std::cmp::Reverse(self.documents[*index as usize].start_ns));
-        order.into_iter().map(|index| self.entry(index as usize))
-    }
-
-    fn entry(&self, index: usize) -> TailEntry<'_> {
-        let &TailDocument { start_ns, duration_ns, trace_id, terms_end } = &self.documents[index];
-        let terms_start = if index == 0 { 0 } else { self.documents[index - 1].terms_end };
-        TailEntry { start_ns, duration_ns, trace_id, tail: self, terms: &self.terms[terms_start..terms_end] }
-    }
-
-    /// Offers every span that passes to `top`.
-    pub(crate) fn search(&self, clauses: &[Clause], bounds: &SearchBounds, top: &mut TopTraces) {
-        let mut numbered = Vec::with_capacity(clauses.len());
-        for clause in clauses {
-            let alternatives: Vec<u32> = clause.any_of.iter().filter_map(|term| self.interner.get(term)).collect();
-            if alternatives.is_empty() {
-                return;
-            }
-            numbered.push(alternatives);
+        if let Some(chunk) = chunks.last_mut() {
+            // Copied only while a search reads it.
+            Arc::make_mut(chunk).push(trace_id, row, spans);
         }
-        for entry in self.iter() {
-            let passes = bounds.contains(entry.start_ns, entry.duration_ns)
-                && top.could_take(entry.start_ns)
-                && numbered.iter().all(|any_of| any_of.iter().any(|number| entry.terms.contains(number)));
-            if passes {
-                top.offer(entry.trace_id, entry.start_ns);
+        self.size.spans += spans.len() as u64;
+        self.size.bytes += (spans.len() * size_of::<ChunkSpan>() + spans.numbers.len() * size_of::<u32>()) as u64;
+    }
+
+    /// Forgets a trace.
+    pub(super) fn remove(&mut self, tenant: u32, trace_id: TraceId) {
+        for chunk in self.tenants.get_mut(&tenant).into_iter().flatten() {
+            if chunk.rows.iter().any(|(of, row)| *of == trace_id && row.is_some()) {
+                let rows = Arc::make_mut(chunk).rows.iter_mut();
+                rows.filter(|(of, _)| *of == trace_id).for_each(|(_, row)| *row = None);
             }
         }
     }
+
+    /// Forgets a tenant.
+    pub(super) fn remove_tenant(&mut self, tenant: u32) {
+        self.tenants.remove(&tenant);
+    }
+
+    /// Spans and the memory they take beside their rows.
+    pub(super) fn size(&self) -> TailSize {
+        self.size
+    }
+
+    pub(super) fn chunks(&self, tenant: u32) -> &[Arc<Chunk>] {
+        self.tenants.get(&tenant).map_or(&[], Vec::as_slice)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ChunkSpan {
+    row: u32,
+    /// Its place in the row.
+    place: u32,
+    /// The number of its origin in the chunk.
+    origin: u32,
+    of_tail: TailSpan,
+}
+
+/// Some spans of one tenant.
+#[derive(Debug, Clone)]
+pub(super) struct Chunk {
+    /// A row that was deleted is none.
+    rows: Vec<(TraceId, Option<Arc<Row>>)>,
+    spans: Vec<ChunkSpan>,
+    numbers: Vec<u32>,
+    origins: Vec<OriginHash>,
+    origin_numbers: HashMap<OriginHash, u32>,
+    /// Which numbers are not there.
+    filter: Box<[u64]>,
+    start_max_ns: u64,
+}
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self {
+            rows: Vec::new(),
+            spans: Vec::new(),
+            numbers: Vec::new(),
+            origins: Vec::new(),
+            origin_numbers: HashMap::new(),
+            filter: vec![0; (FILTER_BITS / u64::BITS) as usize].into_boxed_slice(),
+            start_max_ns: 0,
+        }
+    }
+}
+
+/// A clause in a chunk.
+struct ChunkClause {
+    /// Origins of which it is true.
+    origins: Vec<bool>,
+    numbers: Vec<u32>,
+    subjects: Vec<u32>,
+    kinds: Vec<SpanKind>,
+    statuses: Vec<StatusCode>,
+    min_ns: Option<u64>,
+    is_always: bool,
+}
+
+impl Chunk {
+    fn push(&mut self, trace_id: TraceId, row: &Arc<Row>, added: &TailRow) {
+        let (row_number, numbers_start) = (self.rows.len() as u32, self.numbers.len() as u32);
+        self.rows.push((trace_id, Some(Arc::clone(row))));
+        for (place, (hash, span)) in added.spans.iter().enumerate() {
+            let origins = &mut self.origins;
+            let origin = *self.origin_numbers.entry(*hash).or_insert_with(|| {
+                origins.push(*hash);
+                origins.len() as u32 - 1
+            });
+            let of_tail = TailSpan { numbers_end: numbers_start + span.numbers_end, ..*span };
+            self.spans.push(ChunkSpan { row: row_number, place: place as u32, origin, of_tail });
+            self.start_max_ns = self.start_max_ns.max(span.start_ns);
+        }
+        for number in &added.numbers {
+            let bit = filter_bit(*number);
+            self.filter[(bit / u64::BITS) as usize] |= 1 << (bit % u64::BITS);
+        }
+        self.numbers.extend_from_slice(&added.numbers);
+    }
+
+    pub(super) fn start_max_ns(&self) -> u64 {
+        self.start_max_ns
+    }
+
+    /// Offers every span that passes to `top`, but those of traces that are `hidden`.
+    pub(super) fn search(
+        &self,
+        day: Day,
+        search: &Search<'_>,
+        source: &dyn OriginSource,
+        hidden: &dyn Fn(TraceId) -> bool,
+        top: &mut TopTraces,
+    ) -> Result<(), TraceStoreError> {
+        if !top.could_take(self.start_max_ns) {
+            return Ok(());
+        }
+        let query = search.query;
+        let origins = self.origins.iter().map(|hash| source.origin(*hash)).collect::<Result<Vec<_>, _>>()?;
+        let clauses: Vec<_> = search.necessary.clauses.iter().map(|clause| self.clause(clause, &origins)).collect();
+        if clauses.iter().any(ChunkClause::is_never) {
+            return Ok(());
+        }
+        // What came last is mostly what started last.
+        for (number, span) in self.spans.iter().enumerate().rev() {
+            let TailSpan { start_ns, duration_ns, .. } = span.of_tail;
+            let may_pass = query.start.contains(start_ns)
+                && query.duration_min_ns.is_none_or(|min_ns| duration_ns >= min_ns)
+                && query.duration_max_ns.is_none_or(|max_ns| duration_ns <= max_ns)
+                && top.could_take(start_ns)
+                && clauses.iter().all(|clause| clause.may_hold(span, self.numbers_of(number)));
+            let (trace_id, Some(row)) = &self.rows[span.row as usize] else { continue };
+            if !may_pass || top.knows(*trace_id, start_ns) || hidden(*trace_id) {
+                continue;
+            }
+            let corrupt = TraceStoreError::corrupt("row", day);
+            let read = RowReader::new(&row.value, row.min_start_ns);
+            let whole = read.and_then(|row| row.whole_span(*trace_id, span.place as usize)).map_err(corrupt)?;
+            let origin = &origins[span.origin as usize];
+            if span_passes(query, &origin.resource, &origin.scope, &whole) {
+                top.offer(*trace_id, start_ns);
+            }
+        }
+        Ok(())
+    }
+
+    fn numbers_of(&self, span: usize) -> &[u32] {
+        let start = if span == 0 { 0 } else { self.spans[span - 1].of_tail.numbers_end };
+        &self.numbers[start as usize..self.spans[span].of_tail.numbers_end as usize]
+    }
+
+    fn may_have(&self, number: u32) -> bool {
+        let bit = filter_bit(number);
+        self.filter[(bit / u64::BITS) as usize] & 1 << (bit % u64::BITS) != 0
+    }
+
+    fn clause(&self, clause: &Clause<'_>, origins: &[Arc<Origin>]) -> ChunkClause {
+        let mut made = ChunkClause {
+            origins: vec![false; origins.len()],
+            numbers: Vec::new(),
+            subjects: Vec::new(),
+            kinds: Vec::new(),
+            statuses: Vec::new(),
+            min_ns: None,
+            is_always: false,
+        };
+        for hint in clause {
+            let mut of_origins = |of: TermSubject<'_>, passes: &dyn Fn(&str) -> bool| {
+                for (verdict, origin) in made.origins.iter_mut().zip(origins) {
+                    *verdict |= origin_has(origin, of, passes);
+                }
+            };
+            match hint {
+                Hint::Value { of, text } => {
+                    of_origins(*of, &|other| other == text);
+                    made.numbers.extend(Some(value_number(*of, text)).filter(|number| self.may_have(*number)));
+                }
+                Hint::Has(of) | Hint::Matches { of, .. } => {
+                    of_origins(*of, &|text| !matches!(hint, Hint::Matches { pattern, .. } if !pattern.is_in(text)));
+                    made.subjects.push(value_number(*of, ""));
+                    made.is_always |= matches!(of, TermSubject::Name);
+                }
+                Hint::Kind(kind) => made.kinds.push(*kind),
+                Hint::Status(status) => made.statuses.push(*status),
+                Hint::Lasts(min_ns) => made.min_ns = Some(made.min_ns.map_or(*min_ns, |other| other.min(*min_ns))),
+            }
+        }
+        made
+    }
+}
+
+impl ChunkClause {
+    fn is_never(&self) -> bool {
+        let Self { origins, numbers, subjects, kinds, statuses, min_ns, is_always } = self;
+        !is_always
+            && numbers.is_empty()
+            && subjects.is_empty()
+            && kinds.is_empty()
+            && statuses.is_empty()
+            && min_ns.is_none()
+            && !origins.contains(&true)
+    }
+
+    fn may_hold(&self, span: &ChunkSpan, numbers: &[u32]) -> bool {
+        let TailSpan { duration_ns, kind, status, .. } = span.of_tail;
+        self.is_always
+            || self.origins[span.origin as usize]
+            || self.min_ns.is_some_and(|min_ns| duration_ns >= min_ns)
+            || self.kinds.contains(&kind)
+            || self.statuses.contains(&status)
+            || self.numbers.iter().any(|number| numbers.contains(number))
+            || self.subjects.iter().any(|subject| numbers.iter().any(|number| is_of(*number, *subject)))
+    }
+}
+
+/// Whether the origin has a value of the subject that passes.
+fn origin_has(origin: &Origin, of: TermSubject<'_>, passes: &dyn Fn(&str) -> bool) -> bool {
+    match of {
+        TermSubject::Attribute(key) => {
+            let attributes = origin.resource.attributes.iter().chain(&origin.scope.attributes);
+            let mut of_key = attributes.filter(|attribute| attribute.key == key);
+            of_key.any(|attribute| passes(&render_attribute_value(&attribute.value)))
+        }
+        TermSubject::Service => passes(origin.resource.service_name()),
+        TermSubject::ScopeName => passes(&origin.scope.name),
+        TermSubject::ScopeVersion => passes(&origin.scope.version),
+        TermSubject::Name | TermSubject::EventName => false,
+    }
+}
+
+fn filter_bit(number: u32) -> u32 {
+    // Subjects are few and stand above; the values' bits alone are too few.
+    number.wrapping_mul(0x9e37_79b1) >> (u32::BITS - FILTER_BITS.ilog2())
 }

@@ -1,10 +1,13 @@
 //! Search: which spans pass, and which traces are the newest of those.
+//!
+//! A query becomes a tree of tests ([`Test`]), evaluated exactly on the columns of a block ([`passing_spans`]). What the
+//! tests imply ([`Necessary`]) says with words and value postings which blocks need no look. Formats: `docs/search.md`.
 
 mod bits;
 mod block_terms;
 mod evaluate;
+mod hashes;
 mod necessary;
-mod plan;
 mod postings;
 pub(crate) mod terms;
 mod test;
@@ -14,13 +17,29 @@ pub(crate) mod testing;
 mod tests;
 mod top;
 
+use pharos_storage::TraceQuery;
+
 pub(crate) use bits::Bits;
 pub(crate) use block_terms::BlockTerms;
-#[cfg_attr(test, expect(unused_imports, reason = "searches read blocks next"))]
 pub(crate) use evaluate::{EvaluateError, OriginSource, passing_spans};
-pub(crate) use necessary::{Clause as NecessaryClause, Hint, Necessary};
-pub(crate) use plan::{Clause, SearchBounds, plan};
+pub(crate) use hashes::{is_of, put_numbers, value_number};
+pub(crate) use necessary::{Clause, Hint, Necessary};
 pub(crate) use postings::{PostingsShape, build_pages, find_blocks};
 pub(crate) use terms::{TermSubject, Word};
 pub(crate) use test::Test;
 pub(crate) use top::TopTraces;
+
+/// A query, made ready for all days.
+pub(crate) struct Search<'q> {
+    pub(crate) query: &'q TraceQuery,
+    pub(crate) test: Test<'q>,
+    pub(crate) necessary: Necessary<'q>,
+}
+
+impl<'q> Search<'q> {
+    pub(crate) fn new(query: &'q TraceQuery) -> Self {
+        let test = Test::of(query);
+        let necessary = Necessary::of(&test);
+        Self { query, test, necessary }
+    }
+}

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use hashbrown::HashMap;
 use pharos_model::TraceId;
@@ -17,25 +16,11 @@ pub(crate) struct TopTraces {
     limit: usize,
     newest: HashMap<TraceId, u64>,
     order: BTreeSet<(Reverse<u64>, TraceId)>,
-    /// Traces that are noted instead of taken.
-    hidden: Option<Arc<std::collections::HashMap<TraceId, u64>>>,
-    noted: BTreeSet<TraceId>,
 }
 
 impl TopTraces {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, newest: HashMap::new(), order: BTreeSet::new(), hidden: None, noted: BTreeSet::new() }
-    }
-
-    /// From now on the traces in `hidden` are noted when they are offered, and not taken.
-    pub(crate) fn hide(&mut self, hidden: Option<Arc<std::collections::HashMap<TraceId, u64>>>) {
-        self.hidden = hidden;
-    }
-
-    /// Hidden traces that were offered; from now on none is hidden.
-    pub(crate) fn take_hidden(&mut self) -> BTreeSet<TraceId> {
-        self.hidden = None;
-        std::mem::take(&mut self.noted)
+        Self { limit, newest: HashMap::new(), order: BTreeSet::new() }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -48,12 +33,13 @@ impl TopTraces {
         !self.is_full() || self.order.last().is_some_and(|(Reverse(oldest_ns), _)| start_ns >= *oldest_ns)
     }
 
+    /// Whether a span of the trace that starts at `start_ns` changes nothing.
+    pub(crate) fn knows(&self, trace_id: TraceId, start_ns: u64) -> bool {
+        self.newest.get(&trace_id).is_some_and(|known_ns| *known_ns >= start_ns)
+    }
+
     pub(crate) fn offer(&mut self, trace_id: TraceId, start_ns: u64) {
         if self.limit == 0 {
-            return;
-        }
-        if self.hidden.as_ref().is_some_and(|hidden| hidden.contains_key(&trace_id)) {
-            self.noted.insert(trace_id);
             return;
         }
         let entry = (Reverse(start_ns), trace_id);

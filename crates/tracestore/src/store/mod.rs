@@ -6,7 +6,6 @@
 //! Lock order: `applied`, `log`, `partitions`, a partition's state.
 
 mod apply;
-mod by_predicate;
 mod commit;
 mod maintain;
 mod open;

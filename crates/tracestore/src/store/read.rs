@@ -12,7 +12,7 @@ use pharos_storage::{
 use super::Shared;
 use crate::TraceStoreError;
 use crate::partition::{Partition, TracePiece, read_error};
-use crate::search::TopTraces;
+use crate::search::{Search, TopTraces};
 
 /// The pieces of one trace with the days they are of, oldest first.
 pub(super) type TracePieces = Vec<(Arc<Partition>, TracePiece)>;
@@ -68,13 +68,11 @@ impl Shared {
         query: &TraceQuery,
         context: &ReadContext,
     ) -> Result<FoundTraces, StorageError> {
-        if query.predicate.is_some() {
-            return self.find_by_predicate(tenant, query, context);
-        }
         let mut top = TopTraces::new(query.limit);
         if query.limit == 0 || query.start.start_ns >= query.start.end_ns {
             return Ok(FoundTraces::default());
         }
+        let search = Search::new(query);
         for partition in self.partitions_newest_first() {
             let day = partition.day();
             if day.start_ns() >= query.start.end_ns || day.last_ns() < query.start.start_ns {
@@ -85,7 +83,7 @@ impl Shared {
                 break;
             }
             context.check()?;
-            partition.search(tenant, query, &mut top, context)?;
+            partition.search(tenant, &search, &mut top, context)?;
         }
         Ok(FoundTraces { hits: top.into_hits(), warnings: Vec::new() })
     }

@@ -34,15 +34,6 @@ impl Shared {
         )
     }
 
-    pub(super) fn trace(
-        self: &Arc<Self>,
-        tenant: &TenantId,
-        lookup: TraceLookup,
-        context: &ReadContext,
-    ) -> Result<Option<Trace>, StorageError> {
-        self.traces(tenant, &[lookup], context).next().transpose()
-    }
-
     pub(super) fn trace_parts(
         self: &Arc<Self>,
         tenant: &TenantId,
@@ -90,7 +81,7 @@ struct PartReader {
     /// Ids that come more than once: of these it matters what was handed out.
     repeated: HashSet<SpanId>,
     handed_out: HashSet<u128>,
-    origins: HashMap<OriginHash, Origin>,
+    origins: HashMap<OriginHash, Arc<Origin>>,
     spans_max: usize,
     /// Spans that may still be handed out.
     allowed: u64,
@@ -183,8 +174,8 @@ impl PartReader {
                 let group = match group_of.get(&hash) {
                     Some(group) => *group,
                     None => {
-                        let Origin { resource, scope } =
-                            origin(&mut self.origins, partition, &self.tenant, hash).map_err(read_error)?;
+                        let origin = origin(&mut self.origins, partition, &self.tenant, hash).map_err(read_error)?;
+                        let Origin { resource, scope } = (*origin).clone();
                         groups.push(SpanGroup { resource, scope, spans: Vec::new() });
                         group_of.insert(hash, groups.len() - 1);
                         groups.len() - 1
@@ -205,11 +196,11 @@ impl PartReader {
 }
 
 fn origin(
-    known: &mut HashMap<OriginHash, Origin>,
+    known: &mut HashMap<OriginHash, Arc<Origin>>,
     partition: &Partition,
     tenant: &TenantId,
     hash: OriginHash,
-) -> Result<Origin, TraceStoreError> {
+) -> Result<Arc<Origin>, TraceStoreError> {
     if let Some(origin) = known.get(&hash) {
         return Ok(origin.clone());
     }

@@ -117,8 +117,8 @@ fn files_are_linked_and_the_index_comes_along() {
     let mut linked = 0;
     for day in fs::read_dir(days).unwrap() {
         let day = day.unwrap().path();
-        assert!(day.join("index-1/meta.json").is_file() && day.join("index-1/.managed.json").is_file());
-        for folder in ["spans", "index-1"] {
+        assert!(day.join("index-2/meta.json").is_file() && day.join("index-2/.managed.json").is_file());
+        for folder in ["spans", "index-2"] {
             for file in fs::read_dir(day.join(folder)).unwrap() {
                 let links = std::os::unix::fs::MetadataExt::nlink(&file.unwrap().metadata().unwrap());
                 linked += usize::from(links == 2);
