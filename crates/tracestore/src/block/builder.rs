@@ -114,7 +114,9 @@ impl Content {
 
     fn add(&mut self, level: Level, bits: u8, slots: &[SlotValue]) {
         self.tables[level as usize].push(bits, slots.iter().map(|(column, _)| *column));
-        slots.iter().for_each(|slot| self.columns.add(*slot));
+        for slot in slots {
+            self.columns.add(*slot);
+        }
     }
 
     fn clear(&mut self) {

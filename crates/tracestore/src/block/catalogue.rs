@@ -127,7 +127,7 @@ impl<'a> Catalogue<'a> {
             return Err(DecodeError::OutOfRange("length of the catalogue"));
         }
         let event_delays = event_delays.expect("events are one of the levels");
-        let catalogue = Self { services, columns, tables, event_delays, link_ids, raw };
+        let catalogue = Self { raw, services, columns, tables, event_delays, link_ids };
         catalogue.check_occurrences()?;
         Ok(catalogue)
     }
@@ -209,23 +209,26 @@ impl<'a> Catalogue<'a> {
         }
     }
 
-    /// An attribute's value.
-    pub(super) fn value(&self, column: usize, entry: usize) -> Result<AttributeValue, DecodeError> {
+    /// An attribute's value, and how many bytes it takes in a row, at most one for each of its own.
+    pub(super) fn value(&self, column: usize, entry: usize) -> Result<(AttributeValue, usize), DecodeError> {
         let column = &self.columns[column];
-        Ok(match (&column.values, column.kind.value_type) {
+        let value = match (&column.values, column.kind.value_type) {
             (Values::Ints(ints), ValueType::Bool) => AttributeValue::Bool(ints.get(entry) != 0),
             (Values::Ints(ints), ValueType::Double) => AttributeValue::Double(f64::from_bits(ints.get(entry) as u64)),
             (Values::Ints(ints), _) => AttributeValue::Int(ints.get(entry)),
             (Values::Texts(texts), value_type) => {
                 let bytes = texts.get(&self.raw, entry)?;
-                match value_type {
+                let len = bytes.len();
+                let value = match value_type {
                     ValueType::Bytes => AttributeValue::Bytes(bytes.into_owned()),
                     ValueType::Nested => decode_nested(&bytes)?,
                     _ => AttributeValue::String(text_of(bytes)?.into_owned()),
-                }
+                };
+                return Ok((value, len));
             }
             (Values::Empty, _) => AttributeValue::Empty,
-        })
+        };
+        Ok((value, 0))
     }
 }
 

@@ -47,7 +47,7 @@ impl Column {
 /// All columns of a block. Cleared, they keep their memory for the next block.
 #[derive(Debug, Default)]
 pub(super) struct Columns {
-    columns: Vec<Column>,
+    all: Vec<Column>,
     table: HashTable<u32>,
     spare: Vec<Column>,
 }
@@ -65,22 +65,22 @@ impl Columns {
         value: RawValue<'_>,
     ) -> SlotValue {
         let kind = ColumnKind { level, field, value_type: type_of(value) };
-        let guess = previous.map_or(0, |(column, _)| self.columns[column as usize].next);
+        let guess = previous.map_or(0, |(column, _)| self.all[column as usize].next);
         let is_it = |column: &Column| column.kind == kind && column.key == key;
-        let column = if self.columns.get(guess as usize).is_some_and(is_it) {
+        let column = if self.all.get(guess as usize).is_some_and(is_it) {
             guess
         } else {
             let column = self.column(kind, key);
             if let Some((previous, _)) = previous {
-                self.columns[previous as usize].next = column;
+                self.all[previous as usize].next = column;
             }
             column
         };
-        (column, self.columns[column as usize].number(value))
+        (column, self.all[column as usize].number(value))
     }
 
     fn column(&mut self, kind: ColumnKind, key: &str) -> u32 {
-        let Self { columns, table, spare } = self;
+        let Self { all: columns, table, spare } = self;
         let hash = hash_of(kind, key);
         let is_it = |number: &u32| columns[*number as usize].kind == kind && columns[*number as usize].key == key;
         if let Some(found) = table.find(hash, is_it) {
@@ -106,18 +106,18 @@ impl Columns {
     }
 
     pub(super) fn add(&mut self, (column, value): SlotValue) {
-        self.columns[column as usize].occurrences.push(value);
+        self.all[column as usize].occurrences.push(value);
     }
 
     pub(super) fn all(&self) -> &[Column] {
-        &self.columns
+        &self.all
     }
 
     pub(super) fn clear(&mut self) {
         self.table.clear();
         // What this block did not use the next one need not keep.
         self.spare.clear();
-        for mut column in self.columns.drain(..) {
+        for mut column in self.all.drain(..) {
             column.key.clear();
             column.occurrences.clear();
             column.texts.clear();

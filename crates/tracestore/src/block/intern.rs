@@ -3,6 +3,15 @@
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
+/// As much memory as this is kept for the next block, per buffer: one huge value is no reason to keep more.
+pub(super) const KEPT_BYTES_MAX: usize = 1 << 20;
+
+/// Empties a buffer, and gives back what is more than the next block probably needs.
+pub(super) fn clear_buffer<T>(buffer: &mut Vec<T>) {
+    buffer.clear();
+    buffer.shrink_to(KEPT_BYTES_MAX / size_of::<T>());
+}
+
 /// Numbers byte strings. Cleared, it keeps its memory.
 #[derive(Debug, Default)]
 pub(super) struct Interner {
@@ -37,9 +46,9 @@ impl Interner {
     }
 
     pub(super) fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-        self.hashes.clear();
+        clear_buffer(&mut self.bytes);
+        clear_buffer(&mut self.ends);
+        clear_buffer(&mut self.hashes);
         self.table.clear();
     }
 }

@@ -41,10 +41,14 @@ pub(super) fn put_ints_of(head: &mut Vec<u8>, body: &mut Vec<u8>, values: &[i64]
     if is_stepped {
         head.extend_from_slice(&step_widths);
         for (step, width) in values.chunks(STEP).zip(&step_widths) {
-            step.iter().for_each(|value| bits.put(offset(*value, base, divisor), *width));
+            for value in step {
+                bits.put(offset(*value, base, divisor), *width);
+            }
         }
     } else if width > 0 {
-        values.iter().for_each(|value| bits.put(offset(*value, base, divisor), width));
+        for value in values {
+            bits.put(offset(*value, base, divisor), width);
+        }
     }
     bits.finish();
 }

@@ -19,7 +19,7 @@ mod open;
 mod parents;
 mod schema;
 mod search;
-#[cfg(feature = "internals")]
+#[cfg(any(test, feature = "internals"))]
 mod sizes;
 mod spans;
 mod template;

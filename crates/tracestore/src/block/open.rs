@@ -169,6 +169,16 @@ impl<'a> Block<'a> {
         Ok(self.catalogue.get_or_init(|| catalogue))
     }
 
+    #[cfg(any(test, feature = "internals"))]
+    pub(super) fn stored_catalogue_bytes(&self) -> &'a [u8] {
+        self.stored_catalogue.bytes
+    }
+
+    #[cfg(any(test, feature = "internals"))]
+    pub(super) fn catalogue_bits_len(&self) -> usize {
+        self.stored_catalogue.bits.remaining()
+    }
+
     #[cfg(feature = "internals")]
     pub(super) fn core_sizes(&self) -> Vec<(String, usize)> {
         let core = &self.core;

@@ -195,7 +195,7 @@ fn with_value(
         ValueType::Int => visit(&SpanValue::whole(catalogue.number(column, entry))),
         ValueType::Double => visit(&SpanValue::double(f64::from_bits(catalogue.number(column, entry) as u64))),
         ValueType::Empty | ValueType::Bytes | ValueType::Nested => {
-            visit(&SpanValue::of_attribute(&catalogue.value(column, entry)?));
+            visit(&SpanValue::of_attribute(&catalogue.value(column, entry)?.0));
         }
     }
     Ok(())

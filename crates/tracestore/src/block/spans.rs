@@ -9,8 +9,15 @@ use super::catalogue::{Catalogue, Table};
 use super::open::{Block, CoreCursor, set_bits};
 use super::schema::{Field, Level};
 use crate::codec::{DecodeError, OriginHash};
+use crate::log::RECORD_BYTES_MAX;
 
-impl<'a> Block<'a> {
+/// A span takes no more bytes in a record of the log, and so in a block: what repeats stands there once, and
+/// damage could make it stand in a span without end.
+const SPAN_BYTES_MAX: usize = RECORD_BYTES_MAX;
+/// An attribute's, besides key and value.
+const ATTRIBUTE_BYTES_MIN: usize = 3;
+
+impl Block<'_> {
     /// The spans in `spans`, bit for bit as they came, as spans of `trace`.
     ///
     /// # Errors
@@ -57,19 +64,15 @@ struct Places(Vec<usize>);
 impl Places {
     /// Before record number `record` of a level, for its columns of the fields that are `wanted`.
     fn at(catalogue: &Catalogue<'_>, level: Level, record: usize, wanted: impl Fn(Field) -> bool) -> Self {
+        let table = &catalogue.tables[level as usize];
         let mut places = Self(vec![0; catalogue.columns.len()]);
-        places.skip(catalogue, &catalogue.tables[level as usize], 0..record, wanted);
+        places.add(catalogue, table, &counts_of(table, 0..record), wanted);
         places
     }
 
-    fn skip(
-        &mut self,
-        catalogue: &Catalogue<'_>,
-        table: &Table,
-        records: Range<usize>,
-        wanted: impl Fn(Field) -> bool,
-    ) {
-        for (class, count) in table.classes.iter().zip(counts_of(table, records)) {
+    /// Skips as many records of each class as `counts` says.
+    fn add(&mut self, catalogue: &Catalogue<'_>, table: &Table, counts: &[usize], wanted: impl Fn(Field) -> bool) {
+        for (class, count) in table.classes.iter().zip(counts).filter(|(_, count)| **count > 0) {
             for slot in table.slots(class).iter().filter(|slot| slot.constant().is_none()) {
                 if wanted(catalogue.columns[slot.column as usize].kind.field) {
                     self.0[slot.column as usize] += count;
@@ -103,26 +106,40 @@ struct SpanCursor<'b, 'a> {
     places: Places,
     next_event: usize,
     next_link: usize,
+    /// Bytes that the span at hand may still take.
+    bytes_left: usize,
 }
 
 impl<'b, 'a> SpanCursor<'b, 'a> {
     fn new(block: &'b Block<'a>, span: usize) -> Result<Self, DecodeError> {
         let catalogue = block.catalogue()?;
-        let mut places = Places::at(catalogue, Level::Span, span, |_| true);
-        let next_event = children_before(catalogue, span, &places, Field::EventCount)?;
-        let next_link = children_before(catalogue, span, &places, Field::LinkCount)?;
+        let table = &catalogue.tables[Level::Span as usize];
+        let counts = counts_of(table, 0..span);
+        let mut places = Places(vec![0; catalogue.columns.len()]);
+        places.add(catalogue, table, &counts, |_| true);
+        let next_event = children_before(catalogue, &counts, &places, Field::EventCount)?;
+        let next_link = children_before(catalogue, &counts, &places, Field::LinkCount)?;
         for (level, records) in [(Level::Event, next_event), (Level::Link, next_link)] {
             let table = &catalogue.tables[level as usize];
             if records > table.class_of.len() {
                 return Err(DecodeError::OutOfRange("number of events or links"));
             }
-            places.skip(catalogue, table, 0..records, |_| true);
+            places.add(catalogue, table, &counts_of(table, 0..records), |_| true);
         }
-        Ok(Self { block, catalogue, core: block.core_cursor(span), places, next_event, next_link })
+        Ok(Self {
+            block,
+            catalogue,
+            core: block.core_cursor(span),
+            places,
+            next_event,
+            next_link,
+            bytes_left: SPAN_BYTES_MAX,
+        })
     }
 
     fn next(&mut self, trace_id: TraceId) -> Result<(OriginHash, Span), DecodeError> {
         let number = self.core.span;
+        self.bytes_left = SPAN_BYTES_MAX;
         let (origin, mut skeleton) = self.core.next()?;
         let catalogue = self.catalogue;
         let table = &catalogue.tables[Level::Span as usize];
@@ -145,7 +162,7 @@ impl<'b, 'a> SpanCursor<'b, 'a> {
             let entry = slot.constant().map_or_else(|| self.places.next(catalogue, column), Ok)?;
             let number = || u32_of(catalogue.number(column, entry));
             match catalogue.columns[column].kind.field {
-                Field::Attribute => span.attributes.push(attribute(catalogue, column, entry)?),
+                Field::Attribute => span.attributes.push(self.attribute(column, entry)?),
                 Field::Name => span.name = catalogue.text(column, entry)?.into_owned(),
                 Field::TraceState => span.trace_state = catalogue.text(column, entry)?.into_owned(),
                 Field::StatusMessage => span.status.message = catalogue.text(column, entry)?.into_owned(),
@@ -158,6 +175,14 @@ impl<'b, 'a> SpanCursor<'b, 'a> {
             }
         }
         Ok((self.block.origin(origin), span))
+    }
+
+    fn attribute(&mut self, column: usize, entry: usize) -> Result<Attribute, DecodeError> {
+        let key = self.catalogue.key(column).to_owned();
+        let (value, value_bytes) = self.catalogue.value(column, entry)?;
+        let left = self.bytes_left.checked_sub(ATTRIBUTE_BYTES_MIN + key.len() + value_bytes);
+        self.bytes_left = left.ok_or(DecodeError::OutOfRange("length of a span"))?;
+        Ok(Attribute { key, value })
     }
 
     fn events(&mut self, count: u32, start_ns: u64) -> Result<Vec<SpanEvent>, DecodeError> {
@@ -173,7 +198,7 @@ impl<'b, 'a> SpanCursor<'b, 'a> {
                 let column = slot.column as usize;
                 let entry = slot.constant().map_or_else(|| self.places.next(catalogue, column), Ok)?;
                 match catalogue.columns[column].kind.field {
-                    Field::Attribute => event.attributes.push(attribute(catalogue, column, entry)?),
+                    Field::Attribute => event.attributes.push(self.attribute(column, entry)?),
                     Field::Name => event.name = catalogue.text(column, entry)?.into_owned(),
                     Field::DroppedAttributes => {
                         event.dropped_attributes_count = u32_of(catalogue.number(column, entry))?;
@@ -203,7 +228,7 @@ impl<'b, 'a> SpanCursor<'b, 'a> {
                 let column = slot.column as usize;
                 let entry = slot.constant().map_or_else(|| self.places.next(catalogue, column), Ok)?;
                 match catalogue.columns[column].kind.field {
-                    Field::Attribute => link.attributes.push(attribute(catalogue, column, entry)?),
+                    Field::Attribute => link.attributes.push(self.attribute(column, entry)?),
                     Field::TraceState => link.trace_state = catalogue.text(column, entry)?.into_owned(),
                     Field::DroppedAttributes => {
                         link.dropped_attributes_count = u32_of(catalogue.number(column, entry))?;
@@ -218,10 +243,6 @@ impl<'b, 'a> SpanCursor<'b, 'a> {
     }
 }
 
-fn attribute(catalogue: &Catalogue<'_>, column: usize, entry: usize) -> Result<Attribute, DecodeError> {
-    Ok(Attribute { key: catalogue.key(column).to_owned(), value: catalogue.value(column, entry)? })
-}
-
 fn u32_of(number: i64) -> Result<u32, DecodeError> {
     u32::try_from(number).map_err(|_| DecodeError::OutOfRange("number of a span"))
 }
@@ -232,26 +253,26 @@ fn children(next: usize, count: u32, total: usize) -> Result<Range<usize>, Decod
     Ok(next..end.ok_or(DecodeError::OutOfRange("number of events or links"))?)
 }
 
-/// Events or links of the spans before `span`.
+/// Events or links of the spans before a place: `counts` of each class.
 fn children_before(
     catalogue: &Catalogue<'_>,
-    span: usize,
+    counts: &[usize],
     places: &Places,
     field: Field,
 ) -> Result<usize, DecodeError> {
-    let is_it = |column: usize| catalogue.columns[column].kind.field == field;
+    let is_it = |column: &usize| catalogue.columns[*column].kind.field == field;
+    let table = &catalogue.tables[Level::Span as usize];
     let mut sum = 0_u64;
-    for column in (0..catalogue.columns.len()).filter(|column| is_it(*column)) {
+    for column in (0..catalogue.columns.len()).filter(is_it) {
         for index in 0..places.0[column] {
             sum = sum.saturating_add(u64::from(u32_of(catalogue.number(column, catalogue.entry(column, index)?))?));
         }
-    }
-    let table = &catalogue.tables[Level::Span as usize];
-    for (class, count) in table.classes.iter().zip(counts_of(table, 0..span)) {
-        for slot in table.slots(class).iter().filter(|slot| is_it(slot.column as usize)) {
-            if let Some(entry) = slot.constant() {
-                let each = u64::from(u32_of(catalogue.number(slot.column as usize, entry))?);
-                sum = sum.saturating_add(each.saturating_mul(count as u64));
+        for (class, count) in table.classes.iter().zip(counts).filter(|(_, count)| **count > 0) {
+            for slot in table.slots(class).iter().filter(|slot| slot.column as usize == column) {
+                if let Some(entry) = slot.constant() {
+                    let each = u64::from(u32_of(catalogue.number(column, entry))?);
+                    sum = sum.saturating_add(each.saturating_mul(*count as u64));
+                }
             }
         }
     }

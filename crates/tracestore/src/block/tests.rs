@@ -297,14 +297,25 @@ proptest! {
         check(&traces);
         check_search(&traces);
     }
+}
 
+proptest! {
     #[test]
-    fn damage_with_a_right_checksum_does_not_panic(seed in 0_u64..20, changes in proptest::collection::vec((any::<u32>(), any::<u8>()), 1..4)) {
+    fn damage_with_a_right_checksum_does_not_panic(
+        seed in 0_u64..20,
+        changes in proptest::collection::vec((any::<u32>(), any::<u8>(), 0..4_u8), 1..4),
+    ) {
         let mut bytes = block_of(&generated(seed, 4, 3));
         bytes.truncate(bytes.len() - 8);
-        for (at, byte) in changes {
+        let mut bytes = Block::with_plain_catalogue(&bytes).unwrap();
+        prop_assert!(read_all(&bytes).is_ok());
+        for (at, byte, how) in changes {
             let at = at as usize % bytes.len();
-            bytes[at] = byte;
+            match how {
+                0 => bytes.truncate(bytes.len() - 1),
+                1 => bytes.insert(at, byte),
+                _ => bytes[at] = byte,
+            }
         }
         let _ = read_all(&bytes);
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use zstd::bulk::Compressor;
 
 use super::frame::{put_frame, read_frame};
-use super::intern::Interner;
+use super::intern::{Interner, clear_buffer};
 use super::ints::{Ints, put_ints, width_of_range};
 use super::template;
 use crate::codec::{DecodeError, Reader, Writer};
@@ -87,7 +87,7 @@ impl TextPlan {
         self.numbers.clear();
         self.same.clear();
         for value in 0..values.len() {
-            self.scratch.clear();
+            clear_buffer(&mut self.scratch);
             let first = self.numbers.len();
             self.first_number.push(first);
             template::cut(values.get(value), &mut self.scratch, &mut self.numbers);
@@ -179,14 +179,14 @@ impl TextPlan {
         self.slot.extend(entries.iter().map(|entry| values.get(*entry as usize).len() as i64));
         put_ints(catalogue, bits, &self.slot);
         let mut from = 0;
-        self.scratch.clear();
+        clear_buffer(&mut self.scratch);
         for (index, entry) in entries.iter().enumerate() {
             self.scratch.extend_from_slice(values.get(*entry as usize));
             if self.scratch.len() >= FRAME_BYTES || index + 1 == entries.len() {
                 catalogue.put_varint((index + 1 - from) as u64);
                 catalogue.put_varint(put_frame(bits, &self.scratch, compressor) as u64);
                 from = index + 1;
-                self.scratch.clear();
+                clear_buffer(&mut self.scratch);
             }
         }
     }
@@ -202,7 +202,7 @@ pub(super) enum Texts<'a> {
 
 #[derive(Debug)]
 pub(super) struct Templates<'a> {
-    templates: Vec<Template>,
+    list: Vec<Template>,
     ids: Ints<'a>,
     /// By slot: the numbers of the texts whose template has as many.
     slots: Vec<Ints<'a>>,
@@ -318,12 +318,12 @@ impl<'a> Templates<'a> {
             let numbers = usize::try_from(numbers).ok().filter(|numbers| *numbers <= count);
             Ints::read(reader, bits, numbers.ok_or(DecodeError::OutOfRange("numbers of texts"))?)
         });
-        Ok(Self { templates, ids, slots: slots.collect::<Result<_, _>>()?, places: OnceCell::new() })
+        Ok(Self { list: templates, ids, slots: slots.collect::<Result<_, _>>()?, places: OnceCell::new() })
     }
 
     /// The template of a text.
     fn template(&self, id: i64) -> Result<&Template, DecodeError> {
-        let template = usize::try_from(id).ok().and_then(|id| self.templates.get(id));
+        let template = usize::try_from(id).ok().and_then(|id| self.list.get(id));
         template.ok_or(DecodeError::OutOfRange("template"))
     }
 
@@ -343,21 +343,24 @@ impl<'a> Templates<'a> {
         if self.slots[slot].len() == self.ids.len() {
             return Ok(index);
         }
-        let places = match self.places.get() {
-            Some(places) => places,
-            None => {
-                let places = self.count_places()?;
-                self.places.get_or_init(|| places)
-            }
+        let places = if let Some(places) = self.places.get() {
+            places
+        } else {
+            let places = self.count_places()?;
+            self.places.get_or_init(|| places)
         };
         Ok(places[slot][index] as usize)
     }
 
     fn count_places(&self) -> Result<Vec<Vec<u32>>, DecodeError> {
         let mut next = vec![0; self.slots.len()];
-        let mut places = vec![Vec::with_capacity(self.ids.len()); self.slots.len()];
+        let mut places = vec![Vec::new(); self.slots.len()];
         for id in self.ids.iter() {
-            places.iter_mut().zip(&next).for_each(|(places, next)| places.push(*next));
+            for ((places, next), slot) in places.iter_mut().zip(&next).zip(&self.slots) {
+                if slot.len() < self.ids.len() {
+                    places.push(*next);
+                }
+            }
             next[..self.template(id)?.slot_count as usize].iter_mut().for_each(|next| *next += 1);
         }
         self.check_places(&next)?;
@@ -373,9 +376,9 @@ impl<'a> Templates<'a> {
     /// Hands over the entries whose text is `text`, ascending.
     fn visit_equal(&self, catalogue: &[u8], text: &[u8], mut hit: impl FnMut(usize)) -> Result<(), DecodeError> {
         // One is the rule; digits that are no hexadecimal id by themselves match a template with one, too.
-        let mut wanted: Vec<Option<Vec<i64>>> = vec![None; self.templates.len()];
+        let mut wanted: Vec<Option<Vec<i64>>> = vec![None; self.list.len()];
         let mut numbers = Vec::new();
-        for (template, wanted) in self.templates.iter().zip(&mut wanted) {
+        for (template, wanted) in self.list.iter().zip(&mut wanted) {
             if template::match_text(slice(catalogue, &template.range), text, &mut numbers) {
                 *wanted = Some(numbers.clone());
             }

@@ -40,7 +40,7 @@ impl Catalogue<'_> {
             }
             _ => {
                 for entry in 0..self.columns[column].entry_count {
-                    if render_attribute_value(&self.value(column, entry)?) == Cow::Borrowed(text) {
+                    if render_attribute_value(&self.value(column, entry)?.0) == Cow::Borrowed(text) {
                         hit(entry);
                     }
                 }

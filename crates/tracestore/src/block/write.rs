@@ -10,6 +10,7 @@ use super::builder::Content;
 use super::classes::Classes;
 use super::columns::Column;
 use super::frame::put_frame;
+use super::intern::clear_buffer;
 use super::ints::{put_ints, put_ints_of, width_of_range};
 use super::parents::ParentCodes;
 use super::schema::{Field, LEVELS, Level, ValueType};
@@ -41,9 +42,9 @@ fn compressor_of<'a>(compressor: &'a mut Option<Compressor<'static>>) -> &'a mut
 }
 
 pub(super) fn encode(content: &Content, encoder: &mut Encoder) -> Vec<u8> {
-    encoder.head.clear();
-    encoder.catalogue.clear();
-    encoder.column_bits.clear();
+    clear_buffer(&mut encoder.head);
+    clear_buffer(&mut encoder.catalogue);
+    clear_buffer(&mut encoder.column_bits);
     put_catalogue(content, encoder);
     let mut core_bits = Vec::new();
     put_core(content, encoder, &mut core_bits);
@@ -80,7 +81,9 @@ fn put_core(content: &Content, encoder: &mut Encoder, body: &mut Vec<u8>) {
         })
         .collect();
     parents.clear();
-    ranges.iter().for_each(|range| parents.push_trace(&skeletons[range.clone()]));
+    for range in &ranges {
+        parents.push_trace(&skeletons[range.clone()]);
+    }
 
     let starts = || skeletons.iter().map(|skeleton| skeleton.start_ns);
     let (min_start, max_start) = (starts().min().unwrap_or(0), starts().max().unwrap_or(0));
@@ -90,8 +93,8 @@ fn put_core(content: &Content, encoder: &mut Encoder, body: &mut Vec<u8>) {
     head.extend_from_slice(&min_start.to_le_bytes());
     head.put_varint(max_start - min_start);
 
-    traces.iter().for_each(|(id, _)| body.extend_from_slice(&id.0));
-    skeletons.iter().for_each(|skeleton| body.extend_from_slice(&skeleton.span_id.0));
+    body.extend(traces.iter().flat_map(|(id, _)| id.0));
+    body.extend(skeletons.iter().flat_map(|skeleton| skeleton.span_id.0));
     (0..content.origins.len()).for_each(|origin| body.extend_from_slice(&content.origins.get(origin)[..16]));
     parents.strangers().iter().for_each(|SpanId(id)| body.extend_from_slice(id));
 
