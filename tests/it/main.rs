@@ -14,6 +14,7 @@ mod durability;
 mod full_disk;
 mod grafana;
 mod import;
+mod jaeger_storage;
 mod jaeger_ui;
 mod loadgen;
 mod native_histograms;

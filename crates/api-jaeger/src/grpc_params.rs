@@ -47,7 +47,7 @@ pub(crate) fn query(query: Option<TraceQueryParameters>) -> Result<TraceQuery, S
         start: TimeRangeNs { start_ns, end_ns },
         duration_min: query.duration_min,
         duration_max: query.duration_max,
-        search_depth: query.search_depth,
+        depth: query.search_depth,
         filter: query.filter,
     }
     .checked()
@@ -61,7 +61,7 @@ pub(crate) struct Search {
     pub(crate) start: TimeRangeNs,
     pub(crate) duration_min: Option<Duration>,
     pub(crate) duration_max: Option<Duration>,
-    pub(crate) search_depth: i32,
+    pub(crate) depth: i32,
     pub(crate) filter: Option<Call>,
 }
 
@@ -78,7 +78,7 @@ impl Search {
             start: self.start,
             duration_min_ns: duration_ns("query.duration_min", self.duration_min)?,
             duration_max_ns: duration_ns("query.duration_max", self.duration_max)?,
-            limit: usize::try_from(self.search_depth).unwrap_or(0),
+            limit: usize::try_from(self.depth).unwrap_or(0),
         };
         let found = checked_query(found, ["query.duration_min", "query.duration_max", "query.search_depth"])?;
         with_predicate(found, predicate)

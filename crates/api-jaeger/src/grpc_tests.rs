@@ -93,6 +93,7 @@ fn negated(filter: &str) -> String {
     format!(r#"{{"op":"not","args":[{{"call":{filter}}}]}}"#)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as the fields want it")]
 pub(crate) fn filter(json: &str) -> Option<Call> {
     Some(call_of_json(json).unwrap())
 }

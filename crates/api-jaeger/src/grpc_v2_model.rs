@@ -81,7 +81,7 @@ fn span_message(span: &pharos_model::Span, scope: &Scope, process: Process) -> S
         trace_id: span.trace_id.0.to_vec(),
         span_id: span.span_id.0.to_vec(),
         operation_name: span.name.clone(),
-        references: v1_model::references(span).into_iter().map(reference).collect(),
+        references: v1_model::references(span).iter().map(reference).collect(),
         flags: v1_model::flags(span),
         start_time: Some(timestamp(span.start_ns)),
         duration: Some(duration(span.duration_ns())),
@@ -93,7 +93,7 @@ fn span_message(span: &pharos_model::Span, scope: &Scope, process: Process) -> S
     }
 }
 
-fn reference(reference: Reference) -> SpanRef {
+fn reference(reference: &Reference) -> SpanRef {
     let ref_type = if reference.is_child { SpanRefType::ChildOf } else { SpanRefType::FollowsFrom };
     SpanRef {
         trace_id: reference.trace_id.0.to_vec(),

@@ -31,7 +31,7 @@ pub(crate) fn query(query: Option<TraceQueryParameters>) -> Result<TraceQuery, S
         start: whole_range(start_ns, end_ns),
         duration_min: query.duration_min,
         duration_max: query.duration_max,
-        search_depth: query.search_depth,
+        depth: query.search_depth,
         filter: None,
     }
     .checked()

@@ -8,7 +8,6 @@ use tonic_reflection::server::Builder;
 ///
 /// # Panics
 /// If the descriptors of `pharos-proto`, which are a part of the program, cannot be read.
-#[must_use]
 pub fn grpc_reflection<'a>(services: impl IntoIterator<Item = &'a str>) -> Router {
     const READABLE: &str = "generated descriptors can be read";
     let services: Vec<&str> = services.into_iter().collect();

@@ -226,7 +226,7 @@ fn matches(subject: Reference, pattern: &Expression) -> Result<SpanPredicate, St
         return Err("filter: operator \"regex\" takes a constant as its second operand".to_owned());
     };
     if !["", "string"].contains(&r#type.as_str()) {
-        return Err(format!("filter: operator \"regex\" takes a string, not a constant of type {:?}", r#type));
+        return Err(format!("filter: operator \"regex\" takes a string, not a constant of type {type:?}"));
     }
     let pattern = SearchPattern::new(value).map_err(|error| format!("filter: operator \"regex\": {error}"))?;
     Ok(SpanPredicate::Matches { subject: subject.value, pattern })

@@ -51,7 +51,7 @@ pub(super) fn answer(
     };
     let mut gauges = ask(&question.query(settings))?;
     // Services whose durations are no native histograms have classic ones, or none.
-    let told: BTreeSet<&str> = gauges.iter().flat_map(Gauge::service).collect();
+    let told: BTreeSet<&str> = gauges.iter().filter_map(Gauge::service).collect();
     let missing = question.services.iter().filter(|service| !told.contains(service.as_str())).cloned().collect();
     if let Some(query) = question.classic_query(settings, &missing).filter(|_| !missing.is_empty()) {
         gauges.extend(ask(&query)?);

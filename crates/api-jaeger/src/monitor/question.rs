@@ -95,13 +95,11 @@ impl Question {
 /// `name` is one of `values`, whatever letters they have.
 fn matcher<'a>(name: &str, values: impl Iterator<Item = &'a str>) -> String {
     let values: Vec<_> = values.collect();
-    match values[..] {
-        [one] => format!("{name}={}", quote(one)),
-        _ => {
-            let escaped: Vec<_> = values.into_iter().map(escaped).collect();
-            format!("{name}=~{}", quote(&escaped.join("|")))
-        }
+    if let [one] = values[..] {
+        return format!("{name}={}", quote(one));
     }
+    let escaped: Vec<_> = values.into_iter().map(escaped).collect();
+    format!("{name}=~{}", quote(&escaped.join("|")))
 }
 
 /// Text as a pattern of itself.

@@ -32,7 +32,9 @@ fn store() -> Arc<dyn MetricStore> {
     let mut series = |batch: &mut BatchBuilder, metric: &str, more: &[(&str, &str)]| {
         labels.push("__name__", metric);
         labels.push("span_kind", "SPAN_KIND_SERVER");
-        more.iter().for_each(|(name, value)| labels.push(name, value));
+        for (name, value) in more {
+            labels.push(name, value);
+        }
         batch.finish_series(&mut labels).unwrap();
     };
     let calls = "traces_span_metrics_calls_total";

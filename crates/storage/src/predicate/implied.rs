@@ -31,10 +31,9 @@ fn narrow(query: &mut TraceQuery, predicate: &SpanPredicate) {
             SpanReference::Attribute { level, key } if *comparison == Comparison::Eq => {
                 narrow_attribute(query, *level, key, constant);
             }
-            SpanReference::Attribute { .. } => {}
             SpanReference::Field(SpanField::Duration) => narrow_duration(query, *comparison, constant),
             SpanReference::Field(field) if *comparison == Comparison::Eq => narrow_field(query, *field, constant),
-            SpanReference::Field(_) => {}
+            SpanReference::Attribute { .. } | SpanReference::Field(_) => {}
         },
         _ => {}
     }
