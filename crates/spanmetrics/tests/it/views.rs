@@ -7,10 +7,18 @@ use pharos_model::{
     TenantId, TimeRange,
 };
 use pharos_promql::{Engine, EngineSettings, QueryOptions};
+use pharos_spanmetrics::SpanMetricViews;
 use pharos_storage::memory::MemoryMetricStore;
 use pharos_storage::{BatchId, LabelQuery, MetricStore, RawSeries, ReadContext};
 
 use crate::world::{START_MS, World, labels, matchers, raw_of, span};
+
+/// Around any other store it keeps every promise of the contract.
+#[test]
+fn views_are_a_store_as_any_other() {
+    let make = || SpanMetricViews::new(Arc::new(MemoryMetricStore::new()));
+    pharos_storage::conformance::metric_store_suite(make, |store| store);
+}
 
 /// A store that has really stored what the views show.
 fn as_stored(series: &[RawSeries], tenant: &TenantId) -> Arc<MemoryMetricStore> {
