@@ -24,36 +24,36 @@ impl BudgetExceeded {
 }
 
 #[derive(Debug)]
-#[expect(clippy::struct_field_names, reason = "each field says its unit")]
 struct Inner {
     limit_bytes: u64,
     used_bytes: AtomicU64,
     peak_bytes: AtomicU64,
+    crossing: Crossing,
+    whole: Option<Arc<Inner>>,
 }
 
 /// Counts bytes held on behalf of one piece of work; clones share the count. What it holds counts in the budget that
 /// it is a part of as well.
 ///
 /// It also keeps when its piece of work first crossed a limit, be it this one or another that the work knows.
+///
+/// Threads that work together share it: one count of clones beside the counts of bytes, so that taking some has them wait
+/// for each other as little as can be.
 #[derive(Debug, Clone)]
-pub struct MemoryBudget {
-    own: Arc<Inner>,
-    crossing: Crossing,
-    whole: Option<Arc<Inner>>,
-}
+pub struct MemoryBudget(Arc<Inner>);
 
 impl MemoryBudget {
     /// A budget of `limit_bytes`.
     #[must_use]
     pub fn new(limit_bytes: u64) -> Self {
-        Self { own: Inner::new(limit_bytes), crossing: Crossing::default(), whole: None }
+        Self(Inner::new(limit_bytes, None))
     }
 
     /// A part of this budget, with a limit of its own. Parts of parts count in the first whole only.
     #[must_use]
     pub fn part(&self, limit_bytes: u64) -> Self {
-        let whole = self.whole.as_ref().unwrap_or(&self.own);
-        Self { own: Inner::new(limit_bytes), crossing: Crossing::default(), whole: Some(Arc::clone(whole)) }
+        let whole = self.0.whole.as_ref().unwrap_or(&self.0);
+        Self(Inner::new(limit_bytes, Some(Arc::clone(whole))))
     }
 
     /// A budget that never refuses, for tests and tools.
@@ -75,31 +75,37 @@ impl MemoryBudget {
     /// Whether so many bytes are left at the moment: for work that knows a thriftier way.
     #[must_use]
     pub fn has_room(&self, bytes: u64) -> bool {
-        [Some(&self.own), self.whole.as_ref()].into_iter().flatten().all(|budget| budget.has_room(bytes))
+        [Some(&self.0), self.0.whole.as_ref()].into_iter().flatten().all(|budget| budget.has_room(bytes))
     }
 
     /// When its piece of work first crossed a limit: a refusal of this budget notes it.
     #[must_use]
     pub fn crossing(&self) -> &Crossing {
-        &self.crossing
+        &self.0.crossing
     }
 
     /// Bytes held now.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
-        self.own.used_bytes.load(Ordering::Relaxed)
+        self.0.used_bytes.load(Ordering::Relaxed)
     }
 
     /// The most bytes ever held at once.
     #[must_use]
     pub fn peak_bytes(&self) -> u64 {
-        self.own.peak_bytes.load(Ordering::Relaxed)
+        self.0.peak_bytes.load(Ordering::Relaxed)
     }
 }
 
 impl Inner {
-    fn new(limit_bytes: u64) -> Arc<Self> {
-        Arc::new(Self { limit_bytes, used_bytes: AtomicU64::new(0), peak_bytes: AtomicU64::new(0) })
+    fn new(limit_bytes: u64, whole: Option<Arc<Self>>) -> Arc<Self> {
+        Arc::new(Self {
+            limit_bytes,
+            used_bytes: AtomicU64::new(0),
+            peak_bytes: AtomicU64::new(0),
+            crossing: Crossing::default(),
+            whole,
+        })
     }
 
     /// Takes the bytes, or says that there are not as many.
@@ -110,7 +116,9 @@ impl Inner {
             self.give_back(bytes);
             return false;
         }
-        self.peak_bytes.fetch_max(after, Ordering::Relaxed);
+        if after > self.peak_bytes.load(Ordering::Relaxed) {
+            self.peak_bytes.fetch_max(after, Ordering::Relaxed);
+        }
         true
     }
 
@@ -136,7 +144,8 @@ impl Reservation {
     /// # Errors
     /// [`BudgetExceeded`]; the reservation keeps what it had.
     pub fn grow(&mut self, more: u64) -> Result<(), BudgetExceeded> {
-        let MemoryBudget { own, crossing, whole } = &self.budget;
+        let own = &*self.budget.0;
+        let Inner { crossing, whole, .. } = own;
         if !own.take(more) {
             crossing.note();
             return Err(BudgetExceeded { limit_bytes: own.limit_bytes, is_shared: false });
@@ -161,8 +170,9 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.own.give_back(self.bytes);
-        if let Some(whole) = &self.budget.whole {
+        let own = &self.budget.0;
+        own.give_back(self.bytes);
+        if let Some(whole) = &own.whole {
             whole.give_back(self.bytes);
         }
     }

@@ -101,7 +101,9 @@ impl Lease {
         let books = &self.ledger.0;
         let held = books.samples_held.fetch_add(samples as u64, Relaxed) + samples as u64;
         self.samples += samples as u64;
-        books.samples_peak.fetch_max(held, Relaxed);
+        if held > books.samples_peak.load(Relaxed) {
+            books.samples_peak.fetch_max(held, Relaxed);
+        }
         if held > books.samples_max { Err(self.ledger.too_many_samples()) } else { Ok(()) }
     }
 }
