@@ -143,11 +143,14 @@ impl App {
     }
 }
 
+/// Where traces are in the data folder.
+pub(crate) const TRACES_FOLDER: &str = "traces";
+
 /// Replays logs, which may take a while: not on an async worker.
 async fn open_stores(settings: &Settings, data_dir: &DataDir, clock: &Arc<dyn Clock>) -> anyhow::Result<Stores> {
     let tsdb_settings = settings.tsdb().map_err(anyhow::Error::msg)?;
     let trace_settings = settings.tracestore().map_err(anyhow::Error::msg)?;
-    let (metrics_dir, traces_dir) = (data_dir.folder("metrics")?, data_dir.folder("traces")?);
+    let (metrics_dir, traces_dir) = (data_dir.folder("metrics")?, data_dir.folder(TRACES_FOLDER)?);
     let (metrics_clock, traces_clock) = (Arc::clone(clock), Arc::clone(clock));
     let (tail_sampling, sampling_dir) = (settings.tail_sampling.clone(), sampling_dir(settings, data_dir)?);
     let (sampling_clock, limits) = (Arc::clone(clock), settings.ingest.limits.clone());

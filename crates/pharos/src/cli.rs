@@ -68,6 +68,7 @@ fn dispatch(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Res
         Some(("check", matches)) => commands::config::check(matches, environment),
         Some(("import", matches)) => commands::import::run(matches, environment),
         Some(("export", matches)) => commands::export::run(matches, environment),
+        Some(("doctor", matches)) => commands::doctor::run(matches),
         Some(("healthcheck", matches)) => commands::health::run(matches),
         _ => unreachable!("clap demands a known subcommand"),
     }
@@ -106,6 +107,7 @@ fn command() -> Command {
         )
         .subcommand(commands::import::command())
         .subcommand(commands::export::command())
+        .subcommand(commands::doctor::command())
         .subcommand(commands::health::command())
 }
 

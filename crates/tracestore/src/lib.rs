@@ -30,4 +30,4 @@ mod store;
 
 pub use error::TraceStoreError;
 pub use settings::{Components, Settings, SyncPolicy, TraceRetentionRule};
-pub use store::SpanStore;
+pub use store::{Examination, SpanStore};

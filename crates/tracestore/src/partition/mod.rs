@@ -18,6 +18,7 @@
 
 mod copy;
 mod database;
+mod examine;
 mod expire;
 mod filter;
 mod find;

@@ -120,7 +120,7 @@ impl Partition {
 
 /// Segments and marks of deletions by tenant number, and the number of the next segment. Blocks that a crash left without a
 /// segment are removed.
-fn read_segments(
+pub(super) fn read_segments(
     database: &Database,
     memory: &DatabaseMemory,
     day: Day,

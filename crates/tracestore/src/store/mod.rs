@@ -7,6 +7,7 @@
 
 mod apply;
 mod commit;
+mod examine;
 mod maintain;
 mod open;
 mod pending;
@@ -42,6 +43,7 @@ use crate::record::{AcceptedStarts, Change, Day, Deletion, decode_change, encode
 use crate::{Components, Settings, TraceStoreError};
 use apply::Applied;
 use commit::{Commit, CommitThread, Waiting};
+pub use examine::Examination;
 use maintain::{Maintenance, MaintenanceThread};
 use pending::PendingCalls;
 

@@ -53,12 +53,18 @@ pub(super) fn write_format(directory: &Path) -> Result<(), TraceStoreError> {
     write().map_err(TraceStoreError::io("write", &path))
 }
 
-/// Opens every partition; what was dropped but not removed yet is removed now.
+/// Opens every partition.
 pub(super) fn open_partitions(
     directory: &Path,
     settings: &Settings,
     memory: &DatabaseMemory,
 ) -> Result<BTreeMap<Day, Arc<Partition>>, TraceStoreError> {
+    let open = |(day, path): (Day, PathBuf)| Ok((day, Arc::new(Partition::open(&path, day, memory, settings)?)));
+    day_directories(directory)?.into_iter().map(open).collect()
+}
+
+/// The partitions' directories, newest first; what was dropped but not removed yet is removed now.
+pub(super) fn day_directories(directory: &Path) -> Result<Vec<(Day, PathBuf)>, TraceStoreError> {
     let days = directory.join(DAYS_DIRECTORY);
     let error = |source| TraceStoreError::Io { action: "list", path: days.clone(), source };
     let mut found = Vec::new();
@@ -73,6 +79,5 @@ pub(super) fn open_partitions(
     }
     // Newest first: its filters are asked most, and find room first.
     found.sort_by_key(|(day, _)| std::cmp::Reverse(*day));
-    let open = |(day, path): (Day, PathBuf)| Ok((day, Arc::new(Partition::open(&path, day, memory, settings)?)));
-    found.into_iter().map(open).collect()
+    Ok(found)
 }

@@ -1,0 +1,78 @@
+//! Reading everything that a partition has, to see whether it is sound.
+
+use std::fs;
+use std::path::Path;
+
+use super::Partition;
+use super::database::{Database, DatabaseMemory};
+use super::indexing::BlockSource;
+use super::open::{INDEX_DIRECTORY, SPANS_DIRECTORY, read_segments};
+use super::origins::DecodedOrigins;
+use super::segment::Segment;
+use pharos_base::full_message;
+
+use crate::block::Block;
+use crate::codec::DecodeError;
+use crate::record::Day;
+use crate::search::OriginSource;
+use crate::{Examination, Settings, TraceStoreError};
+
+impl Partition {
+    /// Reads every span of the partition in `directory`, which is not open, and adds what was found to `examination`.
+    ///
+    /// # Errors
+    /// What kept it from reading on; a block or an origin that cannot be read is noted and no error.
+    pub(crate) fn examine(
+        directory: &Path,
+        day: Day,
+        memory: &DatabaseMemory,
+        examination: &mut Examination,
+    ) -> Result<(), TraceStoreError> {
+        let database = Database::open(&directory.join(SPANS_DIRECTORY), memory)?;
+        let (segments, ..) = read_segments(&database, memory, day)?;
+        let decoded = DecodedOrigins::default();
+        let source = BlockSource { database: &database, decoded: &decoded, day };
+        for segment in segments.iter() {
+            examination.segments += 1;
+            for number in 0..segment.record.blocks.len() as u32 {
+                examination.blocks += 1;
+                match read_block(source, segment, number) {
+                    Ok(span_count) => examination.spans += span_count,
+                    // Of RocksDB's checksum or of the block's own.
+                    Err(damage) => examination.damage.push(full_message(&damage)),
+                }
+            }
+        }
+        database.stop();
+        Ok(())
+    }
+
+    /// Builds the search index of the partition in `directory`, which is not open, anew from its blocks.
+    pub(crate) fn rebuild_index(
+        directory: &Path,
+        day: Day,
+        memory: &DatabaseMemory,
+        settings: &Settings,
+    ) -> Result<(), TraceStoreError> {
+        let index = directory.join(INDEX_DIRECTORY);
+        if index.exists() {
+            fs::remove_dir_all(&index).map_err(TraceStoreError::io("remove", &index))?;
+        }
+        Self::open(directory, day, memory, settings)?.stop()
+    }
+}
+
+/// Reads every span of a block and what it comes from.
+fn read_block(source: BlockSource<'_>, segment: &Segment, number: u32) -> Result<u64, TraceStoreError> {
+    let bytes = source.block(segment, number)?;
+    let failed = |error: DecodeError| source.failed(segment, number, error.into());
+    let block = Block::open(&bytes).map_err(failed)?;
+    for trace in block.traces() {
+        for span in block.spans(trace.trace_id, trace.spans.clone()).map_err(failed)? {
+            span.map_err(failed)?;
+        }
+    }
+    let origins = source.origins(segment.tenant);
+    (0..block.origin_count()).try_for_each(|origin| origins.origin(block.origin_hash(origin)).map(drop))?;
+    Ok(u64::from(block.span_count()))
+}

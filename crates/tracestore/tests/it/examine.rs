@@ -1,0 +1,80 @@
+//! A store looked through while no server runs on it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pharos_model::TenantId;
+use pharos_storage::conformance::traces::{SpanGenerator, check_equal, random_query};
+use pharos_storage::memory::MemoryTraceStore;
+use pharos_storage::{BatchId, TraceStore};
+use pharos_tracestore::{SpanStore, TraceStoreError};
+
+use crate::support::{Fixture, NOW_NS, settings};
+
+fn filled() -> (Fixture, MemoryTraceStore, SpanGenerator) {
+    let mut generator = SpanGenerator::new(4, NOW_NS, 60);
+    let (fixture, oracle) = (Fixture::new(settings()), MemoryTraceStore::new());
+    for _ in 0..60 {
+        let batch = generator.batch();
+        let _ = oracle.append(&TenantId::default(), batch.clone(), BatchId::random()).wait();
+        fixture.append(batch).unwrap();
+    }
+    fixture.store().flush().unwrap();
+    (fixture, oracle, generator)
+}
+
+fn files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files(&path, found) } else { found.push(path) }
+    }
+}
+
+#[test]
+fn a_store_in_use_is_refused() {
+    let (fixture, ..) = filled();
+    let refused = SpanStore::examine(fixture.directory.path(), &settings(), false);
+    assert!(matches!(refused, Err(TraceStoreError::Locked { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_damaged_index_is_built_anew() {
+    let (mut fixture, oracle, mut generator) = filled();
+    drop(fixture.store.take());
+    let directory = fixture.directory.path().to_owned();
+    let sound = SpanStore::examine(&directory, &settings(), false).unwrap();
+    assert!(sound.days > 1 && sound.blocks >= sound.segments && sound.spans > 100, "{sound:?}");
+    assert_eq!((sound.damage.len(), sound.rebuilt_days), (0, 0));
+    let mut all = Vec::new();
+    files(&directory, &mut all);
+    for path in
+        all.iter().filter(|path| path.extension().is_some_and(|extension| extension == "idx" || extension == "term"))
+    {
+        let garbled = fs::read(path).unwrap().iter().map(|byte| !byte).collect::<Vec<_>>();
+        fs::write(path, garbled).unwrap();
+    }
+    let rebuilt = SpanStore::examine(&directory, &settings(), true).unwrap();
+    assert_eq!((rebuilt.spans, rebuilt.rebuilt_days), (sound.spans, sound.days));
+    fixture.open();
+    let queries: Vec<_> = (0..40).map(|_| random_query(&mut generator)).collect();
+    check_equal(fixture.store(), &oracle, &TenantId::default(), &generator.trace_ids(), &queries);
+}
+
+#[test]
+fn damaged_blocks_are_told_and_the_others_are_read() {
+    let (mut fixture, ..) = filled();
+    drop(fixture.store.take());
+    let directory = fixture.directory.path().to_owned();
+    let sound = SpanStore::examine(&directory, &settings(), false).unwrap();
+    let mut all = Vec::new();
+    files(&directory, &mut all);
+    all.retain(|path| path.extension().is_some_and(|extension| extension == "sst"));
+    let largest = all.iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let mut bytes = fs::read(largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(largest, bytes).unwrap();
+    let damaged = SpanStore::examine(&directory, &settings(), true).unwrap();
+    assert!(!damaged.damage.is_empty() && damaged.spans < sound.spans, "{damaged:?}");
+    assert_eq!(damaged.rebuilt_days, sound.days - 1);
+}
