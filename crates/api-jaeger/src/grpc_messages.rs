@@ -3,13 +3,13 @@
 use std::num::NonZeroUsize;
 
 use opentelemetry_proto::tonic::trace::v1::TracesData;
+use pharos_ingest::otlp::each_message;
 use pharos_model::{SpanGroup, TenantId};
 use pharos_storage::{ReadContext, StorageError, TraceLookup, TraceStore};
 use prost::Message;
 
 use crate::adjust::{Adjusting, tell_on_first_span};
 use crate::grpc_stream::Outlet;
-use crate::otlp_proto::each_message;
 
 /// Largest message of a stream. Clients take 4 MiB unless they are told otherwise.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 3_584 << 10;

@@ -34,7 +34,6 @@ mod grpc_v2_tests;
 mod listed;
 mod monitor;
 mod otlp_json;
-mod otlp_proto;
 mod params;
 mod rendering;
 mod routes;

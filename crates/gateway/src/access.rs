@@ -43,6 +43,10 @@ pub fn access(path: &str) -> Access {
 }
 
 fn http_access(path: &str) -> Access {
+    // Names of tags are a part of these paths, whatever they end with.
+    if path.starts_with("/tempo/api/") {
+        return Access::Scope(Scope::TracesRead);
+    }
     let ends = |tails: &[&str]| tails.iter().any(|tail| path.ends_with(tail));
     // OTLP's own paths come first: `/api/v1/otlp/v1/metrics` ends like them and writes.
     if ends(&["/v1/traces"]) && !path.starts_with("/api/traces") {
@@ -136,6 +140,8 @@ mod tests {
             ("/api/traces/abc", scope(Scope::TracesRead)),
             ("/api/v3/services", scope(Scope::TracesRead)),
             ("/jaeger/api/services", scope(Scope::TracesRead)),
+            ("/tempo/api/echo", scope(Scope::TracesRead)),
+            ("/tempo/api/v2/search/tag/v1/traces", scope(Scope::TracesRead)),
             ("/api/metrics/calls", scope(Scope::MetricsRead)),
             ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", scope(Scope::TracesWrite)),
             ("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", scope(Scope::MetricsWrite)),

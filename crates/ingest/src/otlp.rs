@@ -30,6 +30,7 @@ mod shape;
 mod stream_pass;
 mod streams;
 mod target_info;
+mod trace_messages;
 mod traces;
 
 use std::borrow::Cow;
@@ -43,6 +44,7 @@ use known::Known;
 use metrics::Rules;
 
 pub use settings::{OtlpSettings, TranslationStrategy};
+pub use trace_messages::each_message;
 pub use traces::DecodedSpans;
 
 /// How an OTLP message is written.

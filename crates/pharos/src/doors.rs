@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use parking_lot::Mutex;
 use pharos_api_jaeger::{JaegerApi, JaegerUi};
 use pharos_api_prometheus::PrometheusApi;
+use pharos_api_tempo::TempoApi;
 use pharos_base::{Clock, ErrorClass, full_message};
 use pharos_gateway::{Authenticator, authenticate_request, session_routes};
 use pharos_http::{Dialect, HttpMetrics, QueryPool, Refusal, count_requests, grpc_reflection};
@@ -76,6 +77,14 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         settings: Arc::clone(&doors.jaeger),
         monitor: doors.jaeger.monitor.enabled.then(|| doors.prometheus.engine.clone()),
     };
+    let tempo = TempoApi {
+        store: Arc::clone(&doors.traces),
+        pool: doors.pool.clone(),
+        clock: Arc::clone(&doors.clock),
+        timeout: doors.query_timeout,
+        memory: doors.prometheus.engine.memory_of_one(),
+        memory_bytes_max: doors.query_memory_bytes_max,
+    };
     let ingest_http = pharos_api_ingest::http_router(ingest.clone());
     let ingest_grpc = pharos_api_ingest::grpc_routes(ingest).into_axum_router();
     let jaeger_grpc = pharos_api_jaeger::grpc_routes(jaeger.clone()).into_axum_router();
@@ -89,6 +98,7 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         .merge(prometheus.clone())
         .merge(jaeger_http.clone())
         .merge(jaeger_grpc.clone())
+        .merge(pharos_api_tempo::router(tempo))
         .merge(prometheus_grpc.clone())
         .merge(operation_routes(doors))
         .merge(session.clone())

@@ -1,4 +1,4 @@
-//! Traces as OTLP's protobuf messages, which API v3 streams over gRPC: everything a span has, in its types.
+//! Traces as OTLP's protobuf messages, for doors that hand traces out: everything a span has, in its types.
 //!
 //! A trace may be larger than what a client takes in one message, so it is cut into several. Each repeats
 //! resource and scope of its spans; order and number of the spans stay as they are.
@@ -21,7 +21,7 @@ const SPAN_FRAME_BYTES: usize = 11;
 ///
 /// # Errors
 /// The first that `send` returns; nothing is sent after it.
-pub(crate) fn each_message<E>(
+pub fn each_message<E>(
     groups: Vec<SpanGroup>,
     bytes_max: usize,
     mut send: impl FnMut(TracesData) -> Result<(), E>,

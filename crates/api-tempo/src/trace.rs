@@ -1,0 +1,173 @@
+//! Traces by id.
+//!
+//! Protobuf for who accepts it, as Grafana does, otherwise JSON: OTLP's, with ids in hexadecimal. A trace is read and
+//! encoded part by part; the encoded answer is held, and counts in the memory of the read.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::stream;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
+use opentelemetry_proto::tonic::trace::v1::TracesData;
+use pharos_base::{ErrorClass, Reservation};
+use pharos_http::{QueryKind, Refusal};
+use pharos_ingest::otlp::each_message;
+use pharos_model::{TenantId, TraceId};
+use pharos_storage::{ReadContext, StorageError, TraceLookup};
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
+
+use crate::call::{Caller, bad, refuse};
+use crate::params::Params;
+use crate::routes::TempoApi;
+
+/// Spans of a trace that are held decoded at a time.
+const PART_SPANS: NonZeroUsize = NonZeroUsize::new(4_096).expect("more than none");
+/// About the size of one piece of an answer.
+const PIECE_BYTES: usize = 1 << 20;
+/// Numbers of the fields of `tempopb.TraceByIDResponse`. Its status is left out: 0 is "complete".
+const RESPONSE_TRACE: u32 = 1;
+const RESPONSE_METRICS: u32 = 2;
+const PROTOBUF: &str = "application/protobuf";
+
+type Pairs = Query<Vec<(String, String)>>;
+
+/// Which answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    /// The bare trace.
+    V1,
+    /// The trace within `TraceByIDResponse`.
+    V2,
+}
+
+/// The bare trace.
+pub(crate) async fn v1(
+    state: State<Arc<TempoApi>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    query: Pairs,
+    headers: HeaderMap,
+) -> Response {
+    trace(state, caller, (&id, query, headers), Version::V1).await
+}
+
+/// The trace, with what may be said about it.
+pub(crate) async fn v2(
+    state: State<Arc<TempoApi>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    query: Pairs,
+    headers: HeaderMap,
+) -> Response {
+    trace(state, caller, (&id, query, headers), Version::V2).await
+}
+
+async fn trace(
+    State(api): State<Arc<TempoApi>>,
+    caller: Caller,
+    (id, Query(query), headers): (&str, Pairs, HeaderMap),
+    version: Version,
+) -> Response {
+    let Ok(trace_id) = id.parse::<TraceId>() else {
+        return bad(format!("invalid trace id {id:?}: expected up to 32 hexadecimal digits"));
+    };
+    let range = match Params(query).range() {
+        Ok(range) => range,
+        Err(message) => return bad(message),
+    };
+    let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let form = if accepted.contains(PROTOBUF) { Form::Protobuf } else { Form::Json };
+    let lookup = TraceLookup { trace_id, range };
+    let read =
+        move |api: &TempoApi, tenant: &TenantId, context: &ReadContext| encoded(api, tenant, lookup, form, context);
+    match caller.read(&api, (QueryKind::TraceRead, range), read).await {
+        Ok(Some(encoded)) => encoded.answer(form, version),
+        Ok(None) => refuse(Refusal::new(ErrorClass::NotFound, "trace not found")),
+        Err(refusal) => refusal,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Protobuf,
+    Json,
+}
+
+/// The groups of a trace: fields of `tempopb.Trace`, or elements of a JSON list.
+struct Encoded {
+    pieces: Vec<Bytes>,
+    _held: Reservation,
+}
+
+fn encoded(
+    api: &TempoApi,
+    tenant: &TenantId,
+    lookup: TraceLookup,
+    form: Form,
+    context: &ReadContext,
+) -> Result<Option<Encoded>, StorageError> {
+    let (mut pieces, mut held, mut is_found) = (Vec::new(), context.memory.reserve(0)?, false);
+    for part in api.store.trace_parts(tenant, &[lookup], PART_SPANS, context)? {
+        is_found = true;
+        each_message(part?.groups, PIECE_BYTES, |message| {
+            context.check()?;
+            let piece = match form {
+                Form::Protobuf => message.encode_to_vec(),
+                Form::Json => elements(&message, pieces.is_empty())?,
+            };
+            held.grow(piece.len() as u64)?;
+            pieces.push(Bytes::from(piece));
+            Ok::<_, StorageError>(())
+        })?;
+    }
+    Ok(is_found.then_some(Encoded { pieces, _held: held }))
+}
+
+/// Groups as elements of a list that has some before, or none.
+fn elements(message: &TracesData, is_first: bool) -> Result<Vec<u8>, StorageError> {
+    let mut json = serde_json::to_vec(&message.resource_spans)
+        .map_err(|error| StorageError::Internal { action: "rendering a trace", source: error.into() })?;
+    // The brackets are around the list of all pieces.
+    json.pop();
+    json[0] = b',';
+    if is_first {
+        json.remove(0);
+    }
+    Ok(json)
+}
+
+impl Encoded {
+    fn answer(self, form: Form, version: Version) -> Response {
+        let length: usize = self.pieces.iter().map(Bytes::len).sum();
+        let (head, tail) = match (form, version) {
+            (Form::Protobuf, Version::V1) => (Vec::new(), Vec::new()),
+            (Form::Protobuf, Version::V2) => {
+                let (mut head, mut tail) = (Vec::new(), Vec::new());
+                encode_key(RESPONSE_TRACE, WireType::LengthDelimited, &mut head);
+                encode_varint(length as u64, &mut head);
+                encode_key(RESPONSE_METRICS, WireType::LengthDelimited, &mut tail);
+                encode_varint(0, &mut tail);
+                (head, tail)
+            }
+            (Form::Json, Version::V1) => (br#"{"batches":["#.to_vec(), b"]}".to_vec()),
+            (Form::Json, Version::V2) => (br#"{"trace":{"resourceSpans":["#.to_vec(), br#"]},"metrics":{}}"#.to_vec()),
+        };
+        let content_type = if form == Form::Protobuf { PROTOBUF } else { "application/json" };
+        // The memory is held until the last piece is sent.
+        let Self { pieces, _held: held } = self;
+        let pieces = std::iter::once(Bytes::from(head)).chain(pieces).chain([Bytes::from(tail)]);
+        let pieces = pieces.filter(|piece| !piece.is_empty()).map(move |piece| {
+            let _held = &held;
+            Ok::<_, std::convert::Infallible>(piece)
+        });
+        let mut response = Body::from_stream(stream::iter(pieces)).into_response();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response
+    }
+}
