@@ -118,7 +118,9 @@ impl Partition {
         state.unlisted.extend(group.iter().map(|segment| (tenant, segment.number)));
         let segments = Arc::make_mut(&mut state.segments);
         segments.remove(tenant, group);
-        merged.into_iter().for_each(|segment| segments.insert(segment));
+        if let Some(segment) = merged {
+            segments.insert(segment);
+        }
         state.retired.extend(group.iter().cloned());
         Ok(())
     }
@@ -145,7 +147,9 @@ impl Partition {
         traces.sort_unstable();
         for of_trace in traces.chunk_by(|one, other| one.0 == other.0) {
             if of_trace.first().map(|first| first.1) != of_trace.last().map(|last| last.1) {
-                of_trace.iter().for_each(|(_, _, source)| sources[*source as usize].is_copied = false);
+                for (_, _, source) in of_trace {
+                    sources[*source as usize].is_copied = false;
+                }
             }
         }
         drop(traces);

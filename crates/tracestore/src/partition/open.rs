@@ -118,13 +118,16 @@ impl Partition {
     }
 }
 
-/// Segments and marks of deletions by tenant number, and the number of the next segment. Blocks that a crash left without a
+/// Segments, marks of deletions by tenant number, and the number of the next segment.
+pub(super) type ReadSegments = (Segments, HashMap<u32, Arc<DeletedTraces>>, u64);
+
+/// What a day has of segments and deletions. Blocks that a crash left without a
 /// segment are removed.
 pub(super) fn read_segments(
     database: &Database,
     memory: &DatabaseMemory,
     day: Day,
-) -> Result<(Segments, HashMap<u32, Arc<DeletedTraces>>, u64), TraceStoreError> {
+) -> Result<ReadSegments, TraceStoreError> {
     let corrupt = |what| TraceStoreError::corrupt(what, day);
     let mut segments = Segments::default();
     let mut next_segment = 0;

@@ -81,23 +81,24 @@ impl Partition {
     /// Second half: brings spans, counts and index to disk. After an error it is to be tried again.
     pub(crate) fn finish_checkpoint(&self, keep_writer: bool) -> Result<(), TraceStoreError> {
         let Some(sealing) = self.state.read().sealing.clone() else { return Ok(()) };
-        let segments = match sealing.written.get() {
+        let segments = if let Some(segments) = sealing.written.get() {
             // Counts must not be added twice.
-            Some(segments) => segments,
-            None => {
-                let (segments, batch) = self.write_segments(&sealing)?;
-                // Under the lock, so that readers of counts see them in memory or on disk.
-                let _state = self.state.write();
-                self.database.write(batch)?;
-                sealing.written.get_or_init(|| segments)
-            }
+            segments
+        } else {
+            let (segments, batch) = self.write_segments(&sealing)?;
+            // Under the lock, so that readers of counts see them in memory or on disk.
+            let _state = self.state.write();
+            self.database.write(batch)?;
+            sealing.written.get_or_init(|| segments)
         };
         let unlisted = self.state.read().unlisted.clone();
         if segments.is_empty() && unlisted.is_empty() {
             self.database.flush()?;
         } else {
             let mut commit = self.index.begin()?;
-            unlisted.iter().for_each(|(tenant, segment)| commit.remove(*tenant, *segment));
+            for (tenant, segment) in &unlisted {
+                commit.remove(*tenant, *segment);
+            }
             segments.iter().try_for_each(|segment| self.block_source().index(segment, &mut commit))?;
             // Spans and value postings first: what the index knows must be there.
             self.database.flush()?;
@@ -105,7 +106,9 @@ impl Partition {
         }
         let view = Arc::new(self.index.view()?);
         let mut state = self.state.write();
-        segments.iter().for_each(|segment| Arc::make_mut(&mut state.segments).insert(Arc::clone(segment)));
+        for segment in segments {
+            Arc::make_mut(&mut state.segments).insert(Arc::clone(segment));
+        }
         state.view = view;
         state.sealing = None;
         state.sealed_position = state.sealed_position.max(sealing.position);

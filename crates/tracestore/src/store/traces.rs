@@ -42,7 +42,7 @@ impl Shared {
         context: &ReadContext,
     ) -> TracePartStream {
         let (shared, tenant, context) = (Arc::clone(self), tenant.clone(), context.clone());
-        let mut lookups = lookups.to_vec().into_iter();
+        let mut lookups: VecDeque<_> = lookups.iter().copied().collect();
         let mut reader: Option<PartReader> = None;
         let mut has_failed = false;
         Box::new(std::iter::from_fn(move || {
@@ -57,7 +57,7 @@ impl Shared {
                         }
                         reader = None;
                     }
-                    let Some(lookup) = lookups.next() else { return Ok(None) };
+                    let Some(lookup) = lookups.pop_front() else { return Ok(None) };
                     context.check()?;
                     reader = PartReader::open(&shared, &tenant, lookup, spans_max, &context)?;
                 }
@@ -118,7 +118,7 @@ impl PartReader {
         let held: u64 = pieces.iter().map(|(_, piece)| piece.bytes()).sum();
         let decoded: u64 = pieces.iter().map(|(_, piece)| piece.spans_bytes()).sum::<u64>() * DECODED_FACTOR;
         let share = (spans_max.get() as u64).min(left);
-        let _reserved = context.memory.reserve(held + decoded / left.max(1) * share)?;
+        let reserved = context.memory.reserve(held + decoded / left.max(1) * share)?;
         let allowed = shared.settings.trace_spans_max;
         Ok(Some(Self {
             tenant: tenant.clone(),
@@ -133,7 +133,7 @@ impl PartReader {
             allowed,
             spans_limit: allowed,
             ready: None,
-            _reserved,
+            _reserved: reserved,
         }))
     }
 
@@ -171,15 +171,14 @@ impl PartReader {
                 if self.repeated.contains(&span.span_id) && !self.handed_out.insert(content_hash(hash, &span)) {
                     continue;
                 }
-                let group = match group_of.get(&hash) {
-                    Some(group) => *group,
-                    None => {
-                        let origin = origin(&mut self.origins, partition, &self.tenant, hash).map_err(read_error)?;
-                        let Origin { resource, scope } = (*origin).clone();
-                        groups.push(SpanGroup { resource, scope, spans: Vec::new() });
-                        group_of.insert(hash, groups.len() - 1);
-                        groups.len() - 1
-                    }
+                let group = if let Some(group) = group_of.get(&hash) {
+                    *group
+                } else {
+                    let origin = origin(&mut self.origins, partition, &self.tenant, hash).map_err(read_error)?;
+                    let Origin { resource, scope } = (*origin).clone();
+                    groups.push(SpanGroup { resource, scope, spans: Vec::new() });
+                    group_of.insert(hash, groups.len() - 1);
+                    groups.len() - 1
                 };
                 groups[group].spans.push(span);
                 room -= 1;

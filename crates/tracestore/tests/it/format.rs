@@ -41,6 +41,7 @@ fn fill(stores: &[&dyn TraceStore]) -> SpanGenerator {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the switch by which golden files are written anew")]
 fn a_store_of_format_2_opens() {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         let mut fixture = Fixture::new(settings());
