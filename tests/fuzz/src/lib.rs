@@ -10,6 +10,7 @@ mod blocks;
 mod chunk;
 mod ingest;
 mod promql;
+mod traceql;
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,7 @@ use pharos_tsdb::{Resolution, TsdbError, fuzzing};
 pub type Target = fn(&Path, &[u8]);
 
 /// All targets by name, which is that of their corpus.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("blocks", |_, bytes| blocks::blocks(bytes)),
     ("chunk", |_, bytes| chunk(bytes)),
     ("index", fuzzing::index),
@@ -33,6 +34,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("remote-write-2", |_, bytes| ingest::remote_write_2(bytes)),
     ("rollup", fuzzing::rollup),
     ("small-files", fuzzing::small_files),
+    ("traceql", |_, bytes| traceql::traceql(bytes)),
 ];
 
 /// The target of a name.
@@ -56,6 +58,7 @@ pub fn seeds(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, TsdbError> {
     found.extend(blocks::seeds());
     found.extend(ingest::seeds());
     found.extend(promql::seeds());
+    found.extend(traceql::seeds());
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
         let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
