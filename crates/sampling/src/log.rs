@@ -203,7 +203,9 @@ mod tests {
 
     fn file(records: &[Record]) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        records.iter().for_each(|record| encode(&record.tenant, record.form, &record.body, &mut bytes));
+        for record in records {
+            encode(&record.tenant, record.form, &record.body, &mut bytes);
+        }
         bytes
     }
 

@@ -68,7 +68,7 @@ fn least(mut run: impl FnMut()) -> Duration {
         .map(|_| {
             let started = now();
             run();
-            now() - started
+            now().saturating_sub(started)
         })
         .min()
         .expect("it ran")

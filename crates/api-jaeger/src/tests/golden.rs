@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use pharos_testkit::assert_golden;
+
 use super::*;
 
 fn resource(attributes: Vec<Attribute>) -> Arc<Resource> {
@@ -156,11 +158,7 @@ async fn check(path: &str, file: &str) {
     }
     found.push('\n');
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(file);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&file, &found).unwrap();
-    }
-    let expected = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(found == expected, "{} differs; UPDATE_GOLDEN=1 writes it. Found:\n{found}", file.display());
+    assert_golden(&file, &found);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ fn span(trace_id: &str, number: u8, name: &str) -> Value {
     })
 }
 
-fn request(spans: Vec<Value>) -> Value {
+fn request(spans: &[Value]) -> Value {
     let service = json!({"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]});
     json!({"resourceSpans": [{"resource": service, "scopeSpans": [{"scope": {"name": "lib"}, "spans": spans}]}]})
 }
@@ -27,7 +27,7 @@ const B: &str = "0000000000000000d269b633813fc60c";
 #[tokio::test]
 async fn otlp_in_json_comes_back_as_traces_of_v1() {
     let api = api_over(batch());
-    let body = request(vec![span(A, 1, "one"), span(B, 1, "alone"), span(A, 2, "two")]);
+    let body = request(&[span(A, 1, "one"), span(B, 1, "alone"), span(A, 2, "two")]);
     let (status, answer) = post(api, "/api/transform", body.to_string()).await;
     assert_eq!((status, &answer["errors"], &answer["total"]), (StatusCode::OK, &Value::Null, &json!(0)));
     let traces = answer["data"].as_array().unwrap();
@@ -49,7 +49,7 @@ async fn nothing_comes_of_nothing_and_what_is_refused_is_told() {
         let (status, answer) = post(api_over(batch()), "/api/transform", nothing).await;
         assert_eq!((status, &answer["data"], &answer["errors"]), (StatusCode::OK, &json!([]), &Value::Null));
     }
-    let body = request(vec![span(A, 1, "one"), span("", 2, "without an id")]);
+    let body = request(&[span(A, 1, "one"), span("", 2, "without an id")]);
     let (status, answer) = post(api_over(batch()), "/api/transform", body.to_string()).await;
     assert_eq!((status, answer["data"][0]["spans"].as_array().unwrap().len()), (StatusCode::OK, 1));
     let told = answer["errors"][0]["msg"].as_str().unwrap();
@@ -67,7 +67,7 @@ async fn what_is_no_otlp_or_too_large_is_refused() {
     let mut api = api_over(batch());
     let settings = crate::Settings { transform_body_max: pharos_base::ByteSize(1 << 10), ..crate::Settings::default() };
     api.settings = Arc::new(settings);
-    let body = request(vec![span(A, 1, &"n".repeat(2_000))]).to_string();
+    let body = request(&[span(A, 1, &"n".repeat(2_000))]).to_string();
     let (status, answer) = post(api.clone(), "/api/transform", body.clone()).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
     assert!(answer["errors"][0]["msg"].as_str().unwrap().contains("jaeger_api.transform_body_max = 1KiB"), "{answer}");

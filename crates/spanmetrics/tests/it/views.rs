@@ -205,7 +205,9 @@ fn buckets_are_cut_from_any_custom_histogram() {
         exponential,
         Histogram::stale(),
     ];
-    samples.iter().for_each(|histogram| assert_eq!(histogram.validate(), Ok(())));
+    for histogram in &samples {
+        assert_eq!(histogram.validate(), Ok(()));
+    }
     let mut builder = BatchBuilder::new();
     for (index, histogram) in samples.into_iter().enumerate() {
         builder.push_histogram(START_MS + index as i64, histogram, 0);

@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn what_is_equal_takes_no_bits() {
-        assert!(round_trip(&[1_700_000_000_000; 5000]) < 12);
+        assert!(round_trip(&vec![1_700_000_000_000; 5000]) < 12);
     }
 
     #[test]

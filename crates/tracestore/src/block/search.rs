@@ -61,12 +61,11 @@ impl Block<'_> {
         let mut next = 0;
         for (record, class) in table.class_of.iter().enumerate() {
             for slot in &slots[*class as usize] {
-                let entry = match slot {
-                    Some(entry) => *entry,
-                    None => {
-                        next += 1;
-                        catalogue.entry(column, next - 1)?
-                    }
+                let entry = if let Some(entry) = slot {
+                    *entry
+                } else {
+                    next += 1;
+                    catalogue.entry(column, next - 1)?
                 };
                 visit(record, entry);
             }

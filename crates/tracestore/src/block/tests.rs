@@ -35,7 +35,9 @@ fn push_trace(builder: &mut BlockBuilder, trace_id: TraceId, spans: &[Sent]) {
 
 fn block_of(traces: &[(TraceId, Vec<Sent>)]) -> Vec<u8> {
     let mut builder = BlockBuilder::new();
-    traces.iter().for_each(|(trace_id, spans)| push_trace(&mut builder, *trace_id, spans));
+    for (trace_id, spans) in traces {
+        push_trace(&mut builder, *trace_id, spans);
+    }
     builder.finish()
 }
 
@@ -252,7 +254,9 @@ fn a_builder_is_as_good_as_new_after_each_block() {
     let mut builder = BlockBuilder::new();
     for seed in 0..4 {
         let traces = generated(seed, 8, 3);
-        traces.iter().for_each(|(trace_id, spans)| push_trace(&mut builder, *trace_id, spans));
+        for (trace_id, spans) in &traces {
+            push_trace(&mut builder, *trace_id, spans);
+        }
         assert_eq!(builder.finish(), block_of(&traces));
         assert_eq!(builder.span_count(), 0);
     }

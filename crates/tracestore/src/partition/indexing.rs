@@ -93,7 +93,9 @@ impl<'a> BlockSource<'a> {
         }
         tracing::info!(day = %self.day, segments = missing.len(), "indexing segments that the search index lacks");
         let mut commit = index.begin()?;
-        indexed.keys().for_each(|(tenant, segment)| commit.remove(*tenant, *segment));
+        for (tenant, segment) in indexed.keys() {
+            commit.remove(*tenant, *segment);
+        }
         missing.iter().try_for_each(|segment| self.index(segment, &mut commit))?;
         self.database.flush()?;
         commit.finish(false)
@@ -114,13 +116,12 @@ impl ValueLookup for TenantValues<'_> {
         let warn = |error: &DecodeError| {
             tracing::warn!(day = %self.source.day, segment = segment.number, %error, "value postings are damaged");
         };
-        let shape = match segment.values.get() {
-            Some(shape) => *shape,
-            None => {
-                let Some(bytes) = database.meta(&values_key(segment.tenant, segment.number))? else { return Ok(None) };
-                let Ok(shape) = PostingsShape::decode(&bytes).inspect_err(warn) else { return Ok(None) };
-                *segment.values.get_or_init(|| shape)
-            }
+        let shape = if let Some(shape) = segment.values.get() {
+            *shape
+        } else {
+            let Some(bytes) = database.meta(&values_key(segment.tenant, segment.number))? else { return Ok(None) };
+            let Ok(shape) = PostingsShape::decode(&bytes).inspect_err(warn) else { return Ok(None) };
+            *segment.values.get_or_init(|| shape)
         };
         let page = database.meta(&values_page_key(segment.tenant, segment.number, shape.page(hash)))?;
         let Some(page) = page else { return Ok(Some(Vec::new())) };

@@ -201,7 +201,9 @@ impl<'a, 'b> Collector<'a, 'b> {
         }
         words.sort_unstable();
         words.dedup();
-        words.iter().for_each(|word| self.terms.push(word));
+        for word in &words {
+            self.terms.push(word);
+        }
         Ok(())
     }
 
@@ -256,7 +258,9 @@ impl<'a, 'b> Collector<'a, 'b> {
             let mut places: Vec<_> = of_key.iter().map(|(_, _, level, value_type)| (*level, *value_type)).collect();
             places.sort_unstable();
             places.dedup();
-            places.iter().for_each(|(level, value_type)| self.terms.push(&terms::has(subject, *level, *value_type)));
+            for (level, value_type) in places {
+                self.terms.push(&terms::has(subject, level, value_type));
+            }
             self.plain_values(subject, &of_key.iter().map(|(_, text, ..)| text.as_str()).collect::<Vec<_>>());
         }
         let names: Vec<&str> = origins.iter().map(|origin| origin.scope.name.as_str()).collect();

@@ -155,12 +155,11 @@ impl<'a, 'b> Evaluation<'a, 'b> {
             return Ok(self.empty(level)?);
         }
         self.spans(level, |hit| {
-            let numbers = match self.span_origins.get() {
-                Some(numbers) => numbers,
-                None => {
-                    let numbers = self.block.span_origins()?;
-                    self.span_origins.get_or_init(|| numbers)
-                }
+            let numbers = if let Some(numbers) = self.span_origins.get() {
+                numbers
+            } else {
+                let numbers = self.block.span_origins()?;
+                self.span_origins.get_or_init(|| numbers)
             };
             numbers
                 .iter()

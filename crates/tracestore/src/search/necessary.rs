@@ -72,7 +72,7 @@ fn clauses_of<'q>(test: &Test<'q>) -> Vec<Clause<'q>> {
     match test {
         Test::All(tests) => tests.iter().flat_map(clauses_of).collect(),
         Test::Any(tests) => {
-            let best = |test| clauses_of(test).into_iter().min_by_key(|clause| cost(clause));
+            let best = |test| clauses_of(test).into_iter().min_by_key(cost);
             let joined = tests.iter().map(best).collect::<Option<Vec<_>>>().map(|clauses| clauses.concat());
             joined.into_iter().filter(|clause| clause.len() <= HINTS_MAX).collect()
         }
@@ -139,7 +139,7 @@ fn value_clause<'q>(of: Subject<'q>, passes: ValueTest<'q>) -> Option<Clause<'q>
     }
 }
 
-fn only_texts<'q>(constants: &'q [SpanConstant]) -> Option<Vec<Cow<'q, str>>> {
+fn only_texts(constants: &[SpanConstant]) -> Option<Vec<Cow<'_, str>>> {
     constants.iter().map(|constant| constant.only_text().map(Cow::Owned)).collect()
 }
 

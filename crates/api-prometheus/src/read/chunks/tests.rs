@@ -343,7 +343,7 @@ fn histograms_that_rise_share_chunks() {
 #[test]
 fn floats_between_histograms_part_their_chunks_and_large_ones_stay_small() {
     let mut all = of_histograms(&rising(true, 6));
-    let between = (all.histograms[2].timestamp_ms + all.histograms[3].timestamp_ms) / 2;
+    let between = all.histograms[2].timestamp_ms.midpoint(all.histograms[3].timestamp_ms);
     (all.timestamps_ms, all.values) = (vec![between], vec![1.5]);
     let kinds: Vec<_> = encode(&all).iter().map(|chunk| chunk.r#type).collect();
     assert_eq!(kinds, [2, 1, 2]);
