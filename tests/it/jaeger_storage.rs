@@ -418,8 +418,9 @@ async fn the_monitor_is_answered_from_spans() {
         let (status, answer) = pharos.get(path).await;
         assert_eq!((status, &answer["name"]), (200, &"service_error_rate".into()), "{answer}");
         let rate = answer["metrics"][0]["metricPoints"][0]["gaugeValue"]["doubleValue"].as_f64();
-        // Every other call of the shop fails.
-        if rate.is_some_and(|rate| (rate - 0.5).abs() < 1e-9) {
+        // Every other call of the shop fails. The two counters may begin with different flushes, so their rates are
+        // extrapolated from slightly different times.
+        if rate.is_some_and(|rate| (rate - 0.5).abs() < 0.05) {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;

@@ -152,6 +152,16 @@ impl io::Write for Pieces<'_> {
         Ok(taken)
     }
 
+    /// Serializers write single signs and short words: nearly all of them fit.
+    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while bytes.len() > self.open.capacity() - self.open.len() {
+            let taken = self.write(bytes)?;
+            bytes = &bytes[taken..];
+        }
+        self.open.extend_from_slice(bytes);
+        Ok(())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -134,6 +134,12 @@ impl<'a> Block<'a> {
         self.traces.iter().find(|trace| trace.trace_id == trace_id)
     }
 
+    /// Ids of the spans in `spans`; the catalogue is not needed.
+    pub(crate) fn span_ids(&self, spans: Range<u32>) -> Result<impl Iterator<Item = SpanId>, DecodeError> {
+        let spans = self.checked(spans)?;
+        Ok(self.core.span_ids[spans].iter().map(|id| SpanId(*id)))
+    }
+
     /// Ids, times, kinds and states of the spans in `spans`, with origin and service.
     pub(crate) fn skeletons(
         &self,

@@ -55,14 +55,18 @@ impl LogWriter {
         next_sequence: u64,
     ) -> Result<Self, TraceStoreError> {
         let mut closed = scanned.segments;
-        if let Some(last) = closed.last().filter(|_| scanned.torn_bytes > 0) {
-            let error = TraceStoreError::io("cut the torn end off", &last.path);
-            let cut = || -> io::Result<()> {
+        if let Some(last) = closed.last() {
+            // Its last frames may be nowhere but in the page cache of a machine whose process was killed. Behind a newer
+            // file their loss would be damage.
+            let error = TraceStoreError::io("cut the torn end off or sync", &last.path);
+            let settle = || -> io::Result<()> {
                 let file = OpenOptions::new().write(true).open(&last.path)?;
-                file.set_len(last.bytes)?;
+                if scanned.torn_bytes > 0 {
+                    file.set_len(last.bytes)?;
+                }
                 file.sync_all()
             };
-            cut().map_err(error)?;
+            settle().map_err(error)?;
         }
         // An empty segment at the end has the name of the one to be created.
         if closed.last().is_some_and(|last| last.first_sequence == next_sequence)

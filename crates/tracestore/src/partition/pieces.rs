@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pharos_model::{Span, TraceId};
+use pharos_model::{Span, SpanId, TraceId};
 
 use crate::TraceStoreError;
 use crate::block::{Block, BlockTrace};
@@ -86,6 +86,23 @@ impl TracePiece {
                         let (origin, service, skeleton) = span?;
                         visit(origin, service, &skeleton);
                     }
+                }
+            }
+            Ok(())
+        };
+        read().map_err(|error| self.corrupt(&error))
+    }
+
+    /// Hands over every span's id, in order.
+    pub(crate) fn span_ids(&self, mut visit: impl FnMut(SpanId)) -> Result<(), TraceStoreError> {
+        let mut read = || -> Result<(), DecodeError> {
+            match &self.place {
+                Place::Row(row) => {
+                    let reader = RowReader::new(&row.value, row.min_start_ns)?;
+                    reader.spans().iter().for_each(|span| visit(span.skeleton.span_id));
+                }
+                Place::Block(place) => {
+                    Block::open(&place.bytes)?.span_ids(place.trace.spans.clone())?.for_each(&mut visit);
                 }
             }
             Ok(())

@@ -72,8 +72,10 @@ impl<'a> SegmentWriter<'a> {
     ) -> Result<(), TraceStoreError> {
         sort_distinct(spans);
         let detail_bytes: usize = spans.iter().map(|span| span.details.len()).sum();
+        // A trace stands once in a block, as reads look for it. A merge may bring one in two parts.
         if self.builder.span_count() + spans.len() > BLOCK_SPANS_MAX
             || self.detail_bytes + detail_bytes > BLOCK_DETAIL_BYTES_MAX
+            || self.begun.contains(&trace_hash(trace_id))
         {
             self.end_block()?;
         }
@@ -193,4 +195,49 @@ fn sort_distinct(spans: &mut Vec<RawSpan<'_>>) {
     spans.dedup_by(|one, other| {
         one.skeleton == other.skeleton && one.origin == other.origin && one.details == other.details
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use pharos_base::ByteSize;
+    use pharos_model::{Span, SpanId, SpanKind, StatusCode};
+
+    use super::*;
+    use crate::block::Block;
+    use crate::codec::put_details;
+    use crate::partition::database::DatabaseMemory;
+
+    #[test]
+    fn a_trace_that_comes_in_parts_stands_once_in_each_block() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = DatabaseMemory::new(ByteSize::mib(8), ByteSize::mib(1));
+        let database = Database::open(folder.path(), &memory).unwrap();
+        let mut details = Vec::new();
+        put_details(&mut details, &Span { name: "part".to_owned(), ..Span::default() });
+        let mut writer = SegmentWriter::new(&database, Day(20_000), 0, 7);
+        for (trace, number) in [(1, 1), (2, 2), (1, 3), (1, 4), (3, 5)] {
+            let skeleton = SpanSkeleton {
+                span_id: SpanId([number; 8]),
+                parent_span_id: SpanId::default(),
+                kind: SpanKind::Server,
+                status: StatusCode::Unset,
+                start_ns: Day(20_000).start_ns() + u64::from(number),
+                end_ns: Day(20_000).start_ns() + 9,
+            };
+            let span = RawSpan { origin: OriginHash([1; 16]), service: "shop", skeleton, details: &details };
+            writer.push_trace(TraceId([trace; 16]), &mut vec![span]).unwrap();
+        }
+        let mut batch = WriteBatch::default();
+        let segment = writer.finish(&memory.filters, &mut batch).unwrap().unwrap();
+        let mut found = Vec::new();
+        for number in 0..segment.record.blocks.len() as u32 {
+            let bytes = database.block(&block_key(0, 7, number)).unwrap().unwrap();
+            let block = Block::open(&bytes).unwrap();
+            let mut ids: Vec<_> = block.traces().iter().map(|trace| trace.trace_id.0[0]).collect();
+            found.push((ids.clone(), block.span_count()));
+            ids.dedup();
+            assert_eq!(ids.len(), block.traces().len());
+        }
+        assert_eq!(found, [(vec![1, 2], 2), (vec![1], 1), (vec![1, 3], 2)]);
+    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use pharos_base::full_message;
 
 use super::DAYS_DIRECTORY;
 use crate::calls::{CallChanges, CallSpan, CallWindow};
@@ -21,6 +22,8 @@ pub(super) struct Applied {
     /// Calls of records below are counted on disk.
     calls_position: u64,
     window: CallWindow,
+    /// Whether it was told that calls are not all counted.
+    has_warned: bool,
 }
 
 /// Where records are applied to.
@@ -48,7 +51,7 @@ impl Places<'_> {
 impl Applied {
     /// Nothing is applied but what is on disk; the calls below `calls_position` are counted there.
     pub(super) fn new(window: CallWindow, calls_position: u64) -> Self {
-        Self { next_sequence: 0, calls_position, window }
+        Self { next_sequence: 0, calls_position, window, has_warned: false }
     }
 
     /// Applies the record `sequence`. After an error nothing of it is visible, and applying it again completes it.
@@ -125,7 +128,15 @@ impl Applied {
         if !self.window.knows(&prepared.tenant, row.trace_id) {
             for partition in places.partitions.read().values() {
                 let service = |name: &str| self.window.service(name);
-                stored.extend(partition.call_spans(&prepared.tenant, row.trace_id, service)?);
+                match partition.call_spans(&prepared.tenant, row.trace_id, service) {
+                    Ok(spans) => stored.extend(spans),
+                    // Damage to what lies there already is no reason to refuse what comes: only calls are derived from both.
+                    Err(error) if !std::mem::replace(&mut self.has_warned, true) => tracing::warn!(
+                        error = %full_message(&error), trace_id = %row.trace_id,
+                        "spans of a trace cannot be read: dependencies may lack calls (said once)"
+                    ),
+                    Err(_) => {}
+                }
             }
         }
         let spans =

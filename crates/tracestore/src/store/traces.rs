@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::Shared;
 use crate::TraceStoreError;
-use crate::codec::{Origin, OriginHash, SpanSkeleton, put_details};
+use crate::codec::{Origin, OriginHash, put_details};
 use crate::partition::{Partition, TracePiece, read_error};
 
 /// Spans in memory take about this many times the bytes of their row or of their share of a block.
@@ -103,13 +103,13 @@ impl PartReader {
         let pieces = shared.pieces_of(tenant, lookup)?;
         let (mut seen, mut repeated, mut left) = (HashSet::new(), HashSet::new(), 0);
         for (_, piece) in &pieces {
-            let visit = |_, _: &str, skeleton: &SpanSkeleton| {
+            let visit = |span_id| {
                 left += 1;
-                if !seen.insert(skeleton.span_id) {
-                    repeated.insert(skeleton.span_id);
+                if !seen.insert(span_id) {
+                    repeated.insert(span_id);
                 }
             };
-            piece.skeletons(visit).map_err(read_error)?;
+            piece.span_ids(visit).map_err(read_error)?;
         }
         if pieces.is_empty() {
             return Ok(None);
