@@ -97,7 +97,7 @@ impl Applied {
         let mut calls = Vec::new();
         if sequence >= self.calls_position {
             for row in staged.iter().flat_map(|(_, effect)| &effect.fresh) {
-                calls.push(self.new_calls(places, prepared, row)?);
+                calls.push(self.new_calls(places, prepared, row));
             }
         }
         for (partition, effect) in &mut staged {
@@ -123,7 +123,7 @@ impl Applied {
         places: &Places<'_>,
         prepared: &PreparedBatch,
         row: &PreparedRow,
-    ) -> Result<(pharos_model::TraceId, Vec<CallSpan>, Vec<CallSpan>), TraceStoreError> {
+    ) -> (pharos_model::TraceId, Vec<CallSpan>, Vec<CallSpan>) {
         let mut stored = Vec::new();
         if !self.window.knows(&prepared.tenant, row.trace_id) {
             for partition in places.partitions.read().values() {
@@ -141,6 +141,6 @@ impl Applied {
         }
         let spans =
             row.mentions.iter().map(|mention| CallSpan::new(&mention.skeleton, self.window.service(&mention.service)));
-        Ok((row.trace_id, stored, spans.collect()))
+        (row.trace_id, stored, spans.collect())
     }
 }
