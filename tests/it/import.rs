@@ -328,6 +328,12 @@ async fn a_victoria_metrics_moves_in_and_out_again() {
     done(&server, &["export", "-o", &file.to_string_lossy()]).await;
     let exported = std::fs::read_to_string(&file).unwrap();
     assert_same(theirs.clone(), by_line(&exported));
+    // Exports of other people in between change nothing, neither there nor here.
+    for _ in 0..3 {
+        assert_same(theirs.clone(), victoria.export().await);
+        assert_eq!(done(&server, &["import", "victoriametrics", &victoria.url, "--slice", "7h"]).await, summary);
+        assert_same(theirs.clone(), by_line(&done(&server, &["export"]).await));
+    }
 
     // And the other way: what this server exports, VictoriaMetrics imports. (Debian's passes over lines with infinities in quotes,
     // which newer ones write themselves.)
