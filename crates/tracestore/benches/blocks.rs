@@ -1,5 +1,6 @@
 //! What blocks cost: building, one trace out of one, one question of a search.
 
+use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pharos_storage::conformance::traces::ShopTraces;
 use pharos_tracestore::internals::{Builder, Opened, Rows};
@@ -11,8 +12,8 @@ const START_NS: u64 = 1_795_230_000_000_000_000;
 fn blocks(c: &mut Criterion) {
     let rows = Rows::of(&ShopTraces::new(1, START_NS, 60_000_000, SPANS_PER_TRACE).batch(TRACES));
     let mut builder = Builder::default();
-    let mut block = Vec::new();
-    builder.blocks(&rows, TRACES * SPANS_PER_TRACE, |bytes| block = bytes);
+    let mut block = Bytes::new();
+    builder.blocks(&rows, TRACES * SPANS_PER_TRACE, |bytes| block = bytes.into());
     let mut group = c.benchmark_group("tracestore/blocks");
     group.bench_function("open/2000_spans", |b| b.iter(|| Opened::new(&block)));
     let (trace_id, _) = Opened::new(&block).traces().nth(TRACES / 2).expect("a trace in the middle");

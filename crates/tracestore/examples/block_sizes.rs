@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use pharos_storage::conformance::traces::ShopTraces;
 use pharos_tracestore::internals::{Builder, Opened, Rows};
 
@@ -20,10 +21,10 @@ fn main() {
     let spans = (TRACES * SPANS_PER_TRACE) as f64;
     for spans_per_block in if sizes.is_empty() { vec![2048] } else { sizes } {
         let (mut builder, mut blocks) = (Builder::default(), Vec::new());
-        builder.blocks(&rows, spans_per_block, |block| blocks.push(block));
+        builder.blocks(&rows, spans_per_block, |block| blocks.push(Bytes::from(block)));
         let encode = least(|| builder.blocks(&rows, spans_per_block, |block| drop(std::hint::black_box(block))));
         let open = least(|| blocks.iter().for_each(|block| drop(std::hint::black_box(Opened::new(block)))));
-        let some_trace = |block: &[u8]| {
+        let some_trace = |block: &Bytes| {
             let opened = Opened::new(block);
             let (trace_id, _) = opened.traces().nth(30.min(opened.traces().count() - 1)).expect("a block has traces");
             opened.read_trace(trace_id)
@@ -33,7 +34,7 @@ fn main() {
         let search = |key, value| least(|| opened.iter().for_each(|block| assert!(block.count(key, value).1 > 0)));
         let few = search("http.response.status_code", "500");
         let many = search("enduser.id", "user-77");
-        let bytes: usize = blocks.iter().map(Vec::len).sum();
+        let bytes: usize = blocks.iter().map(Bytes::len).sum();
         let per_block = |took: Duration| took.as_secs_f64() * 1e6 / blocks.len() as f64;
         println!(
             "{spans_per_block} spans a block: {:.2} B/span, encode {:.2} us/span, open {:.1} us, open and read a trace {:.1} us, one value and start {:.1} and {:.1} us",

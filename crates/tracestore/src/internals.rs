@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use bytes::Bytes;
 use pharos_model::{SpanBatch, TraceId};
 
 use crate::block::{Block, BlockBuilder, BlockTrace};
@@ -68,15 +69,15 @@ impl Builder {
 }
 
 /// A block opened.
-pub struct Opened<'a>(Block<'a>);
+pub struct Opened(Block);
 
-impl<'a> Opened<'a> {
+impl Opened {
     /// Opens a block.
     ///
     /// # Panics
     /// If it is damaged.
     #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Self {
+    pub fn new(bytes: &Bytes) -> Self {
         Self(Block::open(bytes).expect("own blocks open"))
     }
 
@@ -123,7 +124,7 @@ impl<'a> Opened<'a> {
 }
 
 fn read_all(content: &[u8]) -> Result<(), DecodeError> {
-    let block = Block::open_content(content)?;
+    let block = Block::open_content(Bytes::copy_from_slice(content))?;
     block.skeletons(0..block.span_count())?.try_for_each(|skeleton| skeleton.map(drop))?;
     block.names(0..block.span_count())?.try_for_each(|name| name.map(drop))?;
     for trace in block.traces() {

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use pharos_model::AttributeValue;
 
+use super::body::{Body, Ids};
 use super::ints::Ints;
 use super::schema::{ColumnKind, Field, LEVELS, Level, ValueType};
 use super::texts::Texts;
@@ -14,33 +15,33 @@ use crate::codec::{DecodeError, Reader, decode_nested};
 const VARIES: u32 = u32::MAX;
 
 /// A catalogue, read. Everything in it is checked: numbers of columns, classes and entries are those of some.
-pub(super) struct Catalogue<'a> {
+pub(super) struct Catalogue {
     pub(super) raw: Vec<u8>,
     services: Vec<Range<usize>>,
-    pub(super) columns: Vec<ColumnData<'a>>,
+    pub(super) columns: Vec<ColumnData>,
     /// By level.
     pub(super) tables: [Table; 3],
-    pub(super) event_delays: Ints<'a>,
+    pub(super) event_delays: Ints,
     /// Trace id and span id of each link.
-    pub(super) link_ids: &'a [[u8; 24]],
+    pub(super) link_ids: Ids<24>,
 }
 
 /// One column.
-pub(super) struct ColumnData<'a> {
+pub(super) struct ColumnData {
     pub(super) kind: ColumnKind,
     key: Range<usize>,
     /// Values that are no constants of classes.
     pub(super) varying_count: usize,
     pub(super) entry_count: usize,
     /// Of a dictionary: the entry of each varying value. Without it they are the last entries.
-    pub(super) ids: Option<Ints<'a>>,
-    pub(super) values: Values<'a>,
+    pub(super) ids: Option<Ints>,
+    pub(super) values: Values,
 }
 
-pub(super) enum Values<'a> {
+pub(super) enum Values {
     Empty,
-    Ints(Ints<'a>),
-    Texts(Texts<'a>),
+    Ints(Ints),
+    Texts(Texts),
 }
 
 /// Spans, events or links: which class each is of.
@@ -86,11 +87,11 @@ impl Table {
     }
 }
 
-impl<'a> Catalogue<'a> {
+impl Catalogue {
     /// Reads the catalogue `raw`; bits of its lists come from `bits`, all of them.
     pub(super) fn read(
         raw: Vec<u8>,
-        mut bits: Reader<'a>,
+        mut bits: Body,
         span_count: usize,
         origin_count: usize,
     ) -> Result<Self, DecodeError> {
@@ -102,7 +103,7 @@ impl<'a> Catalogue<'a> {
             (0..column_count).map(|_| ColumnData::read(&raw, &mut reader, &mut bits)).collect::<Result<_, _>>()?;
         let mut tables = [Table::default(), Table::default(), Table::default()];
         let mut event_delays = None;
-        let mut link_ids: &[[u8; 24]] = &[];
+        let mut link_ids = Ids::empty();
         for level in LEVELS {
             let record_count = match level {
                 Level::Span => span_count,
@@ -115,9 +116,7 @@ impl<'a> Catalogue<'a> {
                     count
                 }
                 Level::Link => {
-                    let count = reader.varint("link count")?;
-                    let bytes = count.checked_mul(24).and_then(|bytes| usize::try_from(bytes).ok());
-                    link_ids = bits.take(bytes.ok_or(DecodeError::Truncated("links"))?, "links")?.as_chunks().0;
+                    link_ids = bits.take_ids(reader.varint("link count")?, "links")?;
                     link_ids.len()
                 }
             };
@@ -240,8 +239,8 @@ fn text_of(bytes: Cow<'_, [u8]>) -> Result<Cow<'_, str>, DecodeError> {
     })
 }
 
-impl<'a> ColumnData<'a> {
-    fn read(raw: &[u8], reader: &mut Reader<'_>, bits: &mut Reader<'a>) -> Result<Self, DecodeError> {
+impl ColumnData {
+    fn read(raw: &[u8], reader: &mut Reader<'_>, bits: &mut Body) -> Result<Self, DecodeError> {
         let kind = ColumnKind::from_bytes(reader.array("kind of column")?)?;
         let key = if kind.field == Field::Attribute { read_text(raw, reader, "attribute key")? } else { 0..0 };
         // Values that differ take bits, or every 32 of them the byte of a step's width.
@@ -272,10 +271,10 @@ impl<'a> ColumnData<'a> {
 impl Table {
     fn read(
         reader: &mut Reader<'_>,
-        bits: &mut Reader<'_>,
+        bits: &mut Body,
         record_count: usize,
         level: Level,
-        columns: &[ColumnData<'_>],
+        columns: &[ColumnData],
     ) -> Result<Self, DecodeError> {
         let ids = Ints::read(reader, bits, record_count)?;
         let shapes = read_shapes(reader, level, columns)?;
@@ -316,7 +315,7 @@ impl Table {
 /// Bits of kind and status, and columns.
 type Shape = (u8, Vec<u32>);
 
-fn read_shapes(reader: &mut Reader<'_>, level: Level, columns: &[ColumnData<'_>]) -> Result<Vec<Shape>, DecodeError> {
+fn read_shapes(reader: &mut Reader<'_>, level: Level, columns: &[ColumnData]) -> Result<Vec<Shape>, DecodeError> {
     let shape_count = reader.count("shape count")?;
     let mut shapes = Vec::with_capacity(shape_count);
     for _ in 0..shape_count {

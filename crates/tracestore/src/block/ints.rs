@@ -4,6 +4,9 @@
 //! whoever reads it. Where widths differ much along the list, each [`STEP`] values have one of their own.
 //! Arithmetic wraps, so that any 64-bit integers round-trip, signed or not.
 
+use bytes::Bytes;
+
+use super::body::Body;
 use crate::codec::{DecodeError, Reader, Writer};
 
 /// Values that share a width in a stepped list; a multiple of 8, so that each step ends with a byte.
@@ -116,19 +119,19 @@ impl<'a> BitWriter<'a> {
 
 /// A list, its head read: values are unpacked where they are asked for.
 #[derive(Debug, Clone)]
-pub(super) struct Ints<'a> {
+pub(super) struct Ints {
     count: usize,
     base: i64,
     divisor: u64,
     width: u8,
     /// Width and first byte of each step of a stepped list.
     steps: Vec<(u8, u32)>,
-    bits: &'a [u8],
+    bits: Bytes,
 }
 
-impl<'a> Ints<'a> {
+impl Ints {
     /// Reads a head of a list of `count` values; its bits come from the front of `body`.
-    pub(super) fn read(head: &mut Reader<'_>, body: &mut Reader<'a>, count: usize) -> Result<Self, DecodeError> {
+    pub(super) fn read(head: &mut Reader<'_>, body: &mut Body, count: usize) -> Result<Self, DecodeError> {
         let form = head.byte("integer width")?;
         let (width, is_stepped) = (form & !STEPPED, form & STEPPED != 0);
         let scale = head.byte("integer scale")?;
@@ -169,10 +172,10 @@ impl<'a> Ints<'a> {
     pub(super) fn get(&self, index: usize) -> i64 {
         assert!(index < self.count, "an index within the list");
         let offset = if self.steps.is_empty() {
-            load(self.bits, index * usize::from(self.width), self.width)
+            load(&self.bits, index * usize::from(self.width), self.width)
         } else {
             let (width, first_byte) = self.steps[index / STEP];
-            load(self.bits, first_byte as usize * 8 + index % STEP * usize::from(width), width)
+            load(&self.bits, first_byte as usize * 8 + index % STEP * usize::from(width), width)
         };
         self.restore(offset)
     }
@@ -209,7 +212,7 @@ impl<'a> Ints<'a> {
                 (width, bit, until_next) = (next_width, first_byte as usize * 8, STEP);
             }
             until_next -= 1;
-            let offset = load(self.bits, bit, width);
+            let offset = load(&self.bits, bit, width);
             bit += usize::from(width);
             Some(self.restore(offset))
         })
@@ -245,7 +248,7 @@ mod tests {
     fn round_trip(values: &[i64]) -> usize {
         let (mut head, mut body) = (Vec::new(), Vec::new());
         put_ints(&mut head, &mut body, values);
-        let (mut heads, mut bodies) = (Reader::new(&head), Reader::new(&body));
+        let (mut heads, mut bodies) = (Reader::new(&head), Body::new(Bytes::from(body.clone())));
         let list = Ints::read(&mut heads, &mut bodies, values.len()).unwrap();
         assert!(heads.is_empty() && bodies.is_empty());
         assert_eq!(list.iter().collect::<Vec<_>>(), values);
@@ -285,7 +288,7 @@ mod tests {
 
         #[test]
         fn hostile_heads_do_not_panic(head in proptest::collection::vec(any::<u8>(), 0..40), body in proptest::collection::vec(any::<u8>(), 0..80), count in 0_usize..200) {
-            if let Ok(list) = Ints::read(&mut Reader::new(&head), &mut Reader::new(&body), count) {
+            if let Ok(list) = Ints::read(&mut Reader::new(&head), &mut Body::new(Bytes::from(body)), count) {
                 prop_assert_eq!(list.iter().count(), count);
             }
         }

@@ -1,12 +1,14 @@
 //! A block opened: its checksum, and what stands in front of the catalogue.
 
-use std::cell::OnceCell;
 use std::ops::Range;
+use std::sync::OnceLock;
 
+use bytes::Bytes;
 use pharos_model::{SpanId, TraceId};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::VERSION;
+use super::body::{Body, Ids};
 use super::catalogue::Catalogue;
 use super::frame::read_frame;
 use super::ints::Ints;
@@ -21,12 +23,12 @@ const ORIGIN_BYTES: usize = 16;
 pub(super) const STATUS_SHIFT: u8 = 3;
 
 /// A block over its bytes. Opening reads the list of traces; everything else is read where it is asked for, and the
-/// catalogue of columns is inflated with the first question that needs it.
-pub(crate) struct Block<'a> {
-    pub(super) core: Core<'a>,
+/// catalogue of columns is inflated with the first question that needs it. Any number of threads may ask.
+pub(crate) struct Block {
+    pub(super) core: Core,
     traces: Vec<BlockTrace>,
-    stored_catalogue: StoredCatalogue<'a>,
-    catalogue: OnceCell<Catalogue<'a>>,
+    stored_catalogue: StoredCatalogue,
+    catalogue: OnceLock<Catalogue>,
 }
 
 /// Where a trace's spans are in a block.
@@ -40,58 +42,60 @@ pub(crate) struct BlockTrace {
 }
 
 /// Ids, times, parents and origins.
-pub(super) struct Core<'a> {
+pub(super) struct Core {
     pub(super) span_count: usize,
     min_start_ns: u64,
     max_start_ns: u64,
-    span_ids: &'a [[u8; SPAN_ID_BYTES]],
-    pub(super) origins: &'a [[u8; ORIGIN_BYTES]],
-    strangers: &'a [[u8; SPAN_ID_BYTES]],
+    span_ids: Ids<SPAN_ID_BYTES>,
+    pub(super) origins: Ids<ORIGIN_BYTES>,
+    strangers: Ids<SPAN_ID_BYTES>,
     /// From the span before, or from the earliest of the trace.
-    start_steps: Ints<'a>,
-    pub(super) durations: Ints<'a>,
-    parents: Ints<'a>,
-    pub(super) span_origins: Ints<'a>,
+    start_steps: Ints,
+    pub(super) durations: Ints,
+    parents: Ints,
+    pub(super) span_origins: Ints,
 }
 
-struct StoredCatalogue<'a> {
-    bytes: &'a [u8],
+struct StoredCatalogue {
+    bytes: Bytes,
     raw_len: usize,
     /// The bits of the catalogue's lists.
-    bits: Reader<'a>,
+    bits: Body,
 }
 
-impl<'a> Block<'a> {
-    pub(crate) fn open(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+impl Block {
+    /// Opens a block; it shares and keeps `bytes`.
+    pub(crate) fn open(bytes: &Bytes) -> Result<Self, DecodeError> {
         let (content, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(DecodeError::Truncated("block"))?;
         if xxh3_64(content) != u64::from_le_bytes(*checksum) {
             return Err(DecodeError::Checksum("block"));
         }
-        Self::open_content(content)
+        Self::open_content(bytes.slice(..content.len()))
     }
 
     /// Opens what stands in front of the checksum.
-    pub(crate) fn open_content(content: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut body = Reader::new(content);
-        match body.byte("block version")? {
+    pub(crate) fn open_content(content: Bytes) -> Result<Self, DecodeError> {
+        let mut front = Reader::new(&content);
+        match front.byte("block version")? {
             VERSION => {}
             other => return Err(DecodeError::Version(other)),
         }
-        let mut head = Reader::new(body.bytes("block head")?);
+        let mut head = Reader::new(front.bytes("block head")?);
+        let mut body = Body::new(content.slice(content.len() - front.remaining()..));
         let span_count = head.varint("span count")?;
         let trace_count = head.varint("trace count")?;
         let origin_count = head.varint("origin count")?;
         let stranger_count = head.varint("stranger count")?;
         let min_start_ns = u64::from_le_bytes(head.array("earliest start")?);
         let max_start_ns = min_start_ns.wrapping_add(head.varint("latest start")?);
-        let trace_ids: &[[u8; TRACE_ID_BYTES]] = take_ids(&mut body, trace_count, "trace ids")?;
-        let span_ids = take_ids(&mut body, span_count, "span ids")?;
-        let origins = take_ids(&mut body, origin_count, "origins")?;
-        let strangers = take_ids(&mut body, stranger_count, "parents from elsewhere")?;
+        let trace_ids: Ids<TRACE_ID_BYTES> = body.take_ids(trace_count, "trace ids")?;
+        let span_ids = body.take_ids(span_count, "span ids")?;
+        let origins = body.take_ids(origin_count, "origins")?;
+        let strangers = body.take_ids(stranger_count, "parents from elsewhere")?;
         let span_count = span_ids.len();
         let trace_lens = Ints::read(&mut head, &mut body, trace_ids.len())?;
         let trace_starts = Ints::read(&mut head, &mut body, trace_ids.len())?;
-        let traces = read_traces(trace_ids, &trace_lens, &trace_starts, span_count, min_start_ns)?;
+        let traces = read_traces(&trace_ids, &trace_lens, &trace_starts, span_count, min_start_ns)?;
         let core = Core {
             span_count,
             min_start_ns,
@@ -112,7 +116,7 @@ impl<'a> Block<'a> {
             return Err(DecodeError::OutOfRange("length of the block head"));
         }
         let stored_catalogue = StoredCatalogue { bytes, raw_len: length(raw_len)?, bits: body };
-        Ok(Self { core, traces, stored_catalogue, catalogue: OnceCell::new() })
+        Ok(Self { core, traces, stored_catalogue, catalogue: OnceLock::new() })
     }
 
     pub(crate) fn span_count(&self) -> u32 {
@@ -165,19 +169,19 @@ impl<'a> Block<'a> {
     }
 
     /// The catalogue, inflated when it is first asked for.
-    pub(super) fn catalogue(&self) -> Result<&Catalogue<'a>, DecodeError> {
+    pub(super) fn catalogue(&self) -> Result<&Catalogue, DecodeError> {
         if let Some(catalogue) = self.catalogue.get() {
             return Ok(catalogue);
         }
         let StoredCatalogue { bytes, raw_len, bits } = &self.stored_catalogue;
         let raw = read_frame(bytes, *raw_len)?;
-        let catalogue = Catalogue::read(raw, *bits, self.core.span_count, self.core.origins.len())?;
+        let catalogue = Catalogue::read(raw, bits.clone(), self.core.span_count, self.core.origins.len())?;
         Ok(self.catalogue.get_or_init(|| catalogue))
     }
 
     #[cfg(any(test, feature = "internals"))]
-    pub(super) fn stored_catalogue_bytes(&self) -> &'a [u8] {
-        self.stored_catalogue.bytes
+    pub(super) fn stored_catalogue_bytes(&self) -> &[u8] {
+        &self.stored_catalogue.bytes
     }
 
     #[cfg(any(test, feature = "internals"))]
@@ -190,9 +194,9 @@ impl<'a> Block<'a> {
         let core = &self.core;
         let parts = [
             ("trace ids", self.traces.len() * TRACE_ID_BYTES),
-            ("span ids", size_of_val(core.span_ids)),
-            ("origin hashes", size_of_val(core.origins)),
-            ("parents from elsewhere", size_of_val(core.strangers)),
+            ("span ids", size_of_val(&*core.span_ids)),
+            ("origin hashes", size_of_val(&*core.origins)),
+            ("parents from elsewhere", size_of_val(&*core.strangers)),
             ("starts", core.start_steps.byte_len()),
             ("durations", core.durations.byte_len()),
             ("parents", core.parents.byte_len()),
@@ -207,7 +211,7 @@ impl<'a> Block<'a> {
     }
 
     /// Reads ids, times and origins from span number `span` on.
-    pub(super) fn core_cursor(&self, span: usize) -> CoreCursor<'_, 'a> {
+    pub(super) fn core_cursor(&self, span: usize) -> CoreCursor<'_> {
         let trace = self.traces.partition_point(|trace| trace.spans.end as usize <= span);
         let mut previous_ns = 0;
         if let Some(BlockTrace { spans, min_start_ns, .. }) = self.traces.get(trace) {
@@ -242,19 +246,10 @@ impl<'a> Block<'a> {
     }
 }
 
-fn take_ids<'a, const N: usize>(
-    body: &mut Reader<'a>,
-    count: u64,
-    what: &'static str,
-) -> Result<&'a [[u8; N]], DecodeError> {
-    let count = u32::try_from(count).map_err(|_| DecodeError::OutOfRange(what))?;
-    Ok(body.take((count as usize).checked_mul(N).ok_or(DecodeError::OutOfRange(what))?, what)?.as_chunks().0)
-}
-
 fn read_traces(
     trace_ids: &[[u8; TRACE_ID_BYTES]],
-    lens: &Ints<'_>,
-    starts: &Ints<'_>,
+    lens: &Ints,
+    starts: &Ints,
     span_count: usize,
     min_start_ns: u64,
 ) -> Result<Vec<BlockTrace>, DecodeError> {
@@ -282,8 +277,8 @@ pub(super) fn set_bits(skeleton: &mut SpanSkeleton, bits: u8) -> Result<(), Deco
 }
 
 /// Reads ids, times and origins of one span after the other.
-pub(super) struct CoreCursor<'b, 'a> {
-    block: &'b Block<'a>,
+pub(super) struct CoreCursor<'b> {
+    block: &'b Block,
     /// The span that comes next.
     pub(super) span: usize,
     trace: usize,
@@ -292,7 +287,7 @@ pub(super) struct CoreCursor<'b, 'a> {
     next_stranger: usize,
 }
 
-impl CoreCursor<'_, '_> {
+impl CoreCursor<'_> {
     /// The number of the origin, and the skeleton without kind and status.
     ///
     /// # Panics

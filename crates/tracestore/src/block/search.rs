@@ -21,7 +21,7 @@ pub(crate) struct ColumnHead<'a> {
     pub(crate) entry_count: usize,
 }
 
-impl Block<'_> {
+impl Block {
     /// How many spans, events or links there are.
     pub(crate) fn record_count(&self, level: Level) -> Result<usize, DecodeError> {
         Ok(self.catalogue()?.tables[level as usize].class_of.len())
@@ -178,12 +178,12 @@ impl Block<'_> {
 
     /// Trace id and span id of each link.
     pub(crate) fn link_ids(&self) -> Result<&[[u8; 24]], DecodeError> {
-        Ok(self.catalogue()?.link_ids)
+        Ok(&self.catalogue()?.link_ids)
     }
 }
 
 fn with_value(
-    catalogue: &Catalogue<'_>,
+    catalogue: &Catalogue,
     column: usize,
     entry: usize,
     visit: impl FnOnce(&SpanValue<'_>),

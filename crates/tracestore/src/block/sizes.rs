@@ -1,13 +1,15 @@
 //! Blocks laid open: what takes how many bytes, for measurements; the catalogue as it is, so that fuzzing reaches it.
 
+use bytes::Bytes;
+
 use super::VERSION;
 use super::open::Block;
 use crate::codec::{DecodeError, Reader, Writer};
 
-impl Block<'_> {
+impl Block {
     /// The same block without its checksum, its catalogue not compressed.
     pub(crate) fn with_plain_catalogue(content: &[u8]) -> Result<Vec<u8>, DecodeError> {
-        let block = Block::open_content(content)?;
+        let block = Block::open_content(Bytes::copy_from_slice(content))?;
         let stored = block.stored_catalogue_bytes();
         let raw = block.catalogue()?.raw.as_slice();
         let mut reader = Reader::new(content);

@@ -17,7 +17,7 @@ const SPAN_BYTES_MAX: usize = RECORD_BYTES_MAX;
 /// An attribute's, besides key and value.
 const ATTRIBUTE_BYTES_MIN: usize = 3;
 
-impl Block<'_> {
+impl Block {
     /// The spans in `spans`, bit for bit as they came, as spans of `trace`.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ struct Places(Vec<usize>);
 
 impl Places {
     /// Before record number `record` of a level, for its columns of the fields that are `wanted`.
-    fn at(catalogue: &Catalogue<'_>, level: Level, record: usize, wanted: impl Fn(Field) -> bool) -> Self {
+    fn at(catalogue: &Catalogue, level: Level, record: usize, wanted: impl Fn(Field) -> bool) -> Self {
         let table = &catalogue.tables[level as usize];
         let mut places = Self(vec![0; catalogue.columns.len()]);
         places.add(catalogue, table, &counts_of(table, 0..record), wanted);
@@ -71,7 +71,7 @@ impl Places {
     }
 
     /// Skips as many records of each class as `counts` says.
-    fn add(&mut self, catalogue: &Catalogue<'_>, table: &Table, counts: &[usize], wanted: impl Fn(Field) -> bool) {
+    fn add(&mut self, catalogue: &Catalogue, table: &Table, counts: &[usize], wanted: impl Fn(Field) -> bool) {
         for (class, count) in table.classes.iter().zip(counts).filter(|(_, count)| **count > 0) {
             for slot in table.slots(class).iter().filter(|slot| slot.constant().is_none()) {
                 if wanted(catalogue.columns[slot.column as usize].kind.field) {
@@ -82,7 +82,7 @@ impl Places {
     }
 
     /// The entry of the next varying value of `column`.
-    fn next(&mut self, catalogue: &Catalogue<'_>, column: usize) -> Result<usize, DecodeError> {
+    fn next(&mut self, catalogue: &Catalogue, column: usize) -> Result<usize, DecodeError> {
         let place = &mut self.0[column];
         *place += 1;
         catalogue.entry(column, *place - 1)
@@ -99,10 +99,10 @@ fn counts_of(table: &Table, records: Range<usize>) -> Vec<usize> {
 }
 
 /// Builds one span after the other.
-struct SpanCursor<'b, 'a> {
-    block: &'b Block<'a>,
-    catalogue: &'b Catalogue<'a>,
-    core: CoreCursor<'b, 'a>,
+struct SpanCursor<'b> {
+    block: &'b Block,
+    catalogue: &'b Catalogue,
+    core: CoreCursor<'b>,
     places: Places,
     next_event: usize,
     next_link: usize,
@@ -110,8 +110,8 @@ struct SpanCursor<'b, 'a> {
     bytes_left: usize,
 }
 
-impl<'b, 'a> SpanCursor<'b, 'a> {
-    fn new(block: &'b Block<'a>, span: usize) -> Result<Self, DecodeError> {
+impl<'b> SpanCursor<'b> {
+    fn new(block: &'b Block, span: usize) -> Result<Self, DecodeError> {
         let catalogue = block.catalogue()?;
         let table = &catalogue.tables[Level::Span as usize];
         let counts = counts_of(table, 0..span);
@@ -255,7 +255,7 @@ fn children(next: usize, count: u32, total: usize) -> Result<Range<usize>, Decod
 
 /// Events or links of the spans before a place: `counts` of each class.
 fn children_before(
-    catalogue: &Catalogue<'_>,
+    catalogue: &Catalogue,
     counts: &[usize],
     places: &Places,
     field: Field,

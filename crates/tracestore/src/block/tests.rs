@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use pharos_model::{
     Attribute, AttributeValue, Attributes, Link, Resource, Scope, Span, SpanEvent, SpanId, SpanKind, StatusCode,
     TraceId,
@@ -33,12 +34,12 @@ fn push_trace(builder: &mut BlockBuilder, trace_id: TraceId, spans: &[Sent]) {
     }
 }
 
-fn block_of(traces: &[(TraceId, Vec<Sent>)]) -> Vec<u8> {
+fn block_of(traces: &[(TraceId, Vec<Sent>)]) -> Bytes {
     let mut builder = BlockBuilder::new();
     for (trace_id, spans) in traces {
         push_trace(&mut builder, *trace_id, spans);
     }
-    builder.finish()
+    builder.finish().into()
 }
 
 fn check(traces: &[(TraceId, Vec<Sent>)]) -> usize {
@@ -266,18 +267,18 @@ fn a_builder_is_as_good_as_new_after_each_block() {
 fn every_flipped_bit_is_an_error_of_the_checksum() {
     let bytes = block_of(&generated(5, 4, 3));
     for at in 0..bytes.len() {
-        let mut damaged = bytes.clone();
+        let mut damaged = bytes.to_vec();
         damaged[at] ^= 1 << (at % 8);
-        assert_eq!(Block::open(&damaged).err(), Some(DecodeError::Checksum("block")), "byte {at}");
+        assert_eq!(Block::open(&damaged.into()).err(), Some(DecodeError::Checksum("block")), "byte {at}");
     }
     for len in 0..bytes.len() {
-        assert!(Block::open(&bytes[..len]).is_err());
+        assert!(Block::open(&bytes.slice(..len)).is_err());
     }
 }
 
 /// Reads all that a block offers.
 fn read_all(content: &[u8]) -> Result<(), DecodeError> {
-    let block = Block::open_content(content)?;
+    let block = Block::open_content(Bytes::copy_from_slice(content))?;
     block.skeletons(0..block.span_count())?.try_for_each(|skeleton| skeleton.map(drop))?;
     block.names(0..block.span_count())?.try_for_each(|name| name.map(drop))?;
     for trace in block.traces() {
@@ -309,7 +310,7 @@ proptest! {
         seed in 0_u64..20,
         changes in proptest::collection::vec((any::<u32>(), any::<u8>(), 0..4_u8), 1..4),
     ) {
-        let mut bytes = block_of(&generated(seed, 4, 3));
+        let mut bytes = block_of(&generated(seed, 4, 3)).to_vec();
         bytes.truncate(bytes.len() - 8);
         let mut bytes = Block::with_plain_catalogue(&bytes).unwrap();
         prop_assert!(read_all(&bytes).is_ok());

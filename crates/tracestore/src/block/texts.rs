@@ -2,11 +2,13 @@
 //! as templates and numbers, or in compressed frames of their own, which only their readers inflate.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
 use std::ops::Range;
+use std::sync::OnceLock;
 
+use bytes::Bytes;
 use zstd::bulk::Compressor;
 
+use super::body::Body;
 use super::frame::{put_frame, read_frame};
 use super::intern::{Interner, clear_buffer};
 use super::ints::{Ints, put_ints, width_of_range};
@@ -194,20 +196,20 @@ impl TextPlan {
 
 /// A list of texts. What stands in the catalogue is known by its place there.
 #[derive(Debug)]
-pub(super) enum Texts<'a> {
+pub(super) enum Texts {
     Plain(Vec<Range<u32>>),
-    Templates(Templates<'a>),
-    Frames { lens: Ints<'a>, frames: Vec<Frame<'a>> },
+    Templates(Templates),
+    Frames { lens: Ints, frames: Vec<Frame> },
 }
 
 #[derive(Debug)]
-pub(super) struct Templates<'a> {
+pub(super) struct Templates {
     list: Vec<Template>,
-    ids: Ints<'a>,
+    ids: Ints,
     /// By slot: the numbers of the texts whose template has as many.
-    slots: Vec<Ints<'a>>,
+    slots: Vec<Ints>,
     /// By slot, if some templates have fewer: how many numbers come before those of each text.
-    places: OnceCell<Vec<Vec<u32>>>,
+    places: OnceLock<Vec<Vec<u32>>>,
 }
 
 #[derive(Debug)]
@@ -217,19 +219,19 @@ struct Template {
 }
 
 #[derive(Debug)]
-pub(super) struct Frame<'a> {
+pub(super) struct Frame {
     first: usize,
     raw_len: usize,
-    stored: &'a [u8],
-    raw: OnceCell<Vec<u8>>,
+    stored: Bytes,
+    raw: OnceLock<Vec<u8>>,
 }
 
-impl<'a> Texts<'a> {
+impl Texts {
     /// Reads a list of `count` texts out of `catalogue`, at whose end `reader` ends, too. Only texts have templates.
     pub(super) fn read(
         catalogue: &[u8],
         reader: &mut Reader<'_>,
-        bits: &mut Reader<'a>,
+        bits: &mut Body,
         count: usize,
         is_text: bool,
     ) -> Result<Self, DecodeError> {
@@ -299,13 +301,8 @@ impl<'a> Texts<'a> {
     }
 }
 
-impl<'a> Templates<'a> {
-    fn read(
-        catalogue: &[u8],
-        reader: &mut Reader<'_>,
-        bits: &mut Reader<'a>,
-        count: usize,
-    ) -> Result<Self, DecodeError> {
+impl Templates {
+    fn read(catalogue: &[u8], reader: &mut Reader<'_>, bits: &mut Body, count: usize) -> Result<Self, DecodeError> {
         let template_count = reader.count("template count")?;
         let templates = read_ranges(catalogue, reader, template_count)?
             .into_iter()
@@ -318,7 +315,7 @@ impl<'a> Templates<'a> {
             let numbers = usize::try_from(numbers).ok().filter(|numbers| *numbers <= count);
             Ints::read(reader, bits, numbers.ok_or(DecodeError::OutOfRange("numbers of texts"))?)
         });
-        Ok(Self { list: templates, ids, slots: slots.collect::<Result<_, _>>()?, places: OnceCell::new() })
+        Ok(Self { list: templates, ids, slots: slots.collect::<Result<_, _>>()?, places: OnceLock::new() })
     }
 
     /// The template of a text.
@@ -401,12 +398,12 @@ impl<'a> Templates<'a> {
     }
 }
 
-impl Frame<'_> {
+impl Frame {
     fn raw(&self) -> Result<&[u8], DecodeError> {
         if let Some(raw) = self.raw.get() {
             return Ok(raw);
         }
-        let raw = read_frame(self.stored, self.raw_len)?;
+        let raw = read_frame(&self.stored, self.raw_len)?;
         Ok(self.raw.get_or_init(|| raw))
     }
 }
@@ -429,12 +426,7 @@ fn read_ranges(catalogue: &[u8], reader: &mut Reader<'_>, count: usize) -> Resul
 }
 
 /// Frames until they hold `count` texts: none without any.
-fn read_frames<'a>(
-    reader: &mut Reader<'_>,
-    bits: &mut Reader<'a>,
-    lens: &Ints<'_>,
-    count: usize,
-) -> Result<Vec<Frame<'a>>, DecodeError> {
+fn read_frames(reader: &mut Reader<'_>, bits: &mut Body, lens: &Ints, count: usize) -> Result<Vec<Frame>, DecodeError> {
     let wrong = DecodeError::OutOfRange("texts of a frame");
     let (mut frames, mut first) = (Vec::new(), 0);
     while first < count {
@@ -446,7 +438,7 @@ fn read_frames<'a>(
         }
         let stored_len = usize::try_from(reader.varint("length of a frame")?).map_err(|_| wrong)?;
         let stored = bits.take(stored_len, "frame")?;
-        frames.push(Frame { first, raw_len, stored, raw: OnceCell::new() });
+        frames.push(Frame { first, raw_len, stored, raw: OnceLock::new() });
         first = end;
     }
     Ok(frames)

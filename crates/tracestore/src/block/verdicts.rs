@@ -11,7 +11,7 @@ use super::open::Block;
 use super::schema::ValueType;
 use crate::codec::DecodeError;
 
-impl Block<'_> {
+impl Block {
     /// Hands over the records of the column's level that have a value which is shown as `text`, ascending.
     pub(crate) fn visit_shown(&self, column: usize, text: &str, hit: impl FnMut(usize)) -> Result<(), DecodeError> {
         let catalogue = self.catalogue()?;
@@ -25,7 +25,7 @@ impl Block<'_> {
     }
 }
 
-impl Catalogue<'_> {
+impl Catalogue {
     /// Hands over the entries of a column that are shown as `text`.
     fn visit_shown_entries(&self, column: usize, text: &str, mut hit: impl FnMut(usize)) -> Result<(), DecodeError> {
         match (&self.columns[column].values, self.columns[column].kind.value_type) {

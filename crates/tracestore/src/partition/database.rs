@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use pharos_base::ByteSize;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
@@ -75,8 +76,9 @@ impl Database {
         batch.put_cf(self.blocks(), key, bytes);
     }
 
-    pub(super) fn block(&self, key: &BlockKey) -> Result<Option<Vec<u8>>, TraceStoreError> {
-        self.db.get_cf(self.blocks(), key).map_err(TraceStoreError::rows("read", &self.path))
+    pub(super) fn block(&self, key: &BlockKey) -> Result<Option<Bytes>, TraceStoreError> {
+        let found = self.db.get_cf(self.blocks(), key).map_err(TraceStoreError::rows("read", &self.path))?;
+        Ok(found.map(Bytes::from))
     }
 
     pub(crate) fn meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TraceStoreError> {

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rocksdb::WriteBatch;
 
 use super::database::Database;
@@ -32,7 +33,7 @@ impl<'a> BlockSource<'a> {
         TenantOrigins { database: self.database, decoded: self.decoded, day: self.day, tenant }
     }
 
-    pub(super) fn block(self, segment: &Segment, block: u32) -> Result<Vec<u8>, TraceStoreError> {
+    pub(super) fn block(self, segment: &Segment, block: u32) -> Result<Bytes, TraceStoreError> {
         let bytes = self.database.block(&block_key(segment.tenant, segment.number, block))?;
         bytes.ok_or_else(|| TraceStoreError::Corrupt {
             what: "segment",

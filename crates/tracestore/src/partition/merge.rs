@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use pharos_model::TraceId;
 use rocksdb::WriteBatch;
@@ -232,7 +233,7 @@ impl Merge<'_> {
     fn take_block(
         &mut self,
         source: &Source,
-        bytes: &[u8],
+        bytes: &Bytes,
         writer: &mut SegmentWriter<'_>,
     ) -> Result<(), TraceStoreError> {
         let corrupt = |error| source.corrupt(self.partition, &error);
@@ -297,7 +298,7 @@ impl Merge<'_> {
 impl PendingTrace {
     fn take(
         &mut self,
-        block: &Block<'_>,
+        block: &Block,
         trace: &BlockTrace,
         services: &mut HashMap<String, Arc<str>>,
     ) -> Result<(), DecodeError> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pharos_model::{Span, SpanId, TraceId};
 
 use crate::TraceStoreError;
@@ -30,7 +31,7 @@ enum Place {
 struct BlockPlace {
     segment: u64,
     block: u32,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     trace: BlockTrace,
 }
 
@@ -44,7 +45,7 @@ impl TracePiece {
         day: Day,
         trace_id: TraceId,
         (segment, block): (u64, u32),
-        bytes: Vec<u8>,
+        bytes: Bytes,
     ) -> Result<Option<Self>, TraceStoreError> {
         let found = Block::open(&bytes).map(|opened| opened.find_trace(trace_id).cloned());
         let found = found.map_err(|error| corrupt_block(day, segment, block, &error))?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pharos_model::{SpanKind, TenantId, TraceId};
 use pharos_storage::Operation;
 
@@ -65,7 +66,7 @@ impl Partition {
     }
 
     /// The bytes of a block that a segment has.
-    pub(super) fn block(&self, segment: &Segment, block: u32) -> Result<Vec<u8>, TraceStoreError> {
+    pub(super) fn block(&self, segment: &Segment, block: u32) -> Result<Bytes, TraceStoreError> {
         self.block_source().block(segment, block)
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct BlockTerms {
 }
 
 impl BlockTerms {
-    pub(crate) fn of(block: &Block<'_>, origins: &dyn OriginSource) -> Result<Self, EvaluateError> {
+    pub(crate) fn of(block: &Block, origins: &dyn OriginSource) -> Result<Self, EvaluateError> {
         let mut collector = Collector::new(block)?;
         collector.columns()?;
         collector.kinds()?;
@@ -74,8 +74,8 @@ impl Values {
     }
 }
 
-struct Collector<'a, 'b> {
-    block: &'a Block<'b>,
+struct Collector<'a> {
+    block: &'a Block,
     terms: BlockTerms,
     /// Distinct services, and which of them each span has.
     services: Vec<&'a str>,
@@ -84,8 +84,8 @@ struct Collector<'a, 'b> {
     operations: Option<(Vec<String>, Vec<u32>)>,
 }
 
-impl<'a, 'b> Collector<'a, 'b> {
-    fn new(block: &'a Block<'b>) -> Result<Self, EvaluateError> {
+impl<'a> Collector<'a> {
+    fn new(block: &'a Block) -> Result<Self, EvaluateError> {
         let mut services: Vec<&str> = Vec::new();
         let mut of_origin = Vec::with_capacity(block.origin_count());
         for origin in 0..block.origin_count() {

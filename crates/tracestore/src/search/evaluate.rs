@@ -31,17 +31,13 @@ pub(crate) enum EvaluateError {
 }
 
 /// The spans of `block` that pass.
-pub(crate) fn passing_spans(
-    test: &Test<'_>,
-    block: &Block<'_>,
-    origins: &dyn OriginSource,
-) -> Result<Bits, EvaluateError> {
+pub(crate) fn passing_spans(test: &Test<'_>, block: &Block, origins: &dyn OriginSource) -> Result<Bits, EvaluateError> {
     let evaluation = Evaluation::new(block, origins);
     evaluation.passing(test, Level::Span, &Bits::all(block.span_count() as usize))
 }
 
-struct Evaluation<'a, 'b> {
-    block: &'a Block<'b>,
+struct Evaluation<'a> {
+    block: &'a Block,
     source: &'a dyn OriginSource,
     origins: OnceCell<Vec<Arc<Origin>>>,
     span_origins: OnceCell<Vec<u32>>,
@@ -50,8 +46,8 @@ struct Evaluation<'a, 'b> {
     link_spans: OnceCell<Vec<u32>>,
 }
 
-impl<'a, 'b> Evaluation<'a, 'b> {
-    fn new(block: &'a Block<'b>, source: &'a dyn OriginSource) -> Self {
+impl<'a> Evaluation<'a> {
+    fn new(block: &'a Block, source: &'a dyn OriginSource) -> Self {
         let (event_spans, link_spans) = (OnceCell::new(), OnceCell::new());
         Self { block, source, origins: OnceCell::new(), span_origins: OnceCell::new(), event_spans, link_spans }
     }

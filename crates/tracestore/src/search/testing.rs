@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pharos_model::{Span, TraceId};
 use pharos_storage::conformance::traces::{SpanGenerator, random_predicate, random_query};
 use pharos_storage::{TraceQuery, span_passes};
@@ -16,7 +17,7 @@ pub(crate) const NOW_NS: u64 = 1_795_230_000_000_000_000;
 
 /// Spans in the order of their block, with what they come from.
 pub(crate) struct Sample {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Bytes,
     pub(crate) spans: Vec<(OriginHash, Span)>,
     pub(crate) origins: Origins,
 }
@@ -53,7 +54,7 @@ pub(crate) fn sample(generator: &mut SpanGenerator, batches: usize) -> Sample {
         }
     }
     let spans = traces.into_values().flatten().collect();
-    Sample { bytes: builder.finish(), spans, origins: Origins(origins) }
+    Sample { bytes: builder.finish().into(), spans, origins: Origins(origins) }
 }
 
 pub(crate) fn queries(generator: &mut SpanGenerator, count: usize) -> Vec<TraceQuery> {
