@@ -22,6 +22,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod append;
+mod attribute_lists;
 mod changes;
 pub mod conformance;
 mod error;
@@ -39,6 +40,10 @@ mod span_tap;
 mod trace_store;
 
 pub use append::{AppendOutcome, BatchId, RejectReason, Rejection};
+pub use attribute_lists::{
+    AttributeKey, AttributeKeyQuery, LISTED_KEY_BYTES_MAX, LISTED_VALUE_BYTES_MAX, Listed, ListedType, ListedValue,
+    ValueQuery, is_meant, visit_attribute_keys, visit_listed_values, whole_days,
+};
 pub use changes::{ChangeLog, ChangeMark};
 pub use error::StorageError;
 pub use evaluate::GridEvaluator;

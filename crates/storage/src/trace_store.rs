@@ -6,7 +6,10 @@ use std::sync::Arc;
 use pharos_base::Completion;
 use pharos_model::{SpanBatch, SpanGroup, SpanKind, StatusCode, TenantId, TimeRangeNs, TraceId};
 
-use crate::{AppendOutcome, BatchId, ReadContext, SpanPredicate, StorageError};
+use crate::{
+    AppendOutcome, AttributeKey, AttributeKeyQuery, BatchId, Listed, ListedValue, ReadContext, SpanPredicate,
+    StorageError, ValueQuery,
+};
 
 /// One trace to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -300,6 +303,34 @@ pub trait TraceStore: Send + Sync {
 
     /// Operations of a service seen within retention, ascending.
     fn operations(&self, tenant: &TenantId, query: &OperationQuery) -> Result<Vec<Operation>, StorageError>;
+
+    /// Keys of attributes, for completion. Rules: L1 to L4 of [`Listed`]'s module.
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] by a store without a catalogue (the default).
+    fn attribute_keys(
+        &self,
+        tenant: &TenantId,
+        query: &AttributeKeyQuery,
+        context: &ReadContext,
+    ) -> Result<Listed<AttributeKey>, StorageError> {
+        let _ = (tenant, query, context);
+        Err(StorageError::Unsupported { what: "lists of attribute keys".to_owned() })
+    }
+
+    /// Values of attributes and of some fields, for completion. Rules: L1 to L4 of [`Listed`]'s module.
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] for what [`ValueQuery::check`] refuses, and by a store without a catalogue (the default).
+    fn listed_values(
+        &self,
+        tenant: &TenantId,
+        query: &ValueQuery,
+        context: &ReadContext,
+    ) -> Result<Listed<ListedValue>, StorageError> {
+        let _ = (tenant, query, context);
+        Err(StorageError::Unsupported { what: "lists of values".to_owned() })
+    }
 
     /// Calls between services whose child spans start in the range, widened to whole minutes; ascending by
     /// parent and child.

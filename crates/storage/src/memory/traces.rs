@@ -8,9 +8,11 @@ use parking_lot::Mutex;
 use pharos_model::{Resource, Scope, Span, SpanBatch, SpanGroup, SpanId, TenantId, TimeRangeNs, TraceId};
 
 use crate::{
-    AppendOutcome, BatchId, Completion, DEPENDENCY_STEP_NS, DependencyLink, FoundTraces, Operation, OperationQuery,
-    ReadContext, StorageError, Trace, TraceHit, TraceLookup, TraceQuery, TraceStore, TraceStoreStats, TraceStream,
-    TraceSummary, dependency_minutes, span_kind_name, span_passes,
+    AppendOutcome, AttributeKey, AttributeKeyQuery, BatchId, Completion, DEPENDENCY_STEP_NS, DependencyLink,
+    FoundTraces, LISTED_KEY_BYTES_MAX, LISTED_VALUE_BYTES_MAX, Listed, ListedValue, Operation, OperationQuery,
+    ReadContext, SpanPredicate, StorageError, Trace, TraceHit, TraceLookup, TraceQuery, TraceStore, TraceStoreStats,
+    TraceStream, TraceSummary, ValueQuery, dependency_minutes, predicate_holds, span_kind_name, span_passes,
+    visit_attribute_keys, visit_listed_values,
 };
 
 /// A store of traces in memory; keeps everything for ever and refuses nothing.
@@ -90,6 +92,28 @@ impl MemoryTraceStore {
             Some(traces) => read(traces),
             None => read(&BTreeMap::new()),
         }
+    }
+
+    /// What `visit` adds for each span that starts in the range and passes.
+    fn list<T: Ord>(
+        &self,
+        tenant: &TenantId,
+        (range, predicate, limit): (TimeRangeNs, Option<&SpanPredicate>, usize),
+        visit: impl Fn(&StoredSpan, &mut BTreeSet<T>),
+    ) -> Listed<T> {
+        let mut found = BTreeSet::new();
+        self.read(tenant, |traces| {
+            for stored in traces.values().flat_map(|stored| &stored.spans) {
+                let StoredSpan { resource, scope, span } = stored;
+                if range.contains(span.start_ns)
+                    && predicate.is_none_or(|predicate| predicate_holds(predicate, resource, scope, span))
+                {
+                    visit(stored, &mut found);
+                }
+            }
+        });
+        let is_complete = found.len() <= limit;
+        Listed { entries: found.into_iter().take(limit).collect(), is_complete }
     }
 
     fn lookup(&self, tenant: &TenantId, lookups: &[TraceLookup]) -> Vec<Trace> {
@@ -174,6 +198,37 @@ impl TraceStore for MemoryTraceStore {
                 .collect::<BTreeSet<_>>()
         });
         Ok(operations.into_iter().collect())
+    }
+
+    fn attribute_keys(
+        &self,
+        tenant: &TenantId,
+        query: &AttributeKeyQuery,
+        _context: &ReadContext,
+    ) -> Result<Listed<AttributeKey>, StorageError> {
+        Ok(self.list(tenant, (query.range, query.predicate.as_ref(), query.limit), |stored, found| {
+            visit_attribute_keys(query.level, (&stored.resource, &stored.scope, &stored.span), |level, key| {
+                if key.len() <= LISTED_KEY_BYTES_MAX {
+                    found.insert(AttributeKey { level, key: key.to_owned() });
+                }
+            });
+        }))
+    }
+
+    fn listed_values(
+        &self,
+        tenant: &TenantId,
+        query: &ValueQuery,
+        _context: &ReadContext,
+    ) -> Result<Listed<ListedValue>, StorageError> {
+        query.check()?;
+        Ok(self.list(tenant, (query.range, query.predicate.as_ref(), query.limit), |stored, found| {
+            visit_listed_values(&query.of, (&stored.resource, &stored.scope, &stored.span), |value_type, text| {
+                if text.len() <= LISTED_VALUE_BYTES_MAX {
+                    found.insert(ListedValue { text: text.to_owned(), value_type });
+                }
+            });
+        }))
     }
 
     fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError> {

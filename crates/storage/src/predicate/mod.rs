@@ -118,7 +118,7 @@ pub enum SpanReference {
 }
 
 /// Whose attributes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the words of OpenTelemetry")]
 pub enum AttributeLevel {
     Span,

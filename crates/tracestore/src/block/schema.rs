@@ -63,6 +63,12 @@ const VALUE_TYPES: [ValueType; 7] = [
     ValueType::Nested,
 ];
 
+impl ValueType {
+    pub(crate) fn of_byte(byte: u8) -> Option<Self> {
+        VALUE_TYPES.get(usize::from(byte)).copied()
+    }
+}
+
 /// A column without its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ColumnKind {

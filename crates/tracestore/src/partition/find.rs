@@ -67,7 +67,7 @@ impl Partition {
 }
 
 /// P4: whether a segment, or a head that becomes one, has the trace no more.
-fn is_deleted(deleted: &DeletedTraces, trace_id: TraceId, segment: u64) -> bool {
+pub(super) fn is_deleted(deleted: &DeletedTraces, trace_id: TraceId, segment: u64) -> bool {
     deleted.get(&trace_id).is_some_and(|mark| segment < *mark)
 }
 

@@ -477,5 +477,6 @@ impl Lookup<'_> {
     }
 }
 
+mod listed;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@
 //! One lock, `state`. RocksDB is read under it only where memory and disk must be of one moment; nothing
 //! is sealed, flushed, committed or merged under it.
 
+mod catalogue;
 mod copy;
 mod database;
 mod examine;

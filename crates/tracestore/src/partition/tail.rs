@@ -4,6 +4,8 @@
 //! propose is verified on the row. Spans lie in chunks in the order they came; chunks are shared with searches, which take
 //! them under a lock and read them without.
 
+mod listed;
+
 use std::sync::Arc;
 
 use hashbrown::HashMap;

@@ -11,6 +11,8 @@ use crate::codec::{Writer, kind_code, status_code};
 
 /// Values with more bytes are in value postings only, keys with more bytes stand as hashes.
 pub(crate) const WORD_TEXT_BYTES_MAX: usize = 200;
+/// What the subject of attributes begins with.
+const ATTRIBUTE: u8 = b'a';
 /// Durations are told apart by quarters of powers of two.
 const BUCKETS_PER_OCTAVE: u32 = 4;
 
@@ -59,7 +61,7 @@ pub(crate) type Word = Vec<u8>;
 fn put_subject(out: &mut Word, subject: TermSubject<'_>) {
     match subject {
         TermSubject::Attribute(key) if key.len() <= WORD_TEXT_BYTES_MAX => {
-            out.push(b'a');
+            out.push(ATTRIBUTE);
             out.put_bytes(key.as_bytes());
         }
         TermSubject::Attribute(key) => {
@@ -103,6 +105,11 @@ pub(crate) fn word_hash(word: &[u8]) -> u64 {
 /// What all words begin with that say where the subject was seen, as what.
 pub(crate) fn has_prefix(subject: TermSubject<'_>) -> Word {
     of_subject(letter::HAS, subject)
+}
+
+/// What all words begin with that say where some key was seen, as what: the key as text, level and type follow.
+pub(crate) fn has_any_attribute_prefix() -> Word {
+    vec![letter::HAS, ATTRIBUTE]
 }
 
 pub(crate) fn has(subject: TermSubject<'_>, level: KeyLevel, value_type: ValueType) -> Word {

@@ -6,6 +6,7 @@
 //! Lock order: `applied`, `log`, `partitions`, a partition's state.
 
 mod apply;
+mod catalogue;
 mod commit;
 mod examine;
 mod maintain;
@@ -30,8 +31,9 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use pharos_base::{Clock, Completion, spawn_named};
 use pharos_model::{SpanBatch, TenantId, TimeRangeNs, TraceId};
 use pharos_storage::{
-    AppendOutcome, BatchId, DependencyLink, FoundTraces, Operation, OperationQuery, ReadContext, RejectReason,
-    StorageError, TraceLookup, TracePartStream, TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary,
+    AppendOutcome, AttributeKey, AttributeKeyQuery, BatchId, DependencyLink, FoundTraces, Listed, ListedValue,
+    Operation, OperationQuery, ReadContext, RejectReason, StorageError, TraceLookup, TracePartStream, TraceQuery,
+    TraceStore, TraceStoreStats, TraceStream, TraceSummary, ValueQuery,
 };
 
 use crate::calls::CallWindow;
@@ -332,6 +334,24 @@ impl TraceStore for SpanStore {
 
     fn operations(&self, tenant: &TenantId, query: &OperationQuery) -> Result<Vec<Operation>, StorageError> {
         Ok(self.shared.operations(tenant, query))
+    }
+
+    fn attribute_keys(
+        &self,
+        tenant: &TenantId,
+        query: &AttributeKeyQuery,
+        context: &ReadContext,
+    ) -> Result<Listed<AttributeKey>, StorageError> {
+        self.shared.attribute_keys(tenant, query, context)
+    }
+
+    fn listed_values(
+        &self,
+        tenant: &TenantId,
+        query: &ValueQuery,
+        context: &ReadContext,
+    ) -> Result<Listed<ListedValue>, StorageError> {
+        self.shared.listed_values(tenant, query, context)
     }
 
     fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError> {

@@ -8,6 +8,9 @@ use pharos_model::{
     StatusCode, TenantId, TimeRangeNs, TraceId,
 };
 
+use super::lists::{
+    keys_and_values_are_listed, many_values_are_cut_at_the_limit, random_lists_are_those_of_the_reference,
+};
 use super::predicates::{predicates_mean_one_thing, random_predicates_are_answered_as_by_the_reference};
 use super::{Case, SpanGenerator, check_equal, comparable, random_query, read_traces};
 use crate::memory::MemoryTraceStore;
@@ -44,6 +47,9 @@ pub(super) const ALL: &[NamedCase] = cases![
     many_resources_share_an_attribute,
     a_trace_of_ten_thousand_spans_is_whole,
     random_spans_are_answered_as_by_the_reference,
+    keys_and_values_are_listed,
+    random_lists_are_those_of_the_reference,
+    many_values_are_cut_at_the_limit,
     predicates_mean_one_thing,
     random_predicates_are_answered_as_by_the_reference,
 ];

@@ -5,6 +5,7 @@
 
 mod cases;
 mod generator;
+mod lists;
 mod predicates;
 mod shop;
 
