@@ -11,7 +11,7 @@ use crate::codec::{DecodeError, Origin};
 
 /// Adds what the spans of a block have, or, where given, those `within`.
 pub(crate) fn list_block(
-    block: &Block<'_>,
+    block: &Block,
     origins: &dyn OriginSource,
     within: Option<&Bits>,
     listing: &mut Listing<'_>,
@@ -40,7 +40,7 @@ fn level_of(level: Level) -> AttributeLevel {
 }
 
 fn list_column(
-    block: &Block<'_>,
+    block: &Block,
     column: ColumnHead<'_>,
     within: Option<&Bits>,
     listing: &mut Listing<'_>,
@@ -76,7 +76,7 @@ fn list_column(
 
 /// What resources and scopes add.
 fn list_origins(
-    block: &Block<'_>,
+    block: &Block,
     source: &dyn OriginSource,
     within: Option<&Bits>,
     listing: &mut Listing<'_>,
