@@ -35,6 +35,8 @@ pub struct Limits {
     /// Attributes of a span, resource, scope, event or link; and events and links of a span. A span with
     /// more is refused. Default 4096.
     pub span_items_max: usize,
+    /// Attributes of a span, those of its events and links included. A span with more is refused. Default 16384.
+    pub span_attributes_max: usize,
     /// Nesting of attribute values and of JSON. Default 32. Deeper: 400.
     pub nesting_max: usize,
     /// Memory in which the label sets of known OTLP metric streams are kept, all tenants together. Default 64 MiB, which
@@ -62,6 +64,7 @@ impl Default for Limits {
             help_bytes_max: 2048,
             future_max: HumanDuration::from_ms(600_000),
             span_items_max: 4096,
+            span_attributes_max: 16_384,
             nesting_max: 32,
             otlp_streams_memory_max: ByteSize::mib(64),
             remote_write_memory_max: ByteSize::mib(512),

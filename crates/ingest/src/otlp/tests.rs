@@ -463,6 +463,11 @@ fn span_limits_have_names() {
     };
     check(r#""events":[{},{}]"#, "2 events, more than ingest.limits.span_items_max = 1");
     check(r#""attributes":[{},{}]"#, "2 attributes, more than ingest.limits.span_items_max = 1");
+    let limits = Limits { span_attributes_max: 1, ..limits.clone() };
+    let decoded =
+        spans(&format!(r#"{{{ids},"events":[{{"attributes":[{{}}]}}],"links":[{{"attributes":[{{}}]}}]}}"#), &limits);
+    assert_eq!(told(&decoded.rejections), vec![(RejectReason::Limit, 1)]);
+    assert!(decoded.rejections[0].message.contains("2 attributes of a span, its events and links"));
     check(
         r#""attributes":[{"key":"k","value":{"arrayValue":{"values":[{"arrayValue":{}}]}}}]"#,
         "deeper than ingest.limits.nesting_max = 1",

@@ -107,6 +107,7 @@ fn span(message: OtlpSpan, limits: &Limits) -> Result<Span, Refusal> {
     for (what, count) in [("events", message.events.len()), ("links", message.links.len())] {
         check_count(what, count, limits)?;
     }
+    check_attributes(&message, limits)?;
     let links = message.links.into_iter().map(|message| link(message, limits)).collect::<Result<_, _>>()?;
     let events = message.events.into_iter().map(|message| event(message, limits)).collect::<Result<_, _>>()?;
     Ok(Span {
@@ -173,6 +174,21 @@ fn check_count(what: &str, count: usize, limits: &Limits) -> Result<(), Refusal>
         return Ok(());
     }
     let message = format!("{count} {what}, more than ingest.limits.span_items_max = {}", limits.span_items_max);
+    Err(Refusal { reason: RejectReason::Limit, message })
+}
+
+/// A store keeps a column for each key.
+fn check_attributes(message: &OtlpSpan, limits: &Limits) -> Result<(), Refusal> {
+    let of_events = message.events.iter().map(|event| event.attributes.len());
+    let of_links = message.links.iter().map(|link| link.attributes.len());
+    let count = message.attributes.len() + of_events.chain(of_links).sum::<usize>();
+    if count <= limits.span_attributes_max {
+        return Ok(());
+    }
+    let message = format!(
+        "{count} attributes of a span, its events and links, more than ingest.limits.span_attributes_max = {}",
+        limits.span_attributes_max
+    );
     Err(Refusal { reason: RejectReason::Limit, message })
 }
 

@@ -106,6 +106,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "ingest.limits.span_items_max",
         "Attributes of a span, resource, scope, event or link; and events and links of a span. A span with more is refused",
     ),
+    (
+        "ingest.limits.span_attributes_max",
+        "Attributes of a span, those of its events and links included. A span with more is refused",
+    ),
     ("ingest.limits.nesting_max", "Nesting of attribute values and of JSON. Deeper: 400"),
     (
         "ingest.limits.otlp_streams_memory_max",

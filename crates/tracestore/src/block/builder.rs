@@ -85,6 +85,11 @@ impl BlockBuilder {
         self.content.skeletons.len()
     }
 
+    /// Columns that the spans have: what a block of unusual spans takes to build and to read.
+    pub(crate) fn column_count(&self) -> usize {
+        self.content.columns.all().len()
+    }
+
     /// The block's bytes; the builder is empty again and keeps its memory.
     pub(crate) fn finish(&mut self) -> Vec<u8> {
         let bytes = encode(&self.content, &mut self.encoder);

@@ -7,6 +7,9 @@ use super::intern::{IntInterner, Interner};
 use super::schema::{ColumnKind, Field, Level, ValueType};
 use crate::codec::RawValue;
 
+/// Columns of a block whose memory the next one has.
+const KEPT_COLUMNS_MAX: usize = 1024;
+
 /// One column.
 #[derive(Debug)]
 pub(super) struct Column {
@@ -117,6 +120,7 @@ impl Columns {
         self.table.clear();
         // What this block did not use the next one need not keep.
         self.spare.clear();
+        self.all.truncate(KEPT_COLUMNS_MAX);
         for mut column in self.all.drain(..) {
             column.key.clear();
             column.occurrences.clear();

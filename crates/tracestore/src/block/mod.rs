@@ -19,6 +19,7 @@ mod intern;
 mod ints;
 mod open;
 mod parents;
+mod records;
 mod schema;
 mod search;
 #[cfg(any(test, feature = "internals"))]

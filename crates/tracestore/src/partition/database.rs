@@ -81,6 +81,14 @@ impl Database {
         Ok(found.map(Bytes::from))
     }
 
+    /// As [`Database::block`], and nothing of what was read is kept for others.
+    pub(super) fn block_once(&self, key: &BlockKey) -> Result<Option<Bytes>, TraceStoreError> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        let found = self.db.get_cf_opt(self.blocks(), key, &options);
+        Ok(found.map_err(TraceStoreError::rows("read", &self.path))?.map(Bytes::from))
+    }
+
     pub(crate) fn meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TraceStoreError> {
         self.db.get(key).map_err(TraceStoreError::rows("read", &self.path))
     }

@@ -330,11 +330,14 @@ struct Lookup<'a> {
 impl Lookup<'_> {
     fn candidates(mut self, necessary: &Necessary<'_>) -> Result<Vec<Candidate>, TraceStoreError> {
         let mut left = self.word(&terms::everything())?;
+        let untold = self.word(&terms::untold())?;
         for clause in &necessary.clauses {
             if left.is_empty() {
                 return Ok(Vec::new());
             }
-            left.keep(&self.clause(clause, necessary, &left)?);
+            let mut found = self.clause(clause, necessary, &left)?;
+            found.add(&untold);
+            left.keep(&found);
         }
         let column = |column: &Column<u64>, document: usize| column.first(document as u32).unwrap_or(0);
         let live = left.iter().filter(|document| !self.reader.is_deleted(*document as u32));

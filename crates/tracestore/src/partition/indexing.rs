@@ -18,7 +18,10 @@ use crate::TraceStoreError;
 use crate::block::Block;
 use crate::codec::DecodeError;
 use crate::record::Day;
-use crate::search::{BlockTerms, EvaluateError, PostingsShape, build_pages, find_blocks};
+use crate::search::{BlockTerms, EvaluateError, PostingsShape, ValueEntry, build_pages, find_blocks};
+
+/// Values of a segment for which there is room before they come, at most.
+const RESERVED_VALUES_MAX: usize = 1 << 20;
 
 /// Where blocks are read.
 #[derive(Clone, Copy)]
@@ -35,6 +38,16 @@ impl<'a> BlockSource<'a> {
 
     pub(super) fn block(self, segment: &Segment, block: u32) -> Result<Bytes, TraceStoreError> {
         let bytes = self.database.block(&block_key(segment.tenant, segment.number, block))?;
+        self.present(bytes, segment, block)
+    }
+
+    /// As [`BlockSource::block`], for whoever reads all blocks of a segment and none of them soon again.
+    pub(super) fn block_once(self, segment: &Segment, block: u32) -> Result<Bytes, TraceStoreError> {
+        let bytes = self.database.block_once(&block_key(segment.tenant, segment.number, block))?;
+        self.present(bytes, segment, block)
+    }
+
+    fn present(self, bytes: Option<Bytes>, segment: &Segment, block: u32) -> Result<Bytes, TraceStoreError> {
         bytes.ok_or_else(|| TraceStoreError::Corrupt {
             what: "segment",
             partition: self.day.to_string(),
@@ -56,12 +69,23 @@ impl<'a> BlockSource<'a> {
         let block_count = segment.record.blocks.len() as u32;
         let mut values = Vec::new();
         for number in 0..block_count {
-            let bytes = self.block(segment, number)?;
+            let bytes = self.block_once(segment, number)?;
             let terms = Block::open(&bytes).map_err(EvaluateError::from);
             let terms = terms.and_then(|block| BlockTerms::of(&block, &origins));
             let terms = terms.map_err(|error| self.failed(segment, number, error))?;
-            values.extend(terms.hashes.iter().map(|hash| (*hash, number)));
             commit.add(segment.tenant, segment.number, number, &terms)?;
+            // Without postings every block with values that are no words is looked at.
+            if block_count > ValueEntry::BLOCKS_MAX {
+                continue;
+            }
+            if values.is_empty() {
+                // Blocks of a segment are much alike, and a vector that grows is there twice.
+                values.reserve((terms.hashes.len() * block_count as usize).min(RESERVED_VALUES_MAX));
+            }
+            values.extend(terms.hashes.iter().map(|hash| ValueEntry::new(*hash, number)));
+        }
+        if block_count > ValueEntry::BLOCKS_MAX {
+            return Ok(());
         }
         values.sort_unstable();
         values.dedup();

@@ -89,7 +89,7 @@ impl Partition {
         merge.count_parts(&sources)?;
         let mut writer = SegmentWriter::new(&self.database, self.day, tenant, number);
         for source in &sources {
-            let bytes = self.block(&source.segment, source.block)?;
+            let bytes = self.block_source().block_once(&source.segment, source.block)?;
             if source.is_copied {
                 let opened = Block::open(&bytes).map_err(|error| source.corrupt(self, &error))?;
                 let traces = opened.traces().iter().map(|trace| trace_hash(trace.trace_id));
@@ -136,7 +136,7 @@ impl Partition {
                 let (block, number) = (block as u32, sources.len() as u32);
                 let is_small = (bounds.span_count as usize) < BLOCK_SPANS_MAX / 2;
                 let mut source = Source { segment: Arc::clone(segment), block, bounds: *bounds, is_copied: true };
-                let bytes = self.block(segment, block)?;
+                let bytes = self.block_source().block_once(segment, block)?;
                 let opened = Block::open(&bytes).map_err(|error| source.corrupt(self, &error))?;
                 traces.extend(opened.traces().iter().map(|trace| (trace_hash(trace.trace_id), of as u32, number)));
                 let is_hidden =
@@ -218,7 +218,7 @@ impl Merge<'_> {
     fn count_parts(&mut self, sources: &[Source]) -> Result<(), TraceStoreError> {
         let mut once: HashSet<TraceId> = HashSet::new();
         for source in sources.iter().filter(|source| !source.is_copied) {
-            let bytes = self.partition.block(&source.segment, source.block)?;
+            let bytes = self.partition.block_source().block_once(&source.segment, source.block)?;
             let opened = Block::open(&bytes).map_err(|error| source.corrupt(self.partition, &error))?;
             for trace in opened.traces() {
                 if !once.insert(trace.trace_id) {

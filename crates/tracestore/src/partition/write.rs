@@ -17,6 +17,8 @@ use pharos_model::TraceId;
 pub(super) const BLOCK_SPANS_MAX: usize = 2048;
 /// A block ends, too, when the details of its spans take so much.
 const BLOCK_DETAIL_BYTES_MAX: usize = 4 << 20;
+/// And when they have so many columns: a column takes some hundred bytes of whoever builds or opens the block.
+const BLOCK_COLUMNS_MAX: usize = 4096;
 /// So much of blocks goes to RocksDB at a time.
 const WRITE_BYTES: usize = 4 << 20;
 
@@ -81,7 +83,10 @@ impl<'a> SegmentWriter<'a> {
         }
         let mut is_begun = false;
         for span in spans.iter() {
-            if self.builder.span_count() >= BLOCK_SPANS_MAX || self.detail_bytes > BLOCK_DETAIL_BYTES_MAX {
+            if self.builder.span_count() >= BLOCK_SPANS_MAX
+                || self.detail_bytes > BLOCK_DETAIL_BYTES_MAX
+                || self.builder.column_count() > BLOCK_COLUMNS_MAX
+            {
                 self.end_block()?;
                 is_begun = false;
             }
@@ -200,12 +205,23 @@ fn sort_distinct(spans: &mut Vec<RawSpan<'_>>) {
 #[cfg(test)]
 mod tests {
     use pharos_base::ByteSize;
-    use pharos_model::{Span, SpanId, SpanKind, StatusCode};
+    use pharos_model::{Attribute, AttributeValue, Span, SpanId, SpanKind, StatusCode};
 
     use super::*;
     use crate::block::Block;
     use crate::codec::put_details;
     use crate::partition::database::DatabaseMemory;
+
+    fn skeleton(id: u8, after_ns: u64) -> SpanSkeleton {
+        SpanSkeleton {
+            span_id: SpanId([id; 8]),
+            parent_span_id: SpanId::default(),
+            kind: SpanKind::Server,
+            status: StatusCode::Unset,
+            start_ns: Day(20_000).start_ns() + after_ns,
+            end_ns: Day(20_000).start_ns() + 9,
+        }
+    }
 
     #[test]
     fn a_trace_that_comes_in_parts_stands_once_in_each_block() {
@@ -216,14 +232,7 @@ mod tests {
         put_details(&mut details, &Span { name: "part".to_owned(), ..Span::default() });
         let mut writer = SegmentWriter::new(&database, Day(20_000), 0, 7);
         for (trace, number) in [(1, 1), (2, 2), (1, 3), (1, 4), (3, 5)] {
-            let skeleton = SpanSkeleton {
-                span_id: SpanId([number; 8]),
-                parent_span_id: SpanId::default(),
-                kind: SpanKind::Server,
-                status: StatusCode::Unset,
-                start_ns: Day(20_000).start_ns() + u64::from(number),
-                end_ns: Day(20_000).start_ns() + 9,
-            };
+            let skeleton = skeleton(number, u64::from(number));
             let span = RawSpan { origin: OriginHash([1; 16]), service: "shop", skeleton, details: &details };
             writer.push_trace(TraceId([trace; 16]), &mut vec![span]).unwrap();
         }
@@ -239,5 +248,32 @@ mod tests {
             assert_eq!(ids.len(), block.traces().len());
         }
         assert_eq!(found, [(vec![1, 2], 2), (vec![1], 1), (vec![1, 3], 2)]);
+    }
+
+    #[test]
+    fn a_block_ends_when_it_has_many_columns() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = DatabaseMemory::new(ByteSize::mib(8), ByteSize::mib(1));
+        let database = Database::open(folder.path(), &memory).unwrap();
+        let mut writer = SegmentWriter::new(&database, Day(20_000), 0, 7);
+        for number in 0..100_u8 {
+            let attributes =
+                (0..200).map(|key| Attribute { key: format!("user.{number}.{key}"), value: AttributeValue::Int(1) });
+            let mut details = Vec::new();
+            put_details(&mut details, &Span { attributes: attributes.collect(), ..Span::default() });
+            let skeleton = skeleton(number, u64::from(number));
+            let span = RawSpan { origin: OriginHash([1; 16]), service: "shop", skeleton, details: &details };
+            writer.push_trace(TraceId([1 + number / 30; 16]), &mut vec![span]).unwrap();
+        }
+        let mut batch = WriteBatch::default();
+        let segment = writer.finish(&memory.filters, &mut batch).unwrap().unwrap();
+        let mut span_count = 0;
+        for number in 0..segment.record.blocks.len() as u32 {
+            let bytes = database.block(&block_key(0, 7, number)).unwrap().unwrap();
+            let block = Block::open(&bytes).unwrap();
+            assert!(block.column_count().unwrap() <= BLOCK_COLUMNS_MAX + 201);
+            span_count += block.span_count();
+        }
+        assert_eq!(span_count, 100);
     }
 }

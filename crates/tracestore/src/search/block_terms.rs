@@ -2,10 +2,13 @@
 //!
 //! Derived from the block alone, at a seal, a merge or a rebuild.
 
+use std::collections::BTreeSet;
+
 use hashbrown::HashMap;
 use pharos_model::{AttributeValue, Attributes, SpanKind, StatusCode};
 use pharos_storage::render_attribute_value;
 
+use super::Bits;
 use super::evaluate::{EvaluateError, OriginSource};
 use super::terms::{self, KeyLevel, TermSubject, WORD_TEXT_BYTES_MAX, Word};
 use crate::block::{Block, ColumnHead, Field, Level, ValueType};
@@ -14,6 +17,11 @@ use crate::block::{Block, ColumnHead, Field, Level, ValueType};
 const WORD_VALUES_MAX: usize = 48;
 /// With more distinct values in a block attributes are in no pairs with services.
 const PAIR_VALUES_MAX: usize = 16;
+/// Services times values that pairs may tell of in a block; columns beyond are in none.
+const PAIRS_MAX: usize = 1 << 18;
+/// Words of a block, and distinct attributes of its resources and scopes. With more it is told of no values at all, and each
+/// search looks at it.
+const WORDS_MAX: usize = 16_384;
 
 /// Words and hashes of one block; words may come twice.
 #[derive(Debug, Default)]
@@ -26,12 +34,18 @@ pub(crate) struct BlockTerms {
 
 impl BlockTerms {
     pub(crate) fn of(block: &Block, origins: &dyn OriginSource) -> Result<Self, EvaluateError> {
-        let mut collector = Collector::new(block)?;
-        collector.columns()?;
-        collector.kinds()?;
-        collector.durations();
-        collector.origins(origins)?;
-        Ok(collector.terms)
+        match Collector::collect(block, origins) {
+            Ok(terms) => Ok(terms),
+            Err(Incomplete::TooMany) => Ok(Self::untold()),
+            Err(Incomplete::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Of a block that every search looks at.
+    fn untold() -> Self {
+        let mut terms = Self::default();
+        [terms::everything(), terms::untold()].iter().for_each(|word| terms.put(word));
+        terms
     }
 
     pub(crate) fn words(&self) -> impl Iterator<Item = &[u8]> {
@@ -39,9 +53,30 @@ impl BlockTerms {
         starts.zip(&self.ends).map(|(start, end)| &self.bytes[start as usize..*end as usize])
     }
 
-    fn push(&mut self, word: &[u8]) {
+    fn put(&mut self, word: &[u8]) {
         self.bytes.extend_from_slice(word);
         self.ends.push(self.bytes.len() as u32);
+    }
+
+    fn push(&mut self, word: &[u8]) -> Result<(), Incomplete> {
+        if self.ends.len() >= WORDS_MAX {
+            return Err(Incomplete::TooMany);
+        }
+        self.put(word);
+        Ok(())
+    }
+}
+
+/// Why there are no words of a block.
+enum Incomplete {
+    /// They are more than [`WORDS_MAX`].
+    TooMany,
+    Failed(EvaluateError),
+}
+
+impl<E: Into<EvaluateError>> From<E> for Incomplete {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
     }
 }
 
@@ -52,26 +87,46 @@ struct Values {
     numbers: HashMap<u64, u32>,
     /// As long as they are few and short.
     words: Vec<Word>,
-    is_long: bool,
+    /// Whether words cannot tell of them: one is long, or two share a hash.
+    is_unworded: bool,
 }
 
 impl Values {
     /// The number of a value among the distinct ones.
     fn number(&mut self, word: &[u8], text_len: usize) -> u32 {
+        self.number_of_hash(terms::word_hash(word), word, text_len)
+    }
+
+    fn number_of_hash(&mut self, hash: u64, word: &[u8], text_len: usize) -> u32 {
         let next = self.numbers.len() as u32;
-        let Self { numbers, words, is_long } = self;
-        *numbers.entry(terms::word_hash(word)).or_insert_with(|| {
-            *is_long |= text_len > WORD_TEXT_BYTES_MAX;
+        let Self { numbers, words, is_unworded } = self;
+        let number = *numbers.entry(hash).or_insert(next);
+        if number == next {
+            *is_unworded |= text_len > WORD_TEXT_BYTES_MAX;
             if words.len() <= WORD_VALUES_MAX {
                 words.push(word.to_vec());
             }
-            next
-        })
+        } else {
+            // Value postings know both by the one hash.
+            *is_unworded |= words.get(number as usize).is_some_and(|known| known != word);
+        }
+        number
     }
 
     fn have_words(&self) -> bool {
-        !self.is_long && self.numbers.len() <= WORD_VALUES_MAX
+        !self.is_unworded && self.numbers.len() <= WORD_VALUES_MAX
     }
+}
+
+/// A column whose values stand in pairs with services.
+struct Paired {
+    column: usize,
+    /// By entry, the number of the value among the distinct ones.
+    numbers: Vec<u32>,
+    words: Vec<Word>,
+    /// Its first bit: as many follow as services times words.
+    first: usize,
+    is_name: bool,
 }
 
 struct Collector<'a> {
@@ -85,45 +140,60 @@ struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    fn new(block: &'a Block) -> Result<Self, EvaluateError> {
+    fn collect(block: &'a Block, origins: &dyn OriginSource) -> Result<BlockTerms, Incomplete> {
+        // A column has three words at least.
+        if block.column_count()? > WORDS_MAX / 3 {
+            return Err(Incomplete::TooMany);
+        }
+        let mut collector = Self::new(block)?;
+        let (paired, bit_count) = collector.columns()?;
+        collector.pairs(&paired, bit_count)?;
+        collector.kinds()?;
+        collector.durations()?;
+        collector.origins(origins)?;
+        Ok(collector.terms)
+    }
+
+    fn new(block: &'a Block) -> Result<Self, Incomplete> {
         let mut services: Vec<&str> = Vec::new();
+        let mut numbers: HashMap<&str, u32> = HashMap::new();
         let mut of_origin = Vec::with_capacity(block.origin_count());
         for origin in 0..block.origin_count() {
             let service = block.service(origin)?;
-            let known = services.iter().position(|known| *known == service);
-            of_origin.push(known.unwrap_or(services.len()) as u32);
-            if known.is_none() {
+            of_origin.push(*numbers.entry(service).or_insert_with(|| {
                 services.push(service);
-            }
+                services.len() as u32 - 1
+            }));
         }
         let span_services = block.span_origins()?.into_iter().map(|origin| of_origin[origin as usize]).collect();
         let mut collector = Self { block, terms: BlockTerms::default(), services, span_services, operations: None };
-        collector.terms.push(&terms::everything());
-        collector.plain_values(TermSubject::Service, &collector.services.clone());
+        collector.terms.push(&terms::everything())?;
+        collector.plain_values(TermSubject::Service, &collector.services.clone())?;
         Ok(collector)
     }
 
     /// Values that no pair tells of.
-    fn plain_values(&mut self, subject: TermSubject<'_>, texts: &[&str]) {
+    fn plain_values(&mut self, subject: TermSubject<'_>, texts: &[&str]) -> Result<(), Incomplete> {
         let mut values = Values::default();
         for text in texts {
             values.number(&terms::value(subject, text), text.len());
         }
-        self.put_values(subject, &values);
-        self.terms.push(&terms::unpaired(subject));
+        self.put_values(subject, &values)?;
+        self.terms.push(&terms::unpaired(subject))
     }
 
-    fn put_values(&mut self, subject: TermSubject<'_>, values: &Values) {
+    fn put_values(&mut self, subject: TermSubject<'_>, values: &Values) -> Result<(), Incomplete> {
         if values.have_words() {
-            values.words.iter().for_each(|word| self.terms.push(word));
-        } else {
-            self.terms.hashes.extend(values.numbers.keys());
-            self.terms.push(&terms::many(subject));
+            return values.words.iter().try_for_each(|word| self.terms.push(word));
         }
+        self.terms.hashes.extend(values.numbers.keys());
+        self.terms.push(&terms::many(subject))
     }
 
-    fn columns(&mut self) -> Result<(), EvaluateError> {
+    /// What columns have; answers those that stand in pairs, and how many bits these take.
+    fn columns(&mut self) -> Result<(Vec<Paired>, usize), Incomplete> {
         let block = self.block;
+        let (mut paired, mut bit_count) = (Vec::new(), 0);
         for column in block.columns()? {
             let subject = match (column.field, column.level) {
                 (Field::Attribute, _) => TermSubject::Attribute(column.key),
@@ -131,12 +201,20 @@ impl<'a> Collector<'a> {
                 (Field::Name, Level::Event) => TermSubject::EventName,
                 _ => continue,
             };
-            self.column(column, subject)?;
+            if let Some(column) = self.column(column, subject, bit_count)? {
+                bit_count += self.services.len() * column.words.len();
+                paired.push(column);
+            }
         }
-        Ok(())
+        Ok((paired, bit_count))
     }
 
-    fn column(&mut self, column: ColumnHead<'_>, subject: TermSubject<'_>) -> Result<(), EvaluateError> {
+    fn column(
+        &mut self,
+        column: ColumnHead<'_>,
+        subject: TermSubject<'_>,
+        first: usize,
+    ) -> Result<Option<Paired>, Incomplete> {
         let (mut values, mut numbers) = (Values::default(), Vec::with_capacity(column.entry_count));
         let mut names = Vec::new();
         let mut word = terms::value_prefix(subject);
@@ -156,35 +234,80 @@ impl<'a> Collector<'a> {
             Level::Event => KeyLevel::Event,
             Level::Link => KeyLevel::Link,
         };
-        self.terms.push(&terms::has(subject, level, column.value_type));
-        self.put_values(subject, &values);
+        self.terms.push(&terms::has(subject, level, column.value_type))?;
+        self.put_values(subject, &values)?;
         let is_name = subject == TermSubject::Name;
-        let is_paired =
-            column.level == Level::Span && values.have_words() && (is_name || values.numbers.len() <= PAIR_VALUES_MAX);
+        let is_paired = column.level == Level::Span
+            && values.have_words()
+            && (is_name || values.words.len() <= PAIR_VALUES_MAX)
+            && first + self.services.len() * values.words.len() <= PAIRS_MAX;
         if !is_paired {
-            self.terms.push(&terms::unpaired(subject));
-            return Ok(());
+            self.terms.push(&terms::unpaired(subject))?;
+            return Ok(None);
         }
-        let mut seen = vec![false; self.services.len() * values.words.len()];
-        let mut operations = vec![0; if is_name { self.span_services.len() } else { 0 }];
-        self.block.visit_entries(column.number, |span, entry| {
-            let number = numbers[entry];
-            seen[self.span_services[span] as usize * values.words.len() + number as usize] = true;
-            if is_name {
-                operations[span] = number;
+        if is_name {
+            self.operations = Some((names, vec![0; self.span_services.len()]));
+        }
+        Ok(Some(Paired { column: column.number, numbers, words: values.words, first, is_name }))
+    }
+
+    /// Which values the spans of each service have, all columns in one pass.
+    fn pairs(&mut self, paired: &[Paired], bit_count: usize) -> Result<(), Incomplete> {
+        let Self { block, services, span_services, operations, .. } = self;
+        let mut of_column = vec![None; block.column_count()?];
+        paired.iter().for_each(|one| of_column[one.column] = Some(one));
+        let mut seen = Bits::none(bit_count);
+        let mut see = |service: u32, of: &Paired, entry: usize| {
+            let number = of.numbers[entry];
+            seen.insert(of.first + service as usize * of.words.len() + number as usize);
+            number
+        };
+        let mut operations = operations.as_mut().map(|(_, operations)| operations);
+        block.visit_varying(
+            Level::Span,
+            |column| of_column[column].is_some(),
+            |span, column, entry| {
+                let Some(of) = of_column[column] else { return };
+                let number = see(span_services[span], of, entry);
+                if let Some(operations) = operations.as_mut().filter(|_| of.is_name) {
+                    operations[span] = number;
+                }
+            },
+        )?;
+        // What a class has, the services of its spans have.
+        let classes = block.classes(Level::Span)?;
+        let mut members: Vec<_> = classes.iter().copied().zip(span_services.iter().copied()).collect();
+        members.sort_unstable();
+        members.dedup();
+        let mut class_operations: HashMap<u32, u32> = HashMap::new();
+        block.visit_constants(Level::Span, |class, column, entry| {
+            let Some(of) = of_column[column] else { return };
+            let first = members.partition_point(|(of, _)| *of < class);
+            for (_, service) in members[first..].iter().take_while(|(of, _)| *of == class) {
+                let number = see(*service, of, entry);
+                if of.is_name {
+                    class_operations.insert(class, number);
+                }
             }
         })?;
-        if is_name {
-            self.operations = Some((names, operations));
+        if let Some(operations) = operations {
+            for (operation, class) in operations.iter_mut().zip(classes) {
+                *operation = class_operations.get(class).copied().unwrap_or(*operation);
+            }
         }
-        for (pair, _) in seen.iter().enumerate().filter(|(_, seen)| **seen) {
-            let (service, number) = (pair / values.words.len(), pair % values.words.len());
-            self.terms.push(&terms::pair(self.services[service], &values.words[number]));
+        for of in paired {
+            for (service, name) in services.iter().enumerate() {
+                for (number, word) in of.words.iter().enumerate() {
+                    if seen.contains(of.first + service * of.words.len() + number) {
+                        self.terms.push(&terms::pair(name, word))?;
+                    }
+                }
+            }
         }
         Ok(())
     }
 
-    fn kinds(&mut self) -> Result<(), EvaluateError> {
+    fn kinds(&mut self) -> Result<(), Incomplete> {
         let kinds = self.block.kinds()?;
         let mut of_service: Vec<(u32, SpanKind, StatusCode)> =
             self.span_services.iter().zip(kinds).map(|(service, (kind, status))| (*service, kind, status)).collect();
@@ -201,14 +324,11 @@ impl<'a> Collector<'a> {
         }
         words.sort_unstable();
         words.dedup();
-        for word in &words {
-            self.terms.push(word);
-        }
-        Ok(())
+        words.iter().try_for_each(|word| self.terms.push(word))
     }
 
     /// The longest of all, of each service and of each operation.
-    fn durations(&mut self) {
+    fn durations(&mut self) -> Result<(), Incomplete> {
         let mut of_service = vec![0; self.services.len()];
         let mut of_operation: HashMap<(u32, u32), u8> = HashMap::new();
         for (span, (start_ns, end_ns)) in self.block.times().enumerate() {
@@ -221,53 +341,55 @@ impl<'a> Collector<'a> {
                 *longest = bucket.max(*longest);
             }
         }
-        self.terms.push(&terms::duration(of_service.iter().copied().max().unwrap_or(0)));
+        self.terms.push(&terms::duration(of_service.iter().copied().max().unwrap_or(0)))?;
         for (service, bucket) in self.services.iter().zip(of_service) {
-            self.terms.push(&terms::pair(service, &terms::duration(bucket)));
+            self.terms.push(&terms::pair(service, &terms::duration(bucket)))?;
         }
         if let Some((names, _)) = &self.operations {
             for ((service, operation), bucket) in of_operation {
                 let (service, operation) = (self.services[service as usize], &names[operation as usize]);
                 let mut word = terms::operation_duration_prefix(service, operation);
                 word.push(bucket);
-                self.terms.push(&word);
+                self.terms.push(&word)?;
             }
         }
+        Ok(())
     }
 
     /// What resources and scopes have.
-    fn origins(&mut self, source: &dyn OriginSource) -> Result<(), EvaluateError> {
+    fn origins(&mut self, source: &dyn OriginSource) -> Result<(), Incomplete> {
         let block = self.block;
-        let origins = (0..block.origin_count()).map(|origin| source.origin(block.origin_hash(origin)));
-        let origins: Vec<_> = origins.collect::<Result<_, _>>()?;
-        let mut attributes = Vec::new();
-        for origin in &origins {
-            let mut add = |level, of: &'_ Attributes| {
+        let mut attributes = BTreeSet::new();
+        let (mut names, mut versions) = (BTreeSet::new(), BTreeSet::new());
+        for number in 0..block.origin_count() {
+            let origin = source.origin(block.origin_hash(number))?;
+            let mut add = |level, of: &Attributes| {
                 for attribute in of {
                     let text = render_attribute_value(&attribute.value).into_owned();
-                    attributes.push((attribute.key.clone(), text, level, type_of(&attribute.value)));
+                    attributes.insert((attribute.key.clone(), text, level, type_of(&attribute.value)));
                 }
             };
             add(KeyLevel::Resource, &origin.resource.attributes);
             add(KeyLevel::Scope, &origin.scope.attributes);
+            if attributes.len() > WORDS_MAX {
+                return Err(Incomplete::TooMany);
+            }
+            names.insert(origin.scope.name.clone());
+            versions.insert(origin.scope.version.clone());
         }
-        attributes.sort_unstable();
-        attributes.dedup();
+        let attributes: Vec<_> = attributes.into_iter().collect();
         for of_key in attributes.chunk_by(|one, other| one.0 == other.0) {
             let subject = TermSubject::Attribute(&of_key[0].0);
             let mut places: Vec<_> = of_key.iter().map(|(_, _, level, value_type)| (*level, *value_type)).collect();
             places.sort_unstable();
             places.dedup();
             for (level, value_type) in places {
-                self.terms.push(&terms::has(subject, level, value_type));
+                self.terms.push(&terms::has(subject, level, value_type))?;
             }
-            self.plain_values(subject, &of_key.iter().map(|(_, text, ..)| text.as_str()).collect::<Vec<_>>());
+            self.plain_values(subject, &of_key.iter().map(|(_, text, ..)| text.as_str()).collect::<Vec<_>>())?;
         }
-        let names: Vec<&str> = origins.iter().map(|origin| origin.scope.name.as_str()).collect();
-        self.plain_values(TermSubject::ScopeName, &names);
-        let versions: Vec<&str> = origins.iter().map(|origin| origin.scope.version.as_str()).collect();
-        self.plain_values(TermSubject::ScopeVersion, &versions);
-        Ok(())
+        self.plain_values(TermSubject::ScopeName, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        self.plain_values(TermSubject::ScopeVersion, &versions.iter().map(String::as_str).collect::<Vec<_>>())
     }
 }
 
@@ -280,5 +402,107 @@ fn type_of(value: &AttributeValue) -> ValueType {
         AttributeValue::Double(_) => ValueType::Double,
         AttributeValue::Bytes(_) => ValueType::Bytes,
         AttributeValue::Array(_) | AttributeValue::Map(_) => ValueType::Nested,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pharos_model::TraceId;
+
+    use super::*;
+    use crate::block::BlockBuilder;
+    use crate::codec::{Origin, SpanSkeleton, encode_origin, put_details};
+    use crate::search::testing::Origins;
+    use pharos_model::{Attribute, Resource, Scope, Span};
+
+    fn attribute(key: &str, value: &str) -> Attribute {
+        Attribute { key: key.to_owned(), value: AttributeValue::String(value.to_owned()) }
+    }
+
+    /// The words of a block with these spans: service, name, attributes.
+    fn words(spans: &[(&str, &str, Vec<Attribute>)]) -> Vec<Vec<u8>> {
+        let mut origins = std::collections::HashMap::new();
+        let mut builder = BlockBuilder::new();
+        builder.begin_trace(TraceId([1; 16]));
+        for (number, (service, name, attributes)) in spans.iter().enumerate() {
+            let resource = Resource { attributes: vec![attribute("service.name", service)], ..Resource::default() };
+            let (hash, _) = encode_origin(&resource, &Scope::default());
+            let origin = Origin { resource: resource.into(), scope: Scope::default().into() };
+            origins.insert(hash, std::sync::Arc::new(origin));
+            let span = Span { name: (*name).to_owned(), attributes: attributes.clone(), ..Span::default() };
+            let mut details = Vec::new();
+            put_details(&mut details, &span);
+            let skeleton = SpanSkeleton {
+                span_id: pharos_model::SpanId((number as u64 + 1).to_be_bytes()),
+                parent_span_id: span.parent_span_id,
+                kind: span.kind,
+                status: span.status.code,
+                start_ns: 7,
+                end_ns: 9,
+            };
+            builder.push(hash, service, &skeleton, &details).unwrap();
+        }
+        let bytes = builder.finish().into();
+        let terms = BlockTerms::of(&Block::open(&bytes).unwrap(), &Origins(origins)).unwrap();
+        terms.words().map(<[u8]>::to_vec).collect()
+    }
+
+    #[test]
+    fn pairs_say_which_service_has_which_value() {
+        // The kind of a name is a constant of its class, the number of a span varies within one.
+        let span = |service, name, number: u32| {
+            (service, name, vec![attribute("of", name), attribute("nr", &number.to_string())])
+        };
+        let spans = [span("web", "get", 1), span("web", "get", 2), span("shop", "buy", 2), span("shop", "buy", 3)];
+        let words = words(&spans);
+        for service in ["web", "shop"] {
+            let of = TermSubject::Attribute("of");
+            let nr = TermSubject::Attribute("nr");
+            for (subject, text) in [
+                (TermSubject::Name, "get"),
+                (TermSubject::Name, "buy"),
+                (of, "get"),
+                (of, "buy"),
+                (nr, "1"),
+                (nr, "2"),
+                (nr, "3"),
+            ] {
+                let has = spans.iter().any(|(of, name, attributes)| {
+                    *of == service
+                        && match subject {
+                            TermSubject::Attribute(key) => attributes.contains(&attribute(key, text)),
+                            _ => *name == text,
+                        }
+                });
+                let word = terms::pair(service, &terms::value(subject, text));
+                assert_eq!(words.contains(&word), has, "{service} {subject:?} {text}");
+            }
+        }
+        let longest = |service, name| {
+            let prefix = terms::operation_duration_prefix(service, name);
+            words.iter().filter(|word| word.starts_with(&prefix)).count()
+        };
+        assert_eq!((longest("web", "get"), longest("web", "buy"), longest("shop", "buy")), (1, 0, 1));
+    }
+
+    #[test]
+    fn a_block_with_more_than_words_can_tell_is_looked_at_by_all() {
+        let keys = |count: u32| (0..count).map(|key| attribute(&format!("k{key}"), "v")).collect::<Vec<_>>();
+        let few = words(&[("web", "get", keys(2000))]);
+        assert!(few.len() > 6000 && !few.contains(&terms::untold()));
+        let untold = [terms::everything(), terms::untold()];
+        assert!(words(&[("web", "get", keys(6000))]) == untold, "of columns alone");
+        let own = |number: u32| (0..5000).map(|key| attribute(&format!("k{key}"), &number.to_string())).collect();
+        assert!(words(&[("web", "get", own(1)), ("web", "get", own(2))]) == untold, "of values");
+    }
+
+    #[test]
+    fn values_that_share_a_hash_have_no_words() {
+        let mut values = Values::default();
+        assert_eq!((values.number_of_hash(7, b"a", 1), values.number_of_hash(8, b"b", 1)), (0, 1));
+        assert_eq!(values.number_of_hash(7, b"a", 1), 0);
+        assert!(values.have_words());
+        assert_eq!(values.number_of_hash(7, b"c", 1), 0);
+        assert!(!values.have_words() && values.numbers.contains_key(&7));
     }
 }

@@ -28,7 +28,7 @@ pub(crate) use hashes::{is_of, put_numbers, value_number};
 pub(crate) use list_block::{list_block, list_origin};
 pub(crate) use listing::{Listing, Wanted, listed_type};
 pub(crate) use necessary::{Clause, Hint, Necessary};
-pub(crate) use postings::{PostingsShape, build_pages, find_blocks};
+pub(crate) use postings::{PostingsShape, ValueEntry, build_pages, find_blocks};
 pub(crate) use terms::{TermSubject, Word};
 pub(crate) use test::Test;
 pub(crate) use top::TopTraces;

@@ -12,9 +12,36 @@ const VERSION: u8 = 1;
 const PAGE_ENTRIES: u64 = 1024;
 /// Bits of a hash beyond those that tell as many entries apart as there are.
 const SPARE_BITS: u32 = 7;
-/// Leading bits of a hash that are kept, at most.
-const HASH_BITS_MAX: u32 = 56;
+/// Leading bits of a hash that are kept, at most: enough for 2^33 entries of a segment.
+const HASH_BITS_MAX: u32 = 40;
+/// As many were kept at most by earlier versions.
+const HASH_BITS_READ_MAX: u32 = 56;
 const CHECKSUM_BYTES: usize = 4;
+
+/// A value in a block while a segment's postings are gathered, which may be a million: the hash's leading 40 bits, then the
+/// number of the block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ValueEntry(u64);
+
+impl ValueEntry {
+    const BLOCK_BITS: u32 = u64::BITS - HASH_BITS_MAX;
+    /// A segment with more blocks has no postings.
+    pub(crate) const BLOCKS_MAX: u32 = 1 << Self::BLOCK_BITS;
+
+    pub(crate) fn new(hash: u64, block: u32) -> Self {
+        debug_assert!(block < Self::BLOCKS_MAX, "a segment's blocks are counted before");
+        Self(hash >> Self::BLOCK_BITS << Self::BLOCK_BITS | u64::from(block))
+    }
+
+    /// Right in its leading 40 bits.
+    fn hash(self) -> u64 {
+        self.0
+    }
+
+    fn block(self) -> u32 {
+        (self.0 & u64::from(Self::BLOCKS_MAX - 1)) as u32
+    }
+}
 
 /// How the postings of a segment are cut into pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +77,7 @@ impl PostingsShape {
         }
         let (hash_bits, block_bits) = (reader.byte("hash bits")?, reader.byte("block bits")?);
         let pages = reader.varint_u32("postings pages")?;
-        if !(SPARE_BITS..=HASH_BITS_MAX).contains(&hash_bits.into())
+        if !(SPARE_BITS..=HASH_BITS_READ_MAX).contains(&hash_bits.into())
             || block_bits > 32
             || pages == 0
             || !reader.is_empty()
@@ -87,18 +114,17 @@ fn bits_for(count: u64) -> u32 {
     u64::BITS - count.saturating_sub(1).leading_zeros()
 }
 
-/// Pages with their numbers, ascending; empty ones are left out. `entries` are hashes and blocks, sorted, each pair once.
-pub(crate) fn build_pages(shape: PostingsShape, entries: &[(u64, u32)]) -> Vec<(u32, Vec<u8>)> {
-    let mut pages = Vec::new();
-    for of_page in entries.chunk_by(|(one, _), (other, _)| shape.page(*one) == shape.page(*other)) {
-        let page = shape.page(of_page[0].0);
+/// Pages with their numbers, ascending; empty ones are left out. `entries` are sorted, each once.
+pub(crate) fn build_pages(shape: PostingsShape, entries: &[ValueEntry]) -> impl Iterator<Item = (u32, Vec<u8>)> {
+    let of_pages = entries.chunk_by(move |one, other| shape.page(one.hash()) == shape.page(other.hash()));
+    of_pages.map(move |of_page| {
+        let page = shape.page(of_page[0].hash());
         // Hashes may differ in what is cut off only.
-        let mut kept: Vec<_> = of_page.iter().map(|(hash, block)| (shape.kept(*hash), *block)).collect();
+        let mut kept: Vec<_> = of_page.iter().map(|entry| (shape.kept(entry.hash()), entry.block())).collect();
         kept.sort_unstable();
         kept.dedup();
-        pages.push((page, build_page(shape, page, &kept)));
-    }
-    pages
+        (page, build_page(shape, page, &kept))
+    })
 }
 
 fn build_page(shape: PostingsShape, page: u32, entries: &[(u64, u32)]) -> Vec<u8> {
@@ -208,12 +234,13 @@ mod tests {
         xxh3_64(&number.to_le_bytes())
     }
 
-    fn built(entries: &mut Vec<(u64, u32)>, block_count: u32) -> (PostingsShape, Vec<(u32, Vec<u8>)>) {
-        entries.sort_unstable();
-        entries.dedup();
-        let shape = PostingsShape::of(entries.len() as u64, block_count);
+    fn built(entries: &[(u64, u32)], block_count: u32) -> (PostingsShape, Vec<(u32, Vec<u8>)>) {
+        let mut packed: Vec<_> = entries.iter().map(|(hash, block)| ValueEntry::new(*hash, *block)).collect();
+        packed.sort_unstable();
+        packed.dedup();
+        let shape = PostingsShape::of(packed.len() as u64, block_count);
         let shape = PostingsShape::decode(&shape.encode()).unwrap();
-        (shape, build_pages(shape, entries))
+        (shape, build_pages(shape, &packed).collect())
     }
 
     fn lookup(shape: PostingsShape, pages: &[(u32, Vec<u8>)], hash: u64) -> Vec<u32> {
@@ -227,7 +254,7 @@ mod tests {
             let mut entries: Vec<_> =
                 (0..count).map(|number| (hash(number), (number % u64::from(blocks)) as u32)).collect();
             entries.push((hash(0), blocks - 1));
-            let (shape, pages) = built(&mut entries, blocks);
+            let (shape, pages) = built(&entries, blocks);
             for (hash, block) in &entries {
                 assert!(lookup(shape, &pages, *hash).contains(block));
             }
@@ -246,8 +273,8 @@ mod tests {
 
     #[test]
     fn damage_is_named() {
-        let mut entries: Vec<_> = (0..2000).map(|number| (hash(number), 3)).collect();
-        let (shape, pages) = built(&mut entries, 8);
+        let entries: Vec<_> = (0..2000).map(|number| (hash(number), 3)).collect();
+        let (shape, pages) = built(&entries, 8);
         let (number, page) = &pages[0];
         let on_page = entries.iter().find(|(hash, _)| shape.page(*hash) == *number).unwrap().0;
         for at in 0..page.len() {
@@ -264,8 +291,8 @@ mod tests {
         #[test]
         fn any_entries_are_found(numbers in proptest::collection::vec((any::<u64>(), 0_u32..70), 1..3000), shift in 0_u32..40) {
             // Shifted, hashes crowd on few pages.
-            let mut entries: Vec<_> = numbers.iter().map(|(hash, block)| (hash >> shift, *block)).collect();
-            let (shape, pages) = built(&mut entries, 70);
+            let entries: Vec<_> = numbers.iter().map(|(hash, block)| (hash >> shift, *block)).collect();
+            let (shape, pages) = built(&entries, 70);
             for (hash, block) in &entries {
                 prop_assert!(lookup(shape, &pages, *hash).contains(block));
             }

@@ -40,6 +40,8 @@ pub(crate) enum KeyLevel {
 
 mod letter {
     pub(super) const EVERYTHING: u8 = b't';
+    /// There is more than words tell.
+    pub(super) const UNTOLD: u8 = b'w';
     pub(super) const VALUE: u8 = b'v';
     pub(super) const HAS: u8 = b'h';
     /// Values of the subject that are in value postings alone.
@@ -84,6 +86,11 @@ fn of_subject(letter: u8, subject: TermSubject<'_>) -> Word {
 
 pub(crate) fn everything() -> Word {
     vec![letter::EVERYTHING]
+}
+
+/// That words do not tell what the block has: any search may find something in it.
+pub(crate) fn untold() -> Word {
+    vec![letter::UNTOLD]
 }
 
 /// What all words for values of the subject begin with; the text follows.

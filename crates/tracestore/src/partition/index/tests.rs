@@ -8,7 +8,7 @@ use pharos_storage::{SpanFilter, TraceQuery};
 use super::*;
 use crate::block::Block;
 use crate::search::testing::{NOW_NS, Sample, passing_by_hand, queries, sample};
-use crate::search::{PostingsShape, Test, build_pages, find_blocks};
+use crate::search::{PostingsShape, Test, ValueEntry, build_pages, find_blocks};
 
 const MEMORY_BYTES: usize = 15 << 20;
 const TENANT: u32 = 3;
@@ -18,11 +18,11 @@ const TENANT: u32 = 3;
 struct Values(HashMap<u64, (PostingsShape, HashMap<u32, Vec<u8>>)>);
 
 impl Values {
-    fn put(&mut self, segment: u64, entries: &mut Vec<(u64, u32)>, block_count: u32) {
+    fn put(&mut self, segment: u64, entries: &mut Vec<ValueEntry>, block_count: u32) {
         entries.sort_unstable();
         entries.dedup();
         let shape = PostingsShape::of(entries.len() as u64, block_count);
-        self.0.insert(segment, (shape, build_pages(shape, entries).into_iter().collect()));
+        self.0.insert(segment, (shape, build_pages(shape, entries).collect()));
     }
 }
 
@@ -49,7 +49,7 @@ fn indexed(
             let batches = 1 + generator.below(12) as usize;
             let sample = sample(generator, batches);
             let terms = BlockTerms::of(&Block::open(&sample.bytes).unwrap(), &sample.origins).unwrap();
-            hashes.extend(terms.hashes.iter().map(|hash| (*hash, block)));
+            hashes.extend(terms.hashes.iter().map(|hash| ValueEntry::new(*hash, block)));
             commit.add(TENANT, segment, block, &terms).unwrap();
             samples.push((Candidate { segment, block }, sample));
         }
