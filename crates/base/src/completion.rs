@@ -46,6 +46,21 @@ impl<T> Completion<T> {
             State::Waiting(receiver) => receiver.blocking_recv().ok(),
         }
     }
+
+    /// The result if it is there, `Some(None)` if the other half was dropped (or the result was taken); `None` if there is
+    /// none yet. Never blocks.
+    pub fn try_take(&mut self) -> Option<Option<T>> {
+        let taken = match &mut self.0 {
+            State::Ready(value) => return Some(value.take()),
+            State::Waiting(receiver) => match receiver.try_recv() {
+                Ok(value) => Some(value),
+                Err(oneshot::error::TryRecvError::Closed) => None,
+                Err(oneshot::error::TryRecvError::Empty) => return None,
+            },
+        };
+        self.0 = State::Ready(None);
+        Some(taken)
+    }
 }
 
 impl<T> Completer<T> {
@@ -69,6 +84,18 @@ impl<T: Unpin> Future for Completion<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_result_is_taken_once_it_is_there() {
+        let (completer, mut completion) = Completion::pair();
+        assert_eq!(completion.try_take(), None);
+        completer.complete(7_u8);
+        assert_eq!((completion.try_take(), completion.try_take()), (Some(Some(7)), Some(None)));
+        let (completer, mut completion) = Completion::<u8>::pair();
+        drop(completer);
+        assert_eq!(completion.try_take(), Some(None));
+        assert_eq!(Completion::ready(7).try_take(), Some(Some(7)));
+    }
 
     #[test]
     fn a_dropped_completer_is_noticed() {

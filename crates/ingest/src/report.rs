@@ -97,10 +97,11 @@ impl PendingReport {
 }
 
 impl Drop for PendingReport {
-    /// A sender that hung up does not take its spans back: the store has them all the same.
+    /// A sender that hung up does not take its spans back: the store may take them all the same.
     fn drop(&mut self) {
         if let Some(noticed) = self.noticed.take() {
-            noticed.stored();
+            let nothing = Completion::ready(Ok(AppendOutcome::default()));
+            noticed.stored_if(std::mem::replace(&mut self.completion, nothing));
         }
     }
 }
@@ -129,4 +130,66 @@ fn join(
     }
     report.rejections = all.rejections;
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use pharos_base::Completer;
+
+    use super::*;
+
+    type Answer = Completion<Result<AppendOutcome, StorageError>>;
+
+    /// What was said of a batch: that it is stored, or who will tell.
+    #[derive(Debug, Default)]
+    struct Said {
+        is_stored: bool,
+        answer: Option<Answer>,
+    }
+
+    #[derive(Debug)]
+    struct Batch(Arc<Mutex<Said>>);
+
+    impl NoticedSpans for Batch {
+        fn stored(self: Box<Self>) {
+            self.0.lock().is_stored = true;
+        }
+
+        fn stored_if(self: Box<Self>, answer: Answer) {
+            self.0.lock().answer = Some(answer);
+        }
+    }
+
+    fn pending() -> (PendingReport, Completer<Result<AppendOutcome, StorageError>>, Arc<Mutex<Said>>) {
+        let (completer, completion) = Completion::pair();
+        let said = Arc::default();
+        let report = PendingReport::new(completion, IngestReport::default());
+        (report.with_noticed(Some(Box::new(Batch(Arc::clone(&said))))), completer, said)
+    }
+
+    #[test]
+    fn spans_are_stored_when_the_store_says_so() {
+        for answer in [Ok(AppendOutcome::default()), Err(StorageError::unavailable("full"))] {
+            let (report, completer, said) = pending();
+            let is_ok = answer.is_ok();
+            completer.complete(answer);
+            assert_eq!(report.wait().is_ok(), is_ok);
+            let said = said.lock();
+            assert_eq!((said.is_stored, said.answer.is_none()), (is_ok, true));
+        }
+    }
+
+    /// The store may still refuse: its answer is handed on, and nothing is said before.
+    #[test]
+    fn a_sender_that_hangs_up_leaves_the_answer_to_who_noticed_the_spans() {
+        let (report, completer, said) = pending();
+        drop(report);
+        assert!(!said.lock().is_stored);
+        completer.complete(Err(StorageError::unavailable("full")));
+        let mut answer = said.lock().answer.take().unwrap();
+        assert!(matches!(answer.try_take(), Some(Some(Err(_)))));
+    }
 }

@@ -23,7 +23,8 @@ impl SpanMetrics {
         Arc::new(Self { meter, store, failures: AtomicU64::new(0), rejected: AtomicU64::new(0) })
     }
 
-    /// Batches that the store did not take. Counts go on from where they stood; only this one's instant is missing.
+    /// Batches that the store did not take. Counts go on from where they stood; only that instant and its exemplars are
+    /// missing.
     pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
     }
@@ -53,10 +54,13 @@ impl SpanMetrics {
     pub(crate) fn flush(&self) {
         let mut first_error = None;
         self.meter.flush(|tenant, batch| {
-            if let Err(error) = self.append(tenant, batch) {
+            let appended = self.append(tenant, batch);
+            let is_stored = appended.is_ok();
+            if let Err(error) = appended {
                 self.failures.fetch_add(1, Relaxed);
                 first_error.get_or_insert(error);
             }
+            is_stored
         });
         if let Some(error) = first_error {
             tracing::warn!(%error, "the metrics store did not take metrics of spans; their counts go on");
@@ -65,8 +69,10 @@ impl SpanMetrics {
 
     fn append(&self, tenant: &TenantId, batch: MetricBatch) -> Result<(), StorageError> {
         let answer = self.store.append(tenant, batch, BatchId::random()).wait();
-        // A store that closed meanwhile has nothing to answer.
-        let outcome: AppendOutcome = answer.transpose()?.unwrap_or_default();
+        let outcome: AppendOutcome = answer.transpose()?.ok_or_else(|| StorageError::Unavailable {
+            reason: "the store closed before it answered".to_owned(),
+            retry_after: None,
+        })?;
         let rejected = outcome.rejected();
         if rejected > 0 {
             let message = outcome.rejections.first().map_or("", |rejection| &rejection.message);

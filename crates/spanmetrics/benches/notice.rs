@@ -113,6 +113,7 @@ fn notice(criterion: &mut Criterion) {
             clock.advance_ms(1);
             meter.flush(|_, batch| {
                 black_box(batch);
+                true
             });
         });
     });

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use pharos_model::{SpanId, SpanKind, TraceId};
 
+use crate::flush::Instants;
 use crate::output::Output;
 use edges::{Edges, Subject};
 use waiting::{CallId, Waiting};
@@ -145,8 +146,13 @@ impl Graph {
     }
 
     /// Writes place number `index`.
-    pub(crate) fn flush(&mut self, index: usize, now_ms: i64, idle_since_ms: i64, output: &mut Output) {
-        self.edges.flush(index, now_ms, idle_since_ms, output);
+    pub(crate) fn flush(&mut self, index: usize, at: Instants, output: &mut Output) {
+        self.edges.flush(index, at, output);
+    }
+
+    /// Learns whether the store took what was written of place number `index`.
+    pub(crate) fn settle(&mut self, index: usize, is_stored: bool) {
+        self.edges.settle(index, is_stored);
     }
 
     /// Takes a span of a call; others have none here.

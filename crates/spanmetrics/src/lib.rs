@@ -20,21 +20,26 @@
 //! the store, and `histogram_quantile` takes the native histogram as it is.
 //!
 //! # Guarantees
-//! - M1 A span counts if and when the trace store took it: a batch that was refused counts when it is sent again.
+//! - M1 A batch counts once the trace store acknowledged it, whether its sender still waits or has hung up; one that was
+//!   refused counts when it is sent again. Spans that the store refuses one by one count with their batch.
 //! - M2 Counters are in memory between two flushes. A crash loses what was counted since the last one, the spans never; an
 //!   orderly stop flushes. After a start counters begin again from a zero at a new start timestamp, which is a reset.
-//! - M3 Memory is bounded by `series_max`, `edges_max` and `waiting_max` of each tenant, and nothing is allocated for a span
-//!   whose series is known.
+//! - M3 A flush that the metrics store refuses loses its instant and its exemplars only.
+//! - M4 Memory is bounded by `series_max`, `edges_max` and `waiting_max` of each tenant; a tenant without spans is forgotten
+//!   after `idle_max`. Nothing is allocated for a span whose series is known, but for dimensions that are no texts.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod adjusted;
+mod flush;
 mod graph;
+mod life;
 mod metadata;
 mod meter;
 mod names;
 mod output;
 mod red;
 mod settings;
+mod shared_names;
 mod slots;
 mod tally;
 mod tenant;

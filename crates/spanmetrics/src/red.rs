@@ -4,7 +4,8 @@
 //! - R1 Every stored span counts in exactly one series: that of its operation, or where the tenant has too many of them one
 //!   of its service's for the rest, or of its tenant's. Kind and status are always told apart, so that rates and errors of
 //!   a service stay right whatever its operations are called.
-//! - R2 Counters only rise while their series lives. One that ends is marked stale, and begins again from a zero.
+//!   Lost is only what the store takes later than `span_metrics.idle_max` after it came.
+//! - R2 Counters only rise while their series lives (`life.rs`). One that ends is marked stale, and begins again from a zero.
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use pharos_model::{
     Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, Sample, SpanId, SpanKind, StatusCode, TraceId, stale_nan,
 };
 
+use crate::flush::{ExemplarTurn, Instants};
+use crate::life::{Life, Settled, Step};
 use crate::names::{
     BOUNDS_NS, CALLS, DURATION, MS_NS, OVERFLOW, SERVICE, SERVICE_NAME, SIZE, bounds_in, kind_label, label_name,
     status_label,
@@ -63,8 +66,7 @@ struct Series {
     dimensions: Box<[u8]>,
     durations: Tally<BUCKETS>,
     bytes: f64,
-    created_ms: i64,
-    seen_ms: i64,
+    life: Life,
     /// Made when the series is first flushed.
     labels: Option<SeriesLabels>,
     slowest: Option<Witness>,
@@ -118,6 +120,15 @@ impl Red {
     /// The series of a key, and whether it is that of its operation alone.
     #[inline]
     pub(crate) fn find_or_make(&mut self, key: &Key<'_>, now_ms: i64) -> (Place, bool) {
+        let (place, is_own) = self.place_of(key, now_ms);
+        if let Some(series) = self.slots.get_mut(place) {
+            series.life.see(now_ms);
+        }
+        (place, is_own)
+    }
+
+    #[inline]
+    fn place_of(&mut self, key: &Key<'_>, now_ms: i64) -> (Place, bool) {
         if let Some(place) = self.find(key, Detail::Operation) {
             return (place, true);
         }
@@ -152,8 +163,7 @@ impl Red {
             dimensions: key.dimensions.into(),
             durations: Tally::new(),
             bytes: 0.0,
-            created_ms: now_ms,
-            seen_ms: now_ms,
+            life: Life::new(now_ms),
             labels: None,
             slowest: None,
             latest: None,
@@ -178,9 +188,12 @@ impl Red {
     #[inline]
     pub(crate) fn count(&mut self, place: Place, witness: Witness, weight: f64, bytes: u32) -> bool {
         let Some(series) = self.slots.get_mut(place) else { return false };
+        if series.life.count(witness.seen_ms) {
+            series.durations = Tally::new();
+            series.bytes = 0.0;
+        }
         series.durations.add(witness.duration_ns, weight, &BOUNDS_NS);
         series.bytes += f64::from(bytes) * weight;
-        series.seen_ms = series.seen_ms.max(witness.seen_ms);
         if series.slowest.is_none_or(|slowest| slowest.duration_ns <= witness.duration_ns) {
             series.slowest = Some(witness);
         }
@@ -188,31 +201,34 @@ impl Red {
         true
     }
 
-    /// Writes place number `index` at `now_ms`; ends its series if it was last seen before `idle_since_ms`.
-    /// `exemplars_left` is how many links to traces may still be written.
-    pub(crate) fn flush(
-        &mut self,
-        index: usize,
-        now_ms: i64,
-        idle_since_ms: i64,
-        exemplars_left: &mut usize,
-        output: &mut Output,
-    ) {
+    /// Writes place number `index`; what of it the store took is then told by [`Red::settle`].
+    pub(crate) fn flush(&mut self, index: usize, at: Instants, exemplars: &mut ExemplarTurn, output: &mut Output) {
         let Some(series) = self.slots.at(index) else { return };
-        let is_idle = series.seen_ms < idle_since_ms;
-        if series.durations.count() > 0.0 {
-            let is_new = series.labels.is_none();
-            let labels = series.labels.take().unwrap_or_else(|| series.make_labels(&self.dimension_labels));
-            if is_idle {
-                output.end(&labels.calls, now_ms);
-                output.end(&labels.size, now_ms);
-                output.end_histogram(&labels.duration, now_ms);
-            } else {
-                series.write(&labels, now_ms, is_new, &self.bounds_ms, exemplars_left, output);
+        let step = series.life.step(at.now_ms, at.idle_since_ms);
+        let begins = match step {
+            Step::Nothing => return,
+            Step::Forget => return drop(self.slots.remove(index)),
+            Step::Values { begins } => Some(begins),
+            Step::End => None,
+        };
+        let labels = series.labels.take().unwrap_or_else(|| series.make_labels(&self.dimension_labels));
+        if let Some(begins) = begins {
+            series.write(&labels, at.now_ms, begins, &self.bounds_ms, output);
+            for witness in series.take_witnesses().into_iter().filter(|_| exemplars.takes(index)) {
+                output.exemplar(witness.exemplar());
             }
-            series.labels = Some(labels);
+            output.finish(&labels.duration);
+        } else {
+            output.end(&labels.calls, at.now_ms);
+            output.end(&labels.size, at.now_ms);
+            output.end_histogram(&labels.duration, at.now_ms);
         }
-        if is_idle {
+        series.labels = Some(labels);
+    }
+
+    /// Learns whether the store took what was written of place number `index`.
+    pub(crate) fn settle(&mut self, index: usize, is_stored: bool) {
+        if self.slots.at(index).is_some_and(|series| series.life.settle(is_stored) == Settled::Ended) {
             self.slots.remove(index);
         }
     }
@@ -255,39 +271,29 @@ impl Series {
         SeriesLabels { calls: of(CALLS, SERVICE_NAME), duration: of(DURATION, SERVICE_NAME), size: of(SIZE, SERVICE) }
     }
 
-    fn write(
-        &mut self,
-        labels: &SeriesLabels,
-        now_ms: i64,
-        is_new: bool,
-        bounds_ms: &[f64],
-        exemplars_left: &mut usize,
-        output: &mut Output,
-    ) {
+    fn write(&self, labels: &SeriesLabels, now_ms: i64, begins: bool, bounds_ms: &[f64], output: &mut Output) {
         // A zero where the series begins: without it the first spans would be in no rate.
-        let begins = is_new && self.created_ms < now_ms;
+        let created_ms = self.life.created_ms();
         for (labels, value) in [(&labels.calls, self.durations.count()), (&labels.size, self.bytes)] {
             if begins {
-                output.sample(Sample { timestamp_ms: self.created_ms, value: 0.0 }, self.created_ms);
+                output.sample(Sample { timestamp_ms: created_ms, value: 0.0 }, created_ms);
             }
-            output.sample(Sample { timestamp_ms: now_ms, value }, self.created_ms);
+            output.sample(Sample { timestamp_ms: now_ms, value }, created_ms);
             output.finish(labels);
         }
         if begins {
-            output.histogram(self.created_ms, Tally::<BUCKETS>::new().histogram(bounds_ms, MS_NS), self.created_ms);
+            output.histogram(created_ms, Tally::<BUCKETS>::new().histogram(bounds_ms, MS_NS), created_ms);
         }
-        output.histogram(now_ms, self.durations.histogram(bounds_ms, MS_NS), self.created_ms);
+        output.histogram(now_ms, self.durations.histogram(bounds_ms, MS_NS), created_ms);
+    }
+
+    /// The spans that stand for it since the last flush, in the order they came in.
+    fn take_witnesses(&mut self) -> Vec<Witness> {
         let (slowest, latest) = (self.slowest.take(), self.latest.take());
         let latest = latest.filter(|latest| slowest.is_none_or(|slowest| slowest.span_id != latest.span_id));
         let mut witnesses: Vec<Witness> = slowest.into_iter().chain(latest).collect();
         witnesses.sort_unstable_by_key(|witness| witness.seen_ms);
-        for witness in witnesses {
-            if *exemplars_left > 0 {
-                *exemplars_left -= 1;
-                output.exemplar(witness.exemplar());
-            }
-        }
-        output.finish(&labels.duration);
+        witnesses
     }
 }
 

@@ -23,7 +23,8 @@ pub struct SpanMetricsSettings {
     pub series_max: usize,
     /// A series that gets no span for this long ends. Default 15m, minimum 1m.
     pub idle_max: HumanDuration,
-    /// Links to traces kept of one tenant at each flush, at most two of a series. Default 1000; 0 keeps none.
+    /// Links to traces kept of one tenant at each flush, at most two of a series. Default 1000; 0 keeps none. Tail sampling may
+    /// drop the trace later.
     pub exemplars_max: usize,
     /// Whether a span counts for all that its sampling at the source left out, as its trace state (`ot=th:…`) says.
     /// Default no.

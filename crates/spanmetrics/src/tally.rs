@@ -27,6 +27,7 @@ impl<const BUCKETS: usize> Tally<BUCKETS> {
     }
 
     /// How many durations were counted.
+    #[inline]
     pub(crate) fn count(&self) -> f64 {
         self.count
     }

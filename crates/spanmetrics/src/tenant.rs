@@ -1,31 +1,30 @@
 //! What is known of one tenant's spans.
 //!
 //! One lock a tenant: it is held while a batch is looked at and while it is counted, some hundred nanoseconds a span, and at
-//! a flush for a bounded number of series at a time.
+//! a flush (`flush.rs`) for a bounded number of series at a time. Those of batches without an answer and of spare buffers
+//! are never held with it.
 
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashSet;
 use parking_lot::Mutex;
+use pharos_base::Completion;
 use pharos_model::{Attribute, AttributeValue, Resource, Span, SpanBatch, SpanGroup, SpanKind, StatusCode};
-use pharos_storage::render_attribute_value;
+use pharos_storage::{AppendOutcome, StorageError, render_attribute_value};
 
 use crate::adjusted::adjusted_count;
 use crate::graph::{CallSpan, Graph, Peer};
 use crate::names::cut;
-use crate::output::Output;
 use crate::red::{Key, Red, Witness, push_dimension};
+use crate::shared_names::SharedNames;
 use crate::slots::Place;
 use crate::wire_size::span_bytes;
 use crate::{ServiceGraphSettings, SpanMetricsSettings};
 
-/// Names of services kept to be shared; further ones are copied for each batch.
-const NAMES_MAX: usize = 100_000;
-/// Series written before the lock is let go for a moment.
-const FLUSH_PLACES: usize = 256;
-/// Buffers kept for the next batches, and their largest size in spans.
+/// Buffers kept for the next batches of all tenants, and their largest size in spans.
 const SPARE_MAX: (usize, usize) = (4, 16_384);
+
+/// What a store answers to a batch of spans.
+pub(crate) type Answer = Completion<Result<AppendOutcome, StorageError>>;
 
 /// What a span will count for once it is stored.
 #[derive(Debug)]
@@ -37,26 +36,56 @@ pub(crate) struct Notice {
     call: Option<CallSpan>,
 }
 
+/// Buffers for notices of the next batches, of all tenants together.
+#[derive(Debug, Default)]
+pub(crate) struct SpareNotices(Mutex<Vec<Vec<Notice>>>);
+
+impl SpareNotices {
+    fn take(&self) -> Vec<Notice> {
+        self.0.lock().pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, mut notices: Vec<Notice>) {
+        notices.clear();
+        let mut spare = self.0.lock();
+        if spare.len() < SPARE_MAX.0 && notices.capacity() > 0 && notices.capacity() <= SPARE_MAX.1 {
+            spare.push(notices);
+        }
+    }
+}
+
+/// A batch whose sender is gone before the store has answered.
+#[derive(Debug)]
+struct Unanswered {
+    notices: Vec<Notice>,
+    now_ms: i64,
+    answer: Answer,
+}
+
 /// One tenant.
 #[derive(Debug)]
 pub(crate) struct Tenant {
-    state: Mutex<State>,
-    spare: Mutex<Vec<Vec<Notice>>>,
-    red: Option<SpanMetricsSettings>,
-    graph: Option<ServiceGraphSettings>,
+    pub(crate) state: Mutex<State>,
+    unanswered: Mutex<Vec<Unanswered>>,
+    spare: Arc<SpareNotices>,
+    pub(crate) red: Option<SpanMetricsSettings>,
+    pub(crate) graph: Option<ServiceGraphSettings>,
     adjusted_counts: bool,
     age_max_ns: Option<u64>,
 }
 
 #[derive(Debug)]
-struct State {
-    names: HashSet<Arc<str>, RandomState>,
-    red: Option<Red>,
-    graph: Option<Graph>,
+pub(crate) struct State {
+    pub(crate) names: SharedNames,
+    pub(crate) red: Option<Red>,
+    pub(crate) graph: Option<Graph>,
     dimensions: Vec<u8>,
     counts: Counts,
-    has_metadata: bool,
-    flushed_ms: i64,
+    /// The store has the metadata.
+    pub(crate) has_metadata: bool,
+    pub(crate) flushed_ms: i64,
+    /// The place of the series whose links to traces come first at the next flush.
+    pub(crate) exemplars_from: usize,
 }
 
 /// What became of spans since the start.
@@ -78,19 +107,21 @@ pub(crate) struct Held {
 }
 
 impl Tenant {
-    pub(crate) fn new(red: &SpanMetricsSettings, graph: &ServiceGraphSettings) -> Self {
+    pub(crate) fn new(red: &SpanMetricsSettings, graph: &ServiceGraphSettings, spare: Arc<SpareNotices>) -> Self {
         let state = State {
-            names: HashSet::default(),
+            names: SharedNames::default(),
             red: red.enabled.then(|| Red::new(red.series_max, &red.dimensions)),
             graph: graph.enabled.then(|| Graph::new(graph)),
             dimensions: Vec::new(),
             counts: Counts::default(),
             has_metadata: false,
             flushed_ms: i64::MIN,
+            exemplars_from: 0,
         };
         Self {
             state: Mutex::new(state),
-            spare: Mutex::new(Vec::new()),
+            unanswered: Mutex::default(),
+            spare,
             red: red.enabled.then(|| red.clone()),
             graph: graph.enabled.then(|| graph.clone()),
             adjusted_counts: red.adjusted_counts,
@@ -100,12 +131,13 @@ impl Tenant {
 
     /// What the spans of a batch will count for.
     pub(crate) fn notice(&self, batch: &SpanBatch, now_ms: i64) -> Vec<Notice> {
-        let mut notices = self.spare.lock().pop().unwrap_or_default();
+        self.count_answered();
+        let mut notices = self.spare.take();
         notices.reserve(batch.span_count());
         let oldest_ns = self.age_max_ns.map_or(0, |age_ns| pharos_model::ms_to_ns(now_ms).saturating_sub(age_ns));
         let mut state = self.state.lock();
         for group in &batch.groups {
-            let service = state.shared(group.resource.service_name());
+            let service = state.names.shared(group.resource.service_name());
             let service_hash = state.red.as_ref().map_or(0, |red| red.hash_service(&service));
             for span in &group.spans {
                 if span.end_ns < oldest_ns {
@@ -179,77 +211,52 @@ impl Tenant {
             graph.expire(now_ms);
         }
         for notice in notices.drain(..) {
-            counts.counted += 1;
+            let mut is_counted = red.is_none();
             if let (Some(red), Some(place)) = (&mut *red, notice.place) {
-                red.count(place, notice.witness, notice.weight, notice.bytes);
+                is_counted = red.count(place, notice.witness, notice.weight, notice.bytes);
             }
+            counts.counted += u64::from(is_counted);
             if let (Some(graph), Some(call)) = (&mut *graph, notice.call) {
                 graph.add(call, now_ms);
             }
         }
         drop(state);
-        self.keep(notices);
+        self.spare.give_back(notices);
     }
 
-    /// Keeps the memory of a buffer for another batch.
-    pub(crate) fn keep(&self, mut notices: Vec<Notice>) {
-        notices.clear();
-        let mut spare = self.spare.lock();
-        if spare.len() < SPARE_MAX.0 && notices.capacity() <= SPARE_MAX.1 {
-            spare.push(notices);
+    /// Counts a batch nobody waits for any more, if and when the store takes it.
+    pub(crate) fn count_if(&self, notices: Vec<Notice>, now_ms: i64, answer: Answer) {
+        // No more of them than batches in the store's queue, and each is smaller than its batch.
+        self.unanswered.lock().push(Unanswered { notices, now_ms, answer });
+        self.count_answered();
+    }
+
+    /// Counts what has been answered meanwhile of what nobody waits for.
+    pub(crate) fn count_answered(&self) {
+        let mut answered = Vec::new();
+        self.unanswered.lock().retain_mut(|batch| {
+            let Some(answer) = batch.answer.try_take() else { return true };
+            answered.push((matches!(answer, Some(Ok(_))), std::mem::take(&mut batch.notices), batch.now_ms));
+            false
+        });
+        for (is_stored, notices, now_ms) in answered {
+            if is_stored {
+                self.count(notices, now_ms);
+            } else {
+                self.spare.give_back(notices);
+            }
         }
     }
 
-    /// Writes everything to `each`, in batches of bounded size. Nothing if time has not gone on.
-    pub(crate) fn flush(&self, now_ms: i64, each: &mut dyn FnMut(pharos_model::MetricBatch)) {
-        let mut output = Output::default();
-        let mut exemplars_left = self.red.as_ref().map_or(0, |red| red.exemplars_max);
-        {
-            let mut state = self.state.lock();
-            if now_ms <= state.flushed_ms {
-                return;
-            }
-            state.flushed_ms = now_ms;
-            state.names.retain(|name| Arc::strong_count(name) > 1);
-            if let Some(graph) = &mut state.graph {
-                graph.expire(now_ms);
-            }
-            if !std::mem::replace(&mut state.has_metadata, true) {
-                crate::metadata::write(self.red.is_some(), self.graph.is_some(), &mut output);
-            }
-        }
-        let idle_ms = self.red.as_ref().map_or_else(|| SpanMetricsSettings::default().idle_max, |red| red.idle_max);
-        let idle_since_ms = now_ms.saturating_sub(idle_ms.as_ms());
-        let mut hand_on = |output: &mut Output| {
-            let batch = output.take();
-            if !batch.is_empty() {
-                each(batch);
-            }
-        };
-        let mut first = 0;
-        loop {
-            let mut state = self.state.lock();
-            let State { red, graph, .. } = &mut *state;
-            let red_places = red.as_ref().map_or(0, Red::places);
-            let graph_places = graph.as_ref().map_or(0, Graph::places);
-            for index in first..first + FLUSH_PLACES {
-                if let Some(red) = red.as_mut().filter(|_| index < red_places) {
-                    red.flush(index, now_ms, idle_since_ms, &mut exemplars_left, &mut output);
-                }
-                if let Some(graph) = graph.as_mut().filter(|_| index < graph_places) {
-                    graph.flush(index, now_ms, idle_since_ms, &mut output);
-                }
-            }
-            drop(state);
-            first += FLUSH_PLACES;
-            let is_done = first >= red_places.max(graph_places);
-            if is_done || output.is_full() {
-                hand_on(&mut output);
-            }
-            if is_done {
-                return;
-            }
-        }
+    /// Forgets a batch that was refused.
+    pub(crate) fn forget(&self, notices: Vec<Notice>) {
+        self.spare.give_back(notices);
+    }
+
+    /// Whether nothing is known of it but what has been counted so far.
+    pub(crate) fn is_idle(&self) -> bool {
+        let held = self.held();
+        held.series + held.edges + held.waiting == 0 && self.unanswered.lock().is_empty()
     }
 
     pub(crate) fn held(&self) -> Held {
@@ -266,26 +273,13 @@ impl Tenant {
 }
 
 impl State {
-    /// A name that is in memory once.
-    fn shared(&mut self, name: &str) -> Arc<str> {
-        let name = cut(name);
-        if let Some(known) = self.names.get(name) {
-            return Arc::clone(known);
-        }
-        let name: Arc<str> = Arc::from(name);
-        if self.names.len() < NAMES_MAX {
-            self.names.insert(Arc::clone(&name));
-        }
-        name
-    }
-
     fn peer(&mut self, settings: &ServiceGraphSettings, span: &Span, resource: &Resource) -> Peer {
         if let Some(database) = first_text(&span.attributes, &settings.database_attributes) {
-            return Peer::Database(self.shared(database));
+            return Peer::Database(self.names.shared(database));
         }
         let peers = &settings.peer_attributes;
         let named = first_text(&span.attributes, peers).or_else(|| first_text(&resource.attributes, peers));
-        named.map_or(Peer::Unknown, |name| Peer::Named(self.shared(name)))
+        named.map_or(Peer::Unknown, |name| Peer::Named(self.names.shared(name)))
     }
 }
 

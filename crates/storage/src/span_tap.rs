@@ -18,6 +18,10 @@ pub trait SpanTap: Send + Sync {
 pub trait NoticedSpans: Debug + Send {
     /// The batch is in the store. Must be quick: it may run where futures are polled.
     fn stored(self: Box<Self>);
+
+    /// Whoever sent the batch does not wait for the store's `answer` any more: the batch is in the store if and when it says
+    /// so. Must be quick, too.
+    fn stored_if(self: Box<Self>, answer: Completion<Result<AppendOutcome, StorageError>>);
 }
 
 /// A request of spans as it came: what a gate that must keep it writes down.

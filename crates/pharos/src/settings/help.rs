@@ -225,7 +225,7 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("span_metrics.idle_max", "A series that gets no span for this long ends, the service graph's too"),
     (
         "span_metrics.exemplars_max",
-        "Links to traces kept of one tenant at each flush, at most two of a series; 0 keeps none",
+        "Links to traces kept of one tenant at each flush, at most two of a series; 0 keeps none. Tail sampling may drop the trace later",
     ),
     (
         "span_metrics.adjusted_counts",

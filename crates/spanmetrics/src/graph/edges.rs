@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - E1 Every request counts along exactly one edge; where the tenant has too many, along that of the rest.
-//! - E2 Counters only rise while their edge lives. One that ends is marked stale, and begins again from a zero.
+//! - E2 Counters only rise while their edge lives (`life.rs`). One that ends is marked stale, and begins again from a zero.
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use std::sync::Arc;
 use pharos_model::{Labels, LabelsBuilder, METRIC_NAME, Sample};
 
 use super::{Call, Connection};
+use crate::flush::Instants;
+use crate::life::{Life, Settled, Step};
 use crate::names::{
     CLIENT_SECONDS, DROPPED, FAILED, GRAPH_BOUNDS_NS, MESSAGING_SECONDS, OVERFLOW, REQUESTS, SECOND_NS, SERVER_SECONDS,
     UNPAIRED, bounds_in,
@@ -50,12 +52,13 @@ struct Edge {
     server: Seconds,
     client: Seconds,
     messaging: Seconds,
-    created_ms: i64,
-    seen_ms: i64,
-    /// When it was last written; at first, when it was made.
-    written_ms: i64,
-    /// Which histograms have been written: server, client, messaging.
+    life: Life,
+    /// The last instant of which the store has the counts; at first, when it was made.
+    stored_ms: i64,
+    /// Which histograms the store has: server, client, messaging.
     has_histogram: [bool; 3],
+    /// Which were written last.
+    writes_histogram: [bool; 3],
     labels: Option<EdgeLabels>,
 }
 
@@ -114,20 +117,8 @@ impl Edges {
     }
 
     fn make(&mut self, subject: Subject, ends: Option<(&Arc<str>, &Arc<str>)>, now_ms: i64) -> crate::slots::Place {
-        let edge = Edge {
-            subject,
-            ends: ends.map(|(client, server)| (Arc::clone(client), Arc::clone(server))),
-            total: 0.0,
-            failed: 0.0,
-            server: Tally::new(),
-            client: Tally::new(),
-            messaging: Tally::new(),
-            created_ms: now_ms,
-            seen_ms: now_ms,
-            written_ms: now_ms,
-            has_histogram: [false; 3],
-            labels: None,
-        };
+        let ends_shared = ends.map(|(client, server)| (Arc::clone(client), Arc::clone(server)));
+        let edge = Edge::new(subject, ends_shared, Life::new(now_ms));
         self.slots.insert(self.hash(subject, ends), edge)
     }
 
@@ -142,22 +133,54 @@ impl Edges {
         hasher.finish()
     }
 
-    /// Writes place number `index`; ends its edge if it was last seen before `idle_since_ms`.
-    pub(super) fn flush(&mut self, index: usize, now_ms: i64, idle_since_ms: i64, output: &mut Output) {
+    /// Writes place number `index`; what of it the store took is then told by [`Edges::settle`].
+    pub(super) fn flush(&mut self, index: usize, at: Instants, output: &mut Output) {
         let Some(edge) = self.slots.at(index) else { return };
-        let is_new = edge.labels.is_none();
+        let step = edge.life.step(at.now_ms, at.idle_since_ms);
         let labels = edge.labels.take().unwrap_or_else(|| edge.make_labels());
-        if edge.seen_ms < idle_since_ms {
-            edge.end(&labels, now_ms, output);
-            self.slots.remove(index);
-        } else {
-            edge.write(&labels, now_ms, is_new, &self.bounds_s, output);
-            edge.labels = Some(labels);
+        match step {
+            Step::Nothing => {}
+            Step::Forget => return drop(self.slots.remove(index)),
+            Step::Values { begins } => edge.write(&labels, at.now_ms, begins, &self.bounds_s, output),
+            Step::End => edge.end(&labels, at.now_ms, output),
+        }
+        edge.labels = Some(labels);
+    }
+
+    /// Learns whether the store took what was written of place number `index`.
+    pub(super) fn settle(&mut self, index: usize, is_stored: bool) {
+        let Some(edge) = self.slots.at(index) else { return };
+        match edge.life.settle(is_stored) {
+            Settled::Nothing => {}
+            Settled::Values { at_ms } => {
+                edge.stored_ms = at_ms;
+                for (has, writes) in edge.has_histogram.iter_mut().zip(edge.writes_histogram) {
+                    *has |= writes;
+                }
+            }
+            Settled::Ended => drop(self.slots.remove(index)),
         }
     }
 }
 
 impl Edge {
+    fn new(subject: Subject, ends: Option<(Arc<str>, Arc<str>)>, life: Life) -> Self {
+        Self {
+            subject,
+            ends,
+            total: 0.0,
+            failed: 0.0,
+            server: Tally::new(),
+            client: Tally::new(),
+            messaging: Tally::new(),
+            stored_ms: life.created_ms(),
+            life,
+            has_histogram: [false; 3],
+            writes_histogram: [false; 3],
+            labels: None,
+        }
+    }
+
     fn is(&self, subject: Subject, ends: Option<(&Arc<str>, &Arc<str>)>) -> bool {
         self.subject == subject
             && match (&self.ends, ends) {
@@ -168,7 +191,10 @@ impl Edge {
     }
 
     fn add(&mut self, call: &Call, now_ms: i64) {
-        self.seen_ms = self.seen_ms.max(now_ms);
+        if self.life.count(now_ms) {
+            let life = std::mem::replace(&mut self.life, Life::new(now_ms));
+            *self = Self { labels: self.labels.take(), ..Self::new(self.subject, self.ends.take(), life) };
+        }
         self.total += call.weight;
         if call.is_failed {
             self.failed += call.weight;
@@ -229,32 +255,31 @@ impl Edge {
         [(&labels.server, &self.server), (&labels.client, &self.client), (&labels.messaging, &self.messaging)]
     }
 
-    fn write(&mut self, labels: &EdgeLabels, now_ms: i64, is_new: bool, bounds_s: &[f64], output: &mut Output) {
+    fn write(&mut self, labels: &EdgeLabels, now_ms: i64, begins: bool, bounds_s: &[f64], output: &mut Output) {
         // A zero where a series begins: without it the first requests would be in no rate.
-        let begins = is_new && self.created_ms < now_ms;
+        let created_ms = self.life.created_ms();
         for (labels, value) in self.counters(labels) {
             if begins {
-                output.sample(Sample { timestamp_ms: self.created_ms, value: 0.0 }, self.created_ms);
+                output.sample(Sample { timestamp_ms: created_ms, value: 0.0 }, created_ms);
             }
-            output.sample(Sample { timestamp_ms: now_ms, value }, self.created_ms);
+            output.sample(Sample { timestamp_ms: now_ms, value }, created_ms);
             output.finish(labels);
         }
-        let mut has_histogram = self.has_histogram;
-        for ((labels, tally), has) in self.histograms(labels).into_iter().zip(&mut has_histogram) {
+        let mut written = [false; 3];
+        for (index, (labels, tally)) in self.histograms(labels).into_iter().enumerate() {
             if tally.count() == 0.0 || !self.is_requests() {
                 continue;
             }
             // The first observation may come long after the edge's first request.
-            if !*has && self.written_ms < now_ms {
+            if !self.has_histogram[index] && self.stored_ms < now_ms {
                 let nothing = Seconds::new().histogram(bounds_s, SECOND_NS);
-                output.histogram(self.written_ms, nothing, self.created_ms);
+                output.histogram(self.stored_ms, nothing, created_ms);
             }
-            *has = true;
-            output.histogram(now_ms, tally.histogram(bounds_s, SECOND_NS), self.created_ms);
+            written[index] = true;
+            output.histogram(now_ms, tally.histogram(bounds_s, SECOND_NS), created_ms);
             output.finish(labels);
         }
-        self.has_histogram = has_histogram;
-        self.written_ms = now_ms;
+        self.writes_histogram = written;
     }
 
     fn end(&self, labels: &EdgeLabels, now_ms: i64, output: &mut Output) {

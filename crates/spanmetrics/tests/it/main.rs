@@ -1,6 +1,7 @@
 //! Spans in, PromQL out.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
 
+mod flush;
 mod graph;
 mod red;
 mod views;

@@ -102,19 +102,35 @@ impl World {
         self.meter.notice(&self.tenant, &batch(spans)).stored();
     }
 
+    pub(crate) fn clock_ms(&self) -> i64 {
+        use pharos_base::Clock;
+        self.clock.unix_ms()
+    }
+
     /// Time goes on; counts go to the store.
     pub(crate) fn flush_after(&self, ms: i64) {
         self.clock.advance_ms(ms);
         self.meter.flush(|tenant, batch| {
             let outcome = self.stored.append(tenant, batch, BatchId::random()).wait().unwrap().unwrap();
             assert_eq!(outcome.rejected(), 0);
+            true
         });
+    }
+
+    /// Time goes on; the store refuses all counts.
+    pub(crate) fn refused_flush_after(&self, ms: i64) {
+        self.clock.advance_ms(ms);
+        let mut batches = 0;
+        self.meter.flush(|_, _| {
+            batches += 1;
+            false
+        });
+        assert!(batches > 0, "there was something to refuse");
     }
 
     /// An instant query now: labels without the name, and values, in order of the labels.
     pub(crate) fn ask(&self, query: &str) -> Vec<(String, f64)> {
-        use pharos_base::Clock;
-        let found = self.engine.instant(&self.tenant, query, self.clock.unix_ms(), &QueryOptions::default());
+        let found = self.engine.instant(&self.tenant, query, self.clock_ms(), &QueryOptions::default());
         let Value::Vector(samples) = found.unwrap_or_else(|error| panic!("{query}: {error}")).value else {
             panic!("{query} is no vector");
         };
