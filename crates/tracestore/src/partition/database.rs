@@ -29,17 +29,21 @@ pub(crate) struct DatabaseMemory {
     cache: Cache,
     write_buffers: WriteBufferManager,
     write_buffer_bytes: usize,
+    /// Spans of traces that are not whole yet take no more in a merge.
+    pub(super) merge_bytes: usize,
     pub(super) filters: FilterMemory,
 }
 
 impl DatabaseMemory {
-    /// Half of `total` for write buffers, half for blocks and RocksDB's indexes; beside it `filters` for trace filters.
+    /// Half of `total` for write buffers, half for blocks and RocksDB's indexes; beside it half for a merge and `filters` for
+    /// trace filters.
     pub(crate) fn new(total: ByteSize, filters: ByteSize) -> Self {
         let half = (total.0 / 2) as usize;
         Self {
             cache: Cache::new_lru_cache(half),
             write_buffers: WriteBufferManager::new_write_buffer_manager(half, false),
             write_buffer_bytes: half / 2,
+            merge_bytes: half,
             filters: FilterMemory::new(filters),
         }
     }

@@ -121,6 +121,7 @@ impl SearchIndex {
     /// Begins a change; nothing of it is seen before [`Commit::finish`].
     pub(crate) fn begin(&self) -> Result<Commit<'_>, TraceStoreError> {
         let mut writer = self.writer.lock();
+        let had_writer = writer.is_some();
         if writer.is_none() {
             let opened = self.open_writer().map_err(TraceStoreError::index("open a writer of", &self.path))?;
             let mut policy = LogMergePolicy::default();
@@ -129,7 +130,7 @@ impl SearchIndex {
             opened.set_merge_policy(Box::new(policy));
             *writer = Some(opened);
         }
-        Ok(Commit { index: self, writer, is_finished: false })
+        Ok(Commit { index: self, writer, had_writer, is_finished: false })
     }
 
     /// One thread indexes and one merges: more would only take cores from queries.
@@ -178,6 +179,8 @@ impl SearchIndex {
 pub(crate) struct Commit<'a> {
     index: &'a SearchIndex,
     writer: MutexGuard<'a, Option<IndexWriter>>,
+    /// Whether an earlier change had left its writer.
+    had_writer: bool,
     is_finished: bool,
 }
 
@@ -210,6 +213,12 @@ impl Commit<'_> {
     pub(crate) fn remove(&mut self, tenant: u32, segment: u64) {
         let term = Term::from_field_bytes(self.index.fields.term, &segment_word(tenant, segment));
         self.writer().delete_term(term);
+    }
+
+    /// As [`Commit::finish`]; the writer stays if it was there before.
+    pub(crate) fn finish_as_begun(self) -> Result<(), TraceStoreError> {
+        let had_writer = self.had_writer;
+        self.finish(had_writer)
     }
 
     /// Makes the change durable and visible. With `keep_writer` the next change is cheaper.

@@ -1,104 +1,150 @@
 //! Merges: several segments of a tenant become one.
 //!
-//! Most blocks are copied as they are. Made anew are those whose traces have spans in more than one of the segments (so
-//! that they come together and equal spans are one), that hold deleted traces, or that are small. In memory are the hashes of
-//! the traces of at most [`MERGED_SPANS_MAX`] spans, and spans of traces that are not whole yet, up to [`PENDING_BYTES_MAX`].
+//! Most blocks are copied as they are. Made anew (`rewrite.rs`) are those whose traces have spans in more than one of the
+//! segments (so that they come together and equal spans are one), that hold deleted traces, or that are small.
 //!
 //! Blocks are written under a number that no record names; one batch then makes the new segment count and the old ones not. The
-//! old blocks stay for those who read them and go when nobody does, or with the next start.
+//! old blocks stay for those who read them and go when nobody does, or with the next start. A merge that fails leaves all as
+//! it was; a segment with a block that cannot be read is left alone from then on, and stops no other merge.
+//!
+//! Merges yield: between blocks they call `pause`, in which a checkpoint may be made.
 
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 use bytes::Bytes;
-use hashbrown::{HashMap, HashSet};
-use pharos_model::TraceId;
+use pharos_base::run_beside;
 use rocksdb::WriteBatch;
 
+use super::due::due_group;
 use super::filter::trace_hash;
-use super::keys::{filter_key, segment_key};
+use super::keys::{deleted_key, filter_key, segment_key};
 use super::pieces::corrupt_block;
+use super::rewrite::Rewrite;
 use super::segment::{BlockBounds, Segment};
-use super::write::{BLOCK_SPANS_MAX, RawSpan, SegmentWriter};
-use super::{DeletedTraces, Partition};
+use super::write::{BLOCK_SPANS_MAX, SegmentWriter};
+use super::{DeletedTraces, MergeDepth, Partition};
 use crate::TraceStoreError;
 use crate::block::{Block, BlockTrace};
-use crate::codec::{DecodeError, OriginHash, SpanSkeleton, put_details};
+use crate::codec::DecodeError;
 
-/// Segments are merged up to this size.
-const MERGED_SPANS_MAX: u64 = 1_000_000;
-/// So many segments of one order of size are merged in the background.
-const MERGED_SEGMENTS: usize = 8;
-/// Larger segments are left to full merges.
-const SMALL_SPANS_MAX: u64 = MERGED_SPANS_MAX / MERGED_SEGMENTS as u64;
-/// A day that is over is merged fully when it has so many segments that are less than half full.
-const AGED_SEGMENTS: usize = 4;
-/// Spans that wait for the rest of their trace take no more memory than this; then the oldest are written as they are.
-const PENDING_BYTES_MAX: usize = 32 << 20;
+/// Files are rewritten when removed spans are this part of those that are there.
+const GARBAGE_SHARE: u64 = 4;
+/// How often RocksDB's own rewriting of files lets others have their turn.
+const PAUSE_EVERY: Duration = Duration::from_millis(100);
 
-/// How far a merge goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MergeDepth {
-    /// Segments of one order of size, where they have become many.
-    Small,
-    /// All of a day that gets no more spans, where it is worth it.
-    Aged,
-    /// Everything, and deleted traces leave the disk.
-    Full,
+/// Why a group could not be merged.
+#[derive(Debug)]
+pub(crate) struct MergeFailure {
+    pub(crate) error: TraceStoreError,
+    /// The segment that cannot be read, if that is why.
+    damaged: Option<u64>,
+}
+
+impl From<TraceStoreError> for MergeFailure {
+    fn from(error: TraceStoreError) -> Self {
+        Self { error, damaged: None }
+    }
+}
+
+impl MergeFailure {
+    /// Whether what could not be read is left alone from now on; else the same merge is due again.
+    pub(crate) fn is_set_aside(&self) -> bool {
+        self.damaged.is_some()
+    }
 }
 
 /// A block of a segment to merge.
-struct Source {
-    segment: Arc<Segment>,
+pub(super) struct Source {
+    pub(super) segment: Arc<Segment>,
     block: u32,
     bounds: BlockBounds,
-    is_copied: bool,
+    pub(super) is_copied: bool,
+}
+
+impl Source {
+    pub(super) fn read(&self, partition: &Partition) -> Result<Bytes, MergeFailure> {
+        let bytes = partition.block_source().block_once(&self.segment, self.block);
+        bytes.map_err(|error| self.failed(error))
+    }
+
+    pub(super) fn open(&self, partition: &Partition, bytes: &Bytes) -> Result<Block, MergeFailure> {
+        Block::open(bytes).map_err(|error| self.corrupt(partition, &error))
+    }
+
+    pub(super) fn corrupt(&self, partition: &Partition, error: &DecodeError) -> MergeFailure {
+        self.failed(corrupt_block(partition.day, self.segment.number, self.block, error))
+    }
+
+    fn failed(&self, error: TraceStoreError) -> MergeFailure {
+        MergeFailure { error, damaged: Some(self.segment.number) }
+    }
 }
 
 impl Partition {
-    /// Merges segments as far as `depth` says.
-    pub(crate) fn merge(&self, depth: MergeDepth) -> Result<(), TraceStoreError> {
-        let segments = Arc::clone(&self.state.read().segments);
-        // In the background a checkpoint shall not wait for more than one group of a tenant.
-        let groups_max = if depth == MergeDepth::Full { usize::MAX } else { 1 };
-        for tenant in segments.tenants() {
-            let deleted = self.state.read().deleted.get(&tenant).cloned().unwrap_or_default();
-            for group in choose(segments.of(tenant), depth, &deleted).iter().take(groups_max) {
-                self.merge_group(tenant, group)?;
-            }
+    /// Merges one group of segments, if `depth` finds one worth it, and brings it to disk. Returns whether there was one.
+    ///
+    /// # Errors
+    /// What kept it; all is as it was then, but for a segment that cannot be read: no later merge takes it.
+    pub(crate) fn merge_one(&self, depth: MergeDepth, pause: &dyn Fn()) -> Result<bool, MergeFailure> {
+        let Some((tenant, group)) = self.due_group(depth) else { return Ok(false) };
+        let number = self.take_segment_number();
+        if let Err(failure) = self.merge_group(tenant, number, &group, pause) {
+            self.forget_merge(tenant, number, &failure)?;
+            return Err(failure);
         }
-        drop(segments);
-        self.remove_retired()
+        drop(group);
+        self.remove_needless_marks(tenant)?;
+        self.remove_retired()?;
+        // A day that gets no more spans has no checkpoint that would do it.
+        self.database.flush()?;
+        Ok(true)
     }
 
-    fn merge_group(&self, tenant: u32, group: &[Arc<Segment>]) -> Result<(), TraceStoreError> {
-        let (number, deleted) = {
-            let mut state = self.state.write();
-            let number = state.next_segment;
-            state.next_segment += 1;
-            // Marks that come later are above the new segment's number and hide what it has.
-            (number, state.deleted.get(&tenant).cloned().unwrap_or_default())
-        };
-        let sources = self.plan_merge(group, &deleted)?;
-        let mut merge = Merge {
-            partition: self,
-            deleted: &deleted,
-            parts_left: HashMap::new(),
-            pending: HashMap::new(),
-            pending_bytes: 0,
-        };
-        merge.count_parts(&sources)?;
+    fn due_group(&self, depth: MergeDepth) -> Option<(u32, Vec<Arc<Segment>>)> {
+        let state = self.state.read();
+        let (segments, deleted, damaged) = (Arc::clone(&state.segments), state.deleted.clone(), state.damaged.clone());
+        drop(state);
+        segments.tenants().into_iter().find_map(|tenant| {
+            let is_sound = |segment: &&Arc<Segment>| !damaged.contains(&(tenant, segment.number));
+            let sound = segments.of(tenant).iter().filter(is_sound).cloned().collect();
+            let deleted = deleted.get(&tenant).cloned().unwrap_or_default();
+            Some((tenant, due_group(sound, depth, &deleted)?))
+        })
+    }
+
+    fn take_segment_number(&self) -> u64 {
+        let mut state = self.state.write();
+        let number = state.next_segment;
+        state.next_segment += 1;
+        number
+    }
+
+    fn merge_group(
+        &self,
+        tenant: u32,
+        number: u64,
+        group: &[Arc<Segment>],
+        pause: &dyn Fn(),
+    ) -> Result<(), MergeFailure> {
+        // Marks that come later are above the new segment's number and hide what it has.
+        let deleted = self.state.read().deleted.get(&tenant).cloned().unwrap_or_default();
+        let sources = self.plan_merge(group, &deleted, pause)?;
+        let mut rewrite = Rewrite::new(self, &deleted, &sources, pause)?;
         let mut writer = SegmentWriter::new(&self.database, self.day, tenant, number);
         for source in &sources {
-            let bytes = self.block_source().block_once(&source.segment, source.block)?;
+            let bytes = source.read(self)?;
             if source.is_copied {
-                let opened = Block::open(&bytes).map_err(|error| source.corrupt(self, &error))?;
+                let opened = source.open(self, &bytes)?;
                 let traces = opened.traces().iter().map(|trace| trace_hash(trace.trace_id));
                 writer.copy_block(source.bounds, &bytes, traces)?;
             } else {
-                merge.take_block(source, &bytes, &mut writer)?;
+                rewrite.take_block(source, &bytes, &mut writer)?;
             }
+            pause();
         }
-        merge.write_pending(0, &mut writer)?;
+        rewrite.write_pending(0, &mut writer)?;
         let mut batch = WriteBatch::default();
         let merged = writer.finish(&self.memory.filters, &mut batch)?.map(Arc::new);
         for segment in group {
@@ -109,7 +155,7 @@ impl Partition {
         if let Some(segment) = &merged {
             let mut commit = self.index.begin()?;
             self.block_source().index(segment, &mut commit)?;
-            commit.finish(false)?;
+            commit.finish_as_begun()?;
         }
         let view = Arc::new(self.index.view()?);
         let mut state = self.state.write();
@@ -123,11 +169,31 @@ impl Partition {
             segments.insert(segment);
         }
         state.retired.extend(group.iter().cloned());
+        // So that the next checkpoint takes the old segments from the index.
+        state.is_dirty = true;
         Ok(())
     }
 
+    /// Removes what a merge that failed has written.
+    fn forget_merge(&self, tenant: u32, number: u64, failure: &MergeFailure) -> Result<(), TraceStoreError> {
+        let mut state = self.state.write();
+        state.damaged.extend(failure.damaged.map(|damaged| (tenant, damaged)));
+        // The index may have it already.
+        state.unlisted.push((tenant, number));
+        state.is_dirty = true;
+        drop(state);
+        let mut batch = WriteBatch::default();
+        self.database.delete_segment(&mut batch, tenant, number);
+        self.database.write(batch)
+    }
+
     /// The blocks of a group in the order of their time, and which are copied.
-    fn plan_merge(&self, group: &[Arc<Segment>], deleted: &DeletedTraces) -> Result<Vec<Source>, TraceStoreError> {
+    fn plan_merge(
+        &self,
+        group: &[Arc<Segment>],
+        deleted: &DeletedTraces,
+        pause: &dyn Fn(),
+    ) -> Result<Vec<Source>, MergeFailure> {
         let mut sources = Vec::new();
         // Hash, segment in the group, block among the sources.
         let mut traces: Vec<(u64, u32, u32)> = Vec::new();
@@ -136,13 +202,14 @@ impl Partition {
                 let (block, number) = (block as u32, sources.len() as u32);
                 let is_small = (bounds.span_count as usize) < BLOCK_SPANS_MAX / 2;
                 let mut source = Source { segment: Arc::clone(segment), block, bounds: *bounds, is_copied: true };
-                let bytes = self.block_source().block_once(segment, block)?;
-                let opened = Block::open(&bytes).map_err(|error| source.corrupt(self, &error))?;
+                let bytes = source.read(self)?;
+                let opened = source.open(self, &bytes)?;
                 traces.extend(opened.traces().iter().map(|trace| (trace_hash(trace.trace_id), of as u32, number)));
                 let is_hidden =
                     |trace: &BlockTrace| deleted.get(&trace.trace_id).is_some_and(|mark| segment.number < *mark);
                 source.is_copied = !is_small && !opened.traces().iter().any(is_hidden);
                 sources.push(source);
+                pause();
             }
         }
         traces.sort_unstable();
@@ -158,216 +225,112 @@ impl Partition {
         Ok(sources)
     }
 
-    /// Removes the blocks of segments that were merged and that nobody reads any more.
-    fn remove_retired(&self) -> Result<(), TraceStoreError> {
+    /// Removes the marks of deletions that hide nothing any more: no segment below them may have the trace.
+    fn remove_needless_marks(&self, tenant: u32) -> Result<(), TraceStoreError> {
+        let state = self.state.read();
+        let Some(deleted) = state.deleted.get(&tenant).filter(|_| state.sealing.is_none()).cloned() else {
+            return Ok(());
+        };
+        let segments = Arc::clone(&state.segments);
+        drop(state);
+        let hides = |id, mark| {
+            let hash = trace_hash(id);
+            segments.of(tenant).iter().any(|segment| segment.number < mark && segment.may_contain(hash))
+        };
+        let needless: Vec<_> = deleted.iter().filter(|(id, mark)| !hides(**id, **mark)).collect();
+        if needless.is_empty() {
+            return Ok(());
+        }
         let mut batch = WriteBatch::default();
+        needless.iter().for_each(|(id, _)| batch.delete(deleted_key(tenant, **id)));
         let mut state = self.state.write();
+        self.database.write(batch)?;
+        // Only this thread makes segments, so that a mark set again meanwhile with the same number hides nothing either.
+        if let Some(kept) = state.deleted.get_mut(&tenant).map(Arc::make_mut) {
+            kept.retain(|id, mark| deleted.get(id) != Some(mark) || hides(*id, *mark));
+        }
+        Ok(())
+    }
+
+    /// Removes the blocks of segments that were merged and that nobody reads any more.
+    pub(crate) fn remove_retired(&self) -> Result<(), TraceStoreError> {
+        let (mut batch, mut removed_spans) = (WriteBatch::default(), 0);
+        let mut state = self.state.write();
+        let state = &mut *state;
         // Nobody can come to read what is in no list; who has read the list before holds the segment.
         state.retired.retain(|segment| {
             let is_read = Arc::strong_count(segment) > 1;
             if !is_read {
                 let (tenant, number) = (segment.tenant, segment.number);
                 self.database.delete_segment(&mut batch, tenant, number);
+                removed_spans += segment.record.span_count;
             }
             is_read
         });
-        drop(state);
-        if batch.is_empty() { Ok(()) } else { self.database.write(batch) }
-    }
-}
-
-impl Source {
-    fn corrupt(&self, partition: &Partition, error: &DecodeError) -> TraceStoreError {
-        corrupt_block(partition.day, self.segment.number, self.block, error)
-    }
-}
-
-/// A span that waits for the rest of its trace.
-struct OwnedSpan {
-    origin: OriginHash,
-    service: Arc<str>,
-    skeleton: SpanSkeleton,
-    details: Box<[u8]>,
-}
-
-impl OwnedSpan {
-    fn raw(&self) -> RawSpan<'_> {
-        let Self { origin, service, skeleton, details } = self;
-        RawSpan { origin: *origin, service, skeleton: *skeleton, details }
-    }
-}
-
-#[derive(Default)]
-struct PendingTrace {
-    start_ns: u64,
-    spans: Vec<OwnedSpan>,
-    bytes: usize,
-}
-
-/// The blocks that are made anew.
-struct Merge<'a> {
-    partition: &'a Partition,
-    deleted: &'a DeletedTraces,
-    /// Blocks with spans of a trace that were not read, of traces with more than one.
-    parts_left: HashMap<TraceId, u32>,
-    pending: HashMap<TraceId, PendingTrace>,
-    pending_bytes: usize,
-}
-
-impl Merge<'_> {
-    fn count_parts(&mut self, sources: &[Source]) -> Result<(), TraceStoreError> {
-        let mut once: HashSet<TraceId> = HashSet::new();
-        for source in sources.iter().filter(|source| !source.is_copied) {
-            let bytes = self.partition.block_source().block_once(&source.segment, source.block)?;
-            let opened = Block::open(&bytes).map_err(|error| source.corrupt(self.partition, &error))?;
-            for trace in opened.traces() {
-                if !once.insert(trace.trace_id) {
-                    *self.parts_left.entry(trace.trace_id).or_insert(1) += 1;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes the spans of a block, and writes the traces that are whole now.
-    fn take_block(
-        &mut self,
-        source: &Source,
-        bytes: &Bytes,
-        writer: &mut SegmentWriter<'_>,
-    ) -> Result<(), TraceStoreError> {
-        let corrupt = |error| source.corrupt(self.partition, &error);
-        let block = Block::open(bytes).map_err(corrupt)?;
-        let mut whole = Vec::new();
-        let mut services: HashMap<String, Arc<str>> = HashMap::new();
-        for trace in block.traces() {
-            let id = trace.trace_id;
-            if self.deleted.get(&id).is_none_or(|mark| source.segment.number >= *mark) {
-                let pending = self.pending.entry(id).or_default();
-                let before = pending.bytes;
-                pending.take(&block, trace, &mut services).map_err(corrupt)?;
-                self.pending_bytes += pending.bytes - before;
-            }
-            let left = self.parts_left.get_mut(&id).map_or(0, |left| {
-                *left -= 1;
-                *left
-            });
-            if left == 0 {
-                whole.extend(self.pending.remove(&id).map(|pending| (id, pending)));
-            }
-        }
-        self.write(whole, writer)?;
-        self.write_pending(PENDING_BYTES_MAX, writer)
-    }
-
-    /// Writes what waits, the oldest first, until no more than `bytes_max` do.
-    fn write_pending(&mut self, bytes_max: usize, writer: &mut SegmentWriter<'_>) -> Result<(), TraceStoreError> {
-        if self.pending_bytes <= bytes_max {
+        if batch.is_empty() {
             return Ok(());
         }
-        let mut oldest: Vec<_> = self.pending.iter().map(|(id, pending)| (pending.start_ns, *id)).collect();
-        oldest.sort_unstable();
-        let (mut chosen, mut left) = (Vec::new(), self.pending_bytes);
-        // Half of the room is made, so that this is rare.
-        for (_, id) in oldest {
-            if left <= bytes_max / 2 {
-                break;
-            }
-            if let Some(pending) = self.pending.remove(&id) {
-                left -= pending.bytes;
-                chosen.push((id, pending));
-            }
-        }
-        self.write(chosen, writer)
+        state.is_dirty = true;
+        state.garbage_spans += removed_spans;
+        self.database.write(batch)
     }
 
-    fn write(
-        &mut self,
-        mut traces: Vec<(TraceId, PendingTrace)>,
-        writer: &mut SegmentWriter<'_>,
-    ) -> Result<(), TraceStoreError> {
-        traces.sort_unstable_by_key(|(id, pending)| (pending.start_ns, *id));
-        for (id, pending) in traces {
-            self.pending_bytes -= pending.bytes;
-            writer.push_trace(id, &mut pending.spans.iter().map(OwnedSpan::raw).collect())?;
+    /// Rewrites RocksDB's files without what was removed, if that is much.
+    pub(crate) fn collect_garbage(&self, pause: &dyn Fn()) -> Result<bool, TraceStoreError> {
+        let garbage_spans = self.state.read().garbage_spans;
+        if garbage_spans == 0 || garbage_spans * GARBAGE_SHARE < self.indexed_spans() {
+            return Ok(false);
         }
-        Ok(())
+        self.compact_database(pause)?;
+        Ok(true)
     }
-}
 
-impl PendingTrace {
-    fn take(
-        &mut self,
-        block: &Block,
-        trace: &BlockTrace,
-        services: &mut HashMap<String, Arc<str>>,
-    ) -> Result<(), DecodeError> {
-        let skeletons = block.skeletons(trace.spans.clone())?;
-        self.start_ns = if self.spans.is_empty() { trace.min_start_ns } else { self.start_ns.min(trace.min_start_ns) };
-        for (described, whole) in skeletons.zip(block.spans(trace.trace_id, trace.spans.clone())?) {
-            let ((origin, service, skeleton), (_, span)) = (described?, whole?);
-            let service = match services.get(service) {
-                Some(known) => Arc::clone(known),
-                None => Arc::clone(services.entry(service.to_owned()).or_insert_with(|| Arc::from(service))),
-            };
-            let mut details = Vec::new();
-            put_details(&mut details, &span);
-            self.bytes += details.len() + size_of::<OwnedSpan>();
-            self.spans.push(OwnedSpan { origin, service, skeleton, details: details.into_boxed_slice() });
+    /// Merges all that can be merged, and rewrites RocksDB's and the index's files.
+    ///
+    /// # Errors
+    /// The first of those that kept it from something; the rest is done.
+    pub(crate) fn compact(&self, pause: &dyn Fn()) -> Result<(), TraceStoreError> {
+        let mut first_failure = None;
+        // Each merge takes up a segment that is there now, so that no stream of deletions keeps it going.
+        for _ in 0..self.segment_count() {
+            match self.merge_one(MergeDepth::Full, pause) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(failure) => {
+                    let is_set_aside = failure.is_set_aside();
+                    first_failure.get_or_insert(failure.error);
+                    if !is_set_aside {
+                        break;
+                    }
+                }
+            }
+            pause();
         }
-        Ok(())
+        let rewritten = self.remove_retired().and_then(|()| self.compact_database(pause));
+        let merged = self.index.merge_all().and_then(|()| {
+            let view = Arc::new(self.index.view()?);
+            self.state.write().view = view;
+            Ok(())
+        });
+        first_failure.map_or(Ok(()), Err).and(rewritten).and(merged)
     }
-}
 
-/// The groups of segments that are merged, each to one.
-fn choose(segments: &[Arc<Segment>], depth: MergeDepth, deleted: &DeletedTraces) -> Vec<Vec<Arc<Segment>>> {
-    let mut by_time = segments.to_vec();
-    by_time.sort_by_key(|segment| (segment.start_min_ns(), segment.number));
-    match depth {
-        MergeDepth::Small => {
-            let mut tiers: std::collections::BTreeMap<u32, Vec<Arc<Segment>>> = std::collections::BTreeMap::new();
-            for segment in by_time.iter().filter(|segment| segment.record.span_count < SMALL_SPANS_MAX) {
-                let tier = segment.record.span_count.max(1).ilog(MERGED_SEGMENTS as u64);
-                tiers.entry(tier).or_default().push(Arc::clone(segment));
+    fn compact_database(&self, pause: &dyn Fn()) -> Result<(), TraceStoreError> {
+        self.state.write().garbage_spans = 0;
+        self.database.flush()?;
+        // RocksDB does not come back before it is done: it gets a thread, so that checkpoints go on.
+        let (done, is_done) = sync_channel::<()>(0);
+        let compact = || {
+            let _done = done;
+            self.database.compact();
+        };
+        let wait = || {
+            while is_done.recv_timeout(PAUSE_EVERY) == Err(RecvTimeoutError::Timeout) {
+                pause();
             }
-            tiers.into_values().filter(|tier| tier.len() >= MERGED_SEGMENTS).collect()
-        }
-        MergeDepth::Aged => {
-            let is_half = |segment: &&Arc<Segment>| segment.record.span_count < MERGED_SPANS_MAX / 2;
-            if by_time.iter().filter(is_half).count() < AGED_SEGMENTS {
-                return Vec::new();
-            }
-            let mut groups = pack(by_time);
-            groups.retain(|group| group.len() > 1);
-            groups
-        }
-        MergeDepth::Full => {
-            let has_deleted = |segment: &Arc<Segment>| {
-                deleted.iter().any(|(id, mark)| segment.number < *mark && segment.may_contain(trace_hash(*id)))
-            };
-            let mut groups = pack(by_time);
-            groups.retain(|group| group.len() > 1 || group.iter().any(has_deleted));
-            groups
-        }
+        };
+        run_beside("trace-compact", compact, wait)
+            .map(|_| ())
+            .map_err(TraceStoreError::io("start a thread for", &self.directory))
     }
-}
-
-/// Neighbours in time, as many as fit into one segment.
-fn pack(by_time: Vec<Arc<Segment>>) -> Vec<Vec<Arc<Segment>>> {
-    let mut groups: Vec<Vec<Arc<Segment>>> = Vec::new();
-    let mut span_count = 0;
-    for segment in by_time {
-        let spans = segment.record.span_count;
-        match groups.last_mut() {
-            Some(group) if span_count + spans <= MERGED_SPANS_MAX => {
-                group.push(segment);
-                span_count += spans;
-            }
-            _ => {
-                groups.push(vec![segment]);
-                span_count = spans;
-            }
-        }
-    }
-    groups
 }

@@ -19,6 +19,7 @@
 mod catalogue;
 mod copy;
 mod database;
+mod due;
 mod examine;
 mod expire;
 mod filter;
@@ -34,12 +35,13 @@ mod open;
 mod origins;
 mod pieces;
 mod read;
+mod rewrite;
 mod seal;
 mod segment;
 mod tail;
 mod write;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -55,12 +57,12 @@ use crate::error::storage_error;
 use crate::record::{Day, PreparedBatch, PreparedRow};
 use database::Database;
 pub(crate) use database::DatabaseMemory;
+pub(crate) use due::MergeDepth;
 use filter::trace_hash;
 use head::Head;
 use index::{IndexView, SearchIndex};
 use indexing::BlockSource;
 use keys::{name_key, origin_key, tenant_key};
-pub(crate) use merge::MergeDepth;
 use names::{Names, NewNames};
 use origins::{DecodedOrigins, OriginCatalogue};
 pub(crate) use pieces::TracePiece;
@@ -95,7 +97,12 @@ struct State {
     sealed_position: u64,
     /// Segments that the index knows and readers do not see, by tenant number.
     unlisted: Vec<(u32, u64)>,
+    /// Segments with blocks that cannot be read, by tenant number: merges leave them alone.
+    damaged: HashSet<(u32, u64)>,
+    /// Whether there is something to bring to disk.
     is_dirty: bool,
+    /// Spans whose blocks were removed and that RocksDB's files may still have.
+    garbage_spans: u64,
 }
 
 /// What only memory and the log have.
@@ -287,17 +294,6 @@ impl Partition {
         let state = self.state.read();
         let sealing = state.sealing.as_ref().map(|sealing| sealing.unsealed.size()).unwrap_or_default();
         state.active.size() + sealing
-    }
-
-    /// Merges segments and the index as far as that goes.
-    pub(crate) fn compact(&self) -> Result<(), TraceStoreError> {
-        self.merge(MergeDepth::Full)?;
-        self.database.flush()?;
-        self.database.compact();
-        self.index.merge_all()?;
-        let view = Arc::new(self.index.view()?);
-        self.state.write().view = view;
-        Ok(())
     }
 
     fn block_source(&self) -> BlockSource<'_> {

@@ -1,7 +1,7 @@
 //! Opening a partition: what RocksDB and the index hold, blocks that no segment has removed, and what the index
 //! lacks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -110,7 +110,9 @@ impl Partition {
             next_segment,
             sealed_position,
             unlisted: Vec::new(),
+            damaged: HashSet::new(),
             is_dirty: false,
+            garbage_spans: 0,
         });
         let operations_max = settings.operations_max;
         let (directory, memory) = (directory.to_owned(), memory.clone());

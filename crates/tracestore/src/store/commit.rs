@@ -240,6 +240,14 @@ impl CommitThread {
     }
 }
 
+impl Shared {
+    /// Whether so much waits that it is time for a checkpoint, while none is under way.
+    pub(super) fn is_tail_large(&self) -> bool {
+        let (size, settings) = (self.tail_size(), &self.settings);
+        size.spans >= settings.commit_spans || size.bytes >= settings.tail_memory.0 / TAIL_COMMIT_SHARE
+    }
+}
+
 fn disk_full(shared: &Shared) -> TraceStoreError {
     TraceStoreError::Io {
         action: "write to",

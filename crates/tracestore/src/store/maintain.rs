@@ -1,9 +1,14 @@
-//! The maintenance thread: checkpoints, and retention by dropping whole days.
+//! The maintenance thread: checkpoints, merges, and retention by dropping whole days.
+//!
+//! Spans that come need checkpoints, and a full disk needs retention: no other step, and no failure of one, holds them
+//! off. A merge lets checkpoints pass between its blocks, and only one is done before whoever waits has his turn.
 
+use std::cell::Cell;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use pharos_base::{Completer, full_message};
 use pharos_model::TenantId;
@@ -18,6 +23,8 @@ use crate::record::Day;
 
 /// So long after its end a day gets few more spans.
 const AGED_AFTER_NS: u64 = 3_600_000_000_000;
+/// Merges begin only while so many times `free_space_min` are free.
+const MERGE_FREE_SPACES: u64 = 2;
 /// A partition that is being removed bears this before its name.
 pub(super) const DROPPED_PREFIX: &str = "dropped-";
 
@@ -39,53 +46,115 @@ pub(super) enum Maintenance {
 
 pub(super) struct MaintenanceThread {
     shared: Arc<Shared>,
+    checkpointed_at: Cell<Instant>,
+    /// Whether the last round merged something: there may be more to do at once.
+    is_merging: Cell<bool>,
 }
 
 impl MaintenanceThread {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        let checkpointed_at = Cell::new(shared.clock.monotonic());
+        Self { shared, checkpointed_at, is_merging: Cell::new(false) }
     }
 
     pub(super) fn run(&self, queue: &Receiver<Maintenance>) {
         loop {
-            match queue.recv_timeout(self.shared.settings.commit_interval.0) {
-                Ok(Maintenance::Commit) | Err(RecvTimeoutError::Timeout) => {
-                    if let Err(error) = self.shared.maintain() {
-                        tracing::error!(error = %full_message(&error), "trace store checkpoint failed, trying again later");
-                    }
-                }
-                Ok(Maintenance::Flush(answer)) => answer.complete(self.shared.maintain()),
+            // Between two merges whoever waits has his turn.
+            let patience = if self.is_merging.get() { Duration::ZERO } else { self.shared.settings.commit_interval.0 };
+            match queue.recv_timeout(patience) {
+                Ok(Maintenance::Commit) => tell("checkpoint", self.round(true)),
+                Err(RecvTimeoutError::Timeout) => tell("checkpoint", self.round(!self.is_merging.get())),
+                Ok(Maintenance::Flush(answer)) => answer.complete(self.round(true)),
                 Ok(Maintenance::Compact(answer)) => {
-                    answer.complete(self.shared.maintain().and_then(|()| self.shared.compact()));
+                    let result = self.round(true);
+                    answer.complete(result.and(self.shared.compact(&|| self.pause())));
                 }
                 Ok(Maintenance::Snapshot(name, answer)) => answer.complete(self.shared.create_snapshot(&name)),
                 Ok(Maintenance::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
+
+    /// All that is to be done from time to time. A step that fails is told and keeps no other from its turn.
+    ///
+    /// # Errors
+    /// What kept the checkpoint from finishing; that is not told here.
+    fn round(&self, with_checkpoint: bool) -> Result<(), TraceStoreError> {
+        let shared = &self.shared;
+        for partition in shared.partitions_newest_first() {
+            tell("removal of merged spans", partition.remove_retired());
+        }
+        tell("retention by age", shared.drop_expired());
+        let checkpointed = if with_checkpoint || self.is_checkpoint_due() { self.checkpoint() } else { Ok(()) };
+        self.is_merging.set(self.merge_one());
+        tell("retention by size", shared.drop_oversize());
+        checkpointed
+    }
+
+    fn checkpoint(&self) -> Result<(), TraceStoreError> {
+        self.checkpointed_at.set(self.shared.clock.monotonic());
+        self.shared.checkpoint()
+    }
+
+    /// Lets a checkpoint pass while something lasts, so that spans that come find room.
+    fn pause(&self) {
+        if self.is_checkpoint_due() {
+            tell("checkpoint", self.checkpoint());
+        }
+    }
+
+    fn is_checkpoint_due(&self) -> bool {
+        let shared = &self.shared;
+        let waited = shared.clock.monotonic().saturating_duration_since(self.checkpointed_at.get());
+        let is_failing = shared.is_checkpoint_failing.load(Ordering::Relaxed);
+        waited >= shared.settings.commit_interval.0 || !is_failing && shared.is_tail_large()
+    }
+
+    /// Merges one group of segments where they have become many, newest days first. Returns whether anything was done.
+    fn merge_one(&self) -> bool {
+        let shared = &self.shared;
+        // What is left of the disk is for the spans that come.
+        let free_min = shared.settings.free_space_min.0.saturating_mul(MERGE_FREE_SPACES);
+        if shared.disk.free_bytes(&shared.directory).is_ok_and(|free| free < free_min) {
+            return false;
+        }
+        shared.partitions_newest_first().iter().any(|partition| self.merge_one_of(partition))
+    }
+
+    fn merge_one_of(&self, partition: &Partition) -> bool {
+        let pause = || self.pause();
+        let now_ns = u64::try_from(self.shared.clock.unix_ns()).unwrap_or(0);
+        let is_over = partition.day().last_ns().saturating_add(AGED_AFTER_NS) < now_ns;
+        let depths: &[_] = if is_over { &[MergeDepth::Small, MergeDepth::Aged] } else { &[MergeDepth::Small] };
+        for depth in depths {
+            match partition.merge_one(*depth, &pause) {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(failure) => {
+                    let (day, is_left_alone) = (partition.day(), failure.is_set_aside());
+                    tracing::error!(
+                        error = %full_message(&failure.error), %day, is_left_alone, "segments of spans cannot be merged"
+                    );
+                    return is_left_alone;
+                }
+            }
+        }
+        // The files of a day that gets more spans are rewritten anyway.
+        let collected = if is_over { partition.collect_garbage(&pause) } else { Ok(false) };
+        collected.unwrap_or_else(|error| {
+            tell("removal of merged spans from files", Err(error));
+            false
+        })
+    }
+}
+
+fn tell(step: &str, result: Result<(), TraceStoreError>) {
+    if let Err(error) = result {
+        tracing::error!(error = %full_message(&error), step, "maintenance of the trace store failed, trying again later");
+    }
 }
 
 impl Shared {
-    fn maintain(&self) -> Result<(), TraceStoreError> {
-        self.drop_expired()?;
-        self.checkpoint()?;
-        self.merge()?;
-        self.drop_oversize()
-    }
-
-    /// Merges what has become many.
-    fn merge(&self) -> Result<(), TraceStoreError> {
-        let now_ns = u64::try_from(self.clock.unix_ns()).unwrap_or(0);
-        for partition in self.partitions_newest_first() {
-            let is_over = partition.day().last_ns().saturating_add(AGED_AFTER_NS) < now_ns;
-            partition.merge(MergeDepth::Small)?;
-            if is_over {
-                partition.merge(MergeDepth::Aged)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Brings both engines to the present position and removes the log below it.
     pub(super) fn checkpoint(&self) -> Result<(), TraceStoreError> {
         let result = self.try_checkpoint();
@@ -123,9 +192,12 @@ impl Shared {
     fn finish_checkpoint(&self, position: u64, begun: &[Arc<Partition>]) -> Result<(), TraceStoreError> {
         self.announce_calls(position, begun)?;
         let newest = self.partitions.read().last_key_value().map(|(day, _)| *day);
+        let mut finished = Ok(());
         for partition in begun {
-            partition.finish_checkpoint(Some(partition.day()) == newest)?;
+            // One that fails keeps no other from its turn.
+            finished = finished.and(partition.finish_checkpoint(Some(partition.day()) == newest));
         }
+        finished?;
         if begun.is_empty() { Ok(()) } else { PendingCalls::remove(&self.directory) }
     }
 
@@ -138,8 +210,9 @@ impl Shared {
         PendingCalls { position, days }.write(&self.directory)
     }
 
-    fn compact(&self) -> Result<(), TraceStoreError> {
-        self.partitions_newest_first().iter().try_for_each(|partition| partition.compact())
+    /// Merges all days; one that fails keeps no other from its turn.
+    fn compact(&self, pause: &dyn Fn()) -> Result<(), TraceStoreError> {
+        self.partitions_newest_first().iter().fold(Ok(()), |result, day| result.and(day.compact(pause)))
     }
 
     /// Drops the days whose last span is out of every tenant's retention, and of other days the tenants whose

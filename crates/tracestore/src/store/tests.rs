@@ -229,3 +229,28 @@ fn power_that_fails_between_the_days_of_a_checkpoint_loses_and_doubles_nothing()
         check_equal(&store, &oracle, &tenant, &generator.trace_ids(), &[]);
     }
 }
+
+/// What a deletion leaves in memory goes with the merge that takes the trace from the disk.
+#[test]
+fn a_full_merge_ends_the_marks_of_deletions() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), settings(), &FaultDisk::sound());
+    let tenant = TenantId::default();
+    for number in 0..4 {
+        append(&store, number).unwrap();
+        store.flush().unwrap();
+    }
+    let marks =
+        |store: &SpanStore| store.shared.partitions_newest_first().iter().map(|day| day.deleted_count(&tenant)).sum();
+    for number in [1, 3] {
+        store.delete_trace(&tenant, TraceId([number; 16])).unwrap();
+    }
+    store.flush().unwrap();
+    let before: usize = marks(&store);
+    store.compact().unwrap();
+    assert_eq!((before, marks(&store), found(&store)), (2, 0, vec![0, 2]));
+    drop(store);
+    let store = open(directory.path(), settings(), &FaultDisk::sound());
+    append(&store, 1).unwrap();
+    assert_eq!((marks(&store), found(&store)), (0, vec![0, 1, 2]));
+}

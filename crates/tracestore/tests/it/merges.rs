@@ -140,3 +140,60 @@ fn reads_go_on_while_segments_are_merged() {
         reader.join().unwrap();
     });
 }
+
+/// Spans of traces that are not whole wait in memory; above its limit a trace is cut, and is whole in every read.
+#[test]
+fn traces_above_the_memory_of_a_merge_are_cut_and_read_whole() {
+    const SPANS: u64 = 3_000;
+    let mut fixture = Fixture::new(settings());
+    let oracle = MemoryTraceStore::new();
+    // A few traces that last all the time, with twice as much as a merge keeps of them (half of `rows_memory`).
+    for part in 0..4 {
+        let mut sent = run(part * SPANS..(part + 1) * SPANS);
+        for (number, span) in (part * SPANS..).zip(&mut sent.groups[0].spans) {
+            span.trace_id = TraceId(u128::from(number % 7 + 1).to_be_bytes());
+            let mut noise = number;
+            let text = std::iter::repeat_with(|| {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                char::from(b'a' + (noise >> 60) as u8)
+            });
+            let value = AttributeValue::String(text.take(800).collect());
+            span.attributes.push(Attribute { key: "text".into(), value });
+        }
+        both(&fixture, &oracle, sent);
+        fixture.store().flush().unwrap();
+    }
+    let ids: Vec<_> = (1..=7_u128).map(|number| TraceId(number.to_be_bytes())).collect();
+    fixture.store().compact().unwrap();
+    assert_eq!(fixture.store().stats().segments, 1);
+    check_equal(fixture.store(), &oracle, &TenantId::default(), &ids, &[]);
+    fixture.reopen();
+    check_equal(fixture.store(), &oracle, &TenantId::default(), &ids, &[]);
+}
+
+/// What the merges of a day that gets no more spans wrote does not stay in memory, and what they merged not on disk.
+#[test]
+fn a_day_that_is_over_takes_no_more_than_its_spans() {
+    const ROUNDS: u64 = 6;
+    let spans = |number: u64| run(number * 3_010..(number + 1) * 3_010);
+    let fixture = Fixture::new(settings());
+    for number in 0..ROUNDS {
+        fixture.append(spans(number)).unwrap();
+        fixture.store().flush().unwrap();
+    }
+    let before = fixture.store().stats();
+    assert_eq!(before.segments, ROUNDS);
+    fixture.clock.advance_ms(36 * 3_600_000);
+    for _ in 0..4 {
+        fixture.store().flush().unwrap();
+    }
+    let after = fixture.store().stats();
+    assert_eq!((after.segments, after.indexed_spans), (1, before.indexed_spans));
+    assert!(after.row_bytes < before.row_bytes * 11 / 10, "{after:?} of {before:?}");
+    // All of it is on disk: a copy of the days alone has the same spans.
+    let image = crate::support::fast_directory();
+    crate::support::copy_tree(fixture.directory.path(), image.path());
+    std::fs::remove_dir_all(image.path().join("log")).unwrap();
+    let copy = fixture.try_open(image.path()).unwrap();
+    assert_eq!((copy.stats().segments, copy.stats().indexed_spans), (1, before.indexed_spans));
+}
