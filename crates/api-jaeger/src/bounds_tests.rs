@@ -7,12 +7,12 @@ use axum::body::{Body, to_bytes};
 use http::{Request, StatusCode};
 use pharos_base::{Clock, MemoryBudget, SystemClock};
 use pharos_gateway::Principal;
+use pharos_ingest::otlp::Otlp;
 use pharos_model::{AttributeValue, Resource, Scope, Span, SpanBatch, SpanGroup, SpanId, TraceId};
 use pharos_storage::{ReadContext, StorageError, Trace};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::otlp_json::Otlp;
 use crate::rendering::{Rendering, Traces};
 use crate::router;
 use crate::tests::{START_NS, api_over, attribute, batch, text};

@@ -17,7 +17,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::filter_tree::{LEVELS, OPERATORS};
-use crate::grpc_call::{REQUEST_BYTES_MAX, opened};
+use crate::grpc_call::{REQUEST_BYTES_MAX, asked_query, opened};
 use crate::grpc_health::{Healthy, SERVICES};
 use crate::grpc_messages::{count, send_batches, send_traces};
 use crate::grpc_params::{dependency_range, lookup, operations, query};
@@ -82,8 +82,8 @@ impl QueryService for Query {
         let (asker, request) = opened(request)?;
         let is_raw = request.query.as_ref().is_some_and(|query| query.raw_traces);
         let adjusting = self.api.adjusting_unless(is_raw);
-        let query = query(request.query).map_err(Status::invalid_argument)?;
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
+            let query = asked_query(query(request.query))?;
             let found = api.search(tenant, &query, context)?;
             send_traces(api.store.as_ref(), tenant, &found, adjusting, (context, outlet))?;
             Ok(())
@@ -96,8 +96,8 @@ impl QueryService for Query {
         request: Request<FindTraceSummariesRequest>,
     ) -> Result<Response<Self::FindTraceSummariesStream>, Status> {
         let (asker, request) = opened(request)?;
-        let query = query(request.query).map_err(Status::invalid_argument)?;
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
+            let query = asked_query(query(request.query))?;
             let found = api.search(tenant, &query, context)?;
             let summaries = api.store.summaries(tenant, &found, context)?;
             let message = |summaries| FindTraceSummariesResponse { summaries };

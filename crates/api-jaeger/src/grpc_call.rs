@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pharos_gateway::{Principal, Scope};
 use pharos_http::{Asked, QueryKind, Refusal, grpc_code, grpc_deadline, remote_address};
 use pharos_model::TenantId;
-use pharos_storage::{ReadContext, StorageError};
+use pharos_storage::{ReadContext, StorageError, TraceQuery};
 use tonic::{Request, Response, Status};
 
 use crate::call::{refusal_of, tenant_of};
@@ -50,6 +50,11 @@ pub(crate) fn opened_for<T: fmt::Debug>(request: Request<T>, scope: Scope) -> Re
         deadline,
     };
     Ok((Asker(asked), message))
+}
+
+/// A search as it was read. Searches are read within their job, as their patterns are compiled there.
+pub(crate) fn asked_query(read: Result<TraceQuery, String>) -> Result<TraceQuery, StorageError> {
+    read.map_err(|message| StorageError::Invalid { message })
 }
 
 /// What a message of this type asks for, as the listing of queries tells it.

@@ -19,7 +19,7 @@ use tonic::codec::CompressionEncoding::{Gzip, Zstd};
 use tonic::{Request, Response, Status};
 
 use crate::filter_tree::{LEVELS, OPERATORS};
-use crate::grpc_call::{REQUEST_BYTES_MAX, opened};
+use crate::grpc_call::{REQUEST_BYTES_MAX, asked_query, opened};
 use crate::grpc_messages::{count, send_batches, send_traces};
 use crate::grpc_params::{dependency_range, operations};
 use crate::grpc_storage_params::{lookups, query};
@@ -97,8 +97,8 @@ impl TraceReader for Storage {
         request: Request<FindTracesRequest>,
     ) -> Result<Response<Self::FindTracesStream>, Status> {
         let (asker, request) = opened(request)?;
-        let query = query(request.query).map_err(Status::invalid_argument)?;
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
+            let query = asked_query(query(request.query))?;
             let found = api.search(tenant, &query, context)?;
             send_traces(api.store.as_ref(), tenant, &found, None, (context, outlet))?;
             Ok(())
@@ -111,8 +111,10 @@ impl TraceReader for Storage {
         request: Request<FindTraceIDsRequest>,
     ) -> Result<Response<FindTraceIDsResponse>, Status> {
         let (asker, request) = opened(request)?;
-        let query = query(request.query).map_err(Status::invalid_argument)?;
-        let found = asker.read(&self.api, move |api, tenant, context| api.search(tenant, &query, context)).await?;
+        let find = move |api: &JaegerApi, tenant: &_, context: &_| {
+            api.search(tenant, &asked_query(query(request.query))?, context)
+        };
+        let found = asker.read(&self.api, find).await?;
         let trace_ids = found.iter().map(|found| FoundTraceId {
             trace_id: bytes(found.trace_id),
             // A time range would narrow what is read by id later; the ids alone are found as fast.
@@ -128,8 +130,8 @@ impl TraceReader for Storage {
         request: Request<FindTraceSummariesRequest>,
     ) -> Result<Response<Self::FindTraceSummariesStream>, Status> {
         let (asker, request) = opened(request)?;
-        let query = query(request.query).map_err(Status::invalid_argument)?;
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
+            let query = asked_query(query(request.query))?;
             let found = api.search(tenant, &query, context)?;
             let summaries = api.store.summaries(tenant, &found, context)?;
             let message = |summaries| FindTraceSummariesResponse { summaries, next_page_token: String::new() };

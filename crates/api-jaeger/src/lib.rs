@@ -33,7 +33,6 @@ mod grpc_v2_params;
 mod grpc_v2_tests;
 mod listed;
 mod monitor;
-mod otlp_json;
 mod params;
 mod rendering;
 mod routes;

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use pharos_http::QueryKind;
+use pharos_ingest::otlp::Otlp;
 use pharos_model::TenantId;
 use pharos_storage::{StorageError, Trace, TraceLookup, TracePart, TraceStream, TraceSummary};
 use serde::Serialize;
@@ -16,7 +17,6 @@ use crate::adjust::{Adjusting, tell_on_first_span};
 use crate::call::Caller;
 use crate::filter_tree::{LEVELS, OPERATORS};
 use crate::grpc_messages::PART_SPANS;
-use crate::otlp_json::Otlp;
 use crate::params::Params;
 use crate::rendering::{Rendered, Rendering, Traces};
 use crate::routes::JaegerApi;
@@ -110,12 +110,10 @@ pub(crate) async fn trace(
 
 /// Finds traces.
 pub(crate) async fn find(State(api): Api, caller: Caller, RawQuery(query): RawQuery) -> Response {
-    let (query, is_raw) = match Params::parse(query.as_deref()).v3_query() {
-        Ok(asked) => asked,
-        Err(message) => return caller.bad(message),
-    };
-    let asked = (QueryKind::TraceSearch, Some(query.start));
+    let params = Params::parse(query.as_deref());
+    let asked = (QueryKind::TraceSearch, params.v3_search_range().ok());
     let render = move |api: &JaegerApi, tenant: &_, rendering: &Rendering<'_>| {
+        let (query, is_raw) = params.v3_query().map_err(|message| StorageError::Invalid { message })?;
         let lookups = api.search(tenant, &query, rendering.context)?;
         render(api, tenant, &lookups, api.adjusting_unless(is_raw), rendering)
     };
@@ -175,12 +173,10 @@ impl Serialize for ResourceSpans<'_> {
 
 /// Finds traces and tells them in short.
 pub(crate) async fn summaries(State(api): Api, caller: Caller, RawQuery(query): RawQuery) -> Response {
-    let (query, _) = match Params::parse(query.as_deref()).v3_query() {
-        Ok(asked) => asked,
-        Err(message) => return caller.bad(message),
-    };
-    let asked = (QueryKind::TraceSearch, Some(query.start));
+    let params = Params::parse(query.as_deref());
+    let asked = (QueryKind::TraceSearch, params.v3_search_range().ok());
     let render = move |api: &JaegerApi, tenant: &_, rendering: &Rendering<'_>| {
+        let (query, _) = params.v3_query().map_err(|message| StorageError::Invalid { message })?;
         let lookups = api.search(tenant, &query, rendering.context)?;
         let found = api.store.summaries(tenant, &lookups, rendering.context)?;
         rendering.finish(&Summaries { summaries: SummaryList(&found) }, false).map(Some)

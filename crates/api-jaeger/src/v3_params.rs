@@ -12,15 +12,9 @@ use crate::params::{
 
 impl Params {
     /// A search: what is asked for, and whether the traces are wanted as they came.
+    /// Its patterns are compiled here: to be called within the job.
     pub(crate) fn v3_query(&self) -> Result<(TraceQuery, bool), String> {
-        let start_ns = self.v3_time(["query.startTimeMin", "query.start_time_min"])?;
-        let end_ns = self.v3_time(["query.startTimeMax", "query.start_time_max"])?;
-        let (Some(start_ns), Some(end_ns)) = (start_ns, end_ns) else {
-            return Err("query.startTimeMin and query.startTimeMax are required".to_owned());
-        };
-        if start_ns >= end_ns {
-            return Err("query.startTimeMin must lie before query.startTimeMax".to_owned());
-        }
+        let start = self.v3_search_range()?;
         let filter = |text: &str| call_of_json(text).and_then(|filter| predicate_of(&filter));
         let predicate = self.v3(&["query.filter"], filter)?;
         let text = |names| self.any(names).map(|(_, text)| text.to_owned());
@@ -32,8 +26,7 @@ impl Params {
             operation: text(&["query.operationName", "query.operation_name"]),
             filters: filters_of(&tags),
             predicate: None,
-            // This API's own words: the first instant is inside, the last is not.
-            start: TimeRangeNs { start_ns, end_ns },
+            start,
             duration_min_ns: self.v3(&min, parse_duration_bound)?.flatten(),
             duration_max_ns: self.v3(&max, parse_duration_bound)?.flatten(),
             limit: self.v3(&depth, parse_depth)?.unwrap_or(0),
@@ -41,6 +34,19 @@ impl Params {
         let is_raw = self.v3_raw(["query.rawTraces", "query.raw_traces"])?;
         let query = checked_query(query, [min[0], max[0], depth[0]])?;
         Ok((with_predicate(query, predicate)?, is_raw))
+    }
+
+    /// When spans of a search start. This API's own words: the first instant is inside, the last is not.
+    pub(crate) fn v3_search_range(&self) -> Result<TimeRangeNs, String> {
+        let start_ns = self.v3_time(["query.startTimeMin", "query.start_time_min"])?;
+        let end_ns = self.v3_time(["query.startTimeMax", "query.start_time_max"])?;
+        let (Some(start_ns), Some(end_ns)) = (start_ns, end_ns) else {
+            return Err("query.startTimeMin and query.startTimeMax are required".to_owned());
+        };
+        if start_ns >= end_ns {
+            return Err("query.startTimeMin must lie before query.startTimeMax".to_owned());
+        }
+        Ok(TimeRangeNs { start_ns, end_ns })
     }
 
     /// Whether traces are wanted as they came.

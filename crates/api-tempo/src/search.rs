@@ -18,7 +18,7 @@ use pharos_storage::{
 };
 use serde_json::json;
 
-use crate::call::{Caller, bad};
+use crate::call::Caller;
 use crate::params::{Params, parse_tags};
 use crate::routes::TempoApi;
 use crate::span_json::trace_json;
@@ -43,11 +43,11 @@ pub(crate) async fn search(
     caller: Caller,
     UrlQuery(params): UrlQuery<Vec<(String, String)>>,
 ) -> Response {
-    let search = match Search::of(&Params(params)) {
-        Ok(search) => search,
-        Err(message) => return bad(message),
+    // Read within the job: patterns take their time to compile.
+    let read = move |api: &TempoApi, tenant: &TenantId, context: &ReadContext| {
+        let search = Search::of(&Params(params)).map_err(|message| StorageError::Invalid { message })?;
+        search.run(api, tenant, context)
     };
-    let read = move |api: &TempoApi, tenant: &TenantId, context: &ReadContext| search.run(api, tenant, context);
     match caller.read(&api, (QueryKind::TraceSearch, None), read).await {
         Ok(found) => ([(CONTENT_TYPE, "application/json")], found).into_response(),
         Err(refusal) => refusal,

@@ -1,70 +1,159 @@
-//! Names and values for completion.
+//! Names and values for completion, as the store lists them for the range of time that is asked.
 //!
-//! Names of services and operations, the words of statuses and kinds, and the intrinsics: what the store lists. Lists are sorted,
-//! and cut at the limit the client gives.
+//! With `q`, what is on spans that pass it; what it asks of traces (their root, their duration) narrows nothing. Lists are
+//! sorted and cut at the limit the client gives; where that or a limit of the store leaves something out, the answer says
+//! that it is partial, which Grafana skips.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use pharos_http::QueryKind;
-use pharos_model::TenantId;
-use pharos_storage::{OperationQuery, ReadContext, StorageError};
+use pharos_model::{TenantId, TimeRangeNs};
+use pharos_storage::{
+    AttributeKeyQuery, AttributeLevel, ListedType, ReadContext, SpanField, SpanPredicate, SpanReference, StorageError,
+    ValueQuery,
+};
 use serde_json::{Value, json};
 
 use crate::call::{Caller, bad};
 use crate::params::Params;
 use crate::routes::TempoApi;
-use crate::traceql::{Field, Intrinsic, Literal, Scope, parse};
+use crate::traceql::{Field, Filter, Folded, Intrinsic, Known, Literal, Scope, parse};
 
-/// Values an answer has where the client does not say, and at most.
-const VALUES_MAX: usize = 10_000;
-const SERVICE_NAME: &str = "service.name";
+/// Names of a scope, or values, that an answer has where the client does not say.
+const LISTED_DEFAULT: usize = 5_000;
+/// At most so many.
+const LISTED_MAX: usize = 10_000;
 /// The scope of what is no attribute.
 const INTRINSIC: &str = "intrinsic";
 
 type Pairs = Query<Vec<(String, String)>>;
 
-fn answer(value: &Value) -> Response {
+/// Which list.
+struct Asked {
+    range: TimeRangeNs,
+    limit: usize,
+    /// TraceQL.
+    narrowing: Option<String>,
+}
+
+impl Asked {
+    fn of(params: &Params) -> Result<Self, String> {
+        Ok(Self {
+            range: params.range()?.unwrap_or(TimeRangeNs::ALL),
+            limit: params.count("limit", LISTED_DEFAULT, LISTED_MAX)?,
+            narrowing: params.get("q").map(str::to_owned),
+        })
+    }
+
+    /// What spans have to pass. To be called within the job: patterns take their time to compile.
+    fn folded(&self) -> Result<Folded, StorageError> {
+        let Some(text) = &self.narrowing else { return Ok(Folded::Always(true)) };
+        let query = parse(text).map_err(|error| format!("invalid TraceQL query: {error}"));
+        let filter = query.and_then(|query| Filter::of(&query));
+        filter.map(|filter| filter.fold(Known::Nothing)).map_err(|message| StorageError::Invalid { message })
+    }
+}
+
+/// An answer, and whether all is in it.
+fn answer(mut value: Value, is_complete: bool) -> Response {
+    value["metrics"] = json!({});
+    if !is_complete {
+        value["status"] = json!("PARTIAL");
+        value["message"] = json!("there is more: narrow the query or the range, or raise the limit");
+    }
     ([(CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }
 
-/// Names by scope.
-fn scopes(wanted: Option<&str>) -> Result<Vec<(&'static str, Vec<&'static str>)>, String> {
-    let mut all: Vec<_> = Scope::ALL
-        .iter()
-        .map(|(word, scope)| (*word, if *scope == Scope::Resource { vec![SERVICE_NAME] } else { Vec::new() }))
-        .collect();
-    all.push((INTRINSIC, Intrinsic::names().collect()));
-    match wanted {
-        None | Some("none") => {}
-        Some(scope) if all.iter().any(|(word, _)| *word == scope) => all.retain(|(word, _)| *word == scope),
-        Some(scope) => return Err(format!("invalid scope {scope:?}")),
+/// Names by the words of their scopes, in the order of these, and whether all are there.
+type Names = (Vec<(&'static str, BTreeSet<String>)>, bool);
+
+async fn names(api: &Arc<TempoApi>, caller: &Caller, params: Params) -> Result<Names, Response> {
+    let wanted = match params.get("scope") {
+        None | Some("none") => None,
+        Some(scope) if scope == INTRINSIC || Scope::of(scope).is_some() => Some(scope.to_owned()),
+        Some(scope) => return Err(bad(format!("invalid scope {scope:?}"))),
+    };
+    let asked = Asked::of(&params).map_err(bad)?;
+    let range = asked.range;
+    let read = move |api: &TempoApi, tenant: &TenantId, context: &ReadContext| {
+        names_of(api, tenant, wanted.as_deref(), &asked, context)
+    };
+    caller.read(api, (QueryKind::TraceLists, Some(range)), read).await
+}
+
+fn names_of(
+    api: &TempoApi,
+    tenant: &TenantId,
+    wanted: Option<&str>,
+    asked: &Asked,
+    context: &ReadContext,
+) -> Result<Names, StorageError> {
+    let is_wanted = |word: &str| wanted.is_none_or(|wanted| wanted == word);
+    let mut by_level: BTreeMap<AttributeLevel, BTreeSet<String>> = BTreeMap::new();
+    let mut is_complete = true;
+    let predicate = match asked.folded()? {
+        Folded::Always(truth) => truth.then_some(None),
+        Folded::If(predicate) => Some(Some(predicate)),
+    };
+    if let Some(predicate) = predicate.filter(|_| wanted != Some(INTRINSIC)) {
+        let level = wanted.and_then(Scope::of).map(level_of);
+        let limit = if level.is_some() { asked.limit } else { asked.limit * Scope::ALL.len() };
+        let query = AttributeKeyQuery { level, range: asked.range, predicate, limit };
+        let listed = api.store.attribute_keys(tenant, &query, context)?;
+        is_complete = listed.is_complete;
+        for entry in listed.entries {
+            let keys = by_level.entry(entry.level).or_default();
+            if keys.len() < asked.limit {
+                keys.insert(entry.key);
+            } else {
+                is_complete = false;
+            }
+        }
     }
-    Ok(all)
+    let mut names: Vec<_> = Scope::ALL
+        .iter()
+        .filter(|(word, _)| is_wanted(word))
+        .map(|(word, scope)| (*word, by_level.remove(&level_of(*scope)).unwrap_or_default()))
+        .collect();
+    if is_wanted(INTRINSIC) {
+        names.push((INTRINSIC, Intrinsic::names().map(str::to_owned).collect()));
+    }
+    Ok((names, is_complete))
+}
+
+fn level_of(scope: Scope) -> AttributeLevel {
+    match scope {
+        Scope::Span => AttributeLevel::Span,
+        Scope::Resource => AttributeLevel::Resource,
+        Scope::Event => AttributeLevel::Event,
+        Scope::Link => AttributeLevel::Link,
+        Scope::Instrumentation => AttributeLevel::Scope,
+    }
 }
 
 /// Names in one list.
-pub(crate) async fn names_v1(_: Caller, Query(params): Pairs) -> Response {
-    match scopes(Params(params).get("scope")) {
-        Ok(scopes) => {
+pub(crate) async fn names_v1(State(api): State<Arc<TempoApi>>, caller: Caller, Query(params): Pairs) -> Response {
+    match names(&api, &caller, Params(params)).await {
+        Ok((scopes, is_complete)) => {
             let names: BTreeSet<_> = scopes.into_iter().flat_map(|(_, names)| names).collect();
-            answer(&json!({"tagNames": names, "metrics": {}}))
+            answer(json!({"tagNames": names}), is_complete)
         }
-        Err(message) => bad(message),
+        Err(refusal) => refusal,
     }
 }
 
 /// Names by scope.
-pub(crate) async fn names_v2(_: Caller, Query(params): Pairs) -> Response {
-    match scopes(Params(params).get("scope")) {
-        Ok(scopes) => {
+pub(crate) async fn names_v2(State(api): State<Arc<TempoApi>>, caller: Caller, Query(params): Pairs) -> Response {
+    match names(&api, &caller, Params(params)).await {
+        Ok((scopes, is_complete)) => {
             let scopes: Vec<_> = scopes.iter().map(|(name, tags)| json!({"name": name, "tags": tags})).collect();
-            answer(&json!({"scopes": scopes, "metrics": {}}))
+            answer(json!({"scopes": scopes}), is_complete)
         }
-        Err(message) => bad(message),
+        Err(refusal) => refusal,
     }
 }
 
@@ -76,7 +165,11 @@ pub(crate) async fn values_v1(
     Query(params): Pairs,
 ) -> Response {
     let field = Intrinsic::of(&tag).map_or_else(|| Field::Attribute { scope: None, key: tag }, Field::Intrinsic);
-    values(&api, &caller, field, &Params(params), |(_, value)| json!(value)).await
+    values(&api, &caller, field, &Params(params), |values| {
+        let texts: BTreeSet<_> = values.into_iter().map(|(_, text)| text).collect();
+        json!(texts)
+    })
+    .await
 }
 
 /// Values with their types. The tag is a field of TraceQL.
@@ -86,15 +179,14 @@ pub(crate) async fn values_v2(
     Path(tag): Path<String>,
     Query(params): Pairs,
 ) -> Response {
-    let params = Params(params);
     let field = match field_of(&tag) {
         Ok(field) => field,
         Err(message) => return bad(format!("invalid tag: {message}")),
     };
-    if let Some(Err(error)) = params.get("q").map(parse) {
-        return bad(format!("invalid TraceQL query: {error}"));
-    }
-    values(&api, &caller, field, &params, |(kind, value)| json!({"type": kind, "value": value})).await
+    values(&api, &caller, field, &Params(params), |values| {
+        values.into_iter().map(|(kind, value)| json!({"type": kind, "value": value})).collect()
+    })
+    .await
 }
 
 /// A field as TraceQL writes it; a bare key is taken for an attribute.
@@ -110,56 +202,93 @@ fn field_of(tag: &str) -> Result<Field, String> {
     }
 }
 
+/// Values with their types, as TraceQL calls them.
+type Values = BTreeSet<(&'static str, String)>;
+
 async fn values(
     api: &Arc<TempoApi>,
     caller: &Caller,
     field: Field,
     params: &Params,
-    shown: impl Fn((&'static str, String)) -> Value,
+    shown: impl Fn(Values) -> Value,
 ) -> Response {
-    let limit = match params.count("limit", VALUES_MAX, VALUES_MAX) {
-        Ok(limit) => limit,
+    let asked = match Asked::of(params) {
+        Ok(asked) => asked,
         Err(message) => return bad(message),
     };
-    let read = move |api: &TempoApi, tenant: &TenantId, context: &ReadContext| values_of(api, tenant, &field, context);
-    match caller.read(api, (QueryKind::TraceLists, None), read).await {
-        Ok(values) => {
-            let values: Vec<_> = values.into_iter().take(limit).map(shown).collect();
-            answer(&json!({"tagValues": values, "metrics": {}}))
+    let (range, limit) = (asked.range, asked.limit);
+    let read =
+        move |api: &TempoApi, tenant: &TenantId, context: &ReadContext| values_of(api, tenant, &field, &asked, context);
+    match caller.read(api, (QueryKind::TraceLists, Some(range)), read).await {
+        Ok((values, is_complete)) => {
+            let is_complete = is_complete && values.len() <= limit;
+            answer(json!({"tagValues": shown(values.into_iter().take(limit).collect())}), is_complete)
         }
         Err(refusal) => refusal,
     }
 }
 
-/// Values with their types, as TraceQL calls them.
 fn values_of(
     api: &TempoApi,
     tenant: &TenantId,
     field: &Field,
+    asked: &Asked,
     context: &ReadContext,
-) -> Result<BTreeSet<(&'static str, String)>, StorageError> {
-    let words = |is_wanted: fn(&Literal) -> bool| {
-        let words = Literal::WORDS.iter().filter(|(_, literal)| is_wanted(literal));
-        words.map(|(word, _)| ("keyword", (*word).to_owned())).collect()
-    };
-    Ok(match field {
-        Field::Intrinsic(Intrinsic::Status) => words(|literal| matches!(literal, Literal::Status(_))),
-        Field::Intrinsic(Intrinsic::Kind) => words(|literal| matches!(literal, Literal::Kind(_))),
-        Field::Intrinsic(Intrinsic::Name | Intrinsic::RootName) => {
-            let mut names = BTreeSet::new();
-            for service in api.store.services(tenant)? {
-                context.check()?;
-                let operations = api.store.operations(tenant, &OperationQuery { service, kind: None })?;
-                names.extend(operations.into_iter().map(|operation| ("string", operation.name)));
-            }
-            names
+) -> Result<(Values, bool), StorageError> {
+    let folded = asked.folded()?;
+    let (of, folded) = match field {
+        Field::Intrinsic(Intrinsic::Status) => return Ok((words(|of| matches!(of, Literal::Status(_))), true)),
+        Field::Intrinsic(Intrinsic::Kind) => return Ok((words(|of| matches!(of, Literal::Kind(_))), true)),
+        Field::Attribute { scope, key } => {
+            (SpanReference::Attribute { level: scope.map(level_of), key: key.clone() }, folded)
         }
-        Field::Intrinsic(Intrinsic::RootService) => services(api, tenant)?,
-        Field::Attribute { scope: None | Some(Scope::Resource), key } if key == SERVICE_NAME => services(api, tenant)?,
-        _ => BTreeSet::new(),
-    })
+        // Roots are spans of their own: what is asked of others narrows nothing.
+        Field::Intrinsic(Intrinsic::RootName) => (SpanReference::Field(SpanField::Name), Folded::If(is_root())),
+        Field::Intrinsic(Intrinsic::RootService) => (SpanReference::Field(SpanField::Service), Folded::If(is_root())),
+        Field::Intrinsic(intrinsic) => match listed_field(*intrinsic) {
+            Some(field) => (SpanReference::Field(field), folded),
+            None => return Ok((Values::new(), true)),
+        },
+    };
+    let predicate = match folded {
+        Folded::Always(false) => return Ok((Values::new(), true)),
+        Folded::Always(true) => None,
+        Folded::If(predicate) => Some(predicate),
+    };
+    let query = ValueQuery { of, range: asked.range, predicate, limit: asked.limit };
+    let listed = api.store.listed_values(tenant, &query, context)?;
+    let typed = listed.entries.into_iter().filter_map(|value| Some((type_word(value.value_type)?, value.text)));
+    Ok((typed.collect(), listed.is_complete))
 }
 
-fn services(api: &TempoApi, tenant: &TenantId) -> Result<BTreeSet<(&'static str, String)>, StorageError> {
-    Ok(api.store.services(tenant)?.into_iter().map(|service| ("string", service)).collect())
+fn words(is_wanted: fn(&Literal) -> bool) -> Values {
+    let words = Literal::WORDS.iter().filter(|(_, literal)| is_wanted(literal));
+    words.map(|(word, _)| ("keyword", (*word).to_owned())).collect()
+}
+
+fn is_root() -> SpanPredicate {
+    SpanPredicate::Not(Box::new(SpanPredicate::Exists(SpanReference::Field(SpanField::ParentSpanId))))
+}
+
+/// Fields with texts to choose from; of ids and times there is no use.
+fn listed_field(intrinsic: Intrinsic) -> Option<SpanField> {
+    match intrinsic {
+        Intrinsic::Name => Some(SpanField::Name),
+        Intrinsic::StatusMessage => Some(SpanField::StatusMessage),
+        Intrinsic::EventName => Some(SpanField::EventName),
+        Intrinsic::InstrumentationName => Some(SpanField::ScopeName),
+        Intrinsic::InstrumentationVersion => Some(SpanField::ScopeVersion),
+        _ => None,
+    }
+}
+
+/// Tempo's word for a type; arrays, maps and bytes cannot be compared with anything.
+fn type_word(value_type: ListedType) -> Option<&'static str> {
+    match value_type {
+        ListedType::Text => Some("string"),
+        ListedType::Bool => Some("bool"),
+        ListedType::Int => Some("int"),
+        ListedType::Double => Some("float"),
+        ListedType::Other => None,
+    }
 }

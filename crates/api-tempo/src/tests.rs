@@ -357,42 +357,130 @@ async fn wrong_searches_are_refused_with_the_place() {
 }
 
 #[tokio::test]
-async fn tags_and_their_values_are_listed() {
+async fn tags_are_listed_by_scope() {
     let router = fixture();
-    let scopes = get(&router, "/tempo/api/v2/search/tags?start=1&end=2&limit=5000").await;
-    let names: Vec<_> =
-        scopes["scopes"].as_array().unwrap().iter().map(|scope| scope["name"].as_str().unwrap()).collect();
+    let range = format!("start={}&end={}", START_S, START_S + 10);
+    let tags =
+        async |params: &str| get(&router, &format!("/tempo/api/v2/search/tags?{params}")).await["scopes"].clone();
+    let scopes = tags(&format!("{range}&limit=5000")).await;
+    let names: Vec<_> = scopes.as_array().unwrap().iter().map(|scope| scope["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["resource", "span", "event", "link", "instrumentation", "intrinsic"]);
-    let resource = get(&router, "/tempo/api/v2/search/tags?scope=resource").await;
-    assert_eq!(resource["scopes"], json!([{"name": "resource", "tags": ["service.name"]}]));
+    assert_eq!(scopes[0]["tags"], json!(["level", "service.name"]));
+    assert_eq!(scopes[1]["tags"], json!(["cached", "db.rows", "http.status_code", "level"]));
+    assert_eq!((&scopes[2]["tags"], &scopes[3]["tags"]), (&json!(["exception.type"]), &json!([])));
+    assert_eq!(tags("scope=resource").await, json!([{"name": "resource", "tags": ["level", "service.name"]}]));
+    let db = encoded("{ resource.service.name = \"db\" }");
+    assert_eq!(tags(&format!("scope=span&q={db}")).await, json!([{"name": "span", "tags": ["db.rows"]}]));
+    assert_eq!(tags("scope=span&q=%7Bfalse%7D").await, json!([{"name": "span", "tags": []}]));
+    // What is asked of traces narrows nothing.
+    let slow = encoded("{ traceDuration > 1h && kind = client }");
+    assert_eq!(tags(&format!("scope=span&q={slow}")).await, json!([{"name": "span", "tags": ["db.rows"]}]));
+    let cut = get(&router, "/tempo/api/v2/search/tags?scope=span&limit=2").await;
+    assert_eq!((cut["scopes"][0]["tags"].as_array().unwrap().len(), &cut["status"]), (2, &json!("PARTIAL")));
+    assert_eq!(tags("scope=span&start=1&end=2").await, json!([{"name": "span", "tags": []}]));
     let flat = get(&router, "/tempo/api/search/tags").await;
-    assert!(flat["tagNames"].as_array().unwrap().contains(&json!("duration")));
-    for (tag, expected) in [
-        (
-            "v2/search/tag/resource.service.name",
-            json!([{"type": "string", "value": "db"}, {"type": "string", "value": "shop"}]),
-        ),
-        (
-            "v2/search/tag/.service.name",
-            json!([{"type": "string", "value": "db"}, {"type": "string", "value": "shop"}]),
-        ),
-        (
-            "v2/search/tag/name",
-            json!([{"type": "string", "value": "GET /cart"}, {"type": "string", "value": "SELECT"}]),
-        ),
-        (
-            "v2/search/tag/rootServiceName",
-            json!([{"type": "string", "value": "db"}, {"type": "string", "value": "shop"}]),
-        ),
-        ("v2/search/tag/span.nothing", json!([])),
-        ("search/tag/service.name", json!(["db", "shop"])),
-    ] {
-        assert_eq!(get(&router, &format!("/tempo/api/{tag}/values")).await["tagValues"], expected, "{tag}");
+    for name in ["duration", "db.rows", "service.name"] {
+        assert!(flat["tagNames"].as_array().unwrap().contains(&json!(name)), "{name}");
     }
-    let status = get(&router, "/tempo/api/v2/search/tag/status/values?q=%7B%7D&limit=2").await;
-    assert_eq!(status["tagValues"], json!([{"type": "keyword", "value": "error"}, {"type": "keyword", "value": "ok"}]));
-    for path in ["v2/search/tags?scope=x", "v2/search/tag/name/values?q=%7B", "v2/search/tag/a%7D/values"] {
+    assert_eq!(flat.get("status"), None);
+}
+
+#[tokio::test]
+async fn values_of_tags_are_listed() {
+    let router = fixture();
+    let values = async |tag: &str, params: &str| {
+        let path = format!("/tempo/api/{tag}/values?{params}");
+        get(&router, &path).await["tagValues"].clone()
+    };
+    let strings = |values: &[&str]| {
+        json!(values.iter().map(|value| json!({"type": "string", "value": value})).collect::<Vec<_>>())
+    };
+    for (tag, expected) in [
+        ("resource.service.name", strings(&["db", "shop"])),
+        (".service.name", strings(&["db", "shop"])),
+        ("service.name", strings(&["db", "shop"])),
+        ("name", strings(&["GET /cart", "SELECT"])),
+        ("rootServiceName", strings(&["shop"])),
+        ("rootName", strings(&["GET /cart"])),
+        ("event:name", strings(&["exception"])),
+        ("statusMessage", strings(&["no database"])),
+        ("instrumentation:version", strings(&["1.2"])),
+        ("span.nothing", json!([])),
+        ("duration", json!([])),
+        ("span.http.status_code", json!([{"type": "int", "value": "200"}, {"type": "int", "value": "500"}])),
+        ("span.cached", json!([{"type": "bool", "value": "false"}, {"type": "bool", "value": "true"}])),
+        (
+            ".level",
+            json!([{"type": "int", "value": "5"}, {"type": "string", "value": "resource"}, {"type": "string", "value": "span"}]),
+        ),
+        ("resource.level", strings(&["resource"])),
+    ] {
+        assert_eq!(values(&format!("v2/search/tag/{tag}"), "").await, expected, "{tag}");
+    }
+    let rows = values("v2/search/tag/span.db.rows", "limit=2").await;
+    assert_eq!(rows.as_array().unwrap().len(), 2);
+    assert_eq!(rows[0]["type"], "float");
+    let failed = encoded("{ status = error }");
+    let q = format!("q={failed}");
+    assert_eq!(values("v2/search/tag/span.http.status_code", &q).await, json!([{"type": "int", "value": "500"}]));
+    assert_eq!(values("v2/search/tag/resource.service.name", &q).await, strings(&["shop"]));
+    assert_eq!(values("v2/search/tag/resource.service.name", "start=1&end=2").await, json!([]));
+    assert_eq!(values("search/tag/service.name", "").await, json!(["db", "shop"]));
+    assert_eq!(values("search/tag/level", "").await, json!(["5", "resource", "span"]));
+    let status = values("v2/search/tag/status", "q=%7B%7D&limit=2").await;
+    assert_eq!(status, json!([{"type": "keyword", "value": "error"}, {"type": "keyword", "value": "ok"}]));
+    for path in [
+        "v2/search/tags?scope=x",
+        "v2/search/tags?limit=10001",
+        "v2/search/tags?start=x",
+        "v2/search/tags?q=%7B",
+        "v2/search/tag/name/values?q=%7B",
+        "v2/search/tag/a%7D/values",
+    ] {
         assert_eq!(get_as(&router, &format!("/tempo/api/{path}"), "*/*").await.0, StatusCode::BAD_REQUEST, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn numbers_that_json_does_not_know_are_told_as_protobuf_does() {
+    let api = api_of(0);
+    let attributes = vec![
+        attribute("nan", AttributeValue::Double(f64::NAN)),
+        attribute("least", AttributeValue::Double(f64::NEG_INFINITY)),
+    ];
+    let span =
+        Span { trace_id: TraceId([9; 16]), span_id: SpanId([1; 8]), start_ns: START_NS, attributes, ..Span::default() };
+    let batch = SpanBatch { groups: vec![group("odd", vec![span])] };
+    api.store.append(&TenantId::default(), batch, BatchId::random()).wait().unwrap().unwrap();
+    let router = router(api).layer(axum::Extension(Principal::anonymous()));
+    let trace = get(&router, &format!("/tempo/api/traces/{}", "09".repeat(16))).await;
+    let span = &trace["batches"][0]["scopeSpans"][0]["spans"][0];
+    assert_eq!(span["attributes"][0]["value"], json!({"doubleValue": "NaN"}));
+    assert_eq!(span["attributes"][1]["value"], json!({"doubleValue": "-Infinity"}));
+    let found =
+        get(&router, &format!("/tempo/api/search?q={}", encoded("{ span.nan != nil } | select(span.least)"))).await;
+    let shown = &found["traces"][0]["spanSets"][0]["spans"][0]["attributes"];
+    assert_eq!(shown[0], json!({"key": "least", "value": {"stringValue": "-Inf"}}), "{shown}");
+}
+
+#[tokio::test]
+async fn patterns_of_a_query_are_bounded() {
+    let router = fixture();
+    let many = |count: usize, pattern: &str| {
+        let tests: Vec<_> = (0..count).map(|_| format!("name =~ \"{pattern}\"")).collect();
+        encoded(&format!("{{ {} }}", tests.join(" || ")))
+    };
+    for (query, expected, words) in [
+        (many(64, "a.*b"), StatusCode::OK, ""),
+        (many(65, "a.*b"), StatusCode::BAD_REQUEST, "a search has at most 64 patterns"),
+        (many(64, "\\\\pL{150}"), StatusCode::BAD_REQUEST, "the automata of a search's patterns exceed"),
+    ] {
+        for path in ["search?q=", "v2/search/tags?q=", "v2/search/tag/name/values?q="] {
+            let (status, _, body) = get_as(&router, &format!("/tempo/api/{path}{query}"), "*/*").await;
+            let body = String::from_utf8_lossy(&body);
+            assert_eq!(status, expected, "{path}: {body}");
+            assert!(body.contains(words), "{path}: {body}");
+        }
     }
 }
 

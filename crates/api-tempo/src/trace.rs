@@ -13,11 +13,10 @@ use bytes::Bytes;
 use futures::stream;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
-use opentelemetry_proto::tonic::trace::v1::TracesData;
 use pharos_base::{ErrorClass, Reservation};
 use pharos_http::{QueryKind, Refusal};
-use pharos_ingest::otlp::each_message;
-use pharos_model::{TenantId, TraceId};
+use pharos_ingest::otlp::{Otlp, each_message};
+use pharos_model::{SpanGroup, TenantId, TraceId};
 use pharos_storage::{ReadContext, StorageError, TraceLookup};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
@@ -112,33 +111,32 @@ fn encoded(
     form: Form,
     context: &ReadContext,
 ) -> Result<Option<Encoded>, StorageError> {
-    let (mut pieces, mut held, mut is_found) = (Vec::new(), context.memory.reserve(0)?, false);
+    let (mut pieces, mut held, mut is_found, mut is_first) = (Vec::new(), context.memory.reserve(0)?, false, true);
     for part in api.store.trace_parts(tenant, &[lookup], PART_SPANS, context)? {
         is_found = true;
-        each_message(part?.groups, PIECE_BYTES, |message| {
+        let mut hold = |piece: Vec<u8>| {
             context.check()?;
-            let piece = match form {
-                Form::Protobuf => message.encode_to_vec(),
-                Form::Json => elements(&message, pieces.is_empty())?,
-            };
             held.grow(piece.len() as u64)?;
             pieces.push(Bytes::from(piece));
             Ok::<_, StorageError>(())
-        })?;
+        };
+        match form {
+            Form::Protobuf => each_message(part?.groups, PIECE_BYTES, |message| hold(message.encode_to_vec()))?,
+            Form::Json => {
+                for group in &part?.groups {
+                    hold(element(group, &mut is_first)?)?;
+                }
+            }
+        }
     }
     Ok(is_found.then_some(Encoded { pieces, _held: held }))
 }
 
-/// Groups as elements of a list that has some before, or none.
-fn elements(message: &TracesData, is_first: bool) -> Result<Vec<u8>, StorageError> {
-    let mut json = serde_json::to_vec(&message.resource_spans)
+/// A group as an element of a list; the first has no comma before it.
+fn element(group: &SpanGroup, is_first: &mut bool) -> Result<Vec<u8>, StorageError> {
+    let mut json = if std::mem::take(is_first) { Vec::new() } else { vec![b','] };
+    serde_json::to_writer(&mut json, &Otlp(group))
         .map_err(|error| StorageError::Internal { action: "rendering a trace", source: error.into() })?;
-    // The brackets are around the list of all pieces.
-    json.pop();
-    json[0] = b',';
-    if is_first {
-        json.remove(0);
-    }
     Ok(json)
 }
 

@@ -30,6 +30,7 @@ mod shape;
 mod stream_pass;
 mod streams;
 mod target_info;
+mod trace_json;
 mod trace_messages;
 mod traces;
 
@@ -44,6 +45,7 @@ use known::Known;
 use metrics::Rules;
 
 pub use settings::{OtlpSettings, TranslationStrategy};
+pub use trace_json::Otlp;
 pub use trace_messages::each_message;
 pub use traces::DecodedSpans;
 

@@ -27,7 +27,10 @@ pub use labels::{
 };
 pub use matcher::{MatchOp, Matcher, matches_labels};
 pub use metadata::{MetricKind, MetricMetadata};
-pub use pattern::{PatternError, PatternWalk, Replacement, SearchPattern};
+pub use pattern::{
+    PatternError, PatternWalk, Replacement, SEARCH_PATTERNS_BYTES_MAX, SEARCH_PATTERNS_MAX, SearchPattern,
+    SearchPatterns,
+};
 pub use sample::{HistogramSample, STALE_NAN_BITS, Sample, is_stale_nan, stale_nan};
 pub use span::{
     Attribute, AttributeValue, Attributes, Link, Resource, Scope, Span, SpanBatch, SpanEvent, SpanGroup, SpanId,

@@ -17,7 +17,7 @@ use regex_automata::meta::Regex;
 use regex_syntax::hir::{Capture, Hir, HirKind, Look, Repetition};
 
 pub use self::replace::Replacement;
-pub use self::search::SearchPattern;
+pub use self::search::{SEARCH_PATTERNS_BYTES_MAX, SEARCH_PATTERNS_MAX, SearchPattern, SearchPatterns};
 use self::shape::{Gap, Shape};
 pub use self::walk::PatternWalk;
 

@@ -15,7 +15,7 @@ mod values;
 pub(crate) use fields::LEVELS;
 pub(crate) use json::call_of_json;
 
-use pharos_model::SearchPattern;
+use pharos_model::{SearchPattern, SearchPatterns};
 use pharos_proto::jaeger::expression_v1::expression::Term;
 use pharos_proto::jaeger::expression_v1::{AttributeReference, Call, Expression, FieldReference, List, Scalar};
 use pharos_storage::{
@@ -34,11 +34,12 @@ pub(crate) const OPERATORS: [&str; 14] =
 /// # Errors
 /// What is wrong with the filter, in words.
 pub(crate) fn predicate_of(filter: &Call) -> Result<SpanPredicate, String> {
-    Reading { nodes: 0 }.call(filter, 1, &[])
+    Reading { nodes: 0, patterns: SearchPatterns::default() }.call(filter, 1, &[])
 }
 
 struct Reading {
     nodes: usize,
+    patterns: SearchPatterns,
 }
 
 /// A value of the span and, if it is a field, what that holds.
@@ -95,7 +96,7 @@ impl Reading {
             }
             "regex" => {
                 takes(2)?;
-                matches(reference_in(op, &call.args[0])?, &call.args[1])
+                matches(reference_in(op, &call.args[0])?, &call.args[1], &mut self.patterns)
             }
             _ => {
                 let comparison = comparison_of(op).ok_or_else(|| format!("filter: unknown operator {op:?}"))?;
@@ -218,7 +219,7 @@ fn constant_beside(
     field_value(field, text).map_err(|problem| format!("filter: {name} beside {text:?}: {problem}"))
 }
 
-fn matches(subject: Reference, pattern: &Expression) -> Result<SpanPredicate, String> {
+fn matches(subject: Reference, pattern: &Expression, patterns: &mut SearchPatterns) -> Result<SpanPredicate, String> {
     if matches!(subject.field, Some(FieldType::Duration | FieldType::Time)) {
         return Err(format!("filter: operator \"regex\" matches text, which {} is not", subject.name));
     }
@@ -228,7 +229,8 @@ fn matches(subject: Reference, pattern: &Expression) -> Result<SpanPredicate, St
     if !["", "string"].contains(&r#type.as_str()) {
         return Err(format!("filter: operator \"regex\" takes a string, not a constant of type {type:?}"));
     }
-    let pattern = SearchPattern::new(value).map_err(|error| format!("filter: operator \"regex\": {error}"))?;
+    let pattern = patterns.compile(|| SearchPattern::new(value));
+    let pattern = pattern.map_err(|error| format!("filter: operator \"regex\": {error}"))?;
     Ok(SpanPredicate::Matches { subject: subject.value, pattern })
 }
 

@@ -1,6 +1,6 @@
 //! The tree of a query. Trees are checked when they are made: what is here has a meaning.
 
-use pharos_model::{SpanKind, StatusCode};
+use pharos_model::{SearchPattern, SpanKind, StatusCode};
 
 /// A query.
 #[derive(Debug, Clone, PartialEq)]
@@ -228,6 +228,13 @@ impl Operator {
 pub enum Literal {
     /// A text.
     Text(String),
+    /// What `=~` and `!~` compare with.
+    Pattern {
+        /// As it was written.
+        text: String,
+        /// Matches the whole of a text.
+        pattern: SearchPattern,
+    },
     /// A whole number.
     Int(i64),
     /// Another number, finite.

@@ -1,6 +1,6 @@
 //! Tokens to a checked tree: one token of look-ahead, no recursion beyond [`DEPTH_MAX`].
 
-use pharos_model::SearchPattern;
+use pharos_model::{SearchPattern, SearchPatterns};
 
 use super::ast::{Expr, Field, Holding, Intrinsic, Literal, Operator, Query};
 use super::lexer::{Lexer, Token};
@@ -32,13 +32,14 @@ struct Parser<'a> {
     lexer: Lexer<'a>,
     at: usize,
     token: Token,
+    patterns: SearchPatterns,
 }
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Result<Self, Problem> {
         let mut lexer = Lexer::new(text);
         let (at, token) = lexer.next()?;
-        Ok(Self { lexer, at, token })
+        Ok(Self { lexer, at, token, patterns: SearchPatterns::default() })
     }
 
     fn advance(&mut self) -> Result<Token, Problem> {
@@ -241,8 +242,21 @@ impl<'a> Parser<'a> {
                 return Err((at, "a comparison needs a field on one side".to_owned()));
             }
         };
+        let literal = self.pattern(operator, literal).map_err(|message| (operator_at, message))?;
         check(&field, operator, &literal).map_err(|message| (operator_at, message))?;
         Ok(Expr::Compare { field, operator, literal })
+    }
+
+    /// The literal as the operator takes it.
+    fn pattern(&mut self, operator: Operator, literal: Literal) -> Result<Literal, String> {
+        if !matches!(operator, Operator::Matches | Operator::MatchesNot) {
+            return Ok(literal);
+        }
+        let Literal::Text(text) = literal else {
+            return Err(format!("{:?} takes a text, found {literal}", operator.sign()));
+        };
+        let pattern = self.patterns.compile(|| SearchPattern::whole(&text)).map_err(|error| error.to_string())?;
+        Ok(Literal::Pattern { text, pattern })
     }
 
     fn operand(&mut self) -> Result<Operand, Problem> {
@@ -326,15 +340,9 @@ enum Operand {
 /// Whether a comparison has a meaning.
 fn check(field: &Field, operator: Operator, literal: &Literal) -> Result<(), String> {
     let is_ordered = matches!(operator, Operator::Lt | Operator::Lte | Operator::Gt | Operator::Gte);
-    let is_pattern = matches!(operator, Operator::Matches | Operator::MatchesNot);
     let sign = operator.sign();
     if is_ordered && matches!(literal, Literal::Bool(_) | Literal::Nil | Literal::Status(_) | Literal::Kind(_)) {
         return Err(format!("{literal} has no order, {sign:?} cannot compare it"));
-    }
-    match (is_pattern, literal) {
-        (true, Literal::Text(pattern)) => _ = anchored(pattern)?,
-        (true, _) => return Err(format!("{sign:?} takes a text, found {literal}")),
-        (false, _) => {}
     }
     let intrinsic = match field {
         Field::Intrinsic(intrinsic) => *intrinsic,
@@ -345,7 +353,7 @@ fn check(field: &Field, operator: Operator, literal: &Literal) -> Result<(), Str
     };
     let is_number = matches!(literal, Literal::Int(_) | Literal::Float(_) | Literal::DurationNs(_));
     let fits = match intrinsic.holding() {
-        Holding::Text => matches!(literal, Literal::Text(_) | Literal::Nil),
+        Holding::Text => matches!(literal, Literal::Text(_) | Literal::Pattern { .. } | Literal::Nil),
         Holding::Duration => is_number,
         Holding::Status => matches!(literal, Literal::Status(_)),
         Holding::Kind => matches!(literal, Literal::Kind(_)),
@@ -356,11 +364,4 @@ fn check(field: &Field, operator: Operator, literal: &Literal) -> Result<(), Str
         return Err("of nestedSetParent only `nestedSetParent < 0` is supported: spans without a parent".to_owned());
     }
     if fits { Ok(()) } else { Err(format!("{name} cannot be compared with {literal}")) }
-}
-
-/// A pattern of the language, which has to match the whole of a text.
-pub(super) fn anchored(pattern: &str) -> Result<SearchPattern, String> {
-    // By itself first: parentheses that are closed before they are opened would pass within others.
-    SearchPattern::new(pattern).map_err(|error| error.to_string())?;
-    SearchPattern::new(format!("^(?s:{pattern})$")).map_err(|error| error.to_string())
 }

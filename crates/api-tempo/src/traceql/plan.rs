@@ -16,7 +16,6 @@ use pharos_storage::{
 };
 
 use super::ast::{Expr, Field, Intrinsic, Literal, Operator, Query, Scope};
-use super::parser::anchored;
 
 /// A test on spans and their traces.
 #[derive(Debug, Clone)]
@@ -214,6 +213,9 @@ enum Test {
 impl Test {
     fn of(operator: Operator, literal: &Literal) -> Result<Self, String> {
         let constant = match literal {
+            Literal::Pattern { pattern, .. } => {
+                return Ok(Self::Matches { pattern: pattern.clone(), is_wanted: operator == Operator::Matches });
+            }
             Literal::Text(text) => SpanConstant::Text(text.clone()),
             Literal::Int(number) => SpanConstant::Int(*number),
             Literal::Float(number) => SpanConstant::Double(*number),
@@ -233,9 +235,6 @@ impl Test {
             (Operator::Lte, constant) => compare(Comparison::Lte, constant),
             (Operator::Gt, constant) => compare(Comparison::Gt, constant),
             (Operator::Gte, constant) => compare(Comparison::Gte, constant),
-            (Operator::Matches | Operator::MatchesNot, SpanConstant::Text(pattern)) => {
-                Ok(Self::Matches { pattern: anchored(&pattern)?, is_wanted: operator == Operator::Matches })
-            }
             (Operator::Matches | Operator::MatchesNot, _) => Err("a pattern is a text".to_owned()),
         }
     }

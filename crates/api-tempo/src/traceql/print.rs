@@ -67,7 +67,7 @@ impl Display for Field {
 impl Display for Literal {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(text) => quote(f, text),
+            Self::Text(text) | Self::Pattern { text, .. } => quote(f, text),
             Self::Int(number) => write!(f, "{number}"),
             Self::Float(number) => write!(f, "{number:?}"),
             Self::DurationNs(ns) => write!(f, "{ns}ns"),

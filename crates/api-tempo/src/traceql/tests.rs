@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use pharos_model::SearchPattern;
+
 use super::*;
 
 fn printed(text: &str) -> String {
@@ -160,8 +162,9 @@ fn comparison() -> impl Strategy<Value = Expr> {
         }),
         (intrinsic, "[a-z.*]{0,5}x").prop_filter_map("a pattern", |(intrinsic, pattern)| {
             let field = Field::Intrinsic(intrinsic);
-            let expr = Expr::Compare { field, operator: Operator::Matches, literal: Literal::Text(pattern.clone()) };
-            parser::anchored(&pattern).is_ok().then_some(expr)
+            let compiled = SearchPattern::whole(&pattern).ok()?;
+            let literal = Literal::Pattern { text: pattern, pattern: compiled };
+            Some(Expr::Compare { field, operator: Operator::Matches, literal })
         }),
         field().prop_map(Expr::Holds),
         any::<bool>().prop_map(Expr::Always),

@@ -1,4 +1,4 @@
-//! Traces in the JSON of OTLP, which API v3 speaks: everything a span has, in its types.
+//! Traces in the JSON of OTLP, which Jaeger's API v3 and Tempo's API speak: everything a span has, in its types.
 //!
 //! Ids are lower-case hexadecimal, enumerations and 32-bit integers numbers, 64-bit integers strings; members
 //! with default values are left out, as protobuf's JSON does.
@@ -12,7 +12,8 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 /// Something of a trace, to be serialized as OTLP's JSON has it.
-pub(crate) struct Otlp<'a, T>(pub(crate) &'a T);
+#[derive(Debug, Clone, Copy)]
+pub struct Otlp<'a, T>(pub &'a T);
 
 /// Several of them.
 struct List<'a, T>(&'a [T]);
