@@ -68,7 +68,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
-        principal(parts)?.require(Scope::Admin).map_err(|error| refuse(error.class(), error.to_string()))?;
+        let principal = principal(parts)?;
+        let may = principal.require(Scope::Admin).and_then(|()| principal.require_all_tenants());
+        may.map_err(|error| refuse(error.class(), error.to_string()))?;
         Ok(Self)
     }
 }

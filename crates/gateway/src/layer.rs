@@ -1,5 +1,6 @@
 //! The gateway as middleware, and the routes of login and of nginx' `auth_request`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -9,14 +10,15 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use percent_encoding::percent_decode_str;
 use pharos_base::ErrorClass;
-use pharos_http::{Dialect, Refusal, discard_body};
+use pharos_http::{Dialect, PeerAddress, Refusal, discard_body};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::access::{Access, access};
 use crate::authenticate::{AuthError, Authenticator, SESSION_COOKIE};
 use crate::principal::Principal;
+use crate::routes::{Access, Reach, Route};
 use crate::session::SESSION_SECONDS;
 
 /// The header in which a sender names its tenant, as Grafana's products do.
@@ -40,7 +42,8 @@ pub async fn authenticate_request(
     if let Err(error) = authenticator.check_host(request.uri(), headers) {
         return Refusal::new(error.class(), error.to_string()).render(Dialect::of(path, headers));
     }
-    match admit(&authenticator, path, request.method(), headers) {
+    let client = request.extensions().get::<PeerAddress>().map(|peer| peer.0.ip());
+    match admit(&authenticator, path, request.method(), headers, client) {
         Ok(None) => next.run(request).await,
         Ok(Some(principal)) => {
             request.extensions_mut().insert(principal);
@@ -61,28 +64,35 @@ fn admit(
     path: &str,
     method: &Method,
     headers: &HeaderMap,
+    client: Option<IpAddr>,
 ) -> Result<Option<Principal>, AuthError> {
-    let needed = match access(path) {
-        Access::Public => return Ok(None),
-        Access::Authenticated => None,
-        Access::Scope(scope) => Some(scope),
-    };
+    let route = Route::of(path);
+    if route.access == Access::Public {
+        return Ok(None);
+    }
     let principal = authenticator.authenticate(headers)?;
-    if authenticator.trusts_the_browser(headers) && !is_same_site(method, headers) {
+    if authenticator.trusts_the_browser(headers) && !is_same_site(&route, method, headers) {
         return Err(AuthError::OtherSite);
     }
-    if let Some(scope) = needed {
-        principal.require(scope)?;
+    match route.access {
+        Access::Scope(scope) => principal.require(scope)?,
+        Access::AnyOf(scopes) => principal.require_any(scopes)?,
+        Access::Public | Access::Authenticated => {}
     }
+    if route.reach == Reach::AllTenants {
+        principal.require_all_tenants()?;
+    }
+    principal.require_permission(client, path, method)?;
     // Bytes that are no text are no tenant either; the principal says so.
     let asked = headers.get(tenant_header()).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    Ok(Some(principal.asking_for(asked.as_deref())?))
+    let url = route.tenant.map(|tenant| percent_decode_str(tenant).decode_utf8_lossy());
+    Ok(Some(principal.asking_for(url.as_deref(), asked.as_deref())?))
 }
 
 /// A cookie proves nothing about who made the browser send it: a request that changes something must
 /// come from our own pages.
-fn is_same_site(method: &Method, headers: &HeaderMap) -> bool {
-    let reads = matches!(*method, Method::GET | Method::HEAD);
+fn is_same_site(route: &Route<'_>, method: &Method, headers: &HeaderMap) -> bool {
+    let reads = !route.changes && matches!(*method, Method::GET | Method::HEAD);
     let site = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
     reads || matches!(site, None | Some("same-origin" | "none"))
 }
@@ -151,7 +161,7 @@ async fn verify(State(authenticator): State<Arc<Authenticator>>, headers: Header
         return Refusal::new(ErrorClass::Forbidden, message).render(Dialect::Plain);
     }
     let method = text("x-original-method").and_then(|method| method.parse().ok()).unwrap_or(Method::GET);
-    match admit(&authenticator, path, &method, &headers) {
+    match admit(&authenticator, path, &method, &headers, None) {
         Ok(principal) => {
             let name = principal.as_ref().map_or("", Principal::name);
             let tenant = principal.as_ref().map_or(String::new(), |principal| principal.tenants().to_string());

@@ -11,15 +11,21 @@
 //! - G3 Nothing secret is logged, printed or stored in clear, except once when a token is made.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod access;
 mod authenticate;
+mod grant;
 mod layer;
+mod limits;
 mod principal;
+mod routes;
+mod rules;
 mod session;
 mod token_file;
 
-pub use access::{Access, access};
 pub use authenticate::{AuthError, AuthSettings, Authenticator};
+pub use grant::{Grant, IdentitySource};
 pub use layer::{authenticate_request, session_routes, tenant_header};
+pub use limits::LimitOverrides;
 pub use principal::{GatewayError, Principal, Scope, TenantAccess};
+pub use routes::{Access, Reach, Route};
+pub use rules::{AccessRule, AccessRules};
 pub use token_file::{NewToken, TokenEntry, TokenFile, TokenFileError};

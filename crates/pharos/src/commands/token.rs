@@ -28,12 +28,12 @@ pub(crate) fn command() -> Command {
                 .arg(
                     value("scopes", "SCOPES")
                         .required(true)
-                        .help("Comma-separated: metrics:write, metrics:read, traces:write, traces:read, admin; or all"),
+                        .help("Comma-separated: metrics:write, metrics:read, traces:write, traces:read, admin, debug; or all"),
                 )
                 .arg(
                     value("tenant", "TENANT")
                         .default_value("0")
-                        .help("The tenant it belongs to, or * for every tenant"),
+                        .help("The tenant it belongs to; several with commas, the first where a request names none; * for every tenant"),
                 )
                 .arg(value("expires", "DURATION").help("Stops working after this time, such as 90d; never by default")),
         )

@@ -1,4 +1,4 @@
-//! What each path asks of its caller: one table for the whole product.
+//! What each path asks of its caller, what it does, and whom it concerns: one table for the whole product.
 
 use crate::Scope;
 
@@ -11,12 +11,64 @@ pub enum Access {
     Authenticated,
     /// A valid credential with this scope.
     Scope(Scope),
+    /// A valid credential with one of these scopes.
+    AnyOf(&'static [Scope]),
 }
 
-/// What `path` asks for. Everything not listed asks for a valid credential, so that a route that was
-/// forgotten here is closed, not open.
-#[must_use]
-pub fn access(path: &str) -> Access {
+/// Whom a path concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The tenant of the request.
+    Tenant,
+    /// The whole server: only who reaches all tenants may.
+    AllTenants,
+}
+
+/// A path as the gateway sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route<'p> {
+    /// What it asks for.
+    pub access: Access,
+    /// Whether a request changes something whatever its method is.
+    pub changes: bool,
+    /// Whom it concerns.
+    pub reach: Reach,
+    /// The tenant that the path names: `/insert/{tenant}/…`, `/select/{tenant}/…`, `/delete/{tenant}/…`.
+    pub tenant: Option<&'p str>,
+}
+
+/// Who may look into the server.
+const LOOKS_INSIDE: Access = Access::AnyOf(&[Scope::Debug, Scope::Admin, Scope::MetricsRead]);
+
+impl<'p> Route<'p> {
+    /// What is known of `path`. Everything not listed asks for a valid credential, so that a route that was
+    /// forgotten here is closed, not open.
+    #[must_use]
+    pub fn of(path: &'p str) -> Self {
+        let access = access(path);
+        let is_admin = access == Access::Scope(Scope::Admin);
+        let deletes_of_one = ["/delete_series", "/traces/delete"].iter().any(|tail| path.ends_with(tail))
+            || path.contains("/api/v1/status/active_queries/");
+        let operates = is_admin && !deletes_of_one;
+        let looks_inside = access == LOOKS_INSIDE;
+        let writes = matches!(access, Access::Scope(Scope::MetricsWrite | Scope::TracesWrite));
+        Self {
+            access,
+            changes: is_admin || writes,
+            reach: if operates || looks_inside { Reach::AllTenants } else { Reach::Tenant },
+            tenant: tenant_in(path),
+        }
+    }
+}
+
+/// The tenant that VictoriaMetrics' cluster URLs name.
+fn tenant_in(path: &str) -> Option<&str> {
+    let mut segments = path.split('/').skip(1);
+    let is_cluster = matches!(segments.next(), Some("insert" | "select" | "delete"));
+    segments.next().filter(|tenant| is_cluster && !tenant.is_empty())
+}
+
+fn access(path: &str) -> Access {
     // gRPC: `/package.Service/Method`.
     if let Some((service, _method)) = path[1.min(path.len())..].split_once('/').filter(|(first, _)| first.contains('.'))
     {
@@ -28,12 +80,17 @@ pub fn access(path: &str) -> Access {
         | "/-/healthy" | "/-/ready" | "/health" | "/auth/login" | "/auth/logout" | "/auth/session" | "/auth/verify" => {
             return Access::Public;
         }
-        "/metrics" | "/federate" => return Access::Scope(Scope::MetricsRead),
+        "/metrics" => return LOOKS_INSIDE,
+        "/federate" => return Access::Scope(Scope::MetricsRead),
         _ => {}
     }
     // The UI's files, and old links that lead into it.
     if path.starts_with("/assets/") || path.starts_with("/trace/") {
         return Access::Public;
+    }
+    let inside = ["/api/v1/status/self_metrics", "/api/v1/status/flags", "/api/v1/status/runtimeinfo"];
+    if inside.iter().any(|tail| path.ends_with(tail)) {
+        return LOOKS_INSIDE;
     }
     let ends_queries = path.contains("/api/v1/status/active_queries/");
     if path.starts_with("/-/") || path.contains("/api/v1/admin/") || path.starts_with("/snapshot") || ends_queries {
@@ -99,7 +156,7 @@ mod tests {
             ("/-/ready", Access::Public),
             ("/-/flush", scope(Scope::Admin)),
             ("/-/reload", scope(Scope::Admin)),
-            ("/metrics", scope(Scope::MetricsRead)),
+            ("/metrics", LOOKS_INSIDE),
             ("/v1/metrics", scope(Scope::MetricsWrite)),
             ("/v1/traces", scope(Scope::TracesWrite)),
             ("/api/v1/otlp/v1/metrics", scope(Scope::MetricsWrite)),
@@ -121,7 +178,8 @@ mod tests {
             ("/api/v1/search/metric_names", scope(Scope::MetricsRead)),
             ("/select/3/prometheus/api/v1/search/label_values", scope(Scope::MetricsRead)),
             ("/api/v1/status/tsdb/blocks", scope(Scope::MetricsRead)),
-            ("/api/v1/status/self_metrics", scope(Scope::MetricsRead)),
+            ("/api/v1/status/self_metrics", LOOKS_INSIDE),
+            ("/prometheus/api/v1/status/flags", LOOKS_INSIDE),
             ("/api/v1/notifications/live", scope(Scope::MetricsRead)),
             ("/api/v1/targets/relabel_steps", scope(Scope::MetricsRead)),
             ("/version", Access::Authenticated),
@@ -152,7 +210,33 @@ mod tests {
             ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::Authenticated),
             ("/something/else", Access::Authenticated),
         ] {
-            assert_eq!(access(path), expected, "{path}");
+            assert_eq!(Route::of(path).access, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_concerns_the_whole_server_or_changes_something_is_told() {
+        for (path, reach, changes, tenant) in [
+            ("/-/flush", Reach::AllTenants, true, None),
+            ("/-/reload", Reach::AllTenants, true, None),
+            ("/snapshot/create", Reach::AllTenants, true, None),
+            ("/snapshot/delete_all", Reach::AllTenants, true, None),
+            ("/api/v1/admin/tsdb/snapshot", Reach::AllTenants, true, None),
+            ("/api/v1/admin/tsdb/clean_tombstones", Reach::AllTenants, true, None),
+            ("/api/v1/admin/tsdb/delete_series", Reach::Tenant, true, None),
+            ("/api/v1/admin/traces/delete", Reach::Tenant, true, None),
+            ("/delete/3/prometheus/api/v1/admin/tsdb/delete_series", Reach::Tenant, true, Some("3")),
+            ("/api/v1/status/active_queries/00AB", Reach::Tenant, true, None),
+            ("/metrics", Reach::AllTenants, false, None),
+            ("/api/v1/status/runtimeinfo", Reach::AllTenants, false, None),
+            ("/api/v1/status/tsdb", Reach::Tenant, false, None),
+            ("/insert/7:1/prometheus/api/v1/write", Reach::Tenant, true, Some("7:1")),
+            ("/select/7/prometheus/api/v1/query", Reach::Tenant, false, Some("7")),
+            ("/select//prometheus/api/v1/query", Reach::Tenant, false, None),
+            ("/api/select/7", Reach::Tenant, false, None),
+        ] {
+            let route = Route::of(path);
+            assert_eq!((route.reach, route.changes, route.tenant), (reach, changes, tenant), "{path}");
         }
     }
 }
