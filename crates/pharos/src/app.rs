@@ -20,7 +20,7 @@ use pharos_http::{HttpMetrics, ListenerSettings, Queries, QueriesSettings, Query
 use pharos_ingest::otlp::{WireForm, decode_traces};
 use pharos_ingest::{IngestComponents, Ingestor};
 use pharos_promql::{Engine, EngineSettings, ParserOptions};
-use pharos_sampling::TailSampler;
+use pharos_sampling::{GatedTraces, TailSampler};
 use pharos_spanmetrics::{SpanMeter, SpanMetricViews};
 use pharos_storage::{MetricStore, TraceStore};
 use pharos_tracestore::SpanStore;
@@ -145,6 +145,8 @@ impl App {
 
 /// Where traces are in the data folder.
 pub(crate) const TRACES_FOLDER: &str = "traces";
+/// Where spans wait for tail sampling.
+pub(crate) const SAMPLING_FOLDER: &str = "sampling";
 
 /// Replays logs, which may take a while: not on an async worker.
 async fn open_stores(settings: &Settings, data_dir: &DataDir, clock: &Arc<dyn Clock>) -> anyhow::Result<Stores> {
@@ -154,10 +156,10 @@ async fn open_stores(settings: &Settings, data_dir: &DataDir, clock: &Arc<dyn Cl
     let (metrics_clock, traces_clock) = (Arc::clone(clock), Arc::clone(clock));
     let (tail_sampling, sampling_dir) = (settings.tail_sampling.clone(), sampling_dir(settings, data_dir)?);
     let (sampling_clock, limits) = (Arc::clone(clock), settings.ingest.limits.clone());
-    let decode = move |form, body: &[u8]| {
+    let decode: Arc<pharos_sampling::Decode> = Arc::new(move |form, body: &[u8]| {
         let form = WireForm::of_number(form).ok_or_else(|| format!("form {form} of a request is not known"))?;
         decode_traces(body, form, &limits).map(|decoded| decoded.batch).map_err(|error| full_message(&error))
-    };
+    });
     let meter = SpanMeter::new(settings.span_metrics.clone(), settings.service_graph.clone(), Arc::clone(clock))?;
     let helpers = settings.query.helpers();
     let open = move || -> anyhow::Result<Stores> {
@@ -171,8 +173,8 @@ async fn open_stores(settings: &Settings, data_dir: &DataDir, clock: &Arc<dyn Cl
         let traces = SpanStore::open(&traces_dir, trace_settings, components).context("cannot open the trace store")?;
         let (metrics, traces) = (Arc::new(metrics), Arc::new(traces));
         let span_metrics = SpanMetrics::new(Arc::new(meter), Arc::clone(&metrics) as _);
-        let components = pharos_sampling::Components { store: Arc::clone(&traces) as _, clock: sampling_clock };
-        let open = |folder: PathBuf| TailSampler::open(&folder, tail_sampling, components, &decode);
+        let components = pharos_sampling::Components { store: Arc::clone(&traces) as _, clock: sampling_clock, decode };
+        let open = |folder: PathBuf| TailSampler::open(&folder, tail_sampling, components);
         let sampler = sampling_dir.map(open).transpose().context("cannot open the log of tail sampling")?;
         Ok(Stores { metrics, traces, span_metrics, sampler: sampler.flatten().map(Arc::new), helpers })
     };
@@ -181,9 +183,8 @@ async fn open_stores(settings: &Settings, data_dir: &DataDir, clock: &Arc<dyn Cl
 
 /// Where spans wait for tail sampling; `None` if it is off, and always was.
 fn sampling_dir(settings: &Settings, data_dir: &DataDir) -> anyhow::Result<Option<PathBuf>> {
-    const NAME: &str = "sampling";
-    let is_used = settings.tail_sampling.enabled || settings.data_dir.join(NAME).is_dir();
-    is_used.then(|| data_dir.folder(NAME)).transpose()
+    let is_used = settings.tail_sampling.enabled || settings.data_dir.join(SAMPLING_FOLDER).is_dir();
+    is_used.then(|| data_dir.folder(SAMPLING_FOLDER)).transpose()
 }
 
 /// Judges traces that wait until `stop`.
@@ -197,7 +198,9 @@ async fn sample(sampler: Arc<TailSampler>, stop: CancellationToken) {
         }
         let sampler = Arc::clone(&sampler);
         if let Err(error) = tokio::task::spawn_blocking(move || sampler.step()).await {
-            tracing::error!(%error, "tail sampling panicked");
+            // The sampler takes nothing any more, and says so to senders and to who asks whether we are ready.
+            tracing::error!(%error, "tail sampling panicked: no spans are taken until a restart");
+            return;
         }
     }
 }
@@ -207,6 +210,15 @@ fn close_metrics(metrics: Arc<Tsdb>) -> anyhow::Result<()> {
     match Arc::try_unwrap(metrics) {
         Ok(metrics) => Ok(metrics.close()?),
         Err(shared) => Ok(shared.flush()?),
+    }
+}
+
+/// The trace store as operators see it: a deletion reaches what waits for a sampling decision, too.
+fn deletable(stores: &Stores) -> Arc<dyn TraceStore> {
+    let store: Arc<dyn TraceStore> = Arc::clone(&stores.traces) as _;
+    match &stores.sampler {
+        Some(sampler) => Arc::new(GatedTraces { store, sampler: Arc::clone(sampler) }),
+        None => store,
     }
 }
 
@@ -245,7 +257,7 @@ fn doors(
     let prometheus = PrometheusApi {
         engine,
         store: Arc::clone(&metrics),
-        traces: Some(Arc::clone(&traces)),
+        traces: Some(deletable(stores)),
         pool: pool.clone(),
         upkeep: QueryPool::upkeep(UPKEEP_WAIT_MAX),
         clock: Arc::clone(clock),
@@ -272,6 +284,7 @@ fn doors(
         ingestor: Arc::new(ingestor),
         metrics,
         traces,
+        sampler: stores.sampler.clone(),
         prometheus,
         pool,
         query_timeout: settings.query.timeout.0,
@@ -286,7 +299,7 @@ fn doors(
     }
 }
 
-/// Jaeger's own page, if one is configured. Archives there are none; nor is there a store of metrics for it.
+/// Jaeger's own page, if one is configured. Archives there are none; its monitor is answered from our own metrics.
 fn jaeger_ui(settings: &Settings) -> anyhow::Result<Option<JaegerUi>> {
     let build = UiBuild {
         git_commit: BUILD.revision.to_owned(),

@@ -18,6 +18,7 @@ use pharos_gateway::{Authenticator, authenticate_request, session_routes};
 use pharos_http::{Dialect, HttpMetrics, QueryPool, Refusal, count_requests, grpc_reflection};
 use pharos_ingest::Ingestor;
 use pharos_model::Matcher;
+use pharos_sampling::TailSampler;
 use pharos_storage::{MetricStore, TraceStore};
 use prometheus_client::registry::Registry;
 use tower_http::compression::CompressionLayer;
@@ -30,6 +31,8 @@ pub(crate) struct Doors {
     pub(crate) ingestor: Arc<Ingestor>,
     pub(crate) metrics: Arc<dyn MetricStore>,
     pub(crate) traces: Arc<dyn TraceStore>,
+    /// Stands before `traces` where tail sampling is on.
+    pub(crate) sampler: Option<Arc<TailSampler>>,
     pub(crate) prometheus: PrometheusApi,
     pub(crate) pool: QueryPool,
     pub(crate) query_timeout: Duration,
@@ -178,6 +181,7 @@ fn cors(origins: Option<Matcher>, is_guarded: bool) -> CorsLayer {
 struct Operation {
     metrics: Arc<dyn MetricStore>,
     traces: Arc<dyn TraceStore>,
+    sampler: Option<Arc<TailSampler>>,
     authenticator: Arc<Authenticator>,
     registry: Arc<Mutex<Registry>>,
 }
@@ -186,6 +190,7 @@ fn operation_routes(doors: &Doors) -> Router {
     let state = Operation {
         metrics: Arc::clone(&doors.metrics),
         traces: Arc::clone(&doors.traces),
+        sampler: doors.sampler.clone(),
         authenticator: Arc::clone(&doors.authenticator),
         registry: Arc::clone(&doors.registry),
     };
@@ -203,20 +208,19 @@ fn operation_routes(doors: &Doors) -> Router {
 async fn ready(State(operation): State<Operation>) -> Response {
     // Stores may take a lock that is held while the disk is slow.
     let ask = move || {
-        [
-            (operation.metrics.stats().read_only, "the metrics store"),
-            (operation.traces.stats().read_only, "the trace store"),
-        ]
+        let read_only = |is_read_only: bool, which| {
+            let why = "takes no writes at the moment (see the log); queries are answered";
+            is_read_only.then(|| format!("{which} {why}"))
+        };
+        let sampler = || Some(format!("no spans are taken: {}", operation.sampler.as_ref()?.refusal()?));
+        read_only(operation.metrics.stats().read_only, "the metrics store")
+            .or_else(|| read_only(operation.traces.stats().read_only, "the trace store"))
+            .or_else(sampler)
     };
-    let Ok(read_only) = tokio::task::spawn_blocking(ask).await else {
-        return Refusal::new(ErrorClass::Internal, "a store panicked; see the log").render(Dialect::Plain);
-    };
-    match read_only.iter().find(|(is_read_only, _)| *is_read_only) {
-        None => "Pharos Server is Ready.\n".into_response(),
-        Some((_, which)) => {
-            let message = format!("{which} takes no writes at the moment (see the log); queries are answered");
-            Refusal::new(ErrorClass::Unavailable, message).render(Dialect::Plain)
-        }
+    match tokio::task::spawn_blocking(ask).await {
+        Ok(None) => "Pharos Server is Ready.\n".into_response(),
+        Ok(Some(message)) => Refusal::new(ErrorClass::Unavailable, message).render(Dialect::Plain),
+        Err(_) => Refusal::new(ErrorClass::Internal, "a store panicked; see the log").render(Dialect::Plain),
     }
 }
 

@@ -154,6 +154,8 @@ impl Collector for Sampling {
         gauge(&mut encoder, "pharos_sampling_traces_waiting", help, stats.traces_waiting)?;
         let help = "Memory of spans that wait to be judged or to be stored";
         gauge(&mut encoder, "pharos_sampling_waiting_bytes", help, stats.bytes_waiting)?;
+        let help = "Damaged files of the log of waiting spans, those set aside included";
+        gauge(&mut encoder, "pharos_sampling_damaged_files", help, stats.damaged_files)?;
         for (name, help, value) in [
             ("pharos_sampling_traces_kept", "Traces that a policy wanted", stats.traces_kept),
             ("pharos_sampling_traces_dropped", "Traces that no policy wanted", stats.traces_dropped),
@@ -163,6 +165,11 @@ impl Collector for Sampling {
                 stats.traces_early,
             ),
             ("pharos_sampling_spans_late", "Spans of traces that were judged before", stats.spans_late),
+            (
+                "pharos_sampling_spans_rejected",
+                "Acknowledged spans that are not stored: the trace store rejected them, or the log could not be read",
+                stats.spans_rejected,
+            ),
             (
                 "pharos_sampling_store_failures",
                 "Times that the trace store did not take what was kept",

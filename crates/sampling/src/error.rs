@@ -10,12 +10,15 @@ pub enum SamplingError {
     /// The operating system refused; `source` says why.
     #[error("cannot {action} {path}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    /// The trace store did not take what waited when sampling was turned off.
-    #[error("the trace store did not take the spans that waited for a decision")]
-    Store(#[from] pharos_storage::StorageError),
-    /// The trace store is closed.
-    #[error("the trace store is closed")]
-    Closed,
+    /// Sampling was turned off, and the trace store does not take what waited; its own error is in the log.
+    #[error("the trace store does not take the spans that waited for a sampling decision (see the log)")]
+    Refused,
+    /// A file of the log is of another version of its format.
+    #[error(
+        "{path} was written by another version of Pharos: let that version store what waits \
+         (start it with tail_sampling.enabled: false), or remove the folder and what waits in it"
+    )]
+    Version { path: PathBuf },
     #[error(transparent)]
     Settings(#[from] crate::SettingsError),
 }

@@ -6,28 +6,38 @@
 //! trace while that is remembered.
 //!
 //! Guarantees
-//! - **Acknowledged is durable**: after a crash the log is read again and what waited waits anew. What was stored before the
-//!   crash is stored again, which changes nothing. It is not visible: a trace that waits is in no answer yet, and nothing of
-//!   a dropped one ever is.
+//! - **Acknowledged is durable**: after a crash the log is read again, and what waited waits on. It is not visible: a trace that
+//!   waits is in no answer yet, and nothing of a dropped one ever is.
+//! - **Judged once**: what became of a trace is in the log before it is seen, so that a start neither judges nor stores again.
+//! - **Deleted is deleted**: a deletion ([`GatedTraces`]) takes what waits, too, and a start does not bring it back.
 //! - Metrics of spans are made before: they count what is dropped, too.
-//! - Memory is bounded by `traces_max` and `memory_max`: above them the oldest traces are judged early, and at twice the
-//!   memory requests are answered 'unavailable'.
+//! - Memory is bounded by `traces_max` and `memory_max`: above them the oldest traces of the tenant that takes most are judged
+//!   early; above half as much again that tenant, and at twice as much everyone, is answered 'unavailable'.
 //! - Turned off, a start stores what still waits in the log.
 //!
-//! Judgements are in memory only: after a start, spans of a trace that was judged before are a new trace. Backups hold what
-//! is stored, not what waits.
+//! For users: `docs/policies.md`. Backups hold what is stored, not what waits.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod error;
+mod examine;
+mod gated;
+mod judging;
 mod log;
+mod ottl;
 mod policy;
+mod record;
 mod replay;
 mod sampler;
 mod settings;
+mod shared;
+mod trace;
 mod trace_state;
 mod waiting;
 mod writer;
 
 pub use error::SamplingError;
-pub use sampler::{Components, Decode, TailSampler, TailSamplerStats};
+pub use examine::{Examined, examine};
+pub use gated::GatedTraces;
+pub use sampler::{TailSampler, TailSamplerStats};
 pub use settings::{Part, Percent, Policy, Rule, SettingsError, Status, TailSamplingSettings};
+pub use shared::{Components, Decode};

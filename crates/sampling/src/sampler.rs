@@ -1,59 +1,47 @@
-//! The gate: takes requests, lets their spans wait, judges traces, and hands on what is kept.
+//! The gate: takes requests and lets their spans wait.
 //!
 //! Threads: one writes the log. Judging is done by whoever calls [`TailSampler::step`], one at a time.
 //!
 //! Invariants
 //! - S1 A request is acknowledged when it is in the log on disk. Its spans are in memory by then.
 //! - S2 A file of the log is removed when every trace with spans in it was dropped, or is in the trace store on disk.
-//! - S3 A start reads the log again: what waited waits anew. What was stored before is stored again, which changes nothing.
+//! - S3 What became of a trace is in the log before it is seen: a start takes up what is open and judges nothing again.
+//! - S4 A deletion is in the log, and nothing of the trace waits or is on its way, before the store is asked to delete it.
 //!
-//! Lock order: policies, state. Neither is held while the disk or the store is waited for.
+//! Lock order: judging, handing, state. The state's lock is never held while the disk or the store is waited for.
 
-use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use pharos_base::{Clock, Completion, spawn_named};
-use pharos_model::{SpanBatch, SpanGroup, TenantId};
-use pharos_storage::{AppendOutcome, BatchId, SpanGate, SpanRequest, StorageError, TraceStore};
+use pharos_base::{Completion, HumanDuration, spawn_named};
+use pharos_model::{SpanBatch, TenantId, TraceId};
+use pharos_storage::{AppendOutcome, SpanGate, SpanRequest, StorageError};
 
-use crate::log::{self, Log};
+use crate::judging::{Judging, Reading};
+use crate::log::Log;
 use crate::policy::Policies;
-use crate::replay::{read_file, store_all};
-use crate::trace_state::record;
-use crate::waiting::{Waiting, WaitingTrace};
+use crate::record::{RECORD_BYTES_MAX, Request, encode_request};
+use crate::replay::Survey;
+use crate::shared::{Components, Shared, State};
+use crate::waiting::Waiting;
 use crate::writer::{Job, Writer, unavailable};
-use crate::{SamplingError, TailSamplingSettings};
+use crate::{Policy, Rule, SamplingError, TailSamplingSettings};
 
 /// Requests that wait for the log.
 const QUEUE_MAX: usize = 1_024;
 /// Bytes of these.
 const QUEUE_BYTES_MAX: u64 = 64 << 20;
-/// Spans handed to the store at a time.
-const HANDED_SPANS_MAX: usize = 8_192;
-/// Traces judged while the lock is held.
-const JUDGED_TOGETHER: usize = 64;
-
-/// Makes spans of a request as it came; says why not.
-pub type Decode = dyn Fn(u8, &[u8]) -> Result<SpanBatch, String>;
-
-/// What a sampler is made of.
-pub struct Components {
-    /// Where what is kept goes.
-    pub store: Arc<dyn TraceStore>,
-    /// What "now" is.
-    pub clock: Arc<dyn Clock>,
-}
 
 /// Tail sampling. Drop it after [`TailSampler::close`].
 pub struct TailSampler {
-    shared: Arc<Shared>,
-    policies: Mutex<Policies>,
-    queue: Mutex<Option<SyncSender<Job>>>,
+    pub(crate) shared: Arc<Shared>,
+    judging: Mutex<Judging>,
+    pub(crate) queue: Mutex<Option<SyncSender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -78,119 +66,139 @@ pub struct TailSamplerStats {
     pub traces_early: u64,
     /// Spans that came after their trace was judged.
     pub spans_late: u64,
+    /// Spans that were acknowledged and are not stored, as the store would not have them or the log could not be read.
+    pub spans_rejected: u64,
     /// Times that the store did not take what was kept; it is offered again.
     pub store_failures: u64,
-}
-
-#[derive(Default)]
-struct Counts {
-    kept: AtomicU64,
-    dropped: AtomicU64,
-    early: AtomicU64,
-    late: AtomicU64,
-    store_failures: AtomicU64,
-}
-
-/// What the caller's threads and the writer share.
-pub(crate) struct Shared {
-    settings: TailSamplingSettings,
-    components: Components,
-    folder: PathBuf,
-    state: Mutex<State>,
-    pub(crate) queued_bytes: AtomicU64,
-    counts: Counts,
-}
-
-struct State {
-    waiting: Waiting,
-    /// Kept, and not in the store yet.
-    kept: VecDeque<Kept>,
-    kept_bytes: usize,
-    /// The file of the log that is being written.
-    file: u64,
-}
-
-/// A kept trace on its way into the store.
-struct Kept {
-    tenant: TenantId,
-    trace: WaitingTrace,
-    threshold: u64,
+    /// Damaged files of the log, those that were set aside included.
+    pub damaged_files: u64,
 }
 
 impl TailSampler {
     /// Opens the log in `folder` and takes up what waits in it; `None` if sampling is off: then what waited is stored.
     ///
     /// # Errors
-    /// [`SamplingError`] if the log cannot be read or written, settings make no sense, or the store does not take what waited.
+    /// [`SamplingError`] if the log cannot be read or written, settings make no sense, or, with sampling off, the store does not
+    /// take what waited.
     pub fn open(
         folder: &Path,
         settings: TailSamplingSettings,
         components: Components,
-        decode: &Decode,
     ) -> Result<Option<Self>, SamplingError> {
         settings.check()?;
-        let files = log::files(folder)?;
-        if !settings.enabled {
-            let last = files.last().copied();
-            files.iter().try_for_each(|file| store_all(folder, *file, last == Some(*file), &components, decode))?;
+        let mut settings = settings;
+        let is_enabled = settings.enabled;
+        if !is_enabled {
+            // Everything that waits is due, and wanted.
+            settings.decision_wait = HumanDuration::from_ms(0);
+            settings.policies = vec![Policy { name: "off".to_owned(), rule: Rule::Always }];
+        }
+        let mut waiting = Waiting::new(settings.decisions_max);
+        let survey = Survey::of(folder, |(tenant, trace_id), decision| match decision {
+            Some(decision) => waiting.remember((tenant, trace_id), decision),
+            None => waiting.delete(&tenant, trace_id),
+        })?;
+        if !is_enabled && survey.files.is_empty() {
             return Ok(None);
         }
-        let number = files.last().map_or(1, |last| last + 1);
-        let log = Log::create(folder, number)?;
-        let state =
-            State { waiting: Waiting::new(settings.decisions_max), kept: VecDeque::new(), kept_bytes: 0, file: number };
-        let policies = Mutex::new(Policies::new(&settings.policies));
-        let shared = Arc::new(Shared {
-            settings,
-            components,
-            folder: folder.to_owned(),
-            state: Mutex::new(state),
-            queued_bytes: AtomicU64::new(0),
-            counts: Counts::default(),
-        });
-        let (sender, receiver) = sync_channel::<Job>(QUEUE_MAX);
-        let sampler = Self { shared, policies, queue: Mutex::new(None), writer: Mutex::new(None) };
-        for file in files {
-            // What has not been read yet is needed.
-            sampler.shared.goes_on_in(file);
-            read_file(folder, file, file + 1 == number, decode, |record, batch| {
-                sampler.shared.admit(&record.tenant, batch, file);
-                Ok(())
-            })?;
-            sampler.step();
+        if survey.torn_bytes > 0 {
+            let bytes = survey.torn_bytes;
+            tracing::warn!(
+                bytes,
+                "the sampling log ends in a write that did not end, of requests that were not acknowledged"
+            );
         }
-        sampler.shared.goes_on_in(number);
-        let writer = Writer::new(Arc::clone(&sampler.shared), log);
+        let log = Log::create(folder, survey.next_number, survey.last_bytes)?;
+        let state = State {
+            waiting,
+            kept: BTreeMap::new(),
+            kept_bytes: 0,
+            unlogged: VecDeque::new(),
+            file: survey.next_number,
+            unread: Some((survey.files.front().copied().unwrap_or(survey.next_number), survey.pasts)),
+            damaged: survey.damaged,
+        };
+        let reading = Reading { files: survey.files, offset: 0, last_received_at_ms: survey.last_received_at_ms };
+        let judging = Judging { policies: Policies::new(&settings.policies), reading: Some(reading) };
+        let shared = Arc::new(Shared::new(settings, components, folder.to_owned(), state));
+        let (sender, receiver) = sync_channel::<Job>(QUEUE_MAX);
+        let writer = Writer::new(Arc::clone(&shared), log);
         let thread = spawn_named("sampling-log", move || writer.run(&receiver))
             .map_err(SamplingError::io("start a thread for", folder))?;
-        *sampler.queue.lock() = Some(sender);
-        *sampler.writer.lock() = Some(thread);
-        Ok(Some(sampler))
+        let sampler = Self {
+            shared,
+            judging: Mutex::new(judging),
+            queue: Mutex::new(Some(sender)),
+            writer: Mutex::new(Some(thread)),
+        };
+        sampler.read_on(&mut sampler.judging.lock())?;
+        if is_enabled {
+            return Ok(Some(sampler));
+        }
+        sampler.empty()?;
+        Ok(None)
+    }
+
+    /// Brings everything that waits to the store and ends the log.
+    fn empty(self) -> Result<(), SamplingError> {
+        let is_empty = self.settle(&mut self.judging.lock().policies) && !self.shared.is_reading.load(Relaxed);
+        self.close();
+        if !is_empty {
+            return Err(SamplingError::Refused);
+        }
+        self.shared.goes_on_in(u64::MAX);
+        self.trim();
+        Ok(())
     }
 
     /// Judges traces whose time has come, hands on what is kept, and removes what is no longer needed of the log. To be
     /// called every second or so; waits for the store.
     pub fn step(&self) {
-        let mut policies = self.policies.lock();
-        loop {
-            if !self.shared.hand_on() {
-                // The store does not take anything now. What is kept stays, in memory and in the log.
-                break;
-            }
-            if !self.shared.judge(&mut policies) {
-                break;
-            }
+        let mut judging = self.judging.lock();
+        let _poisons = PoisonsOnPanic(&self.shared.is_poisoned);
+        if let Err(error) = self.read_on(&mut judging) {
+            tracing::error!(error = pharos_base::full_message(&error), "the sampling log cannot be read on");
         }
-        self.shared.trim();
+        self.settle(&mut judging.policies);
+        self.log_judgements();
+        self.trim();
     }
 
     /// Ends the log; what waits stays in it for the next start.
     pub fn close(&self) {
+        self.log_judgements();
         *self.queue.lock() = None;
         if let Some(writer) = self.writer.lock().take()
             && writer.join().is_err()
         {
             tracing::error!("the thread of the sampling log panicked");
+        }
+    }
+
+    /// Deletes a trace, from the store and from what waits. Spans of it that come later are those of a new trace.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] if that cannot be made durable now; as the store's [`TraceStore::delete_trace`].
+    ///
+    /// [`TraceStore::delete_trace`]: pharos_storage::TraceStore::delete_trace
+    pub fn delete_trace(&self, tenant: &TenantId, trace_id: TraceId) -> Result<(), StorageError> {
+        let _handing = self.shared.handing.lock();
+        self.write(|completer| Job::Deletion { tenant: tenant.clone(), trace_id, completer })?;
+        self.shared.components.store.delete_trace(tenant, trace_id)
+    }
+
+    /// Why no spans are taken at the moment, if so.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&'static str> {
+        let has_ended = || self.writer.lock().as_ref().is_none_or(JoinHandle::is_finished);
+        if self.shared.is_poisoned.load(Relaxed) || has_ended() {
+            Some("tail sampling has stopped, see the log; a restart takes up what waits")
+        } else if self.shared.is_reading.load(Relaxed) {
+            Some("the sampling log of the last run is still being read: the trace store does not take what waited")
+        } else if self.shared.log_fails.load(Relaxed) {
+            Some("the sampling log cannot be written")
+        } else {
+            None
         }
     }
 
@@ -212,7 +220,9 @@ impl TailSampler {
             traces_dropped: counts.dropped.load(Relaxed),
             traces_early: counts.early.load(Relaxed),
             spans_late: counts.late.load(Relaxed),
+            spans_rejected: counts.rejected.load(Relaxed),
             store_failures: counts.store_failures.load(Relaxed),
+            damaged_files: counts.damaged_files.load(Relaxed),
         }
     }
 }
@@ -221,172 +231,60 @@ impl SpanGate for TailSampler {
     fn append(
         &self,
         tenant: &TenantId,
-        batch: SpanBatch,
+        mut batch: SpanBatch,
         request: SpanRequest<'_>,
     ) -> Completion<Result<AppendOutcome, StorageError>> {
-        if self.shared.held_bytes() >= 2 * self.shared.memory_max() {
-            let reason = "spans that wait for a sampling decision take twice tail_sampling.memory_max";
-            return Completion::ready(Err(unavailable(reason)));
+        let shared = &self.shared;
+        let refuse = |reason: &str| Completion::ready(Err(unavailable(reason)));
+        if shared.is_reading.load(Relaxed) || shared.is_poisoned.load(Relaxed) {
+            return refuse(self.refusal().unwrap_or("the sampling log was still being read"));
         }
-        let mut record = Vec::with_capacity(request.body.len() + 128);
-        log::encode(tenant, request.form, request.body, &mut record);
-        let bytes = record.len() as u64;
-        if self.shared.queued_bytes.load(Relaxed) > QUEUE_BYTES_MAX {
-            return Completion::ready(Err(unavailable("the sampling log does not keep up")));
+        // The store will see what is acknowledged here only later: what it would reject is told now.
+        let rejections = shared.components.store.screen(tenant, &mut batch);
+        if batch.is_empty() {
+            return Completion::ready(Ok(AppendOutcome { rejections, ..AppendOutcome::default() }));
+        }
+        if shared.is_full_for(tenant) {
+            return refuse("spans that wait for a sampling decision take too much of tail_sampling.memory_max");
+        }
+        if shared.queued_bytes.load(Relaxed) > QUEUE_BYTES_MAX {
+            return refuse("the sampling log does not keep up");
+        }
+        let mut record = Vec::with_capacity(request.body.len() + 256);
+        let encoded = Request {
+            tenant: tenant.clone(),
+            received_at_ms: shared.components.clock.unix_ms(),
+            span_count: batch.span_count() as u32,
+            form: request.form,
+            body: request.body,
+        };
+        if encode_request(&encoded, &mut record).is_none() {
+            let hint = "send smaller requests where tail sampling is on";
+            let limit = RECORD_BYTES_MAX as u64;
+            return Completion::ready(Err(StorageError::LimitExceeded { what: "bytes of a request", limit, hint }));
         }
         let (completer, completion) = Completion::pair();
-        let job = Job { tenant: tenant.clone(), batch, record, completer };
-        let sent = match &*self.queue.lock() {
-            Some(queue) => queue.try_send(job),
-            None => return Completion::ready(Err(unavailable("stopping"))),
+        let bytes = record.len() as u64;
+        let job = Job::Request { tenant: tenant.clone(), batch, record, rejections, completer };
+        shared.queued_bytes.fetch_add(bytes, Relaxed);
+        let reason = match self.queue.lock().as_ref().map(|queue| queue.try_send(job)) {
+            Some(Ok(())) => return completion,
+            Some(Err(TrySendError::Full(_))) => "the sampling log does not keep up",
+            Some(Err(TrySendError::Disconnected(_))) => "tail sampling has stopped, see the log",
+            None => "stopping",
         };
-        match sent {
-            Ok(()) => {
-                self.shared.queued_bytes.fetch_add(bytes, Relaxed);
-                completion
-            }
-            Err(TrySendError::Full(_)) => Completion::ready(Err(unavailable("the sampling log does not keep up"))),
-            Err(TrySendError::Disconnected(_)) => Completion::ready(Err(unavailable("stopping"))),
-        }
+        shared.queued_bytes.fetch_sub(bytes, Relaxed);
+        refuse(reason)
     }
 }
 
-impl Shared {
-    fn memory_max(&self) -> usize {
-        usize::try_from(self.settings.memory_max.0).unwrap_or(usize::MAX / 2)
-    }
+/// A panic amid judging leaves what waits in a state that nobody knows: nothing more is taken then.
+struct PoisonsOnPanic<'a>(&'a AtomicBool);
 
-    fn held_bytes(&self) -> usize {
-        let state = self.state.lock();
-        state.waiting.bytes() + state.kept_bytes
-    }
-
-    /// Size at which a file of the log is closed.
-    pub(crate) fn log_segment_bytes(&self) -> u64 {
-        self.settings.log_segment.0
-    }
-
-    /// Whether anyone waits for anything in `file` of the log or one before.
-    pub(crate) fn needs(&self, file: u64) -> bool {
-        self.state.lock().waiting.first_needed().is_some_and(|first| first <= file)
-    }
-
-    /// The log goes on in `file`.
-    pub(crate) fn goes_on_in(&self, file: u64) {
-        self.state.lock().file = file;
-    }
-
-    /// Lets spans wait that are in `file` of the log.
-    pub(crate) fn admit(&self, tenant: &TenantId, batch: SpanBatch, file: u64) {
-        let deadline_ms = self.components.clock.unix_ms().saturating_add(self.settings.decision_wait.as_ms());
-        let mut state = self.state.lock();
-        let admitted = state.waiting.admit(tenant, batch, file, deadline_ms);
-        let mut late = admitted.dropped;
-        for (trace, threshold) in admitted.kept {
-            late += trace.span_count as u64;
-            state.keep(Kept { tenant: tenant.clone(), trace, threshold });
+impl Drop for PoisonsOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Relaxed);
         }
-        self.counts.late.fetch_add(late, Relaxed);
-    }
-
-    /// Judges some traces; false if there are no more whose time has come.
-    fn judge(&self, policies: &mut Policies) -> bool {
-        let now_ms = self.components.clock.unix_ms();
-        let mut spans = 0;
-        while spans < HANDED_SPANS_MAX {
-            let mut state = self.state.lock();
-            for _ in 0..JUDGED_TOGETHER {
-                let waits = state.waiting.len() > self.settings.traces_max || state.waiting.bytes() > self.memory_max();
-                let Some((key, trace)) = state.waiting.pop(now_ms, self.settings.traces_max, self.memory_max()) else {
-                    return spans > 0;
-                };
-                self.counts.early.fetch_add(u64::from(waits), Relaxed);
-                let decision = policies.decide(&trace, now_ms);
-                spans += trace.span_count;
-                if let Some(threshold) = decision {
-                    self.counts.kept.fetch_add(1, Relaxed);
-                    state.keep(Kept { tenant: key.0.clone(), trace, threshold });
-                } else {
-                    self.counts.dropped.fetch_add(1, Relaxed);
-                    state.waiting.release(&trace.files);
-                }
-                state.waiting.remember(key, decision);
-            }
-        }
-        true
-    }
-
-    /// Hands to the store what is kept; false if it does not take it.
-    fn hand_on(&self) -> bool {
-        loop {
-            let (tenant, batch, count) = {
-                let state = self.state.lock();
-                let Some(first) = state.kept.front() else { return true };
-                let mut spans = 0;
-                let together = state.kept.iter().take_while(|kept| {
-                    let fits = spans < HANDED_SPANS_MAX;
-                    spans += kept.trace.span_count;
-                    fits && kept.tenant == first.tenant
-                });
-                let mut groups = Vec::new();
-                let mut count = 0;
-                for kept in together {
-                    count += 1;
-                    groups.extend(kept.groups());
-                }
-                (first.tenant.clone(), SpanBatch { groups }, count)
-            };
-            match self.components.store.append(&tenant, batch, BatchId::random()).wait() {
-                Some(Ok(_)) => self.forget(count),
-                Some(Err(error)) => {
-                    self.counts.store_failures.fetch_add(1, Relaxed);
-                    tracing::warn!(%tenant, %error, "the trace store did not take sampled traces; they are offered again");
-                    return false;
-                }
-                None => return false,
-            }
-        }
-    }
-
-    /// The first `count` of what was kept is in the store.
-    fn forget(&self, count: usize) {
-        let mut state = self.state.lock();
-        for _ in 0..count {
-            if let Some(kept) = state.kept.pop_front() {
-                state.kept_bytes -= kept.trace.bytes;
-                state.waiting.release(&kept.trace.files);
-            }
-        }
-    }
-
-    /// Removes files of the log that nobody needs.
-    fn trim(&self) {
-        let needed_from = {
-            let state = self.state.lock();
-            state.waiting.first_needed().map_or(state.file, |first| first.min(state.file))
-        };
-        let removed = log::files(&self.folder).and_then(|files| {
-            files.iter().take_while(|file| **file < needed_from).try_for_each(|file| log::remove(&self.folder, *file))
-        });
-        if let Err(error) = removed {
-            tracing::warn!(%error, "the sampling log cannot be trimmed");
-        }
-    }
-}
-
-impl State {
-    fn keep(&mut self, kept: Kept) {
-        self.kept_bytes += kept.trace.bytes;
-        self.kept.push_back(kept);
-    }
-}
-
-impl Kept {
-    /// Its spans with the probability recorded. Copies: a store that refuses a batch keeps it.
-    fn groups(&self) -> impl Iterator<Item = SpanGroup> {
-        self.trace.groups.iter().cloned().map(|mut group| {
-            group.spans.iter_mut().for_each(|span| record(&mut span.trace_state, self.threshold));
-            group
-        })
     }
 }

@@ -4,8 +4,12 @@ use pharos_base::{ByteSize, HumanDuration};
 use pharos_model::Matcher;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::ottl::Conditions;
+
 /// Rules within rules within rules end here.
 const NESTING_MAX: usize = 4;
+/// Each file costs two syncs.
+const LOG_SEGMENT_LEAST: ByteSize = ByteSize(4 << 10);
 
 /// Settings of tail sampling.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,14 +19,15 @@ pub struct TailSamplingSettings {
     pub enabled: bool,
     /// How long after its first span a trace is judged. Default 30s.
     pub decision_wait: HumanDuration,
-    /// Traces that wait at a time, of all tenants; above it the oldest are judged early. Default 50000.
+    /// Traces that wait at a time, of all tenants; above it the oldest of the tenant with most are judged early. Default 50000.
     pub traces_max: usize,
-    /// Memory of spans that wait; above it the oldest traces are judged early, at twice as much requests are answered
-    /// 'unavailable'. Default 256MiB.
+    /// Memory of spans that wait; above it the oldest traces of the tenant that takes most are judged early. At half as much
+    /// again requests of a tenant that takes most of it are answered 'unavailable', at twice as much those of all. Default
+    /// 256MiB, least 1MiB.
     pub memory_max: ByteSize,
     /// Judgements that are remembered for late spans. Default 200000.
     pub decisions_max: usize,
-    /// Size at which a file of the log of waiting spans is closed. Default 64MiB.
+    /// Size at which a file of the log of waiting spans is closed. Default 64MiB, least 4KiB.
     pub log_segment: ByteSize,
     /// What is kept: a trace that any policy wants, unless one that drops matches it.
     pub policies: Vec<Policy>,
@@ -124,6 +129,17 @@ pub enum Rule {
         /// How many.
         bytes_per_second: ByteSize,
     },
+    /// A condition in the OpenTelemetry Transformation Language holds for a span, or for an event of one. Supported are
+    /// comparisons of paths with literals and with one another, `and`, `or`, `not`, `IsMatch` and `IsRootSpan`; anything else is
+    /// refused. `docs/policies.md` has the list.
+    OttlCondition {
+        /// Conditions on spans; one that holds is enough.
+        #[serde(default)]
+        span: Vec<String>,
+        /// Conditions on events of spans.
+        #[serde(default)]
+        spanevent: Vec<String>,
+    },
     /// It has that many spans.
     SpanCount {
         /// The least.
@@ -164,6 +180,13 @@ pub struct Part {
     pub rule: Rule,
     /// Its share of the rate.
     pub percent: Percent,
+}
+
+impl Part {
+    /// Its share of a rate.
+    pub(crate) fn spans_per_second(&self, all: u64) -> u64 {
+        (all as f64 * self.percent.share()).floor() as u64
+    }
 }
 
 /// How a span ended.
@@ -212,8 +235,8 @@ impl<'de> Deserialize<'de> for Percent {
 pub enum SettingsError {
     #[error("tail_sampling.{setting}: must be more than 0")]
     Zero { setting: &'static str },
-    #[error("tail_sampling.memory_max: {value} is below the minimum {least}")]
-    Memory { value: ByteSize, least: ByteSize },
+    #[error("tail_sampling.{setting}: {value} is below the minimum {least}")]
+    Small { setting: &'static str, value: ByteSize, least: ByteSize },
     #[error("tail_sampling.policies: without a policy nothing would be kept")]
     NoPolicies,
     #[error("tail_sampling.policies: {policy}: {fault}")]
@@ -235,14 +258,21 @@ impl TailSamplingSettings {
                 return Err(SettingsError::Zero { setting });
             }
         }
-        if self.memory_max < ByteSize::mib(1) {
-            return Err(SettingsError::Memory { value: self.memory_max, least: ByteSize::mib(1) });
+        for (setting, value, least) in
+            [("memory_max", self.memory_max, ByteSize::mib(1)), ("log_segment", self.log_segment, LOG_SEGMENT_LEAST)]
+        {
+            if value < least {
+                return Err(SettingsError::Small { setting, value, least });
+            }
         }
         if self.enabled && self.policies.iter().all(|policy| matches!(policy.rule, Rule::Drop { .. })) {
             return Err(SettingsError::NoPolicies);
         }
         for policy in &self.policies {
             let checked = match &policy.rule {
+                Rule::Drop { .. } if policy.rule.has_limit() => {
+                    Err("a limit counts what its policy keeps, so it cannot stand within drop".to_owned())
+                }
                 Rule::Drop { rules } => check_all(rules, 1),
                 rule => rule.check(0),
             };
@@ -261,25 +291,58 @@ fn check_all<'a>(rules: impl IntoIterator<Item = &'a Rule>, depth: usize) -> Res
 }
 
 impl Rule {
+    /// Whether a limit is part of it: then what it keeps depends on what else came.
+    pub(crate) fn has_limit(&self) -> bool {
+        match self {
+            Self::RateLimit { .. } | Self::BytesLimit { .. } | Self::Composite { .. } => true,
+            Self::And { rules } | Self::Drop { rules } => rules.iter().any(Self::has_limit),
+            Self::Not { rule } => rule.has_limit(),
+            _ => false,
+        }
+    }
+
     fn check(&self, depth: usize) -> Result<(), String> {
         if depth > NESTING_MAX {
             return Err(format!("nests deeper than {NESTING_MAX}"));
         }
         match self {
             Self::And { rules } => check_all(rules, depth + 1),
+            Self::Not { rule } if rule.has_limit() => {
+                Err("a limit counts what its policy keeps, so it cannot stand within not".to_owned())
+            }
             Self::Not { rule } => rule.check(depth + 1),
-            Self::Composite { parts, .. } => {
+            Self::Composite { spans_per_second, parts } => {
                 check_all(parts.iter().map(|part| &part.rule), depth + 1)?;
                 let all: f64 = parts.iter().map(|part| part.percent.share()).sum();
-                if all > 1.0 { Err("the shares of its parts are more than 100 percent".to_owned()) } else { Ok(()) }
+                if all > 1.0 + f64::EPSILON {
+                    return Err("the shares of its parts are more than 100 percent".to_owned());
+                }
+                match parts.iter().position(|part| part.spans_per_second(*spans_per_second) == 0) {
+                    Some(at) => Err(format!("the share of part {} is less than one span a second", at + 1)),
+                    None => Ok(()),
+                }
             }
             Self::Drop { .. } => Err("drop is a policy's own rule, not part of another".to_owned()),
+            Self::StringAttribute { values, .. } | Self::TraceState { values, .. } if values.is_empty() => {
+                Err("values: none".to_owned())
+            }
             Self::StringAttribute { key, values, regex: true } => values.iter().try_for_each(|value| {
                 let compiled = Matcher::new(pharos_model::MatchOp::Regex, key, value);
                 compiled.map(|_| ()).map_err(|error| error.to_string())
             }),
+            Self::StatusCode { codes } if codes.is_empty() => Err("codes: none".to_owned()),
             Self::NumericAttribute { min: None, max: None, .. } => Err("needs min, max or both".to_owned()),
+            Self::NumericAttribute { min: Some(min), max: Some(max), .. } => check_range(min, max),
+            Self::SpanCount { min, max: Some(max) } => check_range(min, max),
+            Self::Latency { min, max: Some(max) } => check_range(min, max),
+            Self::RateLimit { spans_per_second: 0 } => Err("spans_per_second: 0 keeps nothing".to_owned()),
+            Self::BytesLimit { bytes_per_second: ByteSize(0) } => Err("bytes_per_second: 0 keeps nothing".to_owned()),
+            Self::OttlCondition { span, spanevent } => Conditions::parse(span, spanevent).map(|_| ()),
             _ => Ok(()),
         }
     }
+}
+
+fn check_range<T: PartialOrd + std::fmt::Display>(min: &T, max: &T) -> Result<(), String> {
+    if min > max { Err(format!("min {min} is more than max {max}")) } else { Ok(()) }
 }

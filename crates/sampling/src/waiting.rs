@@ -1,158 +1,193 @@
 //! Traces that wait to be judged, and judgements that late spans ask for.
 //!
 //! Invariants
-//! - T1 The queue holds every waiting trace once, in the order of arrival of their first spans.
+//! - T1 A tenant's queue holds each of its waiting traces once, deadlines ascending; the front of each queue is in `fronts`.
 //! - T2 A file of the log is needed while a trace waits that has spans in it, or spans of it are on their way into the store.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use pharos_model::{Attribute, AttributeValue, Span, SpanBatch, SpanGroup, TenantId, TraceId};
+use pharos_model::{Span, SpanGroup, TenantId, TraceId};
 
 use crate::policy::Decision;
+use crate::record::Position;
+use crate::trace::WaitingTrace;
 
 /// A tenant's trace.
 pub(crate) type Key = (TenantId, TraceId);
 
-/// Spans of one trace.
-#[derive(Debug)]
-pub(crate) struct WaitingTrace {
-    pub(crate) trace_id: TraceId,
-    pub(crate) groups: Vec<SpanGroup>,
-    pub(crate) span_count: usize,
-    pub(crate) bytes: usize,
-    /// Files of the log that its spans are in.
-    pub(crate) files: Vec<u64>,
-}
-
-impl WaitingTrace {
-    /// All spans, each with its group.
-    pub(crate) fn spans(&self) -> impl Iterator<Item = (&SpanGroup, &Span)> {
-        self.groups.iter().flat_map(|group| group.spans.iter().map(move |span| (group, span)))
-    }
-
-    /// From the first start to the last end.
-    pub(crate) fn duration_ns(&self) -> u64 {
-        let start = self.spans().map(|(_, span)| span.start_ns).min().unwrap_or(0);
-        let end = self.spans().map(|(_, span)| span.end_ns).max().unwrap_or(0);
-        end.saturating_sub(start)
-    }
-
-    fn push(&mut self, group: &SpanGroup, span: Span) {
-        self.bytes += span_bytes(&span);
-        self.span_count += 1;
-        let is_same =
-            |last: &SpanGroup| Arc::ptr_eq(&last.resource, &group.resource) && Arc::ptr_eq(&last.scope, &group.scope);
-        if let Some(last) = self.groups.last_mut().filter(|last| is_same(last)) {
-            last.spans.push(span);
-        } else {
-            self.bytes += size_of::<SpanGroup>() + attribute_bytes(&group.resource.attributes);
-            let (resource, scope) = (Arc::clone(&group.resource), Arc::clone(&group.scope));
-            self.groups.push(SpanGroup { resource, scope, spans: vec![span] });
-        }
-    }
-}
-
-/// What happened to the spans of a batch.
-#[derive(Debug, Default)]
-pub(crate) struct Admitted {
-    /// Of traces that were judged and are kept, with the thresholds to be recorded.
-    pub(crate) kept: Vec<(WaitingTrace, u64)>,
-    /// Of traces that were judged and dropped.
-    pub(crate) dropped: u64,
-}
-
-/// All traces that wait.
+/// All traces that wait, and what became of others.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    traces: HashMap<Key, WaitingTrace>,
-    queue: VecDeque<(i64, Key)>,
+    tenants: HashMap<TenantId, Tenant>,
+    fronts: BTreeSet<(Instant, TenantId)>,
+    traces: usize,
     bytes: usize,
-    recent: HashMap<Key, Decision>,
-    older: HashMap<Key, Decision>,
+    decisions: usize,
     decisions_max: usize,
     /// How many traces need each file of the log.
     needed: BTreeMap<u64, usize>,
 }
 
+#[derive(Debug, Default)]
+struct Tenant {
+    traces: HashMap<TraceId, WaitingTrace>,
+    queue: VecDeque<(Instant, TraceId)>,
+    bytes: usize,
+    recent: HashMap<TraceId, Decision>,
+    older: HashMap<TraceId, Decision>,
+}
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) traces_max: usize,
+    pub(crate) bytes_max: usize,
+}
+
 impl Waiting {
     pub(crate) fn new(decisions_max: usize) -> Self {
         Self {
-            traces: HashMap::new(),
-            queue: VecDeque::new(),
+            tenants: HashMap::new(),
+            fronts: BTreeSet::new(),
+            traces: 0,
             bytes: 0,
-            recent: HashMap::new(),
-            older: HashMap::new(),
+            decisions: 0,
             decisions_max,
             needed: BTreeMap::new(),
         }
     }
 
-    /// Takes a batch that is in `file` of the log. New traces wait until `deadline_ms`.
-    pub(crate) fn admit(&mut self, tenant: &TenantId, batch: SpanBatch, file: u64, deadline_ms: i64) -> Admitted {
-        let mut admitted = Admitted::default();
-        let mut late: HashMap<TraceId, (WaitingTrace, u64)> = HashMap::new();
-        for mut group in batch.groups {
-            for span in std::mem::take(&mut group.spans) {
-                let key = (tenant.clone(), span.trace_id);
-                match self.decision(&key) {
-                    Some(None) => admitted.dropped += 1,
-                    Some(Some(threshold)) => {
-                        let entry = late.entry(span.trace_id);
-                        entry.or_insert_with(|| (empty(span.trace_id), threshold)).0.push(&group, span);
-                    }
-                    None => self.wait(key, &group, span, file, deadline_ms),
-                }
-            }
-        }
-        admitted.kept = late.into_values().collect();
-        for (trace, _) in &mut admitted.kept {
-            trace.files.push(file);
-            *self.needed.entry(file).or_default() += 1;
-        }
-        admitted
-    }
-
-    fn wait(&mut self, key: Key, group: &SpanGroup, span: Span, file: u64, deadline_ms: i64) {
-        let trace = match self.traces.entry(key) {
+    /// Lets a span wait that is at `at` in the log, until `deadline` where it is the first of its trace.
+    pub(crate) fn wait(&mut self, tenant: &TenantId, group: &SpanGroup, span: Span, at: Position, deadline: Instant) {
+        let own = self.tenants.entry_ref(tenant).or_default();
+        let trace = match own.traces.entry(span.trace_id) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                self.queue.push_back((deadline_ms, entry.key().clone()));
-                let new = empty(entry.key().1);
+                // Where a start reads the log, times are made of those of requests, which may go back.
+                let deadline = own.queue.back().map_or(deadline, |(last, _)| deadline.max(*last));
+                if own.queue.is_empty() {
+                    self.fronts.insert((deadline, tenant.clone()));
+                }
+                own.queue.push_back((deadline, span.trace_id));
+                let new = WaitingTrace::new(span.trace_id);
+                own.bytes += new.bytes;
                 self.bytes += new.bytes;
+                self.traces += 1;
                 entry.insert(new)
             }
         };
         let before = trace.bytes;
-        trace.push(group, span);
+        if trace.push(group, span, at) {
+            *self.needed.entry(at.file).or_default() += 1;
+        }
+        own.bytes += trace.bytes - before;
         self.bytes += trace.bytes - before;
-        if trace.files.last() != Some(&file) {
-            trace.files.push(file);
-            *self.needed.entry(file).or_default() += 1;
-        }
     }
 
-    /// Takes out the trace that came first, if its time is over or there is no room for it.
-    pub(crate) fn pop(&mut self, now_ms: i64, traces_max: usize, bytes_max: usize) -> Option<(Key, WaitingTrace)> {
-        let is_full = self.queue.len() > traces_max || self.bytes > bytes_max;
-        let (_, key) = self.queue.pop_front_if(|(deadline_ms, _)| is_full || *deadline_ms <= now_ms)?;
-        let trace = self.traces.remove(&key)?;
+    /// A trace that does not wait needs `file` of the log.
+    pub(crate) fn need(&mut self, file: u64) {
+        *self.needed.entry(file).or_default() += 1;
+    }
+
+    /// Takes out a trace whose time is over; else, where there is no room for all, the oldest of the tenant that takes most.
+    /// True: before its time.
+    pub(crate) fn pop(&mut self, now: Instant, room: Room) -> Option<(Key, WaitingTrace, bool)> {
+        if let Some((deadline, tenant)) = self.fronts.first()
+            && *deadline <= now
+        {
+            let tenant = tenant.clone();
+            return self.pop_of(tenant, false);
+        }
+        let largest = |size: fn(&Tenant) -> usize| {
+            self.tenants.iter().filter(|(_, own)| !own.queue.is_empty()).max_by_key(|(_, own)| size(own))
+        };
+        let (tenant, _) = if self.bytes > room.bytes_max {
+            largest(|own| own.bytes)?
+        } else if self.traces > room.traces_max {
+            largest(|own| own.queue.len())?
+        } else {
+            return None;
+        };
+        let tenant = tenant.clone();
+        self.pop_of(tenant, true)
+    }
+
+    fn pop_of(&mut self, tenant: TenantId, is_early: bool) -> Option<(Key, WaitingTrace, bool)> {
+        let (_, trace_id) = self.tenants.get(&tenant)?.queue.front().copied()?;
+        let trace = self.take(&tenant, trace_id)?;
+        Some(((tenant, trace_id), trace, is_early))
+    }
+
+    /// Takes out a trace.
+    fn take(&mut self, tenant: &TenantId, trace_id: TraceId) -> Option<WaitingTrace> {
+        let own = self.tenants.get_mut(tenant)?;
+        let trace = own.traces.remove(&trace_id)?;
+        let front = own.queue.front().copied();
+        if front.is_some_and(|(_, first)| first == trace_id) {
+            own.queue.pop_front();
+        } else {
+            own.queue.retain(|(_, queued)| *queued != trace_id);
+        }
+        if let Some((deadline, _)) = front {
+            self.fronts.remove(&(deadline, tenant.clone()));
+        }
+        if let Some((deadline, _)) = own.queue.front() {
+            self.fronts.insert((*deadline, tenant.clone()));
+        }
+        own.bytes -= trace.bytes;
         self.bytes -= trace.bytes;
-        Some((key, trace))
+        self.traces -= 1;
+        Some(trace)
     }
 
-    /// Remembers what became of a trace.
-    pub(crate) fn remember(&mut self, key: Key, decision: Decision) {
-        if self.recent.len() >= self.decisions_max.div_ceil(2) {
-            self.older = std::mem::take(&mut self.recent);
+    /// Forgets a trace that waits, and what became of it before.
+    pub(crate) fn delete(&mut self, tenant: &TenantId, trace_id: TraceId) {
+        if let Some(trace) = self.take(tenant, trace_id) {
+            self.release(&trace.files);
         }
-        self.recent.insert(key, decision);
+        if let Some(own) = self.tenants.get_mut(tenant) {
+            self.decisions -= usize::from(own.recent.remove(&trace_id).is_some());
+            self.decisions -= usize::from(own.older.remove(&trace_id).is_some());
+        }
     }
 
-    fn decision(&self, key: &Key) -> Option<Decision> {
-        self.recent.get(key).or_else(|| self.older.get(key)).copied()
+    /// Remembers what became of a trace, for late spans. A tenant is remembered for at least as much as its share of
+    /// `decisions_max` among those that have any.
+    pub(crate) fn remember(&mut self, (tenant, trace_id): Key, decision: Decision) {
+        let share = self.decisions_max / self.tenants.len().max(1);
+        let own = self.tenants.entry_ref(&tenant).or_default();
+        let is_half = own.recent.len() >= self.decisions_max.div_ceil(2);
+        if is_half || (self.decisions >= self.decisions_max && own.recent.len() >= share.div_ceil(2)) {
+            self.decisions -= own.older.len();
+            own.older = std::mem::take(&mut own.recent);
+        }
+        self.decisions -= usize::from(own.older.remove(&trace_id).is_some());
+        self.decisions += usize::from(own.recent.insert(trace_id, decision).is_none());
+        if self.decisions > self.decisions_max {
+            self.forget_some();
+        }
+    }
+
+    /// Forgets judgements of the tenant that has most of them, the older ones first; a tenant of which nothing is known goes.
+    fn forget_some(&mut self) {
+        let most = self.tenants.iter().max_by_key(|(_, own)| own.decisions()).map(|(tenant, _)| tenant.clone());
+        if let Some(own) = most.and_then(|tenant| self.tenants.get_mut(&tenant)) {
+            if own.older.is_empty() {
+                own.older = std::mem::take(&mut own.recent);
+            }
+            self.decisions -= own.older.len();
+            own.older = std::mem::take(&mut own.recent);
+        }
+        self.tenants.retain(|_, own| own.decisions() > 0 || !own.queue.is_empty());
+    }
+
+    /// What became of a trace, if that is remembered.
+    pub(crate) fn decision(&self, tenant: &TenantId, trace_id: TraceId) -> Option<Decision> {
+        let own = self.tenants.get(tenant)?;
+        own.recent.get(&trace_id).or_else(|| own.older.get(&trace_id)).copied()
     }
 
     /// A trace no longer needs its files of the log.
@@ -173,52 +208,21 @@ impl Waiting {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.queue.len()
+        self.traces
     }
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
+
+    /// Memory of a tenant's spans.
+    pub(crate) fn bytes_of(&self, tenant: &TenantId) -> usize {
+        self.tenants.get(tenant).map_or(0, |own| own.bytes)
+    }
 }
 
-fn empty(trace_id: TraceId) -> WaitingTrace {
-    WaitingTrace { trace_id, groups: Vec::new(), span_count: 0, bytes: size_of::<WaitingTrace>(), files: Vec::new() }
-}
-
-/// Memory of a span, roughly.
-fn span_bytes(span: &Span) -> usize {
-    let events: usize = span
-        .events
-        .iter()
-        .map(|event| size_of_val(event) + event.name.len() + attribute_bytes(&event.attributes))
-        .sum();
-    let links: usize = span
-        .links
-        .iter()
-        .map(|link| size_of_val(link) + link.trace_state.len() + attribute_bytes(&link.attributes))
-        .sum();
-    size_of::<Span>()
-        + span.name.len()
-        + span.trace_state.len()
-        + span.status.message.len()
-        + attribute_bytes(&span.attributes)
-        + events
-        + links
-}
-
-fn attribute_bytes(attributes: &[Attribute]) -> usize {
-    attributes
-        .iter()
-        .map(|attribute| size_of_val(attribute) + attribute.key.len() + value_bytes(&attribute.value))
-        .sum()
-}
-
-fn value_bytes(value: &AttributeValue) -> usize {
-    match value {
-        AttributeValue::String(text) => text.len(),
-        AttributeValue::Bytes(bytes) => bytes.len(),
-        AttributeValue::Array(values) => values.iter().map(|value| size_of_val(value) + value_bytes(value)).sum(),
-        AttributeValue::Map(pairs) => attribute_bytes(pairs),
-        _ => 0,
+impl Tenant {
+    fn decisions(&self) -> usize {
+        self.recent.len() + self.older.len()
     }
 }

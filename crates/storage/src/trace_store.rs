@@ -7,8 +7,8 @@ use pharos_base::Completion;
 use pharos_model::{SpanBatch, SpanGroup, SpanKind, StatusCode, TenantId, TimeRangeNs, TraceId};
 
 use crate::{
-    AppendOutcome, AttributeKey, AttributeKeyQuery, BatchId, Listed, ListedValue, ReadContext, SpanPredicate,
-    StorageError, ValueQuery,
+    AppendOutcome, AttributeKey, AttributeKeyQuery, BatchId, Listed, ListedValue, ReadContext, Rejection,
+    SpanPredicate, StorageError, ValueQuery,
 };
 
 /// One trace to read.
@@ -260,6 +260,14 @@ pub trait TraceStore: Send + Sync {
         batch: SpanBatch,
         id: BatchId,
     ) -> Completion<Result<AppendOutcome, StorageError>>;
+
+    /// Takes out of `batch` the spans that [`append`](Self::append) would reject now, and says why: for who acknowledges
+    /// spans before the store sees them. What is left may still be rejected later, when time has passed. The default is that
+    /// of a store which rejects nothing.
+    fn screen(&self, tenant: &TenantId, batch: &mut SpanBatch) -> Vec<Rejection> {
+        let _ = (tenant, batch);
+        Vec::new()
+    }
 
     /// Reads whole traces.
     fn traces(

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use pharos_model::{NS_PER_DAY, Span, SpanBatch, SpanKind, TenantId, TraceId};
-use pharos_storage::{AppendOutcome, RejectReason};
+use pharos_model::{NS_PER_DAY, Span, SpanBatch, SpanGroup, SpanKind, TenantId, TraceId};
+use pharos_storage::{AppendOutcome, RejectReason, Rejection};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::codec::{
@@ -146,15 +146,7 @@ pub(crate) fn prepare(
         if group.spans.is_empty() {
             continue;
         }
-        let depth = attribute_depth(&group.resource.attributes).max(attribute_depth(&group.scope.attributes));
-        if depth > ATTRIBUTE_DEPTH_MAX {
-            outcome.reject(RejectReason::InvalidSpan, group.spans.len() as u64, too_deep);
-            continue;
-        }
-        if group.resource.service_name().len() > SERVICE_BYTES_MAX {
-            outcome.reject(RejectReason::Limit, group.spans.len() as u64, || {
-                format!("service.name has more than {SERVICE_BYTES_MAX} bytes")
-            });
+        if !is_group_accepted(group, &mut outcome) {
             continue;
         }
         let (origin, bytes) = encode_origin(&group.resource, &group.scope);
@@ -177,6 +169,31 @@ pub(crate) fn prepare(
     }
     let rows = rows.into_iter().map(|((day, trace_id), groups)| build_row(day, trace_id, &groups)).collect();
     (PreparedBatch { tenant: tenant.clone(), origins: origins.into_iter().collect(), rows }, outcome)
+}
+
+/// Takes out of a batch what [`prepare`] would not accept, and says why.
+pub(crate) fn screen(batch: &mut SpanBatch, accepted: AcceptedStarts) -> Vec<Rejection> {
+    let mut outcome = AppendOutcome::default();
+    batch.groups.retain_mut(|group| {
+        let is_accepted_at_all = is_group_accepted(group, &mut outcome);
+        group.spans.retain(|span| is_accepted_at_all && is_accepted(span, accepted, &mut outcome));
+        !group.spans.is_empty()
+    });
+    outcome.rejections
+}
+
+fn is_group_accepted(group: &SpanGroup, outcome: &mut AppendOutcome) -> bool {
+    let count = group.spans.len() as u64;
+    let depth = attribute_depth(&group.resource.attributes).max(attribute_depth(&group.scope.attributes));
+    if depth > ATTRIBUTE_DEPTH_MAX {
+        outcome.reject(RejectReason::InvalidSpan, count, too_deep);
+        return false;
+    }
+    if group.resource.service_name().len() > SERVICE_BYTES_MAX {
+        outcome.reject(RejectReason::Limit, count, || format!("service.name has more than {SERVICE_BYTES_MAX} bytes"));
+        return false;
+    }
+    true
 }
 
 fn is_accepted(span: &Span, accepted: AcceptedStarts, outcome: &mut AppendOutcome) -> bool {

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use pharos_tracestore::SpanStore;
 
 use super::config::say;
-use crate::app::TRACES_FOLDER;
+use crate::app::{SAMPLING_FOLDER, TRACES_FOLDER};
 use crate::cli::Failure;
 use crate::data_dir::DataDir;
 
@@ -48,7 +48,14 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let examined = SpanStore::examine(&traces, &settings, matches.get_flag("rebuild-index"))
         .with_context(|| format!("cannot look through {}", traces.display()))
         .map_err(Failure::Run)?;
-    for line in &examined.damage {
+    let sampling = folder.join(SAMPLING_FOLDER);
+    let waiting = if sampling.is_dir() {
+        let looked = pharos_sampling::examine(&sampling);
+        looked.with_context(|| format!("cannot look through {}", sampling.display())).map_err(Failure::Run)?
+    } else {
+        pharos_sampling::Examined::default()
+    };
+    for line in examined.damage.iter().chain(&waiting.damage) {
         say(&format!("damaged: {line}\n"))?;
     }
     say(&format!(
@@ -60,5 +67,14 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         examined.damage.len(),
         examined.rebuilt_days,
     ))?;
-    if examined.damage.is_empty() { Ok(()) } else { Err(Failure::Told) }
+    if sampling.is_dir() {
+        say(&format!(
+            "log of tail sampling: {} files, {} requests, {} spans; {} damaged\n",
+            waiting.files,
+            waiting.requests,
+            waiting.spans,
+            waiting.damage.len(),
+        ))?;
+    }
+    if examined.damage.is_empty() && waiting.damage.is_empty() { Ok(()) } else { Err(Failure::Told) }
 }

@@ -252,15 +252,18 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "Whether whole traces are judged by policies before they are stored; a trace is visible when it was judged",
     ),
     ("tail_sampling.decision_wait", "How long after its first span a trace is judged"),
-    ("tail_sampling.traces_max", "Traces that wait at a time; above it the oldest are judged early"),
+    (
+        "tail_sampling.traces_max",
+        "Traces that wait at a time; above it the oldest of the tenant with most are judged early",
+    ),
     (
         "tail_sampling.memory_max",
-        "Memory of spans that wait; above it the oldest traces are judged early, at twice as much requests are answered 'unavailable'",
+        "Memory of spans that wait; above it traces of the tenant that takes most are judged early, at half as much again its requests are answered 'unavailable', at twice as much all are",
     ),
     ("tail_sampling.decisions_max", "Judgements that are remembered for late spans"),
     ("tail_sampling.log_segment", "A file of the log of waiting spans that is larger is closed and a new one begun"),
     (
         "tail_sampling.policies",
-        "What is kept, a list such as [{name: errors, rule: {type: status_code, codes: [ERROR]}}, {name: some, rule: {type: probabilistic, percent: 5}}]; types: always, latency, numeric_attribute, string_attribute, boolean_attribute, probabilistic, status_code, trace_state, sampled, rate_limit, bytes_limit, span_count, not, and, drop, composite",
+        "What is kept, a list such as [{name: errors, rule: {type: status_code, codes: [ERROR]}}, {name: some, rule: {type: probabilistic, percent: 5}}]; types: always, latency, numeric_attribute, string_attribute, boolean_attribute, probabilistic, status_code, trace_state, sampled, rate_limit, bytes_limit, span_count, ottl_condition, not, and, drop, composite",
     ),
 ];

@@ -1,11 +1,14 @@
 //! Traces, memory, judgements: what is reached, and what happens then.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pharos_base::ByteSize;
+use pharos_model::{Attribute, AttributeValue, Resource, Scope, TenantId};
 use pharos_sampling::TailSamplingSettings;
+use pharos_storage::{SpanGate, SpanRequest};
 
-use crate::world::{World, settings};
+use crate::world::{World, decode, settings};
 
 const ALWAYS: &str = r#"[{"name": "all", "rule": {"type": "always"}}]"#;
 const ERRORS: &str = r#"[{"name": "errors", "rule": {"type": "status_code", "codes": ["ERROR"]}}]"#;
@@ -84,4 +87,63 @@ fn the_log_shrinks_when_nobody_waits() {
     assert!(world.files().len() > 5);
     world.step_after(30_000);
     assert_eq!(world.files().len(), 1);
+}
+
+/// What the store would reject is told before anything is acknowledged; what it rejects later is counted.
+#[test]
+fn what_the_store_rejects_is_told() {
+    let world = World::new(settings(ALWAYS));
+    let outcome = world.try_send("1 1 0 5\n1 2 0 5 bad").unwrap();
+    assert_eq!((outcome.items, outcome.rejected()), (1, 1));
+    assert_eq!(outcome.rejections[0].message, "bad");
+    let outcome = world.try_send("2 3 0 5 bad").unwrap();
+    assert_eq!((outcome.items, outcome.rejected()), (0, 1));
+    world.send("3 4 0 5\n3 5 0 5");
+    world.store.rejects_all.store(true, Ordering::SeqCst);
+    world.step_after(30_000);
+    assert_eq!((world.kept(0..5).len(), world.sampler().stats().spans_rejected), (0, 3));
+}
+
+/// Scopes are shared among the traces of a request and still take memory.
+#[test]
+fn scopes_and_resources_count_as_memory() {
+    let world = World::new(settings(ALWAYS));
+    let large = AttributeValue::String("x".repeat(100_000));
+    let attributes = vec![Attribute { key: "k".to_owned(), value: large }];
+    for (resource, scope) in [
+        (Resource { attributes: attributes.clone(), ..Resource::default() }, Scope::default()),
+        (Resource::default(), Scope { attributes, ..Scope::default() }),
+        (Resource::default(), Scope { schema_url: "x".repeat(100_000), ..Scope::default() }),
+    ] {
+        let before = world.sampler().stats().bytes_waiting;
+        let mut batch = decode(7, b"1 1 0 5").unwrap();
+        batch.groups[0].resource = Arc::new(resource);
+        batch.groups[0].scope = Arc::new(scope);
+        let request = SpanRequest { form: 7, body: b"1 1 0 5" };
+        world.sampler().append(&TenantId::default(), batch, request).wait().unwrap().unwrap();
+        assert!(world.sampler().stats().bytes_waiting > before + 100_000);
+    }
+}
+
+/// A tenant that takes most of what there is makes its own traces be judged early and its own requests refused.
+#[test]
+fn tenants_pay_for_themselves() {
+    let quiet: TenantId = "quiet".parse().unwrap();
+    let world = World::new(TailSamplingSettings { traces_max: 10, ..settings(ALWAYS) });
+    world.try_send_as(&quiet, "1 1 0 5").unwrap();
+    for trace in 0..20 {
+        world.send(&format!("{trace} 1 0 5"));
+    }
+    world.sampler().step();
+    assert_eq!(world.stored_of(&quiet, 1).len(), 0, "the oldest of all, and in its time");
+    assert_eq!(world.kept(0..20), (0..11).collect::<Vec<_>>());
+
+    let world = World::new(TailSamplingSettings { memory_max: ByteSize::mib(1), ..settings(ALWAYS) });
+    let text = "x".repeat(50_000);
+    let refused = (0..100).find(|trace| world.try_send(&format!("{trace} 1 0 5 text={text}")).is_err());
+    assert!(refused.is_some());
+    world.try_send_as(&quiet, "1 1 0 5").unwrap();
+    world.sampler().step();
+    assert_eq!(world.stored_of(&quiet, 1).len(), 0);
+    world.send("200 1 0 5");
 }

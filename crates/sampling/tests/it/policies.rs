@@ -55,6 +55,33 @@ fn each_rule_keeps_what_it_says() {
     }
 }
 
+/// A limit counts what its policy keeps: not what a rule beside it leaves out, whichever stands first, and not what another
+/// policy keeps anyway.
+#[test]
+fn limits_are_used_up_by_what_they_keep() {
+    let thin = r#"{"type": "probabilistic", "percent": 25}"#;
+    let limit = r#"{"type": "rate_limit", "spans_per_second": 20}"#;
+    let share =
+        r#"{"type": "composite", "spans_per_second": 20, "parts": [{"rule": {"type": "always"}, "percent": 100}]}"#;
+    for rules in [format!("{thin}, {limit}"), format!("{limit}, {thin}"), format!("{share}, {thin}")] {
+        let world = World::new(settings(&of_rule(&format!(r#"{{"type": "and", "rules": [{rules}]}}"#))));
+        let traces: Vec<u64> = (0..1_000_u64).map(|trace| trace.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+        world.send(&traces.iter().map(|trace| format!("{trace} 1 0 5")).collect::<Vec<_>>().join("\n"));
+        world.step_after(30_000);
+        let kept = world.kept(traces);
+        assert_eq!(kept.len(), 20, "{rules}");
+        assert_eq!(world.stored(kept[0])[0].1, "ot=th:c", "the draw is recorded");
+    }
+    let policies = format!(
+        r#"[{{"name": "some", "rule": {limit}}}, {{"name": "errors", "rule": {{"type": "status_code", "codes": ["ERROR"]}}}}]"#
+    );
+    let world = World::new(settings(&policies));
+    let lines: Vec<_> = (0..60_u64).map(|trace| format!("{trace} 1 {} 5", trace % 2)).collect();
+    world.send(&lines.join("\n"));
+    world.step_after(30_000);
+    assert_eq!(world.kept(0..60).len(), 30 + 20);
+}
+
 #[test]
 fn a_drop_is_stronger_than_any_wish() {
     let policies = r#"[
@@ -106,14 +133,40 @@ fn senseless_settings_are_named() {
     assert!(
         fault(&of_rule(r#"{"type": "string_attribute", "key": "x", "values": ["("], "regex": true}"#)).contains("only")
     );
+    for (rule, expected) in [
+        (r#"{"type": "ottl_condition"}"#, "needs span, spanevent or both"),
+        (r#"{"type": "ottl_condition", "span": ["duration > 5"]}"#, "duration is not supported, at character 1"),
+        (r#"{"type": "latency", "min": "2s", "max": "1s"}"#, "min 2s is more than max 1s"),
+        (r#"{"type": "numeric_attribute", "key": "x", "min": 2, "max": 1}"#, "min 2 is more than max 1"),
+        (r#"{"type": "span_count", "min": 2, "max": 1}"#, "min 2 is more than max 1"),
+        (r#"{"type": "string_attribute", "key": "x", "values": []}"#, "values: none"),
+        (r#"{"type": "trace_state", "key": "x", "values": []}"#, "values: none"),
+        (r#"{"type": "status_code", "codes": []}"#, "codes: none"),
+        (r#"{"type": "rate_limit", "spans_per_second": 0}"#, "keeps nothing"),
+        (r#"{"type": "bytes_limit", "bytes_per_second": "0B"}"#, "keeps nothing"),
+        (
+            r#"{"type": "composite", "spans_per_second": 10, "parts": [
+                {"rule": {"type": "always"}, "percent": 90}, {"rule": {"type": "always"}, "percent": 9}]}"#,
+            "part 2 is less than one span",
+        ),
+        (r#"{"type": "not", "rule": {"type": "rate_limit", "spans_per_second": 1}}"#, "within not"),
+    ] {
+        assert!(fault(&of_rule(rule)).contains(expected), "{rule}: {}", fault(&of_rule(rule)));
+    }
+    let drop = r#"[{"name": "a", "rule": {"type": "always"}},
+        {"name": "b", "rule": {"type": "drop", "rules": [{"type": "rate_limit", "spans_per_second": 1}]}}]"#;
+    assert!(fault(drop).contains("within drop"));
+    let small =
+        TailSamplingSettings { log_segment: pharos_base::ByteSize(0), ..settings(&of_rule(r#"{"type": "always"}"#)) };
+    assert!(small.check().unwrap_err().to_string().contains("log_segment"));
     let inner = r#"{"type": "not", "rule": {"type": "drop", "rules": [{"type": "always"}]}}"#;
     assert!(fault(&of_rule(inner)).contains("drop"));
     let deep =
         (0..6).fold(r#"{"type": "always"}"#.to_owned(), |rule, _| format!(r#"{{"type": "not", "rule": {rule}}}"#));
     assert!(fault(&of_rule(&deep)).contains("deeper"));
     let read = |text: &str| serde_json::from_str::<TailSamplingSettings>(text).unwrap_err().to_string();
-    let unknown = read(r#"{"policies": [{"name": "x", "rule": {"type": "ottl_condition"}}]}"#);
-    assert!(unknown.contains("ottl_condition") && unknown.contains("string_attribute"), "{unknown}");
+    let unknown = read(r#"{"policies": [{"name": "x", "rule": {"type": "dice"}}]}"#);
+    assert!(unknown.contains("dice") && unknown.contains("string_attribute"), "{unknown}");
     assert!(
         read(r#"{"policies": [{"name": "x", "rule": {"type": "probabilistic", "percent": 101}}]}"#).contains("percent")
     );

@@ -2,25 +2,30 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pharos_base::{Completion, SimClock};
 use pharos_model::{
     Attribute, AttributeValue, Resource, Scope, Span, SpanBatch, SpanGroup, SpanId, SpanStatus, StatusCode, TenantId,
     TimeRangeNs, TraceId,
 };
-use pharos_sampling::{Components, TailSampler, TailSamplingSettings};
+use pharos_sampling::{Components, GatedTraces, SamplingError, TailSampler, TailSamplingSettings};
 use pharos_storage::memory::MemoryTraceStore;
 use pharos_storage::{
-    AppendOutcome, BatchId, DependencyLink, FoundTraces, Operation, OperationQuery, ReadContext, SpanGate, SpanRequest,
-    StorageError, Trace, TraceLookup, TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary,
+    AppendOutcome, BatchId, DependencyLink, FoundTraces, Operation, OperationQuery, ReadContext, RejectReason,
+    Rejection, SpanGate, SpanRequest, StorageError, Trace, TraceLookup, TraceQuery, TraceStore, TraceStoreStats,
+    TraceStream, TraceSummary,
 };
 
-/// A store that can be made to refuse.
+/// A store that can be made to refuse, and rejects spans called `bad`.
 #[derive(Default)]
 pub(crate) struct Moody {
     store: MemoryTraceStore,
     pub(crate) refuses: AtomicBool,
+    /// Also those called `work`.
+    pub(crate) rejects_all: AtomicBool,
+    /// Spans offered so far.
+    pub(crate) offered: AtomicU64,
 }
 
 impl TraceStore for Moody {
@@ -33,7 +38,29 @@ impl TraceStore for Moody {
         if self.refuses.load(Ordering::SeqCst) {
             return Completion::ready(Err(StorageError::Unavailable { reason: "moody".to_owned(), retry_after: None }));
         }
-        self.store.append(tenant, batch, id)
+        self.offered.fetch_add(batch.span_count() as u64, Ordering::SeqCst);
+        let mut batch = batch;
+        let rejections = self.screen(tenant, &mut batch);
+        let outcome = self.store.append(tenant, batch, id).wait().unwrap().unwrap();
+        Completion::ready(Ok(AppendOutcome { rejections, ..outcome }))
+    }
+
+    fn screen(&self, _: &TenantId, batch: &mut SpanBatch) -> Vec<Rejection> {
+        let mut outcome = AppendOutcome::default();
+        let is_bad = |span: &Span| span.name == "bad" || self.rejects_all.load(Ordering::SeqCst);
+        for group in &mut batch.groups {
+            let before = group.spans.len();
+            group.spans.retain(|span| !is_bad(span));
+            let count = (before - group.spans.len()) as u64;
+            if count > 0 {
+                outcome.reject(RejectReason::TooNew, count, || "bad".to_owned());
+            }
+        }
+        outcome.rejections
+    }
+
+    fn delete_trace(&self, tenant: &TenantId, trace_id: TraceId) -> Result<(), StorageError> {
+        self.store.delete_trace(tenant, trace_id)
     }
 
     fn traces(
@@ -88,7 +115,13 @@ pub(crate) struct World {
     pub(crate) clock: Arc<SimClock>,
     pub(crate) store: Arc<Moody>,
     pub(crate) settings: TailSamplingSettings,
-    pub(crate) sampler: Option<TailSampler>,
+    pub(crate) sampler: Option<Arc<TailSampler>>,
+}
+
+fn trace_id(trace: u64) -> TraceId {
+    let mut trace_id = [7; 16];
+    trace_id[8..].copy_from_slice(&trace.to_be_bytes());
+    TraceId(trace_id)
 }
 
 /// The body of a test's request: one span a line, `trace span status ms key=value`. Spans of a kind are made of it here and
@@ -102,10 +135,8 @@ pub(crate) fn decode(form: u8, body: &[u8]) -> Result<SpanBatch, String> {
         let mut words = line.split(' ');
         let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
         let (trace, id, is_error, ms) = (number(), number(), number(), number());
-        let mut trace_id = [7; 16];
-        trace_id[8..].copy_from_slice(&trace.to_be_bytes());
         let mut span = Span {
-            trace_id: TraceId(trace_id),
+            trace_id: trace_id(trace),
             span_id: SpanId(id.to_be_bytes()),
             name: "work".to_owned(),
             start_ns: 1_000_000_000,
@@ -126,6 +157,7 @@ pub(crate) fn decode(form: u8, body: &[u8]) -> Result<SpanBatch, String> {
             match key {
                 "state" => span.trace_state = format!("vendor={}", pharos_storage::render_attribute_value(&value)),
                 "sampled" => span.flags = 1,
+                "bad" => span.name = "bad".to_owned(),
                 _ => span.attributes.push(Attribute { key: key.to_owned(), value }),
             }
         }
@@ -163,18 +195,43 @@ impl World {
         if let Some(sampler) = self.sampler.take() {
             sampler.close();
         }
-        let components = Components { store: Arc::clone(&self.store) as _, clock: Arc::clone(&self.clock) as _ };
-        self.sampler = TailSampler::open(self.folder.path(), self.settings.clone(), components, &decode).unwrap();
+        self.sampler = self.try_open().unwrap().map(Arc::new);
+    }
+
+    /// A start; no other sampler may run.
+    pub(crate) fn try_open(&self) -> Result<Option<TailSampler>, SamplingError> {
+        let components = Components {
+            store: Arc::clone(&self.store) as _,
+            clock: Arc::clone(&self.clock) as _,
+            decode: Arc::new(decode),
+        };
+        TailSampler::open(self.folder.path(), self.settings.clone(), components)
+    }
+
+    /// The process ends; what waits is in the log only.
+    pub(crate) fn stop(&mut self) {
+        self.sampler.take().unwrap().close();
     }
 
     pub(crate) fn sampler(&self) -> &TailSampler {
         self.sampler.as_ref().unwrap()
     }
 
+    /// As an operator deletes a trace.
+    pub(crate) fn delete(&self, trace: u64) {
+        let sampler = Arc::clone(self.sampler.as_ref().unwrap());
+        let gated = GatedTraces { store: Arc::clone(&self.store) as _, sampler };
+        gated.delete_trace(&TenantId::default(), trace_id(trace)).unwrap();
+    }
+
     pub(crate) fn try_send(&self, body: &str) -> Result<AppendOutcome, StorageError> {
+        self.try_send_as(&TenantId::default(), body)
+    }
+
+    pub(crate) fn try_send_as(&self, tenant: &TenantId, body: &str) -> Result<AppendOutcome, StorageError> {
         let request = SpanRequest { form: 7, body: body.as_bytes() };
         let batch = decode(7, body.as_bytes()).unwrap();
-        self.sampler().append(&TenantId::default(), batch, request).wait().unwrap()
+        self.sampler().append(tenant, batch, request).wait().unwrap()
     }
 
     /// Sends lines of spans, which are acknowledged.
@@ -189,10 +246,12 @@ impl World {
 
     /// The spans of a trace that are stored: id and trace state, ascending.
     pub(crate) fn stored(&self, trace: u64) -> Vec<(u64, String)> {
-        let mut trace_id = [7; 16];
-        trace_id[8..].copy_from_slice(&trace.to_be_bytes());
-        let lookup = TraceLookup { trace_id: TraceId(trace_id), range: None };
-        let found = self.store.traces(&TenantId::default(), &[lookup], &ReadContext::unlimited()).unwrap();
+        self.stored_of(&TenantId::default(), trace)
+    }
+
+    pub(crate) fn stored_of(&self, tenant: &TenantId, trace: u64) -> Vec<(u64, String)> {
+        let lookup = TraceLookup { trace_id: trace_id(trace), range: None };
+        let found = self.store.traces(tenant, &[lookup], &ReadContext::unlimited()).unwrap();
         let mut spans: Vec<_> = found
             .flat_map(|trace: Result<Trace, _>| trace.unwrap().groups)
             .flat_map(|group| group.spans)

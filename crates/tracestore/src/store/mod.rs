@@ -32,8 +32,8 @@ use pharos_base::{Clock, Completion, spawn_named};
 use pharos_model::{SpanBatch, TenantId, TimeRangeNs, TraceId};
 use pharos_storage::{
     AppendOutcome, AttributeKey, AttributeKeyQuery, BatchId, DependencyLink, FoundTraces, Listed, ListedValue,
-    Operation, OperationQuery, ReadContext, RejectReason, StorageError, TraceLookup, TracePartStream, TraceQuery,
-    TraceStore, TraceStoreStats, TraceStream, TraceSummary, ValueQuery,
+    Operation, OperationQuery, ReadContext, RejectReason, Rejection, StorageError, TraceLookup, TracePartStream,
+    TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary, ValueQuery,
 };
 
 use crate::calls::CallWindow;
@@ -41,7 +41,9 @@ use crate::disk::{Disk, SystemDisk};
 use crate::error::storage_error;
 use crate::log::{LogWriter, RECORD_BYTES_MAX, encode_record, scan};
 use crate::partition::{DatabaseMemory, Partition, TailSize};
-use crate::record::{AcceptedStarts, Change, Day, Deletion, decode_change, encode_batch, encode_deletion, prepare};
+use crate::record::{
+    AcceptedStarts, Change, Day, Deletion, decode_change, encode_batch, encode_deletion, prepare, screen,
+};
 use crate::{Components, Settings, TraceStoreError};
 use apply::Applied;
 use commit::{Commit, CommitThread, Waiting};
@@ -297,6 +299,10 @@ impl TraceStore for SpanStore {
             return Completion::ready(Ok(refused));
         }
         self.log(content, Change::Batch(prepared), outcome)
+    }
+
+    fn screen(&self, tenant: &TenantId, batch: &mut SpanBatch) -> Vec<Rejection> {
+        screen(batch, self.shared.accepted_starts(tenant))
     }
 
     fn traces(

@@ -32,6 +32,7 @@ pub(super) const ALL: &[NamedCase] = cases![
     an_empty_store_answers_nothing,
     appended_spans_are_seen_at_once,
     every_field_comes_back,
+    screening_takes_out_what_an_append_would_reject,
     equal_spans_are_one_and_different_ones_with_one_id_are_both_kept,
     tenants_are_walls,
     all_tests_hold_on_one_span,
@@ -59,6 +60,53 @@ const NS_PER_HOUR: u64 = 60 * NS_PER_MINUTE;
 
 fn trace_id(number: u8) -> TraceId {
     TraceId([number; 16])
+}
+
+/// Spans that a store may or may not want: of old times, of times to come, with a long service name, with deep attributes.
+fn screening_takes_out_what_an_append_would_reject(case: &mut Case) {
+    let mut deep = AttributeValue::Int(1);
+    for _ in 0..200 {
+        deep = AttributeValue::Array(vec![deep]);
+    }
+    let span = |number: u8, start_ns: u64, value: &AttributeValue| Span {
+        trace_id: trace_id(number),
+        span_id: SpanId([number; 8]),
+        start_ns,
+        end_ns: start_ns,
+        attributes: vec![attribute("value", value.clone())],
+        ..Span::default()
+    };
+    let fine = AttributeValue::Int(1);
+    let group = |service: String, spans: Vec<Span>| SpanGroup {
+        resource: Arc::new(Resource {
+            attributes: vec![attribute("service.name", AttributeValue::String(service))],
+            ..Resource::default()
+        }),
+        scope: Arc::new(Scope::default()),
+        spans,
+    };
+    let now_ns = case.now_ns;
+    let batch = SpanBatch {
+        groups: vec![
+            group(
+                "shop".to_owned(),
+                vec![
+                    span(1, now_ns, &fine),
+                    span(2, 1, &fine),
+                    span(3, now_ns + 90 * 24 * NS_PER_HOUR, &fine),
+                    span(4, now_ns, &deep),
+                ],
+            ),
+            group("x".repeat(10_000), vec![span(5, now_ns, &fine), span(6, 1, &fine)]),
+        ],
+    };
+    let (tenant, mut screened) = (TenantId::default(), batch.clone());
+    let rejections = case.subject.store().screen(&tenant, &mut screened);
+    let raw = case.append_to(&tenant, batch);
+    assert_eq!(rejections, raw.rejections, "{}", case.name);
+    let after = case.append_to(&tenant, screened);
+    assert_eq!((after.items, after.rejected()), (raw.items, 0), "{}", case.name);
+    assert!(after.items >= 1, "{}: what is fine stays", case.name);
 }
 
 fn attribute(key: &str, value: AttributeValue) -> Attribute {
