@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use pharos_model::{SpanBatch, TraceId};
 
-use crate::block::{Block, BlockBuilder, BlockTrace};
-use crate::codec::{DecodeError, RowBuilder, RowReader, encode_origin};
+use crate::TraceStoreError;
+use crate::block::{Block, BlockBuilder, BlockTrace, Level};
+use crate::codec::{DecodeError, Origin, OriginHash, RowBuilder, RowReader, encode_origin};
+use crate::search::{BlockTerms, EvaluateError, OriginSource, PostingsShape, find_in_postings};
 
 /// Traces as the store's rows keep them, traces and spans in the order of their starts.
 #[derive(Debug)]
@@ -134,13 +137,52 @@ fn read_all(content: &[u8]) -> Result<(), DecodeError> {
         block.visit_shown(column.number, "GET items:7", |_| {})?;
         block.visit_shown(column.number, "7", |_| {})?;
         block.visit_passing(column.number, |_| true, |_| {})?;
+        block.visit_entries(column.number, |_, _| {})?;
+    }
+    for level in [Level::Span, Level::Event, Level::Link] {
+        let owners = block.spans_of(level)?;
+        assert_eq!(owners.len(), block.record_count(level)?);
+        assert!(owners.is_sorted() && owners.iter().all(|owner| *owner < block.span_count()));
+    }
+    assert_eq!(block.event_delays()?.count(), block.record_count(Level::Event)?);
+    assert_eq!(block.times().count(), block.span_count() as usize);
+    assert_eq!(block.kinds()?.len(), block.span_count() as usize);
+    match BlockTerms::of(&block, &AnyOrigin) {
+        Ok(terms) => assert!(terms.words().next().is_some(), "every block has a word"),
+        Err(EvaluateError::Block(error)) => return Err(error),
+        Err(EvaluateError::Origin(_)) => unreachable!("there is any"),
     }
     Ok(())
 }
 
-/// Reads all of a block whose checksum is taken to be right. Input: the block without its checksum.
+/// Knows all origins, as one that has nothing.
+struct AnyOrigin;
+
+impl OriginSource for AnyOrigin {
+    fn origin(&self, _: OriginHash) -> Result<Arc<Origin>, TraceStoreError> {
+        Ok(Arc::new(Origin { resource: Arc::default(), scope: Arc::default() }))
+    }
+}
+
+/// Reads bytes as what lies beside blocks: pages of value postings, pages of locators, records of segments.
+fn read_beside(bytes: &[u8]) {
+    let _ = PostingsShape::decode(bytes);
+    for entries in [1, 1000, 1_000_000] {
+        let shape = PostingsShape::of(entries, 500);
+        for hash in [0, 1 << 40, u64::MAX] {
+            // An entry takes a bit at least.
+            let found = find_in_postings(shape, bytes, hash).map_or(0, |blocks| blocks.len());
+            assert!(found <= bytes.len() * 8);
+        }
+    }
+    crate::partition::read_beside_blocks(bytes);
+}
+
+/// Reads all of a block whose checksum is taken to be right, and the same bytes as what lies beside blocks. Input: the block
+/// without its checksum.
 pub fn block(bytes: &[u8]) {
     let _ = read_all(bytes);
+    read_beside(bytes);
 }
 
 /// Inputs to begin with: what stands in front of the checksums of blocks, their catalogues not compressed.

@@ -84,7 +84,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    fn new(min_start_ns: u64, value: Vec<u8>) -> Self {
+    pub(crate) fn new(min_start_ns: u64, value: Vec<u8>) -> Self {
         Self { min_start_ns, hash: xxh3_64(&value), value: value.into_boxed_slice() }
     }
 }

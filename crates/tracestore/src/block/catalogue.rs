@@ -99,8 +99,11 @@ impl Catalogue {
         let mut reader = Reader::new(&raw);
         let services = (0..origin_count).map(|_| read_text(&raw, &mut reader, "service")).collect::<Result<_, _>>()?;
         let column_count = reader.count("column count")?;
-        let columns: Vec<_> =
-            (0..column_count).map(|_| ColumnData::read(&raw, &mut reader, &mut bits)).collect::<Result<_, _>>()?;
+        // Values that differ take bits, or every 32 of them the byte of a step's width.
+        let mut values_left = (raw.len() + bits.remaining()).saturating_mul(32);
+        let columns: Vec<_> = (0..column_count)
+            .map(|_| ColumnData::read(&raw, &mut reader, &mut bits, &mut values_left))
+            .collect::<Result<_, _>>()?;
         let mut tables = [Table::default(), Table::default(), Table::default()];
         let mut event_delays = None;
         let mut link_ids = Ids::empty();
@@ -240,19 +243,24 @@ fn text_of(bytes: Cow<'_, [u8]>) -> Result<Cow<'_, str>, DecodeError> {
 }
 
 impl ColumnData {
-    fn read(raw: &[u8], reader: &mut Reader<'_>, bits: &mut Body) -> Result<Self, DecodeError> {
+    /// Reads a column of no more than `values_left` values, from which they are taken.
+    fn read(
+        raw: &[u8],
+        reader: &mut Reader<'_>,
+        bits: &mut Body,
+        values_left: &mut usize,
+    ) -> Result<Self, DecodeError> {
         let kind = ColumnKind::from_bytes(reader.array("kind of column")?)?;
         let key = if kind.field == Field::Attribute { read_text(raw, reader, "attribute key")? } else { 0..0 };
-        // Values that differ take bits, or every 32 of them the byte of a step's width.
-        let count_max = (raw.len() + bits.remaining()).saturating_mul(32);
-        let count = |reader: &mut Reader<'_>| {
-            let count = reader.varint_u32("values of a column")? as usize;
-            if count <= count_max { Ok(count) } else { Err(DecodeError::Truncated("values of a column")) }
+        let mut take = |count: usize| {
+            *values_left = values_left.checked_sub(count).ok_or(DecodeError::Truncated("values of a column"))?;
+            Ok(count)
         };
-        let (varying_count, entry_count) = (count(reader)?, count(reader)?);
+        let varying_count = reader.varint_u32("values of a column")? as usize;
+        let entry_count = take(reader.varint_u32("values of a column")? as usize)?;
         let ids = match reader.byte("form of a column")? {
             0 if varying_count <= entry_count => None,
-            1 => Some(Ints::read(reader, bits, varying_count)?),
+            1 => Some(Ints::read(reader, bits, take(varying_count)?)?),
             _ => return Err(DecodeError::OutOfRange("form of a column")),
         };
         let values = match kind.value_type {

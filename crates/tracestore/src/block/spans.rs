@@ -7,15 +7,15 @@ use pharos_model::{Attribute, Link, Span, SpanEvent, SpanId, TraceId};
 
 use super::catalogue::{Catalogue, Table};
 use super::open::{Block, CoreCursor, set_bits};
-use super::schema::{Field, Level};
+use super::schema::{Field, Level, ValueType};
 use crate::codec::{DecodeError, OriginHash};
 use crate::log::RECORD_BYTES_MAX;
 
-/// A span takes no more bytes in a record of the log, and so in a block: what repeats stands there once, and
-/// damage could make it stand in a span without end.
-const SPAN_BYTES_MAX: usize = RECORD_BYTES_MAX;
-/// An attribute's, besides key and value.
-const ATTRIBUTE_BYTES_MIN: usize = 3;
+/// An element of an array or a map takes so much more in memory than encoded, about.
+const NESTED_RATIO: usize = 16;
+/// Memory of a span: twice what the largest record of the log takes, as attributes take more of it than of a record. What
+/// repeats stands once in a block, and damage could make it stand in a span without end.
+const SPAN_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX;
 
 impl Block {
     /// The spans in `spans`, bit for bit as they came, as spans of `trace`.
@@ -163,9 +163,9 @@ impl<'b> SpanCursor<'b> {
             let number = || u32_of(catalogue.number(column, entry));
             match catalogue.columns[column].kind.field {
                 Field::Attribute => span.attributes.push(self.attribute(column, entry)?),
-                Field::Name => span.name = catalogue.text(column, entry)?.into_owned(),
-                Field::TraceState => span.trace_state = catalogue.text(column, entry)?.into_owned(),
-                Field::StatusMessage => span.status.message = catalogue.text(column, entry)?.into_owned(),
+                Field::Name => span.name = self.text(column, entry)?,
+                Field::TraceState => span.trace_state = self.text(column, entry)?,
+                Field::StatusMessage => span.status.message = self.text(column, entry)?,
                 Field::Flags => span.flags = number()?,
                 Field::DroppedAttributes => span.dropped_attributes_count = number()?,
                 Field::DroppedEvents => span.dropped_events_count = number()?,
@@ -180,9 +180,23 @@ impl<'b> SpanCursor<'b> {
     fn attribute(&mut self, column: usize, entry: usize) -> Result<Attribute, DecodeError> {
         let key = self.catalogue.key(column).to_owned();
         let (value, value_bytes) = self.catalogue.value(column, entry)?;
-        let left = self.bytes_left.checked_sub(ATTRIBUTE_BYTES_MIN + key.len() + value_bytes);
-        self.bytes_left = left.ok_or(DecodeError::OutOfRange("length of a span"))?;
+        let is_nested = self.catalogue.columns[column].kind.value_type == ValueType::Nested;
+        let value_bytes = value_bytes.saturating_mul(if is_nested { NESTED_RATIO } else { 1 });
+        self.take(size_of::<Attribute>() + key.len() + value_bytes)?;
         Ok(Attribute { key, value })
+    }
+
+    fn text(&mut self, column: usize, entry: usize) -> Result<String, DecodeError> {
+        let text = self.catalogue.text(column, entry)?;
+        self.take(text.len())?;
+        Ok(text.into_owned())
+    }
+
+    /// Counts memory of the span at hand.
+    fn take(&mut self, bytes: usize) -> Result<(), DecodeError> {
+        let left = self.bytes_left.checked_sub(bytes);
+        self.bytes_left = left.ok_or(DecodeError::OutOfRange("length of a span"))?;
+        Ok(())
     }
 
     fn events(&mut self, count: u32, start_ns: u64) -> Result<Vec<SpanEvent>, DecodeError> {
@@ -199,7 +213,7 @@ impl<'b> SpanCursor<'b> {
                 let entry = slot.constant().map_or_else(|| self.places.next(catalogue, column), Ok)?;
                 match catalogue.columns[column].kind.field {
                     Field::Attribute => event.attributes.push(self.attribute(column, entry)?),
-                    Field::Name => event.name = catalogue.text(column, entry)?.into_owned(),
+                    Field::Name => event.name = self.text(column, entry)?,
                     Field::DroppedAttributes => {
                         event.dropped_attributes_count = u32_of(catalogue.number(column, entry))?;
                     }
@@ -229,7 +243,7 @@ impl<'b> SpanCursor<'b> {
                 let entry = slot.constant().map_or_else(|| self.places.next(catalogue, column), Ok)?;
                 match catalogue.columns[column].kind.field {
                     Field::Attribute => link.attributes.push(self.attribute(column, entry)?),
-                    Field::TraceState => link.trace_state = catalogue.text(column, entry)?.into_owned(),
+                    Field::TraceState => link.trace_state = self.text(column, entry)?,
                     Field::DroppedAttributes => {
                         link.dropped_attributes_count = u32_of(catalogue.number(column, entry))?;
                     }

@@ -221,9 +221,19 @@ struct Template {
 #[derive(Debug)]
 pub(super) struct Frame {
     first: usize,
+    /// How many texts it has.
+    count: usize,
     raw_len: usize,
     stored: Bytes,
-    raw: OnceLock<Vec<u8>>,
+    /// Once it was inflated.
+    raw: OnceLock<RawFrame>,
+}
+
+#[derive(Debug)]
+struct RawFrame {
+    bytes: Vec<u8>,
+    /// Where each text ends.
+    ends: Vec<usize>,
 }
 
 impl Texts {
@@ -293,9 +303,7 @@ impl Texts {
             Self::Templates(templates) => templates.print(catalogue, index).map(Cow::Owned),
             Self::Frames { lens, frames } => {
                 let frame = &frames[frames.partition_point(|frame| frame.first <= index) - 1];
-                let start: i64 = lens.iter_from(frame.first).take(index - frame.first).sum();
-                let text = start as usize..(start + lens.get(index)) as usize;
-                Ok(Cow::Borrowed(&frame.raw()?[text]))
+                frame.text(lens, index - frame.first).map(Cow::Borrowed)
             }
         }
     }
@@ -399,11 +407,25 @@ impl Templates {
 }
 
 impl Frame {
-    fn raw(&self) -> Result<&[u8], DecodeError> {
+    /// Its text number `index`; `lens` are those of the texts of all frames.
+    fn text(&self, lens: &Ints, index: usize) -> Result<&[u8], DecodeError> {
+        let RawFrame { bytes, ends } = self.raw(lens)?;
+        let start = if index == 0 { 0 } else { ends[index - 1] };
+        Ok(&bytes[start..ends[index]])
+    }
+
+    fn raw(&self, lens: &Ints) -> Result<&RawFrame, DecodeError> {
         if let Some(raw) = self.raw.get() {
             return Ok(raw);
         }
-        let raw = read_frame(&self.stored, self.raw_len)?;
+        let bytes = read_frame(&self.stored, self.raw_len)?;
+        let of_texts = lens.iter_from(self.first).take(self.count);
+        // Their sum was found to be the frame's length when the frame was read.
+        let ends = of_texts.scan(0, |end, len| {
+            *end += len as usize;
+            Some(*end)
+        });
+        let raw = RawFrame { ends: ends.collect(), bytes };
         Ok(self.raw.get_or_init(|| raw))
     }
 }
@@ -438,7 +460,7 @@ fn read_frames(reader: &mut Reader<'_>, bits: &mut Body, lens: &Ints, count: usi
         }
         let stored_len = usize::try_from(reader.varint("length of a frame")?).map_err(|_| wrong)?;
         let stored = bits.take(stored_len, "frame")?;
-        frames.push(Frame { first, raw_len, stored, raw: OnceLock::new() });
+        frames.push(Frame { first, count: end - first, raw_len, stored, raw: OnceLock::new() });
         first = end;
     }
     Ok(frames)

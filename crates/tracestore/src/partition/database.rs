@@ -4,6 +4,8 @@
 //! is always the state after some write, and never blocks without the origins they name.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use pharos_base::ByteSize;
@@ -15,10 +17,13 @@ use rocksdb::{
 };
 
 use super::keys::{BlockKey, block_key, locator_key, values_key};
+use super::origins::DecodedOrigins;
 use super::segment::FilterMemory;
 use crate::TraceStoreError;
 
 const BLOCKS: &str = "blocks";
+/// Of so many bytes of search indexes a start checks the checksums, those of the newest days: a second or two of a slow disk.
+const INDEX_CHECK_BYTES_MAX: u64 = 512 << 20;
 
 /// A key and its value.
 pub(crate) type Entry = (Box<[u8]>, Box<[u8]>);
@@ -32,6 +37,9 @@ pub(crate) struct DatabaseMemory {
     /// Spans of traces that are not whole yet take no more in a merge.
     pub(super) merge_bytes: usize,
     pub(super) filters: FilterMemory,
+    pub(super) origins: DecodedOrigins,
+    /// Bytes of indexes that are still checked when they are opened.
+    pub(super) index_checks: Arc<AtomicU64>,
 }
 
 impl DatabaseMemory {
@@ -45,6 +53,8 @@ impl DatabaseMemory {
             write_buffer_bytes: half / 2,
             merge_bytes: half,
             filters: FilterMemory::new(filters),
+            origins: DecodedOrigins::default(),
+            index_checks: Arc::new(AtomicU64::new(INDEX_CHECK_BYTES_MAX)),
         }
     }
 }

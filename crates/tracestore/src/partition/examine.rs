@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::Partition;
 use super::database::{Database, DatabaseMemory};
+use super::index;
 use super::indexing::BlockSource;
 use super::open::{INDEX_DIRECTORY, SPANS_DIRECTORY, read_segments};
-use super::origins::DecodedOrigins;
 use super::segment::Segment;
 use pharos_base::full_message;
 
@@ -30,7 +30,7 @@ impl Partition {
     ) -> Result<(), TraceStoreError> {
         let database = Database::open(&directory.join(SPANS_DIRECTORY), memory)?;
         let (segments, ..) = read_segments(&database, memory, day)?;
-        let decoded = DecodedOrigins::default();
+        let decoded = memory.origins.clone();
         let source = BlockSource { database: &database, decoded: &decoded, day };
         for segment in segments.iter() {
             examination.segments += 1;
@@ -45,6 +45,13 @@ impl Partition {
         }
         database.stop();
         Ok(())
+    }
+
+    /// Compares the checksums of the search index of the partition in `directory`, which is not open.
+    pub(crate) fn examine_index(directory: &Path) -> Result<(), TraceStoreError> {
+        let path = directory.join(INDEX_DIRECTORY);
+        // A start makes the one that is not there.
+        if path.exists() { index::examine(&path) } else { Ok(()) }
     }
 
     /// Builds the search index of the partition in `directory`, which is not open, anew from its blocks.

@@ -5,16 +5,18 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use tantivy::columnar::Column;
+use tantivy::error::DataCorruption;
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, NoMergePolicy};
 use tantivy::postings::Postings;
 use tantivy::schema::{BytesOptions, Field, IndexRecordOption, NumericOptions, Schema};
 use tantivy::termdict::TermDictionary;
 use tantivy::{
     DocSet, Index, IndexReader, IndexSettings, IndexWriter, InvertedIndexReader, ReloadPolicy, Searcher, SegmentReader,
-    TERMINATED, TantivyDocument, Term,
+    TERMINATED, TantivyDocument, TantivyError, Term,
 };
 
 use crate::TraceStoreError;
@@ -68,12 +70,20 @@ pub(crate) struct SearchIndex {
 }
 
 impl SearchIndex {
-    /// Opens the index in `path`; `None` if there is none that can be read.
-    pub(crate) fn open(path: &Path, memory_bytes: usize) -> Option<Self> {
+    /// Opens the index in `path`; `None` if there is none that can be read. Its checksums are looked at if its bytes are not more
+    /// than `checked_max`, from which they are taken.
+    pub(crate) fn open(path: &Path, memory_bytes: usize, checked_max: &AtomicU64) -> Option<Self> {
         if !path.join("meta.json").exists() {
             return None;
         }
-        let opened = Index::open_in_dir(path).and_then(|index| Self::with_index(path, index, memory_bytes));
+        let take = |left: u64| left.checked_sub(bytes_of(path));
+        let is_checked = checked_max.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+        let opened = Index::open_in_dir(path).and_then(|index| {
+            if is_checked {
+                check(&index)?;
+            }
+            Self::with_index(path, index, memory_bytes)
+        });
         opened
             .inspect_err(|error| {
                 tracing::warn!(path = %path.display(), %error, "search index cannot be read, rebuilding it from the spans");
@@ -104,7 +114,7 @@ impl SearchIndex {
         let stored = index.schema();
         let (expected, fields) = schema();
         if stored != expected {
-            return Err(tantivy::TantivyError::SchemaError("the index has other fields".to_owned()));
+            return Err(TantivyError::SchemaError("the index has other fields".to_owned()));
         }
         Ok(Self { path: path.to_owned(), index, reader, fields, memory_bytes, writer: Mutex::new(None) })
     }
@@ -170,9 +180,26 @@ impl SearchIndex {
 
     /// Bytes of all files.
     pub(crate) fn bytes(&self) -> u64 {
-        let Ok(entries) = fs::read_dir(&self.path) else { return 0 };
-        entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|metadata| metadata.len()).sum()
+        bytes_of(&self.path)
     }
+}
+
+/// Reads all of the index in `path`, which is not open, and compares its checksums; says what is damaged.
+pub(super) fn examine(path: &Path) -> Result<(), TraceStoreError> {
+    Index::open_in_dir(path).and_then(|index| check(&index)).map_err(TraceStoreError::index("check", path))
+}
+
+/// tantivy itself looks at the checksums of its files only when asked.
+fn check(index: &Index) -> tantivy::Result<()> {
+    let damaged = index.validate_checksum()?;
+    let Some(first) = damaged.iter().min() else { return Ok(()) };
+    let error = DataCorruption::new(first.clone(), format!("wrong checksum of {} files", damaged.len()));
+    Err(TantivyError::DataCorruption(error))
+}
+
+fn bytes_of(path: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
 /// A change of the index.

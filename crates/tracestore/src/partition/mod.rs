@@ -352,6 +352,18 @@ impl State {
     }
 }
 
+/// For fuzzing: reads bytes as a page of a locator and as a segment's record.
+#[cfg(feature = "internals")]
+pub(crate) fn read_beside_blocks(bytes: &[u8]) {
+    for entries in [1, 100_000] {
+        let found = locator::find_blocks(locator::LocatorShape::of(entries), bytes, 1 << 40);
+        assert!(found.map_or(0, |blocks| blocks.len()) <= bytes.len());
+    }
+    if let Ok(record) = segment::SegmentRecord::decode(bytes) {
+        assert_eq!(segment::SegmentRecord::decode(&record.encode()), Ok(record));
+    }
+}
+
 /// Turns a partition's failure into the contract's.
 pub(crate) fn read_error(error: TraceStoreError) -> StorageError {
     storage_error("read of the trace store")(error)

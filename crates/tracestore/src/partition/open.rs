@@ -16,7 +16,7 @@ use super::index::SearchIndex;
 use super::indexing::BlockSource;
 use super::keys::{DELETED, EXPIRED, MetaKey, POSITION, SEGMENT, block_key, filter_key, read_block_key, read_meta_key};
 use super::names::Names;
-use super::origins::{DecodedOrigins, OriginCatalogue};
+use super::origins::OriginCatalogue;
 use super::segment::{Segment, SegmentRecord, Segments};
 use super::{DeletedTraces, Partition, State, Unsealed};
 use crate::codec::DecodeError;
@@ -89,11 +89,11 @@ impl Partition {
         let (segments, deleted, next_segment) = read_segments(&database, memory, day)?;
         let index_path = directory.join(INDEX_DIRECTORY);
         let memory_bytes = settings.index_memory.0 as usize;
-        let index = match SearchIndex::open(&index_path, memory_bytes) {
+        let index = match SearchIndex::open(&index_path, memory_bytes, &memory.index_checks) {
             Some(index) => index,
             None => SearchIndex::create(&index_path, memory_bytes)?,
         };
-        let decoded = DecodedOrigins::default();
+        let decoded = memory.origins.clone();
         BlockSource { database: &database, decoded: &decoded, day }.reconcile(&index, &segments)?;
         let view = Arc::new(index.view()?);
         let state = RwLock::new(State {

@@ -1,4 +1,4 @@
-//! Origins of a partition: which are known, and those that searches looked at last.
+//! Origins: which a partition knows, and those of all partitions that were looked at last.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,8 +13,12 @@ use crate::codec::{Origin, OriginHash, decode_origin};
 use crate::record::Day;
 use crate::search::OriginSource;
 
-/// Origins that are kept decoded, of all tenants together; beyond, all are forgotten.
-const DECODED_MAX: usize = 4096;
+/// Memory of origins that are kept decoded, of all days and tenants together.
+const DECODED_BYTES_MAX: usize = 8 << 20;
+/// What a decoded origin takes for each encoded byte, about: keys and values are texts of their own.
+const DECODED_BYTES_PER_ENCODED: usize = 4;
+/// What it takes beside.
+const DECODED_OVERHEAD_BYTES: usize = 400;
 
 /// Hashes of origins by tenant.
 ///
@@ -62,9 +66,55 @@ impl OriginCatalogue {
     }
 }
 
-/// Decoded origins. An origin never changes, so that what is here is right for ever.
+/// Decoded origins of all days, in two generations: when the younger is full, the older is forgotten. An origin never changes, so
+/// that what is here is right for ever.
+#[derive(Debug, Clone, Default)]
+pub(super) struct DecodedOrigins(Arc<Mutex<Generations>>);
+
+type Place = (Day, u32, OriginHash);
+
+/// A decoded origin and the memory it takes, about.
+type Decoded = (Arc<Origin>, usize);
+
 #[derive(Debug, Default)]
-pub(super) struct DecodedOrigins(Mutex<HashMap<(u32, OriginHash), Arc<Origin>>>);
+struct Generations {
+    young: HashMap<Place, Decoded>,
+    young_bytes: usize,
+    old: HashMap<Place, Decoded>,
+}
+
+impl DecodedOrigins {
+    fn get(&self, place: Place) -> Option<Arc<Origin>> {
+        let mut generations = self.0.lock();
+        if let Some((origin, _)) = generations.young.get(&place) {
+            return Some(Arc::clone(origin));
+        }
+        // What is in use stays.
+        let (origin, bytes) = generations.old.remove(&place)?;
+        generations.insert(place, (Arc::clone(&origin), bytes));
+        Some(origin)
+    }
+
+    fn insert(&self, place: Place, origin: &Arc<Origin>, encoded_bytes: usize) {
+        let bytes = encoded_bytes * DECODED_BYTES_PER_ENCODED + DECODED_OVERHEAD_BYTES;
+        if bytes <= DECODED_BYTES_MAX / 2 {
+            self.0.lock().insert(place, (Arc::clone(origin), bytes));
+        }
+    }
+}
+
+impl Generations {
+    fn insert(&mut self, place: Place, decoded: Decoded) {
+        let bytes = decoded.1;
+        if self.young_bytes + bytes > DECODED_BYTES_MAX / 2 {
+            self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+        if self.young.insert(place, decoded).is_none() {
+            self.young_bytes += bytes;
+        }
+    }
+}
 
 /// A tenant's origins, from memory or disk.
 pub(super) struct TenantOrigins<'a> {
@@ -76,9 +126,9 @@ pub(super) struct TenantOrigins<'a> {
 
 impl OriginSource for TenantOrigins<'_> {
     fn origin(&self, hash: OriginHash) -> Result<Arc<Origin>, TraceStoreError> {
-        let place = (self.tenant, hash);
-        if let Some(origin) = self.decoded.0.lock().get(&place) {
-            return Ok(Arc::clone(origin));
+        let place = (self.day, self.tenant, hash);
+        if let Some(origin) = self.decoded.get(place) {
+            return Ok(origin);
         }
         let bytes = self.database.meta(&origin_key(self.tenant, hash))?.ok_or_else(|| TraceStoreError::Corrupt {
             what: "origin",
@@ -86,11 +136,28 @@ impl OriginSource for TenantOrigins<'_> {
             detail: "a span names an origin that is not there".to_owned(),
         })?;
         let origin = Arc::new(decode_origin(&bytes).map_err(TraceStoreError::corrupt("origin", self.day))?);
-        let mut decoded = self.decoded.0.lock();
-        if decoded.len() >= DECODED_MAX {
-            decoded.clear();
-        }
-        decoded.insert(place, Arc::clone(&origin));
+        self.decoded.insert(place, &origin, bytes.len());
         Ok(origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decoded_origins_are_bounded_by_bytes_and_those_in_use_stay() {
+        let decoded = DecodedOrigins::default();
+        let place = |number: u32| (Day(number % 3), number, OriginHash(u128::from(number).to_be_bytes()));
+        let origin = Arc::new(Origin { resource: Arc::default(), scope: Arc::default() });
+        for number in 0..200 {
+            decoded.insert(place(number), &origin, 64 << 10);
+            assert!(decoded.get(place(0)).is_some());
+        }
+        let kept = (0..200).filter(|number| decoded.get(place(*number)).is_some()).count();
+        assert!((10..=DECODED_BYTES_MAX / (256 << 10)).contains(&kept), "{kept}");
+        assert!(decoded.get(place(199)).is_some() && decoded.get(place(1)).is_none());
+        decoded.insert(place(500), &origin, DECODED_BYTES_MAX);
+        assert!(decoded.get(place(500)).is_none() && decoded.get(place(199)).is_some());
     }
 }

@@ -18,8 +18,12 @@ use crate::record::{Day, Row};
 use crate::search::{Clause, Hint, OriginSource, Search, TermSubject, TopTraces, is_of, put_numbers, value_number};
 
 const CHUNK_SPANS: usize = 2048;
-/// Bits of a chunk's filter: about eight times the distinct values of usual spans.
-const FILTER_BITS: u32 = 1 << 16;
+/// Bits of a full chunk's filter: about eight times the distinct values of usual spans.
+const FILTER_BITS_MAX: usize = 1 << 16;
+/// Bits of a new chunk's: a tenant may have few spans.
+const FILTER_BITS_MIN: usize = 1 << 9;
+/// Bits for each number, as long as the filter grows.
+const FILTER_BITS_PER_NUMBER: usize = 8;
 
 /// What a search in memory knows of a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,15 +98,25 @@ pub(super) struct Tail {
 impl Tail {
     pub(super) fn push(&mut self, tenant: u32, trace_id: TraceId, row: &Arc<Row>, spans: &TailRow) {
         let chunks = self.tenants.entry(tenant).or_default();
+        let mut bytes_before = 0;
         if chunks.last().is_none_or(|chunk| chunk.spans.len() + spans.len() > CHUNK_SPANS) {
+            // Nothing more comes into the last one.
+            if let Some(full) = chunks.last_mut().and_then(Arc::get_mut) {
+                let bytes = full.memory_bytes();
+                full.numbers.shrink_to_fit();
+                full.spans.shrink_to_fit();
+                self.size.bytes = (self.size.bytes + full.memory_bytes()).saturating_sub(bytes);
+            }
             chunks.push(Arc::default());
         }
         if let Some(chunk) = chunks.last_mut() {
+            bytes_before = if chunk.spans.is_empty() { 0 } else { chunk.memory_bytes() };
             // Copied only while a search reads it.
             Arc::make_mut(chunk).push(trace_id, row, spans);
         }
+        let bytes = chunks.last().map_or(0, |chunk| chunk.memory_bytes());
         self.size.spans += spans.len() as u64;
-        self.size.bytes += (spans.len() * size_of::<ChunkSpan>() + spans.numbers.len() * size_of::<u32>()) as u64;
+        self.size.bytes = (self.size.bytes + bytes).saturating_sub(bytes_before);
     }
 
     /// Forgets a trace.
@@ -117,7 +131,10 @@ impl Tail {
 
     /// Forgets a tenant.
     pub(super) fn remove_tenant(&mut self, tenant: u32) {
-        self.tenants.remove(&tenant);
+        for chunk in self.tenants.remove(&tenant).into_iter().flatten() {
+            self.size.spans -= chunk.spans.len() as u64;
+            self.size.bytes = self.size.bytes.saturating_sub(chunk.memory_bytes());
+        }
     }
 
     /// Spans and the memory they take beside their rows.
@@ -149,8 +166,8 @@ pub(super) struct Chunk {
     numbers: Vec<u32>,
     origins: Vec<OriginHash>,
     origin_numbers: HashMap<OriginHash, u32>,
-    /// Which numbers are not there.
-    filter: Box<[u64]>,
+    /// Which numbers are not there; a power of two of bits.
+    filter: Vec<u64>,
     start_max_ns: u64,
 }
 
@@ -162,7 +179,7 @@ impl Default for Chunk {
             numbers: Vec::new(),
             origins: Vec::new(),
             origin_numbers: HashMap::new(),
-            filter: vec![0; (FILTER_BITS / u64::BITS) as usize].into_boxed_slice(),
+            filter: vec![0; FILTER_BITS_MIN / u64::BITS as usize],
             start_max_ns: 0,
         }
     }
@@ -194,11 +211,30 @@ impl Chunk {
             self.spans.push(ChunkSpan { row: row_number, place: place as u32, origin, of_tail });
             self.start_max_ns = self.start_max_ns.max(span.start_ns);
         }
-        for number in &added.numbers {
-            let bit = filter_bit(*number);
-            self.filter[(bit / u64::BITS) as usize] |= 1 << (bit % u64::BITS);
-        }
         self.numbers.extend_from_slice(&added.numbers);
+        let filter_bits = (self.numbers.len() * FILTER_BITS_PER_NUMBER).next_power_of_two().min(FILTER_BITS_MAX);
+        let mut put_from = numbers_start as usize;
+        if filter_bits > self.filter.len() * u64::BITS as usize {
+            self.filter.clear();
+            self.filter.resize(filter_bits / u64::BITS as usize, 0);
+            put_from = 0;
+        }
+        for number in &self.numbers[put_from..] {
+            let (word, bit) = filter_place(&self.filter, *number);
+            self.filter[word] |= bit;
+        }
+    }
+
+    /// The memory it takes beside its rows, about.
+    fn memory_bytes(&self) -> u64 {
+        let origin_bytes = 2 * size_of::<OriginHash>() + size_of::<u32>();
+        let bytes = size_of::<Self>()
+            + self.rows.capacity() * size_of::<(TraceId, Option<Arc<Row>>)>()
+            + self.spans.capacity() * size_of::<ChunkSpan>()
+            + self.numbers.capacity() * size_of::<u32>()
+            + self.origins.capacity() * origin_bytes
+            + self.filter.capacity() * size_of::<u64>();
+        bytes as u64
     }
 
     pub(super) fn start_max_ns(&self) -> u64 {
@@ -252,8 +288,8 @@ impl Chunk {
     }
 
     fn may_have(&self, number: u32) -> bool {
-        let bit = filter_bit(number);
-        self.filter[(bit / u64::BITS) as usize] & 1 << (bit % u64::BITS) != 0
+        let (word, bit) = filter_place(&self.filter, number);
+        self.filter[word] & bit != 0
     }
 
     fn clause(&self, clause: &Clause<'_>, origins: &[Arc<Origin>]) -> ChunkClause {
@@ -330,7 +366,63 @@ fn origin_has(origin: &Origin, of: TermSubject<'_>, passes: &dyn Fn(&str) -> boo
     }
 }
 
-fn filter_bit(number: u32) -> u32 {
+/// The word of the filter and the bit in it that stand for a number.
+fn filter_place(filter: &[u64], number: u32) -> (usize, u64) {
     // Subjects are few and stand above; the values' bits alone are too few.
-    number.wrapping_mul(0x9e37_79b1) >> (u32::BITS - FILTER_BITS.ilog2())
+    let hash = number.wrapping_mul(0x9e37_79b1);
+    let place = hash >> (u32::BITS - u64::BITS.ilog2() - filter.len().ilog2());
+    ((place / u64::BITS) as usize, 1 << (place % u64::BITS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(of: u32) -> u32 {
+        xxhash_rust::xxh3::xxh3_64(&of.to_le_bytes()) as u32
+    }
+
+    fn row(numbers: std::ops::Range<u32>) -> (Arc<Row>, TailRow) {
+        let mut row = TailRow::default();
+        row.push(OriginHash([1; 16]), &Span::default());
+        row.numbers = numbers.map(number).collect();
+        row.spans[0].1.numbers_end = row.numbers.len() as u32;
+        (Arc::new(Row::new(0, Vec::new())), row)
+    }
+
+    #[test]
+    fn a_filter_grows_with_its_chunk_and_forgets_nothing() {
+        let mut chunk = Chunk::default();
+        let mut bytes = Vec::new();
+        for step in 0..600 {
+            let (row, tail) = row(step * 30..step * 30 + 30);
+            chunk.push(TraceId([2; 16]), &row, &tail);
+            bytes.push(chunk.filter.len() * size_of::<u64>());
+            if step % 50 == 0 {
+                assert!((0..step * 30 + 30).all(|of| chunk.may_have(number(of))));
+            }
+        }
+        assert_eq!((bytes[0], bytes.last(), bytes.is_sorted()), (64, Some(&(FILTER_BITS_MAX / 8)), true));
+        let wrong = (1_000_000..1_010_000).filter(|of| chunk.may_have(number(*of))).count();
+        assert!(wrong < 3000, "{wrong} of 10000");
+    }
+
+    #[test]
+    fn what_is_counted_is_counted_off() {
+        let mut tail = Tail::default();
+        let (one, spans) = row(0..20);
+        tail.push(1, TraceId([1; 16]), &one, &spans);
+        let small = tail.size();
+        assert_eq!(small.spans, 1);
+        assert!((64..2048).contains(&small.bytes), "{small:?}");
+        for _ in 0..5000 {
+            tail.push(2, TraceId([1; 16]), &one, &spans);
+        }
+        let size = tail.size();
+        assert!((5000 * 150..5000 * 400).contains(&size.bytes), "{size:?}");
+        tail.remove_tenant(2);
+        assert_eq!(tail.size(), small);
+        tail.remove_tenant(1);
+        assert_eq!(tail.size(), TailSize::default());
+    }
 }

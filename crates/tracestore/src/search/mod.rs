@@ -28,6 +28,8 @@ pub(crate) use hashes::{is_of, put_numbers, value_number};
 pub(crate) use list_block::{list_block, list_origin};
 pub(crate) use listing::{Listing, Wanted, listed_type};
 pub(crate) use necessary::{Clause, Hint, Necessary};
+#[cfg(feature = "internals")]
+pub(crate) use postings::find_in_postings;
 pub(crate) use postings::{PostingsShape, ValueEntry, build_pages, find_blocks};
 pub(crate) use terms::{TermSubject, Word};
 pub(crate) use test::Test;

@@ -165,10 +165,11 @@ pub(crate) fn find_blocks(shape: PostingsShape, bytes: &[u8], hash: u64) -> Resu
     if crc32fast::hash(content) != u32::from_le_bytes(*checksum) {
         return Err(DecodeError::Checksum("page of value postings"));
     }
-    find_in_content(shape, content, hash)
+    find_in_postings(shape, content, hash)
 }
 
-fn find_in_content(shape: PostingsShape, content: &[u8], hash: u64) -> Result<Vec<u32>, DecodeError> {
+/// As [`find_blocks`], of a page without its checksum.
+pub(crate) fn find_in_postings(shape: PostingsShape, content: &[u8], hash: u64) -> Result<Vec<u32>, DecodeError> {
     let page = shape.page(hash);
     let mut reader = Reader::new(content);
     let count = reader.count("postings count")?;
@@ -303,7 +304,7 @@ mod tests {
             let _ = PostingsShape::decode(&shape);
             let shape = PostingsShape::of(entries, blocks);
             prop_assert!(shape.page(hash) < shape.pages);
-            let _ = find_in_content(shape, &page, hash);
+            let _ = find_in_postings(shape, &page, hash);
         }
     }
 }

@@ -19,7 +19,8 @@ pub struct Examination {
     pub blocks: u64,
     /// Spans in sound blocks; those that are in the log alone are not among them.
     pub spans: u64,
-    /// A line for each block that cannot be read, or whose resources cannot, and for each day that cannot be read to its end.
+    /// A line for each block that cannot be read, or whose resources cannot, for each day that cannot be read to its end, and for
+    /// each damaged search index.
     pub damage: Vec<String>,
     /// Days whose search index was built anew; one with damage keeps the index it has.
     pub rebuilt_days: u64,
@@ -46,6 +47,9 @@ impl SpanStore {
             if rebuild_index && examination.damage.len() == damage_before {
                 Partition::rebuild_index(&path, day, &memory, settings)?;
                 examination.rebuilt_days += 1;
+            } else if let Err(error) = Partition::examine_index(&path) {
+                let message = full_message(&error);
+                examination.damage.push(format!("{day}: {message}; a start, or a rebuild here, makes the index anew"));
             }
         }
         Ok(examination)

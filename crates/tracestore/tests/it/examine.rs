@@ -61,6 +61,33 @@ fn a_damaged_index_is_built_anew() {
 }
 
 #[test]
+fn one_wrong_bit_in_an_index_is_told_and_healed_by_a_start() {
+    let (mut fixture, oracle, mut generator) = filled();
+    let queries: Vec<_> = (0..40).map(|_| random_query(&mut generator)).collect();
+    drop(fixture.store.take());
+    let directory = fixture.directory.path().to_owned();
+    let sound = SpanStore::examine(&directory, &settings(), false).unwrap();
+    for extension in ["term", "idx", "fast"] {
+        let mut all = Vec::new();
+        files(&directory, &mut all);
+        all.retain(|path| path.extension().is_some_and(|of| of == extension));
+        for path in &all {
+            let mut bytes = fs::read(path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(path, bytes).unwrap();
+        }
+        let damaged = SpanStore::examine(&directory, &settings(), false).unwrap();
+        assert_eq!((damaged.damage.len() as u64, damaged.spans), (sound.days, sound.spans), "{damaged:?}");
+        fixture.open();
+        check_equal(fixture.store(), &oracle, &TenantId::default(), &generator.trace_ids(), &queries);
+        fixture.store().close().unwrap();
+        drop(fixture.store.take());
+        assert_eq!(SpanStore::examine(&directory, &settings(), false).unwrap().damage, [""; 0]);
+    }
+}
+
+#[test]
 fn damaged_blocks_are_told_and_the_others_are_read() {
     let (mut fixture, ..) = filled();
     drop(fixture.store.take());

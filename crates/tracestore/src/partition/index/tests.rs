@@ -91,7 +91,7 @@ fn no_block_that_has_it_is_left_out() {
     index.merge_all().unwrap();
     assert_eq!(check(&index), before);
     drop(index);
-    let index = SearchIndex::open(directory.path(), MEMORY_BYTES).unwrap();
+    let index = SearchIndex::open(directory.path(), MEMORY_BYTES, &AtomicU64::new(1 << 20)).unwrap();
     assert_eq!(check(&index), before);
 }
 
@@ -149,5 +149,34 @@ fn segments_are_replaced_whole_and_half_a_change_is_forgotten() {
     let mut expected: Vec<_> = before.into_iter().filter(|candidate| candidate.segment != 1).collect();
     expected.push(Candidate { segment: 9, block: 0 });
     assert_eq!(all(&index), expected);
-    assert!(SearchIndex::open(&directory.path().join("none"), MEMORY_BYTES).is_none());
+    assert!(SearchIndex::open(&directory.path().join("none"), MEMORY_BYTES, &AtomicU64::new(1 << 20)).is_none());
+}
+
+#[test]
+fn damage_of_any_file_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut generator = SpanGenerator::new(8, NOW_NS, 50);
+    let (index, ..) = indexed(directory.path(), &mut generator, 2);
+    index.close().unwrap();
+    drop(index);
+    let open = |checked_max| SearchIndex::open(directory.path(), MEMORY_BYTES, &AtomicU64::new(checked_max)).is_some();
+    assert!(open(1 << 20) && examine(directory.path()).is_ok());
+    let mut damaged_count = 0;
+    for entry in fs::read_dir(directory.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap().to_owned();
+        let sound = fs::read(&path).unwrap();
+        // Names of files and locks have no checksum; a wrong name is a file that is not there.
+        if name.starts_with('.') || name == "meta.json" || sound.is_empty() {
+            continue;
+        }
+        let mut damaged = sound.clone();
+        damaged[sound.len() / 3] ^= 4;
+        fs::write(&path, &damaged).unwrap();
+        assert!(!open(1 << 20) && examine(directory.path()).is_err(), "{name}");
+        fs::write(&path, &sound).unwrap();
+        damaged_count += 1;
+    }
+    assert!(damaged_count >= 10, "{damaged_count}");
+    assert!(open(0), "nothing is checked when the bytes are used up");
 }
