@@ -8,12 +8,14 @@ mod rewrite;
 mod sort;
 mod span_ids;
 
-use pharos_base::HumanDuration;
+use pharos_base::{BudgetExceeded, HumanDuration, MemoryBudget};
 use pharos_model::{Attribute, AttributeValue, Span, SpanGroup};
 use pharos_storage::Trace;
 
 /// The attribute in which warnings about a span travel; API v1 has a member for them.
 pub(crate) const WARNINGS: &str = "@jaeger@warnings";
+/// What adjusting a trace takes for a span of it: its place in the tables of ids, of twins and of children.
+const BYTES_PER_SPAN: u64 = 256;
 
 /// What of the adjusting can be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +28,12 @@ pub(crate) struct Adjusting {
 
 impl Adjusting {
     /// Adjusts a trace. What could not be done is told as a warning of its span.
-    pub(crate) fn apply(&self, trace: &mut Trace) {
+    ///
+    /// # Errors
+    /// [`BudgetExceeded`] if what it takes does not fit into the `memory` of the read; the trace is as it was.
+    pub(crate) fn apply(&self, trace: &mut Trace, memory: &MemoryBudget) -> Result<(), BudgetExceeded> {
+        let spans = trace.groups.iter().map(|group| group.spans.len() as u64).sum::<u64>();
+        let _held = memory.reserve(spans * BYTES_PER_SPAN)?;
         truncate(trace, self.trace_spans_max);
         let groups = &mut trace.groups;
         span_ids::make_unique(groups);
@@ -36,6 +43,7 @@ impl Adjusting {
         rewrite::normalize_addresses(groups);
         rewrite::move_library_attributes(groups);
         rewrite::drop_empty_links(groups);
+        Ok(())
     }
 }
 

@@ -18,7 +18,7 @@ use crate::rendering::{Rendered, Rendering};
 use crate::routes::JaegerApi;
 
 /// After this time other queries may have ended.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 const NS_PER_MS: u64 = 1_000_000;
 
 /// Who sent a request, the tenant whose traces they may read, and the dialect of its errors.

@@ -10,6 +10,7 @@ use prost::Message;
 
 use crate::adjust::{Adjusting, tell_on_first_span};
 use crate::grpc_stream::Outlet;
+use crate::rendering::too_large;
 
 /// Largest message of a stream. Clients take 4 MiB unless they are told otherwise.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 3_584 << 10;
@@ -37,7 +38,7 @@ pub(crate) fn send_traces(
         None => store.trace_parts(tenant, lookups, PART_SPANS, context)?.try_for_each(|part| send(part?.groups))?,
         Some(adjusting) => store.traces(tenant, lookups, context)?.try_for_each(|trace| {
             let mut trace = trace?;
-            adjusting.apply(&mut trace);
+            adjusting.apply(&mut trace, &context.memory).map_err(too_large)?;
             tell_on_first_span(&mut trace);
             send(trace.groups)
         })?,

@@ -193,6 +193,30 @@ async fn traces_are_adjusted_unless_they_are_wanted_as_they_came() {
     }
 }
 
+/// What adjusting takes counts in the memory of the read, whichever service it is for.
+#[tokio::test]
+async fn adjusting_a_large_trace_needs_memory() {
+    use pharos_proto::jaeger::api_v2::{GetTraceRequest as V2Request, query_service_client as v2};
+
+    let mut groups = batch().groups;
+    let span = groups[0].spans[0].clone();
+    groups[0].spans.extend((0..5_000_u64).map(|number| {
+        let span_id = SpanId((number + 100).to_be_bytes());
+        pharos_model::Span { span_id, attributes: Vec::new(), events: Vec::new(), ..span.clone() }
+    }));
+    let mut api = api_over(SpanBatch { groups });
+    api.memory_bytes_max = 1 << 20;
+    let server = Server::start(api.clone(), Some(Principal::anonymous())).await;
+    assert!(server.trace("ab").await.is_ok(), "as it came it needs none");
+    let request = GetTraceRequest { trace_id: "ab".to_owned(), ..GetTraceRequest::default() };
+    let refused = server.query().get_trace(request).await.map(drop).unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    let request = V2Request { trace_id: [&[0; 15][..], &[0xab]].concat(), ..V2Request::default() };
+    let refused = v2::QueryServiceClient::new(server.channel.clone()).get_trace(request).await.map(drop).unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert_eq!(api.memory.used_bytes(), 0);
+}
+
 #[tokio::test]
 async fn a_search_reads_every_parameter() {
     let server = Server::with(batch()).await;

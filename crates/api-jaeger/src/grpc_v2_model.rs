@@ -9,6 +9,7 @@ use prost_types::{Duration, Timestamp};
 use crate::adjust::{Adjusting, tell_on_first_span};
 use crate::grpc_messages::{MESSAGE_BYTES_MAX, PART_SPANS};
 use crate::grpc_stream::Outlet;
+use crate::rendering::too_large;
 use crate::v1_model::{self, Reference, Tag, TagValue};
 
 /// As many spans as Jaeger sends in one message.
@@ -35,7 +36,7 @@ pub(crate) fn send_spans(
         None => store.trace_parts(tenant, lookups, PART_SPANS, context)?.try_for_each(|part| send(&part?.groups))?,
         Some(adjusting) => store.traces(tenant, lookups, context)?.try_for_each(|trace| {
             let mut trace = trace?;
-            adjusting.apply(&mut trace);
+            adjusting.apply(&mut trace, &context.memory).map_err(too_large)?;
             tell_on_first_span(&mut trace);
             send(&trace.groups)
         })?,

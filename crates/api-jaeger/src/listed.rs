@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::call::refusal_of;
-use crate::grpc_stream::Outlet;
+use crate::grpc_stream::{Outlet, Pace};
 use crate::rendering::{Rendered, Rendering};
 use crate::routes::JaegerApi;
 
@@ -101,10 +101,10 @@ pub(crate) async fn render(
     render: impl FnOnce(&Rendering<'_>) -> Result<Option<Rendered>, StorageError> + Send + 'static,
 ) -> Result<Option<Response>, Refusal> {
     let (sender, mut receiver) = mpsc::channel(WAITING_MAX);
-    let runtime = Handle::current();
+    let (runtime, pool) = (Handle::current(), api.pool.clone());
     let render = move |context: &ReadContext| {
         let deadline = context.cancel.deadline().map(Instant::from_std);
-        render(&Rendering::new(context, Outlet::new(sender, runtime, deadline)))
+        render(&Rendering::new(context, Outlet::new(sender, Pace { runtime, pool, deadline })))
     };
     let work = Listed::begin(api, asked).run(Arc::clone(api), render, |error: StorageError| refusal_of(&error));
     let mut work = Box::pin(work);

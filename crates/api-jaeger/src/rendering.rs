@@ -25,8 +25,6 @@ use crate::grpc_stream::Outlet;
 const PIECE_BYTES: usize = 64 << 10;
 /// What is held of an answer before its first byte is sent.
 pub(crate) const HELD_BYTES_MAX: usize = 4 << 20;
-/// What adjusting a trace takes for a span of it: its place in the tables of ids, of twins and of children.
-const ADJUSTING_BYTES_PER_SPAN: u64 = 256;
 /// Of an answer for people.
 const INDENT: &[u8] = b"    ";
 
@@ -168,7 +166,7 @@ impl io::Write for Pieces<'_> {
 }
 
 /// Of the common budget there may be more with time; of the read's own there never is.
-fn too_large(error: BudgetExceeded) -> StorageError {
+pub(crate) fn too_large(error: BudgetExceeded) -> StorageError {
     if error.is_shared {
         return StorageError::Memory(error);
     }
@@ -220,9 +218,7 @@ impl<'a> Traces<'a> {
         self.rendering.context.check()?;
         let mut next = self.stream.borrow_mut().next().transpose()?;
         if let (Some(trace), Some(adjusting)) = (&mut next, &self.adjusting) {
-            let spans = trace.groups.iter().map(|group| group.spans.len() as u64).sum::<u64>();
-            let _held = self.rendering.context.memory.reserve(spans * ADJUSTING_BYTES_PER_SPAN).map_err(too_large)?;
-            adjusting.apply(trace);
+            adjusting.apply(trace, &self.rendering.context.memory).map_err(too_large)?;
         }
         Ok(next)
     }

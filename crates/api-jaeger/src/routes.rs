@@ -30,6 +30,8 @@ pub struct JaegerApi {
     pub memory: MemoryBudget,
     /// What one read may hold in memory, bytes.
     pub memory_bytes_max: u64,
+    /// What the bodies of `POST /api/transform` that are being read may hold together.
+    pub uploads: MemoryBudget,
     /// What of the answers can be chosen.
     pub settings: Arc<Settings>,
     /// Answers questions about metrics of spans; none if nobody may ask.

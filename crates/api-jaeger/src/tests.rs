@@ -92,6 +92,7 @@ pub(crate) fn api_over(batch: SpanBatch) -> JaegerApi {
         timeout: Duration::from_mins(10),
         memory: MemoryBudget::unlimited(),
         memory_bytes_max: 1 << 30,
+        uploads: MemoryBudget::unlimited(),
         settings: Arc::default(),
         monitor: None,
     }

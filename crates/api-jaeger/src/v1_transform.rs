@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use axum::body::to_bytes;
+use axum::body::Body;
 use axum::extract::{RawQuery, Request, State};
 use axum::response::Response;
 use http::StatusCode;
-use pharos_base::{ByteSize, ErrorClass};
+use http_body_util::BodyExt;
+use pharos_base::{BudgetExceeded, ByteSize, ErrorClass, Reservation};
 use pharos_http::{QueryKind, Refusal};
 use pharos_ingest::otlp::{WireForm, decode_traces};
 use pharos_ingest::{IngestError, Limits};
@@ -14,7 +15,7 @@ use pharos_model::{SpanBatch, SpanGroup, TraceId};
 use pharos_storage::{StorageError, Trace};
 use serde_json::json;
 
-use crate::call::Caller;
+use crate::call::{Caller, RETRY_AFTER};
 use crate::params::Params;
 use crate::rendering::{Rendering, Traces};
 use crate::routes::JaegerApi;
@@ -34,20 +35,18 @@ pub(crate) async fn transform(
     request: Request,
 ) -> Response {
     let pretty = Params::parse(query.as_deref()).v1_pretty();
-    let bytes_max = usize::try_from(api.settings.transform_body_max.0).unwrap_or(usize::MAX);
-    let Ok(body) = to_bytes(request.into_body(), bytes_max).await else {
-        let message = format!(
-            "cannot read the body: it was cut off, or is larger than jaeger_api.transform_body_max = {}",
-            api.settings.transform_body_max
-        );
-        return caller.refuse(&Refusal::new(ErrorClass::Invalid, message).with_status(StatusCode::PAYLOAD_TOO_LARGE));
+    let read = tokio::time::timeout(api.timeout, read(&api, request.into_body())).await;
+    let (body, held) = match read {
+        Ok(Ok(read)) => read,
+        Ok(Err(refusal)) => return caller.refuse(&refusal),
+        Err(_) => return caller.refuse(&Refusal::new(ErrorClass::Timeout, "the body took longer than a query may")),
     };
     let render = move |_: &JaegerApi, _: &_, rendering: &Rendering<'_>| {
         let decoded_bytes_max = body.len() as u64 * DECODED_RATIO_MAX + DECODED_BYTES_MIN;
-        let _held = rendering.context.memory.reserve(body.len() as u64 + decoded_bytes_max)?;
+        let _decoded = rendering.context.memory.reserve(decoded_bytes_max)?;
         let limits = Limits { decoded_max: ByteSize(decoded_bytes_max), ..Limits::default() };
         let decoded = decode_traces(&body, WireForm::Json, &limits).map_err(|error| unreadable(&error))?;
-        drop(body);
+        drop((body, held));
         let traces = by_trace(decoded.batch);
         let refused: Vec<_> = decoded.rejections.iter().map(|refused| json!({"msg": refused.message})).collect();
         let traces = Traces::new(rendering, Box::new(traces.into_iter().map(Ok)), None);
@@ -55,6 +54,34 @@ pub(crate) async fn transform(
         rendering.finish(&Envelope::new(TracesJson(&traces), 0, errors), pretty).map(Some)
     };
     respond(&caller, caller.render(&api, (QueryKind::TraceLists, None), render).await)
+}
+
+/// Reads a body. What has arrived of it counts among all bodies that are read here, and in the memory of all queries.
+async fn read(api: &JaegerApi, mut body: Body) -> Result<(Vec<u8>, Reservation), Refusal> {
+    let bytes_max = api.settings.transform_body_max;
+    let (mut bytes, mut held) = (Vec::new(), api.uploads.reserve(0).map_err(|error| crowded(&error))?);
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| Refusal::new(ErrorClass::Invalid, format!("cannot read the body: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if (bytes.len() + data.len()) as u64 > bytes_max.0 {
+            let message = format!("the body is larger than jaeger_api.transform_body_max = {bytes_max}");
+            return Err(Refusal::new(ErrorClass::Invalid, message).with_status(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        if bytes.capacity() - bytes.len() < data.len() {
+            // As it would grow by itself, but not beyond the largest body.
+            let capacity = (2 * bytes.len()).max(bytes.len() + data.len()).min(bytes_max.0 as usize);
+            held.grow((capacity - bytes.capacity()) as u64).map_err(|error| crowded(&error))?;
+            bytes.reserve_exact(capacity - bytes.len());
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes, held))
+}
+
+fn crowded(error: &BudgetExceeded) -> Refusal {
+    let message = format!("other bodies are being read, this one {error}; send it again");
+    Refusal::new(ErrorClass::Unavailable, message).with_retry_after(Some(RETRY_AFTER))
 }
 
 fn unreadable(error: &IngestError) -> StorageError {

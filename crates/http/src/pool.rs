@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pharos_base::{CancelToken, Clock, ErrorClass, Interrupted, SystemClock};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{Queries, Refusal, RunningQuery};
 
@@ -25,6 +25,8 @@ const LONG_KINDS: usize = 1024;
 pub struct QueryPool {
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    /// Work that waits for its client.
+    held_up: Arc<Semaphore>,
     wait_max: Duration,
     long: Arc<LongKinds>,
     queries: Queries,
@@ -67,6 +69,7 @@ impl QueryPool {
         Self {
             running: Arc::new(Semaphore::new(running_max)),
             waiting: Arc::new(Semaphore::new(running_max * 10)),
+            held_up: Arc::new(Semaphore::new((running_max / 2).max(1))),
             wait_max,
             long: Arc::new(LongKinds::new()),
             queries: Queries::default(),
@@ -84,6 +87,13 @@ impl QueryPool {
     #[must_use]
     pub fn with_queries(self, queries: Queries) -> Self {
         Self { queries, ..self }
+    }
+
+    /// Leave for work that runs here to wait for a slow client, until it is dropped: at most half of what runs at once gets
+    /// it, so that slow clients never keep all others out.
+    #[must_use]
+    pub fn wait_for_client(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.held_up).try_acquire_owned().ok()
     }
 
     /// The queries under way, and what remains of those that ended.

@@ -70,6 +70,7 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         Arc::clone(&doors.ingestor),
         doors.registry.lock().sub_registry_with_prefix("pharos"),
     );
+    let query_memory = doors.prometheus.engine.memory_of_one();
     let jaeger = JaegerApi {
         store: Arc::clone(&doors.traces),
         pool: doors.pool.clone(),
@@ -77,6 +78,7 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         timeout: doors.query_timeout,
         memory: doors.prometheus.engine.memory_of_one(),
         memory_bytes_max: doors.query_memory_bytes_max,
+        uploads: query_memory.part(doors.jaeger.transform_body_max.0.saturating_mul(2)),
         settings: Arc::clone(&doors.jaeger),
         monitor: doors.jaeger.monitor.enabled.then(|| doors.prometheus.engine.clone()),
     };

@@ -32,7 +32,7 @@ fn group(resource: Vec<Attribute>, spans: Vec<Span>) -> SpanGroup {
 
 fn adjusted_by(groups: Vec<SpanGroup>, adjusting: Adjusting) -> Trace {
     let mut trace = Trace { trace_id: TRACE, groups, warnings: Vec::new() };
-    adjusting.apply(&mut trace);
+    adjusting.apply(&mut trace, &pharos_base::MemoryBudget::unlimited()).unwrap();
     trace
 }
 

@@ -78,6 +78,36 @@ async fn what_is_no_otlp_or_too_large_is_refused() {
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
 }
 
+/// What of bodies is being read is bounded, all uploads together.
+#[tokio::test]
+async fn bodies_that_are_being_read_have_a_common_limit() {
+    let mut api = api_over(batch());
+    api.uploads = MemoryBudget::new(64 << 10);
+    let other = api.uploads.reserve(60 << 10).unwrap();
+    let body = request(&[span(A, 1, &"n".repeat(8 << 10))]).to_string();
+    let router = || router(api.clone()).layer(axum::Extension(Principal::anonymous()));
+    let send = || router().oneshot(Request::post("/api/transform").body(Body::from(body.clone())).unwrap());
+    let refused = send().await.unwrap();
+    assert_eq!(
+        (refused.status(), &refused.headers()["retry-after"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &"1".parse().unwrap())
+    );
+    drop(other);
+    assert_eq!(send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!((api.uploads.used_bytes(), api.memory.used_bytes()), (0, 0));
+    assert!(api.uploads.peak_bytes() >= body.len() as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_ends_holds_nothing_for_ever() {
+    let api = api_over(batch());
+    let begun = futures::stream::iter([Ok::<_, std::io::Error>("{")]);
+    let endless = Body::from_stream(futures::StreamExt::chain(begun, futures::stream::pending()));
+    let (status, answer) = post(api.clone(), "/api/transform", endless).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+    assert_eq!(api.uploads.used_bytes(), 0);
+}
+
 #[tokio::test]
 async fn there_is_no_archive_and_that_is_said_as_jaeger_says_it() {
     let (status, answer) = post(api_over(batch()), "/api/archive/ab", "").await;

@@ -261,6 +261,27 @@ fn metadata_names_views_beside_their_sources() {
     assert_eq!((of(None, 100).len(), of(None, 3).len(), of(Some("up"), 3).len()), (12, 3, 0));
 }
 
+/// Somebody else's series of views' names can be deleted as all others, beside ours and without.
+#[test]
+fn what_is_stored_by_a_views_name_can_be_deleted() {
+    for has_views in [true, false] {
+        let world = World::new();
+        if has_views {
+            world.store(&[span("shop", "GET /", SpanKind::Server, 3.0)]);
+            world.flush_after(15_000);
+        }
+        let calls = "traces_spanmetrics_calls_total";
+        let mut builder = BatchBuilder::new();
+        builder.push_sample(Sample { timestamp_ms: START_MS, value: 77.0 }, 0);
+        builder.finish_series_encoded(&labels(&[("__name__", calls), ("service", "theirs")]));
+        world.stored.append(&world.tenant, builder.build(), BatchId::random()).wait().unwrap().unwrap();
+        assert_eq!(world.raw(calls).len(), 1 + usize::from(has_views));
+        world.views.delete(&world.tenant, &[matchers(calls)], TimeRange::ALL).unwrap();
+        assert_eq!(world.raw(r#"{service="theirs"}"#).len(), 0, "theirs are gone");
+        assert_eq!(world.raw(calls).len(), usize::from(has_views), "ours are not stored by that name");
+    }
+}
+
 #[test]
 fn a_view_cannot_be_deleted_alone() {
     let world = World::new();
@@ -270,6 +291,7 @@ fn a_view_cannot_be_deleted_alone() {
     let refused = delete("traces_spanmetrics_latency_bucket").unwrap_err().to_string();
     assert!(refused.contains("traces_span_metrics_duration_milliseconds"), "{refused}");
     assert!(delete(r#"{__name__=~"traces_spanmetrics_.*"}"#).is_err());
+    delete(r#"{__name__="traces_spanmetrics_calls_total",service="other"}"#).expect("there is no such view");
     delete(r#"{__name__=~"traces_span_?metrics_.*"}"#).unwrap();
     assert!(world.raw(r#"{__name__=~".+"}"#).iter().all(|series| series.labels.metric_name().contains("graph")));
 }
