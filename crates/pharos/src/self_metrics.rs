@@ -209,6 +209,8 @@ impl Collector for Stores {
             ("pharos_tsdb_read_only", "1 while the metrics store takes no writes", u64::from(tsdb.read_only)),
             ("pharos_tracestore_partitions", "Day partitions on disk", spans.partitions),
             ("pharos_tracestore_segments", "Sealed runs of spans on disk", spans.segments),
+            ("pharos_tracestore_damaged_days", "Days of spans that are damaged", spans.damaged_days),
+            ("pharos_tracestore_damaged_segments", "Runs of spans that merges cannot read", spans.damaged_segments),
             ("pharos_tracestore_log_bytes", "Bytes of log not yet in partitions", spans.log_bytes),
             ("pharos_tracestore_row_bytes", "Bytes of span rows on disk", spans.row_bytes),
             ("pharos_tracestore_index_bytes", "Bytes of search index on disk", spans.index_bytes),

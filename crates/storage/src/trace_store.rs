@@ -233,6 +233,10 @@ pub struct TraceStoreStats {
     pub partitions: u64,
     /// Sealed runs of spans on disk: what a lookup by id has to ask.
     pub segments: u64,
+    /// Days that cannot be opened or have files that cannot be joined, of a store that has such.
+    pub damaged_days: u64,
+    /// Of these runs, those that could not be read when it was tried to merge them.
+    pub damaged_segments: u64,
     /// Bytes of log not yet in partitions.
     pub log_bytes: u64,
     /// Bytes of spans on disk.

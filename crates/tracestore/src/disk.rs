@@ -34,6 +34,15 @@ impl Disk for SystemDisk {
     }
 }
 
+/// Makes `bytes` the file's content, durably: after a crash it has what it had before, or these.
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension("new");
+    std::fs::write(&unfinished, bytes)?;
+    File::open(&unfinished)?.sync_all()?;
+    std::fs::rename(&unfinished, path)?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
 /// Makes a directory's entries durable: after creating, renaming or removing a file in it.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()

@@ -37,6 +37,9 @@ pub enum TraceStoreError {
     /// tantivy refused; `source` says why.
     #[error("cannot {action} in the search index of {path}", path = path.display())]
     Index { action: &'static str, path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    /// A thread of the store ended by a panic, a bug: what is in the log is replayed at the next start.
+    #[error("the thread {thread} of the trace store has died; a restart is needed")]
+    Died { thread: &'static str },
     /// The store was closed, or one of its threads died.
     #[error("trace store is closed")]
     Closed,
@@ -48,7 +51,7 @@ impl TraceStoreError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Setting { .. } => ErrorClass::Invalid,
-            Self::Locked { .. } | Self::Closed => ErrorClass::Unavailable,
+            Self::Locked { .. } | Self::Died { .. } | Self::Closed => ErrorClass::Unavailable,
             Self::Io { source, .. } if is_disk_full(source) => ErrorClass::Unavailable,
             Self::Io { .. }
             | Self::Format { .. }
@@ -64,7 +67,23 @@ impl TraceStoreError {
     }
 
     pub(crate) fn rows(action: &'static str, path: &Path) -> impl FnOnce(rocksdb::Error) -> Self {
-        move |error| Self::Rows { action, path: path.to_owned(), message: error.into_string() }
+        move |error| match error.kind() {
+            rocksdb::ErrorKind::Corruption => {
+                Self::Corrupt { what: "RocksDB", partition: path.display().to_string(), detail: error.into_string() }
+            }
+            _ => Self::Rows { action, path: path.to_owned(), message: error.into_string() },
+        }
+    }
+
+    /// Whether bytes on disk are not what was written there, or are gone: trying again does not help.
+    pub(crate) fn is_damage(&self) -> bool {
+        // What the system says of a file that is not there, and of a sector that cannot be read.
+        const LOST: [&str; 2] = ["No such file or directory", "Input/output error"];
+        match self {
+            Self::Corrupt { .. } | Self::CorruptLog { .. } => true,
+            Self::Rows { message, .. } => LOST.iter().any(|lost| message.contains(lost)),
+            _ => false,
+        }
     }
 
     pub(crate) fn index<E: Into<Box<dyn std::error::Error + Send + Sync>>>(

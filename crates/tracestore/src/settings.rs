@@ -54,19 +54,22 @@ pub struct TraceRetentionRule {
 pub struct Settings {
     /// When an acknowledged batch is on disk: `batch`, or an interval such as `1s`. Default `batch`.
     pub sync: SyncPolicy,
-    /// Spans that started longer ago are refused, and dropped by whole UTC days. Default 7d, minimum 1h.
+    /// Spans that started longer ago are refused, and dropped by whole UTC days; where several days are too old at once, as after a
+    /// long stop or with a wrong clock, an hour later. Default 7d, minimum 1h.
     pub retention: HumanDuration,
     /// Tenants with a retention of their own, each at most once. Default: none.
     pub retention_rules: Vec<TraceRetentionRule>,
-    /// The oldest days are dropped while the store is larger than this; the newest day always stays.
+    /// The oldest days are dropped while the spans and indexes of all days take more than this on disk (log, memory and snapshots
+    /// do not count); the newest day always stays, and nothing is taken for a dropped one any more.
     /// Default: no limit.
     pub retention_size: Option<ByteSize>,
     /// Spans that start later than now plus this are refused. Default 10m.
     pub future_max: HumanDuration,
-    /// Memory of RocksDB over all days: write buffers and block cache. Default 64MiB, minimum 8MiB.
+    /// Memory of RocksDB over all days: write buffers and block cache. A merge may take half as much beside it. Default 64MiB,
+    /// minimum 8MiB.
     pub rows_memory: ByteSize,
     /// Memory of the filters that tell which segment may have a trace, 10 bits a trace; where they find no room, the
-    /// oldest days' are asked of the disk. Default 64MiB.
+    /// oldest days' are given up, and the disk is asked. Default 64MiB.
     pub filter_memory: ByteSize,
     /// Memory of one index writer; the newest day has one, late spans open a second for a moment.
     /// Default 32MiB, minimum 16MiB (tantivy's).

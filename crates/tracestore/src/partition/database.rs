@@ -2,13 +2,19 @@
 //!
 //! Its own log is off: ours feeds it. Both column families are flushed together, so that what is on disk
 //! is always the state after some write, and never blocks without the origins they name.
+//!
+//! A damaged table must not stop the day that has it. RocksDB is told not to refuse writes for what it meets when it joins
+//! tables (`paranoid_checks` off; every read still verifies checksums): that day's tables are joined no more, and its
+//! spans go on. In turn a flush that cannot write would wait for ever, so flushes are watched from here.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pharos_base::ByteSize;
+use pharos_base::{ByteSize, Clock, SystemClock};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
@@ -24,6 +30,10 @@ use crate::TraceStoreError;
 const BLOCKS: &str = "blocks";
 /// Of so many bytes of search indexes a start checks the checksums, those of the newest days: a second or two of a slow disk.
 const INDEX_CHECK_BYTES_MAX: u64 = 512 << 20;
+/// How often it is looked whether a flush is done.
+const FLUSH_POLL: Duration = Duration::from_millis(2);
+/// A flush that has not succeeded so long after RocksDB met an error has failed; RocksDB goes on trying.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A key and its value.
 pub(crate) type Entry = (Box<[u8]>, Box<[u8]>);
@@ -63,17 +73,32 @@ impl DatabaseMemory {
 pub(crate) struct Database {
     path: PathBuf,
     db: DB,
+    /// Whether tables are joined no more, as one is damaged.
+    is_joining_off: AtomicBool,
 }
 
 impl Database {
+    /// Opens or creates.
+    ///
+    /// # Errors
+    /// [`TraceStoreError::Corrupt`] without touching anything if there are tables of a database that cannot be opened: to create
+    /// one would remove them.
     pub(crate) fn open(path: &Path, memory: &DatabaseMemory) -> Result<Self, TraceStoreError> {
+        if !path.join(CURRENT).exists() {
+            refuse_remains(path)?;
+        }
         let families = [
             ColumnFamilyDescriptor::new("default", meta_options(memory)),
             ColumnFamilyDescriptor::new(BLOCKS, block_options(memory)),
         ];
         let db = DB::open_cf_descriptors(&database_options(memory), path, families)
             .map_err(TraceStoreError::rows("open", path))?;
-        Ok(Self { path: path.to_owned(), db })
+        Ok(Self { path: path.to_owned(), db, is_joining_off: AtomicBool::new(false) })
+    }
+
+    /// Opens what must be there.
+    pub(crate) fn open_existing(path: &Path, memory: &DatabaseMemory) -> Result<Self, TraceStoreError> {
+        if path.join(CURRENT).exists() { Self::open(path, memory) } else { Err(lost(path)) }
     }
 
     fn blocks(&self) -> &ColumnFamily {
@@ -140,8 +165,63 @@ impl Database {
     pub(crate) fn flush(&self) -> Result<(), TraceStoreError> {
         let default = self.db.cf_handle("default").expect("every database has it");
         let mut options = FlushOptions::default();
-        options.set_wait(true);
-        self.db.flush_cfs_opt(&[default, self.blocks()], &options).map_err(TraceStoreError::rows("flush", &self.path))
+        options.set_wait(false);
+        // What an earlier flush left must be gone, or this one would wait for it.
+        self.wait_until_flushed()?;
+        let begun = self.db.flush_cfs_opt(&[default, self.blocks()], &options);
+        begun.map_err(TraceStoreError::rows("flush", &self.path))?;
+        self.wait_until_flushed()
+    }
+
+    fn wait_until_flushed(&self) -> Result<(), TraceStoreError> {
+        let unflushed = |family: &ColumnFamily| self.number(family, "rocksdb.num-immutable-mem-table");
+        let default = self.db.cf_handle("default").expect("every database has it");
+        let errors_before = self.number(default, "rocksdb.background-errors");
+        let mut failing_since: Option<Instant> = None;
+        while unflushed(default) + unflushed(self.blocks()) > 0 {
+            let now = SystemClock.monotonic();
+            if self.number(default, "rocksdb.background-errors") > errors_before {
+                self.stop_joining_tables();
+                let since = *failing_since.get_or_insert(now);
+                if now.duration_since(since) > FLUSH_PATIENCE {
+                    return Err(TraceStoreError::Rows {
+                        action: "flush",
+                        path: self.path.clone(),
+                        message: "RocksDB cannot write its files, its LOG there says why".to_owned(),
+                    });
+                }
+            }
+            std::thread::park_timeout(FLUSH_POLL);
+        }
+        // It may have met damage while it joined tables.
+        if errors_before > 0 {
+            self.stop_joining_tables();
+        }
+        Ok(())
+    }
+
+    /// RocksDB would try for ever to join tables of which one is damaged. Without that they become many, and reads slower, but
+    /// all that is sound is read and written. A restart tries again.
+    fn stop_joining_tables(&self) {
+        if self.is_joining_off.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let off = [("disable_auto_compactions", "true")];
+        let default = self.db.cf_handle("default").expect("every database has it");
+        let set = [default, self.blocks()].into_iter().try_for_each(|family| self.db.set_options_cf(family, &off));
+        tracing::error!(
+            path = %self.path.display(), is_off = set.is_ok(),
+            "RocksDB met an error in the background, its LOG there says which: tables of this day are joined no more until a restart"
+        );
+    }
+
+    /// Whether RocksDB met damage or could not write.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.is_joining_off.load(Ordering::Relaxed)
+    }
+
+    fn number(&self, family: &ColumnFamily, property: &str) -> u64 {
+        self.db.property_int_value_cf(family, property).ok().flatten().unwrap_or(0)
     }
 
     /// A copy of everything written so far in the new directory `target`, by hard links, synced.
@@ -160,9 +240,7 @@ impl Database {
 
     /// Bytes of all files.
     pub(crate) fn bytes(&self) -> u64 {
-        let of = |family: &ColumnFamily| {
-            self.db.property_int_value_cf(family, "rocksdb.total-sst-files-size").ok().flatten().unwrap_or(0)
-        };
+        let of = |family: &ColumnFamily| self.number(family, "rocksdb.total-sst-files-size");
         self.db.cf_handle("default").map_or(0, of) + of(self.blocks())
     }
 
@@ -172,12 +250,40 @@ impl Database {
     }
 }
 
+/// The file that names the list of tables; every database has it.
+const CURRENT: &str = "CURRENT";
+
+/// Says no if `path` has files of a database that is not whole.
+fn refuse_remains(path: &Path) -> Result<(), TraceStoreError> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(TraceStoreError::io("list", path))?,
+    };
+    for entry in entries {
+        let name = entry.map_err(TraceStoreError::io("list", path))?.file_name();
+        // A crash while a database is created leaves a list of no tables.
+        if name.to_string_lossy().ends_with(".sst") {
+            return Err(lost(path));
+        }
+    }
+    Ok(())
+}
+
+fn lost(path: &Path) -> TraceStoreError {
+    TraceStoreError::Corrupt {
+        what: "RocksDB",
+        partition: path.display().to_string(),
+        detail: format!("{CURRENT} is missing"),
+    }
+}
+
 fn database_options(memory: &DatabaseMemory) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     // Blocks must not become durable without the origins and tenants they name.
     options.set_atomic_flush(true);
+    options.set_paranoid_checks(false);
     options.set_write_buffer_manager(&memory.write_buffers);
     options.set_max_background_jobs(2);
     options.set_keep_log_file_num(2);

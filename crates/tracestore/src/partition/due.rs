@@ -87,6 +87,7 @@ mod tests {
     use super::super::locator::LocatorShape;
     use super::super::segment::{BlockBounds, FilterMemory, SegmentRecord};
     use super::*;
+    use crate::record::Day;
 
     /// Segments of so many spans, one after the other in time.
     fn segments(span_counts: impl IntoIterator<Item = u64>) -> Vec<Arc<Segment>> {
@@ -100,7 +101,8 @@ mod tests {
             };
             let (locator, blocks) = (LocatorShape { bits: 64, pages: 1 }, vec![bounds]);
             let record = SegmentRecord { span_count, trace_count: 1, locator, blocks };
-            Arc::new(Segment::new(0, number, record, TraceFilter::build([number].into_iter()), &memory))
+            let filter = TraceFilter::build([number].into_iter());
+            Arc::new(Segment::new(Day(0), (0, number), record, Some(filter), &memory))
         };
         (0..).zip(span_counts).map(segment).collect()
     }
@@ -139,7 +141,7 @@ mod tests {
         let mut all = segments([900_000; 2]);
         let bounds = all[1].record.clone();
         let filter = TraceFilter::build([trace_hash(pharos_model::TraceId([7; 16]))].into_iter());
-        all[1] = Arc::new(Segment::new(0, 1, bounds, filter, &FilterMemory::new(ByteSize::mib(1))));
+        all[1] = Arc::new(Segment::new(Day(0), (0, 1), bounds, Some(filter), &FilterMemory::new(ByteSize::mib(1))));
         let due = |mark| due_group(all.clone(), MergeDepth::Full, &deleted(mark)).map(|group| group[0].number);
         assert_eq!((due(1), due(2)), (None, Some(1)), "a segment is asked for what was deleted before it came");
     }

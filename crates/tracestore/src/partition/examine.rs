@@ -28,7 +28,7 @@ impl Partition {
         memory: &DatabaseMemory,
         examination: &mut Examination,
     ) -> Result<(), TraceStoreError> {
-        let database = Database::open(&directory.join(SPANS_DIRECTORY), memory)?;
+        let database = Database::open_existing(&directory.join(SPANS_DIRECTORY), memory)?;
         let (segments, ..) = read_segments(&database, memory, day)?;
         let decoded = memory.origins.clone();
         let source = BlockSource { database: &database, decoded: &decoded, day };

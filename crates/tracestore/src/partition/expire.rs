@@ -28,7 +28,8 @@ impl Partition {
             return Ok(false);
         };
         let mut batch = WriteBatch::default();
-        for kind in [b'O', b'N', b'C', b'S', b'F', b'D'] {
+        // Origins stay for those who read its spans now.
+        for kind in [b'N', b'C', b'S', b'F', b'D'] {
             let (from, until) = tenant_range(kind, number);
             batch.delete_range(from, until);
         }
@@ -45,6 +46,7 @@ impl Partition {
         state.names.remove(tenant);
         state.catalogue.remove(tenant);
         let dropped = Arc::make_mut(&mut state.segments).remove_tenant(number);
+        state.departed.push(number);
         state.unlisted.extend(dropped.iter().map(|segment| (number, segment.number)));
         state.retired.extend(dropped);
         // So that the next checkpoint makes it durable.

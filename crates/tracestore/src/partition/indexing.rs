@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pharos_base::full_message;
 use rocksdb::WriteBatch;
 
 use super::database::Database;
@@ -69,10 +70,16 @@ impl<'a> BlockSource<'a> {
         let block_count = segment.record.blocks.len() as u32;
         let mut values = Vec::new();
         for number in 0..block_count {
-            let bytes = self.block_once(segment, number)?;
-            let terms = Block::open(&bytes).map_err(EvaluateError::from);
-            let terms = terms.and_then(|block| BlockTerms::of(&block, &origins));
-            let terms = terms.map_err(|error| self.failed(segment, number, error))?;
+            let terms = match self.terms(segment, number, &origins) {
+                Err(error) if error.is_damage() => {
+                    tracing::error!(
+                        error = %full_message(&error), day = %self.day, segment = segment.number, block = number,
+                        "a block of spans cannot be read: searches will come to it and say so"
+                    );
+                    BlockTerms::untold()
+                }
+                terms => terms?,
+            };
             commit.add(segment.tenant, segment.number, number, &terms)?;
             // Without postings every block with values that are no words is looked at.
             if block_count > ValueEntry::BLOCKS_MAX {
@@ -96,6 +103,12 @@ impl<'a> BlockSource<'a> {
             batch.put(values_page_key(segment.tenant, segment.number, page), bytes);
         }
         self.database.write(batch)
+    }
+
+    fn terms(self, segment: &Segment, block: u32, origins: &TenantOrigins<'_>) -> Result<BlockTerms, TraceStoreError> {
+        let bytes = self.block_once(segment, block)?;
+        let terms = Block::open(&bytes).map_err(EvaluateError::from);
+        terms.and_then(|opened| BlockTerms::of(&opened, origins)).map_err(|error| self.failed(segment, block, error))
     }
 
     /// Brings an index that a crash left behind, or one that is new, to the segments that there are.

@@ -19,7 +19,7 @@ use rocksdb::WriteBatch;
 
 use super::due::due_group;
 use super::filter::trace_hash;
-use super::keys::{deleted_key, filter_key, segment_key};
+use super::keys::{deleted_key, filter_key, segment_key, tenant_range};
 use super::pieces::corrupt_block;
 use super::rewrite::Rewrite;
 use super::segment::{BlockBounds, Segment};
@@ -242,7 +242,9 @@ impl Partition {
             return Ok(());
         }
         let mut batch = WriteBatch::default();
-        needless.iter().for_each(|(id, _)| batch.delete(deleted_key(tenant, **id)));
+        for (id, _) in &needless {
+            batch.delete(deleted_key(tenant, **id));
+        }
         let mut state = self.state.write();
         self.database.write(batch)?;
         // Only this thread makes segments, so that a mark set again meanwhile with the same number hides nothing either.
@@ -252,7 +254,8 @@ impl Partition {
         Ok(())
     }
 
-    /// Removes the blocks of segments that were merged and that nobody reads any more.
+    /// Removes the blocks of segments that were merged or dropped and that nobody reads any more, and the origins of tenants that
+    /// were dropped.
     pub(crate) fn remove_retired(&self) -> Result<(), TraceStoreError> {
         let (mut batch, mut removed_spans) = (WriteBatch::default(), 0);
         let mut state = self.state.write();
@@ -264,6 +267,14 @@ impl Partition {
                 let (tenant, number) = (segment.tenant, segment.number);
                 self.database.delete_segment(&mut batch, tenant, number);
                 removed_spans += segment.record.span_count;
+            }
+            is_read
+        });
+        state.departed.retain(|tenant| {
+            let is_read = state.retired.iter().any(|segment| segment.tenant == *tenant);
+            if !is_read {
+                let (from, until) = tenant_range(b'O', *tenant);
+                batch.delete_range(from, until);
             }
             is_read
         });

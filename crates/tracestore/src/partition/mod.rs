@@ -80,6 +80,8 @@ struct State {
     tenants: HashMap<TenantId, u32>,
     /// Those whose spans of the day were dropped; they keep their numbers.
     expired: HashMap<TenantId, u32>,
+    /// Of the next new tenant: above all that were ever given.
+    next_tenant: u32,
     catalogue: OriginCatalogue,
     names: Names,
     /// What came after `sealing`, or after `sealed_position` where nothing is being sealed.
@@ -89,6 +91,8 @@ struct State {
     segments: Arc<Segments>,
     /// Merged into others; their blocks are there for those who read them.
     retired: Vec<Arc<Segment>>,
+    /// Tenants whose spans were dropped and whose origins are still there.
+    departed: Vec<u32>,
     /// By tenant number.
     deleted: HashMap<u32, Arc<DeletedTraces>>,
     view: Arc<IndexView>,
@@ -142,12 +146,12 @@ pub(crate) struct Partition {
 /// A record's effect on one partition, not yet written.
 pub(crate) struct Staged<'a> {
     batch: WriteBatch,
-    tenant: (TenantId, u32),
+    /// `None` if there is nothing to publish.
+    tenant: Option<(TenantId, u32)>,
     origins: Vec<OriginHash>,
     names: NewNames,
     /// Rows that are not in a head.
     pub(crate) fresh: Vec<&'a PreparedRow>,
-    into_head: bool,
 }
 
 impl Partition {
@@ -173,19 +177,19 @@ impl Partition {
     ) -> Result<Staged<'a>, TraceStoreError> {
         let state = self.state.read();
         let tenant = &prepared.tenant;
-        let mut batch = WriteBatch::default();
-        let number = state.number_of(tenant, &mut batch);
         let mut staged = Staged {
-            batch,
-            tenant: (tenant.clone(), number),
+            batch: WriteBatch::default(),
+            tenant: None,
             origins: Vec::new(),
             names: NewNames::default(),
             fresh: Vec::new(),
-            into_head: sequence >= state.sealed_position,
         };
-        if !staged.into_head {
+        // It is sealed, or came while the tenant's spans of the day went: they stay gone.
+        if sequence < state.sealed_position || state.expired.contains_key(tenant) {
             return Ok(staged);
         }
+        let number = state.number_of(tenant, &mut staged.batch);
+        staged.tenant = Some((tenant.clone(), number));
         for (hash, bytes) in &prepared.origins {
             let is_known = match state.catalogue.contains(tenant, *hash) {
                 Some(is_known) => is_known,
@@ -223,8 +227,9 @@ impl Partition {
     pub(crate) fn publish(&self, staged: Staged<'_>) {
         let mut state = self.state.write();
         let state = &mut *state;
-        let (tenant, number) = staged.tenant;
+        let Some((tenant, number)) = staged.tenant else { return };
         state.tenants.entry(tenant.clone()).or_insert(number);
+        state.next_tenant = state.next_tenant.max(number.saturating_add(1));
         for hash in &staged.origins {
             state.catalogue.insert(&tenant, *hash);
         }
@@ -306,6 +311,21 @@ impl Partition {
         self.index.close()
     }
 
+    /// Gives back the memory and threads that writing to the index takes.
+    pub(crate) fn close_index_writer(&self) -> Result<(), TraceStoreError> {
+        self.index.close()
+    }
+
+    /// Segments that merges leave alone, as blocks of them cannot be read.
+    pub(crate) fn damaged_segments(&self) -> u64 {
+        self.state.read().damaged.len() as u64
+    }
+
+    /// Whether RocksDB met damage or could not write.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.database.is_failing()
+    }
+
     /// Bytes of spans and of the index on disk.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         (self.database.bytes(), self.index.bytes())
@@ -334,9 +354,8 @@ impl State {
     /// The tenant's number; a new one is put into `batch`.
     fn number_of(&self, tenant: &TenantId, batch: &mut WriteBatch) -> u32 {
         self.tenants.get(tenant).copied().unwrap_or_else(|| {
-            let number = (self.tenants.len() + self.expired.len()) as u32;
-            batch.put(tenant_key(tenant.as_str()), number.to_le_bytes());
-            number
+            batch.put(tenant_key(tenant.as_str()), self.next_tenant.to_le_bytes());
+            self.next_tenant
         })
     }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use pharos_base::full_message;
 use pharos_model::TenantId;
 use rocksdb::WriteBatch;
 
@@ -14,12 +15,15 @@ use super::database::{Database, DatabaseMemory};
 use super::filter::TraceFilter;
 use super::index::SearchIndex;
 use super::indexing::BlockSource;
-use super::keys::{DELETED, EXPIRED, MetaKey, POSITION, SEGMENT, block_key, filter_key, read_block_key, read_meta_key};
+use super::keys::{
+    DELETED, EXPIRED, MetaKey, POSITION, SEGMENT, block_key, filter_key, read_block_key, read_meta_key, tenant_range,
+};
 use super::names::Names;
 use super::origins::OriginCatalogue;
 use super::segment::{Segment, SegmentRecord, Segments};
 use super::{DeletedTraces, Partition, State, Unsealed};
 use crate::codec::DecodeError;
+use crate::disk::sync_directory;
 use crate::record::Day;
 use crate::{Settings, TraceStoreError};
 
@@ -35,8 +39,15 @@ impl Partition {
         memory: &DatabaseMemory,
         settings: &Settings,
     ) -> Result<Self, TraceStoreError> {
+        let (spans_path, index_path) = (directory.join(SPANS_DIRECTORY), directory.join(INDEX_DIRECTORY));
+        let is_new = !spans_path.exists();
         fs::create_dir_all(directory).map_err(TraceStoreError::io("create", directory))?;
-        let database = Database::open(&directory.join(SPANS_DIRECTORY), memory)?;
+        // The index comes last: where there is one, there were spans.
+        let database = if index_path.exists() {
+            Database::open_existing(&spans_path, memory)?
+        } else {
+            Database::open(&spans_path, memory)?
+        };
         let corrupt = |what| TraceStoreError::corrupt(what, day);
         let sealed_position = match database.meta(POSITION)? {
             Some(bytes) => u64::from_le_bytes(bytes.as_slice().try_into().map_err(|_| TraceStoreError::Corrupt {
@@ -46,32 +57,20 @@ impl Partition {
             })?),
             None => 0,
         };
-        let mut tenants = HashMap::new();
-        for entry in database.metas(b"T", b"U".to_vec()) {
-            let (key, value) = entry?;
-            if let MetaKey::Tenant { name } = read_meta_key(&key).map_err(corrupt("tenant"))? {
-                let number = <[u8; 4]>::try_from(&*value).map(u32::from_le_bytes);
-                let tenant = name.parse::<TenantId>().ok().zip(number.ok());
-                let (tenant, number) = tenant.ok_or_else(|| TraceStoreError::Corrupt {
-                    what: "tenant",
-                    partition: day.to_string(),
-                    detail: format!("{name:?} has no number or is no name"),
-                })?;
-                tenants.insert(tenant, number);
-            }
-        }
-        let mut expired = HashMap::new();
-        for entry in database.metas(&[EXPIRED], vec![EXPIRED + 1]) {
-            let (key, _) = entry?;
-            if let MetaKey::Expired { tenant: number } = read_meta_key(&key).map_err(corrupt("expired tenant"))? {
-                expired.extend(tenants.extract_if(|_, of| *of == number));
-            }
-        }
+        let ReadTenants { tenants, expired, next_tenant } = read_tenants(&database, day)?;
+        let departed = expired.values().copied().filter(|number| has_origins(&database, *number)).collect();
         let by_number: HashMap<u32, TenantId> =
             tenants.iter().map(|(tenant, number)| (*number, tenant.clone())).collect();
         let (mut names, mut catalogue) = (Names::default(), OriginCatalogue::new(settings.origins_in_memory));
         for entry in database.metas(b"N", b"P".to_vec()) {
-            let (key, _) = entry?;
+            // Lists that lack something are no reason to do without the day: origins are asked of the disk where they are needed.
+            let (key, _) = match entry {
+                Err(error) if error.is_damage() => {
+                    tracing::error!(%day, error = %full_message(&error), "names of services and operations cannot be read");
+                    break;
+                }
+                entry => entry?,
+            };
             match read_meta_key(&key).map_err(corrupt("entry"))? {
                 MetaKey::Name { tenant, kind, service, operation } => {
                     if let Some(tenant) = by_number.get(&tenant) {
@@ -87,7 +86,6 @@ impl Partition {
             }
         }
         let (segments, deleted, next_segment) = read_segments(&database, memory, day)?;
-        let index_path = directory.join(INDEX_DIRECTORY);
         let memory_bytes = settings.index_memory.0 as usize;
         let index = match SearchIndex::open(&index_path, memory_bytes, &memory.index_checks) {
             Some(index) => index,
@@ -96,15 +94,20 @@ impl Partition {
         let decoded = memory.origins.clone();
         BlockSource { database: &database, decoded: &decoded, day }.reconcile(&index, &segments)?;
         let view = Arc::new(index.view()?);
+        if is_new {
+            sync_directory(directory).map_err(TraceStoreError::io("sync", directory))?;
+        }
         let state = RwLock::new(State {
             tenants,
             expired,
+            next_tenant,
             catalogue,
             names,
             active: Unsealed::default(),
             sealing: None,
             segments: Arc::new(segments),
             retired: Vec::new(),
+            departed,
             deleted,
             view,
             next_segment,
@@ -139,9 +142,14 @@ pub(super) fn read_segments(
             continue;
         };
         let record = SegmentRecord::decode(&value).map_err(corrupt("segment record"))?;
-        let filter = database.meta(&filter_key(tenant, number))?.unwrap_or_default();
-        let filter = TraceFilter::from_bytes(&filter).map_err(corrupt("trace filter"))?;
-        segments.insert(Arc::new(Segment::new(tenant, number, record, filter, &memory.filters)));
+        let filter = match read_filter(database, tenant, number, day) {
+            Err(error) if error.is_damage() => {
+                tracing::error!(%day, segment = number, error = %full_message(&error), "a segment's filter is done without");
+                None
+            }
+            filter => Some(filter?),
+        };
+        segments.insert(Arc::new(Segment::new(day, (tenant, number), record, filter, &memory.filters)));
         next_segment = next_segment.max(number + 1);
     }
     let mut deleted: HashMap<u32, DeletedTraces> = HashMap::new();
@@ -159,12 +167,71 @@ pub(super) fn read_segments(
     Ok((segments, deleted.into_iter().map(|(tenant, traces)| (tenant, Arc::new(traces))).collect(), next_segment))
 }
 
+struct ReadTenants {
+    tenants: HashMap<TenantId, u32>,
+    expired: HashMap<TenantId, u32>,
+    next_tenant: u32,
+}
+
+/// The numbers of those who have or had spans here.
+fn read_tenants(database: &Database, day: Day) -> Result<ReadTenants, TraceStoreError> {
+    let corrupt = |what| TraceStoreError::corrupt(what, day);
+    let mut tenants = HashMap::new();
+    for entry in database.metas(b"T", b"U".to_vec()) {
+        let (key, value) = entry?;
+        if let MetaKey::Tenant { name } = read_meta_key(&key).map_err(corrupt("tenant"))? {
+            let number = <[u8; 4]>::try_from(&*value).map(u32::from_le_bytes);
+            let tenant = name.parse::<TenantId>().ok().zip(number.ok());
+            let (tenant, number) = tenant.ok_or_else(|| TraceStoreError::Corrupt {
+                what: "tenant",
+                partition: day.to_string(),
+                detail: format!("{name:?} has no number or is no name"),
+            })?;
+            tenants.insert(tenant, number);
+        }
+    }
+    let mut expired = HashMap::new();
+    let mut next_tenant = tenants.values().map(|number: &u32| number.saturating_add(1)).max().unwrap_or(0);
+    for entry in database.metas(&[EXPIRED], vec![EXPIRED + 1]) {
+        let (key, _) = entry?;
+        if let MetaKey::Expired { tenant: number } = read_meta_key(&key).map_err(corrupt("expired tenant"))? {
+            next_tenant = next_tenant.max(number.saturating_add(1));
+            expired.extend(tenants.extract_if(|_, of| *of == number));
+        }
+    }
+    Ok(ReadTenants { tenants, expired, next_tenant })
+}
+
+fn has_origins(database: &Database, tenant: u32) -> bool {
+    let (from, until) = tenant_range(b'O', tenant);
+    database.metas(&from, until).next().is_some()
+}
+
+fn read_filter(database: &Database, tenant: u32, number: u64, day: Day) -> Result<TraceFilter, TraceStoreError> {
+    let bytes = database.meta(&filter_key(tenant, number))?.unwrap_or_default();
+    TraceFilter::from_bytes(&bytes).map_err(TraceStoreError::corrupt("trace filter", day))
+}
+
 /// Removes blocks that belong to no segment; returns a number above all of theirs.
 fn remove_orphans(database: &Database, segments: &Segments, day: Day) -> Result<u64, TraceStoreError> {
     let mut next_segment = 0;
     let mut from = block_key(0, 0, 0);
     let mut batch = WriteBatch::default();
-    while let Some(key) = database.next_block_key(&from)? {
+    let mut listed: Vec<_> = segments.iter().map(|segment| (segment.tenant, segment.number)).collect();
+    listed.sort_unstable();
+    loop {
+        let key = match database.next_block_key(&from) {
+            Ok(Some(key)) => key,
+            Ok(None) => break,
+            // A block that cannot be read, of a segment that is listed if of any: behind it there may be others.
+            Err(error) if error.is_damage() => {
+                let behind = |(tenant, number): &(u32, u64)| block_key(*tenant, number.saturating_add(1), 0);
+                let Some(next) = listed.iter().map(behind).find(|key| *key > from) else { break };
+                from = next;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let (tenant, number) = read_block_key(&key).map_err(TraceStoreError::corrupt("block key", day))?;
         let behind = block_key(tenant, number.saturating_add(1), 0);
         if segments.of(tenant).iter().all(|segment| segment.number != number) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pharos_base::full_message;
 use rocksdb::WriteBatch;
 
 use super::keys::{POSITION, calls_key, deleted_key};
@@ -66,11 +67,15 @@ impl Partition {
             return Ok(());
         }
         for (tenant, minute, parent, child, by) in deltas {
+            if state.expired.contains_key(tenant) {
+                continue;
+            }
             let mut batch = WriteBatch::default();
             let number = state.number_of(tenant, &mut batch);
             if !batch.is_empty() {
                 self.database.write(batch)?;
                 state.tenants.insert(tenant.clone(), number);
+                state.next_tenant = state.next_tenant.max(number.saturating_add(1));
             }
             *state.active.calls.entry((number, *minute, Arc::clone(parent), Arc::clone(child))).or_default() += by;
             state.is_dirty = true;
@@ -81,6 +86,7 @@ impl Partition {
     /// Second half: brings spans, counts and index to disk. After an error it is to be tried again.
     pub(crate) fn finish_checkpoint(&self, keep_writer: bool) -> Result<(), TraceStoreError> {
         let Some(sealing) = self.state.read().sealing.clone() else { return Ok(()) };
+        let is_retry = sealing.written.get().is_some();
         let segments = if let Some(segments) = sealing.written.get() {
             // Counts must not be added twice.
             segments
@@ -99,7 +105,13 @@ impl Partition {
             for (tenant, segment) in &unlisted {
                 commit.remove(*tenant, *segment);
             }
-            segments.iter().try_for_each(|segment| self.block_source().index(segment, &mut commit))?;
+            for segment in segments {
+                // It may have got into the index before something failed.
+                if is_retry {
+                    commit.remove(segment.tenant, segment.number);
+                }
+                self.block_source().index(segment, &mut commit)?;
+            }
             // Spans and value postings first: what the index knows must be there.
             self.database.flush()?;
             commit.finish(keep_writer)?;
@@ -137,8 +149,15 @@ impl Partition {
         }
         for ((tenant, minute, parent, child), by) in calls {
             let key = calls_key(*tenant, *minute, parent, child);
-            let counted =
-                self.database.meta(&key)?.and_then(|bytes| bytes.try_into().ok()).map_or(0, i64::from_le_bytes);
+            let counted = match self.database.meta(&key) {
+                // Counts are derived: they are no reason to keep spans from the disk.
+                Err(error) if error.is_damage() => {
+                    tracing::error!(error = %full_message(&error), day = %self.day, "calls counted so far are lost");
+                    None
+                }
+                read => read?,
+            };
+            let counted = counted.and_then(|bytes| bytes.try_into().ok()).map_or(0, i64::from_le_bytes);
             batch.put(key, (counted + by).to_le_bytes());
         }
         for (tenant, trace_id, mark) in &sealing.marks {

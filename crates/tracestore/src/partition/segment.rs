@@ -3,15 +3,16 @@
 //! A segment is a run of blocks, each with its bounds in the segment's record, a filter of its trace ids and a locator.
 //! Record and filter are in memory, blocks and locator on disk. Bytes: `docs/keys.md`.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock, Weak};
 
+use parking_lot::{Mutex, RwLock};
 use pharos_base::ByteSize;
 
 use super::filter::TraceFilter;
 use super::locator::LocatorShape;
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::record::Day;
 use crate::search::PostingsShape;
 
 const VERSION: u8 = 1;
@@ -83,29 +84,63 @@ impl SegmentRecord {
     }
 }
 
-/// Memory for trace filters over all days: what finds no room is asked of the disk.
+/// Memory for trace filters over all days. When it is full the oldest day's filters go: of these segments the disk is asked.
 #[derive(Debug, Clone)]
 pub(super) struct FilterMemory {
-    used_bytes: Arc<AtomicU64>,
+    held: Arc<Mutex<HeldFilters>>,
     limit_bytes: u64,
 }
 
+#[derive(Debug, Default)]
+struct HeldFilters {
+    used_bytes: u64,
+    next_number: u64,
+    /// By day and the order in which they came.
+    cells: BTreeMap<(Day, u64), (Weak<FilterCell>, u64)>,
+}
+
+/// A filter for as long as there is room for it.
+type FilterCell = RwLock<Option<TraceFilter>>;
+
 impl FilterMemory {
     pub(super) fn new(limit: ByteSize) -> Self {
-        Self { used_bytes: Arc::default(), limit_bytes: limit.0 }
+        Self { held: Arc::default(), limit_bytes: limit.0 }
+    }
+
+    fn hold(&self, day: Day, filter: TraceFilter) -> HeldFilter {
+        let bytes = filter.as_bytes().len() as u64;
+        let cell = Arc::new(RwLock::new(Some(filter)));
+        let mut held = self.held.lock();
+        let place = (day, held.next_number);
+        held.next_number += 1;
+        held.used_bytes += bytes;
+        held.cells.insert(place, (Arc::downgrade(&cell), bytes));
+        // The new one, too, if its day is the oldest.
+        while held.used_bytes > self.limit_bytes {
+            let Some((_, (oldest, bytes))) = held.cells.pop_first() else { break };
+            held.used_bytes -= bytes;
+            if let Some(oldest) = oldest.upgrade() {
+                *oldest.write() = None;
+            }
+        }
+        HeldFilter { cell, place, memory: self.clone() }
     }
 }
 
-/// A filter in memory, which counts for as long as it lives.
+/// A filter, which counts for as long as it lives and is not given up.
 #[derive(Debug)]
 struct HeldFilter {
-    filter: TraceFilter,
+    cell: Arc<FilterCell>,
+    place: (Day, u64),
     memory: FilterMemory,
 }
 
 impl Drop for HeldFilter {
     fn drop(&mut self) {
-        self.memory.used_bytes.fetch_sub(self.filter.as_bytes().len() as u64, Ordering::Relaxed);
+        let mut held = self.memory.held.lock();
+        if let Some((_, bytes)) = held.cells.remove(&self.place) {
+            held.used_bytes -= bytes;
+        }
     }
 }
 
@@ -121,18 +156,15 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
+    /// Without a filter nothing is excluded.
     pub(super) fn new(
-        tenant: u32,
-        number: u64,
+        day: Day,
+        (tenant, number): (u32, u64),
         record: SegmentRecord,
-        filter: TraceFilter,
+        filter: Option<TraceFilter>,
         memory: &FilterMemory,
     ) -> Self {
-        let bytes = filter.as_bytes().len() as u64;
-        let used = memory.used_bytes.fetch_add(bytes, Ordering::Relaxed);
-        // Counted before it is known whether there is room; dropped, it is counted off.
-        let held = HeldFilter { filter, memory: memory.clone() };
-        let filter = (used + bytes <= memory.limit_bytes).then_some(held);
+        let filter = filter.map(|filter| memory.hold(day, filter));
         Self { tenant, number, record, filter, values: OnceLock::new() }
     }
 
@@ -143,7 +175,8 @@ impl Segment {
 
     /// Whether a trace with this hash may be in it; without the filter in memory nothing is excluded.
     pub(super) fn may_contain(&self, hash: u64) -> bool {
-        self.filter.as_ref().is_none_or(|held| held.filter.may_contain(hash))
+        let may_contain = |held: &HeldFilter| held.cell.read().as_ref().is_none_or(|filter| filter.may_contain(hash));
+        self.filter.as_ref().is_none_or(may_contain)
     }
 }
 
@@ -211,15 +244,24 @@ mod tests {
     }
 
     #[test]
-    fn filters_beyond_their_memory_exclude_nothing() {
-        let memory = FilterMemory::new(ByteSize(64));
-        let segment = |number| {
+    fn filters_of_the_oldest_day_go_when_there_is_no_room() {
+        const OTHER: u64 = 0xdead_beef_1234_5678;
+        let memory = FilterMemory::new(ByteSize(128));
+        let segment = |day, number| {
             let filter = TraceFilter::build([1_u64, 2].into_iter());
-            Segment::new(0, number, record(), filter, &memory)
+            Segment::new(Day(day), (0, number), record(), Some(filter), &memory)
         };
-        let (held, other) = (segment(0), segment(1));
-        assert!(!held.may_contain(0xdead_beef_1234_5678) && other.may_contain(0xdead_beef_1234_5678));
-        drop(held);
-        assert!(!segment(2).may_contain(0xdead_beef_1234_5678), "its memory is free again");
+        let excludes = |segments: &[&Segment]| segments.iter().map(|of| !of.may_contain(OTHER)).collect::<Vec<_>>();
+        let (new, old) = (segment(7, 0), segment(5, 0));
+        assert_eq!(excludes(&[&new, &old]), [true, true]);
+        let newer = segment(8, 0);
+        assert_eq!(excludes(&[&new, &old, &newer]), [true, false, true]);
+        assert_eq!(excludes(&[&segment(6, 0)]), [false], "there are newer ones");
+        drop(newer);
+        assert_eq!(excludes(&[&segment(6, 1), &new]), [true, true], "the room is free again");
+        assert!(old.may_contain(1) && new.may_contain(1));
+        drop((old, new));
+        let again = [segment(1, 0), segment(1, 1)];
+        assert_eq!(excludes(&[&again[0], &again[1]]), [true, true]);
     }
 }

@@ -183,7 +183,7 @@ impl<'a> SegmentWriter<'a> {
         let filter = TraceFilter::build(hashes.into_iter());
         batch.put(filter_key(self.tenant, self.number), filter.as_bytes());
         batch.put(segment_key(self.tenant, self.number), record.encode());
-        Ok(Some(Segment::new(self.tenant, self.number, record, filter, memory)))
+        Ok(Some(Segment::new(self.day, (self.tenant, self.number), record, Some(filter), memory)))
     }
 }
 

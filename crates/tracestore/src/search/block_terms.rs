@@ -42,7 +42,7 @@ impl BlockTerms {
     }
 
     /// Of a block that every search looks at.
-    fn untold() -> Self {
+    pub(crate) fn untold() -> Self {
         let mut terms = Self::default();
         [terms::everything(), terms::untold()].iter().for_each(|word| terms.put(word));
         terms

@@ -125,7 +125,8 @@ impl CommitThread {
         for (sequence, waiting) in (first_sequence..).zip(group) {
             let Waiting { change, outcome, completer, .. } = waiting;
             let span_count = outcome.items;
-            let result = if self.unapplied.is_empty() { self.apply(&change, sequence) } else { Err(stalled()) };
+            let result =
+                if self.unapplied.is_empty() { self.apply(&change, sequence) } else { Err(stalled(&self.shared)) };
             match result {
                 Ok(()) => {
                     self.spans_since_commit += span_count;
@@ -182,6 +183,9 @@ impl CommitThread {
         let mut guard = lock.lock();
         let deadline = SystemClock.monotonic() + TAIL_WAIT;
         while is_full() {
+            if let Some(poison) = self.shared.poison.lock().clone() {
+                return Err(poison);
+            }
             if self.shared.is_checkpoint_failing.load(Ordering::Relaxed)
                 || shrank.wait_until(&mut guard, deadline).timed_out()
             {
@@ -259,10 +263,10 @@ fn disk_full(shared: &Shared) -> TraceStoreError {
     }
 }
 
-fn stalled() -> TraceStoreError {
+fn stalled(shared: &Shared) -> TraceStoreError {
     TraceStoreError::Rows {
         action: "apply a batch after one that failed",
-        path: std::path::PathBuf::new(),
+        path: shared.directory.clone(),
         message: "earlier batches wait".to_owned(),
     }
 }

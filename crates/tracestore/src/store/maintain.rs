@@ -4,29 +4,23 @@
 //! off. A merge lets checkpoints pass between its blocks, and only one is done before whoever waits has his turn.
 
 use std::cell::Cell;
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use pharos_base::{Completer, full_message};
-use pharos_model::TenantId;
 
+use super::Shared;
 use super::pending::PendingCalls;
-use super::{DAYS_DIRECTORY, Shared};
 use crate::TraceStoreError;
-use crate::disk::sync_directory;
 use crate::log::LogWriteError;
 use crate::partition::{MergeDepth, Partition};
-use crate::record::Day;
 
 /// So long after its end a day gets few more spans.
 const AGED_AFTER_NS: u64 = 3_600_000_000_000;
 /// Merges begin only while so many times `free_space_min` are free.
 const MERGE_FREE_SPACES: u64 = 2;
-/// A partition that is being removed bears this before its name.
-pub(super) const DROPPED_PREFIX: &str = "dropped-";
 
 pub(super) type Answer = Completer<Result<(), TraceStoreError>>;
 
@@ -81,8 +75,11 @@ impl MaintenanceThread {
     /// What kept the checkpoint from finishing; that is not told here.
     fn round(&self, with_checkpoint: bool) -> Result<(), TraceStoreError> {
         let shared = &self.shared;
-        for partition in shared.partitions_newest_first() {
+        for (age, partition) in shared.partitions_newest_first().iter().enumerate() {
             tell("removal of merged spans", partition.remove_retired());
+            if age > 0 {
+                tell("closing of an index writer", partition.close_index_writer());
+            }
         }
         tell("retention by age", shared.drop_expired());
         let checkpointed = if with_checkpoint || self.is_checkpoint_due() { self.checkpoint() } else { Ok(()) };
@@ -212,83 +209,11 @@ impl Shared {
 
     /// Merges all days; one that fails keeps no other from its turn.
     fn compact(&self, pause: &dyn Fn()) -> Result<(), TraceStoreError> {
-        self.partitions_newest_first().iter().fold(Ok(()), |result, day| result.and(day.compact(pause)))
-    }
-
-    /// Drops the days whose last span is out of every tenant's retention, and of other days the tenants whose
-    /// retention ends earlier.
-    fn drop_expired(&self) -> Result<(), TraceStoreError> {
-        let now_ns = u64::try_from(self.clock.unix_ns()).unwrap_or(0);
-        let first_ns = now_ns.saturating_sub(self.settings.retention_max_ns());
-        let days: Vec<Day> =
-            self.partitions.read().keys().copied().take_while(|day| day.last_ns() < first_ns).collect();
-        days.into_iter().try_for_each(|day| self.drop_partition(day))?;
-        if self.settings.retention_rules.is_empty() {
-            return Ok(());
-        }
+        let mut result = Ok(());
         for partition in self.partitions_newest_first() {
-            let is_out = |tenant: &TenantId| {
-                partition.day().last_ns() < now_ns.saturating_sub(self.settings.retention_ns(tenant))
-            };
-            for tenant in partition.tenants().into_iter().filter(is_out) {
-                self.drop_tenant(&partition, &tenant)?;
-            }
+            let compacted = partition.compact(pause);
+            result = result.and(compacted);
         }
-        Ok(())
-    }
-
-    fn drop_tenant(&self, partition: &Partition, tenant: &TenantId) -> Result<(), TraceStoreError> {
-        // Not while a record is applied: it could still bring spans of the tenant.
-        let _applied = self.applied.lock();
-        let day = partition.day();
-        if partition.drop_tenant(tenant)? {
-            let mut expired = self.expired_through.lock();
-            let through = expired.entry(tenant.clone()).or_insert(day);
-            *through = (*through).max(day);
-            tracing::info!(%day, %tenant, "dropped a tenant's traces of a day");
-        }
-        Ok(())
-    }
-
-    /// Drops the oldest days while the store is too large.
-    fn drop_oversize(&self) -> Result<(), TraceStoreError> {
-        let Some(limit) = self.settings.retention_size else { return Ok(()) };
-        loop {
-            let partitions = self.partitions_newest_first();
-            let size = |partition: &Arc<Partition>| {
-                let (span_bytes, index_bytes) = partition.bytes();
-                span_bytes + index_bytes
-            };
-            let total: u64 = partitions.iter().map(size).sum();
-            let Some(oldest) = partitions.last().filter(|_| partitions.len() > 1 && total > limit.0) else {
-                return Ok(());
-            };
-            let day = oldest.day();
-            tracing::info!(%day, total_bytes = total, limit_bytes = limit.0, "dropping the oldest day of traces for its size");
-            let mut through = self.dropped_through.lock();
-            *through = (*through).max(Some(day));
-            drop(through);
-            drop(partitions);
-            self.drop_partition(day)?;
-        }
-    }
-
-    fn drop_partition(&self, day: Day) -> Result<(), TraceStoreError> {
-        // Not while a record is applied: it could still write to it.
-        let applied = self.applied.lock();
-        let Some(partition) = self.partitions.write().remove(&day) else { return Ok(()) };
-        drop(applied);
-        partition.stop()?;
-        let days = self.directory.join(DAYS_DIRECTORY);
-        let dropped = days.join(format!("{DROPPED_PREFIX}{day}"));
-        if dropped.exists() {
-            fs::remove_dir_all(&dropped).map_err(TraceStoreError::io("remove", &dropped))?;
-        }
-        fs::rename(partition.directory(), &dropped).map_err(TraceStoreError::io("rename", partition.directory()))?;
-        sync_directory(&days).map_err(TraceStoreError::io("sync", &days))?;
-        // Readers that hold the partition keep their open files.
-        fs::remove_dir_all(&dropped).map_err(TraceStoreError::io("remove", &dropped))?;
-        tracing::info!(%day, "dropped a day of traces");
-        Ok(())
+        result
     }
 }

@@ -13,12 +13,13 @@ mod maintain;
 mod open;
 mod pending;
 mod read;
+mod retention;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod traces;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,7 @@ use commit::{Commit, CommitThread, Waiting};
 pub use examine::Examination;
 use maintain::{Maintenance, MaintenanceThread};
 use pending::PendingCalls;
+use retention::Gone;
 
 const LOG_DIRECTORY: &str = "log";
 const DAYS_DIRECTORY: &str = "days";
@@ -78,10 +80,7 @@ struct Shared {
     queued_bytes: AtomicU64,
     /// Spans in tails, and a signal when they become fewer.
     tail_shrank: (Mutex<()>, Condvar),
-    /// Days up to here were dropped by size; spans that start there are too old.
-    dropped_through: Mutex<Option<Day>>,
-    /// The newest day that no longer has a tenant's spans while it has those of others; they are too old, too.
-    expired_through: Mutex<HashMap<TenantId, Day>>,
+    gone: Gone,
 }
 
 /// A store of traces on local disk. See `pharos_storage::TraceStore` for what its calls promise.
@@ -93,6 +92,8 @@ pub struct SpanStore {
     commits: SyncSender<Commit>,
     maintenance: SyncSender<Maintenance>,
     threads: Mutex<Option<(JoinHandle<()>, JoinHandle<()>)>>,
+    /// Whether it was closed and something kept that from being whole.
+    is_unfinished: AtomicBool,
     _lock: File,
 }
 
@@ -109,7 +110,9 @@ impl SpanStore {
     /// - [`TraceStoreError::Setting`]: a setting makes no sense.
     /// - [`TraceStoreError::Locked`]: the directory is in use.
     /// - [`TraceStoreError::Format`]: another version wrote it.
-    /// - [`TraceStoreError::CorruptLog`] and others: synced data is damaged; nothing was changed.
+    /// - [`TraceStoreError::CorruptLog`]: synced records are damaged; nothing was changed.
+    ///
+    /// A day that is damaged is no error: what of it cannot be read is told and done without (`docs/keys.md`).
     pub fn open(directory: &Path, settings: Settings, components: Components) -> Result<Self, TraceStoreError> {
         Self::open_on(directory, settings, components, Arc::new(SystemDisk))
     }
@@ -124,9 +127,10 @@ impl SpanStore {
         let lock = open::prepare_directory(directory)?;
         let memory = DatabaseMemory::new(settings.rows_memory, settings.filter_memory);
         let partitions = open::open_partitions(directory, &settings, &memory)?;
+        let damaged = open::damaged_days(directory)?;
         let log_directory = directory.join(LOG_DIRECTORY);
         let first_position = partitions.values().map(|partition| partition.position()).max().unwrap_or(0);
-        let pending = PendingCalls::read(directory)?.unwrap_or_default();
+        let pending = PendingCalls::read_if_sound(directory).unwrap_or_default();
         for (day, deltas) in &pending.days {
             if let Some(partition) = partitions.get(day) {
                 partition.restore_calls(pending.position, deltas)?;
@@ -136,13 +140,14 @@ impl SpanStore {
         let mut applied = Applied::new(CallWindow::new(settings.pairing_spans), calls_position);
         let places =
             apply::Places { directory, settings: &settings, memory: &memory, partitions: &RwLock::new(partitions) };
-        let now_ns = u64::try_from(components.clock.unix_ns()).unwrap_or(0);
+        let gone = Gone::new(directory, &places.partitions.read(), damaged)?;
         let scanned = scan(&log_directory, |sequence, content| {
             let corrupt = TraceStoreError::corrupt("log record", format!("record {sequence}"));
             let mut change = decode_change(&content).map_err(corrupt)?;
             if let Change::Batch(prepared) = &mut change {
-                let oldest = Day::of(now_ns.saturating_sub(settings.retention_ns(&prepared.tenant)));
-                prepared.rows.retain(|row| row.day >= oldest);
+                // Not by their age: the clock may be wrong, and retention ends what is too old.
+                let through = gone.through(&prepared.tenant);
+                prepared.rows.retain(|row| through.is_none_or(|through| row.day > through));
             }
             applied.apply(&places, &change, sequence)
         })?;
@@ -151,10 +156,6 @@ impl SpanStore {
         let log = LogWriter::open(&log_directory, Arc::clone(&disk), settings.log_segment.0, scanned, next_sequence)?;
         applied.next_sequence = next_sequence;
         let partitions = std::mem::take(&mut *places.partitions.write());
-        let mut expired_through = HashMap::new();
-        for (day, partition) in &partitions {
-            expired_through.extend(partition.expired_tenants().into_iter().map(|tenant| (tenant, *day)));
-        }
         tracing::info!(
             directory = %directory.display(), partitions = partitions.len(), log_segments = replayed, "trace store opened"
         );
@@ -172,8 +173,7 @@ impl SpanStore {
             is_checkpoint_failing: AtomicBool::new(false),
             queued_bytes: AtomicU64::new(0),
             tail_shrank: (Mutex::new(()), Condvar::new()),
-            dropped_through: Mutex::new(None),
-            expired_through: Mutex::new(expired_through),
+            gone,
         });
         Self::start(shared, lock)
     }
@@ -184,9 +184,18 @@ impl SpanStore {
         let spawn_error =
             |source| TraceStoreError::Io { action: "start a thread for", path: shared.directory.clone(), source };
         let mut commit_thread = CommitThread::new(Arc::clone(&shared), maintenance.clone());
-        let commit = spawn_named("trace-commit", move || commit_thread.run(&commit_queue)).map_err(spawn_error)?;
+        let death = Death { shared: Arc::clone(&shared), thread: "trace-commit" };
+        let commit = spawn_named(death.thread, move || {
+            let _death = death;
+            commit_thread.run(&commit_queue);
+        });
+        let commit = commit.map_err(spawn_error)?;
         let maintenance_thread = MaintenanceThread::new(Arc::clone(&shared));
-        let maintain = spawn_named("trace-maintain", move || maintenance_thread.run(&maintenance_queue));
+        let death = Death { shared: Arc::clone(&shared), thread: "trace-maintain" };
+        let maintain = spawn_named(death.thread, move || {
+            let _death = death;
+            maintenance_thread.run(&maintenance_queue);
+        });
         let maintain = match maintain {
             Ok(handle) => handle,
             Err(source) => {
@@ -195,17 +204,21 @@ impl SpanStore {
                 return Err(spawn_error(source));
             }
         };
-        Ok(Self { shared, commits, maintenance, threads: Mutex::new(Some((commit, maintain))), _lock: lock })
+        let threads = Mutex::new(Some((commit, maintain)));
+        Ok(Self { shared, commits, maintenance, threads, is_unfinished: AtomicBool::new(false), _lock: lock })
     }
 
     /// Refuses new batches, finishes those that wait, brings everything to disk and ends the threads.
-    /// Idempotent; reads still work afterwards.
+    /// Reads still work afterwards. A second call does nothing; it answers [`TraceStoreError::Closed`] where the first failed.
     ///
     /// # Errors
     /// What kept the last checkpoint from finishing. Nothing acknowledged is lost: the log has it.
     pub fn close(&self) -> Result<(), TraceStoreError> {
         let threads = self.threads.lock().take();
-        let Some((commit, maintain)) = threads else { return Ok(()) };
+        let Some((commit, maintain)) = threads else {
+            return if self.is_unfinished.load(Ordering::SeqCst) { Err(TraceStoreError::Closed) } else { Ok(()) };
+        };
+        self.is_unfinished.store(true, Ordering::SeqCst);
         let _ = self.commits.send(Commit::Stop);
         let committed = commit.join();
         let _ = self.maintenance.send(Maintenance::Stop);
@@ -213,9 +226,11 @@ impl SpanStore {
         if committed.is_err() || maintained.is_err() {
             return Err(TraceStoreError::Closed);
         }
-        let result = self.shared.checkpoint();
-        let partitions: Vec<_> = self.shared.partitions.read().values().cloned().collect();
-        partitions.iter().try_for_each(|partition| partition.stop())?;
+        let mut result = self.shared.checkpoint();
+        for partition in self.shared.partitions_newest_first() {
+            result = result.and(partition.stop());
+        }
+        self.is_unfinished.store(result.is_err(), Ordering::SeqCst);
         result
     }
 
@@ -260,6 +275,23 @@ impl SpanStore {
         let (completer, completion) = Completion::pair();
         self.maintenance.send(task(completer)).map_err(|_| TraceStoreError::Closed)?;
         completion.wait().ok_or(TraceStoreError::Closed)?
+    }
+}
+
+/// Refuses writes when a thread of the store ends by a panic: reads go on, a restart replays.
+struct Death {
+    shared: Arc<Shared>,
+    thread: &'static str,
+}
+
+impl Drop for Death {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let error = TraceStoreError::Died { thread: self.thread };
+            tracing::error!(%error, "the trace store takes no writes until a restart");
+            self.shared.poison.lock().get_or_insert(Arc::new(error));
+            self.shared.tail_shrank.1.notify_all();
+        }
     }
 }
 
@@ -376,7 +408,7 @@ impl TraceStore for SpanStore {
             return Err(StorageError::LimitExceeded {
                 what: "deleted traces of one tenant and day",
                 limit: DELETED_TRACES_MAX as u64,
-                hint: "the day's retention ends them",
+                hint: "a compaction of the trace store or the day's retention ends them",
             });
         }
         let deletion = Deletion { tenant: tenant.clone(), trace_id };
@@ -417,9 +449,7 @@ impl Shared {
     fn accepted_starts(&self, tenant: &TenantId) -> AcceptedStarts {
         let now_ns = u64::try_from(self.clock.unix_ns()).unwrap_or(0);
         let mut first_ns = now_ns.saturating_sub(self.settings.retention_ns(tenant));
-        let dropped = *self.dropped_through.lock();
-        let expired = self.expired_through.lock().get(tenant).copied();
-        if let Some(day) = dropped.max(expired) {
+        if let Some(day) = self.gone.through(tenant) {
             first_ns = first_ns.max(day.last_ns().saturating_add(1));
         }
         let future_ns = u64::try_from(self.settings.future_max.0.as_nanos()).unwrap_or(u64::MAX);
@@ -447,12 +477,15 @@ impl Shared {
         let mut stats = TraceStoreStats {
             partitions: partitions.len() as u64,
             log_bytes: self.log.lock().bytes(),
+            damaged_days: self.gone.damaged.lock().len() as u64,
             read_only: self.is_refusing.load(Ordering::Relaxed) || self.poison.lock().is_some(),
             ..TraceStoreStats::default()
         };
         for partition in partitions {
             let (row_bytes, index_bytes) = partition.bytes();
             stats.segments += partition.segment_count();
+            stats.damaged_segments += partition.damaged_segments();
+            stats.damaged_days += u64::from(partition.is_failing());
             stats.row_bytes += row_bytes;
             stats.index_bytes += index_bytes;
             stats.tail_spans += partition.tail_size().spans;

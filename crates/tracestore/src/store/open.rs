@@ -5,7 +5,10 @@ use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{DAYS_DIRECTORY, LOG_DIRECTORY, maintain};
+use pharos_base::full_message;
+
+use super::retention::{DROPPED_PREFIX, DamagedDay};
+use super::{DAYS_DIRECTORY, LOG_DIRECTORY};
 use crate::disk::sync_directory;
 use crate::partition::{DatabaseMemory, Partition};
 use crate::record::Day;
@@ -14,17 +17,29 @@ use crate::{Settings, TraceStoreError};
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT: &str = "pharos-tracestore 2\n";
 const LOCK_FILE: &str = "LOCK";
+/// A day that could not be opened bears this before its name, and a number behind it.
+const DAMAGED_PREFIX: &str = "damaged-";
+/// So many directories of one day.
+const NUMBERS_MAX: u32 = 1000;
+/// `2026-11-21`.
+const DAY_NAME_LENGTH: usize = 10;
 
 /// Creates what is missing, checks the format, takes the lock.
 pub(super) fn prepare_directory(directory: &Path) -> Result<File, TraceStoreError> {
+    let is_new = !directory.exists();
     for path in [directory.to_owned(), directory.join(LOG_DIRECTORY), directory.join(DAYS_DIRECTORY)] {
         fs::create_dir_all(&path).map_err(TraceStoreError::io("create", &path))?;
+    }
+    if let Some(parent) = directory.parent().filter(|parent| is_new && !parent.as_os_str().is_empty()) {
+        sync_directory(parent).map_err(TraceStoreError::io("sync", parent))?;
     }
     let lock_path = directory.join(LOCK_FILE);
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
     let lock = lock.map_err(TraceStoreError::io("create", &lock_path))?;
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| TraceStoreError::Locked { path: directory.to_owned() })?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+        rustix::io::Errno::WOULDBLOCK => TraceStoreError::Locked { path: directory.to_owned() },
+        _ => TraceStoreError::io("lock", &lock_path)(error.into()),
+    })?;
     let format_path = directory.join(FORMAT_FILE);
     match fs::read_to_string(&format_path) {
         Ok(format) if format == FORMAT => {}
@@ -53,14 +68,64 @@ pub(super) fn write_format(directory: &Path) -> Result<(), TraceStoreError> {
     write().map_err(TraceStoreError::io("write", &path))
 }
 
-/// Opens every partition.
+/// Opens every partition. One that is damaged so that it cannot be opened is set aside, that the others can be used and the day can
+/// go on; nothing in it is changed.
 pub(super) fn open_partitions(
     directory: &Path,
     settings: &Settings,
     memory: &DatabaseMemory,
 ) -> Result<BTreeMap<Day, Arc<Partition>>, TraceStoreError> {
-    let open = |(day, path): (Day, PathBuf)| Ok((day, Arc::new(Partition::open(&path, day, memory, settings)?)));
-    day_directories(directory)?.into_iter().map(open).collect()
+    let mut partitions = BTreeMap::new();
+    for (day, path) in day_directories(directory)? {
+        match Partition::open(&path, day, memory, settings) {
+            Ok(partition) => {
+                partitions.insert(day, Arc::new(partition));
+            }
+            Err(damage) if damage.is_damage() => set_aside(&path, day, &damage)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(partitions)
+}
+
+fn set_aside(path: &Path, day: Day, damage: &TraceStoreError) -> Result<(), TraceStoreError> {
+    let days = path.parent().unwrap_or(path);
+    let name = |number: u32| days.join(format!("{DAMAGED_PREFIX}{day}-{number}"));
+    let aside = (1..NUMBERS_MAX).map(name).find(|aside| !aside.exists()).unwrap_or_else(|| name(0));
+    fs::rename(path, &aside).map_err(TraceStoreError::io("rename", path))?;
+    sync_directory(days).map_err(TraceStoreError::io("sync", days))?;
+    tracing::error!(
+        %day, error = %full_message(damage), path = %aside.display(),
+        "a day of traces is damaged and cannot be opened: it is set aside as it is, and the store goes on without it"
+    );
+    Ok(())
+}
+
+/// The days that were set aside, now or earlier.
+pub(super) fn damaged_days(directory: &Path) -> Result<Vec<DamagedDay>, TraceStoreError> {
+    let days = directory.join(DAYS_DIRECTORY);
+    let error = |source| TraceStoreError::Io { action: "list", path: days.clone(), source };
+    let mut damaged = Vec::new();
+    for entry in fs::read_dir(&days).map_err(error)? {
+        let path = entry.map_err(error)?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(DAMAGED_PREFIX));
+        if let Some(day) = name.and_then(|name| name.get(..DAY_NAME_LENGTH)).and_then(Day::parse) {
+            let bytes = directory_bytes(&path);
+            tracing::warn!(%day, path = %path.display(), bytes, "a damaged day of traces is not read");
+            damaged.push(DamagedDay { day, path, bytes });
+        }
+    }
+    Ok(damaged)
+}
+
+fn directory_bytes(path: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    let bytes = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => directory_bytes(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.filter_map(Result::ok).map(bytes).sum()
 }
 
 /// The partitions' directories, newest first; what was dropped but not removed yet is removed now.
@@ -71,7 +136,7 @@ pub(super) fn day_directories(directory: &Path) -> Result<Vec<(Day, PathBuf)>, T
     for entry in fs::read_dir(&days).map_err(error)? {
         let path = entry.map_err(error)?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        if name.starts_with(maintain::DROPPED_PREFIX) {
+        if name.starts_with(DROPPED_PREFIX) {
             fs::remove_dir_all(&path).map_err(TraceStoreError::io("remove", &path))?;
         } else if let Some(day) = Day::parse(name) {
             found.push((day, path));

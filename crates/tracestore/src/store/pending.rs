@@ -13,6 +13,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use pharos_base::full_message;
+
 use crate::TraceStoreError;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::disk::sync_directory;
@@ -54,6 +56,15 @@ impl PendingCalls {
             what: "pending call counts",
             partition: path.display().to_string(),
             detail: error.to_string(),
+        })
+    }
+
+    /// As [`PendingCalls::read`]. What cannot be read is told and done without: calls of the last spans before a crash may be
+    /// missing from the counts, and no more.
+    pub(super) fn read_if_sound(directory: &Path) -> Option<Self> {
+        Self::read(directory).unwrap_or_else(|error| {
+            tracing::error!(error = %full_message(&error), "some calls may be missing from the dependencies");
+            None
         })
     }
 

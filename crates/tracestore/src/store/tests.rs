@@ -14,6 +14,7 @@ use pharos_storage::{AppendOutcome, BatchId, ReadContext, StorageError, TraceQue
 
 use super::SpanStore;
 use crate::disk::{Disk, SystemDisk};
+use crate::partition::MergeDepth;
 use crate::{Components, Settings, SyncPolicy};
 
 const NOW_MS: i64 = 1_795_230_000_000;
@@ -70,12 +71,19 @@ fn open(directory: &Path, settings: Settings, disk: &Arc<FaultDisk>) -> SpanStor
 }
 
 fn append(store: &SpanStore, number: u8) -> Result<AppendOutcome, StorageError> {
+    store.append(&TenantId::default(), batch_of(number), BatchId::random()).wait().unwrap()
+}
+
+fn batch_of(number: u8) -> SpanBatch {
     let span = Span { trace_id: TraceId([number; 16]), span_id: SpanId([1; 8]), start_ns: NOW_NS, ..Span::default() };
-    let group = SpanGroup { resource: Arc::default(), scope: Arc::default(), spans: vec![span] };
-    store.append(&TenantId::default(), SpanBatch { groups: vec![group] }, BatchId::random()).wait().unwrap()
+    SpanBatch { groups: vec![SpanGroup { resource: Arc::default(), scope: Arc::default(), spans: vec![span] }] }
 }
 
 fn found(store: &SpanStore) -> Vec<u8> {
+    found_of(store, &TenantId::default())
+}
+
+fn found_of(store: &SpanStore, tenant: &TenantId) -> Vec<u8> {
     let query = TraceQuery {
         service: None,
         operation: None,
@@ -86,7 +94,7 @@ fn found(store: &SpanStore) -> Vec<u8> {
         duration_max_ns: None,
         limit: 100,
     };
-    let found = store.find(&TenantId::default(), &query, &ReadContext::unlimited()).unwrap();
+    let found = store.find(tenant, &query, &ReadContext::unlimited()).unwrap();
     found.hits.iter().map(|hit| hit.trace_id.0[0]).collect()
 }
 
@@ -253,4 +261,71 @@ fn a_full_merge_ends_the_marks_of_deletions() {
     let store = open(directory.path(), settings(), &FaultDisk::sound());
     append(&store, 1).unwrap();
     assert_eq!((marks(&store), found(&store)), (0, vec![0, 1, 2]));
+}
+
+/// What was on its way while a tenant's spans of a day went does not come back, and its number is nobody else's.
+#[test]
+fn a_tenant_that_left_a_day_gets_no_new_number() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), settings(), &FaultDisk::sound());
+    let named = |name: &str| name.parse::<TenantId>().unwrap();
+    let send = |store: &SpanStore, tenant: &str, number: u8| {
+        let batch = batch_of(number);
+        store.append(&named(tenant), batch, BatchId::random()).wait().unwrap().unwrap()
+    };
+    send(&store, "leaves", 1);
+    send(&store, "stays", 2);
+    store.flush().unwrap();
+    let day = store.shared.partitions_newest_first().remove(0);
+    assert!(day.drop_tenant(&named("leaves")).unwrap());
+    let accepted = store.shared.accepted_starts(&named("stays"));
+    let (late, _) = crate::record::prepare(&named("leaves"), &batch_of(3), accepted);
+    let sequence = store.shared.applied.lock().next_sequence;
+    let staged = day.stage(&late, &late.rows.iter().collect::<Vec<_>>(), sequence).unwrap();
+    assert!(staged.fresh.is_empty());
+    day.publish(staged);
+    let check = |store: &SpanStore| {
+        let traces = |tenant: &str| found_of(store, &named(tenant));
+        assert_eq!((traces("leaves"), traces("stays"), traces("comes")), (vec![], vec![2], vec![4]));
+    };
+    send(&store, "comes", 4);
+    check(&store);
+    store.flush().unwrap();
+    drop((day, store));
+    let store = open(directory.path(), settings(), &FaultDisk::sound());
+    check(&store);
+    send(&store, "latest", 5);
+    assert_eq!(found_of(&store, &named("latest")), [5]);
+    check(&store);
+}
+
+/// A merge lets checkpoints pass: what comes meanwhile is sealed beside it, and what is deleted meanwhile stays deleted.
+#[test]
+fn checkpoints_pass_while_segments_are_merged() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), settings(), &FaultDisk::sound());
+    for number in 0..4 {
+        append(&store, number).unwrap();
+        store.flush().unwrap();
+    }
+    let day = store.shared.partitions_newest_first().remove(0);
+    let next = std::cell::Cell::new(10);
+    let pause = || {
+        append(&store, next.replace(next.get() + 1)).unwrap();
+        if next.get() == 12 {
+            store.delete_trace(&TenantId::default(), TraceId([2; 16])).unwrap();
+        }
+        store.shared.checkpoint().unwrap();
+    };
+    assert!(day.merge_one(MergeDepth::Full, &pause).unwrap());
+    let expected: Vec<u8> = [0, 1, 3].into_iter().chain(10..next.get()).collect();
+    let sorted = |store: &SpanStore| {
+        let mut all = found(store);
+        all.sort_unstable();
+        all
+    };
+    assert!(next.get() >= 18, "once a block and pass");
+    assert_eq!((sorted(&store), day.segment_count()), (expected.clone(), u64::from(next.get() - 10) + 1));
+    drop((day, store));
+    assert_eq!(sorted(&open(directory.path(), settings(), &FaultDisk::sound())), expected);
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails shows where")]
 
 mod conformance;
+mod damage;
 mod examine;
 mod format;
 mod merges;

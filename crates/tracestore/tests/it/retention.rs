@@ -129,6 +129,52 @@ fn the_oldest_days_go_when_the_store_is_too_large() {
     assert_eq!(outcome.rejections[0].reason, RejectReason::TooOld);
 }
 
+/// A dropped day stays dropped over a restart: neither its records in the log nor late spans make it anew.
+#[test]
+fn a_day_dropped_for_its_size_stays_dropped() {
+    let mut fixture = Fixture::new(Settings { retention_size: Some(ByteSize(1)), ..settings() });
+    for day in 0..2 {
+        fixture.append(batch(vec![span(day, NOW_NS - u64::from(day) * 24 * NS_PER_HOUR)])).unwrap();
+    }
+    fixture.store().flush().unwrap();
+    for restart in 0..3 {
+        assert_eq!(fixture.store().stats().partitions, 1, "{restart}");
+        let outcome = fixture.append(batch(vec![span(9, NOW_NS - 24 * NS_PER_HOUR)])).unwrap();
+        assert_eq!(outcome.rejections[0].reason, RejectReason::TooOld, "{restart}");
+        if restart == 0 { fixture.crash() } else { fixture.reopen() }
+    }
+}
+
+/// A clock that is wrong says that all is too old: nothing goes before it has said so for an hour.
+#[test]
+fn a_clock_that_jumps_does_not_delete_everything() {
+    const YEAR_MS: i64 = 365 * 24 * 3_600_000;
+    let mut fixture = Fixture::new(Settings { retention: "72h".parse().unwrap(), ..settings() });
+    fixture.append(batch(vec![span(1, NOW_NS - 40 * NS_PER_HOUR), span(2, NOW_NS)])).unwrap();
+    fixture.store().flush().unwrap();
+    fixture.append(batch(vec![span(3, NOW_NS)])).unwrap();
+    let all = |fixture: &Fixture| [1, 2, 3].map(|number| stored(fixture, number));
+    fixture.clock.advance_ms(YEAR_MS);
+    for _ in 0..2 {
+        fixture.store().flush().unwrap();
+        assert_eq!(all(&fixture), [true; 3]);
+    }
+    // It is put right, and wrong again at the next start.
+    fixture.clock.advance_ms(-YEAR_MS);
+    fixture.store().flush().unwrap();
+    fixture.append(batch(vec![span(4, NOW_NS)])).unwrap();
+    fixture.clock.advance_ms(YEAR_MS);
+    fixture.crash();
+    fixture.store().flush().unwrap();
+    assert!(stored(&fixture, 4) && all(&fixture) == [true; 3], "nor is the log forgotten");
+    fixture.clock.advance_ms(59 * 60_000);
+    fixture.store().flush().unwrap();
+    assert_eq!(all(&fixture), [true; 3]);
+    fixture.clock.advance_ms(60_000);
+    fixture.store().flush().unwrap();
+    assert_eq!((all(&fixture), fixture.store().stats().partitions), ([false; 3], 0));
+}
+
 #[test]
 fn a_trace_above_the_limit_says_what_is_missing() {
     let fixture = Fixture::new(Settings { trace_spans_max: 10, ..settings() });
