@@ -34,6 +34,8 @@ const INDEX_CHECK_BYTES_MAX: u64 = 512 << 20;
 const FLUSH_POLL: Duration = Duration::from_millis(2);
 /// A flush that has not succeeded so long after RocksDB met an error has failed; RocksDB goes on trying.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+/// And so has one that takes so long for whatever reason.
+const FLUSH_PATIENCE_MAX: Duration = Duration::from_secs(60);
 
 /// A key and its value.
 pub(crate) type Entry = (Box<[u8]>, Box<[u8]>);
@@ -177,19 +179,22 @@ impl Database {
         let unflushed = |family: &ColumnFamily| self.number(family, "rocksdb.num-immutable-mem-table");
         let default = self.db.cf_handle("default").expect("every database has it");
         let errors_before = self.number(default, "rocksdb.background-errors");
+        let begun_at = SystemClock.monotonic();
         let mut failing_since: Option<Instant> = None;
         while unflushed(default) + unflushed(self.blocks()) > 0 {
             let now = SystemClock.monotonic();
             if self.number(default, "rocksdb.background-errors") > errors_before {
                 self.stop_joining_tables();
-                let since = *failing_since.get_or_insert(now);
-                if now.duration_since(since) > FLUSH_PATIENCE {
-                    return Err(TraceStoreError::Rows {
-                        action: "flush",
-                        path: self.path.clone(),
-                        message: "RocksDB cannot write its files, its LOG there says why".to_owned(),
-                    });
-                }
+                failing_since.get_or_insert(now);
+            }
+            let (since, patience) =
+                failing_since.map_or((begun_at, FLUSH_PATIENCE_MAX), |since| (since, FLUSH_PATIENCE));
+            if now.duration_since(since) > patience {
+                return Err(TraceStoreError::Rows {
+                    action: "flush",
+                    path: self.path.clone(),
+                    message: "RocksDB cannot write its files, its LOG there says why".to_owned(),
+                });
             }
             std::thread::park_timeout(FLUSH_POLL);
         }
