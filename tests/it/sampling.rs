@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pharos_testkit::Pharos;
 
+use crate::durability;
 use crate::span_metrics::{send, wait_for};
 
 fn builder(wait: &str) -> pharos_testkit::PharosBuilder {
@@ -62,4 +63,35 @@ async fn spans_that_wait_survive_a_kill() {
     pharos.kill();
     pharos.restart().await;
     wait_for_the_failed(&pharos).await;
+}
+
+/// The same with a gate before the store: kills meet requests in its log, traces that wait and traces on their way.
+#[tokio::test]
+async fn acknowledged_spans_that_a_policy_wants_survive_kill_9() {
+    let builder = Pharos::builder()
+        .option("--tail-sampling-enabled", "true")
+        .option("--tail-sampling-decision-wait", "300ms")
+        .option("--tail-sampling-log-segment", "64KiB")
+        .option("--tail-sampling-policies", r#"[{"name": "all", "rule": {"type": "always"}}]"#);
+    durability::spans_survive(builder).await;
+}
+
+/// A trace that waits is deleted: neither its time nor a restart brings it.
+#[tokio::test]
+async fn a_trace_that_waits_can_be_deleted() {
+    let mut pharos = builder("3s").start().await;
+    send(&pharos).await;
+    let gone = "02".repeat(16);
+    let (status, answer) =
+        pharos.post(&format!("/api/v1/admin/traces/delete?trace_id={gone}"), "text/plain", "").await;
+    assert!(status < 300, "{status} {answer}");
+    pharos.kill();
+    pharos.restart().await;
+    for _ in 0..200 {
+        if spans_of(&pharos, 4).await == 4 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!((spans_of(&pharos, 4).await, spans_of(&pharos, 2).await), (4, 0), "{}", pharos.log());
 }

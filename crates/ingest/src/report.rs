@@ -8,7 +8,7 @@ use pharos_storage::{AppendOutcome, Completion, NoticedSpans, Rejection, Storage
 
 use crate::IngestError;
 
-/// What became of a request; everything accepted is durable and visible.
+/// What became of a request; everything accepted is durable and, but for spans that wait for a sampling decision, visible.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IngestReport {
     /// Float samples, or spans, stored or already there.

@@ -249,7 +249,8 @@ impl Shared {
         // What came before the last request has waited since; that the process was down is no reason to wait less.
         let waited_ms = last_received_at_ms.saturating_sub(*received_at_ms).max(0);
         let waited = Duration::from_millis(waited_ms.unsigned_abs()).min(self.wait());
-        self.admit(tenant, batch, at, self.deadline() - waited);
+        let deadline = self.components.clock.monotonic() + self.wait().saturating_sub(waited);
+        self.admit(tenant, batch, at, deadline);
     }
 
     /// Spans are lost that were acknowledged: the store says why.

@@ -20,6 +20,8 @@
 
 mod error;
 mod examine;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod gated;
 mod judging;
 mod log;

@@ -225,6 +225,18 @@ fn frame(bytes: &[u8]) -> Option<(bool, &[u8])> {
     Some((checksum(*length, content) == u32::from_le_bytes(*expected), content))
 }
 
+/// Gives every frame the checksum of what it holds.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn make_right(bytes: &mut [u8]) {
+    let mut at = HEADER_BYTES;
+    while let Some((_, content)) = bytes.get(at..).and_then(frame) {
+        let end = at + FRAME_BYTES + content.len();
+        let right = checksum((content.len() as u32).to_le_bytes(), content);
+        bytes[at + 4..at + FRAME_BYTES].copy_from_slice(&right.to_le_bytes());
+        at = end;
+    }
+}
+
 fn read_record(content: &[u8]) -> Option<Record<'_>> {
     let mut rest = content;
     match take::<1>(&mut rest)? {

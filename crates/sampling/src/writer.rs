@@ -120,7 +120,9 @@ impl Writer {
             // The file grows beyond its size until there is room for another.
             tracing::warn!(error = full_message(&error), "the sampling log cannot go on in a new file");
         }
-        judgements.into_iter().for_each(|completer| completer.complete(Ok(())));
+        for completer in judgements {
+            completer.complete(Ok(()));
+        }
     }
 
     fn is_written(&self, job: Job, at: Position) {

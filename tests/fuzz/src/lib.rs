@@ -21,7 +21,7 @@ use pharos_tsdb::{Resolution, TsdbError, fuzzing};
 pub type Target = fn(&Path, &[u8]);
 
 /// All targets by name, which is that of their corpus.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("blocks", |_, bytes| blocks::blocks(bytes)),
     ("chunk", |_, bytes| chunk(bytes)),
     ("index", fuzzing::index),
@@ -33,6 +33,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("remote-write-1", |_, bytes| ingest::remote_write_1(bytes)),
     ("remote-write-2", |_, bytes| ingest::remote_write_2(bytes)),
     ("rollup", fuzzing::rollup),
+    ("sampling-log", |_, bytes| pharos_sampling::fuzzing::log(bytes)),
     ("small-files", fuzzing::small_files),
     ("traceql", |_, bytes| traceql::traceql(bytes)),
 ];
@@ -59,6 +60,7 @@ pub fn seeds(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, TsdbError> {
     found.extend(ingest::seeds());
     found.extend(promql::seeds());
     found.extend(traceql::seeds());
+    found.extend(pharos_sampling::fuzzing::log_inputs().into_iter().map(|input| ("sampling-log", input)));
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
         let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();

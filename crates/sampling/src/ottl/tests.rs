@@ -128,7 +128,7 @@ fn what_is_not_supported_is_refused_with_its_place() {
         (r#"name == "x" xor name == "y""#, "expected and, or, or the end, at character 13"),
         (r#"name == "x"#, "a text without an end"),
         (r#"IsMatch(name, "(")"#, "error parsing regexp"),
-        (r#"IsMatch(name, name)"#, "expected a text"),
+        ("IsMatch(name, name)", "expected a text"),
         ("attributes[\"a\"] == 1.2.3", "expected a number"),
         ("kind == SPAN_KIND_OTHER", "SPAN_KIND_OTHER is not supported"),
         (r#"(end_time - start_time) > Duration("5 apples")"#, "is no duration"),

@@ -157,7 +157,7 @@ pub(crate) fn decode(form: u8, body: &[u8]) -> Result<SpanBatch, String> {
             match key {
                 "state" => span.trace_state = format!("vendor={}", pharos_storage::render_attribute_value(&value)),
                 "sampled" => span.flags = 1,
-                "bad" => span.name = "bad".to_owned(),
+                "bad" => "bad".clone_into(&mut span.name),
                 _ => span.attributes.push(Attribute { key: key.to_owned(), value }),
             }
         }
