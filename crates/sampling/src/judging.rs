@@ -108,8 +108,6 @@ impl TailSampler {
 
     fn hand_on_of(&self, tenant: &TenantId) -> bool {
         let _handing = self.shared.handing.lock();
-        // A judgement is in the log before anyone may see what came of it: the next start must not judge otherwise.
-        self.log_judgements();
         let (groups, count) = {
             let state = self.shared.state.lock();
             let Some(queue) = state.kept.get(tenant) else { return true };
@@ -127,6 +125,9 @@ impl TailSampler {
             }
             (groups, count)
         };
+        // A judgement is in the log before anyone may see what came of it: the next start must not judge otherwise. Those of
+        // all that was just taken are known by now.
+        self.log_judgements();
         for batch in pieces(groups) {
             match self.shared.components.store.append(tenant, batch, BatchId::random()).wait() {
                 Some(Ok(outcome)) => self.shared.count_rejected(tenant, outcome.rejected(), || {
