@@ -27,5 +27,6 @@ mod sampling;
 mod sdks;
 mod span_metrics;
 mod start;
+mod tempo;
 mod tokens;
 mod ui;

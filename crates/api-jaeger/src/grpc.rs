@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::trace::v1::TracesData;
-use pharos_proto::health::v1::health_server::HealthServer;
 use pharos_proto::jaeger::api_v3::capabilities_server::{Capabilities, CapabilitiesServer};
 use pharos_proto::jaeger::api_v3::query_service_server::{QueryService, QueryServiceServer};
 use pharos_proto::jaeger::api_v3::{
@@ -18,14 +17,13 @@ use tonic::{Request, Response, Status};
 
 use crate::filter_tree::{LEVELS, OPERATORS};
 use crate::grpc_call::{REQUEST_BYTES_MAX, asked_query, opened};
-use crate::grpc_health::{Healthy, SERVICES};
 use crate::grpc_messages::{count, send_batches, send_traces};
 use crate::grpc_params::{dependency_range, lookup, operations, query};
 use crate::grpc_stream::{Failure, Messages};
 use crate::routes::JaegerApi;
 use crate::{grpc_storage, grpc_v2, monitor};
 
-/// All of Jaeger's services and gRPC's health check. The routes have no fallback, so that they merge with others.
+/// All of Jaeger's services. The routes have no fallback, so that they merge with others.
 #[must_use]
 pub fn grpc_routes(api: JaegerApi) -> Routes {
     let api = Arc::new(api);
@@ -38,7 +36,6 @@ pub fn grpc_routes(api: JaegerApi) -> Routes {
     let router = axum::Router::new()
         .route_service("/jaeger.api_v3.QueryService/{method}", query)
         .route_service("/jaeger.api_v3.Capabilities/{method}", CapabilitiesServer::new(Offer))
-        .route_service("/grpc.health.v1.Health/{method}", HealthServer::new(Healthy))
         .merge(grpc_storage::routes(&api))
         .merge(grpc_v2::routes(&api))
         .merge(monitor::grpc_routes(&api));
@@ -46,10 +43,16 @@ pub fn grpc_routes(api: JaegerApi) -> Routes {
 }
 
 /// The services behind [`grpc_routes`], and `pharos.query.v1.QueryService`, which stands beside them on every port.
-#[must_use]
-pub fn grpc_services() -> &'static [&'static str] {
-    &SERVICES
-}
+pub const GRPC_SERVICES: [&str; 8] = [
+    "jaeger.api_v2.QueryService",
+    "jaeger.api_v2.metrics.MetricsQueryService",
+    "jaeger.api_v3.Capabilities",
+    "jaeger.api_v3.QueryService",
+    "jaeger.storage.v2.Capabilities",
+    "jaeger.storage.v2.DependencyReader",
+    "jaeger.storage.v2.TraceReader",
+    "pharos.query.v1.QueryService",
+];
 
 struct Query {
     api: Arc<JaegerApi>,

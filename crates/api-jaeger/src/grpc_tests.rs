@@ -8,9 +8,6 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use pharos_gateway::{Principal, Scope};
 use pharos_http::{ListenerSettings, bind, serve};
 use pharos_model::{AttributeValue, SpanBatch, SpanGroup, SpanId, TraceId};
-use pharos_proto::health::v1::HealthCheckRequest;
-use pharos_proto::health::v1::health_check_response::ServingStatus;
-use pharos_proto::health::v1::health_client::HealthClient;
 use pharos_proto::jaeger::api_v3::query_service_client::QueryServiceClient;
 use pharos_proto::jaeger::api_v3::{
     Dependency, FindTraceSummariesRequest, FindTracesRequest, GetDependenciesRequest, GetOperationsRequest,
@@ -441,19 +438,4 @@ async fn every_type_of_value_survives() {
     let Some(Value::ArrayValue(deep)) = &map.values[2].value.as_ref().unwrap().value else { panic!("{map:?}") };
     let Some(Value::KvlistValue(inner)) = &deep.values[0].value else { panic!("{deep:?}") };
     assert_eq!(inner.values, [key_value("k", string("v"))]);
-}
-
-#[tokio::test]
-async fn health_is_told_without_a_credential() {
-    let server = Server::start(api_over(batch()), None).await;
-    let mut health = HealthClient::new(server.channel.clone());
-    for service in
-        ["", "jaeger.api_v2.QueryService", "jaeger.api_v2.metrics.MetricsQueryService", "jaeger.api_v3.QueryService"]
-    {
-        let request = HealthCheckRequest { service: service.to_owned() };
-        assert_eq!(health.check(request).await.unwrap().into_inner().status(), ServingStatus::Serving);
-    }
-    let other = HealthCheckRequest { service: "jaeger.api_v2.CollectorService".to_owned() };
-    assert_eq!(health.check(other).await.unwrap_err().code(), Code::NotFound);
-    assert_eq!(health.watch(HealthCheckRequest::default()).await.unwrap_err().code(), Code::Unimplemented);
 }

@@ -16,7 +16,6 @@ mod filter;
 mod filter_tree;
 mod grpc;
 mod grpc_call;
-mod grpc_health;
 mod grpc_messages;
 mod grpc_params;
 mod grpc_storage;
@@ -49,7 +48,7 @@ mod v1_transform;
 mod v3;
 mod v3_params;
 
-pub use grpc::{grpc_routes, grpc_services};
+pub use grpc::{GRPC_SERVICES, grpc_routes};
 pub use monitor::{LatencyUnit, MonitorSettings};
 pub use routes::{JaegerApi, router};
 pub use settings::Settings;

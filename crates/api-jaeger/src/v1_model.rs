@@ -41,9 +41,10 @@ pub(crate) fn flags(span: &Span) -> u32 {
     span.flags & 0xff
 }
 
+/// The name by which searches, lists and the monitor know the service, also where the resource has none. Jaeger says
+/// `OTLPResourceNoServiceName` then.
 pub(crate) fn process_name(resource: &Resource) -> &str {
-    let named = resource.attributes.iter().any(|attribute| attribute.key == "service.name");
-    if named { resource.service_name() } else { "OTLPResourceNoServiceName" }
+    resource.service_name()
 }
 
 pub(crate) fn process_tags(resource: &Resource) -> impl Iterator<Item = Tag<'_>> {

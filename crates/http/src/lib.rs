@@ -8,6 +8,7 @@
 mod deadline;
 mod dialect;
 mod discard;
+mod health;
 mod metrics;
 mod pool;
 mod queries;
@@ -18,6 +19,7 @@ mod status;
 pub use deadline::grpc_deadline;
 pub use dialect::{Dialect, Refusal, RpcStatus, error_type};
 pub use discard::{DISCARD_BYTES_MAX, discard_body};
+pub use health::{HEALTH_SERVICE, grpc_health};
 pub use metrics::{HttpMetrics, count_requests};
 pub use pool::QueryPool;
 pub use queries::{Asked, Queries, QueriesSettings, QueryKind, QueryLoad, RunningQuery, TopQueries, TopQuery, Watched};

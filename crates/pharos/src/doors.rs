@@ -15,7 +15,9 @@ use pharos_api_prometheus::PrometheusApi;
 use pharos_api_tempo::TempoApi;
 use pharos_base::{Clock, ErrorClass, full_message};
 use pharos_gateway::{Authenticator, authenticate_request, session_routes};
-use pharos_http::{Dialect, HttpMetrics, QueryPool, Refusal, count_requests, grpc_reflection};
+use pharos_http::{
+    Dialect, HEALTH_SERVICE, HttpMetrics, QueryPool, Refusal, count_requests, grpc_health, grpc_reflection,
+};
 use pharos_ingest::Ingestor;
 use pharos_model::Matcher;
 use pharos_sampling::TailSampler;
@@ -108,8 +110,8 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         .merge(operation_routes(doors))
         .merge(session.clone())
         .merge(pharos_web::router());
-    let queries = || pharos_api_jaeger::grpc_services().iter().copied();
-    let main = main.merge(grpc_reflection(OTLP_SERVICES.into_iter().chain(queries())));
+    let queries = pharos_api_jaeger::GRPC_SERVICES;
+    let main = main.merge(about(&[&OTLP_SERVICES[..], &queries].concat()));
     let cors = cors(doors.cors_origin.clone(), doors.authenticator.is_enabled());
     let around = |router: Router| wrap(router, &doors.authenticator, cors.clone(), &doors.http_metrics);
     let jaeger = jaeger_http.clone().merge(prometheus).merge(session);
@@ -124,11 +126,16 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
     };
     Routers {
         main,
-        otlp_grpc: around(ingest_grpc.merge(grpc_reflection(OTLP_SERVICES))),
+        otlp_grpc: around(ingest_grpc.merge(about(&OTLP_SERVICES))),
         otlp_http: around(ingest_http.merge(pharos_api_ingest::otlp_hints())),
         jaeger,
-        jaeger_grpc: around(jaeger_grpc.merge(jaeger_http).merge(prometheus_grpc).merge(grpc_reflection(queries()))),
+        jaeger_grpc: around(jaeger_grpc.merge(jaeger_http).merge(prometheus_grpc).merge(about(&queries))),
     }
+}
+
+/// What a port tells over gRPC about these services of its own: their health and their messages.
+fn about(services: &[&str]) -> Router {
+    grpc_health(services.iter().copied()).merge(grpc_reflection(services.iter().copied().chain([HEALTH_SERVICE])))
 }
 
 /// The layers around every router; a request passes them from the last to the first.
