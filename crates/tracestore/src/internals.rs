@@ -198,3 +198,48 @@ pub fn block_inputs(rows: &Rows, spans_per_block: usize) -> Vec<Vec<u8>> {
     });
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use pharos_storage::conformance::traces::SpanGenerator;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    static BLOCKS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+        let mut generator = SpanGenerator::new(7, 1_795_230_000_000_000_000, 4);
+        (0..24).flat_map(|_| block_inputs(&Rows::of(&generator.batch()), 1000)).collect()
+    });
+
+    /// A change of a block: bytes set, or a piece of another block in place of its own.
+    fn changed(of: usize, changes: &[(prop::sample::Index, u8, Option<(prop::sample::Index, u8)>)]) -> Vec<u8> {
+        let mut bytes = BLOCKS[of % BLOCKS.len()].clone();
+        for (at, byte, from) in changes {
+            let at = at.index(bytes.len());
+            match from {
+                None => bytes[at] = *byte,
+                Some((from, len)) => {
+                    let other = &BLOCKS[usize::from(*byte) % BLOCKS.len()];
+                    let from = from.index(other.len());
+                    let piece = &other[from..other.len().min(from + usize::from(*len % 16))];
+                    let end = bytes.len().min(at + piece.len());
+                    bytes.splice(at..end, piece.iter().copied());
+                }
+            }
+        }
+        bytes
+    }
+
+    proptest! {
+        /// More with `PROPTEST_CASES`; libFuzzer's search is in `tests/fuzz`.
+        #[test]
+        fn changed_blocks_are_errors_or_other_blocks(
+            of in any::<usize>(),
+            changes in proptest::collection::vec(any::<(prop::sample::Index, u8, Option<(prop::sample::Index, u8)>)>(), 1..5),
+        ) {
+            block(&changed(of, &changes));
+        }
+    }
+}

@@ -81,7 +81,7 @@ pub struct Settings {
     /// Spans in memory, not yet in the index, above which appends are answered "unavailable" until the
     /// index has caught up. Default 200000, at least twice `commit_spans`.
     pub tail_spans_max: u64,
-    /// Memory of these spans, above which the same happens; a commit starts at a third. Default 96MiB,
+    /// Memory of these spans, above which the same happens; a commit starts at a third. Default 48MiB,
     /// minimum 1MiB.
     pub tail_memory: ByteSize,
     /// Memory of batches that wait for the log; more are answered "unavailable". Default 64MiB, minimum 1MiB.
@@ -118,7 +118,7 @@ impl Default for Settings {
             commit_spans: 50_000,
             commit_interval: HumanDuration::from_ms(30_000),
             tail_spans_max: 200_000,
-            tail_memory: ByteSize::mib(96),
+            tail_memory: ByteSize::mib(48),
             queue_max: ByteSize::mib(64),
             log_segment: ByteSize::mib(64),
             free_space_min: ByteSize::mib(64),
