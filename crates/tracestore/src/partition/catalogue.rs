@@ -56,7 +56,7 @@ impl Partition {
                 let values = TenantValues { source, segments: segments.clone() };
                 view.candidates(number, &search.necessary, &values)
             }
-            (None, Wanted::Keys(_)) => view.list_keys(number, &seen, listing).map(|()| Vec::new()),
+            (None, Wanted::Keys(_)) => view.list_keys(number, &seen, listing),
             (None, Wanted::Values(_)) => view.list_values(number, &seen, listing),
         };
         let unread = newest_first(&unread.map_err(read_error)?, &segments, search);

@@ -237,8 +237,11 @@ impl<'a> Collector<'a> {
         self.terms.push(&terms::has(subject, level, column.value_type))?;
         self.put_values(subject, &values)?;
         let is_name = subject == TermSubject::Name;
+        // A sound block has one column of names.
+        let is_known_name = is_name && self.operations.is_some();
         let is_paired = column.level == Level::Span
             && values.have_words()
+            && !is_known_name
             && (is_name || values.words.len() <= PAIR_VALUES_MAX)
             && first + self.services.len() * values.words.len() <= PAIRS_MAX;
         if !is_paired {

@@ -5,6 +5,7 @@ mod conformance;
 mod damage;
 mod examine;
 mod format;
+mod many_keys;
 mod merges;
 mod recovery;
 mod retention;

@@ -20,15 +20,18 @@ use crate::search::terms::{self, KeyLevel};
 use crate::search::{Bits, Listing, TermSubject, Wanted, listed_type};
 
 impl IndexView {
-    /// Adds the keys of all blocks of the segments that are `seen`.
+    /// Adds the keys of all blocks of the segments that are `seen`, and says which blocks have to be read as words do not tell of
+    /// theirs.
     pub(crate) fn list_keys(
         &self,
         tenant: u32,
         seen: &dyn Fn(u64) -> bool,
         listing: &mut Listing<'_>,
-    ) -> Result<(), TraceStoreError> {
-        let Wanted::Keys(wanted) = listing.wanted else { return Ok(()) };
+    ) -> Result<Vec<Candidate>, TraceStoreError> {
+        let Wanted::Keys(wanted) = listing.wanted else { return Ok(Vec::new()) };
+        let mut unread = Vec::new();
         self.each(tenant, seen, |words| {
+            unread.extend(words.candidates(&words.word(&terms::untold())?));
             words.visit(&terms::has_any_attribute_prefix(), &mut |rest, info| {
                 let mut reader = Reader::new(rest);
                 let (Ok(key), Ok([level, _])) = (reader.text("key"), reader.array("place")) else { return Ok(()) };
@@ -41,7 +44,8 @@ impl IndexView {
                 }
                 Ok(())
             })
-        })
+        })?;
+        Ok(unread)
     }
 
     /// Adds the values that words tell of, and says which blocks have to be read for the rest.
@@ -57,6 +61,7 @@ impl IndexView {
                 unread.extend(words.candidates(&words.live));
                 return Ok(());
             };
+            unread.extend(words.candidates(&words.word(&terms::untold())?));
             let (types, mut unsure) = words.types(of, listing.wanted)?;
             unsure.add(&words.word(&terms::many(of))?);
             let mut of_types = types;
