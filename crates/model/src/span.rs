@@ -261,6 +261,43 @@ impl Span {
     pub fn duration_ns(&self) -> u64 {
         self.end_ns.saturating_sub(self.start_ns)
     }
+
+    /// Bytes it takes in memory, about: what budgets count.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let Self { trace_state, name, attributes, events, links, status, .. } = self;
+        let of_events = events.iter().map(|event| event.name.len() + memory_of(&event.attributes));
+        let of_links = links.iter().map(|link| link.trace_state.len() + memory_of(&link.attributes));
+        size_of::<Self>()
+            + trace_state.len()
+            + name.len()
+            + status.message.len()
+            + memory_of(attributes)
+            + size_of_val(events.as_slice())
+            + of_events.sum::<usize>()
+            + size_of_val(links.as_slice())
+            + of_links.sum::<usize>()
+    }
+}
+
+/// What attributes take beside the list itself.
+fn memory_of(attributes: &[Attribute]) -> usize {
+    let of_attribute =
+        |Attribute { key, value }: &Attribute| size_of::<Attribute>() + key.len() + value.content_bytes();
+    attributes.iter().map(of_attribute).sum()
+}
+
+impl AttributeValue {
+    /// What it takes in memory beside itself.
+    fn content_bytes(&self) -> usize {
+        match self {
+            Self::Empty | Self::Bool(_) | Self::Int(_) | Self::Double(_) => 0,
+            Self::String(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Array(values) => values.iter().map(|value| size_of::<Self>() + value.content_bytes()).sum(),
+            Self::Map(attributes) => memory_of(attributes),
+        }
+    }
 }
 
 /// Spans that share resource and scope.

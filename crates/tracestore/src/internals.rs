@@ -95,7 +95,7 @@ impl Opened {
     /// If the block is damaged.
     #[must_use]
     pub fn read_trace(&self, trace_id: TraceId) -> usize {
-        let Some(trace) = self.0.find_trace(trace_id) else { return 0 };
+        let Some(trace) = self.0.runs_of(trace_id).next() else { return 0 };
         let spans = self.0.spans(trace_id, trace.spans.clone()).expect("own blocks decode");
         spans.inspect(|span| assert!(std::hint::black_box(span).is_ok(), "own blocks decode")).count()
     }

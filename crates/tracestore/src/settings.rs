@@ -71,6 +71,9 @@ pub struct Settings {
     /// Memory of the filters that tell which segment may have a trace, 10 bits a trace; where they find no room, the
     /// oldest days' are given up, and the disk is asked. Default 64MiB.
     pub filter_memory: ByteSize,
+    /// Memory of blocks that searches and reads keep open for the next ones, over all days and tenants; a block takes
+    /// about 200KiB. 0 keeps none. Default 16MiB.
+    pub open_blocks_memory: ByteSize,
     /// Memory of one index writer; the newest day has one, late spans open a second for a moment.
     /// Default 32MiB, minimum 16MiB (tantivy's).
     pub index_memory: ByteSize,
@@ -92,6 +95,9 @@ pub struct Settings {
     pub free_space_min: ByteSize,
     /// Spans of one trace that a read returns; beyond, the trace carries a warning. Default 100000.
     pub trace_spans_max: u64,
+    /// How long a search with regular expressions looks further into the past; then it answers what it found, with a warning.
+    /// Default 10s, minimum 10ms.
+    pub pattern_time_max: HumanDuration,
     /// Operations of one service, tenant and day that are listed; beyond, spans are stored and found, but
     /// their operations are not listed. Default 10000.
     pub operations_max: u64,
@@ -114,6 +120,7 @@ impl Default for Settings {
             future_max: HumanDuration::from_ms(MS_PER_HOUR / 6),
             rows_memory: ByteSize::mib(64),
             filter_memory: ByteSize::mib(64),
+            open_blocks_memory: ByteSize::mib(16),
             index_memory: ByteSize::mib(32),
             commit_spans: 50_000,
             commit_interval: HumanDuration::from_ms(30_000),
@@ -123,6 +130,7 @@ impl Default for Settings {
             log_segment: ByteSize::mib(64),
             free_space_min: ByteSize::mib(64),
             trace_spans_max: 100_000,
+            pattern_time_max: HumanDuration::from_ms(10_000),
             operations_max: 10_000,
             origins_in_memory: 50_000,
             pairing_spans: 200_000,
@@ -156,6 +164,7 @@ impl Settings {
         rule(self.queue_max >= ByteSize::mib(1), "queue_max", "at least 1MiB")?;
         rule(self.log_segment >= ByteSize(4096), "log_segment", "at least 4KiB")?;
         rule(self.trace_spans_max >= 1, "trace_spans_max", "at least 1")?;
+        rule(self.pattern_time_max.0 >= Duration::from_millis(10), "pattern_time_max", "at least 10ms")?;
         match self.sync {
             SyncPolicy::Interval(interval) => rule(!interval.0.is_zero(), "sync", "`batch` or more than 0"),
             SyncPolicy::Batch => Ok(()),

@@ -182,6 +182,14 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "Memory of the filters that say which segment may have a trace, 10 bits a trace; beyond, the oldest days' are asked of the disk",
     ),
     (
+        "tracestore.open_blocks_memory",
+        "Memory of blocks that searches and reads keep open for the next ones, over all days and tenants; 0B keeps none",
+    ),
+    (
+        "tracestore.pattern_time_max",
+        "How long a search with regular expressions looks further into the past; then it answers what it found, with a warning",
+    ),
+    (
         "tracestore.index_memory",
         "Memory of one index writer; the newest day has one, late spans open a second for a moment",
     ),

@@ -78,6 +78,12 @@ impl Slot {
 }
 
 impl Table {
+    fn memory_bytes(&self) -> usize {
+        self.class_of.len() * size_of::<u32>()
+            + self.classes.len() * size_of::<Class>()
+            + self.slots.len() * size_of::<Slot>()
+    }
+
     pub(super) fn class_of(&self, record: usize) -> &Class {
         &self.classes[self.class_of[record] as usize]
     }
@@ -149,6 +155,14 @@ impl Catalogue {
         if is_right { Ok(()) } else { Err(DecodeError::OutOfRange("occurrences of a column")) }
     }
 
+    /// What it takes in memory beside the block's bytes, once all frames are inflated.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let of_columns: usize = self.columns.iter().map(ColumnData::memory_bytes).sum();
+        let of_tables: usize = self.tables.iter().map(Table::memory_bytes).sum();
+        let of_services = self.services.len() * size_of::<Range<usize>>();
+        self.raw.len() + of_services + of_columns + of_tables + self.event_delays.memory_bytes()
+    }
+
     #[cfg(feature = "internals")]
     pub(super) fn raw_len(&self) -> usize {
         self.raw.len()
@@ -193,6 +207,14 @@ impl Catalogue {
                 entry.ok_or(DecodeError::OutOfRange("number of a value"))
             }
         }
+    }
+
+    /// Columns of a field, of attributes those of a key.
+    pub(super) fn columns_of(&self, level: Level, field: Field, key: &str) -> impl Iterator<Item = usize> {
+        let is_it = move |column: &ColumnData| {
+            (column.kind.level, column.kind.field) == (level, field) && self.raw[column.key.clone()] == *key.as_bytes()
+        };
+        (0..self.columns.len()).filter(move |number| is_it(&self.columns[*number]))
     }
 
     /// The text of an entry of a column of names, states or messages.
@@ -273,6 +295,15 @@ impl ColumnData {
             }
         };
         Ok(Self { kind, key, varying_count, entry_count, ids, values })
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let of_values = match &self.values {
+            Values::Empty => 0,
+            Values::Ints(ints) => ints.memory_bytes(),
+            Values::Texts(texts) => texts.memory_bytes(),
+        };
+        size_of::<Self>() + self.ids.as_ref().map_or(0, Ints::memory_bytes) + of_values
     }
 }
 

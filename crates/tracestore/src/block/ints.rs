@@ -161,6 +161,11 @@ impl Ints {
         Ok(Self { count, base, divisor: 10_u64.pow(u32::from(scale)), width, steps, bits })
     }
 
+    /// What it takes in memory beside itself and the block's bytes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.steps.len() * size_of::<(u8, u32)>()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.count
     }

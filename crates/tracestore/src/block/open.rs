@@ -25,6 +25,7 @@ pub(super) const STATUS_SHIFT: u8 = 3;
 /// A block over its bytes. Opening reads the list of traces; everything else is read where it is asked for, and the
 /// catalogue of columns is inflated with the first question that needs it. Any number of threads may ask.
 pub(crate) struct Block {
+    byte_len: usize,
     pub(super) core: Core,
     traces: Vec<BlockTrace>,
     stored_catalogue: StoredCatalogue,
@@ -116,7 +117,7 @@ impl Block {
             return Err(DecodeError::OutOfRange("length of the block head"));
         }
         let stored_catalogue = StoredCatalogue { bytes, raw_len: length(raw_len)?, bits: body };
-        Ok(Self { core, traces, stored_catalogue, catalogue: OnceLock::new() })
+        Ok(Self { byte_len: content.len(), core, traces, stored_catalogue, catalogue: OnceLock::new() })
     }
 
     pub(crate) fn span_count(&self) -> u32 {
@@ -133,9 +134,21 @@ impl Block {
         &self.traces
     }
 
-    /// Where the spans of a trace are, if there are some. Traces that were begun more than once are found where they first are.
-    pub(crate) fn find_trace(&self, trace_id: TraceId) -> Option<&BlockTrace> {
-        self.traces.iter().find(|trace| trace.trace_id == trace_id)
+    /// Where the spans of a trace are: in one run, or none. Blocks that merges wrote once may have several.
+    pub(crate) fn runs_of(&self, trace_id: TraceId) -> impl Iterator<Item = &BlockTrace> {
+        self.traces.iter().filter(move |trace| trace.trace_id == trace_id)
+    }
+
+    /// The same block, its catalogue read.
+    pub(crate) fn with_catalogue(self) -> Result<Self, DecodeError> {
+        self.catalogue()?;
+        Ok(self)
+    }
+
+    /// What it takes in memory once everything in it was inflated that its readers may ask for.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let catalogue = self.catalogue.get().map_or(self.stored_catalogue.raw_len, Catalogue::memory_bytes);
+        (self.byte_len + self.traces.len() * size_of::<BlockTrace>() + size_of::<Self>() + catalogue) as u64
     }
 
     /// Ids of the spans in `spans`; the catalogue is not needed.
@@ -230,19 +243,18 @@ impl Block {
 
     /// Start and end of every span, in order.
     pub(crate) fn times(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let mut steps = self.core.start_steps.iter();
-        let starts = self.traces.iter().flat_map(move |trace| {
-            let first = trace.min_start_ns;
-            steps
-                .by_ref()
-                .take(trace.spans.len())
-                .scan(first, |at, step| {
-                    *at = at.wrapping_add(step as u64);
-                    Some(*at)
-                })
-                .collect::<Vec<_>>()
-        });
-        starts.zip(self.core.durations.iter()).map(|(start_ns, took)| (start_ns, start_ns.wrapping_add(took as u64)))
+        let mut traces = self.traces.iter();
+        let (mut left, mut start_ns) = (0, 0_u64);
+        self.core.start_steps.iter().zip(self.core.durations.iter()).map(move |(step, took)| {
+            if left == 0
+                && let Some(trace) = traces.next()
+            {
+                (left, start_ns) = (trace.spans.len(), trace.min_start_ns);
+            }
+            left -= 1;
+            start_ns = start_ns.wrapping_add(step as u64);
+            (start_ns, start_ns.wrapping_add(took as u64))
+        })
     }
 }
 

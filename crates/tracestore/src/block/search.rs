@@ -39,6 +39,16 @@ impl Block {
         }))
     }
 
+    /// The numbers of the columns of a field, of attributes those of a key.
+    pub(crate) fn columns_of<'s>(
+        &'s self,
+        level: Level,
+        field: Field,
+        key: &'s str,
+    ) -> Result<impl Iterator<Item = usize> + 's, DecodeError> {
+        Ok(self.catalogue()?.columns_of(level, field, key))
+    }
+
     /// Hands over every value of a column with its number; equal ones perhaps more than once.
     pub(crate) fn visit_values(
         &self,

@@ -57,7 +57,7 @@ fn check(traces: &[(TraceId, Vec<Sent>)]) -> usize {
     assert_eq!(block.traces().len(), with_spans.len());
     for ((trace_id, sent), found) in with_spans.into_iter().zip(block.traces()) {
         assert_eq!(found.trace_id, *trace_id);
-        let first: Option<&BlockTrace> = block.find_trace(*trace_id);
+        let first: Option<&BlockTrace> = block.runs_of(*trace_id).next();
         assert_eq!(first.map(|first| first.trace_id), Some(*trace_id));
         let spans: Result<Vec<_>, _> = block.spans(*trace_id, found.spans.clone()).unwrap().collect();
         let skeletons: Result<Vec<_>, _> = block.skeletons(found.spans.clone()).unwrap().collect();

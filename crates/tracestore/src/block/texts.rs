@@ -257,6 +257,19 @@ impl Texts {
         }
     }
 
+    /// What it takes in memory beside itself and the block's bytes, once everything is inflated.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Plain(ranges) => ranges.len() * size_of::<Range<u32>>(),
+            Self::Templates(templates) => templates.memory_bytes(),
+            Self::Frames { lens, frames } => {
+                let of_frames =
+                    frames.iter().map(|frame| size_of::<Frame>() + frame.raw_len + frame.count * size_of::<usize>());
+                lens.memory_bytes() + of_frames.sum::<usize>()
+            }
+        }
+    }
+
     #[cfg(feature = "internals")]
     pub(super) fn byte_len(&self) -> usize {
         match self {
@@ -324,6 +337,12 @@ impl Templates {
             Ints::read(reader, bits, numbers.ok_or(DecodeError::OutOfRange("numbers of texts"))?)
         });
         Ok(Self { list: templates, ids, slots: slots.collect::<Result<_, _>>()?, places: OnceLock::new() })
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let place = |slot: &Ints| if slot.len() == self.ids.len() { 0 } else { self.ids.len() * size_of::<u32>() };
+        let of_slots: usize = self.slots.iter().map(|slot| size_of::<Ints>() + slot.memory_bytes() + place(slot)).sum();
+        self.list.len() * size_of::<Template>() + self.ids.memory_bytes() + of_slots
     }
 
     /// The template of a text.

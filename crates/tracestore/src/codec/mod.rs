@@ -14,6 +14,6 @@ mod wire;
 pub(crate) use attributes::{ATTRIBUTE_DEPTH_MAX, RawValue, attribute_depth, decode_nested};
 pub(crate) use origin::{Origin, OriginHash, decode_origin, encode_origin};
 pub(crate) use raw::{DetailField, DetailsVisitor, visit_details};
-pub(crate) use row::{RowBuilder, RowReader, SpanSkeleton, kind_code, kind_of, status_code, status_of};
+pub(crate) use row::{OpenRow, RowBuilder, RowReader, SpanSkeleton, kind_code, kind_of, status_code, status_of};
 pub(crate) use span::put_details;
 pub(crate) use wire::{DecodeError, Reader, Writer};

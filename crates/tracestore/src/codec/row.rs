@@ -161,18 +161,6 @@ impl<'a> RowReader<'a> {
         self.spans.iter().map(move |span| Ok((span, details.bytes("span details")?)))
     }
 
-    /// Span number `index`, whole.
-    pub(crate) fn whole_span(&self, trace_id: TraceId, index: usize) -> Result<Span, DecodeError> {
-        let mut details = self.details;
-        for _ in 0..index {
-            details.bytes("span details")?;
-        }
-        let row_span = self.spans.get(index).ok_or(DecodeError::OutOfRange("span number"))?;
-        let mut span = row_span.skeleton.to_span(trace_id);
-        read_details(details.bytes("span details")?, &mut span)?;
-        Ok(span)
-    }
-
     /// Each span whole, in the order they were sent; the trace id is not in the row.
     pub(crate) fn whole_spans(
         &self,
@@ -184,6 +172,30 @@ impl<'a> RowReader<'a> {
             read_details(details, &mut span)?;
             Ok((row_span.origin, span))
         })
+    }
+}
+
+/// A row whose spans are wanted in any order, and perhaps many of them.
+pub(crate) struct OpenRow<'a> {
+    spans: Vec<RowSpan<'a>>,
+    details: Vec<&'a [u8]>,
+}
+
+impl<'a> OpenRow<'a> {
+    /// Walks over the whole row once.
+    pub(crate) fn new(value: &'a [u8], min_start_ns: u64) -> Result<Self, DecodeError> {
+        let RowReader { spans, mut details } = RowReader::new(value, min_start_ns)?;
+        let details = spans.iter().map(|_| details.bytes("span details")).collect::<Result<_, _>>()?;
+        Ok(Self { spans, details })
+    }
+
+    /// Span number `index`.
+    pub(crate) fn whole_span(&self, trace_id: TraceId, index: usize) -> Result<Span, DecodeError> {
+        let found = self.spans.get(index).zip(self.details.get(index));
+        let (row_span, details) = found.ok_or(DecodeError::OutOfRange("span number"))?;
+        let mut span = row_span.skeleton.to_span(trace_id);
+        read_details(details, &mut span)?;
+        Ok(span)
     }
 }
 

@@ -23,6 +23,7 @@ use rocksdb::{
 };
 
 use super::keys::{BlockKey, block_key, locator_key, values_key};
+use super::open_blocks::OpenBlocks;
 use super::origins::DecodedOrigins;
 use super::segment::FilterMemory;
 use crate::TraceStoreError;
@@ -52,12 +53,13 @@ pub(crate) struct DatabaseMemory {
     pub(super) origins: DecodedOrigins,
     /// Bytes of indexes that are still checked when they are opened.
     pub(super) index_checks: Arc<AtomicU64>,
+    pub(super) open_blocks: Arc<OpenBlocks>,
 }
 
 impl DatabaseMemory {
-    /// Half of `total` for write buffers, half for blocks and RocksDB's indexes; beside it half for a merge and `filters` for
-    /// trace filters.
-    pub(crate) fn new(total: ByteSize, filters: ByteSize) -> Self {
+    /// Half of `total` for write buffers, half for blocks and RocksDB's indexes; beside it half for a merge, `filters` for
+    /// trace filters and `open_blocks` for blocks that are kept open.
+    pub(crate) fn new(total: ByteSize, filters: ByteSize, open_blocks: ByteSize) -> Self {
         let half = (total.0 / 2) as usize;
         Self {
             cache: Cache::new_lru_cache(half),
@@ -67,6 +69,7 @@ impl DatabaseMemory {
             filters: FilterMemory::new(filters),
             origins: DecodedOrigins::default(),
             index_checks: Arc::new(AtomicU64::new(INDEX_CHECK_BYTES_MAX)),
+            open_blocks: Arc::new(OpenBlocks::new(open_blocks)),
         }
     }
 }

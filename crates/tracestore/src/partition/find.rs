@@ -4,23 +4,23 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use pharos_model::{TenantId, TraceId};
-use pharos_storage::{ReadContext, StorageError};
+use pharos_storage::StorageError;
 
-use super::indexing::{BlockSource, TenantValues};
+use super::indexing::TenantValues;
 use super::segment::Segment;
 use super::{DeletedTraces, Partition, read_error};
 use crate::TraceStoreError;
 use crate::block::Block;
-use crate::search::{EvaluateError, Search, TopTraces, passing_spans};
+use crate::search::{Progress, Search, TopTraces, passing_spans};
 
 impl Partition {
-    /// Offers the newest spans that pass to `top`.
+    /// Offers the newest spans that pass to `top`. Blocks that cannot be read are left out, and `progress` knows of them.
     pub(crate) fn search(
         &self,
         tenant: &TenantId,
         search: &Search<'_>,
         top: &mut TopTraces,
-        context: &ReadContext,
+        progress: &mut Progress<'_>,
     ) -> Result<(), StorageError> {
         let (number, mut chunks, segments, view, deleted) = {
             // Tails, segments and index of one moment: what is sealed is in one or the other, and I1.
@@ -39,9 +39,14 @@ impl Partition {
         let origins = source.origins(number);
         chunks.sort_by_key(|(chunk, _)| std::cmp::Reverse(chunk.start_max_ns()));
         for (chunk, segment) in &chunks {
-            context.check()?;
+            if !progress.goes_on()? {
+                return Ok(());
+            }
             let hidden = |trace_id| is_deleted(&deleted, trace_id, *segment);
-            chunk.search(self.day, search, &origins, &hidden, top).map_err(read_error)?;
+            let searched = chunk.search(self.day, search, &origins, &hidden, top, progress)?;
+            if let Err(error) = searched {
+                return if self.has_lost(tenant) { Ok(()) } else { Err(read_error(error)) };
+            }
         }
         let segments: HashMap<u64, &Segment> =
             segments.of(number).iter().map(|segment| (segment.number, &**segment)).collect();
@@ -56,11 +61,57 @@ impl Partition {
         });
         let mut blocks: BinaryHeap<_> = in_range.collect();
         while let Some((start_max_ns, segment, block)) = blocks.pop() {
-            if !top.could_take(start_max_ns) {
+            if !top.could_take(start_max_ns) || !progress.goes_on()? {
                 break;
             }
-            context.check()?;
-            search_block(source, segments[&segment], block, search, &deleted, top).map_err(read_error)?;
+            let segment = segments[&segment];
+            let searched = match self.open_block(segment, block) {
+                Ok(opened) => {
+                    let _held = progress.context().memory.reserve(opened.memory_bytes())?;
+                    self.search_block(segment, block, &opened, search, &deleted, top)
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = searched {
+                if self.has_lost(tenant) {
+                    break;
+                }
+                self.report_damage(segment, block, &error);
+                progress.note_unreadable(&error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the tenant's retention ended here: what was found before may be gone.
+    pub(crate) fn has_lost(&self, tenant: &TenantId) -> bool {
+        self.state.read().expired.contains_key(tenant)
+    }
+
+    fn search_block(
+        &self,
+        segment: &Segment,
+        number: u32,
+        block: &Block,
+        search: &Search<'_>,
+        deleted: &DeletedTraces,
+        top: &mut TopTraces,
+    ) -> Result<(), TraceStoreError> {
+        let source = self.block_source();
+        let passing = passing_spans(&search.test, block, &source.origins(segment.tenant))
+            .map_err(|error| source.failed(segment, number, error))?;
+        if passing.is_empty() {
+            return Ok(());
+        }
+        let mut times = block.times().enumerate();
+        let mut traces = block.traces().iter().peekable();
+        for span in passing.iter() {
+            while traces.next_if(|trace| trace.spans.end as usize <= span).is_some() {}
+            let start = times.find(|(number, _)| *number == span);
+            let (Some(trace), Some((_, (start_ns, _)))) = (traces.peek(), start) else { break };
+            if top.could_take(start_ns) && !is_deleted(deleted, trace.trace_id, segment.number) {
+                top.offer(trace.trace_id, start_ns);
+            }
         }
         Ok(())
     }
@@ -69,35 +120,4 @@ impl Partition {
 /// P4: whether a segment, or a head that becomes one, has the trace no more.
 pub(super) fn is_deleted(deleted: &DeletedTraces, trace_id: TraceId, segment: u64) -> bool {
     deleted.get(&trace_id).is_some_and(|mark| segment < *mark)
-}
-
-fn search_block(
-    source: BlockSource<'_>,
-    segment: &Segment,
-    number: u32,
-    search: &Search<'_>,
-    deleted: &DeletedTraces,
-    top: &mut TopTraces,
-) -> Result<(), TraceStoreError> {
-    let bytes = source.block(segment, number)?;
-    let failed = |error| source.failed(segment, number, error);
-    let block = Block::open(&bytes).map_err(EvaluateError::from).map_err(failed)?;
-    let passing = passing_spans(&search.test, &block, &source.origins(segment.tenant)).map_err(failed)?;
-    if passing.is_empty() {
-        return Ok(());
-    }
-    let starts: Vec<u64> = block.times().map(|(start_ns, _)| start_ns).collect();
-    let mut traces = block.traces().iter();
-    let mut trace = traces.next();
-    for span in passing.iter() {
-        while trace.is_some_and(|trace| trace.spans.end as usize <= span) {
-            trace = traces.next();
-        }
-        let Some(trace) = trace else { break };
-        let start_ns = starts[span];
-        if top.could_take(start_ns) && !is_deleted(deleted, trace.trace_id, segment.number) {
-            top.offer(trace.trace_id, start_ns);
-        }
-    }
-    Ok(())
 }

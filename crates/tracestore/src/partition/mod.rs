@@ -32,6 +32,7 @@ mod locator;
 mod merge;
 mod names;
 mod open;
+mod open_blocks;
 mod origins;
 mod pieces;
 mod read;
@@ -139,6 +140,8 @@ pub(crate) struct Partition {
     memory: DatabaseMemory,
     index: SearchIndex,
     decoded: DecodedOrigins,
+    /// By which opened blocks are known.
+    cache_number: u64,
     state: RwLock<State>,
     operations_max: u64,
 }

@@ -119,7 +119,8 @@ impl Partition {
         });
         let operations_max = settings.operations_max;
         let (directory, memory) = (directory.to_owned(), memory.clone());
-        Ok(Self { day, directory, database, memory, index, decoded, state, operations_max })
+        let cache_number = memory.open_blocks.register();
+        Ok(Self { day, directory, database, memory, index, decoded, cache_number, state, operations_max })
     }
 }
 

@@ -1,38 +1,33 @@
 //! The pieces of a trace in a partition: its rows in a head, its spans in blocks.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use pharos_model::{Span, SpanId, TraceId};
 
 use crate::TraceStoreError;
-use crate::block::{Block, BlockTrace};
+use crate::block::Block;
 use crate::codec::{DecodeError, OriginHash, RowReader, SpanSkeleton};
 use crate::record::{Day, Row};
 
-/// What a span takes in a row, about.
-const USUAL_SPAN_BYTES: u64 = 400;
-
 /// Spans of one trace that lie together.
-#[derive(Debug)]
 pub(crate) struct TracePiece {
     day: Day,
     trace_id: TraceId,
     place: Place,
 }
 
-#[derive(Debug)]
 enum Place {
     Row(Arc<Row>),
     Block(BlockPlace),
 }
 
-#[derive(Debug)]
 struct BlockPlace {
     segment: u64,
-    block: u32,
-    bytes: Bytes,
-    trace: BlockTrace,
+    number: u32,
+    block: Arc<Block>,
+    /// Numbers of its spans.
+    spans: Range<u32>,
 }
 
 impl TracePiece {
@@ -40,16 +35,17 @@ impl TracePiece {
         Self { day, trace_id, place: Place::Row(row) }
     }
 
-    /// The trace's spans in a block; `None` if it has none there.
+    /// The trace's spans in a block, if it has some there: one piece, or several where the block has it more than once.
     pub(super) fn of_block(
         day: Day,
         trace_id: TraceId,
-        (segment, block): (u64, u32),
-        bytes: Bytes,
-    ) -> Result<Option<Self>, TraceStoreError> {
-        let found = Block::open(&bytes).map(|opened| opened.find_trace(trace_id).cloned());
-        let found = found.map_err(|error| corrupt_block(day, segment, block, &error))?;
-        Ok(found.map(|trace| Self { day, trace_id, place: Place::Block(BlockPlace { segment, block, bytes, trace }) }))
+        (segment, number): (u64, u32),
+        block: &Arc<Block>,
+    ) -> impl Iterator<Item = Self> {
+        block.runs_of(trace_id).map(move |run| {
+            let (block, spans) = (Arc::clone(block), run.spans.clone());
+            Self { day, trace_id, place: Place::Block(BlockPlace { segment, number, block, spans }) }
+        })
     }
 
     /// What it holds in memory.
@@ -57,16 +53,7 @@ impl TracePiece {
         match &self.place {
             Place::Row(row) => row.value.len() as u64,
             // The whole block is held, whatever the trace's share in it.
-            Place::Block(place) => place.bytes.len() as u64,
-        }
-    }
-
-    /// What its spans take as a row, about.
-    pub(crate) fn spans_bytes(&self) -> u64 {
-        match &self.place {
-            Place::Row(row) => row.value.len() as u64,
-            // In a block the many attributes that spans have in common are packed.
-            Place::Block(place) => place.trace.spans.len() as u64 * USUAL_SPAN_BYTES,
+            Place::Block(place) => place.block.memory_bytes(),
         }
     }
 
@@ -82,8 +69,7 @@ impl TracePiece {
                     reader.spans().iter().for_each(|span| visit(span.origin, span.service, &span.skeleton));
                 }
                 Place::Block(place) => {
-                    let block = Block::open(&place.bytes)?;
-                    for span in block.skeletons(place.trace.spans.clone())? {
+                    for span in place.block.skeletons(place.spans.clone())? {
                         let (origin, service, skeleton) = span?;
                         visit(origin, service, &skeleton);
                     }
@@ -103,7 +89,7 @@ impl TracePiece {
                     reader.spans().iter().for_each(|span| visit(span.skeleton.span_id));
                 }
                 Place::Block(place) => {
-                    Block::open(&place.bytes)?.span_ids(place.trace.spans.clone())?.for_each(&mut visit);
+                    place.block.span_ids(place.spans.clone())?.for_each(&mut visit);
                 }
             }
             Ok(())
@@ -119,9 +105,8 @@ impl TracePiece {
                     RowReader::new(&row.value, row.min_start_ns)?.name(index as usize).map(str::to_owned)
                 }
                 Place::Block(place) => {
-                    let block = Block::open(&place.bytes)?;
-                    let at = place.trace.spans.start + index;
-                    let name = block.names(at..at + 1)?.next();
+                    let at = place.spans.start.saturating_add(index);
+                    let name = place.block.names(at..at.saturating_add(1))?.next();
                     Ok(name.ok_or(DecodeError::OutOfRange("span number"))??.into_owned())
                 }
             }
@@ -129,36 +114,39 @@ impl TracePiece {
         read().map_err(|error| self.corrupt(&error))
     }
 
-    /// Whole spans from `first` on, at most `count`; returns how many there were.
-    pub(crate) fn spans(
+    /// Whole spans from `first` on, at most `count`, until one is refused; returns how many there were.
+    pub(crate) fn spans<E>(
         &self,
         first: u32,
         count: u32,
-        mut visit: impl FnMut(OriginHash, Span),
-    ) -> Result<u32, TraceStoreError> {
-        let mut read = || -> Result<u32, DecodeError> {
+        mut visit: impl FnMut(OriginHash, Span) -> Result<(), E>,
+    ) -> Result<Result<u32, E>, TraceStoreError> {
+        let mut read = || -> Result<Result<u32, E>, DecodeError> {
             let mut found = 0;
             match &self.place {
                 Place::Row(row) => {
                     let reader = RowReader::new(&row.value, row.min_start_ns)?;
                     for span in reader.whole_spans(self.trace_id).skip(first as usize).take(count as usize) {
                         let (origin, span) = span?;
-                        visit(origin, span);
+                        if let Err(refusal) = visit(origin, span) {
+                            return Ok(Err(refusal));
+                        }
                         found += 1;
                     }
                 }
                 Place::Block(place) => {
-                    let all = &place.trace.spans;
+                    let all = &place.spans;
                     let from = all.start.saturating_add(first).min(all.end);
-                    let block = Block::open(&place.bytes)?;
-                    for span in block.spans(self.trace_id, from..from.saturating_add(count).min(all.end))? {
+                    for span in place.block.spans(self.trace_id, from..from.saturating_add(count).min(all.end))? {
                         let (origin, span) = span?;
-                        visit(origin, span);
+                        if let Err(refusal) = visit(origin, span) {
+                            return Ok(Err(refusal));
+                        }
                         found += 1;
                     }
                 }
             }
-            Ok(found)
+            Ok(Ok(found))
         };
         read().map_err(|error| self.corrupt(&error))
     }
@@ -166,7 +154,7 @@ impl TracePiece {
     fn corrupt(&self, error: &DecodeError) -> TraceStoreError {
         match &self.place {
             Place::Row(_) => TraceStoreError::corrupt("row", self.day)(*error),
-            Place::Block(place) => corrupt_block(self.day, place.segment, place.block, error),
+            Place::Block(place) => corrupt_block(self.day, place.segment, place.number, error),
         }
     }
 }

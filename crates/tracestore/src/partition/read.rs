@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use pharos_model::{SpanKind, TenantId, TraceId};
 use pharos_storage::Operation;
 
@@ -59,15 +58,10 @@ impl Partition {
         let page = self.database.meta(&locator_key(segment.tenant, segment.number, shape.page(hash)))?;
         let blocks = page.map_or(Ok(Vec::new()), |page| find_blocks(shape, &page, hash));
         for block in blocks.map_err(TraceStoreError::corrupt("trace locator", self.day))? {
-            let bytes = self.block(segment, block)?;
-            pieces.extend(TracePiece::of_block(self.day, trace_id, (segment.number, block), bytes)?);
+            let opened = self.open_block(segment, block)?;
+            pieces.extend(TracePiece::of_block(self.day, trace_id, (segment.number, block), &opened));
         }
         Ok(())
-    }
-
-    /// The bytes of a block that a segment has.
-    pub(super) fn block(&self, segment: &Segment, block: u32) -> Result<Bytes, TraceStoreError> {
-        self.block_source().block(segment, block)
     }
 
     /// All spans of a trace that are here, for the pairing of calls. A trace that is new costs a look at the filters.
@@ -84,14 +78,13 @@ impl Partition {
         Ok(found)
     }
 
-    /// An origin that a span of this partition names.
-    pub(crate) fn origin(&self, tenant: &TenantId, hash: OriginHash) -> Result<Arc<Origin>, TraceStoreError> {
-        let number = self.state.read().tenants.get(tenant).copied().ok_or_else(|| TraceStoreError::Corrupt {
-            what: "origin",
-            partition: self.day.to_string(),
-            detail: "a span names an origin of a tenant that is not there".to_owned(),
-        })?;
-        self.block_source().origins(number).origin(hash)
+    /// An origin that a span of this partition names; `None` once the tenant's retention ended here.
+    pub(crate) fn origin(&self, tenant: &TenantId, hash: OriginHash) -> Result<Option<Arc<Origin>>, TraceStoreError> {
+        let Some(number) = self.state.read().tenants.get(tenant).copied() else { return Ok(None) };
+        match self.block_source().origins(number).origin(hash) {
+            Err(_) if self.has_lost(tenant) => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     pub(crate) fn for_each_service(&self, tenant: &TenantId, visit: impl FnMut(&str)) {

@@ -10,12 +10,14 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use pharos_model::{Span, SpanKind, StatusCode, TraceId};
-use pharos_storage::{render_attribute_value, span_passes};
+use pharos_storage::{StorageError, render_attribute_value, span_passes};
 
 use crate::TraceStoreError;
-use crate::codec::{Origin, OriginHash, RowReader};
+use crate::codec::{OpenRow, Origin, OriginHash};
 use crate::record::{Day, Row};
-use crate::search::{Clause, Hint, OriginSource, Search, TermSubject, TopTraces, is_of, put_numbers, value_number};
+use crate::search::{
+    Clause, Hint, OriginSource, Progress, Search, TermSubject, TopTraces, is_of, put_numbers, value_number,
+};
 
 const CHUNK_SPANS: usize = 2048;
 /// Bits of a full chunk's filter: about eight times the distinct values of usual spans.
@@ -241,7 +243,8 @@ impl Chunk {
         self.start_max_ns
     }
 
-    /// Offers every span that passes to `top`, but those of traces that are `hidden`.
+    /// Offers every span that passes to `top`, but those of traces that are `hidden`. What the store cannot read is an error
+    /// within; the outer one ends the search.
     pub(super) fn search(
         &self,
         day: Day,
@@ -249,16 +252,23 @@ impl Chunk {
         source: &dyn OriginSource,
         hidden: &dyn Fn(TraceId) -> bool,
         top: &mut TopTraces,
-    ) -> Result<(), TraceStoreError> {
+        progress: &mut Progress<'_>,
+    ) -> Result<Result<(), TraceStoreError>, StorageError> {
         if !top.could_take(self.start_max_ns) {
-            return Ok(());
+            return Ok(Ok(()));
         }
         let query = search.query;
-        let origins = self.origins.iter().map(|hash| source.origin(*hash)).collect::<Result<Vec<_>, _>>()?;
+        let origins = self.origins.iter().map(|hash| source.origin(*hash)).collect::<Result<Vec<_>, _>>();
+        let origins = match origins {
+            Ok(origins) => origins,
+            Err(error) => return Ok(Err(error)),
+        };
         let clauses: Vec<_> = search.necessary.clauses.iter().map(|clause| self.clause(clause, &origins)).collect();
         if clauses.iter().any(ChunkClause::is_never) {
-            return Ok(());
+            return Ok(Ok(()));
         }
+        // The row that was verified on last: the spans of one stand together.
+        let mut opened: Option<(u32, OpenRow<'_>)> = None;
         // What came last is mostly what started last.
         for (number, span) in self.spans.iter().enumerate().rev() {
             let TailSpan { start_ns, duration_ns, .. } = span.of_tail;
@@ -271,15 +281,26 @@ impl Chunk {
             if !may_pass || top.knows(*trace_id, start_ns) || hidden(*trace_id) {
                 continue;
             }
-            let corrupt = TraceStoreError::corrupt("row", day);
-            let read = RowReader::new(&row.value, row.min_start_ns);
-            let whole = read.and_then(|row| row.whole_span(*trace_id, span.place as usize)).map_err(corrupt)?;
+            let open_row = match opened.take_if(|(number, _)| *number == span.row) {
+                Some((_, open_row)) => Ok(open_row),
+                None if !progress.goes_on()? => return Ok(Ok(())),
+                None => OpenRow::new(&row.value, row.min_start_ns),
+            };
+            let whole = open_row.and_then(|open_row| {
+                let whole = open_row.whole_span(*trace_id, span.place as usize);
+                opened = Some((span.row, open_row));
+                whole
+            });
+            let whole = match whole {
+                Ok(whole) => whole,
+                Err(error) => return Ok(Err(TraceStoreError::corrupt("row", day)(error))),
+            };
             let origin = &origins[span.origin as usize];
             if span_passes(query, &origin.resource, &origin.scope, &whole) {
                 top.offer(*trace_id, start_ns);
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     fn numbers_of(&self, span: usize) -> &[u32] {

@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn a_trace_that_comes_in_parts_stands_once_in_each_block() {
         let folder = tempfile::tempdir().unwrap();
-        let memory = DatabaseMemory::new(ByteSize::mib(8), ByteSize::mib(1));
+        let memory = DatabaseMemory::new(ByteSize::mib(8), ByteSize::mib(1), ByteSize::mib(1));
         let database = Database::open(folder.path(), &memory).unwrap();
         let mut details = Vec::new();
         put_details(&mut details, &Span { name: "part".to_owned(), ..Span::default() });
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn a_block_ends_when_it_has_many_columns() {
         let folder = tempfile::tempdir().unwrap();
-        let memory = DatabaseMemory::new(ByteSize::mib(8), ByteSize::mib(1));
+        let memory = DatabaseMemory::new(ByteSize::mib(8), ByteSize::mib(1), ByteSize::mib(1));
         let database = Database::open(folder.path(), &memory).unwrap();
         let mut writer = SegmentWriter::new(&database, Day(20_000), 0, 7);
         for number in 0..100_u8 {

@@ -180,22 +180,20 @@ impl<'a> Evaluation<'a> {
         Ok(self.origins.get_or_init(|| origins))
     }
 
-    /// Records of `native` that have a passing value in a column that is `wanted`, as records of `level`.
+    /// Records of `native` that have a passing value of the field (of attributes, of the key), as records of `level`.
     fn columns(
         &self,
         native: Level,
         level: Level,
-        wanted: impl Fn(Field, &str) -> bool,
+        (field, key): (Field, &str),
         passes: ValueTest<'_>,
     ) -> Result<Bits, EvaluateError> {
         let mut found = self.empty(native)?;
-        for column in self.block.columns()? {
-            if column.level == native && wanted(column.field, column.key) {
-                let hit = |record| found.insert(record);
-                match passes {
-                    ValueTest::Shown(text) => self.block.visit_shown(column.number, text, hit)?,
-                    _ => self.block.visit_passing(column.number, |value| passes.holds(value), hit)?,
-                }
+        for column in self.block.columns_of(native, field, key)? {
+            let hit = |record| found.insert(record);
+            match passes {
+                ValueTest::Shown(text) => self.block.visit_shown(column, text, hit)?,
+                _ => self.block.visit_passing(column, |value| passes.holds(value), hit)?,
             }
         }
         self.converted(found, native, level)
@@ -211,8 +209,7 @@ impl<'a> Evaluation<'a> {
         let mut found = self.empty(level)?;
         let native = [(Levels::SPAN, Level::Span), (Levels::EVENT, Level::Event), (Levels::LINK, Level::Link)];
         for (_, native) in native.into_iter().filter(|(of, _)| levels.has(*of)) {
-            let is_it = |field, of: &str| field == Field::Attribute && of == key;
-            found.add(&self.columns(native, level, is_it, passes)?);
+            found.add(&self.columns(native, level, (Field::Attribute, key), passes)?);
         }
         if levels.has(Levels::RESOURCE) || levels.has(Levels::SCOPE) {
             let any_of = |attributes: &Attributes| {
@@ -231,7 +228,7 @@ impl<'a> Evaluation<'a> {
         let text = |text: &str| passes.holds(&SpanValue::text(text));
         let present = |value: &str| !value.is_empty() && text(value);
         let whole = |number: i128| passes.holds(&SpanValue::whole(number));
-        let column = |native, wanted: Field| self.columns(native, level, |field, _| field == wanted, passes);
+        let column = |native, wanted: Field| self.columns(native, level, (wanted, ""), passes);
         match field {
             SpanField::TraceId => self.spans(level, |hit| {
                 for trace in self.block.traces().iter().filter(|trace| text(&trace.trace_id.to_string())) {

@@ -11,6 +11,7 @@ mod list_block;
 mod listing;
 mod necessary;
 mod postings;
+mod progress;
 pub(crate) mod terms;
 mod test;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub(crate) use necessary::{Clause, Hint, Necessary};
 #[cfg(feature = "internals")]
 pub(crate) use postings::find_in_postings;
 pub(crate) use postings::{PostingsShape, ValueEntry, build_pages, find_blocks};
+pub(crate) use progress::Progress;
 pub(crate) use terms::{TermSubject, Word};
 pub(crate) use test::Test;
 pub(crate) use top::TopTraces;
@@ -38,6 +40,8 @@ pub(crate) use top::TopTraces;
 /// A query, made ready for all days.
 pub(crate) struct Search<'q> {
     pub(crate) query: &'q TraceQuery,
+    /// Whether values are tested by patterns.
+    pub(crate) has_patterns: bool,
     pub(crate) test: Test<'q>,
     pub(crate) necessary: Necessary<'q>,
 }
@@ -46,6 +50,7 @@ impl<'q> Search<'q> {
     pub(crate) fn new(query: &'q TraceQuery) -> Self {
         let test = Test::of(query);
         let necessary = Necessary::of(&test);
-        Self { query, test, necessary }
+        let has_patterns = test.has_patterns();
+        Self { query, has_patterns, test, necessary }
     }
 }

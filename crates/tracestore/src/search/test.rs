@@ -170,6 +170,17 @@ impl<'q> Test<'q> {
         }
     }
 
+    /// Whether values are tested by patterns. Whole spans are, where a predicate within has some.
+    pub(crate) fn has_patterns(&self) -> bool {
+        match self {
+            Self::All(tests) | Self::Any(tests) => tests.iter().any(Self::has_patterns),
+            Self::Not(test) | Self::Bound { test, .. } => test.has_patterns(),
+            Self::Whole(predicate) => has_pattern(predicate),
+            Self::Value { passes, .. } => matches!(passes, ValueTest::Matches(_)),
+            Self::Kind(_) | Self::Status(_) | Self::StartsIn(_) | Self::Lasts { .. } => false,
+        }
+    }
+
     /// Whether it reads whole spans, which is dear.
     pub(crate) fn needs_whole(&self) -> bool {
         match self {
@@ -187,6 +198,15 @@ impl<'q> Subject<'q> {
             SpanReference::Attribute { level, key } => Self::Attribute { levels: Levels::of(*level), key },
             SpanReference::Field(field) => Self::Field(*field),
         }
+    }
+}
+
+fn has_pattern(predicate: &SpanPredicate) -> bool {
+    match predicate {
+        SpanPredicate::And(tests) | SpanPredicate::Or(tests) => tests.iter().any(has_pattern),
+        SpanPredicate::Not(test) | SpanPredicate::Some { predicate: test, .. } => has_pattern(test),
+        SpanPredicate::Matches { .. } => true,
+        _ => false,
     }
 }
 

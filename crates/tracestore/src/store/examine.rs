@@ -36,7 +36,7 @@ impl SpanStore {
     /// - others: the directory cannot be listed, an index not be built.
     pub fn examine(directory: &Path, settings: &Settings, rebuild_index: bool) -> Result<Examination, TraceStoreError> {
         let _lock = open::prepare_directory(directory)?;
-        let memory = DatabaseMemory::new(settings.rows_memory, settings.filter_memory);
+        let memory = DatabaseMemory::new(settings.rows_memory, settings.filter_memory, settings.open_blocks_memory);
         let mut examination = Examination::default();
         for (day, path) in open::day_directories(directory)? {
             examination.days += 1;

@@ -125,7 +125,7 @@ impl SpanStore {
     ) -> Result<Self, TraceStoreError> {
         settings.check()?;
         let lock = open::prepare_directory(directory)?;
-        let memory = DatabaseMemory::new(settings.rows_memory, settings.filter_memory);
+        let memory = DatabaseMemory::new(settings.rows_memory, settings.filter_memory, settings.open_blocks_memory);
         let partitions = open::open_partitions(directory, &settings, &memory)?;
         let damaged = open::damaged_days(directory)?;
         let log_directory = directory.join(LOG_DIRECTORY);

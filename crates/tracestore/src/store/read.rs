@@ -12,7 +12,7 @@ use pharos_storage::{
 use super::Shared;
 use crate::TraceStoreError;
 use crate::partition::{Partition, TracePiece, read_error};
-use crate::search::{Search, TopTraces};
+use crate::search::{Progress, Search, TopTraces};
 
 /// The pieces of one trace with the days they are of, oldest first.
 pub(super) type TracePieces = Vec<(Arc<Partition>, TracePiece)>;
@@ -73,6 +73,10 @@ impl Shared {
             return Ok(FoundTraces::default());
         }
         let search = Search::new(query);
+        let mut progress = Progress::new(context);
+        if search.has_patterns {
+            progress = progress.within(&*self.clock, self.settings.pattern_time_max);
+        }
         for partition in self.partitions_newest_first() {
             let day = partition.day();
             if day.start_ns() >= query.start.end_ns || day.last_ns() < query.start.start_ns {
@@ -82,10 +86,12 @@ impl Shared {
             if !top.could_take(day.last_ns()) {
                 break;
             }
-            context.check()?;
-            partition.search(tenant, &search, &mut top, context)?;
+            if !progress.goes_on()? {
+                break;
+            }
+            partition.search(tenant, &search, &mut top, &mut progress)?;
         }
-        Ok(FoundTraces { hits: top.into_hits(), warnings: Vec::new() })
+        Ok(FoundTraces { hits: top.into_hits(), warnings: progress.into_warnings() })
     }
 
     pub(super) fn services(&self, tenant: &TenantId) -> Vec<String> {

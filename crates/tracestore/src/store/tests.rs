@@ -1,5 +1,7 @@
 //! A disk that fills up and a disk that fails to sync.
 
+mod reads;
+
 use std::fs::File;
 use std::io;
 use std::path::Path;

@@ -15,8 +15,8 @@ use crate::TraceStoreError;
 use crate::codec::{Origin, OriginHash, put_details};
 use crate::partition::{Partition, TracePiece, read_error};
 
-/// Spans in memory take about this many times the bytes of their row or of their share of a block.
-const DECODED_FACTOR: u64 = 4;
+/// What decoded spans take is counted in steps of this.
+const COUNTED_BYTES: u64 = 64 << 10;
 
 impl Shared {
     pub(super) fn traces(
@@ -87,8 +87,11 @@ struct PartReader {
     allowed: u64,
     spans_limit: u64,
     /// A part is handed out when it is known whether another follows.
-    ready: Option<TracePart>,
-    _reserved: Reservation,
+    ready: Option<(TracePart, Reservation)>,
+    /// For the part that was handed out last, until the next one is asked for.
+    handed_out_bytes: Option<Reservation>,
+    /// For the pieces.
+    _held: Reservation,
 }
 
 impl PartReader {
@@ -114,11 +117,7 @@ impl PartReader {
         if pieces.is_empty() {
             return Ok(None);
         }
-        // What the pieces hold, and the decoded spans of a part.
-        let held: u64 = pieces.iter().map(|(_, piece)| piece.bytes()).sum();
-        let decoded: u64 = pieces.iter().map(|(_, piece)| piece.spans_bytes()).sum::<u64>() * DECODED_FACTOR;
-        let share = (spans_max.get() as u64).min(left);
-        let reserved = context.memory.reserve(held + decoded / left.max(1) * share)?;
+        let held = context.memory.reserve(pieces.iter().map(|(_, piece)| piece.bytes()).sum())?;
         let allowed = shared.settings.trace_spans_max;
         Ok(Some(Self {
             tenant: tenant.clone(),
@@ -133,7 +132,8 @@ impl PartReader {
             allowed,
             spans_limit: allowed,
             ready: None,
-            _reserved: reserved,
+            handed_out_bytes: None,
+            _held: held,
         }))
     }
 
@@ -141,7 +141,9 @@ impl PartReader {
         if self.ready.is_none() {
             self.ready = self.read_part(context)?;
         }
-        let Some(mut part) = self.ready.take() else { return Ok(None) };
+        drop(self.handed_out_bytes.take());
+        let Some((mut part, part_bytes)) = self.ready.take() else { return Ok(None) };
+        self.handed_out_bytes = Some(part_bytes);
         self.ready = self.read_part(context)?;
         part.is_last = self.ready.is_none();
         if part.is_last && self.left > 0 {
@@ -154,7 +156,8 @@ impl PartReader {
     }
 
     /// The next spans; `None` if there are no more.
-    fn read_part(&mut self, context: &ReadContext) -> Result<Option<TracePart>, StorageError> {
+    fn read_part(&mut self, context: &ReadContext) -> Result<Option<(TracePart, Reservation)>, StorageError> {
+        let mut part_bytes = CountedBytes::new(context)?;
         let mut groups: Vec<SpanGroup> = Vec::new();
         let mut group_of: HashMap<OriginHash, usize> = HashMap::new();
         let mut room = self.spans_max;
@@ -163,8 +166,12 @@ impl PartReader {
             context.check()?;
             let wanted = u32::try_from((room as u64).min(self.allowed)).unwrap_or(u32::MAX);
             let mut spans = Vec::new();
-            let read = piece.spans(self.read_of_piece, wanted, |origin, span| spans.push((origin, span)));
-            let read = read.map_err(read_error)?;
+            let read = piece.spans(self.read_of_piece, wanted, |origin, span| {
+                part_bytes.add(span.memory_bytes() as u64)?;
+                spans.push((origin, span));
+                Ok::<_, StorageError>(())
+            });
+            let read = read.map_err(read_error)??;
             self.read_of_piece += read;
             self.left = self.left.saturating_sub(u64::from(read));
             for (hash, span) in spans {
@@ -175,6 +182,8 @@ impl PartReader {
                     *group
                 } else {
                     let origin = origin(&mut self.origins, partition, &self.tenant, hash).map_err(read_error)?;
+                    // Its retention ended while it was read.
+                    let Some(origin) = origin else { continue };
                     let Origin { resource, scope } = (*origin).clone();
                     groups.push(SpanGroup { resource, scope, spans: Vec::new() });
                     group_of.insert(hash, groups.len() - 1);
@@ -190,7 +199,28 @@ impl PartReader {
             }
         }
         let (trace_id, warnings) = (self.trace_id, Vec::new());
-        Ok((!groups.is_empty()).then_some(TracePart { trace_id, groups, warnings, is_last: false }))
+        let part = TracePart { trace_id, groups, warnings, is_last: false };
+        Ok((!part.groups.is_empty()).then_some((part, part_bytes.reserved)))
+    }
+}
+
+/// Bytes of decoded spans, reserved as they become more.
+struct CountedBytes {
+    reserved: Reservation,
+    counted: u64,
+}
+
+impl CountedBytes {
+    fn new(context: &ReadContext) -> Result<Self, StorageError> {
+        Ok(Self { reserved: context.memory.reserve(0)?, counted: 0 })
+    }
+
+    fn add(&mut self, bytes: u64) -> Result<(), StorageError> {
+        self.counted += bytes;
+        if self.counted > self.reserved.bytes() {
+            self.reserved.grow((self.counted - self.reserved.bytes()).next_multiple_of(COUNTED_BYTES))?;
+        }
+        Ok(())
     }
 }
 
@@ -199,12 +229,12 @@ fn origin(
     partition: &Partition,
     tenant: &TenantId,
     hash: OriginHash,
-) -> Result<Arc<Origin>, TraceStoreError> {
+) -> Result<Option<Arc<Origin>>, TraceStoreError> {
     if let Some(origin) = known.get(&hash) {
-        return Ok(origin.clone());
+        return Ok(Some(origin.clone()));
     }
     let origin = partition.origin(tenant, hash)?;
-    known.insert(hash, origin.clone());
+    known.extend(origin.clone().map(|origin| (hash, origin)));
     Ok(origin)
 }
 

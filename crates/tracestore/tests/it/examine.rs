@@ -11,7 +11,7 @@ use pharos_tracestore::{SpanStore, TraceStoreError};
 
 use crate::support::{Fixture, NOW_NS, settings};
 
-fn filled() -> (Fixture, MemoryTraceStore, SpanGenerator) {
+pub(crate) fn filled() -> (Fixture, MemoryTraceStore, SpanGenerator) {
     let mut generator = SpanGenerator::new(4, NOW_NS, 60);
     let (fixture, oracle) = (Fixture::new(settings()), MemoryTraceStore::new());
     for _ in 0..60 {

@@ -9,5 +9,6 @@ mod many_keys;
 mod merges;
 mod recovery;
 mod retention;
+mod searches;
 mod snapshots;
 mod support;
