@@ -19,7 +19,7 @@ use subtle::ConstantTimeEq;
 
 use crate::session::Sessions;
 use crate::token_file::{TokenEntry, TokenFile, TokenFileError, hash};
-use crate::{GatewayError, NewToken, Principal, Scope, TenantAccess};
+use crate::{GatewayError, NewToken, Presented, Principal, Scope, TenantAccess};
 
 /// The session cookie's name.
 pub(crate) const SESSION_COOKIE: &str = "pharos_session";
@@ -159,11 +159,18 @@ impl Authenticator {
         Ok(())
     }
 
-    /// Who sent a request with these headers.
+    /// Who sent a request that shows this.
+    ///
+    /// A token of the file is answered at once; only an identity that has to be asked for elsewhere makes a caller wait.
     ///
     /// # Errors
     /// [`AuthError`], whose message may be shown to the caller.
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
+    #[expect(clippy::unused_async, reason = "keys of issuers may have to be fetched")]
+    pub async fn authenticate(&self, presented: &Presented<'_>) -> Result<Principal, AuthError> {
+        self.by_token(presented.headers)
+    }
+
+    fn by_token(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
         if !self.settings.enabled {
             return Ok(Principal::anonymous());
         }
@@ -329,7 +336,7 @@ mod tests {
         let secret = fixture.authenticator.first_token().unwrap().unwrap();
         assert!(fixture.authenticator.first_token().unwrap().is_none());
         let headers = with_header(AUTHORIZATION, &format!("Bearer {}", secret.reveal()));
-        assert_eq!(fixture.authenticator.authenticate(&headers).unwrap().name(), "first");
+        assert_eq!(fixture.authenticator.by_token(&headers).unwrap().name(), "first");
     }
 
     #[test]
@@ -338,7 +345,7 @@ mod tests {
         let secret = fixture.authenticator.first_token().unwrap().unwrap();
         let basic = STANDARD.encode(format!("grafana:{}", secret.reveal()));
         let headers = with_header(AUTHORIZATION, &format!("Basic {basic}"));
-        assert!(fixture.authenticator.authenticate(&headers).is_ok());
+        assert!(fixture.authenticator.by_token(&headers).is_ok());
     }
 
     #[test]
@@ -354,9 +361,9 @@ mod tests {
         };
         let (secret, _) = fixture.file.add(new).unwrap();
         let good = with_header(AUTHORIZATION, &format!("Bearer {}", secret.reveal()));
-        assert!(fixture.authenticator.authenticate(&good).is_ok(), "a new token works without a restart");
+        assert!(fixture.authenticator.by_token(&good).is_ok(), "a new token works without a restart");
         fixture.clock.advance_ms(61_000);
-        let failure = |headers: &HeaderMap| fixture.authenticator.authenticate(headers).unwrap_err();
+        let failure = |headers: &HeaderMap| fixture.authenticator.by_token(headers).unwrap_err();
         assert_eq!(failure(&good), AuthError::Expired);
         assert_eq!(failure(&HeaderMap::new()), AuthError::Missing);
         assert_eq!(failure(&with_header(AUTHORIZATION, "Bearer nonsense")), AuthError::Unknown);
@@ -370,10 +377,10 @@ mod tests {
         let secret = fixture.authenticator.first_token().unwrap().unwrap();
         let cookie = fixture.authenticator.log_in(secret.reveal()).unwrap();
         let headers = with_header(COOKIE, &format!("theme=dark; {SESSION_COOKIE}={}", cookie.reveal()));
-        assert!(fixture.authenticator.authenticate(&headers).is_ok());
+        assert!(fixture.authenticator.by_token(&headers).is_ok());
         fixture.file.remove("first").unwrap();
         fixture.clock.advance_ms(RELOAD_CHECK_MS);
-        assert_eq!(fixture.authenticator.authenticate(&headers).unwrap_err(), AuthError::SessionEnded);
+        assert_eq!(fixture.authenticator.by_token(&headers).unwrap_err(), AuthError::SessionEnded);
     }
 
     #[test]
@@ -383,6 +390,6 @@ mod tests {
         fs::write(fixture.file.path(), "broken").unwrap();
         fixture.clock.advance_ms(RELOAD_CHECK_MS);
         let headers = with_header(AUTHORIZATION, &format!("Bearer {}", secret.reveal()));
-        assert!(fixture.authenticator.authenticate(&headers).is_ok());
+        assert!(fixture.authenticator.by_token(&headers).is_ok());
     }
 }

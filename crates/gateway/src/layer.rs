@@ -1,6 +1,5 @@
 //! The gateway as middleware, and the routes of login and of nginx' `auth_request`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -9,14 +8,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::header::SET_COOKIE;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use pharos_base::ErrorClass;
-use pharos_http::{Dialect, PeerAddress, Refusal, discard_body};
+use pharos_http::{Dialect, Refusal, discard_body};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::authenticate::{AuthError, Authenticator, SESSION_COOKIE};
+use crate::presented::Presented;
 use crate::principal::Principal;
 use crate::routes::{Access, Reach, Route};
 use crate::session::SESSION_SECONDS;
@@ -31,46 +32,41 @@ pub fn tenant_header() -> HeaderName {
 /// the path, and leaves the [`Principal`] in the request's extensions.
 pub async fn authenticate_request(
     State(authenticator): State<Arc<Authenticator>>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
-    let (path, headers) = (request.uri().path(), request.headers());
     // A browser's preflight carries no credential, and its answer none of our data.
     if request.method() == Method::OPTIONS {
         return next.run(request).await;
     }
-    if let Err(error) = authenticator.check_host(request.uri(), headers) {
-        return Refusal::new(error.class(), error.to_string()).render(Dialect::of(path, headers));
+    let (mut parts, body) = request.into_parts();
+    if let Err(error) = authenticator.check_host(&parts.uri, &parts.headers) {
+        return Refusal::new(error.class(), error.to_string()).render(Dialect::of(parts.uri.path(), &parts.headers));
     }
-    let client = request.extensions().get::<PeerAddress>().map(|peer| peer.0.ip());
-    match admit(&authenticator, path, request.method(), headers, client) {
-        Ok(None) => next.run(request).await,
-        Ok(Some(principal)) => {
-            request.extensions_mut().insert(principal);
-            next.run(request).await
+    match admit(&authenticator, &Presented::of(&parts)).await {
+        Ok(principal) => {
+            if let Some(principal) = principal {
+                parts.extensions.insert(principal);
+            }
+            next.run(Request::from_parts(parts, body)).await
         }
         Err(error) => {
+            let path = parts.uri.path();
             tracing::debug!(path, reason = ?error.to_string(), "request refused");
-            let refused = Refusal::new(error.class(), error.to_string()).render(Dialect::of(path, headers));
-            let version = request.version();
-            discard_body(version, request.into_body()).await;
+            let refused = Refusal::new(error.class(), error.to_string()).render(Dialect::of(path, &parts.headers));
+            discard_body(parts.version, body).await;
             refused
         }
     }
 }
 
-fn admit(
-    authenticator: &Authenticator,
-    path: &str,
-    method: &Method,
-    headers: &HeaderMap,
-    client: Option<IpAddr>,
-) -> Result<Option<Principal>, AuthError> {
+async fn admit(authenticator: &Authenticator, presented: &Presented<'_>) -> Result<Option<Principal>, AuthError> {
+    let Presented { method, path, headers, peer: client, .. } = *presented;
     let route = Route::of(path);
     if route.access == Access::Public {
         return Ok(None);
     }
-    let principal = authenticator.authenticate(headers)?;
+    let principal = authenticator.authenticate(presented).await?;
     if authenticator.trusts_the_browser(headers) && !is_same_site(&route, method, headers) {
         return Err(AuthError::OtherSite);
     }
@@ -135,8 +131,8 @@ fn cookie_answer(value: &str, seconds: i64, headers: &HeaderMap) -> Response {
     (StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response()
 }
 
-async fn session(State(authenticator): State<Arc<Authenticator>>, headers: HeaderMap) -> Response {
-    match authenticator.authenticate(&headers) {
+async fn session(State(authenticator): State<Arc<Authenticator>>, parts: Parts) -> Response {
+    match authenticator.authenticate(&Presented::of(&parts)).await {
         Ok(principal) => {
             let scopes: Vec<_> = principal.scopes().iter().map(|scope| scope.as_str()).collect();
             let auth = if authenticator.is_enabled() { "on" } else { "off" };
@@ -149,8 +145,8 @@ async fn session(State(authenticator): State<Arc<Authenticator>>, headers: Heade
 
 /// Answers nginx' `auth_request`: 204, 401 or 403 for the request that nginx describes in
 /// `X-Original-URI` and `X-Original-Method`.
-async fn verify(State(authenticator): State<Arc<Authenticator>>, headers: HeaderMap) -> Response {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+async fn verify(State(authenticator): State<Arc<Authenticator>>, parts: Parts) -> Response {
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let Some(uri) = text("x-original-uri") else {
         let message = "nginx must pass the header X-Original-URI: proxy_set_header X-Original-URI $request_uri";
         return Refusal::new(ErrorClass::Invalid, message).render(Dialect::Plain);
@@ -161,7 +157,8 @@ async fn verify(State(authenticator): State<Arc<Authenticator>>, headers: Header
         return Refusal::new(ErrorClass::Forbidden, message).render(Dialect::Plain);
     }
     let method = text("x-original-method").and_then(|method| method.parse().ok()).unwrap_or(Method::GET);
-    match admit(&authenticator, path, &method, &headers, None) {
+    let asked = Presented { method: &method, path, ..Presented::of(&parts) };
+    match admit(&authenticator, &asked).await {
         Ok(principal) => {
             let name = principal.as_ref().map_or("", Principal::name);
             let tenant = principal.as_ref().map_or(String::new(), |principal| principal.tenants().to_string());
