@@ -28,5 +28,6 @@ mod sdks;
 mod span_metrics;
 mod start;
 mod tempo;
+mod tls;
 mod tokens;
 mod ui;

@@ -82,8 +82,7 @@ async fn a_trace_that_waits_can_be_deleted() {
     let mut pharos = builder("3s").start().await;
     send(&pharos).await;
     let gone = "02".repeat(16);
-    let (status, answer) =
-        pharos.post(&format!("/api/v1/admin/traces/delete?trace_id={gone}"), "text/plain", "").await;
+    let (status, answer) = pharos.post(&format!("/api/v1/admin/traces/delete?trace_id={gone}"), "text/plain", "").await;
     assert!(status < 300, "{status} {answer}");
     pharos.kill();
     pharos.restart().await;

@@ -78,7 +78,7 @@ pub(crate) async fn read(
 ) -> Result<HeldBody, Refusal> {
     let outcome = read_within(&parts.headers, &mut body, bytes_max, budget).await;
     if outcome.is_err() {
-        discard_body(parts.version, body).await;
+        discard_body(parts.version, &parts.headers, body).await;
     }
     outcome
 }

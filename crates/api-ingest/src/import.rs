@@ -79,7 +79,7 @@ async fn accept(
         Err(refusal) => Err(refusal),
     };
     if outcome.is_err() {
-        discard_body(parts.version, body).await;
+        discard_body(parts.version, &parts.headers, body).await;
     }
     outcome
 }

@@ -6,13 +6,13 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use http::header::SET_COOKIE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use pharos_base::ErrorClass;
-use pharos_http::{Dialect, Refusal, discard_body};
+use pharos_http::{Connection, Dialect, Refusal, discard_body};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -46,6 +46,9 @@ pub async fn authenticate_request(
     match admit(&authenticator, &Presented::of(&parts)).await {
         Ok(principal) => {
             if let Some(principal) = principal {
+                if let Some(connection) = parts.extensions.get::<Connection>() {
+                    connection.admit();
+                }
                 parts.extensions.insert(principal);
             }
             next.run(Request::from_parts(parts, body)).await
@@ -54,7 +57,7 @@ pub async fn authenticate_request(
             let path = parts.uri.path();
             tracing::debug!(path, reason = ?error.to_string(), "request refused");
             let refused = Refusal::new(error.class(), error.to_string()).render(Dialect::of(path, &parts.headers));
-            discard_body(parts.version, body).await;
+            discard_body(parts.version, &parts.headers, body).await;
             refused
         }
     }
@@ -110,23 +113,33 @@ struct LogIn {
 
 async fn log_in(
     State(authenticator): State<Arc<Authenticator>>,
+    connection: Option<Extension<Connection>>,
     headers: HeaderMap,
     Json(form): Json<LogIn>,
 ) -> Response {
     match authenticator.log_in(&form.token) {
-        Ok(cookie) => cookie_answer(cookie.reveal(), SESSION_SECONDS, &headers),
+        Ok(cookie) => cookie_answer(cookie.reveal(), SESSION_SECONDS, is_encrypted(connection, &headers)),
         Err(error) => Refusal::new(error.class(), error.to_string()).render(Dialect::Plain),
     }
 }
 
-async fn log_out(State(authenticator): State<Arc<Authenticator>>, headers: HeaderMap) -> Response {
+async fn log_out(
+    State(authenticator): State<Arc<Authenticator>>,
+    connection: Option<Extension<Connection>>,
+    headers: HeaderMap,
+) -> Response {
     authenticator.log_out(&headers);
-    cookie_answer("", 0, &headers)
+    cookie_answer("", 0, is_encrypted(connection, &headers))
 }
 
-fn cookie_answer(value: &str, seconds: i64, headers: &HeaderMap) -> Response {
-    let by_tls = headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
-    let secure = if by_tls { "; Secure" } else { "" };
+/// Whether the browser came by TLS, to us or to a proxy that says so.
+fn is_encrypted(connection: Option<Extension<Connection>>, headers: &HeaderMap) -> bool {
+    connection.is_some_and(|connection| connection.over_tls())
+        || headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https")
+}
+
+fn cookie_answer(value: &str, seconds: i64, is_encrypted: bool) -> Response {
+    let secure = if is_encrypted { "; Secure" } else { "" };
     let cookie = format!("{SESSION_COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
     (StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response()
 }

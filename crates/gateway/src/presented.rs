@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::request::Parts;
 use http::{HeaderMap, Method};
-use pharos_http::PeerAddress;
+use pharos_http::{Connection, PeerAddress};
 
 /// The parts of a request that tell who sent it.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ impl<'r> Presented<'r> {
             path: parts.uri.path(),
             headers: &parts.headers,
             peer: parts.extensions.get::<PeerAddress>().map(|peer| peer.0.ip()),
-            over_tls: false,
+            over_tls: parts.extensions.get::<Connection>().is_some_and(Connection::over_tls),
         }
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! Over HTTP/1.1 a server that answers and closes with the body unread resets the connection, and the client
 //! (or nginx) sees a broken pipe instead of the 401 or 413. Over HTTP/2 the stream is reset after the answer,
-//! which loses nothing.
+//! which loses nothing. A client that asked whether to send its body at all (`Expect: 100-continue`) has not
+//! sent it, and reading would tell it to.
 
 use std::time::Duration;
 
 use axum::body::Body;
-use http::Version;
+use http::header::EXPECT;
+use http::{HeaderMap, Version};
 use http_body_util::BodyExt;
 
 /// At most so much is read of a body that was refused, bytes.
@@ -15,9 +17,9 @@ pub const DISCARD_BYTES_MAX: usize = 32 << 20;
 /// At most so long.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads and drops the rest of a refused request's body, within bounds.
-pub async fn discard_body(version: Version, mut body: Body) {
-    if version >= Version::HTTP_2 {
+/// Reads and drops the rest of a refused request's body, within bounds. `headers` are the request's.
+pub async fn discard_body(version: Version, headers: &HeaderMap, mut body: Body) {
+    if version >= Version::HTTP_2 || headers.contains_key(EXPECT) {
         return;
     }
     let discard = async {

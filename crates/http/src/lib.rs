@@ -1,10 +1,11 @@
-//! Shared server parts: listeners, the error dialects, request metrics, the query pool and the listing of its queries.
+//! Shared server parts: listeners with TLS and limits of connections, the error dialects, request metrics, the query pool and the listing of its queries.
 //!
 //! This crate alone maps an [`ErrorClass`](pharos_base::ErrorClass) to HTTP and gRPC status, and
 //! alone renders refusals in the dialect a client reads: `google.rpc.Status` for OTLP and gRPC,
 //! Prometheus' JSON envelope, Jaeger's envelope, plain text elsewhere.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod conn;
 mod deadline;
 mod dialect;
 mod discard;
@@ -15,7 +16,9 @@ mod queries;
 mod reflection;
 mod server;
 mod status;
+mod tls;
 
+pub use conn::{BodyTooSlow, Connection, ConnectionGate, ConnectionMetrics, ConnectionSettings};
 pub use deadline::grpc_deadline;
 pub use dialect::{Dialect, Refusal, RpcStatus, error_type};
 pub use discard::{DISCARD_BYTES_MAX, discard_body};
@@ -26,3 +29,7 @@ pub use queries::{Asked, Queries, QueriesSettings, QueryKind, QueryLoad, Running
 pub use reflection::grpc_reflection;
 pub use server::{BindError, ListenerSettings, PeerAddress, bind, remote_address, serve};
 pub use status::{grpc_code, http_status};
+pub use tls::{
+    CertificateError, ClientCertificate, ClientCertificates, TlsError, TlsMetrics, TlsOverride, TlsSettings, TlsSource,
+    TlsVersion, watch_tls_files,
+};

@@ -1,8 +1,10 @@
-//! Listeners: accept, limit, serve HTTP/1.1, h2c and gRPC on one port, drain, stop.
+//! Listeners: accept, shake hands, serve HTTP/1.1, HTTP/2 and gRPC on one port, drain, stop.
 //!
-//! Each connection is its own task inside the group that [`serve`] waits for. A connection over the
-//! limit waits in the kernel's queue, so overload costs no memory here.
+//! Each connection is its own task inside the group that [`serve`] waits for, and holds a place of the
+//! [`ConnectionGate`]; one that waits for a place waits in the kernel's queue, so overload costs no memory here.
+//! On a port with TLS, clients choose HTTP/2 or HTTP/1.1 by ALPN; without either, and without TLS, by how they begin.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,12 +16,17 @@ use http::{Extensions, HeaderMap, Request};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
-use tower_http::timeout::TimeoutBody;
+
+use crate::conn::{
+    Connection, ConnectionGate, ConnectionMetrics, ConnectionSettings, Ends, Limits, PacedBody, Place, ServedBody,
+    Vitals, WatchedIo, drive,
+};
+use crate::tls::{Arrived, ClientCertificate, TlsSource, arrive};
 
 /// The other end of the connection a request came on.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +34,14 @@ pub struct PeerAddress(pub SocketAddr);
 
 /// The most of an `X-Forwarded-For` header that is kept.
 const FORWARDED_BYTES_MAX: usize = 128;
+/// The most that is buffered of an HTTP/1 connection, hence the largest head, bytes.
+const HTTP1_BUFFER_BYTES_MAX: usize = 128 << 10;
+/// The largest head over HTTP/2, bytes.
+const HTTP2_HEAD_BYTES_MAX: u32 = 64 << 10;
+/// The most that one HTTP/2 request may send ahead, bytes; its connection may allow less.
+const HTTP2_STREAM_WINDOW_MAX: u32 = 1 << 20;
+/// Of an answer over HTTP/2, so much waits for a client to take it, bytes.
+const HTTP2_SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
 
 /// Where a request came from: the other end of its connection, and whom that end says it speaks for.
 #[must_use]
@@ -50,30 +65,22 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Bounds of one listener.
+/// What one listener has besides its socket.
 #[derive(Debug, Clone)]
 pub struct ListenerSettings {
-    /// Connections served at a time; more wait.
-    pub connections_max: usize,
-    /// A client must send its request head within this time, counted from the connection for the first one.
-    pub head_timeout: Duration,
-    /// A body may pause this long between two pieces.
-    pub body_pause_max: Duration,
-    /// Streams one HTTP/2 connection may have open.
-    pub streams_max: u32,
-    /// After a stop was asked for, requests under way may take this long.
-    pub drain_timeout: Duration,
+    /// Its name in metrics.
+    pub port: &'static str,
+    /// `None` speaks plain HTTP.
+    pub tls: Option<Arc<TlsSource>>,
+    /// Limits and places of connections, shared by all listeners.
+    pub gate: Arc<ConnectionGate>,
 }
 
 impl Default for ListenerSettings {
+    /// Plain HTTP, with the default limits and no other listener.
     fn default() -> Self {
-        Self {
-            connections_max: 4_096,
-            head_timeout: Duration::from_secs(30),
-            body_pause_max: Duration::from_secs(30),
-            streams_max: 256,
-            drain_timeout: Duration::from_secs(10),
-        }
+        let gate = ConnectionGate::new(ConnectionSettings::default(), ConnectionMetrics::default());
+        Self { port: "listen", tls: None, gate }
     }
 }
 
@@ -87,186 +94,154 @@ pub async fn bind(address: &str, purpose: &'static str) -> Result<TcpListener, B
 
 /// Serves `router` until `stop` is cancelled, then lets requests under way finish.
 pub async fn serve(listener: TcpListener, router: Router, settings: ListenerSettings, stop: CancellationToken) {
-    let builder = Arc::new(connection_builder(&settings));
-    let permits = Arc::new(Semaphore::new(settings.connections_max));
-    let graceful = GracefulShutdown::new();
-    loop {
-        let permit = tokio::select! {
-            () = stop.cancelled() => break,
-            permit = Arc::clone(&permits).acquire_owned() => permit,
+    let drain_max = settings.gate.settings().drain_max.0;
+    let port = Arc::new(OpenPort { router, settings, stop, abort: CancellationToken::new() });
+    let connections = TaskTracker::new();
+    while let Some((stream, peer)) = port.accept(&listener).await {
+        let place = tokio::select! {
+            () = port.stop.cancelled() => break,
+            place = port.settings.gate.enter(port.settings.port, peer.ip()) => place,
         };
-        let Ok(permit) = permit else { break };
-        let (stream, peer) = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
+        if let Some(place) = place {
+            connections.spawn(Arc::clone(&port).receive(stream, peer, place));
+        }
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(drain_max, connections.wait()).await.is_err() {
+        tracing::warn!("requests still under way at the end of the grace period were cut");
+        port.abort.cancel();
+        connections.wait().await;
+    }
+}
+
+/// A listener while it serves.
+struct OpenPort {
+    router: Router,
+    settings: ListenerSettings,
+    stop: CancellationToken,
+    /// Cuts what is left of its connections.
+    abort: CancellationToken,
+}
+
+/// What is known of a connection before its first request.
+struct Secured {
+    over_tls: bool,
+    certificate: Option<Arc<ClientCertificate>>,
+    lifetime_max: Option<Duration>,
+    speaks_http2: bool,
+    retire: CancellationToken,
+}
+
+impl OpenPort {
+    /// The next connection; `None` at the stop.
+    async fn accept(&self, listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return None,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok(accepted) => return Some(accepted),
                 Err(error) => {
                     // Out of file descriptors, mostly: wait for connections to close instead of spinning.
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
                 }
-            },
-        };
-        serve_connection(stream, peer, &router, &settings, &builder, &graceful, permit);
+            }
+        }
     }
-    drop(listener);
-    if tokio::time::timeout(settings.drain_timeout, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests still under way at the end of the grace period were cut");
+
+    /// From an accepted socket to the connection's end.
+    async fn receive(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, place: Place) {
+        // Answers are written whole; waiting to fill packets would only add latency.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.settings.tls else {
+            let retire = CancellationToken::new();
+            let plain = Secured { over_tls: false, certificate: None, lifetime_max: None, speaks_http2: false, retire };
+            return self.run(stream, peer, place, plain).await;
+        };
+        let timeout = self.settings.gate.settings().handshake_timeout.0;
+        let arrived = tokio::select! {
+            () = self.stop.cancelled() => return,
+            () = place.evict().cancelled() => return self.count_cut("place_taken"),
+            arrived = tokio::time::timeout(timeout, arrive(stream, tls)) => arrived,
+        };
+        match arrived {
+            Ok(Ok(Arrived { stream, certificate, lifetime_max, speaks_http2, retire })) => {
+                let secured = Secured { over_tls: true, certificate, lifetime_max, speaks_http2, retire };
+                self.run(stream, peer, place, secured).await;
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "no TLS handshake");
+                self.count_cut("handshake");
+            }
+            Err(_) => self.count_cut("handshake_timeout"),
+        }
+    }
+
+    fn count_cut(&self, reason: &'static str) {
+        self.settings.gate.metrics().cut(self.settings.port, reason);
+    }
+
+    /// Serves requests of one connection until it ends.
+    async fn run<S>(&self, stream: S, peer: SocketAddr, place: Place, secured: Secured)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let settings = self.settings.gate.settings();
+        let builder = builder(settings.streams_max, place.window(), secured.speaks_http2);
+        let limits = Limits::new(settings, u64::from(peer.port()), secured.lifetime_max);
+        let (pause_max, rate_min) = (settings.body_pause_max.0, settings.body_rate_min.0);
+        let (vitals, place, router) = (Vitals::new(), Arc::new(place), self.router.clone());
+        let Secured { over_tls, certificate, retire, .. } = secured;
+        let connection = Connection { peer, over_tls, certificate, place: Arc::clone(&place) };
+        let requests = Arc::clone(&vitals);
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let in_flight = requests.begin_request();
+            let mut request = request.map(|body| Body::new(PacedBody::new(body, pause_max, rate_min)));
+            let extensions = request.extensions_mut();
+            extensions.insert(PeerAddress(peer));
+            if let Some(certificate) = &connection.certificate {
+                extensions.insert(Arc::clone(certificate));
+            }
+            extensions.insert(connection.clone());
+            let (answer, vitals) = (router.clone().oneshot(request), Arc::clone(&requests));
+            async move {
+                let answer = answer.await?;
+                Ok::<_, Infallible>(answer.map(|body| ServedBody::new(body, vitals, in_flight)))
+            }
+        });
+        let io = TokioIo::new(WatchedIo::new(stream, Arc::clone(&vitals)));
+        let served = builder.serve_connection(io, service);
+        let ends = Ends { stop: &self.stop, retire: &retire, evict: place.evict(), abort: &self.abort };
+        match drive(served, &vitals, &limits, ends).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "connection ended early"),
+            Err(why) => {
+                tracing::debug!(%peer, limit = why.as_str(), "connection cut");
+                self.count_cut(why.as_str());
+            }
+        }
     }
 }
 
-fn connection_builder(settings: &ListenerSettings) -> Builder<TokioExecutor> {
+/// How HTTP is spoken. Times are watched by [`drive`], for both versions alike.
+fn builder(streams_max: u32, window: u32, http2_only: bool) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(settings.head_timeout);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HTTP1_BUFFER_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(settings.streams_max)
+        .max_concurrent_streams(streams_max)
         .keep_alive_interval(Duration::from_mins(1))
         .keep_alive_timeout(Duration::from_secs(20))
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
-        .max_header_list_size(64 << 10);
-    builder
-}
-
-fn serve_connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: &Router,
-    settings: &ListenerSettings,
-    builder: &Arc<Builder<TokioExecutor>>,
-    graceful: &GracefulShutdown,
-    permit: OwnedSemaphorePermit,
-) {
-    // Answers are written whole; waiting to fill packets would only add latency.
-    let _ = stream.set_nodelay(true);
-    let router = router.clone();
-    let (head_timeout, body_pause_max) = (settings.head_timeout, settings.body_pause_max);
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(|body| Body::new(TimeoutBody::new(body_pause_max, body)));
-        request.extensions_mut().insert(PeerAddress(peer));
-        router.clone().oneshot(request)
-    });
-    let (builder, watcher) = (Arc::clone(builder), graceful.watcher());
-    #[expect(clippy::disallowed_methods, reason = "`graceful` waits for every connection it watches")]
-    tokio::spawn(async move {
-        if !matches!(tokio::time::timeout(head_timeout, tells_its_protocol(&stream)).await, Ok(Ok(()))) {
-            return;
-        }
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = watcher.watch(connection).await {
-            tracing::debug!(%peer, %error, "connection ended early");
-        }
-        drop(permit);
-    });
-}
-
-/// Waits until a client has sent enough to tell HTTP/1 from HTTP/2: hyper waits for that without a timeout.
-async fn tells_its_protocol(stream: &TcpStream) -> io::Result<()> {
-    const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let mut seen = [0; HTTP2_PREFACE.len()];
-    loop {
-        let length = stream.peek(&mut seen).await?;
-        if length == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if length == seen.len() || seen[..length] != HTTP2_PREFACE[..length] {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        .initial_stream_window_size(window.min(HTTP2_STREAM_WINDOW_MAX))
+        .initial_connection_window_size(window)
+        .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES_MAX)
+        .max_header_list_size(HTTP2_HEAD_BYTES_MAX);
+    if http2_only { builder.http2_only() } else { builder }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    #[tokio::test]
-    async fn a_stop_lets_the_request_under_way_finish() {
-        let listener = bind("127.0.0.1:0", "test").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, started) = (CancellationToken::new(), CancellationToken::new());
-        let (stop_seen, begun) = (stop.clone(), started.clone());
-        let router = Router::new().route(
-            "/slow",
-            get(move || async move {
-                begun.cancel();
-                stop_seen.cancelled().await;
-                "done"
-            }),
-        );
-        let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(serve(listener, router, ListenerSettings::default(), stop.clone()));
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
-        started.cancelled().await;
-        stop.cancel();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
-        tasks.join_next().await.unwrap().unwrap();
-    }
-
-    /// A server whose clients must hurry, with a route that reads the body.
-    async fn hasty_server() -> (SocketAddr, CancellationToken, tokio::task::JoinSet<()>) {
-        let listener = bind("127.0.0.1:0", "test").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let pause = Duration::from_millis(100);
-        let settings = ListenerSettings {
-            connections_max: 1,
-            head_timeout: pause,
-            body_pause_max: pause,
-            ..ListenerSettings::default()
-        };
-        let router = Router::new().route(
-            "/",
-            axum::routing::post(|body: Result<bytes::Bytes, axum::extract::rejection::BytesRejection>| async move {
-                if body.is_ok() { http::StatusCode::OK } else { http::StatusCode::REQUEST_TIMEOUT }
-            }),
-        );
-        let stop = CancellationToken::new();
-        let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(serve(listener, router, settings, stop.clone()));
-        (address, stop, tasks)
-    }
-
-    #[tokio::test]
-    async fn clients_that_say_nothing_or_not_enough_are_cut() {
-        let (address, stop, mut tasks) = hasty_server().await;
-        for said in ["", "PRI * HT", "POST / HTTP/1.1\r\nHos"] {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(said.as_bytes()).await.unwrap();
-            let mut answer = Vec::new();
-            let _ = stream.read_to_end(&mut answer).await;
-            assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"), "{said:?} is cut");
-        }
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc").await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-        stop.cancel();
-        tasks.join_next().await.unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_full_server_still_stops() {
-        let (address, stop, mut tasks) = hasty_server().await;
-        let _held = TcpStream::connect(address).await.unwrap();
-        let _waiting = TcpStream::connect(address).await.unwrap();
-        stop.cancel();
-        tasks.join_next().await.unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_taken_port_is_named() {
-        let first = bind("127.0.0.1:0", "queries").await.unwrap();
-        let address = first.local_addr().unwrap().to_string();
-        let error = bind(&address, "queries").await.unwrap_err().to_string();
-        assert_eq!(error, format!("cannot listen on {address} for queries"));
-    }
-}
+mod tests;

@@ -4,19 +4,17 @@
 //! before replay so that a taken port is told at once, and connections wait in the kernel meanwhile. Stop: no
 //! new connections, requests under way finish, stores close, the folder is unlocked.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use parking_lot::Mutex;
 use pharos_api_jaeger::{JaegerUi, UiBuild, UiCapabilities};
 use pharos_api_prometheus::{ApiSettings, BuildInfo, Gates, PrometheusApi};
 use pharos_base::{Clock, Helpers, Secret, SystemClock, full_message};
 use pharos_gateway::{AuthSettings, Authenticator, TokenFile};
-use pharos_http::{HttpMetrics, ListenerSettings, Queries, QueriesSettings, QueryPool, bind, serve};
+use pharos_http::{HttpMetrics, Queries, QueriesSettings, QueryPool, watch_tls_files};
 use pharos_ingest::otlp::{WireForm, decode_traces};
 use pharos_ingest::{IngestComponents, Ingestor};
 use pharos_promql::{Engine, EngineSettings, ParserOptions};
@@ -26,14 +24,15 @@ use pharos_storage::{MetricStore, TraceStore};
 use pharos_tracestore::SpanStore;
 use pharos_tsdb::Tsdb;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::data_dir::DataDir;
 use crate::doors::{self, Doors};
+use crate::listeners::{Addresses, Listeners};
+use crate::reload::Reloader;
 use crate::self_metrics;
-use crate::settings::{Port, QueryFeature, Settings, Switch};
+use crate::settings::{QueryFeature, Settings, Switch};
 use crate::span_metrics::SpanMetrics;
 
 /// What it is called to have been built from.
@@ -57,6 +56,7 @@ pub(crate) struct App {
     stop: CancellationToken,
     addresses: Addresses,
     first_token: Option<Secret>,
+    reloader: Reloader,
     _data_dir: DataDir,
 }
 
@@ -69,16 +69,6 @@ struct Stores {
     sampler: Option<Arc<TailSampler>>,
     /// Threads that may help with large reads, of all queries together.
     helpers: Helpers,
-}
-
-/// Where the server listens; `None` where a port is off.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Addresses {
-    pub(crate) main: SocketAddr,
-    pub(crate) otlp_grpc: Option<SocketAddr>,
-    pub(crate) otlp_http: Option<SocketAddr>,
-    pub(crate) jaeger: Option<SocketAddr>,
-    pub(crate) jaeger_grpc: Option<SocketAddr>,
 }
 
 impl App {
@@ -95,15 +85,21 @@ impl App {
             token_file: TokenFile::at(settings.token_path()),
         };
         let authenticator = Arc::new(Authenticator::open(auth, Arc::clone(&clock))?);
-        let listeners = Listeners::bind(settings).await?;
+        let listeners = Listeners::bind(settings, &clock).await?;
         let addresses = listeners.addresses()?;
+        let reloader = Reloader { authenticator: Arc::clone(&authenticator), tls: listeners.tls_sources() };
         let jaeger_ui = jaeger_ui(settings)?;
         let stores = open_stores(settings, &data_dir, &clock).await?;
         // Last of all that may fail: a token that was made and never shown would lock its owner out.
         let first_token = if authenticator.is_enabled() { authenticator.first_token()? } else { None };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let doors = Doors { jaeger_ui, ..doors(settings, &stores, authenticator, &clock, &stop) };
+        let doors = Doors { jaeger_ui, ..doors(settings, &stores, &reloader, &clock, &stop) };
+        listeners.register(&mut doors.registry.lock());
         listeners.serve(doors::routers(&doors), &tasks, &stop);
+        if !reloader.tls.is_empty() {
+            let sources = reloader.tls.iter().map(|(_, source)| Arc::clone(source)).collect();
+            tasks.spawn(watch_tls_files(sources, stop.clone()));
+        }
         if stores.span_metrics.meter.is_enabled() {
             let interval = Duration::from_millis(settings.span_metrics.flush_interval.as_ms().unsigned_abs());
             tasks.spawn(Arc::clone(&stores.span_metrics).run(interval, stop.clone()));
@@ -112,12 +108,22 @@ impl App {
             tasks.spawn(sample(Arc::clone(sampler), stop.clone()));
         }
         tasks.close();
-        Ok(Self { stores, tasks, stop, addresses, first_token, _data_dir: data_dir })
+        Ok(Self { stores, tasks, stop, addresses, first_token, reloader, _data_dir: data_dir })
     }
 
     /// Where it listens.
     pub(crate) fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// Reads tokens and the files of TLS again, and says in the log what became of each.
+    pub(crate) async fn reload(&self) {
+        let reloader = self.reloader.clone();
+        match tokio::task::spawn_blocking(move || reloader.reload()).await {
+            Ok(reloaded) if reloaded.has_failed => tracing::error!(outcome = reloaded.lines.join("; "), "reload"),
+            Ok(reloaded) => tracing::info!(outcome = reloaded.lines.join("; "), "reload"),
+            Err(error) => tracing::error!(%error, "reload panicked"),
+        }
     }
 
     /// The token made at the very first start.
@@ -225,7 +231,7 @@ fn deletable(stores: &Stores) -> Arc<dyn TraceStore> {
 fn doors(
     settings: &Settings,
     stores: &Stores,
-    authenticator: Arc<Authenticator>,
+    reloader: &Reloader,
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
 ) -> Doors {
@@ -291,8 +297,9 @@ fn doors(
         query_memory_bytes_max: settings.query.memory_max.0,
         jaeger: Arc::new(settings.jaeger_api.clone()),
         jaeger_ui: None,
-        authenticator,
-        cors_origin: settings.cors_origins().unwrap_or_default(),
+        authenticator: Arc::clone(&reloader.authenticator),
+        cors: (settings.cors.clone(), settings.cors_origins().unwrap_or_default()),
+        reloader: reloader.clone(),
         clock: Arc::clone(clock),
         registry,
         http_metrics,
@@ -337,67 +344,4 @@ fn engine_settings(settings: &Settings) -> EngineSettings {
         },
         ..EngineSettings::default()
     }
-}
-
-/// The open ports.
-struct Listeners {
-    main: TcpListener,
-    otlp_grpc: Option<TcpListener>,
-    otlp_http: Option<TcpListener>,
-    jaeger: Option<TcpListener>,
-    jaeger_grpc: Option<TcpListener>,
-}
-
-impl Listeners {
-    async fn bind(settings: &Settings) -> anyhow::Result<Self> {
-        let main = settings.listen.address().unwrap_or("127.0.0.1:9090");
-        Ok(Self {
-            main: bind(main, "the main port (change it with --listen)").await?,
-            otlp_grpc: bind_optional(&settings.otlp_grpc, "OTLP/gRPC (change it with --otlp-grpc, or turn it off)")
-                .await?,
-            otlp_http: bind_optional(&settings.otlp_http, "OTLP/HTTP (change it with --otlp-http, or turn it off)")
-                .await?,
-            jaeger: bind_optional(&settings.jaeger, "Jaeger queries (change it with --jaeger, or turn it off)").await?,
-            jaeger_grpc: bind_optional(
-                &settings.jaeger_grpc,
-                "Jaeger gRPC queries (change it with --jaeger-grpc, or turn it off)",
-            )
-            .await?,
-        })
-    }
-
-    fn addresses(&self) -> anyhow::Result<Addresses> {
-        let of = |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
-        Ok(Addresses {
-            main: self.main.local_addr()?,
-            otlp_grpc: of(&self.otlp_grpc)?,
-            otlp_http: of(&self.otlp_http)?,
-            jaeger: of(&self.jaeger)?,
-            jaeger_grpc: of(&self.jaeger_grpc)?,
-        })
-    }
-
-    fn serve(self, routers: doors::Routers, tasks: &TaskTracker, stop: &CancellationToken) {
-        let start = |listener: Option<TcpListener>, router: Router| {
-            if let Some(listener) = listener {
-                tasks.spawn(serve(listener, router, listener_settings(), stop.clone()));
-            }
-        };
-        start(Some(self.main), routers.main);
-        start(self.otlp_grpc, routers.otlp_grpc);
-        start(self.otlp_http, routers.otlp_http);
-        start(self.jaeger, routers.jaeger);
-        start(self.jaeger_grpc, routers.jaeger_grpc);
-    }
-}
-
-async fn bind_optional(port: &Port, purpose: &'static str) -> anyhow::Result<Option<TcpListener>> {
-    match port.address() {
-        Some(address) => Ok(Some(bind(address, purpose).await?)),
-        None => Ok(None),
-    }
-}
-
-fn listener_settings() -> ListenerSettings {
-    ListenerSettings { drain_timeout: Duration::from_secs(10), ..ListenerSettings::default() }
 }

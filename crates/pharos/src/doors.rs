@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use pharos_api_jaeger::{JaegerApi, JaegerUi};
 use pharos_api_prometheus::PrometheusApi;
 use pharos_api_tempo::TempoApi;
-use pharos_base::{Clock, ErrorClass, full_message};
+use pharos_base::{Clock, ErrorClass};
 use pharos_gateway::{Authenticator, authenticate_request, session_routes};
 use pharos_http::{
     Dialect, HEALTH_SERVICE, HttpMetrics, QueryPool, Refusal, count_requests, grpc_health, grpc_reflection,
@@ -24,9 +24,11 @@ use pharos_sampling::TailSampler;
 use pharos_storage::{MetricStore, TraceStore};
 use prometheus_client::registry::Registry;
 use tower_http::compression::CompressionLayer;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
+use crate::reload::Reloader;
 use crate::self_metrics;
+use crate::settings::Cors;
 
 /// What the doors are made of.
 pub(crate) struct Doors {
@@ -43,8 +45,9 @@ pub(crate) struct Doors {
     /// Jaeger's own page, if one is configured.
     pub(crate) jaeger_ui: Option<JaegerUi>,
     pub(crate) authenticator: Arc<Authenticator>,
-    /// Origins whose pages may read answers.
-    pub(crate) cors_origin: Option<Matcher>,
+    /// Pages of other sites, and their origins in the older spelling.
+    pub(crate) cors: (Cors, Option<Matcher>),
+    pub(crate) reloader: Reloader,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Arc<Mutex<Registry>>,
     pub(crate) http_metrics: Arc<HttpMetrics>,
@@ -112,7 +115,7 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         .merge(pharos_web::router());
     let queries = pharos_api_jaeger::GRPC_SERVICES;
     let main = main.merge(about(&[&OTLP_SERVICES[..], &queries].concat()));
-    let cors = cors(doors.cors_origin.clone(), doors.authenticator.is_enabled());
+    let cors = cors(&doors.cors.0, doors.cors.1.clone());
     let around = |router: Router| wrap(router, &doors.authenticator, cors.clone(), &doors.http_metrics);
     let jaeger = jaeger_http.clone().merge(prometheus).merge(session);
     // The page stands outside of the guard: it holds no data, and what it asks for is guarded.
@@ -160,30 +163,40 @@ fn wrap_public(router: Router, http_metrics: &Arc<HttpMetrics>) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(http_metrics), count_requests))
 }
 
-/// Pages of other sites may push and query with a token of their own; the session cookie is never accepted from
-/// them. Without authentication a page of any site could read everything here: then only those of origins that the
-/// settings name.
-fn cors(origins: Option<Matcher>, is_guarded: bool) -> CorsLayer {
-    let allowed = match origins {
-        Some(origins) => {
-            let is_allowed = move |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| origins.matches(origin));
-            AllowOrigin::predicate(move |origin, _| is_allowed(origin))
-        }
-        None if is_guarded => AllowOrigin::any(),
-        None => return CorsLayer::new(),
+/// Request headers that every sender and page may need.
+const CORS_HEADERS: [HeaderName; 9] = [
+    header::ACCEPT,
+    header::AUTHORIZATION,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::ORIGIN,
+    HeaderName::from_static("x-scope-orgid"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("baggage"),
+];
+
+/// Pages of the sites that the settings name may push and query with a token of their own; the session cookie is never
+/// accepted from them, and no answer allows credentials of the browser.
+fn cors(settings: &Cors, older: Option<Matcher>) -> CorsLayer {
+    let named = settings.clone();
+    let is_allowed = move |origin: &HeaderValue| {
+        origin
+            .to_str()
+            .is_ok_and(|origin| named.allows(origin) || older.as_ref().is_some_and(|pattern| pattern.matches(origin)))
+    };
+    let headers = if settings.headers.iter().any(|name| name == "*") {
+        AllowHeaders::mirror_request()
+    } else {
+        let own = settings.headers.iter().filter_map(|name| name.parse().ok());
+        AllowHeaders::list(CORS_HEADERS.into_iter().chain(own))
     };
     CorsLayer::new()
-        .allow_origin(allowed)
+        .allow_origin(AllowOrigin::predicate(move |origin, _| is_allowed(origin)))
         .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
-        .allow_headers([
-            header::ACCEPT,
-            header::AUTHORIZATION,
-            header::CONTENT_TYPE,
-            header::CONTENT_ENCODING,
-            header::ORIGIN,
-            HeaderName::from_static("x-scope-orgid"),
-        ])
-        .expose_headers([header::DATE])
+        .allow_headers(headers)
+        .expose_headers([header::DATE, header::RETRY_AFTER])
+        .max_age(settings.max_age.0)
 }
 
 #[derive(Clone)]
@@ -191,7 +204,7 @@ struct Operation {
     metrics: Arc<dyn MetricStore>,
     traces: Arc<dyn TraceStore>,
     sampler: Option<Arc<TailSampler>>,
-    authenticator: Arc<Authenticator>,
+    reloader: Reloader,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -200,7 +213,7 @@ fn operation_routes(doors: &Doors) -> Router {
         metrics: Arc::clone(&doors.metrics),
         traces: Arc::clone(&doors.traces),
         sampler: doors.sampler.clone(),
-        authenticator: Arc::clone(&doors.authenticator),
+        reloader: doors.reloader.clone(),
         registry: Arc::clone(&doors.registry),
     };
     Router::new()
@@ -258,9 +271,14 @@ async fn both_stores(
 }
 
 async fn reload(State(operation): State<Operation>) -> Response {
-    match operation.authenticator.reload() {
-        Ok(()) => "reloaded\n".into_response(),
-        Err(error) => Refusal::new(ErrorClass::Internal, full_message(&error)).render(Dialect::Plain),
+    match tokio::task::spawn_blocking(move || operation.reloader.reload()).await {
+        Ok(reloaded) if reloaded.has_failed => {
+            Refusal::new(ErrorClass::Internal, reloaded.lines.join("; ")).render(Dialect::Plain)
+        }
+        Ok(reloaded) => (reloaded.lines.join("\n") + "\n").into_response(),
+        Err(_) => {
+            Refusal::new(ErrorClass::Internal, "reading settings again panicked; see the log").render(Dialect::Plain)
+        }
     }
 }
 
@@ -284,27 +302,49 @@ mod tests {
 
     use super::*;
 
-    /// Who may read an answer, as a browser is told.
-    async fn allowed(layer: CorsLayer, origin: &str) -> Option<String> {
+    async fn ask(layer: CorsLayer, request: axum::http::request::Builder) -> axum::http::HeaderMap {
         let router = Router::new().route("/", get(|| async {})).layer(layer);
-        let request = Request::get("/").header(header::ORIGIN, origin).body(Body::empty()).unwrap();
-        let response = router.oneshot(request).await.unwrap();
-        let value = response.headers().get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
-        value.map(|value| value.to_str().unwrap().to_owned())
+        router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap().headers().clone()
+    }
+
+    fn settings(origins: &[&str], headers: &[&str]) -> Cors {
+        let texts = |of: &[&str]| of.iter().map(|&text| text.to_owned()).collect();
+        Cors { origins: texts(origins), headers: texts(headers), ..Cors::default() }
     }
 
     #[tokio::test]
     async fn pages_of_other_sites_read_what_the_settings_let_them() {
-        let named = || Some(Matcher::new(MatchOp::Regex, "origin", "https://(a|b)[.]example").unwrap());
-        for (origins, is_guarded, origin, expected) in [
-            (None, true, "https://any.example", Some("*")),
-            (None, false, "https://any.example", None),
-            (named(), true, "https://b.example", Some("https://b.example")),
-            (named(), false, "https://a.example", Some("https://a.example")),
-            (named(), true, "https://a.example.evil", None),
+        let older = Matcher::new(MatchOp::Regex, "origin", "https://(a|b)[.]example").unwrap();
+        for (origins, older, origin, is_allowed) in [
+            (&[][..], None, "https://any.example", false),
+            (&["*"], None, "https://any.example", true),
+            (&["https://a.example"], None, "https://a.example", true),
+            (&["https://c.example"], Some(&older), "https://b.example", true),
+            (&[], Some(&older), "https://a.example.evil", false),
         ] {
-            let found = allowed(cors(origins, is_guarded), origin).await;
-            assert_eq!(found.as_deref(), expected, "{origin}");
+            let request = Request::get("/").header(header::ORIGIN, origin);
+            let answer = ask(cors(&settings(origins, &[]), older.cloned()), request).await;
+            let allowed = answer.get(header::ACCESS_CONTROL_ALLOW_ORIGIN).map(|value| value.to_str().unwrap());
+            assert_eq!(allowed, is_allowed.then_some(origin), "{origins:?} {origin}");
+            assert!(!answer.contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS));
+            let exposed = answer[header::ACCESS_CONTROL_EXPOSE_HEADERS].to_str().unwrap();
+            assert!(exposed.contains("retry-after"), "exporters in browsers must see when to come again: {exposed}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_preflight_says_which_headers_may_be_sent_and_for_how_long() {
+        let preflight = || {
+            Request::options("/")
+                .header(header::ORIGIN, "https://a.example")
+                .header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST")
+                .header(header::ACCESS_CONTROL_REQUEST_HEADERS, "traceparent,x-mine")
+        };
+        let answer = ask(cors(&settings(&["https://a.example"], &["X-Mine"]), None), preflight()).await;
+        let headers = answer[header::ACCESS_CONTROL_ALLOW_HEADERS].to_str().unwrap();
+        assert!(headers.contains("traceparent") && headers.contains("x-mine"), "{headers}");
+        assert_eq!(answer[header::ACCESS_CONTROL_MAX_AGE], "600");
+        let answer = ask(cors(&settings(&["https://a.example"], &["*"]), None), preflight()).await;
+        assert_eq!(answer[header::ACCESS_CONTROL_ALLOW_HEADERS], "traceparent,x-mine");
     }
 }

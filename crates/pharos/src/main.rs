@@ -10,6 +10,8 @@ mod cli;
 mod commands;
 mod data_dir;
 mod doors;
+mod listeners;
+mod reload;
 mod self_metrics;
 mod settings;
 mod span_metrics;

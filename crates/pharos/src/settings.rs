@@ -4,21 +4,26 @@
 //! `--retention-metrics` and `PHAROS__RETENTION__METRICS`. Nothing is written twice: the keys are read off the
 //! serialized defaults, their help off [`HELP`], and a test holds the two together.
 
+mod cors;
 mod help;
 mod layers;
+mod listeners;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use pharos_base::{ByteSize, Helpers, HumanDuration};
+use pharos_http::{ConnectionSettings, TlsSettings};
 use pharos_ingest::IngestSettings;
 use pharos_model::{MatchOp, Matcher};
 use pharos_sampling::TailSamplingSettings;
 use pharos_spanmetrics::{ServiceGraphSettings, SpanMetricsSettings};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub(crate) use cors::Cors;
 pub(crate) use help::HELP;
 pub(crate) use layers::{SettingsError, default_yaml, keys, load};
+pub(crate) use listeners::{ListenerEntry, PortName};
 
 /// On or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,6 +202,10 @@ pub(crate) struct Settings {
     pub(crate) jaeger_grpc: Port,
     pub(crate) auth: Switch,
     pub(crate) auth_off_anywhere: bool,
+    pub(crate) tls: TlsSettings,
+    pub(crate) listeners: Vec<ListenerEntry>,
+    pub(crate) connections: ConnectionSettings,
+    pub(crate) cors: Cors,
     pub(crate) cors_origin: Option<String>,
     pub(crate) token_file: Option<PathBuf>,
     pub(crate) sync: String,
@@ -223,6 +232,10 @@ impl Default for Settings {
             jaeger_grpc: Port::at("127.0.0.1:16685"),
             auth: Switch::On,
             auth_off_anywhere: false,
+            tls: TlsSettings::default(),
+            listeners: Vec::new(),
+            connections: ConnectionSettings::default(),
+            cors: Cors::default(),
             cors_origin: None,
             token_file: None,
             sync: "batch".to_owned(),
@@ -246,7 +259,7 @@ impl Settings {
         self.token_file.clone().unwrap_or_else(|| self.data_dir.join("tokens.json"))
     }
 
-    /// Matches the origins whose pages may read answers; `None` leaves it to whether callers need a token.
+    /// Matches origins whose pages may read answers, in the older spelling.
     pub(crate) fn cors_origins(&self) -> Result<Option<Matcher>, String> {
         let matcher = |pattern: &String| Matcher::new(MatchOp::Regex, "origin", pattern);
         self.cors_origin.as_ref().map(matcher).transpose().map_err(|error| format!("cors_origin: {error}"))
@@ -309,6 +322,9 @@ impl Settings {
             }
         }
         faults.extend(self.cors_origins().err());
+        faults.extend(self.cors.faults(self.auth == Switch::On));
+        faults.extend(self.connections.faults());
+        faults.extend(self.tls_faults());
         faults.extend(self.jaeger_api.check().err().map(|error| format!("jaeger_api.{error}")));
         faults.extend(self.tsdb().err());
         faults.extend(self.tracestore().err());

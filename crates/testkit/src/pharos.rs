@@ -20,6 +20,7 @@ pub struct Pharos {
     token: String,
     peer: Peer,
     client: reqwest::Client,
+    scheme: &'static str,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +37,7 @@ struct Addresses {
 pub struct PharosBuilder {
     options: Vec<String>,
     data: Option<PathBuf>,
+    over_tls: bool,
 }
 
 impl PharosBuilder {
@@ -50,6 +52,13 @@ impl PharosBuilder {
     #[must_use]
     pub fn data_dir(mut self, path: &Path) -> Self {
         self.data = Some(path.to_owned());
+        self
+    }
+
+    /// The main port speaks TLS by what the options say; its certificate is not checked by this fixture.
+    #[must_use]
+    pub fn over_tls(mut self) -> Self {
+        self.over_tls = true;
         self
     }
 
@@ -69,8 +78,10 @@ impl PharosBuilder {
         let data = self.data.unwrap_or_else(|| folder.path().join("data"));
         let token = Pharos::new_token_in(&data, "test", "all", "*");
         let peer = spawn(folder.path(), &data, &self.options, &addresses);
-        let client = reqwest::Client::builder().timeout(Duration::from_mins(1)).build().expect("a client can be made");
-        let mut pharos = Pharos { folder, data, options: self.options, addresses, token, peer, client };
+        let client = reqwest::Client::builder().timeout(Duration::from_mins(1));
+        let client = client.tls_danger_accept_invalid_certs(self.over_tls).build().expect("a client can be made");
+        let scheme = if self.over_tls { "https" } else { "http" };
+        let mut pharos = Pharos { folder, data, options: self.options, addresses, token, peer, client, scheme };
         pharos.wait_until_ready().await;
         pharos
     }
@@ -159,10 +170,10 @@ impl Pharos {
         &self.token
     }
 
-    /// `http://address/path` of the main port.
+    /// `http://address/path` of the main port, or `https:`.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.addresses.main)
+        format!("{}://{}{path}", self.scheme, self.addresses.main)
     }
 
     /// The main port.

@@ -61,6 +61,7 @@ pub(crate) struct Program {
     arguments: Vec<PathBuf>,
     flag: &'static str,
     certificate: Option<PathBuf>,
+    client: Option<(PathBuf, PathBuf)>,
 }
 
 impl Program {
@@ -81,12 +82,18 @@ impl Program {
             }
         };
         let flag = if language == Language::Go { "-emit-reference" } else { "--emit-reference" };
-        Self { executable, arguments, flag, certificate: None }
+        Self { executable, arguments, flag, certificate: None, client: None }
     }
 
     /// Lets it trust one certificate more, as behind a proxy with TLS of its own.
     pub(crate) fn trusting(mut self, certificate: &Path) -> Self {
         self.certificate = Some(certificate.to_owned());
+        self
+    }
+
+    /// Lets it show a certificate of its own; the second file is its key.
+    pub(crate) fn showing(mut self, certificate: &Path, key: &Path) -> Self {
+        self.client = Some((certificate.to_owned(), key.to_owned()));
         self
     }
 
@@ -106,6 +113,8 @@ impl Program {
             .envs(self.certificate.as_ref().map(|path| ("OTEL_EXPORTER_OTLP_CERTIFICATE", path)))
             // Python's requests takes this, where a machine has set it, before what the SDK says.
             .envs(self.certificate.as_ref().map(|path| ("REQUESTS_CA_BUNDLE", path)))
+            .envs(self.client.as_ref().map(|(certificate, _)| ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", certificate)))
+            .envs(self.client.as_ref().map(|(_, key)| ("OTEL_EXPORTER_OTLP_CLIENT_KEY", key)))
             .output()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}; run `make sdks`", self.executable.display()))
     }

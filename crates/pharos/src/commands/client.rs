@@ -7,16 +7,18 @@ use anyhow::{Context, anyhow};
 use clap::{Arg, ArgMatches, Command};
 use pharos_base::Secret;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Method, RequestBuilder, Response, StatusCode, Url};
 
 const URL_VARIABLE: &str = "PHAROS_URL";
 const TOKEN_VARIABLE: &str = "PHAROS_TOKEN";
+const CA_VARIABLE: &str = "PHAROS_CA_FILE";
+const CERTIFICATE_VARIABLE: &str = "PHAROS_CLIENT_CERTIFICATE_FILE";
 const DEFAULT_URL: &str = "http://127.0.0.1:9090";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of an answer that is a failure, so much is read and shown.
 const REFUSAL_BYTES_MAX: usize = 4 << 10;
 
-/// Adds `--url` and `--token`.
+/// Adds `--url`, `--token`, `--ca-file` and `--client-certificate-file`.
 pub(crate) fn server_flags(command: Command) -> Command {
     let url = Arg::new("url")
         .long("url")
@@ -25,7 +27,57 @@ pub(crate) fn server_flags(command: Command) -> Command {
     let token = Arg::new("token").long("token").value_name("TOKEN").help(format!(
         "A token of that server; the variable keeps it out of the list of processes [variable: {TOKEN_VARIABLE}]"
     ));
-    command.arg(url).arg(token)
+    let file = |name: &'static str| Arg::new(name).long(name).value_name("FILE");
+    let authorities = file("ca-file").help(format!(
+        "Believe certificates of these authorities (PEM) beside those of the system [variable: {CA_VARIABLE}]"
+    ));
+    let certificate = file("client-certificate-file")
+        .help(format!("Show this certificate; its key is in the same file (PEM) [variable: {CERTIFICATE_VARIABLE}]"));
+    command.arg(url).arg(token).arg(authorities).arg(certificate)
+}
+
+/// What a client of `https` needs beside the URL, as PEM.
+#[derive(Debug, Default)]
+pub(crate) struct ClientTls {
+    authorities: Vec<Certificate>,
+    identity: Option<Identity>,
+}
+
+impl ClientTls {
+    /// The files that flags or environment name.
+    ///
+    /// # Errors
+    /// One cannot be read, or is not what it should be.
+    pub(crate) fn new(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> anyhow::Result<Self> {
+        let read = |name: &str, variable: &str| -> anyhow::Result<Option<(String, Vec<u8>)>> {
+            let Some(path) = matches.get_one::<String>(name).or_else(|| environment.get(variable)) else {
+                return Ok(None);
+            };
+            let pem = std::fs::read(path).with_context(|| format!("cannot read {path} (--{name} or {variable})"))?;
+            Ok(Some((path.clone(), pem)))
+        };
+        let mut tls = Self::default();
+        if let Some((path, pem)) = read("ca-file", CA_VARIABLE)? {
+            tls.authorities = Certificate::from_pem_bundle(&pem).with_context(|| format!("{path} is no PEM"))?;
+            if tls.authorities.is_empty() {
+                return Err(anyhow!("{path} holds no certificate in PEM"));
+            }
+        }
+        if let Some((path, pem)) = read("client-certificate-file", CERTIFICATE_VARIABLE)? {
+            let what = || format!("{path} does not hold a certificate and its key in PEM");
+            tls.identity = Some(Identity::from_pem(&pem).with_context(what)?);
+        }
+        Ok(tls)
+    }
+
+    /// Adds them to a client.
+    pub(crate) fn apply(self, builder: ClientBuilder) -> ClientBuilder {
+        let builder = builder.tls_certs_merge(self.authorities);
+        match self.identity {
+            Some(identity) => builder.identity(identity),
+            None => builder,
+        }
+    }
 }
 
 /// Asks one server.
@@ -44,10 +96,11 @@ impl ServerClient {
     pub(crate) fn new(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> anyhow::Result<Self> {
         let url = named_url(matches, environment).unwrap_or(DEFAULT_URL);
         let token = matches.get_one::<String>("token").or_else(|| environment.get(TOKEN_VARIABLE));
-        Self::at(url, token.map(|token| Secret::new(token.trim().to_owned())))
+        let tls = ClientTls::new(matches, environment)?;
+        Self::at(url, token.map(|token| Secret::new(token.trim().to_owned())), tls)
     }
 
-    fn at(url: &str, token: Option<Secret>) -> anyhow::Result<Self> {
+    fn at(url: &str, token: Option<Secret>, tls: ClientTls) -> anyhow::Result<Self> {
         let mut base: Url = url.parse().with_context(|| format!("{url:?} is no URL such as {DEFAULT_URL}"))?;
         if !matches!(base.scheme(), "http" | "https") {
             return Err(anyhow!("{url:?} is no URL such as {DEFAULT_URL}"));
@@ -58,9 +111,8 @@ impl ServerClient {
         // No limit for the whole of an answer: an export may take hours.
         let http = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(concat!("pharos/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .context("cannot make an HTTP client")?;
+            .user_agent(concat!("pharos/", env!("CARGO_PKG_VERSION")));
+        let http = tls.apply(http).build().context("cannot make an HTTP client")?;
         Ok(Self { http, base, token })
     }
 
@@ -85,7 +137,15 @@ impl ServerClient {
     /// Nobody answers, or the answer is a refusal.
     pub(crate) async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
         let answer = request.send().await.with_context(|| {
-            format!("no answer from {}: does the server run there? (--url or {URL_VARIABLE} says where)", self.base)
+            let whom = if self.base.scheme() == "https" {
+                format!("; --ca-file or {CA_VARIABLE} whom to believe")
+            } else {
+                String::new()
+            };
+            format!(
+                "no answer from {}: does the server run there? (--url or {URL_VARIABLE} says where{whom})",
+                self.base
+            )
         })?;
         if answer.status().is_success() {
             return Ok(answer);
@@ -153,13 +213,13 @@ mod tests {
             ("http://h/metrics/", "http://h/metrics/snapshot/list"),
             ("https://h/metrics", "https://h/metrics/snapshot/list"),
         ] {
-            let client = ServerClient::at(base, Some(Secret::new("secret".to_owned()))).unwrap();
+            let client = ServerClient::at(base, Some(Secret::new("secret".to_owned())), ClientTls::default()).unwrap();
             let request = client.request(Method::GET, "/snapshot/list").unwrap().build().unwrap();
             assert_eq!(request.url().as_str(), expected);
             assert_eq!(request.headers()["authorization"], "Bearer secret");
         }
         for wrong in ["127.0.0.1:9090", "localhost:9090", "ftp://h/", ""] {
-            let error = format!("{:#}", ServerClient::at(wrong, None).unwrap_err());
+            let error = format!("{:#}", ServerClient::at(wrong, None, ClientTls::default()).unwrap_err());
             assert!(error.contains("is no URL such as"), "{error}");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use pharos_base::{Clock, Secret, SystemClock, full_message};
 use pharos_demo::{Shop, ShopSettings};
 use pharos_gateway::{NewToken, Scope, TenantAccess, TokenFile};
@@ -37,6 +38,9 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
 async fn run_shop(settings: &Settings, token: &DemoToken) -> Result<(), Failure> {
     let signals = StopSignals::listen().map_err(Failure::Start)?;
     let app = App::start(settings).await.map_err(Failure::Start)?;
+    if app.addresses().main.speaks_tls {
+        return Err(Failure::Start(anyhow!("the demo's shop speaks plain HTTP: leave TLS of the main port off")));
+    }
     greet(&app);
     let stop = CancellationToken::new();
     let shop = Shop::new(ShopSettings {

@@ -1,6 +1,7 @@
 //! `pharos serve`.
 
 use std::io::IsTerminal;
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -8,18 +9,29 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::app::{Addresses, App, BUILD};
+use crate::app::{App, BUILD};
 use crate::cli::Failure;
+use crate::listeners::{Address, Addresses};
 use crate::settings::{Log, LogFormat, Settings};
 
-/// Runs the server until SIGTERM or SIGINT.
+/// Runs the server until SIGTERM or SIGINT; SIGHUP reads again what may change while it runs.
 pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
     start_log(&settings.log).map_err(Failure::Start)?;
     runtime().map_err(Failure::Start)?.block_on(async move {
         let signals = StopSignals::listen().map_err(Failure::Start)?;
+        let mut reload = reload_signal().map_err(Failure::Start)?;
         let app = App::start(settings).await.map_err(Failure::Start)?;
         greet(&app);
-        signals.wait().await;
+        let mut stop = pin!(signals.wait());
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                _ = reload.recv() => {
+                    tracing::info!("SIGHUP: reading tokens and the files of TLS again");
+                    app.reload().await;
+                }
+            }
+        }
         app.stop().await.map_err(Failure::Run)?;
         tracing::info!("stopped");
         Ok(())
@@ -53,7 +65,7 @@ pub(crate) fn runtime() -> anyhow::Result<Runtime> {
 /// Tells where the server is, and the first token, once.
 pub(crate) fn greet(app: &App) {
     let Addresses { main, otlp_grpc, otlp_http, jaeger, jaeger_grpc } = app.addresses();
-    let shown = |address: Option<std::net::SocketAddr>| address.map_or("off".to_owned(), |address| address.to_string());
+    let shown = |address: Option<Address>| address.map_or("off".to_owned(), |address| address.to_string());
     tracing::info!(
         version = BUILD.version,
         listen = %main,
@@ -66,8 +78,17 @@ pub(crate) fn greet(app: &App) {
     if let Some(token) = app.first_token() {
         eprintln!("\n  First start: this token opens everything. It is shown this once; keep it safe.\n");
         eprintln!("      {}\n", token.reveal());
-        eprintln!("  Senders and Grafana use it as a bearer token; the UI asks for it at http://{main}/\n");
+        eprintln!(
+            "  Senders and Grafana use it as a bearer token; the UI asks for it at {}://{}/\n",
+            main.scheme(),
+            main.socket
+        );
     }
+}
+
+/// SIGHUP, listened to from before the start: it asks to read tokens and certificates again, and never ends the server.
+fn reload_signal() -> anyhow::Result<Signal> {
+    signal(SignalKind::hangup()).context("cannot listen to SIGHUP")
 }
 
 /// SIGTERM and SIGINT, listened to from before the start: a signal during the replay of a log stops the server

@@ -11,8 +11,64 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("auth", "Whether callers need a token: on, or off (loopback addresses only)"),
     ("auth_off_anywhere", "Allow auth: off on addresses that others can reach"),
     (
+        "tls.certificate",
+        "Certificate of all ports and those between it and its authority, a PEM file that may change at any time; null: no TLS",
+    ),
+    ("tls.key", "Private key of that certificate, a PEM file, not encrypted"),
+    ("tls.client_ca", "Authorities whose clients are believed, a PEM file"),
+    (
+        "tls.client_crl",
+        "Revoked certificates of clients, a PEM file with a list of every authority in a client's chain; null: none are",
+    ),
+    (
+        "tls.clients",
+        "Whether clients are asked for a certificate: off, optional, or required (without one nothing is answered, health included)",
+    ),
+    ("tls.min_version", "Oldest TLS that is spoken: 1.2 or 1.3"),
+    (
+        "listeners",
+        "Ports whose TLS differs, a list such as [{port: otlp_grpc, tls: {clients: required}}, {port: listen, tls: off}]",
+    ),
+    (
+        "connections.max",
+        "Connections of all ports together; when there are as many, one without a valid credential is closed for the next, which waits if there is none",
+    ),
+    (
+        "connections.per_address_max",
+        "Connections of one address (of IPv6: /64) over which no valid credential came yet",
+    ),
+    (
+        "connections.head_timeout",
+        "Longest time from the begin of a request's head, or of the connection, to the head's end",
+    ),
+    ("connections.handshake_timeout", "Longest TLS handshake"),
+    ("connections.body_pause_max", "Longest pause in a request's body"),
+    (
+        "connections.body_rate_min",
+        "Bytes a second that a request's body must have once it was waited for as long as a pause may be; 0 does not ask",
+    ),
+    ("connections.idle_max", "A connection without a request is closed after this"),
+    (
+        "connections.age_max",
+        "A connection is told to close after this, give or take a tenth; requests under way finish",
+    ),
+    ("connections.age_grace", "A connection that was told to close and has no request under way is cut after this"),
+    ("connections.write_stall_max", "A client must take some of its answers at least this often"),
+    ("connections.streams_max", "Requests one HTTP/2 connection may have under way"),
+    (
+        "connections.windows_memory_max",
+        "What all HTTP/2 connections together may send ahead, beyond the 64 KiB each that the protocol demands",
+    ),
+    ("connections.drain_max", "At the stop, requests under way may take this long"),
+    (
+        "cors.origins",
+        "Origins whose pages browsers let push and read, such as [https://app.example.org, 'https://*.example.com']; '*': all (only while auth is on)",
+    ),
+    ("cors.headers", "Request headers that these pages may send beside the usual ones; '*': all"),
+    ("cors.max_age", "How long browsers remember what they may"),
+    (
         "cors_origin",
-        "Origins whose pages browsers let read answers, a regular expression such as 'https://.*[.]example[.]org'; null: all while auth is on, none while it is off",
+        "Older spelling of cors.origins: a regular expression such as 'https://.*[.]example[.]org', which counts beside it",
     ),
     ("token_file", "Token file; tokens.json in the data folder if null"),
     ("sync", "When an acknowledged batch is on disk: batch (before the answer), or an interval such as 1s"),
