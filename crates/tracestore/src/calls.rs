@@ -82,7 +82,7 @@ struct Heads {
 
 /// The spans of one trace, found by id and by parent.
 #[derive(Debug, Default)]
-struct TraceCalls {
+pub(crate) struct TraceCalls {
     nodes: Vec<Node>,
     /// Empty while the trace is small enough to be looked through.
     heads: HashMap<SpanId, Heads>,
@@ -134,6 +134,16 @@ impl TraceCalls {
                 }
             }
         }
+    }
+
+    /// Adds a span whose calls are counted already.
+    pub(crate) fn add_known(&mut self, span: CallSpan) {
+        self.add([span], &mut CallChanges::default());
+    }
+
+    /// Whether it takes no more spans: it has had too many.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// What it counts for in the window.
@@ -248,13 +258,13 @@ impl CallWindow {
         self.old.remove(&key);
     }
 
-    /// Adds spans of a trace and tells `changes` what changes in the counts; `stored` are those on disk, for a
-    /// trace the window does not know.
+    /// Adds spans of a trace and tells `changes` what changes in the counts; `stored` has those on disk, if the window does
+    /// not know the trace.
     pub(crate) fn add(
         &mut self,
         tenant: &TenantId,
         trace_id: TraceId,
-        stored: Vec<CallSpan>,
+        stored: TraceCalls,
         spans: impl IntoIterator<Item = CallSpan>,
         changes: &mut CallChanges,
     ) {
@@ -265,8 +275,7 @@ impl CallWindow {
         let key = (tenant.clone(), trace_id);
         let mut young = self.young.remove(&key);
         let before = young.as_ref().map_or(0, TraceCalls::weight);
-        let mut calls = young.take().or_else(|| self.old.remove(&key)).unwrap_or_default();
-        calls.add(stored, &mut CallChanges::default());
+        let mut calls = young.take().or_else(|| self.old.remove(&key)).unwrap_or(stored);
         calls.add(spans, changes);
         self.young_spans = (self.young_spans + calls.weight()).saturating_sub(before);
         self.young.insert(key, calls);
@@ -349,16 +358,19 @@ mod tests {
         let key = (TenantId::default(), TraceId([1; 16]));
         let mut window = CallWindow::new(1000);
         let mut changes = CallChanges::default();
-        window.add(&key.0, key.1, Vec::new(), first(), &mut changes);
+        window.add(&key.0, key.1, TraceCalls::default(), first(), &mut changes);
         assert_eq!(changes.iter().map(|(.., by)| by).sum::<i64>(), TRACE_PAIRED_SPANS_MAX as i64 - 1);
         let mut none = CallChanges::default();
-        window.add(&key.0, key.1, Vec::new(), late(), &mut none);
-        window.add(&key.0, key.1, Vec::new(), late(), &mut none);
+        window.add(&key.0, key.1, TraceCalls::default(), late(), &mut none);
+        window.add(&key.0, key.1, TraceCalls::default(), late(), &mut none);
         assert!(window.knows(&key.0, key.1) && none.is_empty());
         // Forgotten and read again from disk, in any order: still closed.
         let mut window = CallWindow::new(1000);
-        window.add(&key.0, key.1, late().into_iter().chain(first()).collect(), late(), &mut none);
-        window.add(&key.0, key.1, Vec::new(), [span(900_002, 1, "latest")], &mut none);
+        let mut stored = TraceCalls::default();
+        late().into_iter().chain(first()).for_each(|span| stored.add_known(span));
+        assert!(stored.is_closed());
+        window.add(&key.0, key.1, stored, late(), &mut none);
+        window.add(&key.0, key.1, TraceCalls::default(), [span(900_002, 1, "latest")], &mut none);
         assert!(none.is_empty());
     }
 

@@ -40,6 +40,9 @@ pub enum TraceStoreError {
     /// A thread of the store ended by a panic, a bug: what is in the log is replayed at the next start.
     #[error("the thread {thread} of the trace store has died; a restart is needed")]
     Died { thread: &'static str },
+    /// There is a snapshot of that name.
+    #[error("there is a snapshot {name:?} already")]
+    SnapshotExists { name: String },
     /// The store was closed, or one of its threads died.
     #[error("trace store is closed")]
     Closed,
@@ -50,7 +53,7 @@ impl TraceStoreError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Setting { .. } => ErrorClass::Invalid,
+            Self::Setting { .. } | Self::SnapshotExists { .. } => ErrorClass::Invalid,
             Self::Locked { .. } | Self::Died { .. } | Self::Closed => ErrorClass::Unavailable,
             Self::Io { source, .. } if is_disk_full(source) => ErrorClass::Unavailable,
             Self::Io { .. }
@@ -107,6 +110,7 @@ pub(crate) fn is_disk_full(error: &io::Error) -> bool {
 pub(crate) fn storage_error(action: &'static str) -> impl FnOnce(TraceStoreError) -> StorageError {
     move |error| match error.class() {
         ErrorClass::Unavailable => StorageError::unavailable(full_message(&error)),
+        ErrorClass::Invalid => StorageError::Invalid { message: full_message(&error) },
         _ => StorageError::Internal { action, source: Box::new(error) },
     }
 }

@@ -11,6 +11,8 @@
 
 mod frame;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub(crate) use frame::{RECORD_BYTES_MAX, decode_record, encode_record};

@@ -174,13 +174,18 @@ impl LogWriter {
         let ends = self.closed.iter().skip(1).map(|segment| segment.first_sequence);
         let removable = ends.chain([self.current.first_sequence]).take_while(|end| *end <= sequence).count();
         let removable = removable.min(self.closed.len());
-        if removable == 0 {
-            return Ok(());
+        // Oldest first and each for good before the next: whatever fails, what is left has no gap (L1).
+        for _ in 0..removable {
+            match fs::remove_file(&self.closed[0].path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(TraceStoreError::io("remove", &self.closed[0].path)(error));
+                }
+                _ => {}
+            }
+            sync_directory(&self.directory).map_err(TraceStoreError::io("sync", &self.directory))?;
+            self.closed.remove(0);
         }
-        for segment in self.closed.drain(..removable) {
-            fs::remove_file(&segment.path).map_err(TraceStoreError::io("remove", &segment.path))?;
-        }
-        sync_directory(&self.directory).map_err(TraceStoreError::io("sync", &self.directory))
+        Ok(())
     }
 }
 

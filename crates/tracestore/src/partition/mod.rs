@@ -67,6 +67,7 @@ use keys::{name_key, origin_key, tenant_key};
 use names::{Names, NewNames};
 use origins::{DecodedOrigins, OriginCatalogue};
 pub(crate) use pieces::TracePiece;
+pub(crate) use read::PiecePlace;
 pub(crate) use seal::CallDelta;
 use segment::{Segment, Segments};
 use tail::Tail;

@@ -3,26 +3,36 @@
 use std::sync::Arc;
 
 use pharos_model::{SpanKind, TenantId, TraceId};
-use pharos_storage::Operation;
+use pharos_storage::{Operation, StorageError};
 
-use super::Partition;
 use super::filter::trace_hash;
 use super::keys::{MetaKey, calls_minute, locator_key, read_meta_key};
 use super::locator::find_blocks;
 use super::pieces::TracePiece;
 use super::segment::Segment;
+use super::{Partition, read_error};
 use crate::TraceStoreError;
-use crate::calls::CallSpan;
+use crate::calls::{CallSpan, TraceCalls};
 use crate::codec::{Origin, OriginHash};
+use crate::record::Row;
 use crate::search::OriginSource;
 
+/// Where some spans of a trace are. Holds on to its segment, so that merges leave the block.
+#[derive(Debug, Clone)]
+pub(crate) enum PiecePlace {
+    /// In this block.
+    Block(Arc<Segment>, u32),
+    /// In a head.
+    Row(Arc<Row>),
+}
+
 impl Partition {
-    /// The pieces of a trace, older ones first.
-    pub(crate) fn trace_pieces(
+    /// Where the pieces of a trace are, older ones first. No block is read.
+    pub(crate) fn trace_places(
         &self,
         tenant: &TenantId,
         trace_id: TraceId,
-    ) -> Result<Vec<TracePiece>, TraceStoreError> {
+    ) -> Result<Vec<PiecePlace>, TraceStoreError> {
         let (number, rows, segments, mark) = {
             // Heads and segments of one moment: what is sealed is in one or the other.
             let state = self.state.read();
@@ -36,46 +46,50 @@ impl Partition {
             (number, rows, Arc::clone(&state.segments), mark)
         };
         let hash = trace_hash(trace_id);
-        let mut pieces = Vec::new();
+        let mut places = Vec::new();
         // P4
         for segment in segments.of(number).iter().filter(|segment| segment.number >= mark) {
             if segment.may_contain(hash) {
-                self.find_in(segment, trace_id, hash, &mut pieces)?;
+                let shape = segment.record.locator;
+                let page = self.database.meta(&locator_key(segment.tenant, segment.number, shape.page(hash)))?;
+                let blocks = page.map_or(Ok(Vec::new()), |page| find_blocks(shape, &page, hash));
+                let blocks = blocks.map_err(TraceStoreError::corrupt("trace locator", self.day))?;
+                places.extend(blocks.into_iter().map(|block| PiecePlace::Block(Arc::clone(segment), block)));
             }
         }
-        pieces.extend(rows.into_iter().map(|row| TracePiece::of_row(self.day, trace_id, row)));
-        Ok(pieces)
+        places.extend(rows.into_iter().map(PiecePlace::Row));
+        Ok(places)
     }
 
-    fn find_in(
-        &self,
-        segment: &Segment,
-        trace_id: TraceId,
-        hash: u64,
-        pieces: &mut Vec<TracePiece>,
-    ) -> Result<(), TraceStoreError> {
-        let shape = segment.record.locator;
-        let page = self.database.meta(&locator_key(segment.tenant, segment.number, shape.page(hash)))?;
-        let blocks = page.map_or(Ok(Vec::new()), |page| find_blocks(shape, &page, hash));
-        for block in blocks.map_err(TraceStoreError::corrupt("trace locator", self.day))? {
-            let opened = self.open_block(segment, block)?;
-            pieces.extend(TracePiece::of_block(self.day, trace_id, (segment.number, block), &opened));
+    /// The spans of a trace at a place: a piece, none if it has none there after all, several where a block has it more than once.
+    pub(crate) fn pieces(&self, trace_id: TraceId, place: &PiecePlace) -> Result<Vec<TracePiece>, TraceStoreError> {
+        match place {
+            PiecePlace::Row(row) => Ok(vec![TracePiece::of_row(self.day, trace_id, Arc::clone(row))]),
+            PiecePlace::Block(segment, block) => {
+                let opened = self.open_block(segment, *block)?;
+                Ok(TracePiece::of_block(self.day, trace_id, (segment.number, *block), &opened).collect())
+            }
         }
-        Ok(())
     }
 
-    /// All spans of a trace that are here, for the pairing of calls. A trace that is new costs a look at the filters.
-    pub(crate) fn call_spans(
+    /// Adds the spans of a trace that are here to `calls`, until that is closed; one block is in memory at a time. A trace that
+    /// is new costs a look at the filters.
+    pub(crate) fn read_calls(
         &self,
         tenant: &TenantId,
         trace_id: TraceId,
+        calls: &mut TraceCalls,
         mut service: impl FnMut(&str) -> Arc<str>,
-    ) -> Result<Vec<CallSpan>, TraceStoreError> {
-        let mut found = Vec::new();
-        for piece in self.trace_pieces(tenant, trace_id)? {
-            piece.skeletons(|_, name, skeleton| found.push(CallSpan::new(skeleton, service(name))))?;
+    ) -> Result<(), TraceStoreError> {
+        for place in self.trace_places(tenant, trace_id)? {
+            if calls.is_closed() {
+                break;
+            }
+            for piece in self.pieces(trace_id, &place)? {
+                piece.skeletons(|_, name, skeleton| calls.add_known(CallSpan::new(skeleton, service(name))))?;
+            }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// An origin that a span of this partition names; `None` once the tenant's retention ended here.
@@ -106,25 +120,36 @@ impl Partition {
         &self,
         tenant: &TenantId,
         minutes: (u32, u32),
-        mut visit: impl FnMut(&str, &str, i64),
-    ) -> Result<(), TraceStoreError> {
-        // Under the lock, so that a checkpoint does not move counts from memory to disk meanwhile.
-        let state = self.state.read();
-        let Some(number) = state.tenants.get(tenant).copied() else { return Ok(()) };
-        let unwritten = state.sealing.as_ref().filter(|sealing| sealing.written.get().is_none());
-        let calls = unwritten.map(|sealing| &sealing.unsealed.calls);
-        for ((tenant, minute, parent, child), by) in calls.into_iter().chain([&state.active.calls]).flatten() {
-            if *tenant == number && (minutes.0..=minutes.1).contains(minute) {
-                visit(parent, child, *by);
+        mut visit: impl FnMut(&str, &str, i64) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let until = |number: u32| {
+            minutes.1.checked_add(1).map_or_else(|| calls_minute(number + 1, 0), |end| calls_minute(number, end))
+        };
+        // What is in memory and a view of what is on disk, of one moment: a checkpoint moves counts from here to there. The disk
+        // is read when the lock is free again.
+        let (unsealed, sealed) = {
+            let state = self.state.read();
+            let Some(number) = state.tenants.get(tenant).copied() else { return Ok(()) };
+            let unwritten = state.sealing.as_ref().filter(|sealing| sealing.written.get().is_none());
+            let calls = unwritten.map(|sealing| &sealing.unsealed.calls);
+            let mut unsealed = Vec::new();
+            for ((of, minute, parent, child), by) in calls.into_iter().chain([&state.active.calls]).flatten() {
+                if *of == number && (minutes.0..=minutes.1).contains(minute) {
+                    unsealed.push((Arc::clone(parent), Arc::clone(child), *by));
+                }
             }
+            (unsealed, self.database.metas(&calls_minute(number, minutes.0), until(number)))
+        };
+        for (parent, child, by) in unsealed {
+            visit(&parent, &child, by)?;
         }
-        let until =
-            minutes.1.checked_add(1).map_or_else(|| calls_minute(number + 1, 0), |end| calls_minute(number, end));
-        for entry in self.database.metas(&calls_minute(number, minutes.0), until) {
-            let (key, value) = entry?;
-            let key = read_meta_key(&key).map_err(TraceStoreError::corrupt("call count", self.day))?;
-            if let (MetaKey::Calls { parent, child, .. }, Ok(count)) = (key, <[u8; 8]>::try_from(&*value)) {
-                visit(parent, child, i64::from_le_bytes(count));
+        for entry in sealed {
+            let (key, value) = entry.map_err(read_error)?;
+            let key = read_meta_key(&key).map_err(TraceStoreError::corrupt("call count", self.day));
+            if let (MetaKey::Calls { parent, child, .. }, Ok(count)) =
+                (key.map_err(read_error)?, <[u8; 8]>::try_from(&*value))
+            {
+                visit(parent, child, i64::from_le_bytes(count))?;
             }
         }
         Ok(())

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use pharos_base::full_message;
+use pharos_model::{TenantId, TraceId};
 
 use super::DAYS_DIRECTORY;
-use crate::calls::{CallChanges, CallSpan, CallWindow};
+use crate::calls::{CallChanges, CallSpan, CallWindow, TraceCalls};
 use crate::disk::sync_directory;
 use crate::partition::{DatabaseMemory, Partition};
 use crate::record::{Change, Day, Deletion, PreparedBatch, PreparedRow};
@@ -94,10 +95,18 @@ impl Applied {
             let effect = partition.stage(prepared, &rows, sequence)?;
             staged.push((partition, effect));
         }
-        let mut calls = Vec::new();
+        // Of each trace, as it may be in rows of several days.
+        let mut calls: BTreeMap<TraceId, (TraceCalls, Vec<CallSpan>)> = BTreeMap::new();
         if sequence >= self.calls_position {
             for row in staged.iter().flat_map(|(_, effect)| &effect.fresh) {
-                calls.push(self.new_calls(places, prepared, row));
+                let entry = calls.entry(row.trace_id);
+                let (_, spans) =
+                    entry.or_insert_with(|| (self.stored_calls(places, &prepared.tenant, row.trace_id), Vec::new()));
+                spans.extend(
+                    row.mentions
+                        .iter()
+                        .map(|mention| CallSpan::new(&mention.skeleton, self.window.service(&mention.service))),
+                );
             }
         }
         for (partition, effect) in &mut staged {
@@ -108,7 +117,7 @@ impl Applied {
             partition.publish(effect);
         }
         let mut changes = CallChanges::default();
-        for (trace_id, stored, spans) in calls {
+        for (trace_id, (stored, spans)) in calls {
             self.window.add(&prepared.tenant, trace_id, stored, spans, &mut changes);
         }
         if !changes.is_empty() {
@@ -117,30 +126,24 @@ impl Applied {
         Ok(())
     }
 
-    /// The spans of a row for the window, and those on disk if the window does not know the trace.
-    fn new_calls(
-        &mut self,
-        places: &Places<'_>,
-        prepared: &PreparedBatch,
-        row: &PreparedRow,
-    ) -> (pharos_model::TraceId, Vec<CallSpan>, Vec<CallSpan>) {
-        let mut stored = Vec::new();
-        if !self.window.knows(&prepared.tenant, row.trace_id) {
-            for partition in places.partitions.read().values() {
-                let service = |name: &str| self.window.service(name);
-                match partition.call_spans(&prepared.tenant, row.trace_id, service) {
-                    Ok(spans) => stored.extend(spans),
-                    // Damage to what lies there already is no reason to refuse what comes: only calls are derived from both.
-                    Err(error) if !std::mem::replace(&mut self.has_warned, true) => tracing::warn!(
-                        error = %full_message(&error), trace_id = %row.trace_id,
-                        "spans of a trace cannot be read: dependencies may lack calls (said once)"
-                    ),
-                    Err(_) => {}
-                }
+    /// The spans of a trace that are stored, if the window does not know it.
+    fn stored_calls(&mut self, places: &Places<'_>, tenant: &TenantId, trace_id: TraceId) -> TraceCalls {
+        let mut stored = TraceCalls::default();
+        if self.window.knows(tenant, trace_id) {
+            return stored;
+        }
+        for partition in places.partitions.read().values() {
+            let service = |name: &str| self.window.service(name);
+            match partition.read_calls(tenant, trace_id, &mut stored, service) {
+                Ok(()) => {}
+                // Damage to what lies there already is no reason to refuse what comes: only calls are derived from both.
+                Err(error) if !std::mem::replace(&mut self.has_warned, true) => tracing::warn!(
+                    error = %full_message(&error), %trace_id,
+                    "spans of a trace cannot be read: dependencies may lack calls (said once)"
+                ),
+                Err(_) => {}
             }
         }
-        let spans =
-            row.mentions.iter().map(|mention| CallSpan::new(&mention.skeleton, self.window.service(&mention.service)));
-        (row.trace_id, stored, spans.collect())
+        stored
     }
 }

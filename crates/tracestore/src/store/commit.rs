@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pharos_base::{Clock, Completer, SystemClock, full_message};
 use pharos_storage::{AppendOutcome, StorageError};
@@ -52,7 +52,7 @@ pub(super) struct CommitThread {
     /// Logged, but something could not be read or written for them: applied before anything else.
     unapplied: VecDeque<(u64, Change)>,
     spans_since_commit: u64,
-    synced_at: std::time::Instant,
+    synced_at: Instant,
 }
 
 impl CommitThread {
@@ -96,7 +96,9 @@ impl CommitThread {
 
     fn next(&self, queue: &Receiver<Commit>) -> Result<Commit, RecvTimeoutError> {
         match self.shared.settings.sync {
-            SyncPolicy::Interval(interval) if self.shared.log.lock().is_unsynced() => queue.recv_timeout(interval.0),
+            SyncPolicy::Interval(interval) if self.shared.log.lock().is_unsynced() => {
+                queue.recv_timeout(until_sync(self.synced_at, SystemClock.monotonic(), interval.0))
+            }
             _ => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
     }
@@ -252,6 +254,12 @@ impl Shared {
     }
 }
 
+/// How long batches may still be waited for: what came right behind the last sync is synced an interval after that,
+/// whatever comes later.
+fn until_sync(synced_at: Instant, now: Instant, interval: Duration) -> Duration {
+    interval.saturating_sub(now.saturating_duration_since(synced_at))
+}
+
 fn disk_full(shared: &Shared) -> TraceStoreError {
     TraceStoreError::Io {
         action: "write to",
@@ -268,5 +276,20 @@ fn stalled(shared: &Shared) -> TraceStoreError {
         action: "apply a batch after one that failed",
         path: shared.directory.clone(),
         message: "earlier batches wait".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_that_keep_coming_put_no_sync_off() {
+        let (synced_at, interval) = (SystemClock.monotonic(), Duration::from_secs(10));
+        let waits = |ms| until_sync(synced_at, synced_at + Duration::from_millis(ms), interval);
+        assert_eq!(
+            [waits(0), waits(9_900), waits(10_000), waits(60_000)].map(|left| left.as_millis()),
+            [10_000, 100, 0, 0]
+        );
     }
 }

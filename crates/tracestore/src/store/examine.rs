@@ -4,6 +4,7 @@ use std::path::Path;
 
 use pharos_base::full_message;
 
+use super::pending::PendingCalls;
 use super::{SpanStore, open};
 use crate::partition::{DatabaseMemory, Partition};
 use crate::{Settings, TraceStoreError};
@@ -38,6 +39,7 @@ impl SpanStore {
         let _lock = open::prepare_directory(directory)?;
         let memory = DatabaseMemory::new(settings.rows_memory, settings.filter_memory, settings.open_blocks_memory);
         let mut examination = Examination::default();
+        examination.damage.extend(PendingCalls::read(directory).err().map(|error| full_message(&error)));
         for (day, path) in open::day_directories(directory)? {
             examination.days += 1;
             let damage_before = examination.damage.len();

@@ -15,6 +15,7 @@ mod pending;
 mod read;
 mod retention;
 mod snapshot;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod traces;

@@ -1,25 +1,25 @@
 //! Reads: searches, summaries, lists. Whole traces: `traces.rs`.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pharos_model::{SpanId, StatusCode, TenantId, TimeRangeNs, TraceId};
+use pharos_model::{TenantId, TimeRangeNs};
 use pharos_storage::{
-    DependencyLink, FoundTraces, Operation, OperationQuery, ReadContext, ServiceSpanCount, StorageError, TraceLookup,
-    TraceQuery, TraceSummary, dependency_minutes,
+    DependencyLink, FoundTraces, Operation, OperationQuery, ReadContext, StorageError, TraceLookup, TraceQuery,
+    TraceSummary, dependency_minutes,
 };
 
 use super::Shared;
-use crate::TraceStoreError;
-use crate::partition::{Partition, TracePiece, read_error};
+use super::summary::{Summarized, summarize};
+use crate::partition::{Partition, PiecePlace, read_error};
 use crate::search::{Progress, Search, TopTraces};
 
-/// The pieces of one trace with the days they are of, oldest first.
-pub(super) type TracePieces = Vec<(Arc<Partition>, TracePiece)>;
+/// Where the pieces of one trace are, oldest day first.
+pub(super) type TracePlaces = Vec<(Arc<Partition>, PiecePlace)>;
 
 impl Shared {
-    /// The pieces of a trace on all days that may have some, oldest day first.
-    pub(super) fn pieces_of(&self, tenant: &TenantId, lookup: TraceLookup) -> Result<TracePieces, StorageError> {
+    /// Where a trace is on all days that may have some of it, oldest day first.
+    pub(super) fn places_of(&self, tenant: &TenantId, lookup: TraceLookup) -> Result<TracePlaces, StorageError> {
         let mut found = Vec::new();
         let mut partitions = self.partitions_newest_first();
         partitions.reverse();
@@ -30,8 +30,8 @@ impl Shared {
             if lookup.range.is_some_and(is_outside) {
                 continue;
             }
-            let pieces = partition.trace_pieces(tenant, lookup.trace_id).map_err(read_error)?;
-            found.extend(pieces.into_iter().map(|piece| (Arc::clone(&partition), piece)));
+            let places = partition.trace_places(tenant, lookup.trace_id).map_err(read_error)?;
+            found.extend(places.into_iter().map(|place| (Arc::clone(&partition), place)));
         }
         Ok(found)
     }
@@ -45,14 +45,12 @@ impl Shared {
         let mut summaries = Vec::new();
         for lookup in lookups {
             context.check()?;
-            let pieces = self.pieces_of(tenant, *lookup)?;
-            if pieces.is_empty() {
-                continue;
-            }
-            match quick_summary(lookup.trace_id, &pieces).map_err(read_error)? {
-                Some(summary) => summaries.push(summary),
-                // Ids that come twice: only whole spans tell duplicates from different spans.
-                None => {
+            let places = self.places_of(tenant, *lookup)?;
+            match summarize(lookup.trace_id, &places, context)? {
+                Summarized::Whole(summary) => summaries.push(summary),
+                Summarized::Absent => {}
+                // Only whole spans tell duplicates from different spans.
+                Summarized::IdsRepeat => {
                     for trace in self.traces(tenant, &[*lookup], context) {
                         summaries.push(TraceSummary::of(&trace?));
                     }
@@ -127,8 +125,9 @@ impl Shared {
         for partition in self.partitions_newest_first() {
             let count = |parent: &str, child: &str, by: i64| {
                 *counts.entry((parent.to_owned(), child.to_owned())).or_default() += by;
+                Ok(())
             };
-            partition.calls(tenant, (minute(first), minute(last)), count).map_err(read_error)?;
+            partition.calls(tenant, (minute(first), minute(last)), count)?;
         }
         let links = counts.into_iter().filter_map(|((parent, child), count)| {
             let call_count = u64::try_from(count).ok().filter(|count| *count > 0)?;
@@ -136,58 +135,4 @@ impl Shared {
         });
         Ok(links.collect())
     }
-}
-
-/// A summary from skeletons alone; `None` if a span id comes twice.
-fn quick_summary(trace_id: TraceId, pieces: &TracePieces) -> Result<Option<TraceSummary>, TraceStoreError> {
-    let mut ids = HashSet::new();
-    let mut parents = Vec::new();
-    let mut has_repeated = false;
-    let mut services: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    let (mut start_ns, mut end_ns, mut error_count) = (u64::MAX, 0, 0);
-    // Start and id of the root, its service, and where its name is: ids are unique here, so start and id decide.
-    let mut root: Option<((u64, SpanId), String, usize, u32)> = None;
-    for (number, (_, piece)) in pieces.iter().enumerate() {
-        let mut index = 0;
-        piece.skeletons(|_, service, span| {
-            has_repeated |= !ids.insert(span.span_id);
-            start_ns = start_ns.min(span.start_ns);
-            end_ns = end_ns.max(span.end_ns);
-            if !services.contains_key(service) {
-                services.insert(service.to_owned(), (0, 0));
-            }
-            let is_error = u64::from(span.status == StatusCode::Error);
-            error_count += is_error;
-            if let Some((span_count, errors)) = services.get_mut(service) {
-                *span_count += 1;
-                *errors += is_error;
-            }
-            let place = (span.start_ns, span.span_id);
-            if !span.parent_span_id.is_zero() {
-                parents.push(span.parent_span_id);
-            } else if root.as_ref().is_none_or(|(first, ..)| place < *first) {
-                root = Some((place, service.to_owned(), number, index));
-            }
-            index += 1;
-        })?;
-    }
-    if has_repeated {
-        return Ok(None);
-    }
-    let (root_service, root_operation) = match root {
-        Some((_, service, number, index)) => (service, pieces[number].1.name(index)?),
-        None => (String::new(), String::new()),
-    };
-    let service_count = |(service, (spans, errors)): (String, (u64, u64))| ServiceSpanCount { service, spans, errors };
-    Ok(Some(TraceSummary {
-        trace_id,
-        root_service,
-        root_operation,
-        start_ns,
-        end_ns,
-        span_count: ids.len() as u64,
-        error_count,
-        orphan_count: parents.iter().filter(|parent| !ids.contains(parent)).count() as u64,
-        services: services.into_iter().map(service_count).collect(),
-    }))
 }

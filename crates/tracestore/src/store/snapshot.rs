@@ -1,9 +1,9 @@
 //! Snapshots: the store as it is now, in `snapshots/<name>` of its directory, by hard links.
 //!
 //! A snapshot is what a crash would leave, put together on purpose, and opens as any store after one: the rows of each
-//! day by a checkpoint of RocksDB, its index, and the log from the last checkpoint on. The order matters: what is in the rows is in the
-//! log as well, because the log is copied last, and what is in an index is in the rows. An index that merges keep changing is
-//! left out; it is built from the rows when the snapshot is opened.
+//! day by a checkpoint of RocksDB, its index, and the log from the last checkpoint on. The order matters: the log is copied last, so that
+//! it has all that came behind the positions of the days, and what is in an index is in the blocks. An index that merges keep
+//! changing is left out; it is built from the blocks when the snapshot is opened.
 //!
 //! All of it happens on the maintenance thread, so that no day is dropped, no index committed and no segment of the
 //! log removed meanwhile; batches go on.
@@ -26,6 +26,10 @@ impl Shared {
     /// Makes the snapshot `name` of everything acknowledged before the call. The maintenance thread calls it.
     pub(super) fn create_snapshot(&self, name: &str) -> Result<(), TraceStoreError> {
         let root = self.directory.join(SNAPSHOTS_DIRECTORY);
+        // Another of this name may have been asked for first.
+        if root.join(name).exists() {
+            return Err(TraceStoreError::SnapshotExists { name: name.to_owned() });
+        }
         fs::create_dir_all(&root).map_err(TraceStoreError::io("create", &root))?;
         sync_directory(&self.directory).map_err(TraceStoreError::io("sync", &self.directory))?;
         remove_unfinished(&root)?;
@@ -52,7 +56,8 @@ impl Shared {
     pub(super) fn check_new_snapshot(&self, name: &str) -> Result<(), StorageError> {
         check_snapshot_name(name)?;
         if self.directory.join(SNAPSHOTS_DIRECTORY).join(name).exists() {
-            return Err(StorageError::Invalid { message: format!("there is a snapshot {name:?} already") });
+            let error = TraceStoreError::SnapshotExists { name: name.to_owned() };
+            return Err(storage_error("snapshot of the trace store")(error));
         }
         Ok(())
     }

@@ -1,21 +1,23 @@
-//! A disk that fills up and a disk that fails to sync.
+//! A disk that fills up and a disk that fails to sync; limits of reads; what an interrupted checkpoint leaves.
 
 mod reads;
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pharos_base::{ByteSize, SimClock};
+use pharos_base::{ByteSize, MemoryBudget, SimClock};
 use pharos_model::{Span, SpanBatch, SpanGroup, SpanId, TenantId, TimeRangeNs, TraceId};
 use pharos_storage::conformance::traces::{SpanGenerator, check_equal};
 use pharos_storage::memory::MemoryTraceStore;
-use pharos_storage::{AppendOutcome, BatchId, ReadContext, StorageError, TraceQuery, TraceStore};
+use pharos_storage::{AppendOutcome, BatchId, ReadContext, StorageError, TraceLookup, TraceQuery, TraceStore};
 
 use super::SpanStore;
 use crate::disk::{Disk, SystemDisk};
+use crate::error::storage_error;
 use crate::partition::MergeDepth;
 use crate::{Components, Settings, SyncPolicy};
 
@@ -330,4 +332,67 @@ fn checkpoints_pass_while_segments_are_merged() {
     assert_eq!((sorted(&store), day.segment_count()), (expected.clone(), u64::from(next.get() - 10) + 1));
     drop((day, store));
     assert_eq!(sorted(&open(directory.path(), settings(), &FaultDisk::sound())), expected);
+}
+
+/// A trace that takes more than a read may have passes through it piece by piece, and is summarized.
+#[test]
+fn a_huge_trace_is_read_in_the_memory_of_its_parts() {
+    const SPANS: u64 = 6_000;
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), settings(), &FaultDisk::sound());
+    let (tenant, trace_id) = (TenantId::default(), TraceId([7; 16]));
+    for first in (0..SPANS).step_by(500) {
+        let spans = (first..first + 500).map(|number| Span {
+            trace_id,
+            span_id: SpanId((number + 1).to_be_bytes()),
+            start_ns: NOW_NS + number,
+            // Text that does not compress.
+            name: (0..250)
+                .map(|word| format!("{:016x}", xxhash_rust::xxh3::xxh3_64_with_seed(b"", number << 8 | word)))
+                .collect(),
+            ..Span::default()
+        });
+        let group = SpanGroup { resource: Arc::default(), scope: Arc::default(), spans: spans.collect() };
+        store.append(&tenant, SpanBatch { groups: vec![group] }, BatchId::random()).wait().unwrap().unwrap();
+        store.flush().unwrap();
+    }
+    let within = |bytes| ReadContext { memory: MemoryBudget::new(bytes), ..ReadContext::unlimited() };
+    let lookups = [TraceLookup { trace_id, range: None }];
+    let read = |bytes| -> Result<usize, StorageError> {
+        let parts = store.trace_parts(&tenant, &lookups, NonZeroUsize::new(50).unwrap(), &within(bytes))?;
+        parts.map(|part| part.map(|part| part.span_count())).sum()
+    };
+    assert_eq!(read(16 << 20).unwrap() as u64, SPANS, "it has 24 MB");
+    assert!(matches!(read(100 << 10), Err(StorageError::Memory(_))));
+    let summary = store.summaries(&tenant, &lookups, &within(8 << 20)).unwrap();
+    assert_eq!(summary[0].span_count, SPANS);
+    let refused = store.summaries(&tenant, &lookups, &within(100 << 10));
+    assert!(matches!(refused, Err(StorageError::Memory(_))), "{refused:?}");
+}
+
+#[test]
+fn of_snapshots_of_one_name_at_once_one_is_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), settings(), &FaultDisk::sound());
+    append(&store, 1).unwrap();
+    // What the maintenance thread does when two asked before either was made.
+    store.shared.create_snapshot("same").unwrap();
+    let refused = store.shared.create_snapshot("same").unwrap_err();
+    assert!(matches!(storage_error("snapshot")(refused), StorageError::Invalid { .. }));
+    let snapshots = std::fs::read_dir(directory.path().join("snapshots")).unwrap();
+    assert_eq!(snapshots.count(), 1, "nothing unfinished is left");
+}
+
+/// Counts of a checkpoint that power interrupted may be damaged: that costs counts, never the start.
+#[test]
+fn damaged_call_counts_of_an_interrupted_checkpoint_are_ignored() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), settings(), &FaultDisk::sound());
+    append(&store, 1).unwrap();
+    drop(store);
+    std::fs::write(directory.path().join("CALLS"), b"PHTRCAL1 and something else").unwrap();
+    let store = open(directory.path(), settings(), &FaultDisk::sound());
+    assert_eq!(found(&store), [1]);
+    store.flush().unwrap();
+    assert!(!directory.path().join("CALLS").exists());
 }

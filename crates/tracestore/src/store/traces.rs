@@ -13,10 +13,16 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::Shared;
 use crate::TraceStoreError;
 use crate::codec::{Origin, OriginHash, put_details};
-use crate::partition::{Partition, TracePiece, read_error};
+use crate::partition::{Partition, PiecePlace, TracePiece, read_error};
 
 /// What decoded spans take is counted in steps of this.
 const COUNTED_BYTES: u64 = 64 << 10;
+/// Blocks and rows of a trace that are kept from the look at their ids until their spans are read; more are read twice.
+const HELD_BYTES_MAX: u64 = 8 << 20;
+/// What it takes to know an id, about.
+const ID_BYTES: u64 = 16;
+/// What it takes to know that a span with an id that comes again was handed out, about.
+const REPEATED_BYTES: u64 = 48;
 
 impl Shared {
     pub(super) fn traces(
@@ -69,15 +75,23 @@ impl Shared {
     }
 }
 
+/// A piece that is in memory or is read when its turn comes.
+enum Piece {
+    Held(TracePiece),
+    There(PiecePlace),
+}
+
 /// Reads one trace.
 struct PartReader {
     tenant: TenantId,
     trace_id: TraceId,
-    pieces: VecDeque<(Arc<Partition>, TracePiece)>,
+    pieces: VecDeque<(Arc<Partition>, Piece)>,
     /// Spans of the first piece that were read.
     read_of_piece: u32,
-    /// Spans in the pieces that were not read.
+    /// Spans that were not read, in pieces that were looked at.
     left: u64,
+    /// Whether there are pieces that were not looked at.
+    has_unseen: bool,
     /// Ids that come more than once: of these it matters what was handed out.
     repeated: HashSet<SpanId>,
     handed_out: HashSet<u128>,
@@ -96,6 +110,8 @@ struct PartReader {
 
 impl PartReader {
     /// `None` if the trace is not there.
+    ///
+    /// Looks at the ids of all spans that may be handed out, piece by piece; what that takes is reserved as it goes.
     fn open(
         shared: &Arc<Shared>,
         tenant: &TenantId,
@@ -103,28 +119,56 @@ impl PartReader {
         spans_max: NonZeroUsize,
         context: &ReadContext,
     ) -> Result<Option<Self>, StorageError> {
-        let pieces = shared.pieces_of(tenant, lookup)?;
-        let (mut seen, mut repeated, mut left) = (HashSet::new(), HashSet::new(), 0);
-        for (_, piece) in &pieces {
-            let visit = |span_id| {
-                left += 1;
-                if !seen.insert(span_id) {
-                    repeated.insert(span_id);
+        let (trace_id, allowed) = (lookup.trace_id, shared.settings.trace_spans_max);
+        let (mut reserved, mut ids_reserved) = (context.memory.reserve(0)?, context.memory.reserve(0)?);
+        let (mut seen, mut repeated) = (HashSet::new(), HashSet::new());
+        let (mut pieces, mut has_unseen) = (VecDeque::new(), false);
+        let (mut left, mut held_bytes, mut largest_bytes) = (0_u64, 0, 0);
+        for (partition, place) in shared.places_of(tenant, lookup)? {
+            // So many different ids are as many different spans: no more are handed out.
+            if seen.len() as u64 > allowed {
+                pieces.push_back((partition, Piece::There(place)));
+                has_unseen = true;
+                continue;
+            }
+            context.check()?;
+            let found = partition.pieces(trace_id, &place).map_err(read_error)?;
+            let before = left;
+            for piece in &found {
+                let visit = |span_id| {
+                    left += 1;
+                    if !seen.insert(span_id) {
+                        repeated.insert(span_id);
+                    }
+                };
+                piece.span_ids(visit).map_err(read_error)?;
+            }
+            ids_reserved.grow((left - before) * ID_BYTES)?;
+            let bytes = found.iter().map(TracePiece::bytes).max().unwrap_or(0);
+            if held_bytes + bytes <= HELD_BYTES_MAX {
+                held_bytes += bytes;
+                reserved.grow(bytes)?;
+                pieces.extend(found.into_iter().map(|piece| (Arc::clone(&partition), Piece::Held(piece))));
+            } else {
+                if bytes > largest_bytes {
+                    reserved.grow(bytes - largest_bytes)?;
+                    largest_bytes = bytes;
                 }
-            };
-            piece.span_ids(visit).map_err(read_error)?;
+                pieces.push_back((partition, Piece::There(place)));
+            }
         }
         if pieces.is_empty() {
             return Ok(None);
         }
-        let held = context.memory.reserve(pieces.iter().map(|(_, piece)| piece.bytes()).sum())?;
-        let allowed = shared.settings.trace_spans_max;
+        // What tells equal spans apart.
+        reserved.grow((left - seen.len() as u64) * REPEATED_BYTES)?;
         Ok(Some(Self {
             tenant: tenant.clone(),
-            trace_id: lookup.trace_id,
-            pieces: pieces.into(),
+            trace_id,
+            pieces,
             read_of_piece: 0,
             left,
+            has_unseen,
             repeated,
             handed_out: HashSet::new(),
             origins: HashMap::new(),
@@ -133,7 +177,7 @@ impl PartReader {
             spans_limit: allowed,
             ready: None,
             handed_out_bytes: None,
-            _held: held,
+            _held: reserved,
         }))
     }
 
@@ -147,9 +191,10 @@ impl PartReader {
         self.ready = self.read_part(context)?;
         part.is_last = self.ready.is_none();
         if part.is_last && self.left > 0 {
+            let others = if self.has_unseen { "the others".to_owned() } else { self.left.to_string() };
             part.warnings.push(format!(
-                "the trace has more than {} spans; {} are left out (raise tracestore.trace_spans_max to see them)",
-                self.spans_limit, self.left
+                "the trace has more than {} spans; {others} are left out (raise tracestore.trace_spans_max to see them)",
+                self.spans_limit
             ));
         }
         Ok(Some(part))
@@ -162,7 +207,16 @@ impl PartReader {
         let mut group_of: HashMap<OriginHash, usize> = HashMap::new();
         let mut room = self.spans_max;
         while room > 0 && self.allowed > 0 {
-            let Some((partition, piece)) = self.pieces.front() else { break };
+            if let Some((partition, Piece::There(place))) = self.pieces.front() {
+                let partition = Arc::clone(partition);
+                let found = partition.pieces(self.trace_id, place).map_err(read_error)?;
+                self.pieces.pop_front();
+                for piece in found.into_iter().rev() {
+                    self.pieces.push_front((Arc::clone(&partition), Piece::Held(piece)));
+                }
+                continue;
+            }
+            let Some((partition, Piece::Held(piece))) = self.pieces.front() else { break };
             context.check()?;
             let wanted = u32::try_from((room as u64).min(self.allowed)).unwrap_or(u32::MAX);
             let mut spans = Vec::new();
