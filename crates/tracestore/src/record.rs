@@ -2,14 +2,15 @@
 //!
 //! The sender's thread builds a batch ([`prepare`]), so that the one commit thread only writes and applies.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use pharos_model::{NS_PER_DAY, Span, SpanBatch, SpanGroup, SpanKind, TenantId, TraceId};
+use pharos_model::{NS_PER_DAY, Span, SpanBatch, SpanGroup, SpanId, SpanKind, TenantId, TraceId};
 use pharos_storage::{AppendOutcome, RejectReason, Rejection};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::calls::CallSpan;
 use crate::codec::{
     ATTRIBUTE_DEPTH_MAX, DecodeError, Origin, OriginHash, Reader, RowBuilder, RowReader, SpanSkeleton, Writer,
     attribute_depth, decode_origin, encode_origin,
@@ -19,6 +20,7 @@ use crate::partition::TailRow;
 const VERSION: u8 = 2;
 const BATCH: u8 = 0;
 const DELETION: u8 = 1;
+const CALLS: u8 = 2;
 /// Spans of a service with a longer name are refused: it stands in every row, and in the keys of call counts.
 const SERVICE_BYTES_MAX: usize = 4096;
 
@@ -106,6 +108,15 @@ pub(crate) enum Change {
     Batch(PreparedBatch),
     /// A trace goes.
     Deletion(Deletion),
+    /// Calls of spans that are not stored.
+    Calls(PreparedCalls),
+}
+
+/// Spans that are not stored, as far as calls are concerned, by trace.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PreparedCalls {
+    pub(crate) tenant: TenantId,
+    pub(crate) traces: BTreeMap<TraceId, Vec<CallSpan>>,
 }
 
 /// A trace of a tenant that is deleted with all its spans so far.
@@ -196,6 +207,23 @@ fn is_group_accepted(group: &SpanGroup, outcome: &mut AppendOutcome) -> bool {
     true
 }
 
+/// What the pairing of calls needs of a batch. What is not accepted is left out.
+pub(crate) fn prepare_calls(tenant: &TenantId, batch: &SpanBatch, accepted: AcceptedStarts) -> PreparedCalls {
+    let mut traces: BTreeMap<TraceId, Vec<CallSpan>> = BTreeMap::new();
+    for group in &batch.groups {
+        let service = group.resource.service_name();
+        if service.len() > SERVICE_BYTES_MAX {
+            continue;
+        }
+        let service: Arc<str> = Arc::from(service);
+        for span in group.spans.iter().filter(|span| (accepted.first_ns..=accepted.last_ns).contains(&span.start_ns)) {
+            let call = CallSpan::new(&SpanSkeleton::of(span), Arc::clone(&service));
+            traces.entry(span.trace_id).or_default().push(call);
+        }
+    }
+    PreparedCalls { tenant: tenant.clone(), traces }
+}
+
 fn is_accepted(span: &Span, accepted: AcceptedStarts, outcome: &mut AppendOutcome) -> bool {
     if span.start_ns < accepted.first_ns {
         outcome.reject(RejectReason::TooOld, 1, || {
@@ -256,6 +284,10 @@ impl Change {
         match self {
             Self::Batch(prepared) => prepared.memory_bytes(),
             Self::Deletion(_) => size_of::<Deletion>() as u64,
+            Self::Calls(calls) => {
+                let spans: usize = calls.traces.values().map(Vec::len).sum();
+                (calls.traces.len() * size_of::<TraceId>() + spans * size_of::<CallSpan>()) as u64
+            }
         }
     }
 }
@@ -323,7 +355,31 @@ pub(crate) fn encode_deletion(deletion: &Deletion) -> Vec<u8> {
     out
 }
 
-/// The reverse of [`encode_batch`] and [`encode_deletion`].
+/// The content of a log record that counts calls.
+pub(crate) fn encode_calls(calls: &PreparedCalls) -> Vec<u8> {
+    let mut out = vec![VERSION, CALLS];
+    out.put_bytes(calls.tenant.as_str().as_bytes());
+    let names: BTreeSet<&Arc<str>> = calls.traces.values().flatten().map(|span| &span.service).collect();
+    let numbers: HashMap<&str, u64> = names.iter().zip(0..).map(|(name, number)| (&***name, number)).collect();
+    out.put_varint(names.len() as u64);
+    names.iter().for_each(|name| out.put_bytes(name.as_bytes()));
+    out.put_varint(calls.traces.len() as u64);
+    for (trace_id, spans) in &calls.traces {
+        out.extend_from_slice(&trace_id.0);
+        out.put_varint(spans.len() as u64);
+        let mut base_ns = 0;
+        for span in spans {
+            out.extend_from_slice(&span.span_id.0);
+            out.extend_from_slice(&span.parent_span_id.0);
+            out.put_delta(span.start_ns, base_ns);
+            out.put_varint(numbers[&*span.service]);
+            base_ns = span.start_ns;
+        }
+    }
+    out
+}
+
+/// The reverse of [`encode_batch`], [`encode_calls`] and [`encode_deletion`].
 pub(crate) fn decode_change(content: &[u8]) -> Result<Change, DecodeError> {
     let mut reader = Reader::new(content);
     match reader.byte("record version")? {
@@ -335,6 +391,7 @@ pub(crate) fn decode_change(content: &[u8]) -> Result<Change, DecodeError> {
     let change = match kind {
         BATCH => Change::Batch(read_batch(&mut reader, tenant)?),
         DELETION => Change::Deletion(Deletion { tenant, trace_id: TraceId(reader.array("trace id")?) }),
+        CALLS => Change::Calls(read_calls(&mut reader, tenant)?),
         _ => return Err(DecodeError::OutOfRange("record kind")),
     };
     if reader.is_empty() { Ok(change) } else { Err(DecodeError::OutOfRange("record length")) }
@@ -363,6 +420,31 @@ fn read_batch(reader: &mut Reader<'_>, tenant: TenantId) -> Result<PreparedBatch
     Ok(PreparedBatch { tenant, origins, rows })
 }
 
+fn read_calls(reader: &mut Reader<'_>, tenant: TenantId) -> Result<PreparedCalls, DecodeError> {
+    let name_count = reader.count("service count")?;
+    let mut names: Vec<Arc<str>> = Vec::new();
+    for _ in 0..name_count {
+        names.push(Arc::from(reader.text("service")?));
+    }
+    let trace_count = reader.count("trace count")?;
+    let mut traces = BTreeMap::new();
+    for _ in 0..trace_count {
+        let trace_id = TraceId(reader.array("trace id")?);
+        let span_count = reader.count("span count")?;
+        let (mut spans, mut base_ns) = (Vec::new(), 0);
+        for _ in 0..span_count {
+            let (span_id, parent_span_id) = (SpanId(reader.array("span id")?), SpanId(reader.array("parent")?));
+            let start_ns = reader.delta(base_ns, "start")?;
+            let service = names.get(reader.varint_u32("service")? as usize).cloned();
+            let service = service.ok_or(DecodeError::OutOfRange("service"))?;
+            spans.push(CallSpan { span_id, parent_span_id, start_ns, service });
+            base_ns = start_ns;
+        }
+        traces.insert(trace_id, spans);
+    }
+    Ok(PreparedCalls { tenant, traces })
+}
+
 #[cfg(test)]
 mod tests {
     use pharos_storage::conformance::traces::SpanGenerator;
@@ -375,6 +457,11 @@ mod tests {
     fn prepared(seed: u64) -> PreparedBatch {
         let accepted = AcceptedStarts { first_ns: 0, last_ns: u64::MAX };
         prepare(&TenantId::default(), &SpanGenerator::new(seed, NOW_NS, 9).batch(), accepted).0
+    }
+
+    fn prepared_calls(seed: u64) -> PreparedCalls {
+        let accepted = AcceptedStarts { first_ns: 0, last_ns: u64::MAX };
+        prepare_calls(&TenantId::default(), &SpanGenerator::new(seed, NOW_NS, 9).batch(), accepted)
     }
 
     #[test]
@@ -397,12 +484,15 @@ mod tests {
             prop_assert_eq!(decode_change(&encode_batch(&sent)).unwrap(), Change::Batch(sent));
             let deletion = Deletion { tenant: TenantId::default(), trace_id: TraceId(u128::from(seed).to_be_bytes()) };
             prop_assert_eq!(decode_change(&encode_deletion(&deletion)).unwrap(), Change::Deletion(deletion));
+            let calls = prepared_calls(seed);
+            prop_assert_eq!(decode_change(&encode_calls(&calls)).unwrap(), Change::Calls(calls));
         }
 
         /// Damaged records are errors or other records, never a panic.
         #[test]
         fn damaged_records_never_panic(seed: u64, at: prop::sample::Index, byte: u8, cut: bool) {
-            let mut bytes = encode_batch(&prepared(seed));
+            let is_batch = seed % 2 == 0;
+            let mut bytes = if is_batch { encode_batch(&prepared(seed)) } else { encode_calls(&prepared_calls(seed)) };
             let index = at.index(bytes.len());
             bytes[index] = byte;
             if cut {

@@ -104,6 +104,11 @@ pub struct Settings {
     /// Origins (a resource with a scope) of one tenant and day whose hashes are kept in memory; of a tenant with more,
     /// the disk is asked whether a new one is known. Default 50000.
     pub origins_in_memory: u64,
+    /// Whether calls between services are counted while spans come in. Off, what was counted before is answered. Default on.
+    pub dependencies: bool,
+    /// Pairs of caller and called of one tenant and day whose calls are counted, each once more for every 256 bytes of its
+    /// names; calls of further ones are not, which is warned of. Default 10000, minimum 1.
+    pub dependencies_max: u64,
     /// Spans whose ids are kept in memory to pair callers and called; older ones are looked up on disk.
     /// Default 200000.
     pub pairing_spans: u64,
@@ -133,6 +138,8 @@ impl Default for Settings {
             pattern_time_max: HumanDuration::from_ms(10_000),
             operations_max: 10_000,
             origins_in_memory: 50_000,
+            dependencies: true,
+            dependencies_max: 10_000,
             pairing_spans: 200_000,
         }
     }
@@ -165,6 +172,8 @@ impl Settings {
         rule(self.log_segment >= ByteSize(4096), "log_segment", "at least 4KiB")?;
         rule(self.trace_spans_max >= 1, "trace_spans_max", "at least 1")?;
         rule(self.pattern_time_max.0 >= Duration::from_millis(10), "pattern_time_max", "at least 10ms")?;
+        rule(self.operations_max >= 1, "operations_max", "at least 1")?;
+        rule(self.dependencies_max >= 1, "dependencies_max", "at least 1")?;
         match self.sync {
             SyncPolicy::Interval(interval) => rule(!interval.0.is_zero(), "sync", "`batch` or more than 0"),
             SyncPolicy::Batch => Ok(()),

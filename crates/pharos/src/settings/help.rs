@@ -265,6 +265,14 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "Operations of one service, tenant and day that are listed; beyond, spans are stored and found, but their operations are not listed",
     ),
     (
+        "tracestore.dependencies",
+        "Whether calls between services are counted while spans come in; off, what was counted before is answered",
+    ),
+    (
+        "tracestore.dependencies_max",
+        "Pairs of caller and called of one tenant and day whose calls are counted; calls of further ones are not, which is warned of",
+    ),
+    (
         "tracestore.pairing_spans",
         "Spans whose ids are kept in memory to pair callers and called; older ones are looked up on disk",
     ),

@@ -19,15 +19,17 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct MemoryTraceStore {
     tenants: Mutex<HashMap<TenantId, BTreeMap<TraceId, StoredTrace>>>,
+    /// Spans that are not stored and whose calls count.
+    unstored: Mutex<HashMap<TenantId, BTreeMap<TraceId, StoredTrace>>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct StoredTrace {
     spans: Vec<StoredSpan>,
     by_id: HashMap<SpanId, Vec<usize>>,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct StoredSpan {
     resource: Arc<Resource>,
     scope: Arc<Scope>,
@@ -76,6 +78,15 @@ impl StoredTrace {
             }
         }
         calls
+    }
+}
+
+fn insert(traces: &mut BTreeMap<TraceId, StoredTrace>, batch: SpanBatch) {
+    for SpanGroup { resource, scope, spans } in batch.groups {
+        for span in spans {
+            let (resource, scope) = (Arc::clone(&resource), Arc::clone(&scope));
+            traces.entry(span.trace_id).or_default().insert(StoredSpan { resource, scope, span });
+        }
     }
 }
 
@@ -132,14 +143,7 @@ impl TraceStore for MemoryTraceStore {
         _id: BatchId,
     ) -> Completion<Result<AppendOutcome, StorageError>> {
         let outcome = AppendOutcome { items: batch.span_count() as u64, ..AppendOutcome::default() };
-        let mut tenants = self.tenants.lock();
-        let traces = tenants.entry(tenant.clone()).or_default();
-        for SpanGroup { resource, scope, spans } in batch.groups {
-            for span in spans {
-                let (resource, scope) = (Arc::clone(&resource), Arc::clone(&scope));
-                traces.entry(span.trace_id).or_default().insert(StoredSpan { resource, scope, span });
-            }
-        }
+        insert(self.tenants.lock().entry(tenant.clone()).or_default(), batch);
         Completion::ready(Ok(outcome))
     }
 
@@ -233,15 +237,29 @@ impl TraceStore for MemoryTraceStore {
 
     fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError> {
         let Some(minutes) = dependency_minutes(range) else { return Ok(Vec::new()) };
+        // With stored spans, those that only count: both are paired.
+        let mut joined = self.unstored.lock().get(tenant).cloned().unwrap_or_default();
         let counts = self.read(tenant, |traces| {
+            for (trace_id, unstored) in &mut joined {
+                let stored = traces.get(trace_id).into_iter().flat_map(|stored| &stored.spans);
+                stored.for_each(|span| unstored.insert(span.clone()));
+            }
+            let others = traces.iter().filter(|(trace_id, _)| !joined.contains_key(trace_id));
             let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
-            for (_, _, _, parent, child) in traces.values().flat_map(|stored| stored.calls(minutes)) {
+            let calls = others.map(|(_, stored)| stored).chain(joined.values()).flat_map(|trace| trace.calls(minutes));
+            for (_, _, _, parent, child) in calls {
                 *counts.entry((parent.to_owned(), child.to_owned())).or_default() += 1;
             }
             counts
         });
         let link = |((parent, child), call_count)| DependencyLink { parent, child, call_count };
         Ok(counts.into_iter().map(link).collect())
+    }
+
+    fn count_calls(&self, tenant: &TenantId, batch: &SpanBatch) -> Completion<Result<AppendOutcome, StorageError>> {
+        let outcome = AppendOutcome { items: batch.span_count() as u64, ..AppendOutcome::default() };
+        insert(self.unstored.lock().entry(tenant.clone()).or_default(), batch.clone());
+        Completion::ready(Ok(outcome))
     }
 
     fn delete_trace(&self, tenant: &TenantId, trace_id: TraceId) -> Result<(), StorageError> {

@@ -29,7 +29,7 @@ impl Partition {
         };
         let mut batch = WriteBatch::default();
         // Origins stay for those who read its spans now.
-        for kind in [b'N', b'C', b'S', b'F', b'D'] {
+        for kind in [b'N', b'C', b'E', b'S', b'F', b'D'] {
             let (from, until) = tenant_range(kind, number);
             batch.delete_range(from, until);
         }
@@ -40,6 +40,8 @@ impl Partition {
         state.expired.insert(tenant.clone(), number);
         state.active.head.remove_tenant(number);
         state.active.tail.remove_tenant(number);
+        state.edges.remove_tenant(number);
+        state.active.edges.retain(|(of, ..)| *of != number);
         state.active.calls.retain(|(of, ..), _| *of != number);
         state.active.deletions.retain(|(of, _)| *of != number);
         state.deleted.remove(&number);

@@ -10,6 +10,7 @@ const TENANT: u8 = b'T';
 const ORIGIN: u8 = b'O';
 const NAME: u8 = b'N';
 const CALLS: u8 = b'C';
+pub(super) const EDGE: u8 = b'E';
 pub(super) const SEGMENT: u8 = b'S';
 const FILTER: u8 = b'F';
 const LOCATOR: u8 = b'L';
@@ -102,6 +103,14 @@ pub(super) fn calls_minute(tenant: u32, minute: u32) -> Vec<u8> {
     [&[CALLS][..], &tenant.to_be_bytes(), &minute.to_be_bytes()].concat()
 }
 
+/// A pair of caller and called whose calls are counted.
+pub(super) fn edge_key(tenant: u32, parent: &str, child: &str) -> Vec<u8> {
+    let mut key = [&[EDGE][..], &tenant.to_be_bytes()].concat();
+    key.put_bytes(parent.as_bytes());
+    key.extend_from_slice(child.as_bytes());
+    key
+}
+
 /// An entry of the default column family, except filters, locators and value postings.
 pub(super) enum MetaKey<'a> {
     Position,
@@ -109,6 +118,7 @@ pub(super) enum MetaKey<'a> {
     Origin { tenant: u32, hash: OriginHash },
     Name { tenant: u32, kind: SpanKind, service: &'a str, operation: &'a str },
     Calls { parent: &'a str, child: &'a str },
+    Edge { tenant: u32, parent: &'a str, child: &'a str },
     Segment { tenant: u32, number: u64 },
     Deleted { tenant: u32, trace_id: TraceId },
     Expired { tenant: u32 },
@@ -134,6 +144,11 @@ pub(super) fn read_meta_key(key: &[u8]) -> Result<MetaKey<'_>, DecodeError> {
             reader.array::<4>("minute")?;
             MetaKey::Calls { parent: reader.text("parent")?, child: rest(&mut reader)? }
         }
+        EDGE => MetaKey::Edge {
+            tenant: u32::from_be_bytes(reader.array("tenant")?),
+            parent: reader.text("parent")?,
+            child: rest(&mut reader)?,
+        },
         SEGMENT => MetaKey::Segment {
             tenant: u32::from_be_bytes(reader.array("tenant")?),
             number: u64::from_be_bytes(reader.array("segment")?),

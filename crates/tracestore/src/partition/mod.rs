@@ -20,6 +20,7 @@ mod catalogue;
 mod copy;
 mod database;
 mod due;
+mod edges;
 mod examine;
 mod expire;
 mod filter;
@@ -59,6 +60,7 @@ use crate::record::{Day, PreparedBatch, PreparedRow};
 use database::Database;
 pub(crate) use database::DatabaseMemory;
 pub(crate) use due::MergeDepth;
+use edges::{Admission, Edges};
 use filter::trace_hash;
 use head::Head;
 use index::{IndexView, SearchIndex};
@@ -75,6 +77,8 @@ pub(crate) use tail::{TailRow, TailSize};
 
 /// Changes of call counts by tenant number, minute, caller and called.
 type CallCounts = HashMap<(u32, u32, Arc<str>, Arc<str>), i64>;
+/// What a count takes in memory, about.
+const CALL_BYTES: usize = 96;
 /// Deleted traces of a tenant: segments with lower numbers may still have the trace.
 type DeletedTraces = HashMap<TraceId, u64>;
 
@@ -86,6 +90,7 @@ struct State {
     next_tenant: u32,
     catalogue: OriginCatalogue,
     names: Names,
+    edges: Edges,
     /// What came after `sealing`, or after `sealed_position` where nothing is being sealed.
     active: Unsealed,
     /// On its way to disk.
@@ -117,6 +122,8 @@ struct Unsealed {
     head: Head,
     tail: Tail,
     calls: CallCounts,
+    /// Pairs of caller and called that are new, by tenant number.
+    edges: Vec<(u32, Arc<str>, Arc<str>)>,
     /// Deletions whose marks are not on disk.
     deletions: Vec<(u32, TraceId)>,
 }
@@ -284,17 +291,45 @@ impl Partition {
         number.and_then(|number| state.deleted.get(number)).map_or(0, |deleted| deleted.len())
     }
 
+    /// Gives a tenant a number, so that its calls can be counted, though none of its spans may come.
+    pub(crate) fn admit_tenant(&self, tenant: &TenantId) -> Result<(), TraceStoreError> {
+        let mut state = self.state.write();
+        if state.tenants.contains_key(tenant) || state.expired.contains_key(tenant) {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::default();
+        let number = state.number_of(tenant, &mut batch);
+        self.database.write(batch)?;
+        state.tenants.insert(tenant.clone(), number);
+        state.next_tenant = state.next_tenant.max(number.saturating_add(1));
+        state.is_dirty = true;
+        Ok(())
+    }
+
     /// Counts those of the calls whose child starts on this day.
     pub(crate) fn count_calls(&self, tenant: &TenantId, changes: &CallChanges) {
         let mut state = self.state.write();
         let state = &mut *state;
         let Some(number) = state.tenants.get(tenant).copied() else { return };
         for (minute, parent, child, by) in changes.iter() {
-            if Day::of(u64::from(minute) * DEPENDENCY_STEP_NS) == self.day {
-                let call = (number, minute, Arc::clone(parent), Arc::clone(child));
-                *state.active.calls.entry(call).or_default() += by;
-                state.is_dirty = true;
+            if Day::of(u64::from(minute) * DEPENDENCY_STEP_NS) != self.day {
+                continue;
             }
+            match state.edges.admit(number, parent, child) {
+                Admission::Known => {}
+                Admission::New => state.active.edges.push((number, Arc::clone(parent), Arc::clone(child))),
+                Admission::Refused => continue,
+                Admission::FirstRefused => {
+                    tracing::warn!(
+                        day = %self.day, %tenant, %parent, %child,
+                        "tracestore.dependencies_max is reached: calls of further pairs of services are not counted"
+                    );
+                    continue;
+                }
+            }
+            let call = (number, minute, Arc::clone(parent), Arc::clone(child));
+            *state.active.calls.entry(call).or_default() += by;
+            state.is_dirty = true;
         }
     }
 
@@ -350,7 +385,8 @@ impl Unsealed {
     fn size(&self) -> TailSize {
         let (head_spans, head_bytes) = self.head.size();
         let tail = self.tail.size();
-        TailSize { spans: head_spans.max(tail.spans), bytes: head_bytes as u64 + tail.bytes }
+        let calls_bytes = (self.calls.len() * CALL_BYTES) as u64;
+        TailSize { spans: head_spans.max(tail.spans), bytes: head_bytes as u64 + tail.bytes + calls_bytes }
     }
 }
 

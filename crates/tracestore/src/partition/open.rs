@@ -12,11 +12,13 @@ use pharos_model::TenantId;
 use rocksdb::WriteBatch;
 
 use super::database::{Database, DatabaseMemory};
+use super::edges::Edges;
 use super::filter::TraceFilter;
 use super::index::SearchIndex;
 use super::indexing::BlockSource;
 use super::keys::{
-    DELETED, EXPIRED, MetaKey, POSITION, SEGMENT, block_key, filter_key, read_block_key, read_meta_key, tenant_range,
+    DELETED, EDGE, EXPIRED, MetaKey, POSITION, SEGMENT, block_key, filter_key, read_block_key, read_meta_key,
+    tenant_range,
 };
 use super::names::Names;
 use super::origins::OriginCatalogue;
@@ -85,6 +87,13 @@ impl Partition {
                 _ => {}
             }
         }
+        let mut edges = Edges::new(settings.dependencies_max);
+        for entry in database.metas(&[EDGE], vec![EDGE + 1]) {
+            let (key, _) = entry?;
+            if let MetaKey::Edge { tenant, parent, child } = read_meta_key(&key).map_err(corrupt("pair of services"))? {
+                edges.insert(tenant, &Arc::from(parent), &Arc::from(child));
+            }
+        }
         let (segments, deleted, next_segment) = read_segments(&database, memory, day)?;
         let memory_bytes = settings.index_memory.0 as usize;
         let index = match SearchIndex::open(&index_path, memory_bytes, &memory.index_checks) {
@@ -103,6 +112,7 @@ impl Partition {
             next_tenant,
             catalogue,
             names,
+            edges,
             active: Unsealed::default(),
             sealing: None,
             segments: Arc::new(segments),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pharos_base::full_message;
 use rocksdb::WriteBatch;
 
-use super::keys::{POSITION, calls_key, deleted_key};
+use super::keys::{POSITION, calls_key, deleted_key, edge_key};
 use super::segment::Segment;
 use super::write::{RawSpan, SegmentWriter};
 use super::{Partition, Sealing, Unsealed};
@@ -77,6 +77,9 @@ impl Partition {
                 state.tenants.insert(tenant.clone(), number);
                 state.next_tenant = state.next_tenant.max(number.saturating_add(1));
             }
+            if state.edges.insert(number, parent, child) {
+                state.active.edges.push((number, Arc::clone(parent), Arc::clone(child)));
+            }
             *state.active.calls.entry((number, *minute, Arc::clone(parent), Arc::clone(child))).or_default() += by;
             state.is_dirty = true;
         }
@@ -130,7 +133,7 @@ impl Partition {
 
     /// Writes the blocks to RocksDB's memory. What makes them count, and all else, is in the batch that is returned.
     fn write_segments(&self, sealing: &Sealing) -> Result<(Vec<Arc<Segment>>, WriteBatch), TraceStoreError> {
-        let Unsealed { head, calls, .. } = &sealing.unsealed;
+        let Unsealed { head, calls, edges, .. } = &sealing.unsealed;
         let corrupt = |error| TraceStoreError::corrupt("row", self.day)(error);
         let mut batch = WriteBatch::default();
         let mut segments = Vec::new();
@@ -159,6 +162,9 @@ impl Partition {
             };
             let counted = counted.and_then(|bytes| bytes.try_into().ok()).map_or(0, i64::from_le_bytes);
             batch.put(key, (counted + by).to_le_bytes());
+        }
+        for (tenant, parent, child) in edges {
+            batch.put(edge_key(*tenant, parent, child), []);
         }
         for (tenant, trace_id, mark) in &sealing.marks {
             batch.put(deleted_key(*tenant, *trace_id), mark.to_le_bytes());

@@ -1,6 +1,6 @@
 //! Applying a record: what must be read and can fail first, then into memory, which cannot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,8 +12,11 @@ use super::DAYS_DIRECTORY;
 use crate::calls::{CallChanges, CallSpan, CallWindow, TraceCalls};
 use crate::disk::sync_directory;
 use crate::partition::{DatabaseMemory, Partition};
-use crate::record::{Change, Day, Deletion, PreparedBatch, PreparedRow};
+use crate::record::{Change, Day, Deletion, PreparedBatch, PreparedCalls, PreparedRow};
 use crate::{Settings, TraceStoreError};
+
+/// Of each trace what is stored, if the window does not know it, and what comes.
+type CallsByTrace = BTreeMap<TraceId, (TraceCalls, Vec<CallSpan>)>;
 
 /// How far records are applied.
 #[derive(Debug)]
@@ -60,6 +63,7 @@ impl Applied {
         match change {
             Change::Batch(prepared) => self.apply_batch(places, prepared, sequence)?,
             Change::Deletion(deletion) => self.apply_deletion(places, deletion, sequence)?,
+            Change::Calls(calls) => self.apply_calls(places, calls, sequence)?,
         }
         self.next_sequence = sequence + 1;
         Ok(())
@@ -96,8 +100,8 @@ impl Applied {
             staged.push((partition, effect));
         }
         // Of each trace, as it may be in rows of several days.
-        let mut calls: BTreeMap<TraceId, (TraceCalls, Vec<CallSpan>)> = BTreeMap::new();
-        if sequence >= self.calls_position {
+        let mut calls = CallsByTrace::new();
+        if self.counts_calls(places, sequence) {
             for row in staged.iter().flat_map(|(_, effect)| &effect.fresh) {
                 let entry = calls.entry(row.trace_id);
                 let (_, spans) =
@@ -112,18 +116,48 @@ impl Applied {
         for (partition, effect) in &mut staged {
             partition.write(effect)?;
         }
-        let partitions = places.partitions.read();
         for (partition, effect) in staged {
             partition.publish(effect);
         }
+        self.count_calls(places, &prepared.tenant, calls);
+        Ok(())
+    }
+
+    fn apply_calls(
+        &mut self,
+        places: &Places<'_>,
+        PreparedCalls { tenant, traces }: &PreparedCalls,
+        sequence: u64,
+    ) -> Result<(), TraceStoreError> {
+        if !self.counts_calls(places, sequence) {
+            return Ok(());
+        }
+        // The days of the spans have their counts, also days without any that is stored.
+        let days: BTreeSet<Day> = traces.values().flatten().map(|span| Day::of(span.start_ns)).collect();
+        for day in days {
+            places.partition(day)?.admit_tenant(tenant)?;
+        }
+        let mut calls = BTreeMap::new();
+        for (trace_id, spans) in traces {
+            calls.insert(*trace_id, (self.stored_calls(places, tenant, *trace_id), spans.clone()));
+        }
+        self.count_calls(places, tenant, calls);
+        Ok(())
+    }
+
+    /// Whether calls of the record are to be counted.
+    fn counts_calls(&self, places: &Places<'_>, sequence: u64) -> bool {
+        places.settings.dependencies && sequence >= self.calls_position
+    }
+
+    fn count_calls(&mut self, places: &Places<'_>, tenant: &TenantId, calls: CallsByTrace) {
         let mut changes = CallChanges::default();
         for (trace_id, (stored, spans)) in calls {
-            self.window.add(&prepared.tenant, trace_id, stored, spans, &mut changes);
+            self.window.add(tenant, trace_id, stored, spans, &mut changes);
         }
         if !changes.is_empty() {
-            partitions.values().for_each(|partition| partition.count_calls(&prepared.tenant, &changes));
+            places.partitions.read().values().for_each(|partition| partition.count_calls(tenant, &changes));
         }
-        Ok(())
     }
 
     /// The spans of a trace that are stored, if the window does not know it.

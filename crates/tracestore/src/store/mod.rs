@@ -38,13 +38,14 @@ use pharos_storage::{
     TraceQuery, TraceStore, TraceStoreStats, TraceStream, TraceSummary, ValueQuery,
 };
 
-use crate::calls::CallWindow;
+use crate::calls::{CallSpan, CallWindow};
 use crate::disk::{Disk, SystemDisk};
 use crate::error::storage_error;
 use crate::log::{LogWriter, RECORD_BYTES_MAX, encode_record, scan};
 use crate::partition::{DatabaseMemory, Partition, TailSize};
 use crate::record::{
-    AcceptedStarts, Change, Day, Deletion, decode_change, encode_batch, encode_deletion, prepare, screen,
+    AcceptedStarts, Change, Day, Deletion, decode_change, encode_batch, encode_calls, encode_deletion, prepare,
+    prepare_calls, screen,
 };
 use crate::{Components, Settings, TraceStoreError};
 use apply::Applied;
@@ -145,10 +146,18 @@ impl SpanStore {
         let scanned = scan(&log_directory, |sequence, content| {
             let corrupt = TraceStoreError::corrupt("log record", format!("record {sequence}"));
             let mut change = decode_change(&content).map_err(corrupt)?;
-            if let Change::Batch(prepared) = &mut change {
-                // Not by their age: the clock may be wrong, and retention ends what is too old.
-                let through = gone.through(&prepared.tenant);
-                prepared.rows.retain(|row| through.is_none_or(|through| row.day > through));
+            // Not by their age: the clock may be wrong, and retention ends what is too old.
+            match &mut change {
+                Change::Batch(prepared) => {
+                    let through = gone.through(&prepared.tenant);
+                    prepared.rows.retain(|row| through.is_none_or(|through| row.day > through));
+                }
+                Change::Calls(calls) => {
+                    let through = gone.through(&calls.tenant);
+                    let stays = |span: &CallSpan| through.is_none_or(|through| Day::of(span.start_ns) > through);
+                    calls.traces.values_mut().for_each(|spans| spans.retain(stays));
+                }
+                Change::Deletion(_) => {}
             }
             applied.apply(&places, &change, sequence)
         })?;
@@ -398,6 +407,25 @@ impl TraceStore for SpanStore {
 
     fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError> {
         self.shared.dependencies(tenant, range)
+    }
+
+    fn count_calls(&self, tenant: &TenantId, batch: &SpanBatch) -> Completion<Result<AppendOutcome, StorageError>> {
+        if let Some(reason) = self.shared.refusal() {
+            return Completion::ready(Err(reason));
+        }
+        let calls = prepare_calls(tenant, batch, self.shared.accepted_starts(tenant));
+        if calls.traces.is_empty() || !self.shared.settings.dependencies {
+            return Completion::ready(Ok(AppendOutcome::default()));
+        }
+        let content = encode_calls(&calls);
+        if content.len() > RECORD_BYTES_MAX {
+            let (what, hint) = ("bytes of the spans whose calls are counted at once", "hand over fewer at a time");
+            let limit = RECORD_BYTES_MAX as u64;
+            return Completion::ready(Err(StorageError::LimitExceeded { what, limit, hint }));
+        }
+        let items = calls.traces.values().map(|spans| spans.len() as u64).sum();
+        let outcome = AppendOutcome { items, ..AppendOutcome::default() };
+        self.log(content, Change::Calls(calls), outcome)
     }
 
     fn delete_trace(&self, tenant: &TenantId, trace_id: TraceId) -> Result<(), StorageError> {

@@ -1,6 +1,7 @@
 //! The trace store through its public interface.
 #![expect(clippy::unwrap_used, reason = "a test that fails shows where")]
 
+mod calls;
 mod conformance;
 mod damage;
 mod examine;

@@ -41,6 +41,7 @@ pub(super) const ALL: &[NamedCase] = cases![
     newest_first_across_days_and_late_spans,
     services_and_operations_are_listed,
     calls_are_counted_once_in_any_order,
+    calls_of_spans_that_are_not_stored_are_counted,
     summaries_tell_root_errors_and_orphans,
     lookups_keep_their_order_and_skip_the_absent,
     traces_come_in_parts,
@@ -368,6 +369,42 @@ fn calls_are_counted_once_in_any_order(case: &mut Case) {
     assert_eq!(dependencies(now_ns - NS_PER_MINUTE, now_ns + 1), [link("web", "shop", 2)]);
     assert_eq!(dependencies(now_ns - 2 * NS_PER_HOUR, now_ns - NS_PER_HOUR + 1), [link("shop", "db", 1)]);
     assert_eq!(dependencies(now_ns, now_ns), []);
+}
+
+fn calls_of_spans_that_are_not_stored_are_counted(case: &mut Case) {
+    let (now_ns, tenant) = (case.now_ns, TenantId::default());
+    let child_of = |parent: u8, span: Span| Span { parent_span_id: SpanId([parent; 8]), ..span };
+    let count = |case: &Case, batch: &SpanBatch| {
+        let counted = case.subject.store().count_calls(&tenant, batch).wait();
+        counted.expect("it is answered").expect("calls are counted");
+    };
+    // A trace that is not stored, on a day without spans; one of which a part is.
+    let yesterday = now_ns - 30 * NS_PER_HOUR;
+    let dropped = SpanBatch {
+        groups: vec![
+            group("shop", vec![child_of(1, span(1, 2, yesterday + 1)), child_of(1, span(2, 2, now_ns))]),
+            group("web", vec![span(1, 1, yesterday)]),
+        ],
+    };
+    count(case, &dropped);
+    count(case, &dropped);
+    case.append(batch("web", vec![span(2, 1, now_ns - 5)]));
+    case.append(batch("db", vec![child_of(2, span(2, 3, now_ns))]));
+    // A late span. Later than the store remembers the others, it would pair with stored ones only.
+    count(case, &batch("mail", vec![child_of(2, span(1, 9, now_ns))]));
+    case.subject.settle();
+    let store = case.subject.store();
+    let link = |parent: &str, child: &str, call_count| DependencyLink {
+        parent: parent.into(),
+        child: child.into(),
+        call_count,
+    };
+    let range = TimeRangeNs { start_ns: 0, end_ns: u64::MAX };
+    let found = store.dependencies(&tenant, range).expect("dependencies");
+    assert_eq!(found, [link("shop", "db", 1), link("shop", "mail", 1), link("web", "shop", 2)]);
+    assert_eq!(ids(&case.find(&any())), [2], "what is not stored is not found");
+    assert_eq!(store.services(&tenant).expect("services"), ["db", "web"]);
+    assert!(store.dependencies(&"other".parse().expect("a tenant"), range).expect("dependencies").is_empty());
 }
 
 fn summaries_tell_root_errors_and_orphans(case: &mut Case) {
