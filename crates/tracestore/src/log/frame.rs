@@ -1,13 +1,20 @@
 //! Segment headers, frames and records as bytes.
 
+use pharos_base::random_bytes;
+
 use crate::codec::{Reader, Writer};
 
-pub(super) const SEGMENT_MAGIC: [u8; 8] = *b"PHTRLOG1";
-pub(super) const SEGMENT_HEADER_BYTES: usize = 16;
+const SEGMENT_MAGIC: [u8; 8] = *b"PHTRLOG2";
+/// Magic 8, first sequence 8, mark of frames 8, CRC 4.
+pub(super) const SEGMENT_HEADER_BYTES: usize = 28;
 
-const FRAME_MAGIC: [u8; 4] = *b"PHFR";
-/// Magic 4, CRC 4, length of the records 4, first sequence 8, synced bytes 8.
-pub(super) const FRAME_HEADER_BYTES: usize = 28;
+/// Segments as they were written before: magic and first sequence; frames begin with a word that all know.
+const SEGMENT_MAGIC_1: [u8; 8] = *b"PHTRLOG1";
+const SEGMENT_HEADER_1_BYTES: usize = 16;
+const FRAME_MAGIC_1: [u8; 4] = *b"PHFR";
+
+/// CRC 4, length of the records 4, first sequence 8, synced bytes 8.
+const FRAME_NUMBERS_BYTES: usize = 24;
 /// No frame is longer: a group commit stops gathering long before.
 pub(super) const FRAME_BYTES_MAX: usize = 1 << 30;
 /// A record's content is at most this long after inflation; longer ones are refused before they are written.
@@ -21,37 +28,77 @@ pub(super) struct Frame<'a> {
     pub(super) records: &'a [u8],
 }
 
-pub(super) fn segment_header(first_sequence: u64) -> [u8; SEGMENT_HEADER_BYTES] {
-    let mut header = [0; SEGMENT_HEADER_BYTES];
-    header[..8].copy_from_slice(&SEGMENT_MAGIC);
-    header[8..].copy_from_slice(&first_sequence.to_le_bytes());
-    header
+/// What frames of a segment begin with. It is random, so that bytes that are sent to us cannot look like a frame when the head of
+/// the one that holds them is torn off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FrameMark(Vec<u8>);
+
+impl FrameMark {
+    pub(super) fn random() -> Self {
+        Self(random_bytes::<8>().to_vec())
+    }
+
+    pub(super) fn frame_header_bytes(&self) -> usize {
+        self.0.len() + FRAME_NUMBERS_BYTES
+    }
+}
+
+/// What stands at the front of a segment.
+#[derive(Debug)]
+pub(super) struct SegmentHeader {
+    pub(super) first_sequence: u64,
+    pub(super) mark: FrameMark,
+    /// Frames begin here.
+    pub(super) bytes: usize,
+}
+
+impl SegmentHeader {
+    pub(super) fn encode(first_sequence: u64, mark: &FrameMark) -> Vec<u8> {
+        let mut header = [&SEGMENT_MAGIC[..], &first_sequence.to_le_bytes(), &mark.0].concat();
+        header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
+        header
+    }
+
+    /// The header at the front of `bytes`, if it is whole and sound.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let magic = reader.array::<8>("magic").ok()?;
+        let first_sequence = u64::from_le_bytes(reader.array("sequence").ok()?);
+        if magic == SEGMENT_MAGIC_1 {
+            let mark = FrameMark(FRAME_MAGIC_1.to_vec());
+            return Some(Self { first_sequence, mark, bytes: SEGMENT_HEADER_1_BYTES });
+        }
+        let mark = FrameMark(reader.array::<8>("mark").ok()?.to_vec());
+        let is_sound =
+            magic == SEGMENT_MAGIC && Self::encode(first_sequence, &mark) == bytes.get(..SEGMENT_HEADER_BYTES)?;
+        is_sound.then_some(Self { first_sequence, mark, bytes: SEGMENT_HEADER_BYTES })
+    }
 }
 
 /// The bytes of a frame of `records`, each already made by [`encode_record`].
-pub(super) fn encode_frame(first_sequence: u64, synced_bytes: u64, records: &[&[u8]]) -> Vec<u8> {
+pub(super) fn encode_frame(mark: &FrameMark, first_sequence: u64, synced_bytes: u64, records: &[&[u8]]) -> Vec<u8> {
     let length: usize = records.iter().map(|record| record.len() + 10).sum();
-    let mut out = Vec::with_capacity(FRAME_HEADER_BYTES + length);
-    out.resize(FRAME_HEADER_BYTES, 0);
+    let header_bytes = mark.frame_header_bytes();
+    let mut out = Vec::with_capacity(header_bytes + length);
+    out.resize(header_bytes, 0);
     for record in records {
         out.put_bytes(record);
     }
-    let records_length = (out.len() - FRAME_HEADER_BYTES) as u32;
-    out[8..12].copy_from_slice(&records_length.to_le_bytes());
-    out[12..20].copy_from_slice(&first_sequence.to_le_bytes());
-    out[20..28].copy_from_slice(&synced_bytes.to_le_bytes());
-    let crc = crc32fast::hash(&out[8..]);
-    out[..4].copy_from_slice(&FRAME_MAGIC);
-    out[4..8].copy_from_slice(&crc.to_le_bytes());
+    let records_length = (out.len() - header_bytes) as u32;
+    let (front, numbers) = out.split_at_mut(mark.0.len());
+    front.copy_from_slice(&mark.0);
+    numbers[4..8].copy_from_slice(&records_length.to_le_bytes());
+    numbers[8..16].copy_from_slice(&first_sequence.to_le_bytes());
+    numbers[16..24].copy_from_slice(&synced_bytes.to_le_bytes());
+    let crc = crc32fast::hash(&numbers[4..]);
+    numbers[..4].copy_from_slice(&crc.to_le_bytes());
     out
 }
 
 /// The frame at the front of `bytes`, if it is whole and sound.
-pub(super) fn decode_frame(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
-    let mut reader = Reader::new(bytes);
-    if reader.array("magic").ok()? != FRAME_MAGIC {
-        return None;
-    }
+pub(super) fn decode_frame<'a>(mark: &FrameMark, bytes: &'a [u8]) -> Option<(Frame<'a>, usize)> {
+    let numbers = bytes.strip_prefix(mark.0.as_slice())?;
+    let mut reader = Reader::new(numbers);
     let crc = u32::from_le_bytes(reader.array("crc").ok()?);
     let length = u32::from_le_bytes(reader.array("length").ok()?) as usize;
     let first_sequence = u64::from_le_bytes(reader.array("first sequence").ok()?);
@@ -60,14 +107,14 @@ pub(super) fn decode_frame(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
         return None;
     }
     let records = reader.take(length, "records").ok()?;
-    let total = FRAME_HEADER_BYTES + length;
-    (crc32fast::hash(&bytes[8..total]) == crc).then_some((Frame { first_sequence, synced_bytes, records }, total))
+    let is_sound = crc32fast::hash(&numbers[4..FRAME_NUMBERS_BYTES + length]) == crc;
+    is_sound.then_some((Frame { first_sequence, synced_bytes, records }, mark.frame_header_bytes() + length))
 }
 
 /// Whether a sound frame begins anywhere in `bytes`, and the highest `synced_bytes` of those.
-pub(super) fn synced_bytes_after(bytes: &[u8]) -> Option<u64> {
-    let starts = bytes.windows(FRAME_MAGIC.len()).enumerate().filter(|(_, window)| *window == FRAME_MAGIC);
-    starts.filter_map(|(at, _)| decode_frame(&bytes[at..])).map(|(frame, _)| frame.synced_bytes).max()
+pub(super) fn synced_bytes_after(mark: &FrameMark, bytes: &[u8]) -> Option<u64> {
+    let starts = bytes.windows(mark.0.len()).enumerate().filter(|(_, window)| *window == mark.0);
+    starts.filter_map(|(at, _)| decode_frame(mark, &bytes[at..])).map(|(frame, _)| frame.synced_bytes).max()
 }
 
 /// A record: the length of its content and the content, compressed.

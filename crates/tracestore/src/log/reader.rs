@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::decode_record;
-use super::frame::{FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, decode_frame, synced_bytes_after};
+use super::frame::{SEGMENT_HEADER_BYTES, SegmentHeader, decode_frame, synced_bytes_after};
 use crate::TraceStoreError;
 use crate::codec::Reader;
 
@@ -41,22 +41,23 @@ pub(crate) fn scan(
     for (index, path) in paths.iter().enumerate() {
         let is_last = index + 1 == paths.len();
         let bytes = fs::read(path).map_err(TraceStoreError::io("read", path))?;
-        let Some(first_sequence) = segment_start(&bytes) else {
-            // Power failed while the segment was created: nothing in it was acknowledged.
-            if is_last && synced_bytes_after(&bytes).is_none() {
+        let Some(header) = SegmentHeader::decode(&bytes) else {
+            // Power failed while the segment was created: a header is synced before any frame is written.
+            if is_last && bytes.len() <= SEGMENT_HEADER_BYTES {
                 fs::remove_file(path).map_err(TraceStoreError::io("remove the torn segment", path))?;
                 tracing::warn!(path = %path.display(), "removed a log segment without a header");
                 break;
             }
             return Err(corrupt(path, 0, "no segment header"));
         };
+        let first_sequence = header.first_sequence;
         if scanned.next_sequence.is_some_and(|expected| expected != first_sequence) {
             return Err(corrupt(path, 8, "records are missing before this segment"));
         }
-        let (next_sequence, end) = replay_segment(path, &bytes, first_sequence, &mut replay)?;
+        let (next_sequence, end) = replay_segment(path, &bytes, &header, &mut replay)?;
         scanned.next_sequence = Some(next_sequence);
         if end < bytes.len() {
-            let synced = synced_bytes_after(&bytes[end..]);
+            let synced = synced_bytes_after(&header.mark, &bytes[end..]);
             if !is_last || synced.is_some_and(|synced| synced > end as u64) {
                 return Err(corrupt(path, end as u64, "a synced frame does not match its checksum"));
             }
@@ -82,21 +83,15 @@ fn segment_paths(directory: &Path) -> Result<Vec<PathBuf>, TraceStoreError> {
     Ok(paths)
 }
 
-fn segment_start(bytes: &[u8]) -> Option<u64> {
-    let (magic, rest) = bytes.split_first_chunk::<8>()?;
-    let (sequence, _) = rest.split_first_chunk::<8>()?;
-    (*magic == SEGMENT_MAGIC).then(|| u64::from_le_bytes(*sequence))
-}
-
 /// Replays whole frames; returns the sequence after the last record and where whole frames end.
 fn replay_segment(
     path: &Path,
     bytes: &[u8],
-    first_sequence: u64,
+    header: &SegmentHeader,
     replay: &mut impl FnMut(u64, Vec<u8>) -> Result<(), TraceStoreError>,
 ) -> Result<(u64, usize), TraceStoreError> {
-    let (mut sequence, mut at) = (first_sequence, SEGMENT_HEADER_BYTES);
-    while let Some((frame, frame_bytes)) = decode_frame(&bytes[at..]) {
+    let (mut sequence, mut at) = (header.first_sequence, header.bytes);
+    while let Some((frame, frame_bytes)) = decode_frame(&header.mark, &bytes[at..]) {
         if frame.first_sequence != sequence {
             return Err(corrupt(path, at as u64, "a frame is out of sequence"));
         }
@@ -104,7 +99,11 @@ fn replay_segment(
         while !records.is_empty() {
             let record = records.bytes("record").ok().and_then(decode_record);
             let content = record.ok_or_else(|| {
-                corrupt(path, (at + FRAME_HEADER_BYTES) as u64, "a record below a sound checksum cannot be read")
+                corrupt(
+                    path,
+                    (at + header.mark.frame_header_bytes()) as u64,
+                    "a record below a sound checksum cannot be read",
+                )
             })?;
             replay(sequence, content)?;
             sequence += 1;

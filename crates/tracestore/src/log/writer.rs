@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::frame::{SEGMENT_HEADER_BYTES, encode_frame, segment_header};
+use super::frame::{FrameMark, SEGMENT_HEADER_BYTES, SegmentHeader, encode_frame};
 use super::reader::{ScannedLog, Segment};
 use crate::TraceStoreError;
 use crate::disk::{Disk, sync_directory};
@@ -38,6 +38,8 @@ pub(crate) struct LogWriter {
     /// Closed segments, oldest first.
     closed: Vec<Segment>,
     current: Segment,
+    /// Of the current segment.
+    mark: FrameMark,
     file: File,
     /// Bytes of the current segment known to be on stable storage.
     synced_bytes: u64,
@@ -74,7 +76,7 @@ impl LogWriter {
         {
             fs::remove_file(&empty.path).map_err(TraceStoreError::io("remove", &empty.path))?;
         }
-        let (current, file) = create_segment(directory, disk.as_ref(), next_sequence)?;
+        let (current, mark, file) = create_segment(directory, disk.as_ref(), next_sequence)?;
         let synced_bytes = current.bytes;
         let directory = directory.to_owned();
         Ok(Self {
@@ -83,6 +85,7 @@ impl LogWriter {
             segment_bytes_max,
             closed,
             current,
+            mark,
             file,
             synced_bytes,
             next_sequence,
@@ -107,7 +110,7 @@ impl LogWriter {
             self.rotate()?;
         }
         let first_sequence = self.next_sequence;
-        let frame = encode_frame(first_sequence, self.synced_bytes, records);
+        let frame = encode_frame(&self.mark, first_sequence, self.synced_bytes, records);
         if let Err(source) = self.disk.write_at(&self.file, &frame, self.current.bytes) {
             let error = TraceStoreError::io("write to the log", &self.current.path)(source);
             // L2: no half frame may stay in front of a later one.
@@ -157,10 +160,10 @@ impl LogWriter {
 
     fn rotate(&mut self) -> Result<(), LogWriteError> {
         self.sync()?;
-        let (current, file) =
+        let (current, mark, file) =
             create_segment(&self.directory, self.disk.as_ref(), self.next_sequence).map_err(LogWriteError::Refused)?;
         self.closed.push(std::mem::replace(&mut self.current, current));
-        self.file = file;
+        (self.mark, self.file) = (mark, file);
         self.synced_bytes = self.current.bytes;
         Ok(())
     }
@@ -189,17 +192,22 @@ impl LogWriter {
     }
 }
 
-fn create_segment(directory: &Path, disk: &dyn Disk, first_sequence: u64) -> Result<(Segment, File), TraceStoreError> {
+fn create_segment(
+    directory: &Path,
+    disk: &dyn Disk,
+    first_sequence: u64,
+) -> Result<(Segment, FrameMark, File), TraceStoreError> {
+    let mark = FrameMark::random();
     let path = directory.join(format!("{first_sequence:020}.log"));
     let create = || -> io::Result<File> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
-        disk.write_at(&file, &segment_header(first_sequence), 0)?;
+        disk.write_at(&file, &SegmentHeader::encode(first_sequence, &mark), 0)?;
         disk.sync(&file)?;
         sync_directory(directory)?;
         Ok(file)
     };
     match create() {
-        Ok(file) => Ok((Segment { path, first_sequence, bytes: SEGMENT_HEADER_BYTES as u64 }, file)),
+        Ok(file) => Ok((Segment { path, first_sequence, bytes: SEGMENT_HEADER_BYTES as u64 }, mark, file)),
         Err(source) => {
             // A leftover without a header is removed at the next start; try now.
             let _ = fs::remove_file(&path);

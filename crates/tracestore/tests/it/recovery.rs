@@ -120,13 +120,13 @@ fn damage_in_synced_records_is_reported_and_nothing_is_changed() {
         fixture.append(generator.batch()).unwrap();
     }
     drop(fixture.store.take());
-    let path = log_files(&fixture).into_iter().find(|path| fs::metadata(path).unwrap().len() > 16).unwrap();
+    let path = log_files(&fixture).into_iter().find(|path| fs::metadata(path).unwrap().len() > 28).unwrap();
     let sound = fs::read(&path).unwrap();
     let mut damaged = sound.clone();
     damaged[60] ^= 1;
     fs::write(&path, &damaged).unwrap();
     let error = fixture.try_open(fixture.directory.path()).unwrap_err();
-    assert!(matches!(error, TraceStoreError::CorruptLog { offset: 16, .. }), "{error}");
+    assert!(matches!(error, TraceStoreError::CorruptLog { offset: 28, .. }), "{error}");
     assert_eq!(fs::read(&path).unwrap(), damaged);
     fs::write(&path, sound).unwrap();
     fixture.open();
@@ -178,7 +178,7 @@ fn the_log_is_emptied_by_a_flush() {
     assert!(before.log_bytes > 4096 && before.tail_spans > 0);
     fixture.store().flush().unwrap();
     let after = fixture.store().stats();
-    assert_eq!((after.log_bytes, after.tail_spans), (16, 0));
+    assert_eq!((after.log_bytes, after.tail_spans), (28, 0));
     assert!(after.row_bytes > 0 && after.index_bytes > 0 && after.indexed_spans > 0);
     assert_eq!(log_files(&fixture).len(), 1);
 }
