@@ -21,6 +21,8 @@ const SPAN_PER_KILL_S: u64 = 150;
 const TRACES_PER_KILL: usize = 300;
 /// Spans may wait for a sampling decision.
 const VISIBLE_MAX: Duration = Duration::from_secs(30);
+/// They are spread over two midnights.
+const HOURS_OF_TRACES: u64 = 50;
 /// Most traces that one search answers.
 const SEARCH_DEPTH: usize = 10_000;
 
@@ -70,7 +72,7 @@ async fn acknowledged_samples_survive_kill_9() {
     let push =
         ["metrics", "--url", &url, "--token", &token, "--retries", &retries, "--rate", "30000", "--batch", "1200"];
     let load = loadgen::start(&[&push[..], &shape[..]].concat());
-    let (disturbing, stop) = disturb::start(&pharos);
+    let (disturbing, stop) = disturb::start(&pharos, disturb::OF_METRICS);
     let longest = torment(&mut pharos, kills()).await;
     let report = load.report().await;
     let _ = stop.send(());
@@ -78,7 +80,7 @@ async fn acknowledged_samples_survive_kill_9() {
     println!("longest restart {longest:?}, {report}, answered {:?}", ledger.answered);
     assert_eq!(report["accepted"], report["sent"], "{report}");
     assert!(report["retries"].as_u64().unwrap_or(0) >= 5, "the kills must hit the load: {report}");
-    assert!(ledger.answered.iter().all(|count| *count > 0), "every request was answered now and then: {ledger:?}");
+    assert!(ledger.is_full(disturb::OF_METRICS), "every request was answered now and then: {ledger:?}");
     pharos.kill();
     pharos.restart().await;
     let base = pharos.url("");
@@ -99,8 +101,15 @@ async fn acknowledged_spans_survive_kill_9() {
 /// Kills the server under a load of spans: everything that was acknowledged is found by search and read by id, if not at once
 /// then within [`VISIBLE_MAX`].
 pub(crate) async fn spans_survive(builder: PharosBuilder) {
-    let mut pharos = builder.start().await;
-    let (start, token) = (now_s() - 3_600, pharos.token().to_owned());
+    // Seals and merges all the time, over several days, so that kills meet them.
+    let busy = [("commit-interval", "50ms"), ("commit-spans", "500"), ("log-segment", "64KiB")];
+    let mut pharos = busy
+        .iter()
+        .fold(builder, |builder, (key, value)| builder.option(&format!("--tracestore-{key}"), value))
+        .start()
+        .await;
+    let (start, token) = (now_s() - HOURS_OF_TRACES * 3_600 - 600, pharos.token().to_owned());
+    let span_of_time = format!("{HOURS_OF_TRACES}h");
     let (url, start_text) = (pharos.url("/v1/traces"), start.to_string());
     let traces = TRACES_PER_KILL * kills();
     let (count, retries) = (traces.to_string(), (kills() * 20).to_string());
@@ -123,20 +132,37 @@ pub(crate) async fn spans_survive(builder: PharosBuilder) {
         "--start",
         &start_text,
         "--span-of-time",
-        "50m",
+        &span_of_time,
     ]);
+    let (disturbing, stop) = disturb::start(&pharos, disturb::OF_TRACES);
     torment(&mut pharos, kills()).await;
     let report = load.report().await;
+    let _ = stop.send(());
+    let ledger = disturbing.await.expect("it ends");
+    println!("{report}, answered {:?}", ledger.answered);
+    // A few kills may meet an operator who has hardly begun.
+    let is_full = ledger.is_full(disturb::OF_TRACES) || kills() < KILLS;
+    assert!(is_full, "every request was answered now and then: {ledger:?}");
     assert_eq!(report["accepted"], report["sent"], "{report}");
     assert!(report["retries"].as_u64().unwrap_or(0) >= 5, "the kills must hit the load: {report}");
     pharos.kill();
     pharos.restart().await;
+    check_spans(&pharos, start, traces).await;
+    ledger.check_traces(&pharos).await;
+    let (status, _) = pharos.post("/-/compact", "text/plain", "").await;
+    assert_eq!(status, 200, "{}", pharos.log());
+    check_spans(&pharos, start, traces).await;
+    ledger.check_traces(&pharos).await;
+}
+
+/// All traces of the load are there, by search and by id, each with all its spans.
+async fn check_spans(pharos: &Pharos, start: u64, traces: usize) {
     let begun = Instant::now();
-    let mut found = summaries(&pharos, start).await;
+    let mut found = summaries(pharos, start).await;
     let is_whole = |found: &[Value]| found.len() == traces && found.iter().all(|summary| summary["spanCount"] == 10);
     while !is_whole(&found) && begun.elapsed() < VISIBLE_MAX {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        found = summaries(&pharos, start).await;
+        found = summaries(pharos, start).await;
     }
     assert_eq!(found.len(), traces, "every trace is found by search");
     for summary in &found {
@@ -152,21 +178,24 @@ pub(crate) async fn spans_survive(builder: PharosBuilder) {
     }
 }
 
-/// All traces of the hour from `start_s`, each once.
+/// All traces of the load that begins at `start_s`, each once.
 async fn summaries(pharos: &Pharos, start_s: u64) -> Vec<Value> {
     let mut found = BTreeMap::new();
-    // A search answers so many, and no more: a few minutes at a time.
-    for minutes in 0..20 {
-        let from = start_s - 1 + minutes * 180;
-        let window = format!("query.startTimeMin={}&query.startTimeMax={}", instant(from), instant(from + 181));
+    // A search answers so many, and no more: an hour at a time.
+    for hour in 0..=HOURS_OF_TRACES {
+        let from = start_s - 1 + hour * 3_600;
+        let window = format!("query.startTimeMin={}&query.startTimeMax={}", instant(from), instant(from + 3_601));
         let (status, answer) =
             pharos.get(&format!("/api/v3/trace-summaries?{window}&query.searchDepth={SEARCH_DEPTH}")).await;
         assert_eq!(status, 200, "{answer}");
         let summaries = answer["summaries"].as_array().cloned().unwrap_or_default();
         assert!(summaries.len() < SEARCH_DEPTH, "the search may have left out some");
-        found.extend(summaries.into_iter().map(|summary| (summary["traceId"].to_string(), summary)));
+        found.extend(
+            summaries.into_iter().map(|summary| (summary["traceId"].as_str().unwrap_or("").to_owned(), summary)),
+        );
     }
-    found.into_values().collect()
+    // Those of the operator are checked by the ledger.
+    found.into_iter().filter(|(id, _)| !id.starts_with(disturb::VICTIM_TRACES)).map(|(_, summary)| summary).collect()
 }
 
 /// RFC 3339 of whole Unix seconds.

@@ -1,5 +1,5 @@
-//! Whatever an operator may do while samples come in, all the time: merging, deletes, cleaning, snapshots. So a kill meets
-//! each of them under way.
+//! Whatever an operator may do while samples and spans come in, all the time: merging, deletes, cleaning, snapshots. So a kill
+//! meets each of them under way.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,6 +10,14 @@ use tokio::task::JoinHandle;
 
 use super::now_s;
 
+/// All kinds of requests.
+const KINDS: usize = 8;
+/// A round while samples come in.
+pub(super) const OF_METRICS: &[usize] = &[0, 1, 2, 3, 4, 5];
+/// A round while spans come in; merging and snapshots are of both.
+pub(super) const OF_TRACES: &[usize] = &[6, 7, 1, 6, 7, 4, 5];
+/// Ids of the traces that are sent, and some of them deleted, begin with this.
+pub(super) const VICTIM_TRACES: &str = "76696374696d";
 /// Snapshots kept before the oldest is deleted.
 const SNAPSHOTS: usize = 3;
 
@@ -20,10 +28,13 @@ pub(super) struct Ledger {
     appended: BTreeSet<u64>,
     delete_asked: BTreeSet<u64>,
     deleted: BTreeSet<u64>,
+    traces_sent: BTreeSet<u64>,
+    trace_deletions_asked: BTreeSet<u64>,
+    traces_deleted: BTreeSet<u64>,
     /// Answered and not asked to be deleted.
     snapshots: Vec<String>,
     /// Answers of each kind of request.
-    pub(super) answered: [u64; 6],
+    pub(super) answered: [u64; KINDS],
 }
 
 struct Operator {
@@ -34,7 +45,10 @@ struct Operator {
 }
 
 /// Goes on until it is stopped with [`stop`].
-pub(super) fn start(pharos: &Pharos) -> (JoinHandle<Ledger>, tokio::sync::oneshot::Sender<()>) {
+pub(super) fn start(
+    pharos: &Pharos,
+    round: &'static [usize],
+) -> (JoinHandle<Ledger>, tokio::sync::oneshot::Sender<()>) {
     let ledger = Ledger { at_s: now_s(), ..Ledger::default() };
     let mut operator =
         Operator { client: pharos.client().clone(), base: pharos.url(""), token: pharos.token().to_owned(), ledger };
@@ -44,7 +58,7 @@ pub(super) fn start(pharos: &Pharos) -> (JoinHandle<Ledger>, tokio::sync::onesho
             if stopped.try_recv().is_ok() {
                 break;
             }
-            operator.ask(turn).await;
+            operator.ask(round[turn % round.len()], (turn / round.len()) as u64).await;
             // A server that is dead refuses at once.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -54,10 +68,10 @@ pub(super) fn start(pharos: &Pharos) -> (JoinHandle<Ledger>, tokio::sync::onesho
 }
 
 impl Operator {
-    async fn ask(&mut self, turn: u64) {
-        let (number, at_ms) = (turn / 6, self.ledger.at_s * 1000);
+    async fn ask(&mut self, kind: usize, number: u64) {
+        let at_ms = self.ledger.at_s * 1000;
         let victim = number / 2;
-        let answered = match turn % 6 {
+        let answered = match kind {
             0 => {
                 let line = format!("victim{{n=\"{number}\"}} {number} {at_ms}\n");
                 let answered = self.post("/api/v1/import/prometheus", line).await;
@@ -79,9 +93,21 @@ impl Operator {
                 let oldest = self.ledger.snapshots.remove(0);
                 self.post(&format!("/snapshot/delete?snapshot={oldest}"), String::new()).await
             }
+            6 => {
+                let answered = self.send_trace(number).await;
+                self.ledger.traces_sent.extend(answered.then_some(number));
+                answered
+            }
+            7 if number % 2 == 1 => {
+                self.ledger.trace_deletions_asked.insert(victim);
+                let path = format!("/api/v1/admin/traces/delete?trace_id={}", victim_trace(victim));
+                let answered = self.post(&path, String::new()).await;
+                self.ledger.traces_deleted.extend(answered.then_some(victim));
+                answered
+            }
             _ => false,
         };
-        self.ledger.answered[(turn % 6) as usize] += u64::from(answered);
+        self.ledger.answered[kind] += u64::from(answered);
     }
 
     async fn create_snapshot(&mut self) -> bool {
@@ -94,13 +120,47 @@ impl Operator {
         name.is_some()
     }
 
+    /// A trace on one of the last three days.
+    async fn send_trace(&self, number: u64) -> bool {
+        let start_ns = (self.ledger.at_s - number % 60 * 3_600) * 1_000_000_000;
+        let span = serde_json::json!({
+            "traceId": victim_trace(number), "spanId": "0000000000000001", "name": "victim", "kind": 1,
+            "startTimeUnixNano": start_ns.to_string(), "endTimeUnixNano": (start_ns + 1).to_string(),
+        });
+        let body = serde_json::json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": [span] }] }] });
+        let request = self.client.post(format!("{}/v1/traces", self.base)).bearer_auth(&self.token);
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        request.send().await.is_ok_and(|answer| answer.status().is_success())
+    }
+
     async fn post(&self, path: &str, body: String) -> bool {
         let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(&self.token).body(body);
         request.send().await.is_ok_and(|answer| answer.status().is_success())
     }
 }
 
+fn victim_trace(number: u64) -> String {
+    format!("{VICTIM_TRACES}{number:020x}")
+}
+
 impl Ledger {
+    /// Whether every request of a round was answered now and then.
+    pub(super) fn is_full(&self, round: &[usize]) -> bool {
+        round.iter().all(|kind| self.answered[*kind] > 0)
+    }
+
+    /// Checks what is there of traces against what was answered.
+    pub(super) async fn check_traces(&self, pharos: &Pharos) {
+        for number in &self.traces_sent {
+            let (status, answer) = pharos.get(&format!("/api/traces/{}", victim_trace(*number))).await;
+            if self.traces_deleted.contains(number) {
+                assert_eq!(status, 404, "deleted and back: {answer}");
+            } else if !self.trace_deletions_asked.contains(number) {
+                assert_eq!(status, 200, "sent and lost: {answer}");
+            }
+        }
+    }
+
     /// Checks what is there against what was answered.
     pub(super) async fn check(&self, pharos: &Pharos) {
         let found = pharos.query("victim", self.at_s as f64 + 1.0).await;

@@ -25,9 +25,11 @@ pub(crate) struct ScannedLog {
     pub(crate) next_sequence: Option<u64>,
     /// Bytes of a torn write at the end of the last segment, to be cut off.
     pub(crate) torn_bytes: u64,
+    /// A last segment whose header was not written any more, to be removed.
+    pub(crate) unfinished: Option<PathBuf>,
 }
 
-/// Reads all segments in `directory` and hands each record's sequence and content to `replay`.
+/// Reads all segments in `directory` and hands each record's sequence and content to `replay`. Changes nothing.
 ///
 /// # Errors
 /// - [`TraceStoreError::CorruptLog`]: bytes that had been synced are damaged.
@@ -44,8 +46,7 @@ pub(crate) fn scan(
         let Some(header) = SegmentHeader::decode(&bytes) else {
             // Power failed while the segment was created: a header is synced before any frame is written.
             if is_last && bytes.len() <= SEGMENT_HEADER_BYTES {
-                fs::remove_file(path).map_err(TraceStoreError::io("remove the torn segment", path))?;
-                tracing::warn!(path = %path.display(), "removed a log segment without a header");
+                scanned.unfinished = Some(path.clone());
                 break;
             }
             return Err(corrupt(path, 0, "no segment header"));
@@ -62,7 +63,6 @@ pub(crate) fn scan(
                 return Err(corrupt(path, end as u64, "a synced frame does not match its checksum"));
             }
             scanned.torn_bytes = (bytes.len() - end) as u64;
-            tracing::warn!(path = %path.display(), torn_bytes = scanned.torn_bytes, "cutting a torn write off the log");
         }
         scanned.segments.push(Segment { path: path.clone(), first_sequence, bytes: end as u64 });
     }

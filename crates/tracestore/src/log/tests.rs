@@ -93,7 +93,11 @@ fn a_segment_without_a_header_is_forgotten_only_where_nothing_was_written_behind
     let path = directory.path().join(format!("{:020}.log", 0));
     let header = SegmentHeader::encode(0, &FrameMark::random());
     fs::write(&path, &header[..20]).unwrap();
-    assert!(read(directory.path()).unwrap().0.segments.is_empty() && !path.exists());
+    let scanned = read(directory.path()).unwrap().0;
+    assert!(scanned.segments.is_empty() && path.exists());
+    drop(LogWriter::open(directory.path(), Arc::new(SystemDisk), 1, scanned, 7).unwrap());
+    assert!(!path.exists());
+    fs::remove_file(directory.path().join(format!("{:020}.log", 7))).unwrap();
     let mut bytes = [&header[..], b"a frame"].concat();
     bytes[17] ^= 1;
     fs::write(&path, &bytes).unwrap();

@@ -56,6 +56,10 @@ impl LogWriter {
         scanned: ScannedLog,
         next_sequence: u64,
     ) -> Result<Self, TraceStoreError> {
+        if let Some(unfinished) = &scanned.unfinished {
+            fs::remove_file(unfinished).map_err(TraceStoreError::io("remove the torn segment", unfinished))?;
+            tracing::warn!(path = %unfinished.display(), "removed a log segment without a header");
+        }
         let mut closed = scanned.segments;
         if let Some(last) = closed.last() {
             // Its last frames may be nowhere but in the page cache of a machine whose process was killed. Behind a newer
@@ -64,6 +68,8 @@ impl LogWriter {
             let settle = || -> io::Result<()> {
                 let file = OpenOptions::new().write(true).open(&last.path)?;
                 if scanned.torn_bytes > 0 {
+                    let torn_bytes = scanned.torn_bytes;
+                    tracing::warn!(path = %last.path.display(), torn_bytes, "cutting a torn write off the log");
                     file.set_len(last.bytes)?;
                 }
                 file.sync_all()

@@ -106,6 +106,23 @@ impl Database {
         if path.join(CURRENT).exists() { Self::open(path, memory) } else { Err(lost(path)) }
     }
 
+    /// Opens what is there to look at it: nothing is created and nothing written.
+    pub(super) fn open_read_only(path: &Path, memory: &DatabaseMemory) -> Result<Self, TraceStoreError> {
+        if !path.join(CURRENT).exists() {
+            return Err(lost(path));
+        }
+        let families = [
+            ColumnFamilyDescriptor::new("default", meta_options(memory)),
+            ColumnFamilyDescriptor::new(BLOCKS, block_options(memory)),
+        ];
+        let mut options = database_options(memory);
+        options.create_if_missing(false);
+        options.create_missing_column_families(false);
+        let db = DB::open_cf_descriptors_read_only(&options, path, families, false);
+        let db = db.map_err(TraceStoreError::rows("open", path))?;
+        Ok(Self { path: path.to_owned(), db, is_joining_off: AtomicBool::new(false) })
+    }
+
     fn blocks(&self) -> &ColumnFamily {
         self.db.cf_handle(BLOCKS).expect("opened with this column family")
     }

@@ -5,16 +5,19 @@ use std::path::Path;
 
 use super::Partition;
 use super::database::{Database, DatabaseMemory};
+use super::filter::TraceFilter;
 use super::index;
 use super::indexing::BlockSource;
-use super::open::{INDEX_DIRECTORY, SPANS_DIRECTORY, read_segments};
-use super::segment::Segment;
+use super::keys::{FILTER, LOCATOR, MetaKey, VALUES, read_meta_key};
+use super::locator;
+use super::open::{INDEX_DIRECTORY, SPANS_DIRECTORY, list_segments};
+use super::segment::{Segment, SegmentRecord, Segments};
 use pharos_base::full_message;
 
 use crate::block::Block;
-use crate::codec::DecodeError;
+use crate::codec::{DecodeError, Reader, decode_origin};
 use crate::record::Day;
-use crate::search::OriginSource;
+use crate::search::{OriginSource, PostingsShape, checked_page};
 use crate::{Examination, Settings, TraceStoreError};
 
 impl Partition {
@@ -28,8 +31,8 @@ impl Partition {
         memory: &DatabaseMemory,
         examination: &mut Examination,
     ) -> Result<(), TraceStoreError> {
-        let database = Database::open_existing(&directory.join(SPANS_DIRECTORY), memory)?;
-        let (segments, ..) = read_segments(&database, memory, day)?;
+        let database = Database::open_read_only(&directory.join(SPANS_DIRECTORY), memory)?;
+        let (segments, ..) = list_segments(&database, memory, day)?;
         let decoded = memory.origins.clone();
         let source = BlockSource { database: &database, decoded: &decoded, day };
         for segment in segments.iter() {
@@ -43,7 +46,14 @@ impl Partition {
                 }
             }
         }
-        database.stop();
+        // Whatever lies beside blocks; RocksDB checks its sums on the way.
+        for entry in database.metas(&[], vec![u8::MAX]) {
+            let (key, value) = entry?;
+            if let Err(error) = check_entry(&segments, &key, &value) {
+                let kind = key.first().map_or('?', |kind| char::from(*kind));
+                examination.damage.push(format!("{day}: an entry of kind {kind} cannot be read: {error}"));
+            }
+        }
         Ok(())
     }
 
@@ -67,6 +77,35 @@ impl Partition {
         }
         Self::open(directory, day, memory, settings)?.stop()
     }
+}
+
+/// Reads an entry of the default column family.
+fn check_entry(segments: &Segments, key: &[u8], value: &[u8]) -> Result<(), DecodeError> {
+    let mut reader = Reader::new(key);
+    let kind = reader.byte("kind")?;
+    if !matches!(kind, FILTER | LOCATOR | VALUES) {
+        return match read_meta_key(key)? {
+            MetaKey::Position | MetaKey::Calls { .. } | MetaKey::Deleted { .. } => of_length(value, 8),
+            MetaKey::Tenant { .. } => of_length(value, 4),
+            MetaKey::Origin { .. } => decode_origin(value).map(drop),
+            MetaKey::Segment { .. } => SegmentRecord::decode(value).map(drop),
+            MetaKey::Name { .. } | MetaKey::Edge { .. } | MetaKey::Expired { .. } => of_length(value, 0),
+        };
+    }
+    let (tenant, number) = (u32::from_be_bytes(reader.array("tenant")?), u64::from_be_bytes(reader.array("segment")?));
+    // What a segment that is no more left goes with a later merge.
+    let Some(segment) = segments.of(tenant).iter().find(|segment| segment.number == number) else { return Ok(()) };
+    match kind {
+        FILTER => TraceFilter::from_bytes(value).map(drop),
+        // The largest hash: a page is read to its end for it.
+        LOCATOR => locator::find_blocks(segment.record.locator, value, u64::MAX).map(drop),
+        _ if reader.is_empty() => PostingsShape::decode(value).map(drop),
+        _ => checked_page(value).map(drop),
+    }
+}
+
+fn of_length(value: &[u8], length: usize) -> Result<(), DecodeError> {
+    if value.len() == length { Ok(()) } else { Err(DecodeError::OutOfRange("length of the value")) }
 }
 
 /// Reads every span of a block and what it comes from.

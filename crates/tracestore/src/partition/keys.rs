@@ -12,9 +12,9 @@ const NAME: u8 = b'N';
 const CALLS: u8 = b'C';
 pub(super) const EDGE: u8 = b'E';
 pub(super) const SEGMENT: u8 = b'S';
-const FILTER: u8 = b'F';
-const LOCATOR: u8 = b'L';
-const VALUES: u8 = b'V';
+pub(super) const FILTER: u8 = b'F';
+pub(super) const LOCATOR: u8 = b'L';
+pub(super) const VALUES: u8 = b'V';
 pub(super) const DELETED: u8 = b'D';
 pub(super) const EXPIRED: u8 = b'X';
 

@@ -144,6 +144,17 @@ pub(super) fn read_segments(
     memory: &DatabaseMemory,
     day: Day,
 ) -> Result<ReadSegments, TraceStoreError> {
+    let (segments, deleted, next_segment) = list_segments(database, memory, day)?;
+    let next_segment = next_segment.max(remove_orphans(database, &segments, day)?);
+    Ok((segments, deleted, next_segment))
+}
+
+/// What a day has of segments and deletions, and a number above all that they name.
+pub(super) fn list_segments(
+    database: &Database,
+    memory: &DatabaseMemory,
+    day: Day,
+) -> Result<ReadSegments, TraceStoreError> {
     let corrupt = |what| TraceStoreError::corrupt(what, day);
     let mut segments = Segments::default();
     let mut next_segment = 0;
@@ -174,7 +185,6 @@ pub(super) fn read_segments(
             next_segment = next_segment.max(mark);
         }
     }
-    next_segment = next_segment.max(remove_orphans(database, &segments, day)?);
     Ok((segments, deleted.into_iter().map(|(tenant, traces)| (tenant, Arc::new(traces))).collect(), next_segment))
 }
 

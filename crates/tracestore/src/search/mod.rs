@@ -31,7 +31,7 @@ pub(crate) use listing::{Listing, Wanted, listed_type};
 pub(crate) use necessary::{Clause, Hint, Necessary};
 #[cfg(feature = "internals")]
 pub(crate) use postings::find_in_postings;
-pub(crate) use postings::{PostingsShape, ValueEntry, build_pages, find_blocks};
+pub(crate) use postings::{PostingsShape, ValueEntry, build_pages, checked_page, find_blocks};
 pub(crate) use progress::Progress;
 pub(crate) use terms::{TermSubject, Word};
 pub(crate) use test::Test;

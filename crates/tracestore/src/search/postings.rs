@@ -161,11 +161,16 @@ fn build_page(shape: PostingsShape, page: u32, entries: &[(u64, u32)]) -> Vec<u8
 
 /// The blocks that page number `page` names for a hash that stands there, ascending, each once.
 pub(crate) fn find_blocks(shape: PostingsShape, bytes: &[u8], hash: u64) -> Result<Vec<u32>, DecodeError> {
+    find_in_postings(shape, checked_page(bytes)?, hash)
+}
+
+/// What a page holds, if its checksum says that it is sound.
+pub(crate) fn checked_page(bytes: &[u8]) -> Result<&[u8], DecodeError> {
     let (content, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(DecodeError::Truncated("postings"))?;
     if crc32fast::hash(content) != u32::from_le_bytes(*checksum) {
         return Err(DecodeError::Checksum("page of value postings"));
     }
-    find_in_postings(shape, content, hash)
+    Ok(content)
 }
 
 /// As [`find_blocks`], of a page without its checksum.

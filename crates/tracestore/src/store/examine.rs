@@ -5,8 +5,10 @@ use std::path::Path;
 use pharos_base::full_message;
 
 use super::pending::PendingCalls;
-use super::{SpanStore, open};
+use super::{LOG_DIRECTORY, SpanStore, open};
+use crate::log::scan;
 use crate::partition::{DatabaseMemory, Partition};
+use crate::record::decode_change;
 use crate::{Settings, TraceStoreError};
 
 /// What a store has, and what of it is damaged.
@@ -20,35 +22,49 @@ pub struct Examination {
     pub blocks: u64,
     /// Spans in sound blocks; those that are in the log alone are not among them.
     pub spans: u64,
-    /// A line for each block that cannot be read, or whose resources cannot, for each day that cannot be read to its end, and for
-    /// each damaged search index.
+    /// Records of the log.
+    pub log_records: u64,
+    /// A line for each block that cannot be read, or whose resources cannot, for each entry beside them, for each day and for
+    /// a log that cannot be read to its end, and for each damaged search index.
     pub damage: Vec<String>,
     /// Days whose search index was built anew; one with damage keeps the index it has.
     pub rebuilt_days: u64,
 }
 
 impl SpanStore {
-    /// Reads every sealed span of the store in `directory`, on which no server runs, and if `rebuild_index` builds the search
-    /// indexes of sound days anew. Nothing else is changed.
+    /// Reads all that the store in `directory` has, on which no server runs. If `rebuild_index`, the search indexes of sound
+    /// days are built anew; else nothing is changed.
     ///
     /// # Errors
     /// - [`TraceStoreError::Locked`]: a server runs on it.
     /// - [`TraceStoreError::Format`]: another version wrote it.
-    /// - others: the directory cannot be listed, an index not be built.
+    /// - others: the directory cannot be listed.
     pub fn examine(directory: &Path, settings: &Settings, rebuild_index: bool) -> Result<Examination, TraceStoreError> {
-        let _lock = open::prepare_directory(directory)?;
+        let _lock = open::lock_existing(directory)?;
         let memory = DatabaseMemory::new(settings.rows_memory, settings.filter_memory, settings.open_blocks_memory);
         let mut examination = Examination::default();
         examination.damage.extend(PendingCalls::read(directory).err().map(|error| full_message(&error)));
-        for (day, path) in open::day_directories(directory)? {
+        let read = scan(&directory.join(LOG_DIRECTORY), |sequence, content| {
+            let corrupt = TraceStoreError::corrupt("log record", format!("record {sequence}"));
+            decode_change(&content).map(drop).map_err(corrupt)?;
+            examination.log_records += 1;
+            Ok(())
+        });
+        examination.damage.extend(read.err().map(|error| full_message(&error)));
+        for (day, path) in open::list_days(directory)? {
             examination.days += 1;
             let damage_before = examination.damage.len();
             if let Err(error) = Partition::examine(&path, day, &memory, &mut examination) {
                 examination.damage.push(format!("{day} cannot be read on: {}", full_message(&error)));
             }
             if rebuild_index && examination.damage.len() == damage_before {
-                Partition::rebuild_index(&path, day, &memory, settings)?;
-                examination.rebuilt_days += 1;
+                match Partition::rebuild_index(&path, day, &memory, settings) {
+                    Ok(()) => examination.rebuilt_days += 1,
+                    Err(error) => {
+                        let error = full_message(&error);
+                        examination.damage.push(format!("the index of {day} cannot be built anew: {error}"));
+                    }
+                }
             } else if let Err(error) = Partition::examine_index(&path) {
                 let message = full_message(&error);
                 examination.damage.push(format!("{day}: {message}; a start, or a rebuild here, makes the index anew"));

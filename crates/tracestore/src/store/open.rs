@@ -55,6 +55,42 @@ pub(super) fn prepare_directory(directory: &Path) -> Result<File, TraceStoreErro
     Ok(lock)
 }
 
+/// Takes the lock of a store that is there, if a server ever ran on it, and checks the format. Creates nothing.
+pub(super) fn lock_existing(directory: &Path) -> Result<Option<File>, TraceStoreError> {
+    let lock_path = directory.join(LOCK_FILE);
+    let lock = match File::open(&lock_path) {
+        Ok(lock) => Some(lock),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(source) => return Err(TraceStoreError::io("open", &lock_path)(source)),
+    };
+    if let Some(lock) = &lock {
+        rustix::fs::flock(lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| TraceStoreError::Locked { path: directory.to_owned() })?;
+    }
+    let format_path = directory.join(FORMAT_FILE);
+    let format = fs::read_to_string(&format_path).map_err(TraceStoreError::io("read", &format_path))?;
+    if format != FORMAT {
+        let found = format.trim().chars().take(64).collect();
+        return Err(TraceStoreError::Format { path: directory.to_owned(), found, supported: FORMAT.trim_ascii() });
+    }
+    Ok(lock)
+}
+
+/// The partitions' directories, newest first. Changes nothing.
+pub(super) fn list_days(directory: &Path) -> Result<Vec<(Day, PathBuf)>, TraceStoreError> {
+    let days = directory.join(DAYS_DIRECTORY);
+    let error = |source| TraceStoreError::Io { action: "list", path: days.clone(), source };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&days).map_err(error)? {
+        let path = entry.map_err(error)?.path();
+        if let Some(day) = path.file_name().and_then(|name| name.to_str()).and_then(Day::parse) {
+            found.push((day, path));
+        }
+    }
+    found.sort_by_key(|(day, _)| std::cmp::Reverse(*day));
+    Ok(found)
+}
+
 /// Says in a directory what format it has.
 pub(super) fn write_format(directory: &Path) -> Result<(), TraceStoreError> {
     // Renamed when it is whole, so that a crash leaves none or all of it.
