@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 use tantivy::columnar::Column;
 use tantivy::error::DataCorruption;
+use tantivy::index::SegmentComponent;
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, NoMergePolicy};
 use tantivy::postings::Postings;
 use tantivy::schema::{BytesOptions, Field, IndexRecordOption, NumericOptions, Schema};
 use tantivy::termdict::TermDictionary;
 use tantivy::{
-    DocSet, Index, IndexReader, IndexSettings, IndexWriter, InvertedIndexReader, ReloadPolicy, Searcher, SegmentReader,
-    TERMINATED, TantivyDocument, TantivyError, Term,
+    DocSet, Index, IndexReader, IndexSettings, IndexWriter, InvertedIndexReader, ReloadPolicy, Searcher, SegmentMeta,
+    SegmentReader, TERMINATED, TantivyDocument, TantivyError, Term,
 };
 
 use crate::TraceStoreError;
@@ -69,6 +70,30 @@ pub(crate) struct SearchIndex {
     writer: Mutex<Option<IndexWriter>>,
 }
 
+/// Removes files of a change that a crash kept from its end. The next change may give one of them the same name, and tantivy
+/// writes over nothing.
+fn remove_leftovers(path: &Path, index: &Index) -> tantivy::Result<()> {
+    const ID_DIGITS: usize = 32;
+    let metas = index.load_metas()?;
+    let segments: HashMap<String, &SegmentMeta> =
+        metas.segments.iter().map(|segment| (segment.id().uuid_string(), segment)).collect();
+    for entry in fs::read_dir(path)? {
+        let name = PathBuf::from(entry?.file_name());
+        let Some((id, component)) = name.to_str().and_then(|name| name.split_once('.')) else { continue };
+        if id.len() != ID_DIGITS || !id.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            continue;
+        }
+        // Which documents are deleted is in a file of each change.
+        let is_living = segments.get(id).is_some_and(|segment| {
+            !component.ends_with("del") || name == segment.relative_path(SegmentComponent::Delete)
+        });
+        if !is_living {
+            fs::remove_file(path.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
 impl SearchIndex {
     /// Opens the index in `path`; `None` if there is none that can be read. Its checksums are looked at if its bytes are not more
     /// than `checked_max`, from which they are taken.
@@ -79,6 +104,7 @@ impl SearchIndex {
         let take = |left: u64| left.checked_sub(bytes_of(path));
         let is_checked = checked_max.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
         let opened = Index::open_in_dir(path).and_then(|index| {
+            remove_leftovers(path, &index)?;
             if is_checked {
                 check(&index)?;
             }

@@ -1,6 +1,6 @@
 //! The index proposes every block that has what is searched, and few others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pharos_storage::conformance::traces::SpanGenerator;
 use pharos_storage::{SpanFilter, TraceQuery};
@@ -179,4 +179,35 @@ fn damage_of_any_file_is_noticed() {
     }
     assert!(damaged_count >= 10, "{damaged_count}");
     assert!(open(0), "nothing is checked when the bytes are used up");
+}
+
+/// A crash amid a change leaves files whose names the next change may choose again: it must not trip over them.
+#[test]
+fn what_a_crash_left_of_a_change_is_in_nobodys_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut generator = SpanGenerator::new(5, NOW_NS, 20);
+    let index = SearchIndex::create(directory.path(), MEMORY_BYTES).unwrap();
+    let mut commit = index.begin().unwrap();
+    for segment in 0..4 {
+        let sample = sample(&mut generator, 2);
+        let terms = BlockTerms::of(&Block::open(&sample.bytes).unwrap(), &sample.origins).unwrap();
+        commit.add(TENANT, segment, 0, &terms).unwrap();
+    }
+    commit.finish(false).unwrap();
+    let before = |directory: &Path| -> HashSet<_> {
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    };
+    let (meta, known) = (fs::read(directory.path().join("meta.json")).unwrap(), before(directory.path()));
+    let remove_one = |index: &SearchIndex| {
+        let mut commit = index.begin().unwrap();
+        commit.remove(TENANT, 2);
+        commit.finish(false)
+    };
+    remove_one(&index).unwrap();
+    drop(index);
+    assert!(before(directory.path()).difference(&known).any(|name| name.to_str().unwrap().ends_with(".del")));
+    // The files of the change are there, and what makes them count is not.
+    fs::write(directory.path().join("meta.json"), meta).unwrap();
+    let index = SearchIndex::open(directory.path(), MEMORY_BYTES, &AtomicU64::new(u64::MAX)).unwrap();
+    remove_one(&index).unwrap();
 }
