@@ -81,7 +81,7 @@ async fn accept(state: &DoorState, signal: Signal, request: tonic::Request<Bytes
     let body = state.bodies().hold(request.into_inner())?;
     let accept = move |ingestor: &Ingestor, body| match signal {
         Signal::Metrics => {
-            let decoded = ingestor.decode_otlp_metrics(body, Encoding::Identity, WireForm::Protobuf)?;
+            let decoded = ingestor.decode_otlp_metrics(&tenant, body, Encoding::Identity, WireForm::Protobuf)?;
             Ok(ingestor.append_metrics(&tenant, decoded))
         }
         Signal::Traces => {

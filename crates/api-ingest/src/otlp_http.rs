@@ -100,7 +100,7 @@ async fn accept(
     let body = body::read(&parts, body, state.body_bytes_max(), state.bodies()).await?;
     let accept = move |ingestor: &Ingestor, body| match signal {
         Signal::Metrics => {
-            let decoded = ingestor.decode_otlp_metrics(body, encoding, form)?;
+            let decoded = ingestor.decode_otlp_metrics(&tenant, body, encoding, form)?;
             Ok(ingestor.append_metrics(&tenant, decoded))
         }
         Signal::Traces => {

@@ -13,7 +13,8 @@ pub(crate) struct Memories(pub Arc<Ingestor>);
 
 impl Collector for Memories {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Remembered { otlp_streams_bytes, remote_write_bytes, remote_write_series } = self.0.remembered();
+        let Remembered { otlp_streams_bytes, remote_write_bytes, remote_write_series, delta_streams, delta_bytes } =
+            self.0.remembered();
         for (name, help, value) in [
             ("otlp_streams_memory_bytes", "Memory of known OTLP metric streams", otlp_streams_bytes),
             (
@@ -21,6 +22,8 @@ impl Collector for Memories {
                 "Memory of series known by remote write, as if no store shared their labels",
                 remote_write_bytes,
             ),
+            ("otlp_delta_streams", "OTLP delta streams that are added up", delta_streams),
+            ("otlp_delta_memory_bytes", "Memory of OTLP delta streams", delta_bytes),
             ("remote_write_memory_series", "Series known by remote write", remote_write_series),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

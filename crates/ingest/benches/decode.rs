@@ -21,6 +21,7 @@ use pharos_base::ByteSize;
 use pharos_ingest::otlp::{MetricsDecoder, OtlpSettings, WireForm, decode_traces};
 use pharos_ingest::remote_write::{RemoteWriteVersion, SeriesMemory, decode};
 use pharos_ingest::{Limits, TimeWindow};
+use pharos_model::TenantId;
 use pharos_proto::remote_write::{v1, v2};
 use prost::Message;
 
@@ -154,8 +155,9 @@ fn decoding(c: &mut Criterion) {
         });
     });
     let body = otlp_metrics();
+    let tenant = TenantId::default();
     let points = |decoder: &MetricsDecoder| {
-        let decoded = decoder.decode(black_box(&body), WireForm::Protobuf, TimeWindow::ALL, NOW_MS);
+        let decoded = decoder.decode(&tenant, (black_box(&*body), WireForm::Protobuf), TimeWindow::ALL, NOW_MS);
         decoded.map(|decoded| decoded.batch.series.len())
     };
     let decoder = MetricsDecoder::new(OtlpSettings::default(), limits.clone());

@@ -48,6 +48,10 @@ pub struct Remembered {
     pub remote_write_bytes: u64,
     /// How many these are.
     pub remote_write_series: u64,
+    /// OTLP delta streams that are added up: at most [`OtlpSettings::delta_streams_max`] of each tenant.
+    pub delta_streams: u64,
+    /// What these take, bytes: at most [`OtlpSettings::delta_memory_max`] of each tenant.
+    pub delta_bytes: u64,
 }
 
 /// Takes request bodies and brings what is in them to the stores.
@@ -92,6 +96,13 @@ impl Ingestor {
         self
     }
 
+    /// The same, where queries look back so far.
+    #[must_use]
+    pub fn with_lookback(mut self, lookback: HumanDuration) -> Self {
+        self.otlp_metrics = self.otlp_metrics.with_lookback_ms(lookback.as_ms());
+        self
+    }
+
     /// Its settings.
     #[must_use]
     pub fn settings(&self) -> &IngestSettings {
@@ -118,7 +129,10 @@ impl Ingestor {
     /// What is remembered of requests that are done.
     #[must_use]
     pub fn remembered(&self) -> Remembered {
+        let (delta_streams, delta_bytes) = self.otlp_metrics.delta_streams();
         Remembered {
+            delta_streams,
+            delta_bytes,
             otlp_streams_bytes: self.otlp_metrics.known_bytes(),
             remote_write_bytes: self.memory.memory_bytes(),
             remote_write_series: self.memory.series_count() as u64,
@@ -143,19 +157,20 @@ impl Ingestor {
         })
     }
 
-    /// Inflates and translates an `ExportMetricsServiceRequest`. Busy: not for an async worker.
+    /// Inflates and translates an `ExportMetricsServiceRequest` of this tenant. Busy: not for an async worker.
     ///
     /// # Errors
     /// As [`decode_remote_write`](Self::decode_remote_write).
     pub fn decode_otlp_metrics(
         &self,
+        tenant: &TenantId,
         body: Bytes,
         encoding: Encoding,
         form: WireForm,
     ) -> Result<DecodedMetrics, IngestError> {
         let limits = &self.settings.limits;
         let plain = inflate::inflate(body, encoding, limits.body_max)?;
-        self.otlp_metrics.decode(&plain, form, self.window(), self.now_ms())
+        self.otlp_metrics.decode(tenant, (&plain, form), self.window(), self.now_ms())
     }
 
     /// Inflates and translates an `ExportTraceServiceRequest`. Busy: not for an async worker.

@@ -58,11 +58,16 @@ pub(crate) fn downscaled_index(index: i32, steps: u32) -> i32 {
     (((i64::from(index) - 1) >> steps.min(63)) + 1) as i32
 }
 
-/// Lowers an exponential histogram to [`SCHEMA_MAX`]: exact, as neighbouring buckets are added up.
+/// Lowers an exponential histogram to [`SCHEMA_MAX`]: see [`lower_to`].
+pub(crate) fn downscale(histogram: &mut Histogram) {
+    lower_to(histogram, SCHEMA_MAX);
+}
+
+/// Lowers an exponential histogram to this resolution, if it is finer: exact, as neighbouring buckets are added up.
 ///
 /// The spans must fit the counts.
-pub(crate) fn downscale(histogram: &mut Histogram) {
-    let steps = u32::try_from(histogram.schema - SCHEMA_MAX).unwrap_or(0);
+pub(crate) fn lower_to(histogram: &mut Histogram, schema: i32) {
+    let steps = u32::try_from(histogram.schema - schema).unwrap_or(0);
     if steps == 0 {
         return;
     }
@@ -71,7 +76,24 @@ pub(crate) fn downscale(histogram: &mut Histogram) {
         side.iter().for_each(|(index, count)| lower.push(downscaled_index(index, steps), count));
         *side = lower.build();
     }
-    histogram.schema = SCHEMA_MAX;
+    histogram.schema = schema;
+}
+
+/// Both sides in one; they must be of one resolution, and their spans fit the counts.
+pub(crate) fn merge(one: &BucketSide, other: &BucketSide) -> BucketSide {
+    let filled = |(_, count): &(i32, f64)| *count > 0.0;
+    let (mut one, mut other) = (one.iter().filter(filled).peekable(), other.iter().filter(filled).peekable());
+    let mut merged = SideBuilder::default();
+    loop {
+        let is_first = match (one.peek(), other.peek()) {
+            (Some((index, _)), Some((other, _))) => index <= other,
+            (first, _) => first.is_some(),
+        };
+        match if is_first { one.next() } else { other.next() } {
+            Some((index, count)) => merged.push(index, count),
+            None => return merged.build(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod agreement;
 mod attribute;
 mod attributes;
 mod booked;
+mod delta;
 mod exemplars;
 mod footprint;
 mod group;
@@ -39,12 +40,15 @@ use std::borrow::Cow;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 
+use pharos_model::TenantId;
+
 use crate::wire::WireError;
 use crate::{DecodedMetrics, IngestError, Limits, TimeWindow};
+use delta::{DeltaPass, DeltaStreams};
 use known::Known;
 use metrics::Rules;
 
-pub use settings::{OtlpSettings, TranslationStrategy};
+pub use settings::{DeltaMode, OtlpSettings, TranslationStrategy};
 pub use trace_json::Otlp;
 pub use trace_messages::each_message;
 pub use traces::DecodedSpans;
@@ -85,13 +89,31 @@ pub struct MetricsDecoder {
     settings: OtlpSettings,
     limits: Limits,
     known: Known,
+    /// Where deltas are added up.
+    deltas: Option<DeltaStreams>,
+    lookback_ms: i64,
 }
 
 impl MetricsDecoder {
     /// A decoder by these rules. What it remembers is bounded by [`Limits::otlp_streams_memory_max`].
     #[must_use]
     pub fn new(settings: OtlpSettings, limits: Limits) -> Self {
-        Self { known: Known::new(limits.otlp_streams_memory_max), settings, limits }
+        let deltas = (settings.delta == DeltaMode::Convert).then(|| DeltaStreams::new(&settings));
+        let known = Known::new(limits.otlp_streams_memory_max);
+        Self { known, deltas, lookback_ms: target_info::LOOKBACK_MS, settings, limits }
+    }
+
+    /// The same, where queries look back so far: `target_info` has two samples in it.
+    #[must_use]
+    pub fn with_lookback_ms(mut self, lookback_ms: i64) -> Self {
+        self.lookback_ms = lookback_ms;
+        self
+    }
+
+    /// Delta streams that are added up and what they take, bytes: all tenants together.
+    #[must_use]
+    pub fn delta_streams(&self) -> (u64, u64) {
+        self.deltas.as_ref().map_or((0, 0), DeltaStreams::size)
     }
 
     /// Memory of what was met, bytes.
@@ -100,22 +122,28 @@ impl MetricsDecoder {
         self.known.memory_bytes()
     }
 
-    /// Translates an inflated metrics request at this moment, Unix milliseconds.
+    /// Translates an inflated metrics request of this tenant at this moment, Unix milliseconds.
+    ///
+    /// Deltas count from here on, stored or not: a request that is refused behind this and comes again is translated to
+    /// the same samples.
     ///
     /// # Errors
     /// - [`IngestError::Decode`]: the bytes are no such message.
     /// - [`IngestError::BatchTooLarge`]: the message or its labels grow beyond their limit.
     pub fn decode(
         &self,
-        body: &[u8],
-        form: WireForm,
+        tenant: &TenantId,
+        (body, form): (&[u8], WireForm),
         window: TimeWindow,
         now_ms: i64,
     ) -> Result<DecodedMetrics, IngestError> {
-        let Self { settings, limits, known } = self;
+        let Self { settings, limits, known, deltas, lookback_ms } = self;
         let wire = wire_bytes(body, form, &json::METRICS_REQUEST, METRICS_REQUEST, limits)?;
-        let rules = Rules { settings, limits, window, known, now_minute: (now_ms / MINUTE_MS) as u32 };
-        metrics::translate(&wire, rules).map_err(|failure| match failure {
+        let now_minute = (now_ms / MINUTE_MS) as u32;
+        let rules = Rules { settings, limits, window, known, now_minute, lookback_ms: *lookback_ms };
+        let streams = deltas.as_ref().map(|deltas| deltas.of(tenant, now_ms));
+        let deltas = streams.as_deref().map(|streams| DeltaPass::new(streams, now_ms));
+        metrics::translate(&wire, rules, deltas).map_err(|failure| match failure {
             Failure::Wire(error) => damaged(METRICS_REQUEST, &error),
             Failure::Ingest(error) => error,
         })

@@ -279,7 +279,7 @@ fn doors(
         gates: Gates::default(),
         stop: stop.clone(),
     };
-    let mut ingestor = Ingestor::new(components, settings.ingest.clone());
+    let mut ingestor = Ingestor::new(components, settings.ingest.clone()).with_lookback(settings.query.lookback);
     if stores.span_metrics.meter.is_enabled() {
         ingestor = ingestor.with_span_tap(Arc::clone(&stores.span_metrics.meter) as _);
     }

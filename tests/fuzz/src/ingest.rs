@@ -5,9 +5,10 @@
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use pharos_base::ByteSize;
-use pharos_ingest::otlp::{MetricsDecoder, OtlpSettings, TranslationStrategy, WireForm, decode_traces};
+use pharos_ingest::otlp::{DeltaMode, MetricsDecoder, OtlpSettings, TranslationStrategy, WireForm, decode_traces};
 use pharos_ingest::remote_write::{RemoteWriteVersion, SeriesMemory, decode};
 use pharos_ingest::{DecodedMetrics, IngestError, Limits, TimeWindow};
+use pharos_model::TenantId;
 use prost::Message;
 
 /// Samples outside are refused.
@@ -57,11 +58,18 @@ pub(crate) fn otlp_metrics(bytes: &[u8]) {
         promote_scope_metadata: is(4),
         keep_identifying_resource_attributes: is(8),
         label_name_preserve_multiple_underscores: is(16),
+        delta: DeltaMode::Native,
         ..OtlpSettings::default()
     };
+    // What is added up differs where more points of a stream come again than are remembered.
+    let adding = MetricsDecoder::new(OtlpSettings { delta: DeltaMode::Convert, ..rules.clone() }, limits());
     let decoder = MetricsDecoder::new(rules, limits());
-    let decode = || decoder.decode(body, form(is(32)), WINDOW, NOW_MS);
+    let tenant = TenantId::default();
+    let decode = || decoder.decode(&tenant, (body, form(is(32))), WINDOW, NOW_MS);
     check(body, &decode(), &decode());
+    for now_ms in [NOW_MS, NOW_MS + 1] {
+        let _ = adding.decode(&tenant, (body, form(is(32))), WINDOW, now_ms);
+    }
     assert!(decoder.known_bytes() <= LIMIT_BYTES);
 }
 

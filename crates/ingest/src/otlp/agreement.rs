@@ -60,7 +60,7 @@ fn expected(body: &[u8], settings: &OtlpSettings, limits: &Limits) -> Option<Vec
 }
 
 fn decode(decoder: &MetricsDecoder, body: &[u8], now_ms: i64) -> Option<Vec<String>> {
-    match decoder.decode(body, WireForm::Protobuf, WINDOW, now_ms) {
+    match decoder.decode(&TenantId::default(), (body, WireForm::Protobuf), WINDOW, now_ms) {
         Ok(decoded) => Some(seen(&decoded)),
         Err(IngestError::Decode { .. }) => None,
         Err(error) => panic!("{error}"),
@@ -78,6 +78,11 @@ fn check(bodies: &[Vec<u8>], settings: &OtlpSettings, limits: &Limits) {
         }
     }
     assert!(decoder.known_bytes() <= limits.otlp_streams_memory_max.0);
+}
+
+/// The reference adds nothing up.
+fn refusing() -> OtlpSettings {
+    OtlpSettings { delta: DeltaMode::Refuse, ..OtlpSettings::default() }
 }
 
 fn settings() -> impl Strategy<Value = OtlpSettings> {
@@ -98,6 +103,7 @@ fn settings() -> impl Strategy<Value = OtlpSettings> {
             promote_scope_metadata: scope,
             label_name_underscore_sanitization: sanitize,
             label_name_preserve_multiple_underscores: multiple,
+            ..refusing()
         }
     })
 }
@@ -150,7 +156,7 @@ proptest! {
 
     #[test]
     fn hostile_bytes(body in proptest::collection::vec(prop_oneof![Just(10_u8), Just(18), 0..80_u8, any::<u8>()], 0..200)) {
-        check(&[body], &OtlpSettings::default(), &Limits::default());
+        check(&[body], &refusing(), &Limits::default());
     }
 }
 
@@ -170,7 +176,7 @@ fn values_nest_as_deep_as_messages_may() {
         let attribute = KeyValue { key: "deep".into(), value: Some(value.clone()), ..KeyValue::default() };
         let body = with_attribute(attribute);
         passed += usize::from(ExportMetricsServiceRequest::decode(&*body).is_ok());
-        check(&[body], &OtlpSettings::default(), &Limits::default());
+        check(&[body], &refusing(), &Limits::default());
         value = AnyValue { value: Some(Value::ArrayValue(ArrayValue { values: vec![value] })) };
     }
     assert!((40..50).contains(&passed), "{passed}");

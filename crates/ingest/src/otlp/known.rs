@@ -152,6 +152,8 @@ impl KnownResource {
 mod tests {
     use std::fmt::Write;
 
+    use pharos_model::TenantId;
+
     use super::super::{MetricsDecoder, OtlpSettings, WireForm};
     use crate::{Limits, TimeWindow};
 
@@ -174,7 +176,13 @@ mod tests {
     }
 
     fn decode(decoder: &MetricsDecoder, body: &str, minute: i64) -> usize {
-        let decoded = decoder.decode(body.as_bytes(), WireForm::Json, TimeWindow::ALL, minute * MINUTE_MS).unwrap();
+        let decoded = decoder.decode(
+            &TenantId::default(),
+            (body.as_bytes(), WireForm::Json),
+            TimeWindow::ALL,
+            minute * MINUTE_MS,
+        );
+        let decoded = decoded.unwrap();
         decoded.batch.series.len()
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use parking_lot::RwLock;
+use pharos_model::MetricKind;
 
 use super::booked::{Booked, Budget};
 use super::group::Group;
@@ -47,6 +48,7 @@ pub(super) struct KnownMetric {
     pub name: String,
     /// Its unit in words.
     pub unit: String,
+    pub metric_kind: MetricKind,
     pub streams: RwLock<Streams>,
     _booked: Booked,
 }
@@ -70,7 +72,7 @@ impl KnownGroup {
         known: &Known,
         guess: usize,
         key: MetricKey<'_>,
-        make: impl FnOnce() -> Option<(String, String)>,
+        make: impl FnOnce() -> Option<(String, String, MetricKind)>,
     ) -> Option<(Arc<KnownMetric>, usize)> {
         let hash = {
             let metrics = self.metrics.read();
@@ -83,7 +85,7 @@ impl KnownGroup {
             }
             hash
         };
-        let (name, unit) = make()?;
+        let (name, unit, metric_kind) = make()?;
         let mut booked = Booked::nothing(&self.budget);
         let texts = key.name.len() + key.unit.len() + name.len() + unit.len();
         let is_kept = booked.add((size_of::<KnownMetric>() + OVERHEAD_BYTES + texts) as u64);
@@ -94,6 +96,7 @@ impl KnownGroup {
             kind: key.kind,
             name,
             unit,
+            metric_kind,
             streams: RwLock::new(Streams::new(Booked::nothing(&self.budget))),
             _booked: booked,
         });

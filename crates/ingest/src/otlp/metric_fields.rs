@@ -7,6 +7,7 @@ use pharos_storage::RejectReason;
 use super::json::{EXPONENTIAL_HISTOGRAM, GAUGE, HISTOGRAM, KEY_VALUE, MessageSchema, SUM, SUMMARY};
 use super::message::{DATA_NESTING, METRIC_NESTING, Merged, check};
 use super::names::NameKind;
+use super::settings::DeltaMode;
 use crate::Limits;
 use crate::limits::cut;
 use crate::sink::Refusal;
@@ -93,6 +94,11 @@ impl DataKind {
         }
     }
 
+    /// As [`names`](Self::names), of deltas that stay deltas: no counter, as far as PromQL goes.
+    pub(super) fn delta_names() -> (NameKind, MetricKind) {
+        (NameKind::Other, MetricKind::Unknown)
+    }
+
     pub(super) fn names(self, is_monotonic: bool) -> (NameKind, MetricKind) {
         match self {
             Self::Gauge => (NameKind::Gauge, MetricKind::Gauge),
@@ -138,18 +144,25 @@ pub(super) fn check_name(name: &str, limits: &Limits) -> Result<(), Refusal> {
     Err(Refusal { reason: RejectReason::Limit, message })
 }
 
-pub(super) fn check_temporality(kind: DataKind, temporality: i32, name: &str) -> Result<(), Refusal> {
+/// Whether the metric's points are deltas; refused where deltas are, or where nothing is said of it.
+pub(super) fn check_temporality(
+    kind: DataKind,
+    temporality: i32,
+    name: &str,
+    mode: DeltaMode,
+) -> Result<bool, Refusal> {
     if matches!(kind, DataKind::Gauge | DataKind::Summary) {
-        return Ok(());
+        return Ok(false);
     }
     let found = match AggregationTemporality::try_from(temporality) {
-        Ok(AggregationTemporality::Cumulative) => return Ok(()),
+        Ok(AggregationTemporality::Cumulative) => return Ok(false),
+        Ok(AggregationTemporality::Delta) if mode != DeltaMode::Refuse => return Ok(true),
         Ok(AggregationTemporality::Delta) => "delta",
         _ => "unspecified",
     };
     let message = format!(
         "metric {:?} has {found} temporality; set OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=cumulative in the \
-         sender, or a deltatocumulative processor in the collector",
+         sender, or a deltatocumulative processor in the collector, or ingest.otlp.delta here",
         cut(name, 128)
     );
     Err(Refusal { reason: RejectReason::Unsupported, message })
@@ -162,8 +175,9 @@ mod tests {
     #[test]
     fn what_adds_up_must_be_cumulative() {
         use DataKind::{ExponentialHistogram, Gauge, Histogram, Sum, Summary};
+        let check = |kind, temporality, mode| check_temporality(kind, temporality, "m", mode);
         let refused =
-            |kind, temporality| check_temporality(kind, temporality, "m").err().map(|refusal| refusal.message);
+            |kind, temporality| check(kind, temporality, DeltaMode::Refuse).err().map(|refusal| refusal.message);
         for kind in [Sum, Histogram, ExponentialHistogram] {
             assert_eq!(refused(kind, 2), None);
             for (temporality, word) in [(0, "unspecified"), (1, "delta"), (77, "unspecified")] {
@@ -172,6 +186,13 @@ mod tests {
             }
         }
         assert_eq!((refused(Gauge, 0), refused(Summary, 1)), (None, None));
+        for mode in [DeltaMode::Convert, DeltaMode::Native] {
+            assert_eq!(
+                (check(Sum, 1, mode), check(Sum, 2, mode), check(Gauge, 1, mode)),
+                (Ok(true), Ok(false), Ok(false))
+            );
+            assert!(check(Sum, 0, mode).is_err());
+        }
     }
 
     #[test]

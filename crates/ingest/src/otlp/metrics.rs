@@ -11,6 +11,7 @@ use pharos_model::{LabelsBuilder, MetricKind, MetricMetadata};
 use pharos_storage::RejectReason;
 
 use super::attribute::attributes;
+use super::delta::DeltaPass;
 use super::group::{Group, Resource, ScopeKey};
 use super::json::{RESOURCE, SCOPE};
 use super::known::{Known, KnownResource};
@@ -19,7 +20,7 @@ use super::label_sets::LabelSetsBuilder;
 use super::message::{DATA_NESTING, METRIC_NESTING, Merged, RESOURCE_NESTING, check};
 use super::metric_fields::{DataFields, DataKind, MetricFields, check_name, check_temporality};
 use super::names::{metric_name, unit_text};
-use super::stream_pass::StreamPass;
+use super::stream_pass::{Deltas, StreamPass};
 use super::target_info::TargetInfo;
 use super::{Failure, OtlpSettings};
 use crate::limits::cut;
@@ -42,12 +43,19 @@ pub(super) struct Rules<'a> {
     pub known: &'a Known,
     /// Minutes since 1970.
     pub now_minute: u32,
+    /// How far queries look back.
+    pub lookback_ms: i64,
 }
 
-/// Translates a request by the rules of Prometheus 3.
-pub(super) fn translate(request: &[u8], rules: Rules<'_>) -> Result<DecodedMetrics, Failure> {
+/// Translates a request by the rules of Prometheus 3. Deltas go through `deltas`; without it they are none, or stay what
+/// they are.
+pub(super) fn translate(
+    request: &[u8],
+    rules: Rules<'_>,
+    deltas: Option<DeltaPass<'_>>,
+) -> Result<DecodedMetrics, Failure> {
     rules.known.tidy(rules.now_minute);
-    let mut translator = Translator::new(rules);
+    let mut translator = Translator::new(rules, deltas);
     let mut target_info = TargetInfo::default();
     let mut reader = Reader::new(request);
     while let Some(field) = reader.next()? {
@@ -55,7 +63,10 @@ pub(super) fn translate(request: &[u8], rules: Rules<'_>) -> Result<DecodedMetri
             translator.resource(field.bytes()?, &mut target_info)?;
         }
     }
-    target_info.finish(&mut translator.sink)?;
+    target_info.finish(&mut translator.sink, rules.lookback_ms)?;
+    if let Some(deltas) = translator.deltas {
+        deltas.keep();
+    }
     let mut decoded = translator.sink.build();
     decoded.warnings = translator.warnings;
     Ok(decoded)
@@ -70,6 +81,9 @@ pub(super) struct Translator<'a> {
     pub label_sets: LabelSetsBuilder,
     /// First and last instant of the current resource's points.
     pub seen_ms: Option<(i64, i64)>,
+    /// The same before the current point.
+    pub seen_before_ms: Option<(i64, i64)>,
+    pub deltas: Option<DeltaPass<'a>>,
     /// What the request may still take in memory beside label text.
     memory_left: u64,
     families: HashSet<String>,
@@ -86,13 +100,15 @@ struct ResourcePass<'m> {
 }
 
 impl<'a> Translator<'a> {
-    fn new(rules: Rules<'a>) -> Self {
+    fn new(rules: Rules<'a>, deltas: Option<DeltaPass<'a>>) -> Self {
         Self {
+            deltas,
             rules,
             sink: SeriesSink::new(rules.limits, rules.window),
             base: LabelsBuilder::default(),
             label_sets: LabelSetsBuilder::default(),
             seen_ms: None,
+            seen_before_ms: None,
             memory_left: rules.limits.decoded_max.0,
             families: HashSet::new(),
             warnings: Vec::new(),
@@ -219,15 +235,31 @@ impl<'a> Translator<'a> {
         let (resource, group) = self.group(pass, scope)?;
         let refusal = resource.labels.refusal.as_ref().or(group.group.refusal.as_ref());
         let checked = refusal.cloned().map_or(Ok(()), Err).and_then(|()| check_name(name, self.rules.limits));
-        if let Err(refusal) = checked.and_then(|()| check_temporality(kind, fields.temporality, name)) {
-            check(data, kind.schema(), DATA_NESTING)?;
-            self.sink.reject(fields.points, refusal);
-            return Ok(guess);
-        }
-        let (name_kind, metric_kind) = kind.names(fields.is_monotonic);
-        let key = MetricKey { name, unit, kind: kind as u8 | u8::from(fields.is_monotonic) << 7 };
+        let mode = self.rules.settings.delta;
+        let is_delta = match checked.and_then(|()| check_temporality(kind, fields.temporality, name, mode)) {
+            Ok(is_delta) => is_delta,
+            Err(refusal) => {
+                check(data, kind.schema(), DATA_NESTING)?;
+                self.sink.reject(fields.points, refusal);
+                return Ok(guess);
+            }
+        };
+        let deltas = match (is_delta, &mut self.deltas) {
+            (false, _) => Deltas::None,
+            (true, None) => Deltas::Stay,
+            (true, Some(deltas)) => {
+                deltas.lock();
+                Deltas::AddUp { is_monotonic: fields.is_monotonic }
+            }
+        };
+        let is_stored_raw = matches!(deltas, Deltas::Stay);
+        let (name_kind, metric_kind) =
+            if is_stored_raw { DataKind::delta_names() } else { kind.names(fields.is_monotonic) };
+        let key_kind = kind as u8 | u8::from(fields.is_monotonic) << 7 | u8::from(is_stored_raw) << 6;
+        let key = MetricKey { name, unit, kind: key_kind };
         let strategy = self.rules.settings.translation_strategy;
-        let translated = || metric_name(name, unit, name_kind, strategy).map(|name| (name, unit_text(unit)));
+        let translated =
+            || metric_name(name, unit, name_kind, strategy).map(|name| (name, unit_text(unit), metric_kind));
         let Some((metric, place)) = group.metric(self.rules.known, guess, key, translated) else {
             check(data, kind.schema(), DATA_NESTING)?;
             let message = format!("metric name {:?} has no letter or digit", cut(name, 128));
@@ -235,7 +267,7 @@ impl<'a> Translator<'a> {
             return Ok(guess);
         };
         self.family(&metric, metric_kind, description)?;
-        self.points(kind, fields.is_monotonic, data, (resource, group), &metric)?;
+        self.points((kind, fields.is_monotonic, deltas), data, (resource, group), &metric)?;
         Ok(place + 1)
     }
 
@@ -253,14 +285,13 @@ impl<'a> Translator<'a> {
 
     fn points(
         &mut self,
-        kind: DataKind,
-        is_monotonic: bool,
+        (kind, is_monotonic, deltas): (DataKind, bool, Deltas),
         data: &[u8],
         group: (&Resource, &KnownGroup),
         metric: &KnownMetric,
     ) -> Result<(), Failure> {
         let known = metric.streams.read();
-        let mut pass = StreamPass::new(group, metric, &known, std::mem::take(&mut self.label_sets));
+        let mut pass = StreamPass::new(group, metric, &known, std::mem::take(&mut self.label_sets), deltas);
         let mut reader = Reader::new(data);
         while let Some(field) = reader.next()? {
             if field.number != 1 {

@@ -3,17 +3,18 @@
 //! A point is checked as a whole before its first series is written: it is stored entirely or
 //! refused as one.
 
-use pharos_model::{BucketSide, Histogram, HistogramSample};
+use pharos_model::{BucketSide, Histogram, HistogramSample, ResetHint, ns_to_ms};
 use pharos_storage::RejectReason;
 
 use super::Failure;
+use super::delta::{Buckets, Cumulative, Interval, StreamKey, Total, Value};
 use super::exemplars::ExemplarFields;
 use super::message::Merged;
 use super::metrics::Translator;
 use super::point_fields::{ExponentialFields, HistogramFields, NumberFields, PointFields, SummaryFields, buckets};
 use super::point_rules::{PointTime, check_bounds, check_quantiles, custom, exponential, side};
 use super::shape::{COUNT, REST, SUM, Shape};
-use super::stream_pass::StreamPass;
+use super::stream_pass::{Deltas, StreamPass};
 use crate::IngestError;
 use crate::sink::Refusal;
 
@@ -47,6 +48,15 @@ impl Translator<'_> {
         if !self.begin(time, &point, Shape::Single, pass)? {
             return Ok(());
         }
+        let (time, value) = match pass.deltas {
+            Deltas::AddUp { .. } => {
+                let Some((time, value)) = self.add_up(&point, Value::Number(Total::new(value)), pass) else {
+                    return Ok(());
+                };
+                (time, if let Some(Value::Number(total)) = value { total.value() } else { 0.0 })
+            }
+            Deltas::None | Deltas::Stay => (time, value),
+        };
         if has_exemplars {
             self.exemplars(&ExemplarFields::read_all(&point.exemplars), |_| true)?;
         }
@@ -64,16 +74,16 @@ impl Translator<'_> {
         if self.rules.settings.convert_histograms_to_nhcb {
             self.custom_histogram(histogram, pass)
         } else {
-            self.classic_histogram(&histogram, pass)
+            self.classic_histogram(histogram, pass)
         }
     }
 
-    fn classic_histogram(&mut self, histogram: &HistogramFields<'_>, pass: &mut StreamPass<'_>) -> Result<(), Failure> {
-        let (point, bounds) = (&histogram.point, &histogram.explicit_bounds);
-        let time = point.time();
-        if !self.begin(time, point, Shape::Buckets(bounds), pass)? {
+    fn classic_histogram(&mut self, histogram: HistogramFields<'_>, pass: &mut StreamPass<'_>) -> Result<(), Failure> {
+        if !self.begin(histogram.point.time(), &histogram.point, Shape::Buckets(&histogram.explicit_bounds), pass)? {
             return Ok(());
         }
+        let Some((time, histogram)) = self.cumulative_buckets(histogram, pass) else { return Ok(()) };
+        let (point, bounds) = (&histogram.point, &histogram.explicit_bounds);
         if let Some(sum) = histogram.sum {
             self.emit(SUM, time, sum, pass)?;
         }
@@ -92,9 +102,21 @@ impl Translator<'_> {
 
     /// A native histogram with custom buckets.
     fn custom_histogram(&mut self, histogram: HistogramFields<'_>, pass: &mut StreamPass<'_>) -> Result<(), Failure> {
-        let HistogramFields { point, count, sum, bucket_counts, explicit_bounds } = histogram;
-        let histogram = custom(explicit_bounds, &bucket_counts, count, sum);
-        self.native(&point, histogram, pass)
+        // A point that will not be stored must not be counted.
+        let checked =
+            custom(histogram.explicit_bounds.clone(), &histogram.bucket_counts, histogram.count, histogram.sum);
+        if !self.begin_native(&histogram.point, &checked, pass)? {
+            return Ok(());
+        }
+        if !matches!(pass.deltas, Deltas::AddUp { .. }) {
+            return self.native(&histogram.point, histogram.point.time(), checked, pass);
+        }
+        let Some((time, HistogramFields { point, count, sum, bucket_counts, explicit_bounds })) =
+            self.cumulative_buckets(histogram, pass)
+        else {
+            return Ok(());
+        };
+        self.native(&point, time, custom(explicit_bounds, &bucket_counts, count, sum), pass)
     }
 
     /// An exponential histogram as a native one.
@@ -108,7 +130,22 @@ impl Translator<'_> {
             side(offset, counts)
         };
         let histogram = exponential(*numbers, side(positive), side(negative));
-        self.native(&found.point, histogram, pass)
+        if !self.begin_native(&found.point, &histogram, pass)? {
+            return Ok(());
+        }
+        let (time, histogram) = match pass.deltas {
+            Deltas::AddUp { .. } => {
+                let sum = Total::new(histogram.sum);
+                let value = Value::Exponential(Box::new(histogram), sum);
+                let Some((time, value)) = self.add_up(&found.point, value, pass) else { return Ok(()) };
+                let Some(Value::Exponential(histogram, _)) = value else {
+                    return self.native(&found.point, time, Histogram::stale(), pass);
+                };
+                (time, *histogram)
+            }
+            Deltas::None | Deltas::Stay => (found.point.time(), histogram),
+        };
+        self.native(&found.point, time, histogram, pass)
     }
 
     /// A summary as its quantiles, sum and count.
@@ -131,25 +168,95 @@ impl Translator<'_> {
         Ok(())
     }
 
+    /// Checks a native histogram, and finds or makes its label set; false if the point is refused, and counted.
+    fn begin_native(
+        &mut self,
+        point: &PointFields<'_>,
+        histogram: &Histogram,
+        pass: &mut StreamPass<'_>,
+    ) -> Result<bool, Failure> {
+        let time = point.time();
+        let checked = if time.is_stale { Ok(()) } else { self.sink.check_histogram(histogram) };
+        if let Err(mut refusal) = checked {
+            refusal.message = format!("{}: {}", pass.metric.name, refusal.message);
+            self.refuse(point, refusal)?;
+            return Ok(false);
+        }
+        self.begin(time, point, Shape::Single, pass)
+    }
+
     fn native(
         &mut self,
         point: &PointFields<'_>,
-        histogram: Histogram,
-        pass: &mut StreamPass<'_>,
+        time: PointTime,
+        mut histogram: Histogram,
+        pass: &StreamPass<'_>,
     ) -> Result<(), Failure> {
-        let time = point.time();
-        let histogram = if time.is_stale { Histogram::stale() } else { histogram };
-        if let Err(mut refusal) = self.sink.check_histogram(&histogram) {
-            refusal.message = format!("{}: {}", pass.metric.name, refusal.message);
-            return self.refuse(point, refusal);
-        }
-        if !self.begin(time, point, Shape::Single, pass)? {
-            return Ok(());
+        if time.is_stale {
+            histogram = Histogram::stale();
+        } else if pass.deltas == Deltas::Stay {
+            histogram.reset_hint = ResetHint::Gauge;
         }
         self.exemplars(&ExemplarFields::read_all(&point.exemplars), |_| true)?;
         self.charge(histogram_bytes(&histogram))?;
         self.sink.push_histogram(time.at_ms, histogram, time.start_ms);
         Ok(self.finish(SUM, pass)?)
+    }
+
+    /// The point's histogram, added up with those before it if it is a delta. `None` if it is refused, and counted.
+    fn cumulative_buckets<'m>(
+        &mut self,
+        mut histogram: HistogramFields<'m>,
+        pass: &StreamPass<'_>,
+    ) -> Option<(PointTime, HistogramFields<'m>)> {
+        if !matches!(pass.deltas, Deltas::AddUp { .. }) {
+            return Some((histogram.point.time(), histogram));
+        }
+        let bounds = histogram.explicit_bounds.clone();
+        let delta = Buckets {
+            bounds,
+            counts: std::mem::take(&mut histogram.bucket_counts),
+            count: histogram.count,
+            sum: histogram.sum.map(Total::new),
+        };
+        let stale_counts = vec![0; delta.counts.len()];
+        let (time, value) = self.add_up(&histogram.point, Value::Buckets(Box::new(delta)), pass)?;
+        if let Some(Value::Buckets(total)) = value {
+            let Buckets { counts, count, sum, .. } = *total;
+            (histogram.bucket_counts, histogram.count, histogram.sum) = (counts, count, sum.map(Total::value));
+        } else {
+            histogram.bucket_counts = stale_counts;
+        }
+        Some((time, histogram))
+    }
+
+    /// Adds a delta to its stream, and answers what the stream came to. `None` if the point is refused, and counted.
+    fn add_up(
+        &mut self,
+        point: &PointFields<'_>,
+        delta: Value,
+        pass: &StreamPass<'_>,
+    ) -> Option<(PointTime, Option<Value>)> {
+        let mut time = point.time();
+        let series = pass.sets(self.rules.now_minute).get(SUM).fingerprint;
+        let key = StreamKey { series, kind: delta.kind() };
+        let interval = Interval { start_ns: point.start_ns, end_ns: point.time_ns };
+        let checked = if time.is_stale { Ok(()) } else { check_delta(&delta, pass.deltas) };
+        let deltas = self.deltas.as_mut()?;
+        let delta = (!time.is_stale).then_some(delta);
+        let added = checked.and_then(|()| deltas.add(key, interval, delta, self.rules.limits.histogram_buckets_max));
+        match added {
+            Ok(Cumulative { first_ns, value }) => {
+                time.start_ms = ns_to_ms(first_ns);
+                Some((time, value))
+            }
+            Err(mut refusal) => {
+                refusal.message = format!("{}: {}", pass.metric.name, refusal.message);
+                self.seen_ms = self.seen_before_ms;
+                self.sink.reject(1, refusal);
+                None
+            }
+        }
     }
 
     /// Refuses a point whose labels nobody looked at.
@@ -177,6 +284,7 @@ impl Translator<'_> {
         };
         match checked {
             Ok(()) => {
+                self.seen_before_ms = self.seen_ms;
                 let (first_ms, last_ms) = self.seen_ms.unwrap_or((time.at_ms, time.at_ms));
                 self.seen_ms = Some((first_ms.min(time.at_ms), last_ms.max(time.at_ms)));
                 Ok(true)
@@ -199,6 +307,20 @@ impl Translator<'_> {
         let labels = pass.sets(self.rules.now_minute).get(series);
         self.sink.finish_known(labels.encoded, labels.fingerprint, labels.text_bytes)
     }
+}
+
+/// A delta that would spoil the sum for good is refused.
+fn check_delta(delta: &Value, deltas: Deltas) -> Result<(), Refusal> {
+    let Value::Number(total) = delta else { return Ok(()) };
+    let value = total.value();
+    let message = if !value.is_finite() {
+        format!("delta of {value} cannot be added up")
+    } else if value < 0.0 && deltas == (Deltas::AddUp { is_monotonic: true }) {
+        format!("delta of {value}, but the sum is said to be monotonic")
+    } else {
+        return Ok(());
+    };
+    Err(Refusal { reason: RejectReason::Unsupported, message })
 }
 
 /// What a histogram takes in a batch.

@@ -15,12 +15,12 @@ use pharos_model::LabelsBuilder;
 use pharos_storage::RejectReason;
 use prost::Message;
 
-use super::OtlpSettings;
 use super::attribute::Attribute;
 use super::labels::{Pair, ResourceLabels, ScopeNames, scope_labels};
 use super::metric_fields::{DataKind, check_name, check_temporality};
 use super::names::{metric_name, unit_text};
-use super::target_info::TargetInfo;
+use super::target_info::{LOOKBACK_MS, TargetInfo};
+use super::{DeltaMode, OtlpSettings};
 use crate::limits::cut;
 use crate::sink::{Refusal, SeriesSink};
 use crate::{DecodedMetrics, IngestError, Limits, TimeWindow};
@@ -42,7 +42,7 @@ pub(super) fn translate(
     for resource in &request.resource_metrics {
         translator.resource(resource, &mut target_info)?;
     }
-    target_info.finish(&mut translator.sink)?;
+    target_info.finish(&mut translator.sink, LOOKBACK_MS)?;
     let mut decoded = translator.sink.build();
     decoded.warnings = translator.warnings;
     Ok(decoded)
@@ -131,7 +131,9 @@ impl<'a> Translator<'a> {
         let refusal = self.resource.refusal.as_ref().or(self.scope_refusal.as_ref());
         let checked = refusal.cloned().map_or(Ok(()), Err).and_then(|()| check_name(&metric.name, self.limits));
         let (kind, temporality, is_monotonic) = kind(data);
-        if let Err(refusal) = checked.and_then(|()| check_temporality(kind, temporality, &metric.name)) {
+        if let Err(refusal) =
+            checked.and_then(|()| check_temporality(kind, temporality, &metric.name, DeltaMode::Refuse))
+        {
             self.sink.reject(points, refusal);
             return Ok(());
         }

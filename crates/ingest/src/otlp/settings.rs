@@ -1,5 +1,7 @@
-//! How OTLP becomes Prometheus' names and labels: Prometheus' own `otlp:` block, word for word.
+//! How OTLP becomes Prometheus' names and labels: Prometheus' own `otlp:` block, word for word, and what Prometheus has
+//! flags for.
 
+use pharos_base::{ByteSize, HumanDuration};
 use serde::{Deserialize, Serialize};
 
 /// How names are translated.
@@ -30,7 +32,20 @@ impl TranslationStrategy {
     }
 }
 
-/// Settings of the translation. Names and defaults are those of Prometheus' `otlp:` block.
+/// What becomes of sums and histograms that tell what was added since the last point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeltaMode {
+    /// They are refused.
+    Refuse,
+    /// They are added up per stream.
+    #[default]
+    Convert,
+    /// They are stored as they are, as metrics of unknown type and without `_total`.
+    Native,
+}
+
+/// Settings of the translation. Names and defaults of the first nine are those of Prometheus' `otlp:` block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a key of Prometheus' block")]
@@ -53,6 +68,18 @@ pub struct OtlpSettings {
     pub label_name_underscore_sanitization: bool,
     /// Whether `a__b` stays so where names are escaped. Default yes.
     pub label_name_preserve_multiple_underscores: bool,
+    /// What becomes of delta temporality. Default `convert`.
+    pub delta: DeltaMode,
+    /// Delta streams of a tenant that are added up at a time. Default 100,000. Full: new ones are refused, known ones go
+    /// on.
+    pub delta_streams_max: usize,
+    /// Memory of a tenant's delta streams, their last eight points included. Default 128 MiB. Full: new streams and points
+    /// of histograms are refused.
+    pub delta_memory_max: ByteSize,
+    /// A delta stream without a point for so long is forgotten, and begins anew. Default 1 hour.
+    pub delta_stale: HumanDuration,
+    /// Whether every series gets its type and unit as `__type__` and `__unit__`. Default no.
+    pub type_and_unit_labels: bool,
 }
 
 impl Default for OtlpSettings {
@@ -67,6 +94,11 @@ impl Default for OtlpSettings {
             promote_scope_metadata: false,
             label_name_underscore_sanitization: true,
             label_name_preserve_multiple_underscores: true,
+            delta: DeltaMode::default(),
+            delta_streams_max: 100_000,
+            delta_memory_max: ByteSize::mib(128),
+            delta_stale: HumanDuration::from_ms(3_600_000),
+            type_and_unit_labels: false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Which series a data point has, and the making of their label sets.
 
-use pharos_model::METRIC_NAME;
+use pharos_model::{METRIC_NAME, MetricKind};
 use pharos_storage::RejectReason;
 
 use super::Failure;
@@ -118,7 +118,17 @@ impl Translator<'_> {
         check_count(attributes.messages().count(), limits)?;
         let mut attributes: Vec<_> = attributes.messages().map(Attribute::new).collect();
         let (resource, scope) = (&pass.resource.labels, &pass.group.group.labels);
-        point_labels(&mut self.base, &mut attributes, resource, scope, (settings, limits))
+        point_labels(&mut self.base, &mut attributes, resource, scope, (settings, limits))?;
+        if settings.type_and_unit_labels {
+            let kind = pass.metric.metric_kind;
+            let kind = if kind == MetricKind::Unknown { "" } else { kind.as_str() };
+            for (name, value) in [("__type__", kind), ("__unit__", &*pass.metric.unit)] {
+                if !value.is_empty() {
+                    self.base.set(name, value);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn push_labels(&mut self, name: &str, suffix: &str, extra: Option<(&str, String)>) {

@@ -20,6 +20,19 @@ pub(super) struct StreamPass<'k> {
     current: Place,
     /// Label sets of a stream for which there is no memory.
     pub made: LabelSetsBuilder,
+    pub deltas: Deltas,
+}
+
+/// Whether points of the metric are deltas, and what becomes of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deltas {
+    None,
+    /// They stay what they are.
+    Stay,
+    /// They are added up.
+    AddUp {
+        is_monotonic: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +48,9 @@ impl<'k> StreamPass<'k> {
         metric: &'k KnownMetric,
         known: &'k Streams,
         made: LabelSetsBuilder,
+        deltas: Deltas,
     ) -> Self {
-        Self { resource, group, metric, known, fresh: None, next: 0, current: Place::Made, made }
+        Self { resource, group, metric, known, fresh: None, next: 0, current: Place::Made, made, deltas }
     }
 
     /// What the next point's attributes are likely to be.

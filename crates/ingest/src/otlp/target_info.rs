@@ -13,8 +13,8 @@ use crate::sink::SeriesSink;
 
 pub(super) const NAME: &str = "target_info";
 const HELP: &str = "Target metadata";
-/// Half of PromQL's default lookback.
-const STEP_MS: i64 = 150_000;
+/// PromQL's default lookback.
+pub(super) const LOOKBACK_MS: i64 = 300_000;
 /// Samples that one request may cause; beyond it a resource gets its last one only.
 const SAMPLES_MAX: i64 = 50_000;
 
@@ -40,12 +40,13 @@ impl TargetInfo {
         4 * size_of::<(Labels, RangeInclusive<i64>)>() + labels.encoded().len()
     }
 
-    /// Writes the series.
-    pub(super) fn finish(self, sink: &mut SeriesSink<'_>) -> Result<(), IngestError> {
+    /// Writes the series, for queries that look back so far.
+    pub(super) fn finish(self, sink: &mut SeriesSink<'_>, lookback_ms: i64) -> Result<(), IngestError> {
         if self.spans.is_empty() {
             return Ok(());
         }
         sink.push_metadata(NAME, MetricKind::Gauge, HELP, "");
+        let step_ms = (lookback_ms / 2).max(1);
         let mut samples_left = SAMPLES_MAX;
         for (labels, span) in self.spans {
             let (first_ms, last_ms) = span.into_inner();
@@ -55,10 +56,10 @@ impl TargetInfo {
                 sink.labels.clear();
                 continue;
             }
-            let steps = last_ms.saturating_sub(first_ms) / STEP_MS;
+            let steps = last_ms.saturating_sub(first_ms) / step_ms;
             if steps < samples_left {
                 samples_left -= steps;
-                for at_ms in (0..=steps).map(|step| first_ms + step * STEP_MS).filter(|at_ms| *at_ms != last_ms) {
+                for at_ms in (0..=steps).map(|step| first_ms + step * step_ms).filter(|at_ms| *at_ms != last_ms) {
                     sink.push_sample(Sample { timestamp_ms: at_ms, value: 1.0 }, 0);
                 }
             }

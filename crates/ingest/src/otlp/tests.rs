@@ -17,7 +17,7 @@ fn decode_with(settings: &OtlpSettings, limits: &Limits, resource: &str, metrics
     );
     let window = TimeWindow { min_ms: 1_600_000_000_000, max_ms: 1_800_000_000_000 };
     let decoder = MetricsDecoder::new(settings.clone(), limits.clone());
-    decoder.decode(json.as_bytes(), WireForm::Json, window, 0).unwrap()
+    decoder.decode(&TenantId::default(), (json.as_bytes(), WireForm::Json), window, 0).unwrap()
 }
 
 fn decode(metrics: &str) -> DecodedMetrics {
@@ -138,6 +138,46 @@ fn target_info_covers_the_span_of_its_points() {
 }
 
 #[test]
+fn target_info_has_two_samples_in_what_queries_look_back() {
+    let point = |ms: i64| format!(r#"{{"timeUnixNano":"{ms}000000","asInt":1}}"#);
+    let body = format!(
+        r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{},{}]}},"scopeMetrics":[{{"metrics":[{{"name":"g","gauge":{{"dataPoints":[{},{}]}}}}]}}]}}]}}"#,
+        text("service.name", "s"),
+        text("a", "b"),
+        point(0),
+        point(90_000)
+    );
+    let decoder = MetricsDecoder::new(OtlpSettings::default(), Limits::default()).with_lookback_ms(60_000);
+    let request = (body.as_bytes(), WireForm::Json);
+    let decoded = decoder.decode(&TenantId::default(), request, TimeWindow::ALL, 0).unwrap();
+    let info: Vec<_> = samples(&decoded).into_iter().filter(|line| line.starts_with("target_info")).collect();
+    let at = |ms: &str| format!(r#"target_info{{a="b", job="s"}} 1@{ms}"#);
+    assert_eq!(info, ["0", "30000", "60000", "90000"].map(at));
+}
+
+#[test]
+fn types_and_units_are_labels_when_asked() {
+    let settings = OtlpSettings { type_and_unit_labels: true, ..OtlpSettings::default() };
+    let sum = format!(
+        r#"{{"name":"n","unit":"By","sum":{{"isMonotonic":true,"aggregationTemporality":2,"dataPoints":[{{"timeUnixNano":"{NS}","asInt":1}}]}}}}"#
+    );
+    let point = histogram(r#""count":"1","bucketCounts":["1"],"explicitBounds":[]"#);
+    let resource = [text("service.name", "s"), text("a", "b")].join(",");
+    let metrics = [gauge("g", &text("__type__", "mine")), sum, point].join(",");
+    let decoded = decode_with(&settings, &Limits::default(), &resource, &metrics);
+    assert_eq!(
+        samples(&decoded),
+        [
+            r#"g{__type__="gauge", job="s"} 1.5"#,
+            r#"n_bytes_total{__type__="counter", __unit__="bytes", job="s"} 1"#,
+            r#"h_seconds_count{__type__="histogram", __unit__="seconds", job="s"} 1"#,
+            r#"h_seconds_bucket{__type__="histogram", __unit__="seconds", job="s", le="+Inf"} 1"#,
+            r#"target_info{a="b", job="s"} 1"#
+        ]
+    );
+}
+
+#[test]
 fn scopes_are_labels_when_asked() {
     let settings = OtlpSettings { promote_scope_metadata: true, ..OtlpSettings::default() };
     let decoded = decode_with(&settings, &Limits::default(), "", &gauge("g", ""));
@@ -249,7 +289,8 @@ fn refused_points_are_counted_exactly_and_the_rest_is_kept() {
     let metrics =
         [delta, old.to_owned(), valueless, bounds, gauge("...", ""), gauge("g", &text("..", "x")), gauge("good", "")]
             .join(",");
-    let decoded = decode(&metrics);
+    let settings = OtlpSettings { delta: DeltaMode::Refuse, ..OtlpSettings::default() };
+    let decoded = decode_with(&settings, &Limits::default(), "", &metrics);
     assert_eq!(samples(&decoded), ["good 1.5"]);
     assert_eq!(
         told(&decoded.rejections),
@@ -305,7 +346,7 @@ fn memory_of_a_request_is_limited() {
         let decode = |bytes| {
             let limits = Limits { decoded_max: ByteSize(bytes), ..Limits::default() };
             let decoder = MetricsDecoder::new(settings.clone(), limits);
-            decoder.decode(body.as_bytes(), WireForm::Json, TimeWindow::ALL, 0)
+            decoder.decode(&TenantId::default(), (body.as_bytes(), WireForm::Json), TimeWindow::ALL, 0)
         };
         assert!(decode(100_000).is_ok());
         let refused = decode(2_000);
@@ -479,7 +520,7 @@ fn damaged_protobuf_is_refused() {
     for body in [&b"\x0a\x05a"[..], b"\xff\xff\xff"] {
         assert!(matches!(decode_traces(body, WireForm::Protobuf, &Limits::default()), Err(IngestError::Decode { .. })));
         let decoder = MetricsDecoder::new(OtlpSettings::default(), Limits::default());
-        let metrics = decoder.decode(body, WireForm::Protobuf, TimeWindow::ALL, 0);
+        let metrics = decoder.decode(&TenantId::default(), (body, WireForm::Protobuf), TimeWindow::ALL, 0);
         assert!(matches!(metrics, Err(IngestError::Decode { .. })));
     }
 }

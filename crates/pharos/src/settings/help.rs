@@ -197,6 +197,14 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("ingest.otlp.label_name_underscore_sanitization", "Whether a label _x becomes key_x where names are escaped"),
     ("ingest.otlp.label_name_preserve_multiple_underscores", "Whether a__b stays so where names are escaped"),
     (
+        "ingest.otlp.delta",
+        "What becomes of delta temporality: convert (added up per stream), refuse, or native (stored as it is, type unknown)",
+    ),
+    ("ingest.otlp.delta_streams_max", "Delta streams of a tenant that are added up; above, new ones are refused"),
+    ("ingest.otlp.delta_memory_max", "Memory of a tenant's delta streams; above, new ones and histograms are refused"),
+    ("ingest.otlp.delta_stale", "Delta streams without a point for so long begin anew"),
+    ("ingest.otlp.type_and_unit_labels", "Whether every series gets the labels __type__ and __unit__"),
+    (
         "tsdb.downsampling",
         "What merged parts are rolled up to beside their samples, a list of 5m and 1h; queries over long times use it where the answer is the same to the bit",
     ),
