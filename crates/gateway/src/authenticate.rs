@@ -1,30 +1,26 @@
-//! From headers to a principal.
+//! From what a request shows to a principal.
 
-use std::fs;
-use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::SystemTime;
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderMap;
-use http::Uri;
 use http::header::{AUTHORIZATION, COOKIE, HOST};
-use parking_lot::Mutex;
-use pharos_base::{Clock, ErrorClass, Secret, full_message};
-use subtle::ConstantTimeEq;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use ipnet::IpNet;
+use pharos_base::{Clock, ErrorClass, Secret};
 
+use crate::audit::{Audit, AuditSettings};
+use crate::live_tokens::{LiveSecret, LiveTokens};
 use crate::session::Sessions;
-use crate::token_file::{TokenEntry, TokenFile, TokenFileError, hash};
-use crate::{GatewayError, NewToken, Presented, Principal, Scope, TenantAccess};
+use crate::token_file::{TokenFile, TokenFileError, hash};
+use crate::{GatewayError, Grant, IdentitySource, NewToken, Presented, Principal, Scope, TenantAccess};
 
 /// The session cookie's name.
 pub(crate) const SESSION_COOKIE: &str = "pharos_session";
-/// The token file's change time is looked at this often at most, milliseconds.
-const RELOAD_CHECK_MS: i64 = 1_000;
+/// How often the token file is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a request is not authenticated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +36,12 @@ pub enum AuthError {
     Unknown,
     #[error("this token has expired")]
     Expired,
+    #[error("this token does not work yet")]
+    NotYet,
+    #[error("the header {header} is there more than once; send it once")]
+    Twice { header: &'static str },
+    #[error("{what}")]
+    Original { what: &'static str },
     #[error("this browser session has ended; log in again")]
     SessionEnded,
     #[error("a page of another site made this browser send the request")]
@@ -56,8 +58,11 @@ impl AuthError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Refused(error) => error.class(),
-            Self::OtherSite | Self::OtherHost { .. } => ErrorClass::Forbidden,
-            _ => ErrorClass::Unauthenticated,
+            Self::OtherSite | Self::OtherHost { .. } | Self::Original { .. } => ErrorClass::Forbidden,
+            Self::Twice { .. } => ErrorClass::Invalid,
+            Self::Missing | Self::Malformed | Self::Unknown | Self::Expired | Self::NotYet | Self::SessionEnded => {
+                ErrorClass::Unauthenticated
+            }
         }
     }
 }
@@ -72,6 +77,32 @@ pub struct AuthSettings {
     pub loopback_only: bool,
     /// Where the tokens are.
     pub token_file: TokenFile,
+    /// Proxies that are believed when they say whom they speak for, and that the sender's connection is encrypted.
+    pub trusted_networks: Vec<IpNet>,
+    /// What is written about requests.
+    pub audit: AuditSettings,
+}
+
+impl AuthSettings {
+    /// Everyone needs a token of this file; proxies on this machine are trusted.
+    #[must_use]
+    pub fn with_tokens(token_file: TokenFile) -> Self {
+        Self {
+            enabled: true,
+            loopback_only: false,
+            token_file,
+            trusted_networks: loopback_networks(),
+            audit: AuditSettings::default(),
+        }
+    }
+}
+
+/// This machine: where the nginx of the examples is.
+#[must_use]
+pub fn loopback_networks() -> Vec<IpNet> {
+    let v4 = IpNet::new(Ipv4Addr::new(127, 0, 0, 0).into(), 8);
+    let v6 = IpNet::new(Ipv6Addr::LOCALHOST.into(), 128);
+    v4.into_iter().chain(v6).collect()
 }
 
 /// Knows all live tokens and open sessions.
@@ -79,24 +110,9 @@ pub struct AuthSettings {
 pub struct Authenticator {
     settings: AuthSettings,
     clock: Arc<dyn Clock>,
-    tokens: ArcSwap<Vec<Known>>,
+    tokens: LiveTokens,
     sessions: Sessions,
-    checked_at_ms: AtomicI64,
-    file_seen: Mutex<Option<FileSeen>>,
-}
-
-#[derive(Debug)]
-struct Known {
-    entry: TokenEntry,
-    principal: Principal,
-}
-
-/// What tells one version of the file from the next.
-#[derive(Debug, PartialEq, Eq)]
-struct FileSeen {
-    modified: Option<SystemTime>,
-    inode: u64,
-    length: u64,
+    audit: Audit,
 }
 
 impl Authenticator {
@@ -105,16 +121,9 @@ impl Authenticator {
     /// # Errors
     /// [`TokenFileError`] if there is a file that cannot be read.
     pub fn open(settings: AuthSettings, clock: Arc<dyn Clock>) -> Result<Self, TokenFileError> {
-        let authenticator = Self {
-            settings,
-            clock,
-            tokens: ArcSwap::default(),
-            sessions: Sessions::default(),
-            checked_at_ms: AtomicI64::new(0),
-            file_seen: Mutex::new(None),
-        };
-        authenticator.reload()?;
-        Ok(authenticator)
+        let tokens = LiveTokens::open(settings.token_file.clone())?;
+        let audit = Audit::new(settings.audit.clone(), Arc::clone(&clock));
+        Ok(Self { settings, clock, tokens, sessions: Sessions::default(), audit })
     }
 
     /// Whether callers are authenticated at all.
@@ -123,40 +132,58 @@ impl Authenticator {
         self.settings.enabled
     }
 
+    /// Proxies that are believed when they say whom they speak for.
+    #[must_use]
+    pub fn trusted_networks(&self) -> &[IpNet] {
+        &self.settings.trusted_networks
+    }
+
+    /// Requests turned away so far, by reason.
+    pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.audit.refusals()
+    }
+
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
     /// Makes the first token where there is none yet: all scopes, all tenants.
     ///
     /// # Errors
     /// [`TokenFileError`] if the file cannot be written.
     pub fn first_token(&self) -> Result<Option<Secret>, TokenFileError> {
-        if !self.tokens.load().is_empty() {
+        if self.tokens.len() > 0 {
             return Ok(None);
         }
-        let new = NewToken {
-            name: "first".to_owned(),
-            scopes: Scope::ALL.to_vec(),
-            tenant: TenantAccess::Any,
-            created_at: self.now_s(),
-            expires_at: None,
-        };
-        let (secret, _) = self.settings.token_file.add(new)?;
+        let new = NewToken::new("first", &Scope::ALL, TenantAccess::Any, self.now_s());
+        let (secret, _) = self.tokens.file().add(new)?;
         self.reload()?;
         Ok(Some(secret))
     }
 
-    /// Reads the token file again; tokens in use stay if it cannot be read.
+    /// Reads the token file again; tokens in use stay if it cannot be read, or is gone. Blocks on the disk.
     ///
     /// # Errors
     /// [`TokenFileError`].
     pub fn reload(&self) -> Result<(), TokenFileError> {
-        let seen = self.look_at_file();
-        let entries = self.settings.token_file.read()?;
-        let known = entries.into_iter().map(|entry| {
-            let principal = Principal::new(&entry.name, &entry.scopes, entry.tenant.clone());
-            Known { entry, principal }
-        });
-        self.tokens.store(Arc::new(known.collect()));
-        *self.file_seen.lock() = seen;
-        Ok(())
+        self.tokens.reload().map(|_| ())
+    }
+
+    /// Looks at the token file once a second until `stop`: a changed one is read, away from the threads that serve requests.
+    pub async fn watch(self: Arc<Self>, stop: impl Future<Output = ()> + Send) {
+        let mut stop = std::pin::pin!(stop);
+        let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = &mut stop => return,
+                _ = ticks.tick() => {}
+            }
+            let authenticator = Arc::clone(&self);
+            if let Err(error) = tokio::task::spawn_blocking(move || authenticator.tokens.look()).await {
+                tracing::error!(%error, "looking at the token file panicked; it is looked at again");
+            }
+        }
     }
 
     /// Who sent a request that shows this.
@@ -170,22 +197,19 @@ impl Authenticator {
         self.by_token(presented.headers)
     }
 
+    /// What is shown and is wrong is refused: it never falls back to something weaker that came with it.
     fn by_token(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
         if !self.settings.enabled {
             return Ok(Principal::anonymous());
         }
-        self.reload_if_changed();
-        if let Some(value) = headers.get(AUTHORIZATION) {
+        if let Some(value) = single(headers, &AUTHORIZATION, "Authorization")? {
             let token = bearer(value.to_str().map_err(|_| AuthError::Malformed)?)?;
-            return self.principal_of(&hash(&token), AuthError::Unknown);
+            let grant = self.grant_of(&hash(&token), AuthError::Unknown)?;
+            return Ok(Principal::of(grant, IdentitySource::Token));
         }
-        match session_cookie(headers) {
-            Some(cookie) => {
-                let sha256 = self.sessions.token_of(cookie, self.now_s()).ok_or(AuthError::SessionEnded)?;
-                self.principal_of(&sha256, AuthError::SessionEnded)
-            }
-            None => Err(AuthError::Missing),
-        }
+        let cookie = session_cookie(headers).ok_or(AuthError::Missing)?;
+        let sha256 = self.sessions.token_of(cookie, self.now_s()).ok_or(AuthError::SessionEnded)?;
+        Ok(Principal::of(self.grant_of(&sha256, AuthError::SessionEnded)?, IdentitySource::Session))
     }
 
     /// Whether a request needs nothing that a browser would not send by itself: a cookie, or no credential at all.
@@ -208,9 +232,8 @@ impl Authenticator {
 
     /// Opens a browser session for a token.
     pub(crate) fn log_in(&self, token: &str) -> Result<Secret, AuthError> {
-        self.reload_if_changed();
         let sha256 = hash(token.trim());
-        self.principal_of(&sha256, AuthError::Unknown)?;
+        self.grant_of(&sha256, AuthError::Unknown)?;
         Ok(self.sessions.open(sha256, self.now_s()))
     }
 
@@ -221,51 +244,16 @@ impl Authenticator {
         }
     }
 
-    fn principal_of(&self, sha256: &[u8; 32], unknown: AuthError) -> Result<Principal, AuthError> {
-        let tokens = self.tokens.load();
-        // Every entry is compared in full: how long it takes says nothing about which one came close.
-        let mut found = None;
-        for known in tokens.iter() {
-            if bool::from(known.entry.sha256.ct_eq(sha256)) {
-                found = Some(known);
-            }
+    fn grant_of(&self, sha256: &[u8; 32], unknown: AuthError) -> Result<Arc<Grant>, AuthError> {
+        let LiveSecret { grant, expires_s } = self.tokens.get(sha256).ok_or(unknown)?;
+        let now_s = self.now_s();
+        if [expires_s, grant.expires_s].into_iter().flatten().any(|end| end <= now_s) {
+            return Err(AuthError::Expired);
         }
-        let known = found.ok_or(unknown)?;
-        match known.entry.expires_at {
-            Some(expires_at) if expires_at <= self.now_s() => Err(AuthError::Expired),
-            _ => Ok(known.principal.clone()),
+        if grant.not_before_s.is_some_and(|begin| now_s < begin) {
+            return Err(AuthError::NotYet);
         }
-    }
-
-    fn reload_if_changed(&self) {
-        let now_ms = self.clock.unix_ms();
-        let checked_at_ms = self.checked_at_ms.load(Ordering::Relaxed);
-        if now_ms - checked_at_ms < RELOAD_CHECK_MS && checked_at_ms <= now_ms {
-            return;
-        }
-        self.checked_at_ms.store(now_ms, Ordering::Relaxed);
-        if *self.file_seen.lock() == self.look_at_file() {
-            return;
-        }
-        match self.reload() {
-            Ok(()) => tracing::info!(tokens = self.tokens.load().len(), "token file reloaded"),
-            Err(error) => {
-                let error = full_message(&error);
-                tracing::error!(error, "token file cannot be reloaded; the tokens known before stay valid");
-            }
-        }
-    }
-
-    fn look_at_file(&self) -> Option<FileSeen> {
-        match fs::metadata(self.settings.token_file.path()) {
-            Ok(found) => Some(FileSeen {
-                modified: found.modified().ok(),
-                inode: std::os::unix::fs::MetadataExt::ino(&found),
-                length: found.len(),
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(_) => None,
-        }
+        Ok(grant)
     }
 
     fn now_s(&self) -> i64 {
@@ -279,6 +267,17 @@ fn without_port(header: &str) -> &str {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => header,
     }
+}
+
+/// A header that may be there once: of two, nobody can say which one the next server reads.
+pub(crate) fn single<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+    shown: &'static str,
+) -> Result<Option<&'h HeaderValue>, AuthError> {
+    let mut values = headers.get_all(name).into_iter();
+    let first = values.next();
+    if values.next().is_some() { Err(AuthError::Twice { header: shown }) } else { Ok(first) }
 }
 
 fn bearer(header: &str) -> Result<String, AuthError> {
@@ -305,91 +304,4 @@ fn session_cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use http::HeaderValue;
-    use pharos_base::SimClock;
-
-    struct Fixture {
-        _folder: tempfile::TempDir,
-        clock: Arc<SimClock>,
-        file: TokenFile,
-        authenticator: Authenticator,
-    }
-
-    fn fixture() -> Fixture {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = SimClock::at_ms(1_700_000_000_000);
-        let file = TokenFile::at(folder.path().join("tokens.json"));
-        let settings = AuthSettings { enabled: true, loopback_only: false, token_file: file.clone() };
-        let authenticator = Authenticator::open(settings, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
-        Fixture { _folder: folder, clock, file, authenticator }
-    }
-
-    fn with_header(name: http::HeaderName, value: &str) -> HeaderMap {
-        HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
-    }
-
-    #[test]
-    fn the_first_token_is_made_once() {
-        let fixture = fixture();
-        let secret = fixture.authenticator.first_token().unwrap().unwrap();
-        assert!(fixture.authenticator.first_token().unwrap().is_none());
-        let headers = with_header(AUTHORIZATION, &format!("Bearer {}", secret.reveal()));
-        assert_eq!(fixture.authenticator.by_token(&headers).unwrap().name(), "first");
-    }
-
-    #[test]
-    fn grafana_may_send_the_token_as_a_basic_password() {
-        let fixture = fixture();
-        let secret = fixture.authenticator.first_token().unwrap().unwrap();
-        let basic = STANDARD.encode(format!("grafana:{}", secret.reveal()));
-        let headers = with_header(AUTHORIZATION, &format!("Basic {basic}"));
-        assert!(fixture.authenticator.by_token(&headers).is_ok());
-    }
-
-    #[test]
-    fn wrong_missing_malformed_and_expired_tokens_are_told_apart() {
-        let fixture = fixture();
-        let now_s = fixture.authenticator.now_s();
-        let new = NewToken {
-            name: "short".to_owned(),
-            scopes: vec![Scope::MetricsRead],
-            tenant: TenantAccess::Any,
-            created_at: now_s,
-            expires_at: Some(now_s + 60),
-        };
-        let (secret, _) = fixture.file.add(new).unwrap();
-        let good = with_header(AUTHORIZATION, &format!("Bearer {}", secret.reveal()));
-        assert!(fixture.authenticator.by_token(&good).is_ok(), "a new token works without a restart");
-        fixture.clock.advance_ms(61_000);
-        let failure = |headers: &HeaderMap| fixture.authenticator.by_token(headers).unwrap_err();
-        assert_eq!(failure(&good), AuthError::Expired);
-        assert_eq!(failure(&HeaderMap::new()), AuthError::Missing);
-        assert_eq!(failure(&with_header(AUTHORIZATION, "Bearer nonsense")), AuthError::Unknown);
-        assert_eq!(failure(&with_header(AUTHORIZATION, "Negotiate abc")), AuthError::Malformed);
-        assert_eq!(failure(&with_header(AUTHORIZATION, "Basic !!!")), AuthError::Malformed);
-    }
-
-    #[test]
-    fn a_revoked_token_ends_its_sessions_too() {
-        let fixture = fixture();
-        let secret = fixture.authenticator.first_token().unwrap().unwrap();
-        let cookie = fixture.authenticator.log_in(secret.reveal()).unwrap();
-        let headers = with_header(COOKIE, &format!("theme=dark; {SESSION_COOKIE}={}", cookie.reveal()));
-        assert!(fixture.authenticator.by_token(&headers).is_ok());
-        fixture.file.remove("first").unwrap();
-        fixture.clock.advance_ms(RELOAD_CHECK_MS);
-        assert_eq!(fixture.authenticator.by_token(&headers).unwrap_err(), AuthError::SessionEnded);
-    }
-
-    #[test]
-    fn a_broken_token_file_does_not_lock_everyone_out() {
-        let fixture = fixture();
-        let secret = fixture.authenticator.first_token().unwrap().unwrap();
-        fs::write(fixture.file.path(), "broken").unwrap();
-        fixture.clock.advance_ms(RELOAD_CHECK_MS);
-        let headers = with_header(AUTHORIZATION, &format!("Bearer {}", secret.reveal()));
-        assert!(fixture.authenticator.by_token(&headers).is_ok());
-    }
-}
+mod tests;

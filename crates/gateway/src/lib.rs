@@ -11,23 +11,29 @@
 //! - G3 Nothing secret is logged, printed or stored in clear, except once when a token is made.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod audit;
 mod authenticate;
 mod grant;
 mod layer;
 mod limits;
+mod live_tokens;
+mod login;
 mod presented;
 mod principal;
 mod routes;
 mod rules;
 mod session;
 mod token_file;
+mod verify;
 
-pub use authenticate::{AuthError, AuthSettings, Authenticator};
+pub use audit::{AuditLevel, AuditSettings};
+pub use authenticate::{AuthError, AuthSettings, Authenticator, loopback_networks};
 pub use grant::{Grant, IdentitySource};
-pub use layer::{authenticate_request, session_routes, tenant_header};
+pub use layer::{authenticate_request, tenant_header};
 pub use limits::LimitOverrides;
+pub use login::session_routes;
 pub use presented::Presented;
 pub use principal::{GatewayError, Principal, Scope, TenantAccess};
 pub use routes::{Access, Reach, Route};
 pub use rules::{AccessRule, AccessRules};
-pub use token_file::{NewToken, TokenEntry, TokenFile, TokenFileError};
+pub use token_file::{NewToken, Revoked, TokenEntry, TokenFile, TokenFileError, TokenSecret};

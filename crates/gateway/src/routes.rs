@@ -37,6 +37,8 @@ pub struct Route<'p> {
     pub tenant: Option<&'p str>,
 }
 
+/// Who may ask a door for logs, which tells them that there are none here.
+const WRITES: Access = Access::AnyOf(&[Scope::MetricsWrite, Scope::TracesWrite]);
 /// Who may look into the server.
 const LOOKS_INSIDE: Access = Access::AnyOf(&[Scope::Debug, Scope::Admin, Scope::MetricsRead]);
 
@@ -51,7 +53,7 @@ impl<'p> Route<'p> {
             || path.contains("/api/v1/status/active_queries/");
         let operates = is_admin && !deletes_of_one;
         let looks_inside = access == LOOKS_INSIDE;
-        let writes = matches!(access, Access::Scope(Scope::MetricsWrite | Scope::TracesWrite));
+        let writes = access == WRITES || matches!(access, Access::Scope(Scope::MetricsWrite | Scope::TracesWrite));
         Self {
             access,
             changes: is_admin || writes,
@@ -109,10 +111,17 @@ fn http_access(path: &str) -> Access {
     if ends(&["/v1/traces"]) && !path.starts_with("/api/traces") {
         return Access::Scope(Scope::TracesWrite);
     }
-    if path == "/v1/metrics" || ends(&["/otlp/v1/metrics", "/opentelemetry/v1/metrics"]) || ends(&["/v1/logs"]) {
+    if path == "/v1/metrics" || ends(&["/otlp/v1/metrics", "/opentelemetry/v1/metrics"]) {
         return Access::Scope(Scope::MetricsWrite);
     }
+    if path == "/v1/logs" || ends(&["/otlp/v1/logs", "/opentelemetry/v1/logs"]) {
+        return WRITES;
+    }
     if ends(&["/api/v1/write", "/api/v1/push"]) || path.contains("/api/v1/import") {
+        return Access::Scope(Scope::MetricsWrite);
+    }
+    // VictoriaMetrics' short form of remote write for a tenant.
+    if path.starts_with("/insert/") && path.trim_end_matches('/').ends_with("/prometheus") {
         return Access::Scope(Scope::MetricsWrite);
     }
     let bare = path.strip_prefix("/jaeger").unwrap_or(path);
@@ -128,6 +137,8 @@ fn http_access(path: &str) -> Access {
 fn grpc_access(service: &str) -> Access {
     if service.starts_with("opentelemetry.proto.collector.trace.") {
         Access::Scope(Scope::TracesWrite)
+    } else if service.starts_with("opentelemetry.proto.collector.logs.") {
+        WRITES
     } else if service.starts_with("opentelemetry.proto.collector.") {
         Access::Scope(Scope::MetricsWrite)
     } else if service.starts_with("pharos.query.") || service.starts_with("jaeger.api_v2.metrics.") {
@@ -160,6 +171,11 @@ mod tests {
             ("/v1/metrics", scope(Scope::MetricsWrite)),
             ("/v1/traces", scope(Scope::TracesWrite)),
             ("/api/v1/otlp/v1/metrics", scope(Scope::MetricsWrite)),
+            ("/v1/logs", WRITES),
+            ("/opentelemetry/v1/logs", WRITES),
+            ("/opentelemetry.proto.collector.logs.v1.LogsService/Export", WRITES),
+            ("/insert/3/prometheus", scope(Scope::MetricsWrite)),
+            ("/insert/3/prometheus/", scope(Scope::MetricsWrite)),
             ("/opentelemetry/v1/metrics", scope(Scope::MetricsWrite)),
             ("/api/v1/write", scope(Scope::MetricsWrite)),
             ("/insert/3/prometheus/api/v1/write", scope(Scope::MetricsWrite)),

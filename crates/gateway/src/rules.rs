@@ -35,20 +35,21 @@ pub struct AccessRule {
 }
 
 impl AccessRules {
-    /// Whether a request passes. A sender whose address is not known is in no network.
+    /// Whether a request passes. A sender whose address is not known is in every network of `deny` and in none of `allow`.
     #[must_use]
     pub fn permit(&self, client: Option<IpAddr>, path: &str, method: &Method) -> bool {
-        let fits = |rule: &AccessRule| rule.fits(client, path, method);
-        !self.deny.iter().any(fits) && (self.allow.is_empty() || self.allow.iter().any(fits))
+        let fits = |rule: &AccessRule, if_unknown| rule.fits(client, if_unknown, path, method);
+        let is_denied = self.deny.iter().any(|rule| fits(rule, true));
+        !is_denied && (self.allow.is_empty() || self.allow.iter().any(|rule| fits(rule, false)))
     }
 }
 
 impl AccessRule {
-    fn fits(&self, client: Option<IpAddr>, path: &str, method: &Method) -> bool {
+    fn fits(&self, client: Option<IpAddr>, if_unknown: bool, path: &str, method: &Method) -> bool {
         // An IPv4 sender on a socket of both families is an IPv4 sender.
         let client = client.map(|client| client.to_canonical());
         let in_network = self.networks.is_empty()
-            || client.is_some_and(|client| self.networks.iter().any(|network| network.contains(&client)));
+            || client.map_or(if_unknown, |client| self.networks.iter().any(|network| network.contains(&client)));
         let on_path = self.paths.is_empty() || self.paths.iter().any(|pattern| path_fits(pattern, path));
         let by_method = self.methods.is_empty() || self.methods.iter().any(|name| name == method.as_str());
         in_network && on_path && by_method
@@ -97,6 +98,13 @@ mod tests {
         ] {
             assert_eq!(permits(&rules, client, path, &method), expected, "{client} {path} {method}");
         }
+    }
+
+    #[test]
+    fn a_sender_of_no_known_address_is_let_through_by_no_network_and_stopped_by_any() {
+        let denied = rules(r#"{"deny":[{"networks":["10.9.0.0/16"]}]}"#);
+        assert!(!permits(&denied, "not known", "/x", &Method::GET) && permits(&denied, "10.1.0.1", "/x", &Method::GET));
+        assert!(!permits(&rules(r#"{"allow":[{"networks":["0.0.0.0/0"]}]}"#), "not known", "/x", &Method::GET));
     }
 
     #[test]

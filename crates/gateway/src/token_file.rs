@@ -1,11 +1,14 @@
 //! The token file: names, scopes and hashes of the tokens that are live.
 //!
-//! JSON, `{"version":1,"tokens":[…]}`, mode 0600, replaced atomically (temporary file, sync, rename,
-//! sync of the folder). A token is `pharos_` and 43 characters of URL-safe base64, 256 random bits; its
-//! SHA-256 is all that is kept, which is enough for a secret of that size.
+//! JSON (`token_file/format.rs` specifies it), mode 0600, replaced atomically (temporary file, sync, rename, sync of the
+//! folder). A secret is `pharos_` and 43 characters of URL-safe base64, 256 random bits; its SHA-256 is all that is kept, which
+//! is enough for a secret of that size. A token may have several secrets at a time, so that senders can change over one by one.
 
+mod format;
+
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -13,14 +16,15 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pharos_base::{Secret, random_bytes};
 use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 
-use crate::{Scope, TenantAccess};
+use self::format::Malformed;
+use crate::{AccessRules, Grant, LimitOverrides, Scope, TenantAccess};
 
-const VERSION: u32 = 1;
 const PREFIX: &str = "pharos_";
 const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Secrets that one token may have at a time.
+const SECRETS_MAX: usize = 8;
 
 /// What can go wrong with the token file.
 #[derive(Debug, thiserror::Error)]
@@ -30,37 +34,73 @@ pub enum TokenFileError {
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("token file {path} is not valid")]
     Format { path: PathBuf, source: serde_json::Error },
-    #[error("token file {path} has version {found}; this pharos reads version {VERSION}")]
+    #[error("token file {path} has version {found}; this pharos reads versions 1 and 2")]
     Version { path: PathBuf, found: u32 },
+    #[error("token file {path}: {what}")]
+    Content { path: PathBuf, what: String },
     #[error("token file {path} is larger than {FILE_BYTES_MAX} bytes")]
     TooLarge { path: PathBuf },
-    #[error("there is already a token called {name:?}; revoke it first, or choose another name")]
+    #[error("token file {path} is gone")]
+    Vanished { path: PathBuf },
+    #[error("there is already a token called {name:?}; rotate or revoke it, or choose another name")]
     NameTaken { name: String },
     #[error("there is no token with the name or id {what:?}")]
     Unknown { what: String },
+    #[error("token {name:?} has {SECRETS_MAX} secrets already; revoke one of them by its id first")]
+    TooManySecrets { name: String },
 }
 
-/// One live token, without its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One live token, without what its holders show.
+#[derive(Debug, Clone, PartialEq)]
 pub struct TokenEntry {
-    /// First 8 hexadecimal digits of the hash, to point at it.
-    pub id: String,
-    /// For people and logs; unique.
+    /// For people, logs, limits and metrics; unique.
     pub name: String,
-    /// SHA-256 of the token.
-    #[serde(serialize_with = "as_hex", deserialize_with = "from_hex")]
-    pub sha256: [u8; 32],
+    /// What opens it: any of these.
+    pub secrets: Vec<TokenSecret>,
     /// What it allows.
     pub scopes: Vec<Scope>,
     /// Which tenants it reaches.
-    #[serde(serialize_with = "as_display", deserialize_with = "from_text")]
     pub tenant: TenantAccess,
+    /// Labels of everything that is written with it.
+    pub extra_labels: BTreeMap<String, String>,
+    /// How much it may.
+    pub limits: LimitOverrides,
+    /// From where, which paths, which methods.
+    pub rules: AccessRules,
+    /// When it begins to work, Unix seconds; at once if absent.
+    pub not_before: Option<i64>,
     /// When it was made, Unix seconds.
     pub created_at: i64,
     /// When it stops working, Unix seconds; never if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
+}
+
+/// One of the secrets of a token, by its hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenSecret {
+    /// First 8 hexadecimal digits of the hash, to point at it.
+    pub id: String,
+    /// SHA-256 of the secret.
+    pub sha256: [u8; 32],
+    /// When it was made, Unix seconds.
+    pub created_at: i64,
+    /// When this secret stops working, Unix seconds; with its token if absent.
+    pub expires_at: Option<i64>,
+}
+
+impl TokenEntry {
+    /// What it brings to a request.
+    #[must_use]
+    pub fn grant(&self) -> Grant {
+        Grant {
+            extra_labels: self.extra_labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            rules: self.rules.clone(),
+            limits: self.limits.clone(),
+            not_before_s: self.not_before,
+            expires_s: self.expires_at,
+            ..Grant::new(&self.name, &self.scopes, self.tenant.clone())
+        }
+    }
 }
 
 /// What a new token shall be.
@@ -72,17 +112,50 @@ pub struct NewToken {
     pub scopes: Vec<Scope>,
     /// Which tenants it reaches.
     pub tenant: TenantAccess,
+    /// Labels of everything that is written with it.
+    pub extra_labels: BTreeMap<String, String>,
+    /// How much it may.
+    pub limits: LimitOverrides,
+    /// From where, which paths, which methods.
+    pub rules: AccessRules,
+    /// When it begins to work, Unix seconds.
+    pub not_before: Option<i64>,
     /// Now, Unix seconds.
     pub created_at: i64,
     /// When it stops working, Unix seconds.
     pub expires_at: Option<i64>,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Contents {
-    version: u32,
-    tokens: Vec<TokenEntry>,
+impl NewToken {
+    /// A token without labels, limits, rules or times.
+    #[must_use]
+    pub fn new(name: &str, scopes: &[Scope], tenant: TenantAccess, now_s: i64) -> Self {
+        Self {
+            name: name.to_owned(),
+            scopes: scopes.to_vec(),
+            tenant,
+            extra_labels: BTreeMap::new(),
+            limits: LimitOverrides::default(),
+            rules: AccessRules::default(),
+            not_before: None,
+            created_at: now_s,
+            expires_at: None,
+        }
+    }
+}
+
+/// What was revoked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Revoked {
+    /// The token as a whole.
+    Token(TokenEntry),
+    /// One of the secrets of the token called `name`; the others still work.
+    Secret {
+        /// The token's name.
+        name: String,
+        /// The secret's id.
+        id: String,
+    },
 }
 
 /// A token file at a path.
@@ -109,20 +182,22 @@ impl TokenFile {
     /// # Errors
     /// [`TokenFileError`] if there is a file that cannot be read.
     pub fn read(&self) -> Result<Vec<TokenEntry>, TokenFileError> {
-        let text = match fs::metadata(&self.path) {
-            Ok(found) if found.len() > FILE_BYTES_MAX => {
-                return Err(TokenFileError::TooLarge { path: self.path.clone() });
-            }
-            Ok(_) => fs::read_to_string(&self.path).map_err(|source| self.io("read", source))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Ok(self.read_if_there()?.unwrap_or_default())
+    }
+
+    /// Reads all tokens; `None` if there is no file.
+    pub(crate) fn read_if_there(&self) -> Result<Option<Vec<TokenEntry>>, TokenFileError> {
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(self.io("read", source)),
         };
-        let contents: Contents =
-            serde_json::from_str(&text).map_err(|source| TokenFileError::Format { path: self.path.clone(), source })?;
-        if contents.version != VERSION {
-            return Err(TokenFileError::Version { path: self.path.clone(), found: contents.version });
+        let mut text = String::new();
+        let read = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text);
+        if read.map_err(|source| self.io("read", source))? as u64 > FILE_BYTES_MAX {
+            return Err(TokenFileError::TooLarge { path: self.path.clone() });
         }
-        Ok(contents.tokens)
+        format::read(&text).map(Some).map_err(|malformed| self.malformed(malformed))
     }
 
     /// Makes a token, stores its hash and hands out the secret, once.
@@ -135,34 +210,69 @@ impl TokenFile {
         if tokens.iter().any(|token| token.name == new.name) {
             return Err(TokenFileError::NameTaken { name: new.name });
         }
-        let secret = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random_bytes::<32>()));
-        let sha256 = hash(&secret);
+        let (secret, kept) = new_secret(new.created_at);
         let entry = TokenEntry {
-            id: hex::encode(&sha256[..4]),
             name: new.name,
-            sha256,
+            secrets: vec![kept],
             scopes: new.scopes,
             tenant: new.tenant,
+            extra_labels: new.extra_labels,
+            limits: new.limits,
+            rules: new.rules,
+            not_before: new.not_before,
             created_at: new.created_at,
             expires_at: new.expires_at,
         };
         tokens.push(entry.clone());
-        self.write(tokens)?;
-        Ok((Secret::new(secret), entry))
+        self.write(&tokens)?;
+        Ok((secret, entry))
     }
 
-    /// Removes the token with this name or id.
+    /// Gives a token a new secret; those it has work for `grace_s` seconds more at most. With a grace of 0 they stop at once.
+    ///
+    /// # Errors
+    /// [`TokenFileError::Unknown`], [`TokenFileError::TooManySecrets`], or the file cannot be read or written.
+    pub fn rotate(&self, name: &str, now_s: i64, grace_s: i64) -> Result<(Secret, TokenEntry), TokenFileError> {
+        let _lock = self.lock()?;
+        let mut tokens = self.read()?;
+        let found = tokens.iter_mut().find(|token| token.name == name);
+        let token = found.ok_or_else(|| TokenFileError::Unknown { what: name.to_owned() })?;
+        let end = now_s.saturating_add(grace_s.max(0));
+        for secret in &mut token.secrets {
+            secret.expires_at = Some(secret.expires_at.map_or(end, |earlier| earlier.min(end)));
+        }
+        token.secrets.retain(|secret| secret.expires_at.is_none_or(|expires_at| expires_at > now_s));
+        if token.secrets.len() >= SECRETS_MAX {
+            return Err(TokenFileError::TooManySecrets { name: name.to_owned() });
+        }
+        let (secret, kept) = new_secret(now_s);
+        token.secrets.push(kept);
+        let token = token.clone();
+        self.write(&tokens)?;
+        Ok((secret, token))
+    }
+
+    /// Removes the token with this name, or the secret with this id; with its last secret a token goes, too.
     ///
     /// # Errors
     /// [`TokenFileError::Unknown`], or the file cannot be read or written.
-    pub fn remove(&self, name_or_id: &str) -> Result<TokenEntry, TokenFileError> {
+    pub fn remove(&self, name_or_id: &str) -> Result<Revoked, TokenFileError> {
         let _lock = self.lock()?;
         let mut tokens = self.read()?;
-        let found = tokens.iter().position(|token| token.name == name_or_id || token.id == name_or_id);
-        let Some(index) = found else { return Err(TokenFileError::Unknown { what: name_or_id.to_owned() }) };
-        let removed = tokens.remove(index);
-        self.write(tokens)?;
-        Ok(removed)
+        let by_name = tokens.iter().position(|token| token.name == name_or_id);
+        let by_id = || tokens.iter().position(|token| token.secrets.iter().any(|secret| secret.id == name_or_id));
+        let Some(index) = by_name.or_else(by_id) else {
+            return Err(TokenFileError::Unknown { what: name_or_id.to_owned() });
+        };
+        let token = &mut tokens[index];
+        let revoked = if by_name.is_none() && token.secrets.len() > 1 {
+            token.secrets.retain(|secret| secret.id != name_or_id);
+            Revoked::Secret { name: token.name.clone(), id: name_or_id.to_owned() }
+        } else {
+            Revoked::Token(tokens.remove(index))
+        };
+        self.write(&tokens)?;
+        Ok(revoked)
     }
 
     /// Held while the file is read, changed and replaced: two commands at once must not undo each other.
@@ -190,9 +300,8 @@ impl TokenFile {
         self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
-    fn write(&self, tokens: Vec<TokenEntry>) -> Result<(), TokenFileError> {
-        let text = serde_json::to_string_pretty(&Contents { version: VERSION, tokens })
-            .map_err(|source| TokenFileError::Format { path: self.path.clone(), source })?;
+    fn write(&self, tokens: &[TokenEntry]) -> Result<(), TokenFileError> {
+        let text = format::write(tokens).map_err(|malformed| self.malformed(malformed))?;
         let temporary = self.path.with_extension("json.new");
         let write = || -> io::Result<()> {
             // Left over from a crash, perhaps with other rights; the lock says that nobody else is at it.
@@ -207,9 +316,26 @@ impl TokenFile {
         write().map_err(|source| self.io("write", source))
     }
 
+    fn malformed(&self, malformed: Malformed) -> TokenFileError {
+        let path = self.path.clone();
+        match malformed {
+            Malformed::Json(source) => TokenFileError::Format { path, source },
+            Malformed::Version(found) => TokenFileError::Version { path, found },
+            Malformed::Content(what) => TokenFileError::Content { path, what },
+        }
+    }
+
     fn io(&self, action: &'static str, source: io::Error) -> TokenFileError {
         TokenFileError::Io { action, path: self.path.clone(), source }
     }
+}
+
+/// A secret, to be shown once, and what is kept of it.
+fn new_secret(now_s: i64) -> (Secret, TokenSecret) {
+    let secret = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random_bytes::<32>()));
+    let sha256 = hash(&secret);
+    let kept = TokenSecret { id: hex::encode(&sha256[..4]), sha256, created_at: now_s, expires_at: None };
+    (Secret::new(secret), kept)
 }
 
 /// SHA-256 of a secret.
@@ -217,70 +343,5 @@ pub(crate) fn hash(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()
 }
 
-fn as_hex<S: Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&hex::encode(bytes))
-}
-
-fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(String::deserialize(deserializer)?, &mut bytes).map_err(de::Error::custom)?;
-    Ok(bytes)
-}
-
-fn as_display<S: Serializer>(tenant: &TenantAccess, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(tenant)
-}
-
-fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TenantAccess, D::Error> {
-    String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn new_token(name: &str) -> NewToken {
-        NewToken {
-            name: name.to_owned(),
-            scopes: vec![Scope::MetricsRead],
-            tenant: TenantAccess::Any,
-            created_at: 1_700_000_000,
-            expires_at: None,
-        }
-    }
-
-    #[test]
-    fn the_file_holds_no_secret_and_only_its_owner_reads_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = TokenFile::at(folder.path().join("tokens.json"));
-        let (secret, entry) = file.add(new_token("ci")).unwrap();
-        let text = fs::read_to_string(file.path()).unwrap();
-        assert!(!text.contains(&secret.reveal()[PREFIX.len()..]));
-        assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(file.read().unwrap(), std::slice::from_ref(&entry));
-        assert_eq!(hash(secret.reveal()), entry.sha256);
-    }
-
-    #[test]
-    fn names_are_unique_and_tokens_can_be_revoked_by_name_or_id() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = TokenFile::at(folder.path().join("tokens.json"));
-        let (_, first) = file.add(new_token("a")).unwrap();
-        assert!(matches!(file.add(new_token("a")), Err(TokenFileError::NameTaken { .. })));
-        file.add(new_token("b")).unwrap();
-        assert_eq!(file.remove("b").unwrap().name, "b");
-        assert_eq!(file.remove(&first.id).unwrap().name, "a");
-        assert!(matches!(file.remove("a"), Err(TokenFileError::Unknown { .. })));
-    }
-
-    #[test]
-    fn a_broken_file_is_named_not_ignored() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = TokenFile::at(folder.path().join("tokens.json"));
-        for (text, part) in [("{", "is not valid"), (r#"{"version":9,"tokens":[]}"#, "has version 9")] {
-            fs::write(file.path(), text).unwrap();
-            assert!(file.read().unwrap_err().to_string().contains(part));
-        }
-    }
-}
+mod tests;

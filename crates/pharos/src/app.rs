@@ -83,6 +83,8 @@ impl App {
             enabled: settings.auth == Switch::On,
             loopback_only: !settings.auth_off_anywhere,
             token_file: TokenFile::at(settings.token_path()),
+            trusted_networks: settings.trusted_networks.clone(),
+            audit: settings.audit.clone(),
         };
         let authenticator = Arc::new(Authenticator::open(auth, Arc::clone(&clock))?);
         let listeners = Listeners::bind(settings, &clock).await?;
@@ -93,6 +95,9 @@ impl App {
         // Last of all that may fail: a token that was made and never shown would lock its owner out.
         let first_token = if authenticator.is_enabled() { authenticator.first_token()? } else { None };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        if authenticator.is_enabled() {
+            tasks.spawn(Arc::clone(&authenticator).watch(stop.clone().cancelled_owned()));
+        }
         let doors = Doors { jaeger_ui, ..doors(settings, &stores, &reloader, &clock, &stop) };
         listeners.register(&mut doors.registry.lock());
         listeners.serve(doors::routers(&doors), &tasks, &stop);
@@ -242,6 +247,7 @@ fn doors(
     let engine = Engine::new(Arc::clone(&metrics), engine_settings(settings)).with_helpers(stores.helpers.clone());
     self_metrics::register(&mut registry, Arc::clone(&metrics), Arc::clone(&traces), BUILD.version);
     self_metrics::register_engine(&mut registry, engine.clone());
+    self_metrics::register_refusals(&mut registry, Arc::clone(&reloader.authenticator));
     self_metrics::register_span_metrics(&mut registry, Arc::clone(&stores.span_metrics));
     if let Some(sampler) = &stores.sampler {
         self_metrics::register_sampling(&mut registry, Arc::clone(sampler));

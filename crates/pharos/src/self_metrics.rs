@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use pharos_gateway::Authenticator;
 use pharos_promql::Engine;
 use pharos_storage::{MetricStore, TraceStore};
 use prometheus_client::collector::Collector;
@@ -11,6 +12,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
+use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use pharos_sampling::TailSampler;
@@ -43,12 +45,33 @@ pub(crate) fn register_sampling(registry: &mut Registry, sampler: Arc<TailSample
     registry.register_collector(Box::new(Sampling { sampler }));
 }
 
+/// Adds requests that the gateway turned away to `registry`.
+pub(crate) fn register_refusals(registry: &mut Registry, authenticator: Arc<Authenticator>) {
+    registry.register_collector(Box::new(Refusals { authenticator }));
+}
+
 /// All of `registry` as OpenMetrics text.
 pub(crate) fn text(registry: &Mutex<Registry>) -> String {
     let mut text = String::new();
     // Writing into memory fails only if a collector does, and ours do not.
     let _ = encode(&mut text, &registry.lock());
     text
+}
+
+#[derive(Debug)]
+struct Refusals {
+    authenticator: Arc<Authenticator>,
+}
+
+impl Collector for Refusals {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "Requests that the gateway turned away, by reason";
+        let mut family = encoder.encode_descriptor("pharos_gateway_requests_refused", help, None, MetricType::Counter)?;
+        for (reason, count) in self.authenticator.refusals() {
+            ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
+        }
+        Ok(())
+    }
 }
 
 struct Queries {

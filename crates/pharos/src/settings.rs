@@ -12,7 +12,9 @@ mod listeners;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use pharos_base::{ByteSize, Helpers, HumanDuration};
+use pharos_gateway::AuditSettings;
 use pharos_http::{ConnectionSettings, TlsSettings};
 use pharos_ingest::IngestSettings;
 use pharos_model::{MatchOp, Matcher};
@@ -208,6 +210,8 @@ pub(crate) struct Settings {
     pub(crate) cors: Cors,
     pub(crate) cors_origin: Option<String>,
     pub(crate) token_file: Option<PathBuf>,
+    pub(crate) trusted_networks: Vec<IpNet>,
+    pub(crate) audit: AuditSettings,
     pub(crate) sync: String,
     pub(crate) retention: Retention,
     pub(crate) query: Query,
@@ -238,6 +242,8 @@ impl Default for Settings {
             cors: Cors::default(),
             cors_origin: None,
             token_file: None,
+            trusted_networks: pharos_gateway::loopback_networks(),
+            audit: AuditSettings::default(),
             sync: "batch".to_owned(),
             retention: Retention::default(),
             query: Query::default(),

@@ -79,13 +79,9 @@ impl DemoToken {
         if file.read()?.iter().any(|token| token.name == TOKEN_NAME) {
             file.remove(TOKEN_NAME)?;
         }
-        let new = NewToken {
-            name: TOKEN_NAME.to_owned(),
-            scopes: vec![Scope::MetricsWrite, Scope::MetricsRead, Scope::TracesWrite, Scope::TracesRead],
-            tenant: TenantAccess::One(TenantId::default()),
-            created_at: SystemClock.unix_ms() / 1_000,
-            expires_at: None,
-        };
+        let scopes = [Scope::MetricsWrite, Scope::MetricsRead, Scope::TracesWrite, Scope::TracesRead];
+        let tenant = TenantAccess::One(TenantId::default());
+        let new = NewToken::new(TOKEN_NAME, &scopes, tenant, SystemClock.unix_ms() / 1_000);
         let (secret, _) = file.add(new)?;
         Ok(Self { file, secret: Some(secret) })
     }

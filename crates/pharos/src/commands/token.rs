@@ -1,13 +1,13 @@
-//! `pharos token new|list|revoke`.
+//! `pharos token new|rotate|list|revoke`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::anyhow;
-use clap::{Arg, ArgMatches, Command, value_parser};
+use anyhow::{Context, anyhow};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use jiff::Timestamp;
 use pharos_base::{Clock, HumanDuration, SystemClock};
-use pharos_gateway::{NewToken, Scope, TenantAccess, TokenEntry, TokenFile};
+use pharos_gateway::{AccessRules, NewToken, Revoked, Scope, TenantAccess, TokenEntry, TokenFile, TokenSecret};
 
 use super::config::say;
 use crate::cli::Failure;
@@ -20,7 +20,7 @@ const NAME_CHARS_MAX: usize = 100;
 /// The command line of `pharos token`.
 pub(crate) fn command() -> Command {
     Command::new("token")
-        .about("Make, list and revoke tokens; a running server notices within a second")
+        .about("Make, rotate, list and revoke tokens; a running server notices within a second")
         .subcommand_required(true)
         .subcommand(
             location(Command::new("new").about("Make a token and print it, once"))
@@ -35,12 +35,42 @@ pub(crate) fn command() -> Command {
                         .default_value("0")
                         .help("The tenant it belongs to; several with commas, the first where a request names none; * for every tenant"),
                 )
-                .arg(value("expires", "DURATION").help("Stops working after this time, such as 90d; never by default")),
+                .arg(value("expires", "DURATION").help("Stops working after this time, such as 90d; never by default"))
+                .arg(value("starts", "DURATION").help("Begins to work after this time, such as 1h; at once by default"))
+                .arg(
+                    value("label", "NAME=VALUE")
+                        .action(ArgAction::Append)
+                        .help("A label for everything that is written with it; may be given several times"),
+                )
+                .arg(
+                    value("limits", "JSON")
+                        .help("How much it may, such as '{\"samples_per_second\": 10000, \"series_active\": 50000}'"),
+                )
+                .arg(
+                    value("rules", "JSON").help(
+                        "From where, which paths, which methods: '{\"allow\": [{\"networks\": [\"10.0.0.0/8\"]}], \"deny\": [{\"paths\": \
+                         [\"/api/v1/export\"]}]}'; deny beats allow",
+                    ),
+                ),
+        )
+        .subcommand(
+            location(Command::new("rotate").about("Give a token a new secret and print it, once"))
+                .arg(Arg::new("token").value_name("NAME").required(true).help("Which token"))
+                .arg(
+                    value("grace", "DURATION")
+                        .default_value("24h")
+                        .help("How long its other secrets still work; 0s ends them, and the browser sessions opened with them, at once"),
+                ),
         )
         .subcommand(location(Command::new("list").about("List the live tokens, without their secrets")))
         .subcommand(
-            location(Command::new("revoke").about("Make a token stop working"))
-                .arg(Arg::new("token").value_name("NAME|ID").required(true).help("Which token")),
+            location(Command::new("revoke").about("Make a token, or one of its secrets, stop working"))
+                .arg(
+                    Arg::new("token")
+                        .value_name("NAME|ID")
+                        .required(true)
+                        .help("Which token by its name, or which secret by its id"),
+                ),
         )
 }
 
@@ -63,6 +93,7 @@ fn location(command: Command) -> Command {
 pub(crate) fn run(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Result<(), Failure> {
     match matches.subcommand() {
         Some(("new", matches)) => new(matches, &token_file(matches, environment)?),
+        Some(("rotate", matches)) => rotate(matches, &token_file(matches, environment)?),
         Some(("list", matches)) => list(&token_file(matches, environment)?),
         Some(("revoke", matches)) => revoke(matches, &token_file(matches, environment)?),
         _ => unreachable!("clap demands a known subcommand"),
@@ -84,7 +115,24 @@ fn new(matches: &ArgMatches, file: &TokenFile) -> Result<(), Failure> {
         make_folder(folder).map_err(Failure::Start)?;
     }
     let (secret, entry) = file.add(new).map_err(|error| Failure::Run(error.into()))?;
-    eprintln!("Token {} ({}) made. It is shown this once; only its hash is kept.", entry.name, entry.id);
+    let id = entry.secrets.last().map_or("", |secret| secret.id.as_str());
+    eprintln!("Token {} ({id}) made. It is shown this once; only its hash is kept.", entry.name);
+    say(&format!("{}\n", secret.reveal()))
+}
+
+fn rotate(matches: &ArgMatches, file: &TokenFile) -> Result<(), Failure> {
+    let name = matches.get_one::<String>("token").expect("clap demands it");
+    let grace = matches.get_one::<String>("grace").expect("it has a default").parse::<HumanDuration>();
+    let grace = grace.map_err(|error| Failure::Start(error.into()))?;
+    let now_s = SystemClock.unix_ms() / 1_000;
+    let (secret, entry) =
+        file.rotate(name, now_s, grace.as_ms() / 1_000).map_err(|error| Failure::Run(error.into()))?;
+    let id = entry.secrets.last().map_or("", |secret| secret.id.as_str());
+    eprintln!("Token {} has a new secret ({id}). It is shown this once; only its hash is kept.", entry.name);
+    let others = entry.secrets.len() - 1;
+    if others > 0 {
+        eprintln!("Its {others} older secrets work until they expire (pharos token list), {grace} from now at the latest.");
+    }
     say(&format!("{}\n", secret.reveal()))
 }
 
@@ -100,8 +148,22 @@ fn parse_new(matches: &ArgMatches, now_s: i64) -> anyhow::Result<NewToken> {
     };
     let tenant: TenantAccess = text("tenant").unwrap_or_default().parse()?;
     let expires = text("expires").map(str::parse::<HumanDuration>).transpose()?;
-    let expires_at = expires.map(|after| now_s.saturating_add(after.as_ms() / 1_000));
-    Ok(NewToken { name: name.to_owned(), scopes, tenant, created_at: now_s, expires_at })
+    let starts = text("starts").map(str::parse::<HumanDuration>).transpose()?;
+    let at = |after: HumanDuration| now_s.saturating_add(after.as_ms() / 1_000);
+    let labels = matches.get_many::<String>("label").into_iter().flatten().map(|label| {
+        let pair = label.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        pair.ok_or_else(|| anyhow!("--label {label}: write NAME=VALUE"))
+    });
+    let limits = text("limits").map(serde_json::from_str).transpose().context("--limits")?;
+    let rules: Option<AccessRules> = text("rules").map(serde_json::from_str).transpose().context("--rules")?;
+    Ok(NewToken {
+        extra_labels: labels.collect::<Result<_, _>>()?,
+        limits: limits.unwrap_or_default(),
+        rules: rules.unwrap_or_default(),
+        not_before: starts.map(at),
+        expires_at: expires.map(at),
+        ..NewToken::new(name, &scopes, tenant, now_s)
+    })
 }
 
 fn list(file: &TokenFile) -> Result<(), Failure> {
@@ -111,7 +173,7 @@ fn list(file: &TokenFile) -> Result<(), Failure> {
         return Ok(());
     }
     let head = ["ID", "NAME", "TENANT", "EXPIRES", "SCOPES"].map(str::to_owned);
-    let rows: Vec<_> = std::iter::once(head).chain(tokens.iter().map(row)).collect();
+    let rows: Vec<_> = std::iter::once(head).chain(tokens.iter().flat_map(rows)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..4).map(width).collect();
     let lines = rows.iter().map(|row| {
@@ -121,15 +183,23 @@ fn list(file: &TokenFile) -> Result<(), Failure> {
     say(&lines.collect::<String>())
 }
 
-fn row(token: &TokenEntry) -> [String; 5] {
+/// One line for each secret of a token.
+fn rows(token: &TokenEntry) -> impl Iterator<Item = [String; 5]> {
+    token.secrets.iter().map(|secret| row(token, secret))
+}
+
+fn row(token: &TokenEntry, secret: &TokenSecret) -> [String; 5] {
     let scopes = token.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(",");
-    let expires = token.expires_at.and_then(|at| Timestamp::from_second(at).ok());
+    let expires = [token.expires_at, secret.expires_at].into_iter().flatten().min();
+    let expires = expires.and_then(|at| Timestamp::from_second(at).ok());
     let expires = expires.map_or_else(|| "never".to_owned(), |at| at.to_string());
-    [token.id.clone(), token.name.clone(), token.tenant.to_string(), expires, scopes]
+    [secret.id.clone(), token.name.clone(), token.tenant.to_string(), expires, scopes]
 }
 
 fn revoke(matches: &ArgMatches, file: &TokenFile) -> Result<(), Failure> {
     let which = matches.get_one::<String>("token").expect("clap demands it");
-    let removed = file.remove(which).map_err(|error| Failure::Run(error.into()))?;
-    say(&format!("Token {} ({}) revoked.\n", removed.name, removed.id))
+    match file.remove(which).map_err(|error| Failure::Run(error.into()))? {
+        Revoked::Token(token) => say(&format!("Token {} revoked.\n", token.name)),
+        Revoked::Secret { name, id } => say(&format!("Secret {id} of token {name} revoked; its others still work.\n")),
+    }
 }

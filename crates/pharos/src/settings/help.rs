@@ -71,6 +71,15 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "Older spelling of cors.origins: a regular expression such as 'https://.*[.]example[.]org', which counts beside it",
     ),
     ("token_file", "Token file; tokens.json in the data folder if null"),
+    (
+        "trusted_networks",
+        "Networks of proxies whose X-Forwarded-For, X-Real-IP and X-Forwarded-Proto count; by default this machine",
+    ),
+    (
+        "audit.level",
+        "Which requests get a line in the log with who, from where, to which path and why: refused, all, or off",
+    ),
+    ("audit.per_second_max", "Such lines in a second at most; more are counted. Refused and admitted requests each"),
     ("sync", "When an acknowledged batch is on disk: batch (before the answer), or an interval such as 1s"),
     ("retention.metrics", "Samples older than this are refused and dropped"),
     (

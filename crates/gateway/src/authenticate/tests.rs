@@ -1,0 +1,150 @@
+use std::fs;
+
+use http::HeaderValue;
+use pharos_base::SimClock;
+
+use super::*;
+
+const NOW_S: i64 = 1_700_000_000;
+
+struct Fixture {
+    _folder: tempfile::TempDir,
+    clock: Arc<SimClock>,
+    file: TokenFile,
+    authenticator: Authenticator,
+}
+
+fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = SimClock::at_ms(NOW_S * 1_000);
+    let file = TokenFile::at(folder.path().join("tokens.json"));
+    let settings = AuthSettings::with_tokens(file.clone());
+    let authenticator = Authenticator::open(settings, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    Fixture { _folder: folder, clock, file, authenticator }
+}
+
+fn with_header(name: HeaderName, value: &str) -> HeaderMap {
+    HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
+}
+
+fn with_token(secret: &Secret) -> HeaderMap {
+    with_header(AUTHORIZATION, &format!("Bearer {}", secret.reveal()))
+}
+
+impl Fixture {
+    fn add(&self, new: NewToken) -> HeaderMap {
+        let (secret, _) = self.file.add(new).unwrap();
+        self.authenticator.tokens.look();
+        with_token(&secret)
+    }
+
+    fn name_of(&self, headers: &HeaderMap) -> Result<String, AuthError> {
+        self.authenticator.by_token(headers).map(|principal| principal.name().to_owned())
+    }
+}
+
+fn reader(name: &str) -> NewToken {
+    NewToken::new(name, &[Scope::MetricsRead], TenantAccess::Any, NOW_S)
+}
+
+#[test]
+fn the_first_token_is_made_once() {
+    let fixture = fixture();
+    let secret = fixture.authenticator.first_token().unwrap().unwrap();
+    assert!(fixture.authenticator.first_token().unwrap().is_none());
+    assert_eq!(fixture.name_of(&with_token(&secret)), Ok("first".to_owned()));
+}
+
+#[test]
+fn grafana_may_send_the_token_as_a_basic_password() {
+    let fixture = fixture();
+    let secret = fixture.authenticator.first_token().unwrap().unwrap();
+    let basic = STANDARD.encode(format!("grafana:{}", secret.reveal()));
+    assert!(fixture.name_of(&with_header(AUTHORIZATION, &format!("Basic {basic}"))).is_ok());
+}
+
+#[test]
+fn wrong_missing_malformed_and_expired_tokens_are_told_apart() {
+    let fixture = fixture();
+    let good = fixture.add(NewToken { expires_at: Some(NOW_S + 60), ..reader("short") });
+    let later = fixture.add(NewToken { not_before: Some(NOW_S + 60), ..reader("later") });
+    assert!(fixture.name_of(&good).is_ok(), "a new token works without a restart");
+    assert_eq!(fixture.name_of(&later), Err(AuthError::NotYet));
+    fixture.clock.advance_ms(60_000);
+    assert_eq!(fixture.name_of(&good), Err(AuthError::Expired));
+    assert!(fixture.name_of(&later).is_ok());
+    assert_eq!(fixture.name_of(&HeaderMap::new()), Err(AuthError::Missing));
+    for (value, error) in [
+        ("Bearer nonsense", AuthError::Unknown),
+        ("Negotiate abc", AuthError::Malformed),
+        ("Basic !!!", AuthError::Malformed),
+    ] {
+        assert_eq!(fixture.name_of(&with_header(AUTHORIZATION, value)), Err(error), "{value}");
+    }
+}
+
+#[test]
+fn two_credentials_in_one_request_are_not_chosen_from() {
+    let fixture = fixture();
+    let mut headers = fixture.add(reader("a"));
+    headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer other"));
+    let error = fixture.name_of(&headers).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Invalid);
+    let cookie = fixture.add(reader("b"));
+    let mut wrong = with_header(AUTHORIZATION, "Bearer wrong");
+    let secret = cookie[AUTHORIZATION].to_str().unwrap().strip_prefix("Bearer ").unwrap();
+    let session = fixture.authenticator.log_in(secret).unwrap();
+    wrong.insert(COOKIE, HeaderValue::from_str(&format!("{SESSION_COOKIE}={}", session.reveal())).unwrap());
+    assert_eq!(fixture.name_of(&wrong), Err(AuthError::Unknown), "a good cookie does not mend a wrong token");
+}
+
+#[test]
+fn both_secrets_of_a_rotated_token_work_until_the_grace_ends() {
+    let fixture = fixture();
+    let old = fixture.add(reader("agent"));
+    let (secret, _) = fixture.file.rotate("agent", NOW_S, 60).unwrap();
+    fixture.authenticator.tokens.look();
+    let new = with_token(&secret);
+    assert_eq!((fixture.name_of(&old), fixture.name_of(&new)), (Ok("agent".to_owned()), Ok("agent".to_owned())));
+    fixture.clock.advance_ms(60_000);
+    assert_eq!((fixture.name_of(&old), fixture.name_of(&new)), (Err(AuthError::Expired), Ok("agent".to_owned())));
+}
+
+#[test]
+fn a_revoked_token_ends_its_sessions_too() {
+    let fixture = fixture();
+    let secret = fixture.authenticator.first_token().unwrap().unwrap();
+    let cookie = fixture.authenticator.log_in(secret.reveal()).unwrap();
+    let headers = with_header(COOKIE, &format!("theme=dark; {SESSION_COOKIE}={}", cookie.reveal()));
+    assert_eq!(fixture.authenticator.by_token(&headers).unwrap().source(), IdentitySource::Session);
+    fixture.file.remove("first").unwrap();
+    fixture.authenticator.tokens.look();
+    assert_eq!(fixture.name_of(&headers), Err(AuthError::SessionEnded));
+}
+
+#[test]
+fn a_file_that_is_broken_or_gone_locks_nobody_out() {
+    let fixture = fixture();
+    let good = fixture.add(reader("a"));
+    let whole = fs::read(fixture.file.path()).unwrap();
+    fs::write(fixture.file.path(), "broken").unwrap();
+    fixture.authenticator.tokens.look();
+    assert!(fixture.name_of(&good).is_ok());
+    assert!(fixture.authenticator.reload().is_err(), "who asks is told");
+    fs::remove_file(fixture.file.path()).unwrap();
+    fixture.authenticator.tokens.look();
+    assert!(fixture.name_of(&good).is_ok());
+    assert!(matches!(fixture.authenticator.reload(), Err(TokenFileError::Vanished { .. })));
+    fs::write(fixture.file.path(), whole).unwrap();
+    let other = fixture.add(reader("b"));
+    assert_eq!((fixture.name_of(&good), fixture.name_of(&other)), (Ok("a".to_owned()), Ok("b".to_owned())));
+}
+
+#[test]
+fn an_emptied_file_revokes_all() {
+    let fixture = fixture();
+    let good = fixture.add(reader("a"));
+    fixture.file.remove("a").unwrap();
+    fixture.authenticator.reload().unwrap();
+    assert_eq!(fixture.name_of(&good), Err(AuthError::Unknown));
+}

@@ -1,0 +1,95 @@
+//! `/auth/verify`: answers nginx' `auth_request` about a request that nginx describes.
+//!
+//! The request is described by `X-Original-URI` and `X-Original-Method`; credentials and tenant are its own headers.
+//!
+//! Invariants
+//! - V1 The answer is 204, 401 or 403. nginx makes 500 of anything else, which senders repeat: it is left to what passes by
+//!   itself (no answer, or 503 where an identity cannot be judged at the moment).
+//! - V2 Nothing is changed, no body is read.
+//! - V3 What would be refused by the door behind is refused here, the tenant in the path included.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use pharos_base::ErrorClass;
+use pharos_http::{Dialect, Refusal};
+
+use crate::authenticate::{AuthError, Authenticator};
+use crate::layer::{admit, refuse};
+use crate::presented::Presented;
+use crate::principal::Principal;
+use crate::routes::{Reach, Route};
+
+pub(crate) async fn verify(State(authenticator): State<Arc<Authenticator>>, parts: Parts) -> Response {
+    let (path, method) = match original(&parts) {
+        Ok(original) => original,
+        Err(error) => {
+            let presented = Presented::of(&parts);
+            let client = presented.client(authenticator.trusted_networks());
+            authenticator.audit().refused(&presented, client, "", &error);
+            return refuse(&error, Dialect::Plain);
+        }
+    };
+    // A preflight carries no credential and moves no data: without an answer to it no browser would send what follows, which
+    // is asked about by itself.
+    let is_preflight = method == Method::OPTIONS
+        && parts.headers.contains_key(ORIGIN)
+        && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    if is_preflight {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let asked = Presented { method: &method, path, ..Presented::of(&parts) };
+    match admit(&authenticator, &asked).await {
+        Ok(principal) => admitted(principal.as_ref(), &Route::of(path)),
+        Err(error) if error.class() == ErrorClass::Invalid => {
+            Refusal::new(ErrorClass::Forbidden, error.to_string()).render(Dialect::Plain)
+        }
+        Err(error) => refuse(&error, Dialect::Plain),
+    }
+}
+
+/// What nginx was asked for: path and method.
+fn original(parts: &Parts) -> Result<(&str, Method), AuthError> {
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let no_uri = "nginx must pass the header X-Original-URI: proxy_set_header X-Original-URI $request_uri";
+    let uri = text("x-original-uri").ok_or(AuthError::Original { what: no_uri })?;
+    let no_method = "nginx must pass the header X-Original-Method: proxy_set_header X-Original-Method $request_method";
+    let method = text("x-original-method").and_then(|method| method.parse().ok());
+    let method = method.ok_or(AuthError::Original { what: no_method })?;
+    let path = uri.split(['?', '#']).next().unwrap_or(uri);
+    if is_plain(path) {
+        return Ok((path, method));
+    }
+    Err(AuthError::Original { what: "this path is written so that another server may read it differently" })
+}
+
+/// 204, and who it is for which tenant: `*` where the whole server is concerned.
+fn admitted(principal: Option<&Principal>, route: &Route<'_>) -> Response {
+    let mut answer = StatusCode::NO_CONTENT.into_response();
+    let Some(principal) = principal else { return answer };
+    let tenant = match route.reach {
+        Reach::AllTenants => "*".to_owned(),
+        Reach::Tenant => principal.tenant_for(None).map(|tenant| tenant.to_string()).unwrap_or_default(),
+    };
+    for (header, value) in [("x-pharos-principal", principal.name()), ("x-pharos-tenant", tenant.as_str())] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            answer.headers_mut().insert(HeaderName::from_static(header), value);
+        }
+    }
+    answer
+}
+
+/// Whether every server reads a path alike: nothing in it is removed, joined or decoded on the way. What is
+/// guarded behind nginx may decode a path that Pharos compares as it stands.
+fn is_plain(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    let ambiguous = ["//", "/./", "/../", "\\", "%2e", "%2f", "%5c", "%25", "%00"];
+    path.starts_with('/')
+        && !ambiguous.iter().any(|part| lower.contains(part))
+        && !lower.ends_with("/..")
+        && !lower.ends_with("/.")
+}
