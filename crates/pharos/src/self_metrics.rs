@@ -9,10 +9,10 @@ use pharos_storage::{MetricStore, TraceStore};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use pharos_sampling::TailSampler;
@@ -66,7 +66,8 @@ struct Refusals {
 impl Collector for Refusals {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let help = "Requests that the gateway turned away, by reason";
-        let mut family = encoder.encode_descriptor("pharos_gateway_requests_refused", help, None, MetricType::Counter)?;
+        let mut family =
+            encoder.encode_descriptor("pharos_gateway_requests_refused", help, None, MetricType::Counter)?;
         for (reason, count) in self.authenticator.refusals() {
             ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
         }

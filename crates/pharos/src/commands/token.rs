@@ -131,7 +131,9 @@ fn rotate(matches: &ArgMatches, file: &TokenFile) -> Result<(), Failure> {
     eprintln!("Token {} has a new secret ({id}). It is shown this once; only its hash is kept.", entry.name);
     let others = entry.secrets.len() - 1;
     if others > 0 {
-        eprintln!("Its {others} older secrets work until they expire (pharos token list), {grace} from now at the latest.");
+        eprintln!(
+            "Its {others} older secrets work until they expire (pharos token list), {grace} from now at the latest."
+        );
     }
     say(&format!("{}\n", secret.reveal()))
 }
