@@ -351,3 +351,8 @@ fn engine_settings(settings: &Settings) -> EngineSettings {
         ..EngineSettings::default()
     }
 }
+
+#[cfg(test)]
+mod authz;
+#[cfg(test)]
+mod crossing;
