@@ -201,9 +201,6 @@ async fn a_hangup_reads_tokens_and_certificates_again_and_ends_nothing() {
 #[tokio::test]
 async fn commands_ask_over_https() {
     let files = Files::new();
-    let pharos = files.server(r#"[{"port": "listen", "tls": {"clients": "required"}}]"#);
-    // The fixture itself has no certificate: it looks at the port that wants none.
-    drop(pharos);
     let pharos = files.server("[]").over_tls().start().await;
     let url = https(pharos.main_address(), "");
     let snapshot = |arguments: &[&str], variables: &[(&str, &Path)]| {

@@ -23,8 +23,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::conn::{
-    Connection, ConnectionGate, ConnectionMetrics, ConnectionSettings, Ends, Limits, PacedBody, Place, ServedBody,
-    Vitals, WatchedIo, drive,
+    Connection, ConnectionGate, ConnectionMetrics, ConnectionSettings, Ends, Limits, PacedBody, Place, Seldom,
+    ServedBody, Vitals, WatchedIo, drive,
 };
 use crate::tls::{Arrived, ClientCertificate, TlsSource, arrive};
 
@@ -95,15 +95,17 @@ pub async fn bind(address: &str, purpose: &'static str) -> Result<TcpListener, B
 /// Serves `router` until `stop` is cancelled, then lets requests under way finish.
 pub async fn serve(listener: TcpListener, router: Router, settings: ListenerSettings, stop: CancellationToken) {
     let drain_max = settings.gate.settings().drain_max.0;
-    let port = Arc::new(OpenPort { router, settings, stop, abort: CancellationToken::new() });
+    let told = (Seldom::default(), Seldom::default());
+    let port = Arc::new(OpenPort { router, settings, stop, abort: CancellationToken::new(), told });
     let connections = TaskTracker::new();
     while let Some((stream, peer)) = port.accept(&listener).await {
         let place = tokio::select! {
             () = port.stop.cancelled() => break,
             place = port.settings.gate.enter(port.settings.port, peer.ip()) => place,
         };
-        if let Some(place) = place {
-            connections.spawn(Arc::clone(&port).receive(stream, peer, place));
+        match place {
+            Some(place) => drop(connections.spawn(Arc::clone(&port).receive(stream, peer, place))),
+            None => port.tell_crowd(peer),
         }
     }
     drop(listener);
@@ -122,6 +124,8 @@ struct OpenPort {
     stop: CancellationToken,
     /// Cuts what is left of its connections.
     abort: CancellationToken,
+    /// When to tell of handshakes that fail, and of addresses with too many strangers.
+    told: (Seldom, Seldom),
 }
 
 /// What is known of a connection before its first request.
@@ -173,10 +177,27 @@ impl OpenPort {
                 self.run(stream, peer, place, secured).await;
             }
             Ok(Err(error)) => {
-                tracing::debug!(%peer, %error, "no TLS handshake");
+                self.tell_handshake(peer, &error);
                 self.count_cut("handshake");
             }
             Err(_) => self.count_cut("handshake_timeout"),
+        }
+    }
+
+    /// Agents with a wrong certificate must be found without a debug log, and scanners must not fill the log.
+    fn tell_handshake(&self, peer: SocketAddr, error: &io::Error) {
+        if self.told.0.is_due() {
+            let port = self.settings.port;
+            tracing::info!(%peer, port, %error, "no TLS handshake; more like it are counted, and told in ten seconds");
+        } else {
+            tracing::debug!(%peer, %error, "no TLS handshake");
+        }
+    }
+
+    fn tell_crowd(&self, peer: SocketAddr) {
+        if self.told.1.is_due() {
+            let (address, port) = (peer.ip(), self.settings.port);
+            tracing::warn!(%address, port, "turned away: connections.per_address_max is reached without a valid credential");
         }
     }
 

@@ -100,7 +100,7 @@ impl App {
         }
         let doors = Doors { jaeger_ui, ..doors(settings, &stores, &reloader, &clock, &stop) };
         listeners.register(&mut doors.registry.lock());
-        listeners.serve(doors::routers(&doors), &tasks, &stop);
+        listeners.serve(&doors::routers(&doors), &tasks, &stop);
         if !reloader.tls.is_empty() {
             let sources = reloader.tls.iter().map(|(_, source)| Arc::clone(source)).collect();
             tasks.spawn(watch_tls_files(sources, stop.clone()));

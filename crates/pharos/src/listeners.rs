@@ -69,17 +69,7 @@ impl Listeners {
         for name in PortName::ALL {
             let (port, purpose) = port_of(settings, name);
             let Some(address) = port.address() else { continue };
-            let tls = match settings.tls_of(name) {
-                None => None,
-                Some(wanted) => match sources.iter().find(|(known, _)| *known == wanted) {
-                    Some((_, source)) => Some(Arc::clone(source)),
-                    None => {
-                        let source = Arc::new(TlsSource::open(wanted.clone(), Arc::clone(clock))?);
-                        sources.push((wanted, Arc::clone(&source)));
-                        Some(source)
-                    }
-                },
-            };
+            let tls = settings.tls_of(name).map(|wanted| source_of(wanted, &mut sources, clock)).transpose()?;
             open.push(OpenPort { name, socket: bind(address, purpose).await?, tls });
         }
         let metrics = ConnectionMetrics::default();
@@ -125,7 +115,7 @@ impl Listeners {
     }
 
     /// Serves until `stop`.
-    pub(crate) fn serve(self, routers: Routers, tasks: &TaskTracker, stop: &CancellationToken) {
+    pub(crate) fn serve(self, routers: &Routers, tasks: &TaskTracker, stop: &CancellationToken) {
         for port in self.open {
             let router: Router = match port.name {
                 PortName::Listen => routers.main.clone(),
@@ -138,6 +128,20 @@ impl Listeners {
             tasks.spawn(serve(port.socket, router, settings, stop.clone()));
         }
     }
+}
+
+/// The source of these settings: one that another port has already, or a new one.
+fn source_of(
+    wanted: TlsSettings,
+    sources: &mut Vec<(TlsSettings, Arc<TlsSource>)>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Arc<TlsSource>> {
+    if let Some((_, source)) = sources.iter().find(|(known, _)| *known == wanted) {
+        return Ok(Arc::clone(source));
+    }
+    let source = Arc::new(TlsSource::open(wanted.clone(), Arc::clone(clock))?);
+    sources.push((wanted, Arc::clone(&source)));
+    Ok(source)
 }
 
 fn port_of(settings: &Settings, name: PortName) -> (&Port, &'static str) {

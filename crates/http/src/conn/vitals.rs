@@ -148,7 +148,7 @@ impl Limits {
         let age = ms(settings.age_max.0);
         // Multiplied by the golden ratio, neighbouring ports are far from each other.
         let tenths = spread.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        let age = age - age / 10 + (u128::from(age / 5) * u128::from(tenths) >> 32) as u64;
+        let age = age - age / 10 + ((u128::from(age / 5) * u128::from(tenths)) >> 32) as u64;
         Self {
             head: ms(settings.head_timeout.0),
             idle: ms(settings.idle_max.0),

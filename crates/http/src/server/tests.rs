@@ -219,6 +219,38 @@ async fn a_peer_that_opens_no_window_is_cut() {
     served.stop().await;
 }
 
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes()[..], payload].concat()
+}
+
+#[tokio::test]
+async fn floods_of_resets_and_of_endless_heads_are_cut_at_once() {
+    let served = start(ConnectionSettings::default(), router()).await;
+    let fields = [&[0x82, 0x86, 0x04, 6][..], b"/large", &[0x41, 1], b"x"].concat();
+    let resets = (0..2_000_u32).flat_map(|number| {
+        let stream = 2 * number + 1;
+        [frame(1, 5, stream, &fields), frame(3, 0, stream, &8_u32.to_be_bytes())].concat()
+    });
+    let field = [&[0x00, 1, b'a', 100][..], &[b'b'; 100]].concat();
+    let endless = (0..20_000).flat_map(|_| frame(9, 0, 1, &field));
+    for flood in [resets.collect::<Vec<u8>>(), frame(1, 1, 1, &fields).into_iter().chain(endless).collect()] {
+        let stream = TcpStream::connect(served.address).await.unwrap();
+        let (mut reader, mut writer) = stream.into_split();
+        let mut sending = JoinSet::new();
+        sending.spawn(async move {
+            // Fails when it is cut.
+            let _ = writer.write_all(&[PREFACE, SETTINGS, &flood].concat()).await;
+            writer
+        });
+        let mut answer = Vec::new();
+        let read = reader.read_to_end(&mut answer);
+        let _ = tokio::time::timeout(Duration::from_secs(20), read).await.expect("it is closed");
+    }
+    served.stop().await;
+}
+
 #[tokio::test]
 async fn a_connection_takes_no_new_requests_after_its_age_and_finishes_the_one_it_has() {
     let (go_on, begun) = (CancellationToken::new(), CancellationToken::new());

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use pharos_base::{Clock, full_message};
+use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -54,6 +55,8 @@ pub enum TlsError {
     Clients { source: rustls::server::VerifierBuilderError },
     #[error("tls.min_version cannot be had")]
     Version { source: rustls::Error },
+    #[error("no keys for tickets of sessions can be made")]
+    Tickets { source: rustls::Error },
 }
 
 /// TLS of one port or several, with what is in use now.
@@ -219,6 +222,9 @@ impl InUse {
             source,
         })?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // Fleets come again when connections are too old: their sessions are in tickets, not in a memory that is too
+        // small for them. Its keys end with this configuration: whom it trusts not, has no ticket that is good.
+        config.ticketer = Ticketer::new().map_err(|source| TlsError::Tickets { source })?;
         let (retire, files) = (CancellationToken::new(), contents.files());
         Ok(Self { config: Arc::new(config), retire, expires_s, files })
     }
