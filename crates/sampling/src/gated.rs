@@ -93,6 +93,10 @@ impl TraceStore for GatedTraces {
         self.store.listed_values(tenant, query, context)
     }
 
+    fn count_calls(&self, tenant: &TenantId, batch: &SpanBatch) -> Completion<Result<AppendOutcome, StorageError>> {
+        self.store.count_calls(tenant, batch)
+    }
+
     fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError> {
         self.store.dependencies(tenant, range)
     }

@@ -93,7 +93,8 @@ impl TailSampler {
         }
     }
 
-    /// Hands to the store what is kept, in turns of tenants; false if it does not take it.
+    /// Hands to the store what is kept, and what is dropped for its calls to be counted, in turns of tenants; false if it does not
+    /// take it.
     fn hand_on(&self) -> bool {
         loop {
             let tenants: Vec<_> = self.shared.state.lock().kept.keys().cloned().collect();
@@ -108,7 +109,7 @@ impl TailSampler {
 
     fn hand_on_of(&self, tenant: &TenantId) -> bool {
         let _handing = self.shared.handing.lock();
-        let (groups, count) = {
+        let (groups, dropped, count) = {
             let state = self.shared.state.lock();
             let Some(queue) = state.kept.get(tenant) else { return true };
             let (mut spans, mut bytes) = (0, 0);
@@ -118,12 +119,13 @@ impl TailSampler {
                 bytes += kept.trace.bytes;
                 fits
             });
-            let (mut groups, mut count) = (Vec::new(), 0);
+            let (mut groups, mut dropped, mut count) = (Vec::new(), Vec::new(), 0);
             for kept in together {
                 count += 1;
-                groups.extend(kept.groups());
+                let of_fate = if kept.decision.is_some() { &mut groups } else { &mut dropped };
+                of_fate.extend(kept.groups());
             }
-            (groups, count)
+            (groups, dropped, count)
         };
         // A judgement is in the log before anyone may see what came of it: the next start must not judge otherwise. Those of
         // all that was just taken are known by now.
@@ -142,8 +144,27 @@ impl TailSampler {
                 None => return false,
             }
         }
+        if !dropped.is_empty() && !self.count_calls(tenant, SpanBatch { groups: dropped }) {
+            return false;
+        }
         self.shared.state.lock().stored(tenant, count);
         true
+    }
+
+    /// Has the store count the calls of spans that are dropped, as dependencies tell of all spans that came; false if it does
+    /// not now.
+    fn count_calls(&self, tenant: &TenantId, batch: SpanBatch) -> bool {
+        match self.shared.components.store.count_calls(tenant, &batch).wait() {
+            Some(Ok(_)) => true,
+            Some(Err(error)) => {
+                self.shared.counts.store_failures.fetch_add(1, Relaxed);
+                let goes_on = !matches!(error, StorageError::Unavailable { .. });
+                let error = error.full_message();
+                tracing::warn!(%tenant, error, "the trace store did not count calls of traces that are dropped");
+                goes_on
+            }
+            None => false,
+        }
     }
 
     /// Writes down what became of traces. Where that fails they go their way all the same, which is what makes room in a log

@@ -10,7 +10,8 @@
 //!   waits is in no answer yet, and nothing of a dropped one ever is.
 //! - **Judged once**: what became of a trace is in the log before it is seen, so that a start neither judges nor stores again.
 //! - **Deleted is deleted**: a deletion ([`GatedTraces`]) takes what waits, too, and a start does not bring it back.
-//! - Metrics of spans are made before: they count what is dropped, too.
+//! - Metrics of spans are made before: they count what is dropped, too. So do dependencies: the store counts the calls of what is
+//!   dropped (`TraceStore::count_calls`) when it is judged. A crash at that moment may cost some of these counts.
 //! - Memory is bounded by `traces_max` and `memory_max`: above them the oldest traces of the tenant that takes most are judged
 //!   early; above half as much again that tenant, and at twice as much everyone, is answered 'unavailable'.
 //! - Turned off, a start stores what still waits in the log.

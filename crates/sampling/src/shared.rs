@@ -65,7 +65,7 @@ pub(crate) struct Shared {
 
 pub(crate) struct State {
     pub(crate) waiting: Waiting,
-    /// Kept, and not in the store yet.
+    /// Judged, and not handed to the store yet: what is kept to be stored, what is dropped for its calls to be counted.
     pub(crate) kept: BTreeMap<TenantId, KeptQueue>,
     pub(crate) kept_bytes: usize,
     /// What became of traces and is not in the log yet.
@@ -78,24 +78,33 @@ pub(crate) struct State {
     pub(crate) damaged: BTreeSet<u64>,
 }
 
-/// Kept traces of one tenant, in the order in which they were judged.
+/// Judged traces of one tenant, in the order in which they were judged.
 #[derive(Default)]
 pub(crate) struct KeptQueue {
     pub(crate) traces: VecDeque<Kept>,
     pub(crate) bytes: usize,
 }
 
-/// A kept trace on its way into the store.
+/// A judged trace on its way to the store. Of one that is dropped there is what tells who calls whom.
 pub(crate) struct Kept {
     pub(crate) trace: WaitingTrace,
-    pub(crate) threshold: u64,
+    pub(crate) decision: Decision,
 }
 
 impl Kept {
-    /// Its spans with the probability recorded. Copies: a store that refuses a batch keeps it.
+    fn new(mut trace: WaitingTrace, decision: Decision) -> Self {
+        if decision.is_none() {
+            trace.keep_calls();
+        }
+        Self { trace, decision }
+    }
+
+    /// Its spans, with the probability recorded where they are kept. Copies: a store that refuses a batch keeps it.
     pub(crate) fn groups(&self) -> impl Iterator<Item = SpanGroup> {
         self.trace.groups.iter().cloned().map(|mut group| {
-            group.spans.iter_mut().for_each(|span| record(&mut span.trace_state, self.threshold));
+            if let Some(threshold) = self.decision {
+                group.spans.iter_mut().for_each(|span| record(&mut span.trace_state, threshold));
+            }
             group
         })
     }
@@ -187,10 +196,8 @@ impl Shared {
                 self.counts.late.fetch_add(trace.span_count as u64, Relaxed);
                 state.judged(tenant, trace_id, at, decision);
             }
-            if let Some(threshold) = decision {
-                state.waiting.need(at.file);
-                state.keep(tenant, Kept { trace, threshold });
-            }
+            state.waiting.need(at.file);
+            state.keep(tenant, Kept::new(trace, decision));
         }
     }
 
@@ -219,13 +226,9 @@ impl Shared {
     /// A trace was judged.
     pub(crate) fn decided(&self, state: &mut State, (tenant, trace_id): Key, trace: WaitingTrace, decision: Decision) {
         state.judged(&tenant, trace_id, trace.last, decision);
-        if let Some(threshold) = decision {
-            self.counts.kept.fetch_add(1, Relaxed);
-            state.keep(&tenant, Kept { trace, threshold });
-        } else {
-            self.counts.dropped.fetch_add(1, Relaxed);
-            state.waiting.release(&trace.files);
-        }
+        let count = if decision.is_some() { &self.counts.kept } else { &self.counts.dropped };
+        count.fetch_add(1, Relaxed);
+        state.keep(&tenant, Kept::new(trace, decision));
         state.waiting.remember((tenant, trace_id), decision);
     }
 }
@@ -243,15 +246,17 @@ impl State {
         self.unlogged.push_back(Judgement { tenant: tenant.clone(), trace_id, up_to, fate });
     }
 
-    /// The first `count` of what was kept of a tenant is in the store.
+    /// The store has taken the first `count` of what was judged of a tenant.
     pub(crate) fn stored(&mut self, tenant: &TenantId, count: usize) {
         let Some(queue) = self.kept.get_mut(tenant) else { return };
         for kept in queue.traces.drain(..count) {
             queue.bytes -= kept.trace.bytes;
             self.kept_bytes -= kept.trace.bytes;
             self.waiting.release(&kept.trace.files);
-            let (trace_id, up_to) = (kept.trace.trace_id, kept.trace.last);
-            self.unlogged.push_back(Judgement { tenant: tenant.clone(), trace_id, up_to, fate: Fate::Stored });
+            if kept.decision.is_some() {
+                let (trace_id, up_to) = (kept.trace.trace_id, kept.trace.last);
+                self.unlogged.push_back(Judgement { tenant: tenant.clone(), trace_id, up_to, fate: Fate::Stored });
+            }
         }
         if queue.traces.is_empty() {
             self.kept.remove(tenant);

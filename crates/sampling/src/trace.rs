@@ -37,6 +37,21 @@ impl WaitingTrace {
         end.saturating_sub(start)
     }
 
+    /// Forgets all of its spans but what tells who calls whom.
+    pub(crate) fn keep_calls(&mut self) {
+        for group in &mut self.groups {
+            for span in &mut group.spans {
+                let &mut Span { trace_id, span_id, parent_span_id, start_ns, .. } = span;
+                *span = Span { trace_id, span_id, parent_span_id, start_ns, ..Span::default() };
+            }
+        }
+        let origins = self
+            .groups
+            .iter()
+            .map(|group| size_of::<SpanGroup>() + resource_bytes(&group.resource) + scope_bytes(&group.scope));
+        self.bytes = size_of::<Self>() + origins.sum::<usize>() + self.span_count * size_of::<Span>();
+    }
+
     /// Adds a span that is at `at` in the log; true if it is the first in that file.
     pub(crate) fn push(&mut self, group: &SpanGroup, span: Span, at: Position) -> bool {
         self.bytes += span_bytes(&span);

@@ -171,3 +171,32 @@ fn senseless_settings_are_named() {
         read(r#"{"policies": [{"name": "x", "rule": {"type": "probabilistic", "percent": 101}}]}"#).contains("percent")
     );
 }
+
+/// Dependencies tell of all that came, once: of dropped traces, of late spans of these, and not again after a start.
+#[test]
+fn calls_of_dropped_traces_count() {
+    let mut world = World::new(settings(&of_rule(r#"{"type": "status_code", "codes": ["ERROR"]}"#)));
+    world
+        .send("1 1 0 5 service=web\n1 2 0 5 service=shop parent=1\n2 1 1 5 service=web\n2 2 0 5 service=shop parent=1");
+    world.step_after(30_000);
+    world.send("1 3 0 5 service=db parent=2");
+    world.step_after(1_000);
+    let link = |parent: &str, child: &str, count| (parent.to_owned(), child.to_owned(), count);
+    let expected = [link("shop", "db", 1), link("web", "shop", 2)];
+    assert_eq!((world.kept(0..5), world.calls()), (vec![2], expected.to_vec()));
+    world.restart();
+    world.step_after(60_000);
+    assert_eq!(world.calls(), expected);
+}
+
+#[test]
+fn calls_that_the_store_does_not_count_now_are_counted_later() {
+    let world = World::new(settings(&of_rule(r#"{"type": "probabilistic", "percent": 0}"#)));
+    world.store.refuses.store(true, std::sync::atomic::Ordering::SeqCst);
+    world.send("1 1 0 5 service=web\n1 2 0 5 service=shop parent=1");
+    world.step_after(30_000);
+    assert!(world.calls().is_empty());
+    world.store.refuses.store(false, std::sync::atomic::Ordering::SeqCst);
+    world.step_after(1_000);
+    assert_eq!(world.calls(), [("web".to_owned(), "shop".to_owned(), 1)]);
+}

@@ -11,6 +11,7 @@ use pharos_model::{
 };
 use pharos_sampling::{Components, GatedTraces, SamplingError, TailSampler, TailSamplingSettings};
 use pharos_storage::memory::MemoryTraceStore;
+use pharos_storage::render_attribute_value as render;
 use pharos_storage::{
     AppendOutcome, BatchId, DependencyLink, FoundTraces, Operation, OperationQuery, ReadContext, RejectReason,
     Rejection, SpanGate, SpanRequest, StorageError, Trace, TraceLookup, TraceQuery, TraceStore, TraceStoreStats,
@@ -93,6 +94,13 @@ impl TraceStore for Moody {
         self.store.operations(tenant, query)
     }
 
+    fn count_calls(&self, tenant: &TenantId, batch: &SpanBatch) -> Completion<Result<AppendOutcome, StorageError>> {
+        if self.refuses.load(Ordering::SeqCst) {
+            return Completion::ready(Err(StorageError::Unavailable { reason: "moody".to_owned(), retry_after: None }));
+        }
+        self.store.count_calls(tenant, batch)
+    }
+
     fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError> {
         self.store.dependencies(tenant, range)
     }
@@ -131,7 +139,8 @@ pub(crate) fn decode(form: u8, body: &[u8]) -> Result<SpanBatch, String> {
         return Err(format!("form {form}"));
     }
     let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
-    let spans = text.lines().map(|line| {
+    let mut groups = vec![group(Vec::new())];
+    for line in text.lines() {
         let mut words = line.split(' ');
         let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
         let (trace, id, is_error, ms) = (number(), number(), number(), number());
@@ -147,6 +156,7 @@ pub(crate) fn decode(form: u8, body: &[u8]) -> Result<SpanBatch, String> {
             },
             ..Span::default()
         };
+        let mut service = Vec::new();
         for word in words {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
             let value = match (value.parse::<i64>(), value.parse::<bool>()) {
@@ -155,20 +165,25 @@ pub(crate) fn decode(form: u8, body: &[u8]) -> Result<SpanBatch, String> {
                 _ => AttributeValue::String(value.to_owned()),
             };
             match key {
-                "state" => span.trace_state = format!("vendor={}", pharos_storage::render_attribute_value(&value)),
+                "state" => span.trace_state = format!("vendor={}", render(&value)),
                 "sampled" => span.flags = 1,
                 "bad" => "bad".clone_into(&mut span.name),
+                "parent" => span.parent_span_id = SpanId(render(&value).parse::<u64>().unwrap_or(0).to_be_bytes()),
+                "service" => service.push(Attribute { key: "service.name".to_owned(), value }),
                 _ => span.attributes.push(Attribute { key: key.to_owned(), value }),
             }
         }
-        span
-    });
-    let group = SpanGroup {
-        resource: Arc::new(Resource::default()),
-        scope: Arc::new(Scope::default()),
-        spans: spans.collect(),
-    };
-    Ok(SpanBatch { groups: vec![group] })
+        if groups.last().is_none_or(|last| last.resource.attributes != service) {
+            groups.push(group(service));
+        }
+        groups.last_mut().expect("there is one").spans.push(span);
+    }
+    Ok(SpanBatch { groups })
+}
+
+fn group(attributes: Vec<Attribute>) -> SpanGroup {
+    let resource = Arc::new(Resource { attributes, ..Resource::default() });
+    SpanGroup { resource, scope: Arc::new(Scope::default()), spans: Vec::new() }
 }
 
 /// The settings of `policies` in JSON.
@@ -259,6 +274,12 @@ impl World {
             .collect();
         spans.sort();
         spans
+    }
+
+    /// Who calls whom how often, dropped or kept.
+    pub(crate) fn calls(&self) -> Vec<(String, String, u64)> {
+        let found = self.store.dependencies(&TenantId::default(), TimeRangeNs::ALL).unwrap();
+        found.into_iter().map(|link| (link.parent, link.child, link.call_count)).collect()
     }
 
     /// Which of the traces are stored.
