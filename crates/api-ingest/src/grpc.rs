@@ -21,7 +21,7 @@ use tonic::{Code, Status};
 use crate::metrics::{Protocol, Signal};
 use crate::otlp_http::{LOGS_UNSUPPORTED, metrics_response, traces_response};
 use crate::refuse::{grpc_status, unsupported_media};
-use crate::state::{DoorState, tenant};
+use crate::state::{DoorState, labels, tenant};
 
 const METRICS_EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 const TRACES_EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -78,14 +78,17 @@ async fn export(state: DoorState, signal: Signal, request: Request) -> axum::res
 
 async fn accept(state: &DoorState, signal: Signal, request: tonic::Request<Bytes>) -> Result<IngestReport, Refusal> {
     let tenant = tenant(request.extensions(), None, signal)?;
+    let labels = labels(request.extensions());
     let body = state.bodies().hold(request.into_inner())?;
     let accept = move |ingestor: &Ingestor, body| match signal {
         Signal::Metrics => {
-            let decoded = ingestor.decode_otlp_metrics(&tenant, body, Encoding::Identity, WireForm::Protobuf)?;
+            let mut decoded = ingestor.decode_otlp_metrics(&tenant, body, Encoding::Identity, WireForm::Protobuf)?;
+            ingestor.label_metrics(&mut decoded, labels.as_ref());
             Ok(ingestor.append_metrics(&tenant, decoded))
         }
         Signal::Traces => {
-            let decoded = ingestor.decode_otlp_traces(body, Encoding::Identity, WireForm::Protobuf)?;
+            let mut decoded = ingestor.decode_otlp_traces(body, Encoding::Identity, WireForm::Protobuf)?;
+            ingestor.label_spans(&mut decoded, labels.as_ref());
             Ok(ingestor.append_spans(&tenant, decoded))
         }
     };

@@ -9,6 +9,7 @@
 //! Query arguments: `extra_label=name=value` (repeated at will) and, for the exposition format, `timestamp`, the
 //! instant in Unix milliseconds of samples that bring none (else: now).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -25,13 +26,13 @@ use pharos_base::ErrorClass;
 use pharos_http::{Dialect, Refusal, discard_body};
 use pharos_ingest::text::{BadLine, BadLines, TextFormat, TextImport, TextOptions};
 use pharos_ingest::{DecodedMetrics, Encoding, IngestReport, Ingestor, PendingReport};
-use pharos_model::TenantId;
+use pharos_model::{LabelRewrite, TenantId};
 use tokio::time::Instant;
 
 use crate::body::{self, Share};
 use crate::metrics::{Protocol, Signal};
 use crate::refuse::unsupported_media;
-use crate::state::{DoorState, tenant};
+use crate::state::{DoorState, labels, tenant};
 
 /// Body bytes that are collected before a thread is asked to read them.
 const GATHER_BYTES: usize = 256 << 10;
@@ -74,7 +75,8 @@ async fn accept(
     let prepared = prepare(state, url_tenant, format, &parts);
     let outcome = match prepared {
         Ok((tenant, reader)) => {
-            Import { state, tenant, reader: Some(reader), held: Share::default() }.run(&mut body).await
+            let labels = labels(&parts.extensions);
+            Import { state, tenant, labels, reader: Some(reader), held: Share::default() }.run(&mut body).await
         }
         Err(refusal) => Err(refusal),
     };
@@ -133,6 +135,8 @@ fn options(query: &str, now_ms: i64) -> Result<TextOptions, Refusal> {
 struct Import<'a> {
     state: &'a DoorState,
     tenant: TenantId,
+    /// What the credential sets; it counts more than what the query asks for.
+    labels: Option<Arc<LabelRewrite>>,
     /// Away while a thread of the pool works with it.
     reader: Option<TextImport>,
     /// What it takes from the budget of all bodies.
@@ -176,12 +180,16 @@ impl Import<'_> {
     /// Has the front of `block` (without one: the end of the body) read and stored; answers what is left of it.
     async fn store(&mut self, block: Option<Bytes>, total: &mut IngestReport) -> Result<Bytes, Refusal> {
         let Some(mut reader) = self.reader.take() else { return Ok(Bytes::new()) };
-        let tenant = self.tenant.clone();
+        let (tenant, labels) = (self.tenant.clone(), self.labels.clone());
         let work = move |ingestor: &Ingestor| {
             let (limits, window) = (&ingestor.settings().limits, ingestor.window());
             let mut rest = block.unwrap_or_default();
             let batches =
                 if rest.is_empty() { reader.finish(limits, window) } else { reader.feed(&mut rest, limits, window) };
+            let batches = batches.map(|mut batches| {
+                batches.iter_mut().for_each(|batch| ingestor.label_metrics(batch, labels.as_ref()));
+                batches
+            });
             (reader, batches.map(|batches| HandedOver::new(ingestor, &tenant, batches, Patience::Waits)), rest)
         };
         let (reader, handed_over, rest) = self.state.work(work).await?;

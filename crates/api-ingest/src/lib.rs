@@ -23,6 +23,7 @@ mod remote_write;
 mod state;
 
 pub use grpc::grpc_routes;
+pub use remote_write::say_what_was_written;
 pub use state::DoorState;
 
 /// The doors over HTTP: OTLP, remote write and imports, under all their paths.

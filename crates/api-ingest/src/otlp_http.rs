@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::body;
 use crate::metrics::{Protocol, Signal};
 use crate::refuse::unsupported_media;
-use crate::state::{DoorState, tenant};
+use crate::state::{DoorState, labels, tenant};
 
 /// Why logs are turned away.
 pub(crate) const LOGS_UNSUPPORTED: &str = "logs are not supported: this server stores metrics and traces; disable the logs exporter (OTEL_LOGS_EXPORTER=none) or send them elsewhere";
@@ -96,15 +96,18 @@ async fn accept(
 ) -> Result<IngestReport, Refusal> {
     let (parts, body) = request.into_parts();
     let tenant = tenant(&parts.extensions, url_tenant, signal)?;
+    let labels = labels(&parts.extensions);
     let encoding = encoding(&parts.headers)?;
     let body = body::read(&parts, body, state.body_bytes_max(), state.bodies()).await?;
     let accept = move |ingestor: &Ingestor, body| match signal {
         Signal::Metrics => {
-            let decoded = ingestor.decode_otlp_metrics(&tenant, body, encoding, form)?;
+            let mut decoded = ingestor.decode_otlp_metrics(&tenant, body, encoding, form)?;
+            ingestor.label_metrics(&mut decoded, labels.as_ref());
             Ok(ingestor.append_metrics(&tenant, decoded))
         }
         Signal::Traces => {
-            let decoded = ingestor.decode_otlp_traces(body, encoding, form)?;
+            let mut decoded = ingestor.decode_otlp_traces(body, encoding, form)?;
+            ingestor.label_spans(&mut decoded, labels.as_ref());
             Ok(ingestor.append_spans(&tenant, decoded))
         }
     };

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use pharos_ingest::{Ingestor, Remembered};
+use pharos_ingest::{HaStats, Ingestor, Remembered};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 /// Sizes of an ingestor's memories.
@@ -13,8 +14,15 @@ pub(crate) struct Memories(pub Arc<Ingestor>);
 
 impl Collector for Memories {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Remembered { otlp_streams_bytes, remote_write_bytes, remote_write_series, delta_streams, delta_bytes } =
-            self.0.remembered();
+        let Remembered {
+            otlp_streams_bytes,
+            remote_write_bytes,
+            remote_write_series,
+            delta_streams,
+            delta_bytes,
+            rewritten_bytes,
+        } = self.0.remembered();
+        let HaStats { clusters, switches, dropped } = self.0.ha_stats();
         for (name, help, value) in [
             ("otlp_streams_memory_bytes", "Memory of known OTLP metric streams", otlp_streams_bytes),
             (
@@ -25,11 +33,22 @@ impl Collector for Memories {
             ("otlp_delta_streams", "OTLP delta streams that are added up", delta_streams),
             ("otlp_delta_memory_bytes", "Memory of OTLP delta streams", delta_bytes),
             ("remote_write_memory_series", "Series known by remote write", remote_write_series),
+            ("rewritten_memory_bytes", "Memory of label sets rewritten for a credential or a pair", rewritten_bytes),
+            ("ha_clusters", "Clusters of replicas, each with an elected one", clusters),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             let name = format!("ingest_{name}");
             let metric = encoder.encode_descriptor(&name, help, None, gauge.metric_type())?;
             gauge.encode(metric)?;
+        }
+        for (name, help, count) in [
+            ("ha_dropped", "Samples and histograms left out as those of another replica than the elected one", dropped),
+            ("ha_switches", "Replicas that took the place of a silent one", switches),
+        ] {
+            let counter = ConstCounter::new(count);
+            let name = format!("ingest_{name}");
+            let metric = encoder.encode_descriptor(&name, help, None, counter.metric_type())?;
+            counter.encode(metric)?;
         }
         Ok(())
     }

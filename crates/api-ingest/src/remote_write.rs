@@ -1,23 +1,39 @@
 //! Prometheus remote write, 1.0 and 2.0, under the paths of Prometheus, Mimir and VictoriaMetrics.
 //!
-//! Everything is stored that can be; if anything was refused the answer is 400 and says what: senders drop
-//! a batch at 400, so one stale sample does not make vmagent repeat it for ever. (vmagent answers its first
-//! 400 by falling back from zstd to snappy; that costs it one repetition, which changes nothing here.)
+//! Everything is stored that can be; if anything was refused the answer says what, and is one at which senders drop the
+//! batch, so that one stale sample does not make them repeat it for ever:
+//! - 400 to Prometheus and whoever keeps to its specification;
+//! - 409 to senders that name a version of VictoriaMetrics' protocol: at 400 vmagent takes it that zstd is not understood, sends
+//!   the batch again and packs with snappy for the rest of its life.
+//!
+//! Every answer below these paths has the headers of what was written, be it one of [`say_what_was_written`] because somebody
+//! before this door refused: senders of 2.0 take an answer without them for one that lost data.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pharos_base::ErrorClass;
 use pharos_http::{Dialect, Refusal};
 use pharos_ingest::remote_write::RemoteWriteVersion;
-use pharos_ingest::{Encoding, IngestReport};
+use pharos_ingest::{DecodedMetrics, Encoding, IngestError, IngestReport, Ingestor};
 
 use crate::body;
 use crate::metrics::{Protocol, Signal};
 use crate::refuse::unsupported_media;
-use crate::state::{DoorState, tenant};
+use crate::state::{DoorState, labels, tenant};
+
+/// What was written, in the order of the counts.
+const WRITTEN: [&str; 3] = [
+    "x-prometheus-remote-write-samples-written",
+    "x-prometheus-remote-write-histograms-written",
+    "x-prometheus-remote-write-exemplars-written",
+];
+const VICTORIA_VERSION: &str = "x-victoriametrics-remote-write-version";
 
 pub(crate) fn router() -> Router<DoorState> {
     let door = post(write).get(probe);
@@ -48,17 +64,53 @@ async fn probe(request: Request) -> Response {
         .render(Dialect::Plain)
 }
 
-async fn accept(state: &DoorState, url_tenant: Option<&str>, request: Request) -> Result<IngestReport, Refusal> {
+async fn accept(state: &DoorState, url_tenant: Option<&str>, request: Request) -> Result<Accepted, Refusal> {
     let (parts, body) = request.into_parts();
     let tenant = tenant(&parts.extensions, url_tenant, Signal::Metrics)?;
+    let labels = labels(&parts.extensions);
+    let is_victoria = speaks_victoria(&parts.headers)?;
     let version = version(&parts.headers)?;
     let encoding = encoding(&parts.headers)?;
+    if let Some(attempt) = parts.headers.get("retry-attempt") {
+        tracing::debug!(?attempt, path = parts.uri.path(), "a batch comes again");
+    }
     let body = body::read(&parts, body, state.body_bytes_max(), state.bodies()).await?;
-    let accept = move |ingestor: &pharos_ingest::Ingestor, body| {
-        let decoded = ingestor.decode_remote_write(body, encoding, version)?;
-        Ok(ingestor.append_metrics(&tenant, decoded))
+    let accept = move |ingestor: &Ingestor, body| {
+        let decoded = caught(version, || ingestor.decode_remote_write(body, encoding, version))?;
+        Ok(ingestor.append_remote_write(&tenant, decoded, labels.as_ref()))
     };
-    state.ingest(Protocol::RemoteWrite, Signal::Metrics, body, accept).await
+    let report = state.ingest(Protocol::RemoteWrite, Signal::Metrics, body, accept).await?;
+    Ok(Accepted { report, is_victoria })
+}
+
+/// What became of a request, and whether its sender speaks VictoriaMetrics' protocol.
+struct Accepted {
+    report: IngestReport,
+    is_victoria: bool,
+}
+
+/// A body whose decoding panics is one that can never be taken: with 500 senders would repeat it for ever.
+fn caught(
+    version: RemoteWriteVersion,
+    decode: impl FnOnce() -> Result<DecodedMetrics, IngestError>,
+) -> Result<DecodedMetrics, IngestError> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| {
+        tracing::error!("decoding a remote write body panicked; its sender is told to drop it");
+        let message = "this message meets a fault in the server, whose log says more".to_owned();
+        Err(IngestError::Decode { message_name: version.message_name(), message })
+    })
+}
+
+/// Whether the sender names a version of VictoriaMetrics' protocol, of which there is one.
+fn speaks_victoria(headers: &HeaderMap) -> Result<bool, Refusal> {
+    match headers.get(VICTORIA_VERSION).map(HeaderValue::as_bytes) {
+        None => Ok(false),
+        Some(b"1") => Ok(true),
+        Some(other) => Err(unsupported_media(format!(
+            "version {:?} of X-VictoriaMetrics-Remote-Write-Version is not supported; send 1",
+            String::from_utf8_lossy(other)
+        ))),
+    }
 }
 
 /// The version, from the content type; without one it is 1.0.
@@ -92,21 +144,66 @@ fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, Refusal> {
     }
 }
 
-fn answer(outcome: Result<IngestReport, Refusal>) -> Response {
-    let (mut response, report) = match outcome {
-        Ok(report) if report.rejections.is_empty() => (StatusCode::NO_CONTENT.into_response(), report),
-        Ok(report) => {
-            let message = format!("{}; the rest of the request is stored", report.message());
-            (Refusal::new(ErrorClass::Invalid, message).render(Dialect::Plain), report)
-        }
-        Err(refusal) => (refusal.render(Dialect::Plain), IngestReport::default()),
+fn answer(outcome: Result<Accepted, Refusal>) -> Response {
+    let Accepted { report, is_victoria } = match outcome {
+        Ok(accepted) => accepted,
+        Err(refusal) => return with_written(refusal.render(Dialect::Plain), [0; 3]),
     };
-    for (name, count) in [
-        ("x-prometheus-remote-write-samples-written", report.items),
-        ("x-prometheus-remote-write-histograms-written", report.histograms),
-        ("x-prometheus-remote-write-exemplars-written", report.exemplars),
-    ] {
+    let duplicates = report.duplicates;
+    let written = [
+        report.items + duplicates.samples,
+        report.histograms + duplicates.histograms,
+        report.exemplars + duplicates.exemplars,
+    ];
+    if report.rejections.is_empty() {
+        return with_written(StatusCode::NO_CONTENT.into_response(), written);
+    }
+    let message = format!("{}; the rest of the request is stored", report.message());
+    let status = if is_victoria { StatusCode::CONFLICT } else { StatusCode::BAD_REQUEST };
+    let refusal = Refusal::new(ErrorClass::Invalid, message).with_status(status);
+    with_written(refusal.render(Dialect::Plain), written)
+}
+
+fn with_written(mut response: Response, written: [u64; 3]) -> Response {
+    for (name, count) in WRITTEN.into_iter().zip(written) {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from(count));
     }
     response
+}
+
+/// Middleware around everything: answers below the paths of remote write say what was written, nothing where they say nothing
+/// themselves.
+pub async fn say_what_was_written(request: Request, next: Next) -> Response {
+    let is_ours = is_door(request.uri().path());
+    let response = next.run(request).await;
+    if is_ours && !response.headers().contains_key(WRITTEN[0]) { with_written(response, [0; 3]) } else { response }
+}
+
+/// Whether remote write is sent to this path.
+fn is_door(path: &str) -> bool {
+    let below = path.strip_prefix("/insert/").and_then(|rest| Some(rest.split_once('/')?.1));
+    matches!(path, "/api/v1/write" | "/api/v1/push" | "/prometheus/api/v1/write")
+        || matches!(below, Some("prometheus" | "prometheus/api/v1/write"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_meets_a_fault_of_ours_is_told_to_be_dropped() {
+        let error = caught(RemoteWriteVersion::V1, || panic!("a bug")).unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Invalid);
+        assert!(caught(RemoteWriteVersion::V1, || Ok(DecodedMetrics::default())).is_ok());
+    }
+
+    #[test]
+    fn doors_are_known_by_their_path() {
+        for path in ["/api/v1/write", "/api/v1/push", "/insert/7:1/prometheus/api/v1/write", "/insert/7/prometheus"] {
+            assert!(is_door(path), "{path}");
+        }
+        for path in ["/api/v1/query", "/insert/7/prometheus/api/v1/import", "/insert/prometheus", "/"] {
+            assert!(!is_door(path), "{path}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use pharos_base::ErrorClass;
 use pharos_gateway::{Principal, Scope};
 use pharos_http::Refusal;
 use pharos_ingest::{IngestError, IngestReport, Ingestor, PendingReport};
-use pharos_model::TenantId;
+use pharos_model::{LabelRewrite, TenantId};
 use prometheus_client::registry::Registry;
 
 use crate::body::{BodyBudget, HeldBody};
@@ -105,6 +105,12 @@ impl DoorState {
         self.metrics.failure(protocol, error);
         refusal(error)
     }
+}
+
+/// What the sender's credential says about labels, if anything.
+pub(crate) fn labels(extensions: &Extensions) -> Option<Arc<LabelRewrite>> {
+    let principal = extensions.get::<Principal>()?;
+    LabelRewrite::new(&principal.grant().extra_labels, None).map(Arc::new)
 }
 
 /// The tenant that the request writes for, if its sender may write there.

@@ -7,14 +7,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pharos_base::{Clock, HumanDuration};
-use pharos_model::TenantId;
+use pharos_model::{LabelRewrite, TenantId};
 use pharos_storage::{BatchId, Completion, MetricStore, SpanGate, SpanRequest, SpanTap, TraceStore};
 
+use crate::ha::{HaTracker, Verdict};
 use crate::inflate::ScratchPool;
 use crate::otlp::{DecodedSpans, MetricsDecoder, OtlpSettings, WireForm};
+use crate::relabel::{self, RewriteMemory};
 use crate::remote_write::{RemoteWriteVersion, SeriesMemory};
 use crate::report::{IngestReport, PendingReport};
-use crate::{DecodedMetrics, Encoding, IngestError, Limits, TimeWindow, inflate, otlp, remote_write};
+use crate::{
+    DecodedMetrics, Encoding, HaSettings, HaStats, IngestError, Limits, TimeWindow, inflate, otlp, remote_write,
+};
 
 /// What an [`Ingestor`] is made of.
 #[derive(Clone)]
@@ -37,6 +41,8 @@ pub struct IngestSettings {
     pub limits: Limits,
     /// How OTLP becomes Prometheus' names and labels.
     pub otlp: OtlpSettings,
+    /// Pairs of senders of remote write that bring the same.
+    pub ha: HaSettings,
 }
 
 /// Sizes of what an [`Ingestor`] remembers of requests that are done.
@@ -52,6 +58,8 @@ pub struct Remembered {
     pub delta_streams: u64,
     /// What these take, bytes: at most [`OtlpSettings::delta_memory_max`] of each tenant.
     pub delta_bytes: u64,
+    /// Memory of label sets that credentials or pairs have rewritten, bytes: at most [`Limits::remote_write_memory_max`], too.
+    pub rewritten_bytes: u64,
 }
 
 /// Takes request bodies and brings what is in them to the stores.
@@ -61,6 +69,8 @@ pub struct Ingestor {
     otlp_metrics: MetricsDecoder,
     /// Of all senders: it serves one set of limits and holds nothing of a tenant.
     memory: SeriesMemory,
+    rewritten: RewriteMemory,
+    ha: HaTracker,
     scratch: ScratchPool,
     span_tap: Option<Arc<dyn SpanTap>>,
     span_gate: Option<Arc<dyn SpanGate>>,
@@ -78,8 +88,9 @@ impl Ingestor {
     pub fn new(components: IngestComponents, settings: IngestSettings) -> Self {
         let otlp_metrics = MetricsDecoder::new(settings.otlp.clone(), settings.limits.clone());
         let memory = SeriesMemory::new(settings.limits.remote_write_memory_max);
-        let scratch = ScratchPool::default();
-        Self { components, settings, otlp_metrics, memory, scratch, span_tap: None, span_gate: None }
+        let rewritten = RewriteMemory::new(settings.limits.remote_write_memory_max);
+        let (ha, scratch) = (HaTracker::new(settings.ha.clone()), ScratchPool::default());
+        Self { components, settings, otlp_metrics, memory, rewritten, ha, scratch, span_tap: None, span_gate: None }
     }
 
     /// The same, showing all spans to `tap` on their way to the store.
@@ -136,6 +147,7 @@ impl Ingestor {
             otlp_streams_bytes: self.otlp_metrics.known_bytes(),
             remote_write_bytes: self.memory.memory_bytes(),
             remote_write_series: self.memory.series_count() as u64,
+            rewritten_bytes: self.rewritten.memory_bytes(),
         }
     }
 
@@ -188,6 +200,54 @@ impl Ingestor {
         let mut decoded = otlp::decode_traces(&plain, form, limits)?;
         decoded.request = self.span_gate.is_some().then_some((form, plain));
         Ok(decoded)
+    }
+
+    /// Sets labels on every series, whatever its sender said.
+    pub fn label_metrics(&self, decoded: &mut DecodedMetrics, labels: Option<&Arc<LabelRewrite>>) {
+        if let Some(labels) = labels {
+            self.rewritten.rewrite(&mut decoded.batch, |_| Some(labels));
+        }
+    }
+
+    /// Sets attributes on the resource of every span, whatever its sender said.
+    pub fn label_spans(&self, decoded: &mut DecodedSpans, labels: Option<&Arc<LabelRewrite>>) {
+        let Some(labels) = labels else { return };
+        relabel::set_on_spans(&mut decoded.batch, labels);
+        if let Some(request) = &mut decoded.request {
+            // What a gate writes down must say the same.
+            *request = (WireForm::Protobuf, relabel::request_of(&decoded.batch));
+        }
+    }
+
+    /// What became of the pairs of senders.
+    #[must_use]
+    pub fn ha_stats(&self) -> HaStats {
+        self.ha.stats()
+    }
+
+    /// Hands samples that came by remote write to the store: with the labels of their sender's credential, without those of
+    /// another replica than the elected one (see [`HaSettings`]).
+    pub fn append_remote_write(
+        &self,
+        tenant: &TenantId,
+        mut decoded: DecodedMetrics,
+        labels: Option<&Arc<LabelRewrite>>,
+    ) -> PendingReport {
+        let Some(replica_label) = self.ha.replica_label() else {
+            self.label_metrics(&mut decoded, labels);
+            return self.append_metrics(tenant, decoded);
+        };
+        let now = self.components.clock.monotonic();
+        let verdicts = self.ha.judge(tenant, &decoded.batch, labels.map(AsRef::as_ref), now);
+        let set = labels.map_or(&[][..], |labels| labels.set());
+        let of_pairs = LabelRewrite::new(set, Some(replica_label)).map(Arc::new);
+        self.rewritten.rewrite(&mut decoded.batch, |place| match verdicts[place] {
+            Verdict::Single => labels,
+            Verdict::Elected => of_pairs.as_ref(),
+            Verdict::Duplicate | Verdict::OneTooMany => None,
+        });
+        let duplicates = self.ha.leave_out(&verdicts, &mut decoded);
+        self.append_metrics(tenant, decoded).with_duplicates(duplicates)
     }
 
     /// Whether the metrics store is about to make room, and takes no batch until then: see [`MetricStore::is_busy`].

@@ -10,11 +10,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod error;
+mod ha;
 mod inflate;
 mod ingestor;
 mod limits;
 mod native;
 pub mod otlp;
+mod relabel;
 pub mod remote_write;
 mod report;
 mod sink;
@@ -22,6 +24,7 @@ pub mod text;
 mod wire;
 
 pub use error::IngestError;
+pub use ha::{Duplicates, HaSettings, HaStats};
 pub use inflate::{Encoding, inflate};
 pub use ingestor::{IngestComponents, IngestSettings, Ingestor, Remembered};
 pub use limits::{Limits, TimeWindow};

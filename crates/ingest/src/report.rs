@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use pharos_storage::{AppendOutcome, Completion, NoticedSpans, Rejection, StorageError};
 
-use crate::IngestError;
+use crate::{Duplicates, IngestError};
 
 /// What became of a request; everything accepted is durable and, but for spans that wait for a sampling decision, visible.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct IngestReport {
     pub exemplars: u64,
     /// Exemplars left out; never a reason to refuse anything.
     pub exemplars_dropped: u64,
+    /// What was left out because another replica of a pair brings it; its sender is told that it is stored.
+    pub duplicates: Duplicates,
     /// What was refused, by us or by the store.
     pub rejections: Vec<Rejection>,
     /// What the sender should know although nothing was refused.
@@ -38,6 +40,7 @@ impl IngestReport {
         self.histograms += other.histograms;
         self.exemplars += other.exemplars;
         self.exemplars_dropped += other.exemplars_dropped;
+        self.duplicates.merge(other.duplicates);
         let mut all = AppendOutcome { rejections: std::mem::take(&mut self.rejections), ..AppendOutcome::default() };
         for Rejection { reason, count, message } in other.rejections {
             all.reject(reason, count, || message);
@@ -73,6 +76,11 @@ impl PendingReport {
 
     pub(crate) fn with_noticed(mut self, noticed: Option<Box<dyn NoticedSpans>>) -> Self {
         self.noticed = noticed;
+        self
+    }
+
+    pub(crate) fn with_duplicates(mut self, duplicates: Duplicates) -> Self {
+        self.ahead.duplicates = duplicates;
         self
     }
 

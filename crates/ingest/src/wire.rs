@@ -18,6 +18,8 @@ pub(crate) enum WireError {
     Utf8 { field: u32 },
     #[error("groups nested too deep")]
     Nesting,
+    #[error("the first symbol is not the empty text, as the protocol demands")]
+    Symbols,
 }
 
 /// A field's payload.

@@ -105,6 +105,31 @@ impl MetricBatch {
         self.series.iter_mut().for_each(|run| run.labels = RunLabels::NONE);
     }
 
+    /// Leaves out the runs whose place `keep` does not want, with all that is in them; metadata stays. Costs a copy of the rest.
+    pub fn keep_series(&mut self, mut keep: impl FnMut(usize) -> bool) {
+        let before = std::mem::take(self);
+        let mut builder = BatchBuilder::with_room(before.series.len(), before.samples.len());
+        let start = |column: &[i64], at: usize| column.get(at).copied().unwrap_or(0);
+        for (_, run) in before.series.iter().enumerate().filter(|(place, _)| keep(*place)) {
+            for at in run.samples.clone() {
+                builder.push_sample(before.samples[at], start(&before.start_ms, at));
+            }
+            let to = &mut builder.batch;
+            for at in run.histograms.clone() {
+                push_start(&mut to.histogram_start_ms, to.histograms.len(), start(&before.histogram_start_ms, at));
+                to.histograms.push(before.histograms[at].clone());
+            }
+            to.exemplars.extend_from_slice(&before.exemplars[run.exemplars.clone()]);
+            match &run.labels {
+                RunLabels::Inline { at, fingerprint } => {
+                    builder.finish_series_known(&before.label_bytes[at.clone()], *fingerprint);
+                }
+                RunLabels::Shared(labels) => builder.finish_series_shared(labels),
+            }
+        }
+        *self = MetricBatch { metadata: before.metadata, ..builder.build() };
+    }
+
     /// Float samples and histograms together.
     #[must_use]
     pub fn sample_count(&self) -> usize {
@@ -317,6 +342,33 @@ mod tests {
             .map(|run| Labels::from_encoded(batch.encoded_labels(run)).unwrap().to_string())
             .collect();
         assert_eq!(names, ["good", "also_good"]);
+    }
+
+    #[test]
+    fn series_are_left_out_with_all_that_is_in_them() {
+        let labels = |name: &str| Labels::from_pairs([("__name__", name)]).unwrap();
+        let mut builder = BatchBuilder::new();
+        for (index, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
+            let at = index as i64 + 1;
+            builder.push_sample(sample(at), if name == "c" { 7 } else { 0 });
+            builder.push_histogram(at, Histogram::empty(0), 10 * at);
+            builder.push_exemplar(Exemplar { labels: labels("x"), timestamp_ms: at, value: 1.0 });
+            if index % 2 == 0 {
+                builder.finish_series_shared(&labels(name));
+            } else {
+                builder.finish_series_encoded(&labels(name));
+            }
+        }
+        let mut batch = builder.build();
+        batch.keep_series(|place| place % 3 != 0);
+        let names: Vec<_> = batch.series.iter().map(|run| batch.labels(run).unwrap().to_string()).collect();
+        assert_eq!((names, batch.samples.clone()), (vec!["b".to_owned(), "c".to_owned()], vec![sample(2), sample(3)]));
+        assert_eq!((batch.start_ms.clone(), batch.histogram_start_ms.clone()), (vec![0, 7], vec![20, 30]));
+        let second = &batch.series[1];
+        assert_eq!((second.samples.clone(), second.histograms.clone(), second.exemplars.clone()), (1..2, 1..2, 1..2));
+        assert_eq!(batch.exemplars[1].timestamp_ms, 3);
+        batch.keep_series(|_| false);
+        assert!(batch.is_empty());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod batch;
 mod bucket_bounds;
 mod exemplar;
 mod histogram;
+mod label_rewrite;
 mod labels;
 mod matcher;
 mod metadata;
@@ -21,6 +22,7 @@ pub use batch::{BatchBuilder, MetricBatch, RunLabels, SeriesRun};
 pub use bucket_bounds::exponential_bound;
 pub use exemplar::Exemplar;
 pub use histogram::{BucketSide, BucketSpan, CUSTOM_BUCKETS_SCHEMA, Histogram, HistogramError, ResetHint};
+pub use label_rewrite::LabelRewrite;
 pub use labels::{
     Fingerprint, LabelError, Labels, LabelsBuilder, METRIC_NAME, encoded_pairs, fingerprint, iter_encoded,
     push_encoded_pair,

@@ -152,6 +152,7 @@ fn wrap(
         .method_not_allowed_fallback(|| async { (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n") })
         .layer(CompressionLayer::new())
         .layer(middleware::from_fn_with_state(Arc::clone(authenticator), authenticate_request))
+        .layer(middleware::from_fn(pharos_api_ingest::say_what_was_written))
         .layer(cors)
         .layer(middleware::from_fn_with_state(Arc::clone(http_metrics), count_requests))
 }

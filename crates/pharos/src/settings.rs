@@ -301,6 +301,12 @@ impl Settings {
                 faults.push(format!("{name}: {size} is below the minimum {min}"));
             }
         }
+        let ha = &self.ingest.ha;
+        for (name, is_zero) in [("failover", ha.failover.as_ms() == 0), ("clusters_max", ha.clusters_max == 0)] {
+            if is_zero {
+                faults.push(format!("ingest.ha.{name}: must be more than 0"));
+            }
+        }
         for (name, duration) in [
             ("timeout", self.query.timeout),
             ("lookback", self.query.lookback),

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::{HeaderMap, Request, StatusCode};
-use pharos_api_ingest::{DoorState, grpc_routes, http_router, otlp_hints};
+use pharos_api_ingest::{DoorState, grpc_routes, http_router, otlp_hints, say_what_was_written};
 use pharos_base::{ByteSize, Completion, HumanDuration, SimClock};
 use pharos_gateway::{Principal, Scope, TenantAccess};
 use pharos_ingest::{IngestComponents, IngestSettings, Ingestor};
@@ -30,6 +30,7 @@ pub(crate) struct Doors {
     pub(crate) metrics: Arc<MemoryMetricStore>,
     pub(crate) traces: Arc<MemoryTraceStore>,
     pub(crate) registry: Registry,
+    pub(crate) clock: Arc<SimClock>,
 }
 
 pub(crate) struct Answer {
@@ -79,10 +80,11 @@ fn build(
     metrics: Arc<MemoryMetricStore>,
     traces: Arc<MemoryTraceStore>,
 ) -> Doors {
+    let clock = SimClock::at_ms(NOW_MS);
     let components = IngestComponents {
         metrics: metric_store,
         traces: trace_store,
-        clock: SimClock::at_ms(NOW_MS),
+        clock: Arc::clone(&clock) as _,
         metrics_retention: Some(HumanDuration::from_ms(30 * DAY_MS)),
     };
     let mut registry = Registry::default();
@@ -90,8 +92,9 @@ fn build(
     let router = http_router(state.clone())
         .merge(grpc_routes(state).into_axum_router())
         .merge(otlp_hints())
-        .layer(axum::Extension(principal));
-    Doors { router, metrics, traces, registry }
+        .layer(axum::Extension(principal))
+        .layer(axum::middleware::from_fn(say_what_was_written));
+    Doors { router, metrics, traces, registry, clock }
 }
 
 pub(crate) fn small_bodies(limit: ByteSize) -> IngestSettings {

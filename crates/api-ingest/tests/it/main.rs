@@ -6,3 +6,4 @@ mod grpc;
 mod import;
 mod otlp_http;
 mod remote_write;
+mod remote_write_duties;

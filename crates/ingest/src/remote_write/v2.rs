@@ -40,7 +40,8 @@ pub(super) fn decode(
     Ok(request.sink.build())
 }
 
-/// The table, wherever in the message it stands.
+/// The table, wherever in the message it stands. Its first text is the empty one, which the protocol demands: references that
+/// are left out mean it.
 fn symbols(body: &[u8]) -> Result<Vec<&str>, WireError> {
     let mut symbols = Vec::new();
     let mut reader = Reader::new(body);
@@ -48,6 +49,9 @@ fn symbols(body: &[u8]) -> Result<Vec<&str>, WireError> {
         if field.number == 4 {
             symbols.push(field.text()?);
         }
+    }
+    if symbols.first().is_some_and(|first| !first.is_empty()) {
+        return Err(WireError::Symbols);
     }
     Ok(symbols)
 }

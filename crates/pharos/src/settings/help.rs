@@ -185,6 +185,13 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "Memory in which the label sets of series that come by remote write are kept, so that they are recognised. Full: those no longer sent go",
     ),
     (
+        "ingest.ha.replica_label",
+        "Label by which two senders of remote write that bring the same differ: of each cluster's replicas one is stored, without this label; null stores all",
+    ),
+    ("ingest.ha.cluster_label", "Label that names what the replicas have in common"),
+    ("ingest.ha.failover", "How long the stored replica may be silent until another takes its place"),
+    ("ingest.ha.clusters_max", "Clusters of replicas that one tenant may have at a time. Above: those of more are refused"),
+    (
         "ingest.otlp.translation_strategy",
         "How names are translated: UnderscoreEscapingWithSuffixes, UnderscoreEscapingWithoutSuffixes, NoUTF8EscapingWithSuffixes or NoTranslation",
     ),

@@ -1,0 +1,310 @@
+//! Pairs of senders that write the same: of each cluster's replicas one is elected, the others' samples are left out.
+//!
+//! A series belongs to a pair if it has both labels that the settings name; others pass untouched. The first replica that is
+//! seen is elected. Another one takes its place when it writes and the elected has not been heard of for `failover`, by
+//! **our** clock: what stands in samples decides nothing. The replica label is taken off what is stored, so that the series
+//! go on whoever is elected.
+//!
+//! Invariants
+//! - H1 At any time a tenant's cluster has one elected replica, and only its samples are stored.
+//! - H2 The tracker holds at most `clusters_max` clusters of a tenant. Those whose elected went silent go first; where all are
+//!   alive, the series of one more are refused, which the sender is told.
+//!
+//! State is in memory: after a start whoever writes first is elected, and servers that share no memory elect separately.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use pharos_base::HumanDuration;
+use pharos_model::{LabelRewrite, MetricBatch, SeriesRun, TenantId, iter_encoded};
+use pharos_storage::{AppendOutcome, RejectReason};
+
+use crate::DecodedMetrics;
+
+/// How duplicates of replicas are recognised.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HaSettings {
+    /// The label by which the replicas of a pair differ, which is not stored. Default: none, nothing is left out.
+    pub replica_label: Option<String>,
+    /// The label that names what the replicas have in common. Default `cluster`.
+    pub cluster_label: String,
+    /// How long the elected replica may be silent until another takes its place. Default `30s`.
+    pub failover: HumanDuration,
+    /// Clusters that one tenant may have at a time. Default 1000.
+    pub clusters_max: usize,
+}
+
+impl Default for HaSettings {
+    fn default() -> Self {
+        Self {
+            replica_label: None,
+            cluster_label: "cluster".to_owned(),
+            failover: HumanDuration::from_ms(30_000),
+            clusters_max: 1_000,
+        }
+    }
+}
+
+/// What the tracker knows and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HaStats {
+    /// Clusters that have an elected replica.
+    pub clusters: u64,
+    /// How often another replica took the place of a silent one.
+    pub switches: u64,
+    /// Samples and histograms left out as another replica's.
+    pub dropped: u64,
+}
+
+/// Who is elected.
+#[derive(Debug, Default)]
+pub(crate) struct HaTracker {
+    settings: HaSettings,
+    tenants: Mutex<HashMap<TenantId, HashMap<String, Elected>>>,
+    switches: AtomicU64,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Elected {
+    replica: String,
+    seen_at: Instant,
+}
+
+/// What becomes of a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is of no pair.
+    Single,
+    /// It comes from the elected replica.
+    Elected,
+    /// Another replica is elected: left out.
+    Duplicate,
+    /// There are too many clusters: refused.
+    OneTooMany,
+}
+
+/// What was left out of a batch, counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Duplicates {
+    /// Float samples.
+    pub samples: u64,
+    /// Native histograms.
+    pub histograms: u64,
+    /// Exemplars.
+    pub exemplars: u64,
+}
+
+impl Duplicates {
+    pub(crate) fn add(&mut self, run: &SeriesRun) {
+        self.samples += run.samples.len() as u64;
+        self.histograms += run.histograms.len() as u64;
+        self.exemplars += run.exemplars.len() as u64;
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.samples += other.samples;
+        self.histograms += other.histograms;
+        self.exemplars += other.exemplars;
+    }
+}
+
+impl HaTracker {
+    pub(crate) fn new(settings: HaSettings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// Whether duplicates are looked for, and by which label.
+    pub(crate) fn replica_label(&self) -> Option<&str> {
+        self.settings.replica_label.as_deref().filter(|label| !label.is_empty())
+    }
+
+    pub(crate) fn stats(&self) -> HaStats {
+        let clusters = self.tenants.lock().values().map(|clusters| clusters.len() as u64).sum();
+        HaStats { clusters, switches: self.switches.load(Relaxed), dropped: self.dropped.load(Relaxed) }
+    }
+
+    /// Leaves out what the verdicts do not let pass; counts and answers what of it are duplicates.
+    pub(crate) fn leave_out(&self, verdicts: &[Verdict], decoded: &mut DecodedMetrics) -> Duplicates {
+        let passes = |verdict: &Verdict| matches!(verdict, Verdict::Single | Verdict::Elected);
+        let mut duplicates = Duplicates::default();
+        if verdicts.iter().all(passes) {
+            return duplicates;
+        }
+        let mut refused = Duplicates::default();
+        for (run, verdict) in decoded.batch.series.iter().zip(verdicts) {
+            match verdict {
+                Verdict::Duplicate => duplicates.add(run),
+                Verdict::OneTooMany => refused.add(run),
+                Verdict::Single | Verdict::Elected => {}
+            }
+        }
+        decoded.batch.keep_series(|place| passes(&verdicts[place]));
+        self.dropped.fetch_add(duplicates.samples + duplicates.histograms, Relaxed);
+        let refused = refused.samples + refused.histograms;
+        if refused > 0 {
+            let limit = self.settings.clusters_max;
+            let mut all =
+                AppendOutcome { rejections: std::mem::take(&mut decoded.rejections), ..AppendOutcome::default() };
+            all.reject(RejectReason::Limit, refused, || {
+                format!("the tenant has more clusters of replicas than ingest.ha.clusters_max = {limit}")
+            });
+            decoded.rejections = all.rejections;
+        }
+        duplicates
+    }
+
+    /// A verdict for every run of a batch. What the sender's credential sets counts in place of what it says itself.
+    pub(crate) fn judge(
+        &self,
+        tenant: &TenantId,
+        batch: &MetricBatch,
+        set: Option<&LabelRewrite>,
+        now: Instant,
+    ) -> Vec<Verdict> {
+        let Some(replica_label) = self.replica_label() else { return Vec::new() };
+        let cluster_label = self.settings.cluster_label.as_str();
+        let set = |label: &str| set.and_then(|set| set.value_of(label));
+        let (cluster_set, replica_set) = (set(cluster_label), set(replica_label));
+        let mut last = (("", ""), Verdict::Single);
+        let judge = |run| {
+            let (mut cluster, mut replica) = ("", "");
+            for (name, value) in iter_encoded(batch.encoded_labels(run)) {
+                if name == cluster_label {
+                    cluster = value;
+                } else if name == replica_label {
+                    replica = value;
+                }
+            }
+            let pair = (cluster_set.unwrap_or(cluster), replica_set.unwrap_or(replica));
+            if pair.0.is_empty() || pair.1.is_empty() {
+                return Verdict::Single;
+            }
+            if last.0 != pair {
+                last = (pair, self.elect(tenant, pair.0, pair.1, now));
+            }
+            last.1
+        };
+        batch.series.iter().map(judge).collect()
+    }
+
+    /// Whether this replica is the elected one; it may become it here.
+    fn elect(&self, tenant: &TenantId, cluster: &str, replica: &str, now: Instant) -> Verdict {
+        let is_silent = |elected: &Elected| now.saturating_duration_since(elected.seen_at) >= self.settings.failover.0;
+        let mut tenants = self.tenants.lock();
+        if !tenants.contains_key(tenant) {
+            // Tenants whose senders are all gone are not kept for ever.
+            tenants.retain(|_, clusters| clusters.values().any(|elected| !is_silent(elected)));
+        }
+        let clusters = tenants.entry(tenant.clone()).or_default();
+        if let Some(elected) = clusters.get_mut(cluster) {
+            if elected.replica != replica {
+                if !is_silent(elected) {
+                    return Verdict::Duplicate;
+                }
+                replica.clone_into(&mut elected.replica);
+                self.switches.fetch_add(1, Relaxed);
+            }
+            elected.seen_at = elected.seen_at.max(now);
+            return Verdict::Elected;
+        }
+        if clusters.len() >= self.settings.clusters_max {
+            clusters.retain(|_, elected| !is_silent(elected));
+        }
+        if clusters.len() >= self.settings.clusters_max {
+            return Verdict::OneTooMany;
+        }
+        clusters.insert(cluster.to_owned(), Elected { replica: replica.to_owned(), seen_at: now });
+        Verdict::Elected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pharos_model::{BatchBuilder, Labels, Sample};
+
+    use super::*;
+    use Verdict::{Duplicate, Elected as Chosen, OneTooMany, Single};
+
+    struct World {
+        tracker: HaTracker,
+        begun: Instant,
+    }
+
+    fn world(clusters_max: usize) -> World {
+        let replica_label = Some("__replica__".to_owned());
+        let tracker = HaTracker::new(HaSettings { replica_label, clusters_max, ..HaSettings::default() });
+        World { tracker, begun: Instant::now() }
+    }
+
+    impl World {
+        /// The verdicts on a request of series with these clusters and replicas.
+        fn at(&self, seconds: u64, tenant: &str, series: &[(&str, &str)]) -> Vec<Verdict> {
+            self.labelled(seconds, tenant, series, &[])
+        }
+
+        fn labelled(&self, seconds: u64, tenant: &str, series: &[(&str, &str)], set: &[(&str, &str)]) -> Vec<Verdict> {
+            let mut builder = BatchBuilder::new();
+            for (cluster, replica) in series {
+                builder.push_sample(Sample { timestamp_ms: 1, value: 1.0 }, 0);
+                let pairs = [("__name__", "up"), ("cluster", cluster), ("__replica__", replica)];
+                builder.finish_series_encoded(&Labels::from_pairs(pairs).unwrap());
+            }
+            let set: Vec<_> = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let set = LabelRewrite::new(&set, None);
+            let now = self.begun + Duration::from_secs(seconds);
+            self.tracker.judge(&tenant.parse().unwrap(), &builder.build(), set.as_ref(), now)
+        }
+    }
+
+    #[test]
+    fn the_first_is_elected_until_it_has_been_silent() {
+        let world = world(10);
+        assert_eq!(world.at(0, "1", &[("c", "a"), ("c", "a")]), [Chosen, Chosen]);
+        assert_eq!(world.at(1, "1", &[("c", "b")]), [Duplicate]);
+        assert_eq!(world.at(10, "1", &[("c", "a")]), [Chosen]);
+        assert_eq!(world.at(39, "1", &[("c", "b")]), [Duplicate]);
+        assert_eq!(world.at(40, "1", &[("c", "b")]), [Chosen]);
+        // The old one comes back, and has lost its place.
+        assert_eq!(world.at(41, "1", &[("c", "a")]), [Duplicate]);
+        assert_eq!(world.tracker.stats().switches, 1);
+    }
+
+    #[test]
+    fn clusters_and_tenants_elect_by_themselves_even_in_one_request() {
+        let world = world(10);
+        let mixed = [("c", "a"), ("d", "b"), ("", "a"), ("c", ""), ("c", "b"), ("d", "b")];
+        assert_eq!(world.at(0, "1", &mixed), [Chosen, Chosen, Single, Single, Duplicate, Chosen]);
+        assert_eq!(world.at(0, "2", &[("c", "b")]), [Chosen]);
+        assert_eq!(world.tracker.stats().clusters, 3);
+    }
+
+    #[test]
+    fn clusters_are_bounded_and_silent_ones_make_room() {
+        let world = world(2);
+        assert_eq!(world.at(0, "1", &[("c", "a"), ("d", "a"), ("e", "a")]), [Chosen, Chosen, OneTooMany]);
+        assert_eq!(world.at(20, "1", &[("c", "a"), ("e", "a")]), [Chosen, OneTooMany]);
+        assert_eq!(world.at(31, "1", &[("e", "a"), ("c", "b")]), [Chosen, Duplicate]);
+        // Nobody writes for the first tenant any more.
+        assert_eq!(world.at(100, "2", &[("c", "a")]), [Chosen]);
+        assert_eq!(world.tracker.stats().clusters, 1);
+    }
+
+    #[test]
+    fn what_a_credential_sets_counts() {
+        let world = world(10);
+        assert_eq!(world.labelled(0, "1", &[("x", "")], &[("cluster", "c"), ("__replica__", "a")]), [Chosen]);
+        assert_eq!(world.labelled(0, "1", &[("y", "a")], &[("cluster", "c"), ("__replica__", "b")]), [Duplicate]);
+    }
+
+    #[test]
+    fn without_a_label_nothing_is_judged() {
+        let world = World { tracker: HaTracker::default(), begun: Instant::now() };
+        assert_eq!(world.at(0, "1", &[("c", "a")]), []);
+    }
+}
