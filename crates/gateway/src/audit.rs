@@ -16,6 +16,7 @@ use pharos_base::Clock;
 use serde::{Deserialize, Serialize};
 
 use crate::authenticate::AuthError;
+use crate::jwt::JwtError;
 use crate::presented::Presented;
 use crate::principal::{GatewayError, Principal};
 
@@ -66,10 +67,15 @@ pub(crate) enum Reason {
     Tenant,
     Rules,
     Original,
+    WebToken,
+    IssuerKeys,
+    Requirement,
+    Proxy,
+    Certificate,
 }
 
 impl Reason {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 18] = [
         Self::Missing,
         Self::Malformed,
         Self::Ambiguous,
@@ -83,6 +89,11 @@ impl Reason {
         Self::Tenant,
         Self::Rules,
         Self::Original,
+        Self::WebToken,
+        Self::IssuerKeys,
+        Self::Requirement,
+        Self::Proxy,
+        Self::Certificate,
     ];
 
     fn as_str(self) -> &'static str {
@@ -100,6 +111,11 @@ impl Reason {
             Self::Tenant => "tenant",
             Self::Rules => "rules",
             Self::Original => "original_request",
+            Self::WebToken => "web_token",
+            Self::IssuerKeys => "issuer_keys",
+            Self::Requirement => "requirement",
+            Self::Proxy => "proxy",
+            Self::Certificate => "certificate",
         }
     }
 
@@ -115,6 +131,13 @@ impl Reason {
             AuthError::OtherSite => Self::OtherSite,
             AuthError::OtherHost { .. } => Self::OtherHost,
             AuthError::Original { .. } => Self::Original,
+            AuthError::Jwt(JwtError::Expired) => Self::Expired,
+            AuthError::Jwt(JwtError::NotYet) => Self::NotYet,
+            AuthError::Jwt(JwtError::KeysWanted(_) | JwtError::KeysUnavailable) => Self::IssuerKeys,
+            AuthError::Jwt(JwtError::Requirement { .. }) => Self::Requirement,
+            AuthError::Jwt(_) => Self::WebToken,
+            AuthError::Proxy(_) => Self::Proxy,
+            AuthError::Certificate(_) => Self::Certificate,
             AuthError::Refused(GatewayError::Denied) => Self::Rules,
             AuthError::Refused(GatewayError::MissingScope { .. } | GatewayError::UnknownScope { .. }) => Self::Scope,
             AuthError::Refused(
@@ -245,7 +268,14 @@ mod tests {
         let settings = AuditSettings { per_second_max: 2, ..AuditSettings::default() };
         let audit = Audit::new(settings, Arc::clone(&clock) as Arc<dyn Clock>);
         let headers = HeaderMap::new();
-        let presented = Presented { method: &Method::GET, path: "/x", headers: &headers, peer: None, over_tls: false };
+        let presented = Presented {
+            method: &Method::GET,
+            path: "/x",
+            headers: &headers,
+            peer: None,
+            over_tls: false,
+            certificate: None,
+        };
         for _ in 0..5 {
             audit.refused(&presented, None, "", &AuthError::Missing);
         }

@@ -15,7 +15,10 @@ use crate::audit::{Audit, AuditSettings};
 use crate::live_tokens::{LiveSecret, LiveTokens};
 use crate::session::Sessions;
 use crate::token_file::{TokenFile, TokenFileError, hash};
-use crate::{GatewayError, Grant, IdentitySource, NewToken, Presented, Principal, Scope, TenantAccess};
+use crate::{
+    CertificateRefused, GatewayError, Grant, Identities, IdentitySource, JwtError, NewToken, Presented, Principal,
+    ProxyError, Scope, TenantAccess,
+};
 
 /// The session cookie's name.
 pub(crate) const SESSION_COOKIE: &str = "pharos_session";
@@ -50,6 +53,12 @@ pub enum AuthError {
     OtherHost { host: String },
     #[error(transparent)]
     Refused(#[from] GatewayError),
+    #[error(transparent)]
+    Jwt(#[from] JwtError),
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    #[error(transparent)]
+    Certificate(#[from] CertificateRefused),
 }
 
 impl AuthError {
@@ -58,11 +67,17 @@ impl AuthError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Refused(error) => error.class(),
+            Self::Jwt(error) => error.class(),
             Self::OtherSite | Self::OtherHost { .. } | Self::Original { .. } => ErrorClass::Forbidden,
             Self::Twice { .. } => ErrorClass::Invalid,
-            Self::Missing | Self::Malformed | Self::Unknown | Self::Expired | Self::NotYet | Self::SessionEnded => {
-                ErrorClass::Unauthenticated
-            }
+            Self::Missing
+            | Self::Malformed
+            | Self::Unknown
+            | Self::Expired
+            | Self::NotYet
+            | Self::SessionEnded
+            | Self::Proxy(_)
+            | Self::Certificate(_) => ErrorClass::Unauthenticated,
         }
     }
 }
@@ -113,6 +128,7 @@ pub struct Authenticator {
     tokens: LiveTokens,
     sessions: Sessions,
     audit: Audit,
+    identities: Option<Arc<Identities>>,
 }
 
 impl Authenticator {
@@ -123,7 +139,13 @@ impl Authenticator {
     pub fn open(settings: AuthSettings, clock: Arc<dyn Clock>) -> Result<Self, TokenFileError> {
         let tokens = LiveTokens::open(settings.token_file.clone())?;
         let audit = Audit::new(settings.audit.clone(), Arc::clone(&clock));
-        Ok(Self { settings, clock, tokens, sessions: Sessions::default(), audit })
+        Ok(Self { settings, clock, tokens, sessions: Sessions::default(), audit, identities: None })
+    }
+
+    /// Lets in whoever these identities know, too.
+    #[must_use]
+    pub fn with_identities(self, identities: Arc<Identities>) -> Self {
+        Self { identities: Some(identities), ..self }
     }
 
     /// Whether callers are authenticated at all.
@@ -192,30 +214,35 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`AuthError`], whose message may be shown to the caller.
-    #[expect(clippy::unused_async, reason = "keys of issuers may have to be fetched")]
     pub async fn authenticate(&self, presented: &Presented<'_>) -> Result<Principal, AuthError> {
-        self.by_token(presented.headers)
-    }
-
-    /// What is shown and is wrong is refused: it never falls back to something weaker that came with it.
-    fn by_token(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
         if !self.settings.enabled {
             return Ok(Principal::anonymous());
         }
+        let headers = presented.headers;
+        // What is shown and is wrong is refused: it never falls back to something weaker that came with it.
         if let Some(value) = single(headers, &AUTHORIZATION, "Authorization")? {
             let token = bearer(value.to_str().map_err(|_| AuthError::Malformed)?)?;
-            let grant = self.grant_of(&hash(&token), AuthError::Unknown)?;
-            return Ok(Principal::of(grant, IdentitySource::Token));
+            return match &self.identities {
+                Some(identities) if identities.is_jwt(&token) => Ok(identities.of_jwt(&token).await?),
+                _ => Ok(Principal::of(self.grant_of(&hash(&token), AuthError::Unknown)?, IdentitySource::Token)),
+            };
         }
-        let cookie = session_cookie(headers).ok_or(AuthError::Missing)?;
+        if let Some(cookie) = session_cookie(headers) {
+            return self.by_session(cookie);
+        }
+        let identified = self.identities.as_ref().map(|identities| identities.of_connection(presented)).transpose()?;
+        identified.flatten().ok_or(AuthError::Missing)
+    }
+
+    fn by_session(&self, cookie: &str) -> Result<Principal, AuthError> {
         let sha256 = self.sessions.token_of(cookie, self.now_s()).ok_or(AuthError::SessionEnded)?;
         Ok(Principal::of(self.grant_of(&sha256, AuthError::SessionEnded)?, IdentitySource::Session))
     }
 
-    /// Whether a request needs nothing that a browser would not send by itself: a cookie, or no credential at all.
+    /// Whether a request needs nothing that a browser would not send by itself: a cookie, a certificate, what makes a proxy vouch
+    /// for it, or no credential at all.
     pub(crate) fn trusts_the_browser(&self, headers: &HeaderMap) -> bool {
-        let by_cookie = !headers.contains_key(AUTHORIZATION) && session_cookie(headers).is_some();
-        !self.settings.enabled || by_cookie
+        !self.settings.enabled || !headers.contains_key(AUTHORIZATION)
     }
 
     /// Refuses names that are not this machine's, where nothing else guards the server.

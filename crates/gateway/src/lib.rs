@@ -13,13 +13,17 @@
 
 mod audit;
 mod authenticate;
+mod certificate;
 mod grant;
+mod identities;
+mod jwt;
 mod layer;
 mod limits;
 mod live_tokens;
 mod login;
 mod presented;
 mod principal;
+mod proxy;
 mod routes;
 mod rules;
 mod session;
@@ -28,12 +32,20 @@ mod verify;
 
 pub use audit::{AuditLevel, AuditSettings};
 pub use authenticate::{AuthError, AuthSettings, Authenticator, loopback_networks};
+pub use certificate::CertificateRefused;
 pub use grant::{Grant, IdentitySource};
+pub use identities::{
+    CertificateMatch, CertificateSettings, GrantSettings, Identities, IdentityError, IdentitySettings, ProxySettings,
+};
+pub use jwt::{
+    ClaimNames, IssuerSettings, JwtAlgorithm, JwtError, KeyFile, KeySettings, KeysWanted, Requirement, ScopeMapping,
+};
 pub use layer::{authenticate_request, tenant_header};
 pub use limits::LimitOverrides;
 pub use login::session_routes;
 pub use presented::Presented;
 pub use principal::{GatewayError, Principal, Scope, TenantAccess};
+pub use proxy::ProxyError;
 pub use routes::{Access, Reach, Route};
 pub use rules::{AccessRule, AccessRules};
 pub use token_file::{NewToken, Revoked, TokenEntry, TokenFile, TokenFileError, TokenSecret};

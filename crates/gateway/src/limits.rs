@@ -5,7 +5,7 @@ use pharos_base::{ByteSize, HumanDuration};
 use serde::{Deserialize, Serialize};
 
 /// Limits that may be set for all tenants, for one, or for one credential; `None`: not limited here.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitOverrides {
     /// Requests that may be under way at a time.

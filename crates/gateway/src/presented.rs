@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use ipnet::IpNet;
-use pharos_http::{Connection, PeerAddress};
+use pharos_http::{ClientCertificate, Connection, PeerAddress};
 
 /// Addresses of one `X-Forwarded-For` that are looked at; a longer chain ends there.
 const FORWARDED_HOPS_MAX: usize = 32;
@@ -23,6 +23,8 @@ pub struct Presented<'r> {
     pub peer: Option<IpAddr>,
     /// Whether the connection is encrypted on our own port.
     pub over_tls: bool,
+    /// What the other end proved to hold the key of.
+    pub certificate: Option<&'r ClientCertificate>,
 }
 
 impl<'r> Presented<'r> {
@@ -35,6 +37,7 @@ impl<'r> Presented<'r> {
             headers: &parts.headers,
             peer: parts.extensions.get::<PeerAddress>().map(|peer| peer.0.ip().to_canonical()),
             over_tls: parts.extensions.get::<Connection>().is_some_and(Connection::over_tls),
+            certificate: parts.extensions.get::<Connection>().and_then(Connection::certificate).map(|shared| &**shared),
         }
     }
 
@@ -112,7 +115,14 @@ mod tests {
                 headers.insert("x-real-ip", real_ip.parse().unwrap());
             }
             let peer = peer.parse().ok();
-            let presented = Presented { method: &Method::GET, path: "/", headers: &headers, peer, over_tls: false };
+            let presented = Presented {
+                method: &Method::GET,
+                path: "/",
+                headers: &headers,
+                peer,
+                over_tls: false,
+                certificate: None,
+            };
             assert_eq!(presented.client(&trusted), expected.parse().ok(), "{peer:?} {forwarded:?} {real_ip:?}");
         }
     }
@@ -125,7 +135,8 @@ mod tests {
             [("127.0.0.1", false, true), ("192.0.2.1", false, false), ("192.0.2.1", true, true)]
         {
             let peer = peer.parse().ok();
-            let presented = Presented { method: &Method::GET, path: "/", headers: &headers, peer, over_tls };
+            let presented =
+                Presented { method: &Method::GET, path: "/", headers: &headers, peer, over_tls, certificate: None };
             assert_eq!(presented.is_encrypted(&trusted), expected, "{peer:?}");
         }
     }

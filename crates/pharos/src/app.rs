@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use pharos_api_jaeger::{JaegerUi, UiBuild, UiCapabilities};
 use pharos_api_prometheus::{ApiSettings, BuildInfo, Gates, PrometheusApi};
 use pharos_base::{Clock, Helpers, Secret, SystemClock, full_message};
-use pharos_gateway::{AuthSettings, Authenticator, TokenFile};
+use pharos_gateway::{AuthSettings, Authenticator, Identities, TokenFile};
 use pharos_http::{HttpMetrics, Queries, QueriesSettings, QueryPool, watch_tls_files};
 use pharos_ingest::otlp::{WireForm, decode_traces};
 use pharos_ingest::{IngestComponents, Ingestor};
@@ -86,10 +86,16 @@ impl App {
             trusted_networks: settings.trusted_networks.clone(),
             audit: settings.audit.clone(),
         };
-        let authenticator = Arc::new(Authenticator::open(auth, Arc::clone(&clock))?);
+        let identities = Arc::new(Identities::open(&settings.identities, Arc::clone(&clock))?);
+        let authenticator = Authenticator::open(auth, Arc::clone(&clock))?.with_identities(Arc::clone(&identities));
+        let authenticator = Arc::new(authenticator);
         let listeners = Listeners::bind(settings, &clock).await?;
         let addresses = listeners.addresses()?;
-        let reloader = Reloader { authenticator: Arc::clone(&authenticator), tls: listeners.tls_sources() };
+        let reloader = Reloader {
+            authenticator: Arc::clone(&authenticator),
+            identities: Arc::clone(&identities),
+            tls: listeners.tls_sources(),
+        };
         let jaeger_ui = jaeger_ui(settings)?;
         let stores = open_stores(settings, &data_dir, &clock).await?;
         // Last of all that may fail: a token that was made and never shown would lock its owner out.
@@ -97,6 +103,7 @@ impl App {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         if authenticator.is_enabled() {
             tasks.spawn(Arc::clone(&authenticator).watch(stop.clone().cancelled_owned()));
+            tasks.spawn(identities.run(stop.clone().cancelled_owned()));
         }
         let doors = Doors { jaeger_ui, ..doors(settings, &stores, &reloader, &clock, &stop) };
         listeners.register(&mut doors.registry.lock());

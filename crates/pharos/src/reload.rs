@@ -1,15 +1,16 @@
-//! What is read again while the server runs: tokens and the files of TLS, at SIGHUP and `POST /-/reload`.
+//! What is read again while the server runs: tokens, keys of issuers and the files of TLS, at SIGHUP and `POST /-/reload`.
 
 use std::sync::Arc;
 
 use pharos_base::full_message;
-use pharos_gateway::Authenticator;
+use pharos_gateway::{Authenticator, Identities};
 use pharos_http::TlsSource;
 
 /// Everything that can be read again.
 #[derive(Debug, Clone)]
 pub(crate) struct Reloader {
     pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) identities: Arc<Identities>,
     /// Each with the ports that use it.
     pub(crate) tls: Vec<(String, Arc<TlsSource>)>,
 }
@@ -33,6 +34,10 @@ impl Reloader {
             "tokens".to_owned(),
             self.authenticator.reload().map(|()| "reloaded").map_err(|error| full_message(&error)),
         );
+        if self.identities.has_issuers() {
+            let outcome = self.identities.reload().map(|()| "reloaded").map_err(|error| error.to_string());
+            tell("keys of issuers".to_owned(), outcome);
+        }
         for (ports, source) in &self.tls {
             let outcome = source.reload().map(|is_new| if is_new { "reloaded" } else { "unchanged" });
             tell(format!("tls of {ports}"), outcome.map_err(|error| full_message(&error)));

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use pharos_base::{ByteSize, Helpers, HumanDuration};
-use pharos_gateway::AuditSettings;
+use pharos_gateway::{AuditSettings, IdentitySettings};
 use pharos_http::{ConnectionSettings, TlsSettings};
 use pharos_ingest::IngestSettings;
 use pharos_model::{MatchOp, Matcher};
@@ -210,6 +210,7 @@ pub(crate) struct Settings {
     pub(crate) cors: Cors,
     pub(crate) cors_origin: Option<String>,
     pub(crate) token_file: Option<PathBuf>,
+    pub(crate) identities: IdentitySettings,
     pub(crate) trusted_networks: Vec<IpNet>,
     pub(crate) audit: AuditSettings,
     pub(crate) sync: String,
@@ -242,6 +243,7 @@ impl Default for Settings {
             cors: Cors::default(),
             cors_origin: None,
             token_file: None,
+            identities: IdentitySettings::default(),
             trusted_networks: pharos_gateway::loopback_networks(),
             audit: AuditSettings::default(),
             sync: "batch".to_owned(),
@@ -334,6 +336,7 @@ impl Settings {
             }
         }
         faults.extend(self.cors_origins().err());
+        faults.extend(self.identities.faults());
         faults.extend(self.cors.faults(self.auth == Switch::On));
         faults.extend(self.connections.faults());
         faults.extend(self.tls_faults());

@@ -2,6 +2,7 @@ use std::fs;
 
 use http::HeaderValue;
 use pharos_base::SimClock;
+use pharos_http::ClientCertificate;
 
 use super::*;
 
@@ -38,8 +39,21 @@ impl Fixture {
         with_token(&secret)
     }
 
+    fn principal(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
+        let presented = Presented {
+            method: &http::Method::GET,
+            path: "/",
+            headers,
+            peer: None,
+            over_tls: false,
+            certificate: None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(self.authenticator.authenticate(&presented))
+    }
+
     fn name_of(&self, headers: &HeaderMap) -> Result<String, AuthError> {
-        self.authenticator.by_token(headers).map(|principal| principal.name().to_owned())
+        self.principal(headers).map(|principal| principal.name().to_owned())
     }
 }
 
@@ -116,7 +130,7 @@ fn a_revoked_token_ends_its_sessions_too() {
     let secret = fixture.authenticator.first_token().unwrap().unwrap();
     let cookie = fixture.authenticator.log_in(secret.reveal()).unwrap();
     let headers = with_header(COOKIE, &format!("theme=dark; {SESSION_COOKIE}={}", cookie.reveal()));
-    assert_eq!(fixture.authenticator.by_token(&headers).unwrap().source(), IdentitySource::Session);
+    assert_eq!(fixture.principal(&headers).unwrap().source(), IdentitySource::Session);
     fixture.file.remove("first").unwrap();
     fixture.authenticator.tokens.look();
     assert_eq!(fixture.name_of(&headers), Err(AuthError::SessionEnded));
@@ -147,4 +161,59 @@ fn an_emptied_file_revokes_all() {
     fixture.file.remove("a").unwrap();
     fixture.authenticator.reload().unwrap();
     assert_eq!(fixture.name_of(&good), Err(AuthError::Unknown));
+}
+
+#[test]
+fn a_token_goes_before_what_the_connection_stands_for() {
+    let mut fixture = fixture();
+    let settings = serde_json::json!({
+        "proxies": [{"networks": ["10.0.0.0/8"], "header": "X-User", "grant": {"scopes": ["metrics:read"], "tenant": "7"}}],
+        "certificates": [{"match": {"dns": "*.agents"}, "grant": {"scopes": ["metrics:write"], "tenant": "8"}}],
+    });
+    let settings = serde_json::from_value(settings).unwrap();
+    let clock = Arc::clone(&fixture.clock) as Arc<dyn Clock>;
+    fixture.authenticator =
+        fixture.authenticator.with_identities(Arc::new(Identities::open(&settings, clock).unwrap()));
+    let token = fixture.add(reader("file"));
+    let certificate = |name: &str| ClientCertificate {
+        der: Box::default(),
+        sha256: [0; 32],
+        not_before_s: 0,
+        not_after_s: i64::MAX,
+        common_name: None,
+        uris: Vec::new(),
+        dns: vec![name.to_owned()],
+        emails: Vec::new(),
+    };
+    let (known, unknown) = (certificate("n1.agents"), certificate("n1.others"));
+    let user = |headers: HeaderMap| {
+        let mut headers = headers;
+        headers.insert("x-user", HeaderValue::from_static("ann"));
+        headers
+    };
+    let wrong = with_header(AUTHORIZATION, "Bearer wrong");
+    let ended = with_header(COOKIE, "pharos_session=old");
+    let none = HeaderMap::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for (headers, peer, certificate, expected) in [
+        (user(token), "10.0.0.1", Some(&known), Ok("file")),
+        (user(wrong), "10.0.0.1", Some(&known), Err(AuthError::Unknown)),
+        (user(ended), "10.0.0.1", Some(&known), Err(AuthError::SessionEnded)),
+        (user(none.clone()), "10.0.0.1", Some(&known), Ok("ann")),
+        (user(none.clone()), "192.0.2.1", Some(&known), Ok("n1.agents")),
+        (user(none.clone()), "192.0.2.1", Some(&unknown), Err(AuthError::Certificate(CertificateRefused))),
+        (user(none.clone()), "192.0.2.1", None, Err(AuthError::Missing)),
+        (none, "10.0.0.1", None, Err(AuthError::Missing)),
+    ] {
+        let presented = Presented {
+            method: &http::Method::GET,
+            path: "/",
+            headers: &headers,
+            peer: peer.parse().ok(),
+            over_tls: true,
+            certificate,
+        };
+        let found = runtime.block_on(fixture.authenticator.authenticate(&presented));
+        assert_eq!(found.as_ref().map(Principal::name).map_err(Clone::clone), expected, "{headers:?} {peer}");
+    }
 }

@@ -167,7 +167,8 @@ impl House {
         let auth = AuthSettings::with_tokens(house.file.clone());
         let authenticator = Arc::new(Authenticator::open(auth, Arc::clone(&clock)).unwrap());
         let stores = open_stores(&settings, &data_dir, &clock).await.unwrap();
-        let reloader = Reloader { authenticator, tls: Vec::new() };
+        let identities = Arc::new(Identities::open(&settings.identities, Arc::clone(&clock)).unwrap());
+        let reloader = Reloader { authenticator, identities, tls: Vec::new() };
         let doors = doors(&settings, &stores, &reloader, &clock, &CancellationToken::new());
         let routers = doors::routers(&doors);
         house.routers = [

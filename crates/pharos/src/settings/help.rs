@@ -72,6 +72,18 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ),
     ("token_file", "Token file; tokens.json in the data folder if null"),
     (
+        "identities.jwt",
+        "Issuers whose JSON web tokens count, a list such as [{issuer: 'https://idp.example.com/realms/ops', audience: [pharos], keys: {discovery: true}, grant: {tenant: '0'}}]",
+    ),
+    (
+        "identities.certificates",
+        "Which client certificates are whose, a list such as [{match: {uri: 'spiffe://prod/agent/*'}, grant: {scopes: ['metrics:write'], tenant: '7'}}]; the first that fits counts",
+    ),
+    (
+        "identities.proxies",
+        "Proxies that name the sender in a header, a list such as [{networks: [10.1.0.0/16], header: X-Auth-Request-Email, grant: {scopes: ['metrics:read'], tenant: '0'}}]",
+    ),
+    (
         "trusted_networks",
         "Networks of proxies whose X-Forwarded-For, X-Real-IP and X-Forwarded-Proto count; by default this machine",
     ),

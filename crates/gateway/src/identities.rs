@@ -1,0 +1,114 @@
+//! Identities that do not come from the token file: web tokens, certificates, trusted proxies.
+//!
+//! Two questions: whose a web token is ([`Identities::of_jwt`]), and whom a connection stands for that came without a token
+//! ([`Identities::of_connection`]).
+//!
+//! Invariants
+//! - I1 A credential that is shown and is not good is an error, never an absence.
+//! - I2 A request waits for nothing but keys of an issuer that are not known yet; the network is [`Identities::run`]'s alone.
+
+mod settings;
+
+use std::sync::Arc;
+
+use pharos_base::Clock;
+
+pub(crate) use settings::is_name;
+pub use settings::{CertificateMatch, CertificateSettings, GrantSettings, IdentitySettings, ProxySettings};
+
+use crate::authenticate::AuthError;
+use crate::certificate::CertificateRules;
+use crate::jwt::{Issuers, JwtError, looks_like_jwt};
+use crate::proxy::Proxies;
+use crate::{Grant, IdentitySource, Presented, Principal};
+
+/// Settings or files of identities that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct IdentityError(pub Vec<String>);
+
+/// All identities that do not come from the token file.
+#[derive(Debug)]
+pub struct Identities {
+    issuers: Issuers,
+    certificates: CertificateRules,
+    proxies: Proxies,
+}
+
+impl Identities {
+    /// Reads the files that the settings name. Keys behind URLs come later, with [`Identities::run`].
+    ///
+    /// # Errors
+    /// [`IdentityError`]: every fault of the settings, or every file that cannot be used.
+    pub fn open(settings: &IdentitySettings, clock: Arc<dyn Clock>) -> Result<Self, IdentityError> {
+        let faults = settings.faults();
+        if !faults.is_empty() {
+            return Err(IdentityError(faults));
+        }
+        let issuers = Issuers::open(&settings.jwt, clock).map_err(IdentityError)?;
+        let certificates = CertificateRules::new(&settings.certificates);
+        Ok(Self { issuers, certificates, proxies: Proxies::new(&settings.proxies) })
+    }
+
+    /// Whether there are issuers whose keys can be read again.
+    #[must_use]
+    pub fn has_issuers(&self) -> bool {
+        !self.issuers.is_empty()
+    }
+
+    /// Whether a bearer's text is for [`Identities::of_jwt`] to judge.
+    #[must_use]
+    pub fn is_jwt(&self, bearer: &str) -> bool {
+        !self.issuers.is_empty() && looks_like_jwt(bearer)
+    }
+
+    /// Who holds a web token. One that was seen before costs one hash; one whose key is not known waits for its issuer's keys, two
+    /// seconds at most.
+    ///
+    /// # Errors
+    /// [`JwtError`].
+    pub async fn of_jwt(&self, token: &str) -> Result<Principal, JwtError> {
+        let grant = match self.issuers.verify(token) {
+            Err(JwtError::KeysWanted(wanted)) => {
+                self.issuers.wait_for_keys(wanted).await;
+                self.issuers.verify(token)
+            }
+            otherwise => otherwise,
+        };
+        grant.map(|grant| Principal::of(grant, IdentitySource::Jwt))
+    }
+
+    /// Whom a connection stands for by itself: whom a trusted proxy names, else whose certificate it showed. `None` if neither.
+    ///
+    /// # Errors
+    /// [`AuthError::Proxy`], [`AuthError::Certificate`].
+    pub(crate) fn of_connection(&self, presented: &Presented<'_>) -> Result<Option<Principal>, AuthError> {
+        if let Some(grant) = self.proxies.grant_of(presented.peer, presented.headers)? {
+            return Ok(Some(principal(grant, IdentitySource::Proxy)));
+        }
+        match presented.certificate {
+            Some(certificate) if !self.certificates.is_empty() => {
+                let grant = self.certificates.grant_of(certificate)?;
+                Ok(Some(principal(grant, IdentitySource::Certificate)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Reads the files of keys again, and asks for those behind URLs. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`IdentityError`]: files that cannot be used; the keys that were read from them before stay.
+    pub fn reload(&self) -> Result<(), IdentityError> {
+        self.issuers.reload().map_err(IdentityError)
+    }
+
+    /// Keeps keys fresh until `stop`.
+    pub async fn run(self: Arc<Self>, stop: impl Future<Output = ()> + Send) {
+        self.issuers.run(stop).await;
+    }
+}
+
+fn principal(grant: Grant, source: IdentitySource) -> Principal {
+    Principal::of(Arc::new(grant), source)
+}
