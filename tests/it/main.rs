@@ -16,6 +16,7 @@ mod grafana;
 mod import;
 mod jaeger_storage;
 mod jaeger_ui;
+mod jwt;
 mod loadgen;
 mod native_histograms;
 mod nginx;
