@@ -213,8 +213,11 @@ mod tests {
         (0..24).flat_map(|_| block_inputs(&Rows::of(&generator.batch()), 1000)).collect()
     });
 
-    /// A change of a block: bytes set, or a piece of another block in place of its own.
-    fn changed(of: usize, changes: &[(prop::sample::Index, u8, Option<(prop::sample::Index, u8)>)]) -> Vec<u8> {
+    /// Where, a byte, and from where and how much of another block.
+    type Change = (prop::sample::Index, u8, Option<(prop::sample::Index, u8)>);
+
+    /// A block with bytes set, or with a piece of another block in place of its own.
+    fn changed(of: usize, changes: &[Change]) -> Vec<u8> {
         let mut bytes = BLOCKS[of % BLOCKS.len()].clone();
         for (at, byte, from) in changes {
             let at = at.index(bytes.len());
@@ -237,7 +240,7 @@ mod tests {
         #[test]
         fn changed_blocks_are_errors_or_other_blocks(
             of in any::<usize>(),
-            changes in proptest::collection::vec(any::<(prop::sample::Index, u8, Option<(prop::sample::Index, u8)>)>(), 1..5),
+            changes in proptest::collection::vec(any::<Change>(), 1..5),
         ) {
             block(&changed(of, &changes));
         }

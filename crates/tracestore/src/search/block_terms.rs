@@ -44,7 +44,9 @@ impl BlockTerms {
     /// Of a block that every search looks at.
     pub(crate) fn untold() -> Self {
         let mut terms = Self::default();
-        [terms::everything(), terms::untold()].iter().for_each(|word| terms.put(word));
+        for word in [terms::everything(), terms::untold()] {
+            terms.put(&word);
+        }
         terms
     }
 
@@ -258,7 +260,9 @@ impl<'a> Collector<'a> {
     fn pairs(&mut self, paired: &[Paired], bit_count: usize) -> Result<(), Incomplete> {
         let Self { block, services, span_services, operations, .. } = self;
         let mut of_column = vec![None; block.column_count()?];
-        paired.iter().for_each(|one| of_column[one.column] = Some(one));
+        for one in paired {
+            of_column[one.column] = Some(one);
+        }
         let mut seen = Bits::none(bit_count);
         let mut see = |service: u32, of: &Paired, entry: usize| {
             let number = of.numbers[entry];
