@@ -15,6 +15,7 @@ mod full_disk;
 mod grafana;
 mod import;
 mod jaeger_storage;
+mod jaeger_suite;
 mod jaeger_ui;
 mod jwt;
 mod loadgen;
