@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::request::Parts;
 use http::{Extensions, HeaderMap};
 use pharos_base::ErrorClass;
-use pharos_gateway::{Principal, Scope};
+use pharos_gateway::{INSIDE_SCOPES, Principal, Scope};
 use pharos_http::{Asked, Dialect, QueryKind, Refusal, remote_address};
 use pharos_model::TenantId;
 
@@ -70,6 +70,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
         let principal = principal(parts)?;
         let may = principal.require(Scope::Admin).and_then(|()| principal.require_all_tenants());
+        may.map_err(|error| refuse(error.class(), error.to_string()))?;
+        Ok(Self)
+    }
+}
+
+/// A caller who may look into the server.
+pub(crate) struct Insider;
+
+impl<S: Send + Sync> FromRequestParts<S> for Insider {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+        let principal = principal(parts)?;
+        let may = principal.require_any(INSIDE_SCOPES).and_then(|()| principal.require_all_tenants());
         may.map_err(|error| refuse(error.class(), error.to_string()))?;
         Ok(Self)
     }

@@ -9,13 +9,13 @@ use axum::extract::State;
 use pharos_model::{MatchOp, Matcher};
 use serde_json::{Map, Value, json};
 
-use crate::call::Caller;
+use crate::call::Insider;
 use crate::params::{Params, invalid};
 use crate::reply::{Reply, success};
 use crate::routes::PrometheusApi;
 
 /// Lists families by name; `metric_name_pattern` chooses some.
-pub(crate) async fn own_metrics(State(api): State<Arc<PrometheusApi>>, _caller: Caller, params: Params) -> Reply {
+pub(crate) async fn own_metrics(State(api): State<Arc<PrometheusApi>>, _insider: Insider, params: Params) -> Reply {
     let pattern = params.get("metric_name_pattern").map(|text| Matcher::new(MatchOp::Regex, "name", text)).transpose();
     let pattern = pattern.map_err(|error| invalid("metric_name_pattern", error))?;
     let write = Arc::clone(&api.own_metrics);

@@ -10,7 +10,7 @@ use pharos_base::HumanDuration;
 use pharos_storage::{CardinalityEntry, StoredBlock};
 use serde_json::{Value, json};
 
-use crate::call::Caller;
+use crate::call::{Caller, Insider};
 use crate::params::{Params, bad, parse_integer};
 use crate::read::{FRAME_BYTES_MAX, READS_MAX};
 use crate::reply::{Reply, success};
@@ -44,7 +44,7 @@ fn build_json(api: &PrometheusApi) -> Value {
 }
 
 /// How this process is doing.
-pub(crate) async fn runtime_info(State(api): State<Arc<PrometheusApi>>, _caller: Caller) -> Reply {
+pub(crate) async fn runtime_info(State(api): State<Arc<PrometheusApi>>, _insider: Insider) -> Reply {
     let time = |unix_ms: i64| Timestamp::from_millisecond(unix_ms).map_or(String::new(), |time| time.to_string());
     let cwd = std::env::current_dir().map_or(String::new(), |path| path.display().to_string());
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -68,7 +68,7 @@ pub(crate) async fn runtime_info(State(api): State<Arc<PrometheusApi>>, _caller:
 }
 
 /// Of upstream's flags those that say something about this server, with what holds here. Clients read limits off them.
-pub(crate) async fn flags(State(api): State<Arc<PrometheusApi>>, _caller: Caller) -> Response {
+pub(crate) async fn flags(State(api): State<Arc<PrometheusApi>>, _insider: Insider) -> Response {
     let engine = api.engine.settings();
     let seconds = |duration_ms: u64| HumanDuration::from_ms(duration_ms).to_string();
     let parser = engine.parser;

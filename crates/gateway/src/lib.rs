@@ -46,6 +46,6 @@ pub use login::session_routes;
 pub use presented::Presented;
 pub use principal::{GatewayError, Principal, Scope, TenantAccess};
 pub use proxy::ProxyError;
-pub use routes::{Access, Reach, Route};
+pub use routes::{Access, INSIDE_SCOPES, Reach, Route};
 pub use rules::{AccessRule, AccessRules};
 pub use token_file::{NewToken, Revoked, TokenEntry, TokenFile, TokenFileError, TokenSecret};

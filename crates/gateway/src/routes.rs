@@ -39,8 +39,9 @@ pub struct Route<'p> {
 
 /// Who may ask a door for logs, which tells them that there are none here.
 const WRITES: Access = Access::AnyOf(&[Scope::MetricsWrite, Scope::TracesWrite]);
-/// Who may look into the server.
-const LOOKS_INSIDE: Access = Access::AnyOf(&[Scope::Debug, Scope::Admin, Scope::MetricsRead]);
+/// Whose scopes let them look into the server: one of these, for all tenants.
+pub const INSIDE_SCOPES: &[Scope] = &[Scope::Debug, Scope::Admin, Scope::MetricsRead];
+const LOOKS_INSIDE: Access = Access::AnyOf(INSIDE_SCOPES);
 
 impl<'p> Route<'p> {
     /// What is known of `path`. Everything not listed asks for a valid credential, so that a route that was
