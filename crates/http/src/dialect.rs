@@ -149,21 +149,25 @@ impl Refusal {
     }
 }
 
+/// A media type is the same in capitals.
+const JSON: &str = "application/json";
+
 impl Dialect {
     /// The dialect of a request.
     #[must_use]
     pub fn of(path: &str, headers: &HeaderMap) -> Self {
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let is_json = content_type.get(..JSON.len()).is_some_and(|front| front.eq_ignore_ascii_case(JSON));
         if content_type.starts_with("application/grpc") {
             return Self::Grpc;
         }
         let path = path.strip_prefix("/jaeger").unwrap_or(path);
         let writes_samples = path.ends_with("/api/v1/write") || path.ends_with("/api/v1/push");
         if is_otlp(path) {
-            if content_type.starts_with("application/json") { Self::OtlpJson } else { Self::OtlpProtobuf }
+            if is_json { Self::OtlpJson } else { Self::OtlpProtobuf }
         } else if writes_samples || path.contains("/api/v1/import") {
             Self::Plain
-        } else if path.contains("/api/v1/") || path == "/federate" {
+        } else if path.contains("/api/v1/") || path.ends_with("/federate") {
             Self::Prometheus
         } else if path.starts_with("/api/v3/") {
             Self::JaegerV3
@@ -227,10 +231,12 @@ mod tests {
             Dialect::Grpc
         );
         assert_eq!(dialect("/v1/traces", "application/json"), Dialect::OtlpJson);
+        assert_eq!(dialect("/v1/traces", "Application/JSON; charset=utf-8"), Dialect::OtlpJson);
         assert_eq!(dialect("/v1/metrics", "application/x-protobuf"), Dialect::OtlpProtobuf);
         assert_eq!(dialect("/api/v1/otlp/v1/metrics", "application/x-protobuf"), Dialect::OtlpProtobuf);
         assert_eq!(dialect("/insert/0/prometheus/api/v1/write", "application/x-protobuf"), Dialect::Plain);
         assert_eq!(dialect("/select/0/prometheus/api/v1/query", form), Dialect::Prometheus);
+        assert_eq!(dialect("/select/0/prometheus/federate", form), Dialect::Prometheus);
         assert_eq!(dialect("/api/v1/query", form), Dialect::Prometheus);
         assert_eq!(dialect("/api/traces", form), Dialect::Jaeger);
         assert_eq!(dialect("/jaeger/api/traces", form), Dialect::Jaeger);
