@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::doors::Routers;
+use crate::open_files::{connections_within, raise_limit};
 use crate::settings::{Port, PortName, Settings};
 
 /// Where one port is.
@@ -73,7 +74,9 @@ impl Listeners {
             open.push(OpenPort { name, socket: bind(address, purpose).await?, tls });
         }
         let metrics = ConnectionMetrics::default();
-        Ok(Self { open, gate: ConnectionGate::new(settings.connections.clone(), metrics.clone()), metrics })
+        let mut connections = settings.connections.clone();
+        connections.max = connections_within(connections.max, raise_limit());
+        Ok(Self { open, gate: ConnectionGate::new(connections, metrics.clone()), metrics })
     }
 
     /// Where they are.

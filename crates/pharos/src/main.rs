@@ -11,6 +11,7 @@ mod commands;
 mod data_dir;
 mod doors;
 mod listeners;
+mod open_files;
 mod reload;
 mod self_metrics;
 mod settings;
