@@ -13,6 +13,7 @@
 
 mod body;
 mod grpc;
+mod hints;
 mod import;
 mod metrics;
 mod otlp_http;
@@ -23,16 +24,11 @@ mod remote_write;
 mod state;
 
 pub use grpc::grpc_routes;
+pub use hints::{hint_exports, otlp_grpc_hints, otlp_hints};
 pub use remote_write::say_what_was_written;
 pub use state::DoorState;
 
 /// The doors over HTTP: OTLP, remote write and imports, under all their paths.
 pub fn http_router(state: DoorState) -> axum::Router {
     otlp_http::router().merge(remote_write::router()).merge(import::router()).with_state(state)
-}
-
-/// The fallback of a port that serves OTLP/HTTP alone: says where exports go. Merge it into
-/// [`http_router`] where no other router brings a fallback.
-pub fn otlp_hints() -> axum::Router {
-    otlp_http::hints()
 }

@@ -18,19 +18,17 @@ use prost::Message;
 use serde_json::json;
 
 use crate::body;
+use crate::hints;
 use crate::metrics::{Protocol, Signal};
 use crate::refuse::unsupported_media;
 use crate::state::{DoorState, labels, tenant};
 
 /// Why logs are turned away.
 pub(crate) const LOGS_UNSUPPORTED: &str = "logs are not supported: this server stores metrics and traces; disable the logs exporter (OTEL_LOGS_EXPORTER=none) or send them elsewhere";
-const HINT: &str = "no such path: OTLP/HTTP is sent to /v1/metrics and /v1/traces. OTEL_EXPORTER_OTLP_ENDPOINT gets them appended, \
-    but a per-signal variable such as OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is used as it is and must end in /v1/traces";
 
 pub(crate) fn router() -> Router<DoorState> {
-    let prefixes = ["", "/api/v1/otlp", "/opentelemetry", "/prometheus/api/v1/otlp"];
     let mut router = Router::new();
-    for prefix in prefixes {
+    for prefix in hints::PREFIXES {
         router = router
             .route(&format!("{prefix}/v1/metrics"), post(metrics))
             .route(&format!("{prefix}/v1/traces"), post(traces))
@@ -39,12 +37,6 @@ pub(crate) fn router() -> Router<DoorState> {
     router
         .route("/insert/{tenant}/opentelemetry/v1/metrics", post(metrics_for_tenant))
         .route("/insert/{tenant}/opentelemetry/v1/traces", post(traces_for_tenant))
-}
-
-/// Answers every path that no door has, with a hint at what the sender's settings should be: for ports that
-/// serve OTLP/HTTP alone.
-pub(crate) fn hints() -> Router {
-    Router::new().fallback(hint)
 }
 
 async fn metrics(State(state): State<DoorState>, request: Request) -> Response {
@@ -68,10 +60,6 @@ async fn logs(request: Request) -> Response {
     Refusal::new(ErrorClass::Unsupported, LOGS_UNSUPPORTED)
         .with_status(http::StatusCode::NOT_FOUND)
         .render(dialect(wire_form(request.headers()).ok()))
-}
-
-async fn hint(request: Request) -> Response {
-    Refusal::new(ErrorClass::NotFound, HINT).render(dialect(wire_form(request.headers()).ok()))
 }
 
 async fn export(state: &DoorState, signal: Signal, url_tenant: Option<&str>, request: Request) -> Response {

@@ -25,7 +25,10 @@ use pharos_model::TenantId;
 use pharos_proto::remote_write::{v1, v2};
 use prost::Message;
 
+/// Samples, points or spans of a request.
 const SERIES: usize = 2_000;
+/// How many of them are of one series.
+const SHAPES: [usize; 3] = [1, 10, 100];
 const NOW_MS: i64 = 1_700_000_000_000;
 const NOW_NS: u64 = 1_700_000_000_000_000_000;
 const LABELS: [(&str, &str); 9] = [
@@ -40,22 +43,27 @@ const LABELS: [(&str, &str); 9] = [
     ("pod", "order-service-7d9f8b6c5d-abcde"),
 ];
 
+/// Of a series' samples, fifteen seconds apart.
+fn instant_ms(at: usize) -> i64 {
+    NOW_MS + at as i64 * 15_000
+}
+
 /// Ten sorted labels, one of them different in each series.
 fn labels(index: usize) -> Vec<(String, String)> {
     let fixed = LABELS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     fixed.chain([("series".to_owned(), format!("s{index:06}"))]).collect()
 }
 
-fn remote_write_v1() -> Vec<u8> {
+fn remote_write_v1(samples: usize) -> Vec<u8> {
     let series = |index| v1::TimeSeries {
         labels: labels(index).into_iter().map(|(name, value)| v1::Label { name, value }).collect(),
-        samples: vec![v1::Sample { value: index as f64, timestamp: NOW_MS }],
+        samples: (0..samples).map(|at| v1::Sample { value: (index + at) as f64, timestamp: instant_ms(at) }).collect(),
         ..v1::TimeSeries::default()
     };
-    v1::WriteRequest { timeseries: (0..SERIES).map(series).collect(), metadata: Vec::new() }.encode_to_vec()
+    v1::WriteRequest { timeseries: (0..SERIES / samples).map(series).collect(), metadata: Vec::new() }.encode_to_vec()
 }
 
-fn remote_write_v2() -> Vec<u8> {
+fn remote_write_v2(samples: usize) -> Vec<u8> {
     let mut symbols = vec![String::new()];
     let mut reference = |text: &str| {
         let found = symbols.iter().position(|symbol| symbol == text);
@@ -64,10 +72,15 @@ fn remote_write_v2() -> Vec<u8> {
             symbols.len() - 1
         }) as u32
     };
-    let timeseries = (0..SERIES)
+    let sample = |index: usize, at: usize| v2::Sample {
+        value: (index + at) as f64,
+        timestamp: instant_ms(at),
+        start_timestamp: 0,
+    };
+    let timeseries = (0..SERIES / samples)
         .map(|index| v2::TimeSeries {
             labels_refs: labels(index).iter().flat_map(|(name, value)| [reference(name), reference(value)]).collect(),
-            samples: vec![v2::Sample { value: index as f64, timestamp: NOW_MS, start_timestamp: 0 }],
+            samples: (0..samples).map(|at| sample(index, at)).collect(),
             ..v2::TimeSeries::default()
         })
         .collect();
@@ -93,10 +106,11 @@ fn resource() -> Resource {
     Resource { attributes, ..Resource::default() }
 }
 
-fn otlp_metrics() -> Vec<u8> {
-    let point = |index| NumberDataPoint {
-        attributes: attributes(6, index),
-        time_unix_nano: NOW_NS,
+/// Points of a stream, as many one behind the other.
+fn otlp_metrics(points: usize) -> Vec<u8> {
+    let point = |index: usize| NumberDataPoint {
+        attributes: attributes(6, index / points),
+        time_unix_nano: instant_ms(index % points) as u64 * 1_000_000,
         value: Some(number_data_point::Value::AsInt(index as i64)),
         ..NumberDataPoint::default()
     };
@@ -137,31 +151,38 @@ fn decoding(c: &mut Criterion) {
     let memory = SeriesMemory::default();
     let mut group = c.benchmark_group("ingest/decode");
     group.throughput(Throughput::Elements(SERIES as u64));
-    let body = remote_write_v1();
-    group.bench_function("remote_write/v1", |b| {
-        b.iter(|| {
-            decode(black_box(&body), RemoteWriteVersion::V1, &limits, TimeWindow::ALL, &memory)
-                .map(|d| d.batch.series.len())
-        });
-    });
+    for samples in SHAPES {
+        for (version, name, body) in [
+            (RemoteWriteVersion::V1, "v1", remote_write_v1(samples)),
+            (RemoteWriteVersion::V2, "v2", remote_write_v2(samples)),
+        ] {
+            group.bench_function(format!("remote_write/{name}/{samples}"), |b| {
+                b.iter(|| {
+                    decode(black_box(&body), version, &limits, TimeWindow::ALL, &memory).map(|d| d.batch.series.len())
+                });
+            });
+        }
+    }
+    let body = remote_write_v1(1);
     group.bench_function("remote_write/prost", |b| {
         b.iter(|| v1::WriteRequest::decode(black_box(&*body)).map(|request| request.timeseries.len()));
     });
-    let body = remote_write_v2();
-    group.bench_function("remote_write/v2", |b| {
-        b.iter(|| {
-            decode(black_box(&body), RemoteWriteVersion::V2, &limits, TimeWindow::ALL, &memory)
-                .map(|d| d.batch.series.len())
-        });
-    });
-    let body = otlp_metrics();
     let tenant = TenantId::default();
+    for points in SHAPES {
+        let (body, decoder) = (otlp_metrics(points), MetricsDecoder::new(OtlpSettings::default(), limits.clone()));
+        group.bench_function(format!("otlp/points/{points}"), |b| {
+            b.iter(|| {
+                let request = (black_box(&*body), WireForm::Protobuf);
+                let decoded = decoder.decode(&tenant, request, TimeWindow::ALL, NOW_MS);
+                decoded.map(|decoded| decoded.batch.samples.len())
+            });
+        });
+    }
+    let body = otlp_metrics(1);
     let points = |decoder: &MetricsDecoder| {
         let decoded = decoder.decode(&tenant, (black_box(&*body), WireForm::Protobuf), TimeWindow::ALL, NOW_MS);
         decoded.map(|decoded| decoded.batch.series.len())
     };
-    let decoder = MetricsDecoder::new(OtlpSettings::default(), limits.clone());
-    group.bench_function("otlp/points", |b| b.iter(|| points(&decoder)));
     group.bench_function("otlp/points_never_seen", |b| {
         b.iter(|| points(&MetricsDecoder::new(OtlpSettings::default(), limits.clone())));
     });

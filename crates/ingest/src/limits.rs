@@ -32,9 +32,15 @@ pub struct Limits {
     pub help_bytes_max: usize,
     /// How far ahead of the server's clock a sample may be. Default 10 minutes.
     pub future_max: HumanDuration,
-    /// Attributes of a span, resource, scope, event or link; and events and links of a span. A span with
-    /// more is refused. Default 4096.
+    /// Attributes of a span, resource, scope, event or link, each for itself. A span with more is refused. Default 4096.
     pub span_items_max: usize,
+    /// Events of a span. A span with more is refused. Default 4096.
+    pub span_events_max: usize,
+    /// Links of a span. A span with more is refused. Default 4096.
+    pub span_links_max: usize,
+    /// Bytes of one attribute's value, all that is in it together. A span with a longer one, at itself, its resource, scope,
+    /// events or links, is refused. Default 1 MiB.
+    pub span_value_bytes_max: ByteSize,
     /// Attributes of a span, those of its events and links included. A span with more is refused. Default 16384.
     pub span_attributes_max: usize,
     /// Nesting of attribute values and of JSON. Default 32. Deeper: 400.
@@ -64,6 +70,9 @@ impl Default for Limits {
             help_bytes_max: 2048,
             future_max: HumanDuration::from_ms(600_000),
             span_items_max: 4096,
+            span_events_max: 4096,
+            span_links_max: 4096,
+            span_value_bytes_max: ByteSize::mib(1),
             span_attributes_max: 16_384,
             nesting_max: 32,
             otlp_streams_memory_max: ByteSize::mib(64),

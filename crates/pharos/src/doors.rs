@@ -115,6 +115,7 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         .merge(pharos_web::router());
     let queries = pharos_api_jaeger::GRPC_SERVICES;
     let main = main.merge(about(&[&OTLP_SERVICES[..], &queries].concat()));
+    let main = main.layer(middleware::from_fn(pharos_api_ingest::hint_exports));
     let cors = cors(&doors.cors.0, doors.cors.1.clone());
     let around = |router: Router| wrap(router, &doors.authenticator, cors.clone(), &doors.http_metrics);
     let jaeger = jaeger_http.clone().merge(prometheus).merge(session);
@@ -129,7 +130,7 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
     };
     Routers {
         main,
-        otlp_grpc: around(ingest_grpc.merge(about(&OTLP_SERVICES))),
+        otlp_grpc: around(ingest_grpc.merge(about(&OTLP_SERVICES)).merge(pharos_api_ingest::otlp_grpc_hints())),
         otlp_http: around(ingest_http.merge(pharos_api_ingest::otlp_hints())),
         jaeger,
         jaeger_grpc: around(jaeger_grpc.merge(jaeger_http).merge(prometheus_grpc).merge(about(&queries))),

@@ -3,6 +3,7 @@
 
 mod fixture;
 mod grpc;
+mod hints;
 mod import;
 mod otlp_http;
 mod remote_write;

@@ -491,10 +491,17 @@ fn spans_without_valid_ids_are_refused_one_by_one() {
 
 #[test]
 fn span_limits_have_names() {
-    let limits = Limits { span_items_max: 1, nesting_max: 1, ..Limits::default() };
+    let limits = Limits {
+        span_items_max: 1,
+        span_events_max: 2,
+        span_links_max: 3,
+        span_value_bytes_max: ByteSize(10),
+        nesting_max: 1,
+        ..Limits::default()
+    };
     let ids = r#""traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174""#;
-    let check = |more: &str, expected: &str| {
-        let decoded = spans(&format!("{{{ids},{more}}}"), &limits);
+    let check_with = |limits: &Limits, more: &str, expected: &str| {
+        let decoded = spans(&format!("{{{ids},{more}}}"), limits);
         assert_eq!(
             (decoded.batch.span_count(), told(&decoded.rejections)),
             (0, vec![(RejectReason::Limit, 1)]),
@@ -502,7 +509,24 @@ fn span_limits_have_names() {
         );
         assert!(decoded.rejections[0].message.contains(expected), "{:?}", decoded.rejections);
     };
-    check(r#""events":[{},{}]"#, "2 events, more than ingest.limits.span_items_max = 1");
+    let check = |more: &str, expected: &str| check_with(&limits, more, expected);
+    check(r#""events":[{},{},{}]"#, "3 events, more than ingest.limits.span_events_max = 2");
+    check(r#""links":[{},{},{},{}]"#, "4 links, more than ingest.limits.span_links_max = 3");
+    let values = r#"{"stringValue":"0123"},{"kvlistValue":{"values":[{"key":"abc","value":{"intValue":1}}]}}"#;
+    for (value, bytes) in [
+        (r#"{"stringValue":"01234567890"}"#.to_owned(), 11),
+        (r#"{"bytesValue":"AAAAAAAAAAAAAAAA"}"#.to_owned(), 12),
+        (format!(r#"{{"arrayValue":{{"values":[{values}]}}}}"#), 15),
+    ] {
+        let expected = format!("\"k\" has a value of {bytes} bytes, more than ingest.limits.span_value_bytes_max = 10");
+        for owner in ["", r#""events":[{"#, r#""links":[{"#] {
+            let end = if owner.is_empty() { "" } else { "}]" };
+            let limits = Limits { nesting_max: 9, ..limits.clone() };
+            check_with(&limits, &format!(r#"{owner}"attributes":[{{"key":"k","value":{value}}}]{end}"#), &expected);
+        }
+    }
+    let fits = format!(r#"{{{ids},"attributes":[{{"key":"k","value":{{"stringValue":"0123456789"}}}}]}}"#);
+    assert_eq!(spans(&fits, &limits).batch.span_count(), 1);
     check(r#""attributes":[{},{}]"#, "2 attributes, more than ingest.limits.span_items_max = 1");
     let limits = Limits { span_attributes_max: 1, ..limits.clone() };
     let decoded =

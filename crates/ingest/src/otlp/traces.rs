@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope};
 use opentelemetry_proto::tonic::resource::v1::Resource as OtlpResource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link as OtlpLink};
 use opentelemetry_proto::tonic::trace::v1::{Span as OtlpSpan, Status};
@@ -104,9 +105,8 @@ fn span(message: OtlpSpan, limits: &Limits) -> Result<Span, Refusal> {
         [] => SpanId::default(),
         bytes => self::span_id(bytes).ok_or_else(|| invalid(about("parent id (must be 8 bytes)")))?,
     };
-    for (what, count) in [("events", message.events.len()), ("links", message.links.len())] {
-        check_count(what, count, limits)?;
-    }
+    check_count("events", message.events.len(), ("span_events_max", limits.span_events_max))?;
+    check_count("links", message.links.len(), ("span_links_max", limits.span_links_max))?;
     check_attributes(&message, limits)?;
     let links = message.links.into_iter().map(|message| link(message, limits)).collect::<Result<_, _>>()?;
     let events = message.events.into_iter().map(|message| event(message, limits)).collect::<Result<_, _>>()?;
@@ -162,18 +162,42 @@ fn attributes(
     of: &str,
     limits: &Limits,
 ) -> Result<pharos_model::Attributes, Refusal> {
-    check_count("attributes", messages.len(), limits)?;
+    check_count("attributes", messages.len(), ("span_items_max", limits.span_items_max))?;
+    let value_bytes_max = usize::try_from(limits.span_value_bytes_max.0).unwrap_or(usize::MAX);
+    if let Some(long) = messages.iter().find(|attribute| value_bytes(attribute.value.as_ref()) > value_bytes_max) {
+        let message = format!(
+            "{of} attribute {:?} has a value of {} bytes, more than ingest.limits.span_value_bytes_max = {value_bytes_max}",
+            cut(&long.key, 128),
+            value_bytes(long.value.as_ref())
+        );
+        return Err(Refusal { reason: RejectReason::Limit, message });
+    }
     model(messages, limits.nesting_max).map_err(|TooDeep| Refusal {
         reason: RejectReason::Limit,
         message: format!("{of} attribute nests deeper than ingest.limits.nesting_max = {}", limits.nesting_max),
     })
 }
 
-fn check_count(what: &str, count: usize, limits: &Limits) -> Result<(), Refusal> {
-    if count <= limits.span_items_max {
+/// Bytes of all that is in a value, as senders count them: numbers are eight. It nests no deeper than messages do.
+fn value_bytes(value: Option<&AnyValue>) -> usize {
+    match value.and_then(|value| value.value.as_ref()) {
+        None | Some(Value::StringValueStrindex(_)) => 0,
+        Some(Value::StringValue(text)) => text.len(),
+        Some(Value::BytesValue(bytes)) => bytes.len(),
+        Some(Value::BoolValue(_)) => 1,
+        Some(Value::IntValue(_) | Value::DoubleValue(_)) => 8,
+        Some(Value::ArrayValue(array)) => array.values.iter().map(|value| value_bytes(Some(value))).sum(),
+        Some(Value::KvlistValue(list)) => {
+            list.values.iter().map(|pair| pair.key.len() + value_bytes(pair.value.as_ref())).sum()
+        }
+    }
+}
+
+fn check_count(what: &str, count: usize, (name, limit): (&str, usize)) -> Result<(), Refusal> {
+    if count <= limit {
         return Ok(());
     }
-    let message = format!("{count} {what}, more than ingest.limits.span_items_max = {}", limits.span_items_max);
+    let message = format!("{count} {what}, more than ingest.limits.{name} = {limit}");
     Err(Refusal { reason: RejectReason::Limit, message })
 }
 

@@ -181,8 +181,11 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("ingest.limits.future_max", "How far ahead of the server's clock a sample may be"),
     (
         "ingest.limits.span_items_max",
-        "Attributes of a span, resource, scope, event or link; and events and links of a span. A span with more is refused",
+        "Attributes of a span, resource, scope, event or link, each for itself. A span with more is refused",
     ),
+    ("ingest.limits.span_events_max", "Events of a span. A span with more is refused"),
+    ("ingest.limits.span_links_max", "Links of a span. A span with more is refused"),
+    ("ingest.limits.span_value_bytes_max", "Size of one attribute's value. A span with a larger one is refused"),
     (
         "ingest.limits.span_attributes_max",
         "Attributes of a span, those of its events and links included. A span with more is refused",
