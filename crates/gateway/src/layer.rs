@@ -1,6 +1,7 @@
 //! The gateway as middleware: who comes, what the path asks for, and what becomes of those who may not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -119,9 +120,15 @@ fn is_same_site(route: &Route<'_>, method: &Method, headers: &HeaderMap) -> bool
     reads || matches!(site, None | Some("same-origin" | "none"))
 }
 
+/// When a sender comes again whose issuer's keys cannot be had.
+const KEYS_RETRY_AFTER: Duration = Duration::from_secs(5);
+
 /// The answer to who may not; what is wrong with a credential that was shown is told as RFC 6750 (section 3.1) has it.
 pub(crate) fn refuse(error: &AuthError, dialect: Dialect) -> Response {
-    let mut refused = Refusal::new(error.class(), error.to_string()).render(dialect);
+    // Of these, only an issuer's keys that cannot be had pass by themselves.
+    let retry_after = (error.class() == ErrorClass::Unavailable).then_some(KEYS_RETRY_AFTER);
+    let refused = Refusal::new(error.class(), error.to_string()).with_retry_after(retry_after);
+    let mut refused = refused.render(dialect);
     let challenge = match error {
         AuthError::Refused(GatewayError::MissingScope { .. }) => {
             "Bearer realm=\"pharos\", error=\"insufficient_scope\""

@@ -195,3 +195,11 @@ async fn the_cookie_is_secure_only_by_tls_that_somebody_trusted_vouches_for() {
         assert_eq!(headers[SET_COOKIE].to_str().unwrap().contains("; Secure"), expected);
     }
 }
+
+#[test]
+fn who_waits_for_an_issuers_keys_is_told_to_come_again() {
+    let refused = refuse(&AuthError::Jwt(crate::JwtError::KeysUnavailable), Dialect::Plain);
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "5");
+    assert!(!refuse(&AuthError::Missing, Dialect::Plain).headers().contains_key("retry-after"));
+}
