@@ -25,6 +25,7 @@ mod otlp;
 mod peers;
 mod queries;
 mod remote_read;
+mod remote_write_duties;
 mod sampling;
 mod sdks;
 mod span_metrics;

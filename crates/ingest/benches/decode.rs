@@ -5,8 +5,11 @@
 #![allow(missing_docs, reason = "a bench")]
 
 use std::hint::black_box;
+use std::sync::Arc;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use bytes::Bytes;
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -17,12 +20,13 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
-use pharos_base::ByteSize;
+use pharos_base::{ByteSize, SimClock};
 use pharos_ingest::otlp::{MetricsDecoder, OtlpSettings, WireForm, decode_traces};
 use pharos_ingest::remote_write::{RemoteWriteVersion, SeriesMemory, decode};
-use pharos_ingest::{Limits, TimeWindow};
-use pharos_model::TenantId;
+use pharos_ingest::{Encoding, IngestComponents, IngestSettings, Ingestor, Limits, TimeWindow};
+use pharos_model::{LabelRewrite, TenantId};
 use pharos_proto::remote_write::{v1, v2};
+use pharos_storage::memory::{MemoryMetricStore, MemoryTraceStore};
 use prost::Message;
 
 /// Samples, points or spans of a request.
@@ -167,6 +171,9 @@ fn decoding(c: &mut Criterion) {
     group.bench_function("remote_write/prost", |b| {
         b.iter(|| v1::WriteRequest::decode(black_box(&*body)).map(|request| request.timeseries.len()));
     });
+    for (name, body) in [("v1", remote_write_v1(1)), ("v2", remote_write_v2(1))] {
+        labelled(&mut group, name, body);
+    }
     let tenant = TenantId::default();
     for points in SHAPES {
         let (body, decoder) = (otlp_metrics(points), MetricsDecoder::new(OtlpSettings::default(), limits.clone()));
@@ -200,6 +207,31 @@ fn decoding(c: &mut Criterion) {
         });
     });
     group.finish();
+}
+
+/// The same by way of an ingestor, with and without labels that a credential sets.
+fn labelled(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, body: Vec<u8>) {
+    let components = IngestComponents {
+        metrics: Arc::new(MemoryMetricStore::new()),
+        traces: Arc::new(MemoryTraceStore::new()),
+        clock: SimClock::at_ms(NOW_MS),
+        metrics_retention: None,
+    };
+    let ingestor = Ingestor::new(components, IngestSettings::default());
+    let version = if name == "v1" { RemoteWriteVersion::V1 } else { RemoteWriteVersion::V2 };
+    let set = [("team".to_owned(), "orders".to_owned())];
+    let body = Bytes::from(body);
+    for (what, labels) in [("plain", None), ("labelled", LabelRewrite::new(&set, None).map(Arc::new))] {
+        group.bench_function(format!("remote_write/{name}_{what}"), |b| {
+            b.iter(|| {
+                let decoded = ingestor.decode_remote_write(body.clone(), Some(Encoding::Identity), version);
+                decoded.map(|mut decoded| {
+                    ingestor.label_metrics(&mut decoded, labels.as_ref());
+                    decoded.batch.series.len()
+                })
+            });
+        });
+    }
 }
 
 criterion_group!(benches, decoding);

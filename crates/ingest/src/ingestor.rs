@@ -202,7 +202,8 @@ impl Ingestor {
         Ok(decoded)
     }
 
-    /// Sets labels on every series, whatever its sender said.
+    /// Sets labels on every series, whatever its sender said. OTLP's deltas are added up before: streams of one tenant that
+    /// differ in nothing but these labels are one.
     pub fn label_metrics(&self, decoded: &mut DecodedMetrics, labels: Option<&Arc<LabelRewrite>>) {
         if let Some(labels) = labels {
             self.rewritten.rewrite(&mut decoded.batch, |_| Some(labels));
