@@ -187,7 +187,9 @@ impl Import<'_> {
             let batches =
                 if rest.is_empty() { reader.finish(limits, window) } else { reader.feed(&mut rest, limits, window) };
             let batches = batches.map(|mut batches| {
-                batches.iter_mut().for_each(|batch| ingestor.label_metrics(batch, labels.as_ref()));
+                for batch in &mut batches {
+                    ingestor.label_metrics(batch, labels.as_ref());
+                }
                 batches
             });
             (reader, batches.map(|batches| HandedOver::new(ingestor, &tenant, batches, Patience::Waits)), rest)

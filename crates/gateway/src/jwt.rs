@@ -39,14 +39,14 @@ const VERIFIED_MAX: usize = 10_000;
 
 /// All issuers, and the tokens of theirs that were checked.
 pub(crate) struct Issuers {
-    issuers: Vec<Issuer>,
+    all: Vec<Issuer>,
     verified: Cache<[u8; 32], Arc<Verified>>,
     clock: Arc<dyn Clock>,
 }
 
 impl fmt::Debug for Issuers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Issuers").field("issuers", &self.issuers).finish_non_exhaustive()
+        f.debug_struct("Issuers").field("all", &self.all).finish_non_exhaustive()
     }
 }
 
@@ -81,11 +81,11 @@ impl Issuers {
         }
         // Without issuers nothing is ever put in.
         let verified = Cache::new(if issuers.is_empty() { 1 } else { VERIFIED_MAX });
-        if faults.is_empty() { Ok(Self { issuers, verified, clock }) } else { Err(faults) }
+        if faults.is_empty() { Ok(Self { all: issuers, verified, clock }) } else { Err(faults) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.issuers.is_empty()
+        self.all.is_empty()
     }
 
     /// What a token brings.
@@ -109,7 +109,7 @@ impl Issuers {
 
     fn is_good(&self, verified: &Verified, now_s: i64) -> bool {
         let Grant { not_before_s, expires_s, .. } = *verified.grant;
-        self.issuers[verified.issuer].keys.generation() == verified.generation
+        self.all[verified.issuer].keys.generation() == verified.generation
             && expires_s.is_some_and(|at_s| now_s < at_s)
             && not_before_s.is_none_or(|at_s| at_s <= now_s)
     }
@@ -117,9 +117,9 @@ impl Issuers {
     fn check(&self, token: &str, now_s: i64) -> Result<Verified, JwtError> {
         let token = Compact::parse(token)?;
         let name = token.issuer()?;
-        let position = self.issuers.iter().position(|issuer| issuer.name == name);
+        let position = self.all.iter().position(|issuer| issuer.name == name);
         let at = position.ok_or(JwtError::UnknownIssuer)?;
-        let issuer = &self.issuers[at];
+        let issuer = &self.all[at];
         // In this order: keys that came in between are looked at, so that none is missed that the last attempt brought.
         let hope = issuer.keys.hope();
         let keys = issuer.keys.current();
@@ -135,7 +135,7 @@ impl Issuers {
 
     /// Waits until the issuer's keys were asked for once more.
     pub(crate) async fn wait_for_keys(&self, wanted: KeysWanted) {
-        if let Some(issuer) = self.issuers.get(wanted.issuer) {
+        if let Some(issuer) = self.all.get(wanted.issuer) {
             issuer.keys.wait(wanted.attempts).await;
         }
     }
@@ -143,14 +143,14 @@ impl Issuers {
     /// Reads all files again.
     pub(crate) fn reload(&self) -> Result<(), Vec<String>> {
         let fault = |issuer: &Issuer| issuer.keys.reload().err().map(|error| format!("{}: {error}", issuer.name));
-        let faults: Vec<_> = self.issuers.iter().filter_map(fault).collect();
+        let faults: Vec<_> = self.all.iter().filter_map(fault).collect();
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
     /// Keeps all keys fresh until `stop`.
     pub(crate) async fn run(&self, stop: impl Future<Output = ()> + Send) {
         let mut keeping = JoinSet::new();
-        for issuer in &self.issuers {
+        for issuer in &self.all {
             keeping.spawn(Arc::clone(&issuer.keys).keep());
         }
         // Dropped with this future or at its end, the set ends its tasks.

@@ -148,7 +148,7 @@ impl NewToken {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Revoked {
     /// The token as a whole.
-    Token(TokenEntry),
+    Token(Box<TokenEntry>),
     /// One of the secrets of the token called `name`; the others still work.
     Secret {
         /// The token's name.
@@ -269,7 +269,7 @@ impl TokenFile {
             token.secrets.retain(|secret| secret.id != name_or_id);
             Revoked::Secret { name: token.name.clone(), id: name_or_id.to_owned() }
         } else {
-            Revoked::Token(tokens.remove(index))
+            Revoked::Token(Box::new(tokens.remove(index)))
         };
         self.write(&tokens)?;
         Ok(revoked)

@@ -224,6 +224,8 @@ impl HaTracker {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "instants are made by a clock alone; these are counted from any")]
+
     use std::time::Duration;
 
     use pharos_model::{BatchBuilder, Labels, Sample};

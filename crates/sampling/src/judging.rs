@@ -144,7 +144,7 @@ impl TailSampler {
                 None => return false,
             }
         }
-        if !dropped.is_empty() && !self.count_calls(tenant, SpanBatch { groups: dropped }) {
+        if !dropped.is_empty() && !self.count_calls(tenant, &SpanBatch { groups: dropped }) {
             return false;
         }
         self.shared.state.lock().stored(tenant, count);
@@ -153,8 +153,8 @@ impl TailSampler {
 
     /// Has the store count the calls of spans that are dropped, as dependencies tell of all spans that came; false if it does
     /// not now.
-    fn count_calls(&self, tenant: &TenantId, batch: SpanBatch) -> bool {
-        match self.shared.components.store.count_calls(tenant, &batch).wait() {
+    fn count_calls(&self, tenant: &TenantId, batch: &SpanBatch) -> bool {
+        match self.shared.components.store.count_calls(tenant, batch).wait() {
             Some(Ok(_)) => true,
             Some(Err(error)) => {
                 self.shared.counts.store_failures.fetch_add(1, Relaxed);

@@ -30,7 +30,7 @@ fn main() {
             opened.read_trace(trace_id)
         };
         let trace = least(|| blocks.iter().for_each(|block| assert!(some_trace(block) > 0)));
-        let opened: Vec<_> = blocks.iter().map(|block| Opened::new(block)).collect();
+        let opened: Vec<_> = blocks.iter().map(Opened::new).collect();
         let search = |key, value| least(|| opened.iter().for_each(|block| assert!(block.count(key, value).1 > 0)));
         let few = search("http.response.status_code", "500");
         let many = search("enduser.id", "user-77");

@@ -127,7 +127,7 @@ impl Opened {
 }
 
 fn read_all(content: &[u8]) -> Result<(), DecodeError> {
-    let block = Block::open_content(Bytes::copy_from_slice(content))?;
+    let block = Block::open_content(&Bytes::copy_from_slice(content))?;
     block.skeletons(0..block.span_count())?.try_for_each(|skeleton| skeleton.map(drop))?;
     block.names(0..block.span_count())?.try_for_each(|name| name.map(drop))?;
     for trace in block.traces() {

@@ -362,7 +362,9 @@ pub(crate) fn encode_calls(calls: &PreparedCalls) -> Vec<u8> {
     let names: BTreeSet<&Arc<str>> = calls.traces.values().flatten().map(|span| &span.service).collect();
     let numbers: HashMap<&str, u64> = names.iter().zip(0..).map(|(name, number)| (&***name, number)).collect();
     out.put_varint(names.len() as u64);
-    names.iter().for_each(|name| out.put_bytes(name.as_bytes()));
+    for name in &names {
+        out.put_bytes(name.as_bytes());
+    }
     out.put_varint(calls.traces.len() as u64);
     for (trace_id, spans) in &calls.traces {
         out.extend_from_slice(&trace_id.0);

@@ -118,12 +118,11 @@ pub(super) fn read(text: &str) -> Result<Vec<TokenEntry>, Malformed> {
 pub(super) fn write(tokens: &[TokenEntry]) -> Result<String, Malformed> {
     check(tokens).map_err(Malformed::Content)?;
     let old: Option<Vec<TokenV1>> = tokens.iter().map(TokenV1::of).collect();
-    Ok(match old {
-        Some(tokens) => serde_json::to_string_pretty(&Contents { version: 1, tokens })?,
-        None => {
-            let tokens: Vec<_> = tokens.iter().map(TokenV2::of).collect();
-            serde_json::to_string_pretty(&Contents { version: 2, tokens })?
-        }
+    Ok(if let Some(tokens) = old {
+        serde_json::to_string_pretty(&Contents { version: 1, tokens })?
+    } else {
+        let tokens: Vec<_> = tokens.iter().map(TokenV2::of).collect();
+        serde_json::to_string_pretty(&Contents { version: 2, tokens })?
     })
 }
 

@@ -36,8 +36,8 @@ fn names_are_unique_and_tokens_can_be_revoked_by_name_or_id() {
     let (_, first) = file.add(new_token("a")).unwrap();
     assert!(matches!(file.add(new_token("a")), Err(TokenFileError::NameTaken { .. })));
     let (_, second) = file.add(new_token("b")).unwrap();
-    assert_eq!(file.remove("b").unwrap(), Revoked::Token(second));
-    assert_eq!(file.remove(&first.secrets[0].id).unwrap(), Revoked::Token(first));
+    assert_eq!(file.remove("b").unwrap(), Revoked::Token(Box::new(second)));
+    assert_eq!(file.remove(&first.secrets[0].id).unwrap(), Revoked::Token(Box::new(first)));
     assert!(matches!(file.remove("a"), Err(TokenFileError::Unknown { .. })));
 }
 

@@ -205,7 +205,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ),
     ("ingest.ha.cluster_label", "Label that names what the replicas have in common"),
     ("ingest.ha.failover", "How long the stored replica may be silent until another takes its place"),
-    ("ingest.ha.clusters_max", "Clusters of replicas that one tenant may have at a time. Above: those of more are refused"),
+    (
+        "ingest.ha.clusters_max",
+        "Clusters of replicas that one tenant may have at a time. Above: those of more are refused",
+    ),
     (
         "ingest.otlp.translation_strategy",
         "How names are translated: UnderscoreEscapingWithSuffixes, UnderscoreEscapingWithoutSuffixes, NoUTF8EscapingWithSuffixes or NoTranslation",

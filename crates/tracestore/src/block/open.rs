@@ -71,12 +71,12 @@ impl Block {
         if xxh3_64(content) != u64::from_le_bytes(*checksum) {
             return Err(DecodeError::Checksum("block"));
         }
-        Self::open_content(bytes.slice(..content.len()))
+        Self::open_content(&bytes.slice(..content.len()))
     }
 
     /// Opens what stands in front of the checksum.
-    pub(crate) fn open_content(content: Bytes) -> Result<Self, DecodeError> {
-        let mut front = Reader::new(&content);
+    pub(crate) fn open_content(content: &Bytes) -> Result<Self, DecodeError> {
+        let mut front = Reader::new(content);
         match front.byte("block version")? {
             VERSION => {}
             other => return Err(DecodeError::Version(other)),

@@ -9,7 +9,7 @@ use crate::codec::{DecodeError, Reader, Writer};
 impl Block {
     /// The same block without its checksum, its catalogue not compressed.
     pub(crate) fn with_plain_catalogue(content: &[u8]) -> Result<Vec<u8>, DecodeError> {
-        let block = Block::open_content(Bytes::copy_from_slice(content))?;
+        let block = Block::open_content(&Bytes::copy_from_slice(content))?;
         let stored = block.stored_catalogue_bytes();
         let raw = block.catalogue()?.raw.as_slice();
         let mut reader = Reader::new(content);

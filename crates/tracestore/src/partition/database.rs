@@ -36,7 +36,7 @@ const FLUSH_POLL: Duration = Duration::from_millis(2);
 /// A flush that has not succeeded so long after RocksDB met an error has failed; RocksDB goes on trying.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 /// And so has one that takes so long for whatever reason.
-const FLUSH_PATIENCE_MAX: Duration = Duration::from_secs(60);
+const FLUSH_PATIENCE_MAX: Duration = Duration::from_mins(1);
 
 /// A key and its value.
 pub(crate) type Entry = (Box<[u8]>, Box<[u8]>);

@@ -169,13 +169,12 @@ impl Applied {
         for partition in places.partitions.read().values() {
             let service = |name: &str| self.window.service(name);
             match partition.read_calls(tenant, trace_id, &mut stored, service) {
-                Ok(()) => {}
                 // Damage to what lies there already is no reason to refuse what comes: only calls are derived from both.
                 Err(error) if !std::mem::replace(&mut self.has_warned, true) => tracing::warn!(
                     error = %full_message(&error), %trace_id,
                     "spans of a trace cannot be read: dependencies may lack calls (said once)"
                 ),
-                Err(_) => {}
+                Ok(()) | Err(_) => {}
             }
         }
         stored

@@ -2,6 +2,7 @@
 
 mod reads;
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
@@ -347,9 +348,10 @@ fn a_huge_trace_is_read_in_the_memory_of_its_parts() {
             span_id: SpanId((number + 1).to_be_bytes()),
             start_ns: NOW_NS + number,
             // Text that does not compress.
-            name: (0..250)
-                .map(|word| format!("{:016x}", xxhash_rust::xxh3::xxh3_64_with_seed(b"", number << 8 | word)))
-                .collect(),
+            name: (0..250).fold(String::new(), |mut name, word| {
+                let _ = write!(name, "{:016x}", xxhash_rust::xxh3::xxh3_64_with_seed(b"", (number << 8) | word));
+                name
+            }),
             ..Span::default()
         });
         let group = SpanGroup { resource: Arc::default(), scope: Arc::default(), spans: spans.collect() };

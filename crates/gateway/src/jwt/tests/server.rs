@@ -1,5 +1,7 @@
 //! Keys behind a URL: an issuer's server that rotates keys, is down, or answers nonsense.
 
+#![expect(clippy::disallowed_methods, reason = "the tasks of a test end with it")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;

@@ -1,6 +1,7 @@
 //! The index proposes every block that has what is searched, and few others.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use pharos_storage::conformance::traces::SpanGenerator;
 use pharos_storage::{SpanFilter, TraceQuery};
@@ -205,7 +206,11 @@ fn what_a_crash_left_of_a_change_is_in_nobodys_way() {
     };
     remove_one(&index).unwrap();
     drop(index);
-    assert!(before(directory.path()).difference(&known).any(|name| name.to_str().unwrap().ends_with(".del")));
+    assert!(
+        before(directory.path())
+            .difference(&known)
+            .any(|name| Path::new(name).extension().is_some_and(|end| end == "del"))
+    );
     // The files of the change are there, and what makes them count is not.
     fs::write(directory.path().join("meta.json"), meta).unwrap();
     let index = SearchIndex::open(directory.path(), MEMORY_BYTES, &AtomicU64::new(u64::MAX)).unwrap();
