@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http_body_util::BodyExt;
 use pharos_base::{ByteSize, ErrorClass};
-use pharos_http::{Refusal, discard_body};
+use pharos_http::{Refusal, body_cut_short, discard_body};
 use pharos_ingest::IngestError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -41,13 +41,6 @@ impl BodyBudget {
         Self(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
     }
 
-    /// Takes a body's share, for one that was read already.
-    pub(crate) fn hold(&self, bytes: Bytes) -> Result<HeldBody, Refusal> {
-        let mut held = Share::default();
-        self.grow(&mut held, bytes.len())?;
-        Ok(HeldBody { bytes, held })
-    }
-
     /// Grows a share to `bytes`.
     pub(crate) fn grow(&self, share: &mut Share, bytes: usize) -> Result<(), Refusal> {
         let has = share.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
@@ -72,43 +65,116 @@ impl BodyBudget {
 /// Reads the whole body, as it is encoded; its share of the budget grows while it arrives.
 pub(crate) async fn read(
     parts: &Parts,
-    mut body: Body,
+    body: Body,
     bytes_max: usize,
     budget: &BodyBudget,
 ) -> Result<HeldBody, Refusal> {
-    let outcome = read_within(&parts.headers, &mut body, bytes_max, budget).await;
+    let declared: Option<u64> = text(&parts.headers, CONTENT_LENGTH).and_then(|value| value.parse().ok());
+    let reading = Reading { bytes_max, declared: declared.map(length_of), framed: false };
+    gather(parts, body, reading, budget).await
+}
+
+/// A gRPC message as it came.
+#[derive(Debug)]
+pub(crate) struct GrpcMessage {
+    /// Whether it is compressed by what `grpc-encoding` names.
+    pub compressed: bool,
+    pub body: HeldBody,
+}
+
+/// Reads the one message of a unary call. What its prefix declares is checked before the message is read, and takes no
+/// memory before it has come.
+pub(crate) async fn read_grpc(
+    parts: &Parts,
+    body: Body,
+    bytes_max: usize,
+    budget: &BodyBudget,
+) -> Result<GrpcMessage, Refusal> {
+    let reading = Reading { bytes_max, declared: None, framed: true };
+    let mut body = gather(parts, body, reading, budget).await?;
+    if body.bytes.len() < GRPC_PREFIX_BYTES {
+        return Err(Refusal::new(ErrorClass::Invalid, "the call ended before its message"));
+    }
+    let (compressed, length) = grpc_prefix(&body.bytes)?;
+    body.bytes.advance(GRPC_PREFIX_BYTES);
+    if (body.bytes.len() as u64) < length {
+        return Err(Refusal::new(ErrorClass::Invalid, "the call ended in the midst of its message"));
+    }
+    Ok(GrpcMessage { compressed, body })
+}
+
+/// A flag and the length of the message, big-endian.
+const GRPC_PREFIX_BYTES: usize = 5;
+
+/// Reads the prefix of a message that has at least [`GRPC_PREFIX_BYTES`].
+fn grpc_prefix(bytes: &[u8]) -> Result<(bool, u64), Refusal> {
+    let (flag, length) = (bytes[0], u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]));
+    if flag > 1 {
+        let message = format!("protocol error: the flag before a message is 0 or 1, not {flag}");
+        return Err(Refusal::new(ErrorClass::Invalid, message));
+    }
+    Ok((flag == 1, u64::from(length)))
+}
+
+fn length_of(length: u64) -> usize {
+    usize::try_from(length).unwrap_or(usize::MAX)
+}
+
+/// What is known of a body while it is read.
+struct Reading {
+    bytes_max: usize,
+    /// How long it will be.
+    declared: Option<usize>,
+    /// Whether it is a gRPC message with its prefix.
+    framed: bool,
+}
+
+impl Reading {
+    /// Looks at what has come so far.
+    fn check(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        let too_large = |limit: usize| Err(refusal(&IngestError::BodyTooLarge { limit: ByteSize(limit as u64) }));
+        if !self.framed {
+            let length = self.declared.unwrap_or(0).max(bytes.len());
+            return if length > self.bytes_max { too_large(self.bytes_max) } else { Ok(()) };
+        }
+        if self.declared.is_none() && bytes.len() >= GRPC_PREFIX_BYTES {
+            let (_, length) = grpc_prefix(bytes)?;
+            if length > self.bytes_max as u64 {
+                return too_large(self.bytes_max);
+            }
+            self.declared = Some(GRPC_PREFIX_BYTES + length_of(length));
+        }
+        if self.declared.is_some_and(|declared| bytes.len() > declared) {
+            return Err(Refusal::new(ErrorClass::Invalid, "protocol error: a unary call has one message"));
+        }
+        Ok(())
+    }
+}
+
+async fn gather(parts: &Parts, mut body: Body, reading: Reading, budget: &BodyBudget) -> Result<HeldBody, Refusal> {
+    let outcome = gather_within(&mut body, reading, budget).await;
     if outcome.is_err() {
         discard_body(parts.version, &parts.headers, body).await;
     }
     outcome
 }
 
-async fn read_within(
-    headers: &HeaderMap,
-    body: &mut Body,
-    bytes_max: usize,
-    budget: &BodyBudget,
-) -> Result<HeldBody, Refusal> {
-    let too_large = || refusal(&IngestError::BodyTooLarge { limit: ByteSize(bytes_max as u64) });
-    let declared: Option<u64> = text(headers, CONTENT_LENGTH).and_then(|value| value.parse().ok());
-    if declared.is_some_and(|declared| declared > bytes_max as u64) {
-        return Err(too_large());
-    }
+async fn gather_within(body: &mut Body, mut reading: Reading, budget: &BodyBudget) -> Result<HeldBody, Refusal> {
+    reading.check(&[])?;
     let (mut bytes, mut held) = (BytesMut::new(), Share::default());
     while let Some(frame) = body.frame().await {
-        let ended = |error| Refusal::new(ErrorClass::Invalid, format!("request body ended early: {error}"));
-        let Ok(data) = frame.map_err(ended)?.into_data() else { continue };
-        let length = bytes.len() + data.len();
-        if length > bytes_max {
-            return Err(too_large());
-        }
-        budget.grow(&mut held, length)?;
+        let Ok(data) = frame.map_err(|error| body_cut_short(&error))?.into_data() else { continue };
+        budget.grow(&mut held, bytes.len() + data.len())?;
         if bytes.is_empty() {
-            // The declared length was checked; a body of one frame is not copied again.
+            // A body of one frame is not copied again.
             bytes = data.try_into_mut().unwrap_or_else(|data| BytesMut::from(&data[..]));
         } else {
+            let left = reading.declared.map_or(usize::MAX, |declared| declared.saturating_sub(bytes.len()));
+            // Twice as much, as all do, but not beyond what was declared.
+            bytes.reserve(data.len().max(bytes.len().min(left)));
             bytes.extend_from_slice(&data);
         }
+        reading.check(&bytes)?;
     }
     Ok(HeldBody { bytes: bytes.freeze(), held })
 }
@@ -133,6 +199,7 @@ fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::StreamExt;
 
     fn parts() -> Parts {
         http::Request::new(()).into_parts().0
@@ -149,7 +216,6 @@ mod tests {
         assert_eq!(first.bytes.len(), UNIT_BYTES);
         let refused = read(UNIT_BYTES + 1).await.unwrap_err();
         assert_eq!((refused.class(), refused.retry_after()), (ErrorClass::Unavailable, Some(RETRY_AFTER)));
-        assert!(budget.hold(Bytes::from(vec![7; 2 * UNIT_BYTES])).is_err());
         drop(first);
         assert_eq!(read(2 * UNIT_BYTES).await.unwrap().bytes.len(), 2 * UNIT_BYTES);
     }
@@ -160,5 +226,62 @@ mod tests {
         let body = Body::from_stream(futures::stream::iter(pieces));
         let read = read(&parts(), body, 5, &BodyBudget::new(1)).await.unwrap();
         assert_eq!(read.bytes, "abcde");
+    }
+
+    fn framed(flag: u8, length: u32, message: &[u8]) -> Vec<u8> {
+        [&[flag][..], &length.to_be_bytes(), message].concat()
+    }
+
+    async fn grpc(pieces: Vec<Vec<u8>>, bytes_max: usize, budget: &BodyBudget) -> Result<GrpcMessage, Refusal> {
+        let body = Body::from_stream(futures::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>)));
+        read_grpc(&parts(), body, bytes_max, budget).await
+    }
+
+    #[tokio::test]
+    async fn a_grpc_message_is_counted_while_it_arrives() {
+        let budget = BodyBudget::new(2 * UNIT_BYTES as u64);
+        let whole = framed(1, 3, b"abc");
+        let one_by_one = whole.iter().map(|byte| vec![*byte]).collect();
+        let message = grpc(one_by_one, 3, &budget).await.unwrap();
+        assert_eq!((message.compressed, &message.body.bytes[..]), (true, &b"abc"[..]));
+        // A prefix that promises much takes nothing; what has come is refused where it finds no room.
+        let promise = grpc(vec![framed(0, 1 << 30, b"")], 1 << 30, &budget).await.unwrap_err();
+        assert_eq!(promise.class(), ErrorClass::Invalid);
+        let large = vec![7; 2 * UNIT_BYTES];
+        let refused = grpc(vec![framed(0, 1 << 20, b""), large], 1 << 20, &budget).await.unwrap_err();
+        assert_eq!((refused.class(), refused.retry_after()), (ErrorClass::Unavailable, Some(RETRY_AFTER)));
+    }
+
+    #[tokio::test]
+    async fn the_prefix_is_checked_before_the_message_is_read() {
+        let budget = BodyBudget::new(1 << 20);
+        let endless = futures::stream::once(async { framed(0, u32::MAX, b"x") })
+            .chain(futures::stream::pending())
+            .map(Ok::<_, std::io::Error>);
+        let mut parts = parts();
+        parts.version = http::Version::HTTP_2;
+        let refused = read_grpc(&parts, Body::from_stream(endless), 100, &budget).await.unwrap_err();
+        assert_eq!((refused.class(), refused.retry_after()), (ErrorClass::LimitExceeded, None));
+        for wrong in [vec![], framed(0, 3, b"ab"), framed(2, 1, b"a"), framed(0, 1, b"ab"), vec![0, 0]] {
+            let refused = grpc(vec![wrong.clone()], 100, &budget).await.unwrap_err();
+            assert_eq!(refused.class(), ErrorClass::Invalid, "{wrong:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_we_cut_may_come_again_and_a_short_one_may_not() {
+        let budget = BodyBudget::new(1 << 20);
+        let cut = |kind: Option<std::io::ErrorKind>| {
+            let error: Box<dyn std::error::Error + Send + Sync> = match kind {
+                Some(kind) => Box::new(std::io::Error::from(kind)),
+                None => "timed out".into(),
+            };
+            let body = Body::from_stream(futures::stream::iter([Ok(Bytes::from_static(b"ab")), Err(error)]));
+            let budget = budget.clone();
+            async move { read(&parts(), body, 5, &budget).await.unwrap_err() }
+        };
+        assert_eq!(cut(Some(std::io::ErrorKind::UnexpectedEof)).await.class(), ErrorClass::Invalid);
+        let ours = cut(None).await;
+        assert_eq!((ours.class(), ours.retry_after()), (ErrorClass::Unavailable, Some(RETRY_AFTER)));
     }
 }

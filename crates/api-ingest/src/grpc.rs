@@ -1,31 +1,39 @@
 //! OTLP over gRPC.
 //!
-//! tonic does the framing and decompression, bounded; the message itself stays bytes until the decoding
-//! pool takes it, so that no large message is decoded on an async worker. HTTP and gRPC decode alike.
+//! The framing is read here: a message counts against the budget of all bodies while it arrives, and stays bytes,
+//! compressed if it came so, until the decoding pool takes it. HTTP and gRPC decode alike.
+//!
+//! Sources: "gRPC over HTTP2" (framing, `grpc-encoding`); OpenTelemetry protocol specification, "OTLP/gRPC".
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::IntoResponse;
+use axum::response::Response;
 use axum::routing::post;
-use bytes::{Buf, BufMut, Bytes};
-use http::HeaderValue;
-use pharos_http::Refusal;
+use bytes::{BufMut, BytesMut};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body_util::{BodyExt, Full};
+use pharos_base::ErrorClass;
+use pharos_http::{Dialect, Refusal};
 use pharos_ingest::otlp::WireForm;
 use pharos_ingest::{Encoding, IngestReport, Ingestor};
+use pharos_model::TenantId;
 use prost::Message;
-use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::server::Grpc;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 
+use crate::body::{self, GrpcMessage};
 use crate::metrics::{Protocol, Signal};
-use crate::otlp_http::{LOGS_UNSUPPORTED, metrics_response, traces_response};
-use crate::refuse::{grpc_status, unsupported_media};
-use crate::state::{DoorState, labels, tenant};
+use crate::otlp_http::{LOGS_UNSUPPORTED, Wire, metrics_response, traces_response};
+use crate::refuse::unsupported_media;
+use crate::state::DoorState;
 
 const METRICS_EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 const TRACES_EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const LOGS_EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+const GRPC_ENCODING: &str = "grpc-encoding";
+const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// The doors over gRPC. The routes have no fallback, so that they merge with others into one router.
 pub fn grpc_routes(state: DoorState) -> Routes {
@@ -37,119 +45,72 @@ pub fn grpc_routes(state: DoorState) -> Routes {
     Routes::from(router)
 }
 
-async fn export_metrics(State(state): State<DoorState>, request: Request) -> axum::response::Response {
-    export(state, Signal::Metrics, request).await
+async fn export_metrics(State(state): State<DoorState>, request: Request) -> Response {
+    export(&state, Signal::Metrics, request).await
 }
 
-async fn export_traces(State(state): State<DoorState>, request: Request) -> axum::response::Response {
-    export(state, Signal::Traces, request).await
+async fn export_traces(State(state): State<DoorState>, request: Request) -> Response {
+    export(&state, Signal::Traces, request).await
 }
 
-async fn export_logs() -> axum::response::Response {
-    Status::unimplemented(LOGS_UNSUPPORTED).into_http::<axum::body::Body>()
+async fn export_logs() -> Response {
+    Status::unimplemented(LOGS_UNSUPPORTED).into_http::<Body>()
 }
 
-async fn export(state: DoorState, signal: Signal, request: Request) -> axum::response::Response {
-    let (media, _) = crate::body::content_type(request.headers());
+async fn export(state: &DoorState, signal: Signal, request: Request) -> Response {
+    let (media, _) = body::content_type(request.headers());
     if !media.starts_with("application/grpc") {
         let message = format!("content type {media:?} is not gRPC's; OTLP/HTTP is sent to /v1/metrics and /v1/traces");
-        return unsupported_media(message).render(pharos_http::Dialect::Plain);
+        return unsupported_media(message).render(Dialect::Plain);
     }
-    let bytes_max = state.body_bytes_max();
-    let service = tower::service_fn(move |request: tonic::Request<Bytes>| {
-        let state = state.clone();
-        async move {
-            let report = accept(&state, signal, request).await.map_err(|refusal| grpc_status(&refusal))?;
-            let message = match signal {
-                Signal::Metrics => metrics_response(&report).encode_to_vec(),
-                Signal::Traces => traces_response(&report).encode_to_vec(),
-            };
-            Ok(tonic::Response::new(Bytes::from(message)))
-        }
-    });
-    let response = Grpc::new(BytesCodec)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd)
-        .max_decoding_message_size(bytes_max)
-        .unary(service, request)
-        .await;
-    correct_code(response).into_response()
-}
-
-async fn accept(state: &DoorState, signal: Signal, request: tonic::Request<Bytes>) -> Result<IngestReport, Refusal> {
-    let tenant = tenant(request.extensions(), None, signal)?;
-    let labels = labels(request.extensions());
-    let body = state.bodies().hold(request.into_inner())?;
-    let accept = move |ingestor: &Ingestor, body| match signal {
-        Signal::Metrics => {
-            let mut decoded = ingestor.decode_otlp_metrics(&tenant, body, Encoding::Identity, WireForm::Protobuf)?;
-            ingestor.label_metrics(&mut decoded, labels.as_ref());
-            Ok(ingestor.append_metrics(&tenant, decoded))
-        }
-        Signal::Traces => {
-            let mut decoded = ingestor.decode_otlp_traces(body, Encoding::Identity, WireForm::Protobuf)?;
-            ingestor.label_spans(&mut decoded, labels.as_ref());
-            Ok(ingestor.append_spans(&tenant, decoded))
-        }
+    let mut response = match accept(state, signal, request).await {
+        Ok(report) => success(signal, &report),
+        Err(refusal) => refusal.render(Dialect::Grpc),
     };
-    state.ingest(Protocol::OtlpGrpc, signal, body, accept).await
-}
-
-/// tonic calls a message over the limit `OUT_OF_RANGE`, which OTLP clients send again for ever, and a
-/// damaged one `INTERNAL`, which is our fault; OTLP has other codes for both.
-fn correct_code(mut response: http::Response<tonic::body::Body>) -> http::Response<tonic::body::Body> {
-    let Some(status) = Status::from_header_map(response.headers()) else { return response };
-    let code = match status.code() {
-        Code::OutOfRange => Code::ResourceExhausted,
-        Code::Internal if is_framing(status.message()) => Code::InvalidArgument,
-        _ => return response,
-    };
-    response.headers_mut().insert(Status::GRPC_STATUS, HeaderValue::from(code as i32));
+    response.headers_mut().insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("gzip,zstd"));
     response
 }
 
-/// Whether tonic says this of a request that it cannot read.
-fn is_framing(message: &str) -> bool {
-    ["Error decompressing", "protocol error", "Unexpected EOF", "Missing request message"]
-        .iter()
-        .any(|start| message.starts_with(start))
+async fn accept(state: &DoorState, signal: Signal, request: Request) -> Result<IngestReport, Refusal> {
+    let (parts, body) = request.into_parts();
+    let admission = state.admit(&parts, None, signal)?;
+    let declared = encoding(&parts.headers)?;
+    let message = body::read_grpc(&parts, body, admission.body_bytes_max(), state.bodies()).await?;
+    let GrpcMessage { compressed, body } = message;
+    let encoding = if compressed { declared } else { Encoding::Identity };
+    if compressed && encoding == Encoding::Identity {
+        let message = "protocol error: the message is compressed, and grpc-encoding does not say how";
+        return Err(Refusal::new(ErrorClass::Invalid, message));
+    }
+    let wire = Wire { signal, encoding, form: WireForm::Protobuf, body_max: admission.body_max() };
+    let decode = move |ingestor: &Ingestor, tenant: &TenantId, body| wire.decode(ingestor, tenant, body);
+    state.ingest(Protocol::OtlpGrpc, admission, body, decode).await
 }
 
-/// Messages as bytes.
-#[derive(Debug, Clone, Copy, Default)]
-struct BytesCodec;
-
-impl Codec for BytesCodec {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for BytesCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
+/// What compressed messages of the call are compressed by.
+fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
+    let name = headers.get(GRPC_ENCODING).map(|value| value.to_str().unwrap_or("?"));
+    match Encoding::from_header(name) {
+        Some(encoding @ (Encoding::Identity | Encoding::Gzip | Encoding::Zstd)) => Ok(encoding),
+        _ => {
+            let message = format!("grpc-encoding {:?} is not supported; send gzip, zstd or none", name.unwrap_or(""));
+            Err(Refusal::new(ErrorClass::Unsupported, message))
+        }
     }
 }
 
-impl Decoder for BytesCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        let length = buffer.remaining();
-        Ok(Some(buffer.copy_to_bytes(length)))
-    }
+fn success(signal: Signal, report: &IngestReport) -> Response {
+    let message = match signal {
+        Signal::Metrics => metrics_response(report).encode_to_vec(),
+        Signal::Traces => traces_response(report).encode_to_vec(),
+    };
+    let mut framed = BytesMut::with_capacity(message.len() + 5);
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    framed.put_slice(&message);
+    let trailers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from(Code::Ok as i32))]);
+    let body = Full::new(framed.freeze()).with_trailers(async move { Some(Ok(trailers)) });
+    let mut response = Response::new(Body::new(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
 }

@@ -9,7 +9,6 @@
 //! Query arguments: `extra_label=name=value` (repeated at will) and, for the exposition format, `timestamp`, the
 //! instant in Unix milliseconds of samples that bring none (else: now).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -23,21 +22,23 @@ use http::request::Parts;
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use pharos_base::ErrorClass;
-use pharos_http::{Dialect, Refusal, discard_body};
+use pharos_http::{Dialect, Refusal, body_cut_short, discard_body};
 use pharos_ingest::text::{BadLine, BadLines, TextFormat, TextImport, TextOptions};
 use pharos_ingest::{DecodedMetrics, Encoding, IngestReport, Ingestor, PendingReport};
-use pharos_model::{LabelRewrite, TenantId};
+use pharos_model::TenantId;
 use tokio::time::Instant;
 
 use crate::body::{self, Share};
 use crate::metrics::{Protocol, Signal};
 use crate::refuse::unsupported_media;
-use crate::state::{DoorState, labels, tenant};
+use crate::state::{Admission, DoorState};
 
 /// Body bytes that are collected before a thread is asked to read them.
 const GATHER_BYTES: usize = 256 << 10;
 /// How long a block waits for a busy server; then the sender is told, and how much is stored.
 const BUSY_WAIT_MAX: Duration = Duration::from_secs(6);
+/// How long a block waits for a rate.
+const RATE_WAIT_MAX: Duration = Duration::from_secs(30);
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// Labels that `extra_label` may add.
 const EXTRA_LABELS_MAX: usize = 64;
@@ -74,9 +75,8 @@ async fn accept(
     let (parts, mut body) = request.into_parts();
     let prepared = prepare(state, url_tenant, format, &parts);
     let outcome = match prepared {
-        Ok((tenant, reader)) => {
-            let labels = labels(&parts.extensions);
-            Import { state, tenant, labels, reader: Some(reader), held: Share::default() }.run(&mut body).await
+        Ok((admission, reader)) => {
+            Import { state, admission, reader: Some(reader), held: Share::default() }.run(&mut body).await
         }
         Err(refusal) => Err(refusal),
     };
@@ -91,8 +91,8 @@ fn prepare(
     url_tenant: Option<&str>,
     format: TextFormat,
     parts: &Parts,
-) -> Result<(TenantId, TextImport), Refusal> {
-    let tenant = tenant(&parts.extensions, url_tenant, Signal::Metrics)?;
+) -> Result<(Admission, TextImport), Refusal> {
+    let admission = state.admit_stream(parts, url_tenant, Signal::Metrics)?;
     let name = body::content_encoding(&parts.headers);
     let Some(encoding @ (Encoding::Identity | Encoding::Gzip | Encoding::Zstd)) = Encoding::from_header(name) else {
         let name = name.unwrap_or_default();
@@ -101,7 +101,7 @@ fn prepare(
     let options = options(parts.uri.query().unwrap_or(""), state.ingestor().now_ms())?;
     let reader = TextImport::new(format, encoding, options)
         .map_err(|error| Refusal::new(ErrorClass::Invalid, error.to_string()))?;
-    Ok((tenant, reader))
+    Ok((admission, reader))
 }
 
 /// Reads the query arguments; unknown ones are left alone, as VictoriaMetrics does.
@@ -134,9 +134,7 @@ fn options(query: &str, now_ms: i64) -> Result<TextOptions, Refusal> {
 /// One request under way.
 struct Import<'a> {
     state: &'a DoorState,
-    tenant: TenantId,
-    /// What the credential sets; it counts more than what the query asks for.
-    labels: Option<Arc<LabelRewrite>>,
+    admission: Admission,
     /// Away while a thread of the pool works with it.
     reader: Option<TextImport>,
     /// What it takes from the budget of all bodies.
@@ -148,7 +146,8 @@ impl Import<'_> {
         let mut total = IngestReport::default();
         loop {
             let (mut block, ended) = gather(body).await?;
-            self.state.count_body(Protocol::Import, block.len());
+            self.keep_to_rates().await.map_err(|refusal| halfway(refusal, &total))?;
+            self.state.count_body(Protocol::Import, &self.admission, block.len());
             while !block.is_empty() {
                 let held = self.reader.as_ref().map_or(0, TextImport::memory_bytes);
                 self.hold(held + block.len()).await.map_err(|refusal| halfway(refusal, &total))?;
@@ -162,6 +161,20 @@ impl Import<'_> {
                 return Ok((total, bad));
             }
         }
+    }
+
+    /// Waits until the rates of its tenant and credential allow for more: an import is slowed down by them, and refused only
+    /// where that would take longer than clients wait.
+    async fn keep_to_rates(&self) -> Result<(), Refusal> {
+        let deadline = Instant::now() + RATE_WAIT_MAX;
+        while let Err(over) = self.admission.goes_on() {
+            let again_at = Instant::now() + over.retry_after;
+            if again_at > deadline {
+                return Err(self.state.over(over));
+            }
+            tokio::time::sleep_until(again_at).await;
+        }
+        Ok(())
     }
 
     /// Takes a share of the budget of all bodies, waiting for it a while: what was sent so far need not be sent again.
@@ -180,7 +193,8 @@ impl Import<'_> {
     /// Has the front of `block` (without one: the end of the body) read and stored; answers what is left of it.
     async fn store(&mut self, block: Option<Bytes>, total: &mut IngestReport) -> Result<Bytes, Refusal> {
         let Some(mut reader) = self.reader.take() else { return Ok(Bytes::new()) };
-        let (tenant, labels) = (self.tenant.clone(), self.labels.clone());
+        let (tenant, labels) = (self.admission.tenant().clone(), self.admission.labels().cloned());
+        let bytes = block.as_ref().map_or(0, Bytes::len);
         let work = move |ingestor: &Ingestor| {
             let (limits, window) = (&ingestor.settings().limits, ingestor.window());
             let mut rest = block.unwrap_or_default();
@@ -194,7 +208,7 @@ impl Import<'_> {
             });
             (reader, batches.map(|batches| HandedOver::new(ingestor, &tenant, batches, Patience::Waits)), rest)
         };
-        let (reader, handed_over, rest) = self.state.work(work).await?;
+        let (reader, handed_over, rest) = self.state.work(BUSY_WAIT_MAX, bytes, work).await?;
         self.reader = Some(reader);
         let handed_over = handed_over.map_err(|error| self.state.fail(Protocol::Import, &error))?;
         self.settle(handed_over, total).await?;
@@ -206,7 +220,7 @@ impl Import<'_> {
         let deadline = Instant::now() + BUSY_WAIT_MAX;
         loop {
             for pending in handed_over.pending {
-                total.merge(self.state.settle(Protocol::Import, Signal::Metrics, pending).await?);
+                total.merge(self.state.settle(Protocol::Import, &self.admission, pending).await?);
             }
             if handed_over.waiting.is_empty() {
                 return Ok(());
@@ -216,9 +230,9 @@ impl Import<'_> {
             }
             // The store finds the words for why not.
             let patience = if Instant::now() < deadline { Patience::Waits } else { Patience::Ended };
-            let (tenant, waiting) = (self.tenant.clone(), handed_over.waiting);
+            let (tenant, waiting) = (self.admission.tenant().clone(), handed_over.waiting);
             let work = move |ingestor: &Ingestor| HandedOver::new(ingestor, &tenant, waiting, patience);
-            handed_over = self.state.work(work).await?;
+            handed_over = self.state.work(BUSY_WAIT_MAX, 0, work).await?;
         }
     }
 }
@@ -262,8 +276,7 @@ fn halfway(refusal: Refusal, total: &IngestReport) -> Refusal {
 async fn gather(body: &mut Body) -> Result<(Bytes, bool), Refusal> {
     let mut gathered = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let ended = |error| Refusal::new(ErrorClass::Invalid, format!("request body ended early: {error}"));
-        let Ok(data) = frame.map_err(ended)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|error| body_cut_short(&error))?.into_data() else { continue };
         gathered.extend_from_slice(&data);
         if gathered.len() >= GATHER_BYTES {
             return Ok((gathered.freeze(), false));

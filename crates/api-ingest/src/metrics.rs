@@ -1,6 +1,7 @@
 //! What passes the doors, counted.
 
 use pharos_base::ErrorClass;
+use pharos_gateway::Unit;
 use pharos_ingest::{IngestError, IngestReport};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -14,6 +15,16 @@ pub(crate) enum Signal {
     Traces,
 }
 
+impl Signal {
+    /// What of it is counted against rates.
+    pub(crate) fn unit(self) -> Unit {
+        match self {
+            Self::Metrics => Unit::Samples,
+            Self::Traces => Unit::Spans,
+        }
+    }
+}
+
 /// How it comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(crate) enum Protocol {
@@ -24,7 +35,7 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::OtlpGrpc => "otlp_grpc",
             Self::OtlpHttp => "otlp_http",
@@ -45,6 +56,11 @@ struct DoorReason {
     reason: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Limited {
+    limit: &'static str,
+}
+
 /// Counters of all doors.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DoorMetrics {
@@ -56,6 +72,7 @@ pub(crate) struct DoorMetrics {
     rejected: Family<DoorReason, Counter>,
     failed: Family<DoorReason, Counter>,
     body_bytes: Family<Door, Counter>,
+    turned_away: Family<Limited, Counter>,
 }
 
 impl DoorMetrics {
@@ -78,6 +95,11 @@ impl DoorMetrics {
             "ingest_failed_requests",
             "Requests that failed; of imports, blocks before may be stored",
             metrics.failed.clone(),
+        );
+        registry.register(
+            "ingest_turned_away_requests",
+            "Requests turned away by a limit of their tenant or credential, because all were busy, or by a fault",
+            metrics.turned_away.clone(),
         );
         metrics
     }
@@ -108,6 +130,11 @@ impl DoorMetrics {
         }
     }
 
+    /// `limit`: the name of a limit, or `busy`, or `panicked`.
+    pub(crate) fn turned_away(&self, limit: &'static str) {
+        self.turned_away.get_or_create(&Limited { limit }).inc();
+    }
+
     pub(crate) fn failure(&self, protocol: Protocol, error: &IngestError) {
         let reason = match error {
             IngestError::BodyTooLarge { .. } | IngestError::BatchTooLarge { .. } => "too_large",
@@ -115,7 +142,7 @@ impl DoorMetrics {
             IngestError::Decode { .. } => "decode",
             IngestError::Closing => "unavailable",
             IngestError::Storage(error) => match error.class() {
-                ErrorClass::Unavailable => "unavailable",
+                ErrorClass::Unavailable | ErrorClass::Timeout | ErrorClass::Cancelled => "unavailable",
                 ErrorClass::LimitExceeded => "limit",
                 _ => "internal",
             },

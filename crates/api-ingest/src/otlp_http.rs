@@ -6,14 +6,16 @@ use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
-use pharos_base::ErrorClass;
+use pharos_base::{ByteSize, ErrorClass};
 use pharos_http::{Dialect, Refusal};
 use pharos_ingest::otlp::WireForm;
-use pharos_ingest::{Encoding, IngestReport, Ingestor};
+use pharos_ingest::{Encoding, IngestError, IngestReport, Ingestor};
+use pharos_model::TenantId;
 use prost::Message;
 use serde_json::json;
 
@@ -21,7 +23,7 @@ use crate::body;
 use crate::hints;
 use crate::metrics::{Protocol, Signal};
 use crate::refuse::unsupported_media;
-use crate::state::{DoorState, labels, tenant};
+use crate::state::{Decoded, DoorState};
 
 /// Why logs are turned away.
 pub(crate) const LOGS_UNSUPPORTED: &str = "logs are not supported: this server stores metrics and traces; disable the logs exporter (OTEL_LOGS_EXPORTER=none) or send them elsewhere";
@@ -83,23 +85,34 @@ async fn accept(
     request: Request,
 ) -> Result<IngestReport, Refusal> {
     let (parts, body) = request.into_parts();
-    let tenant = tenant(&parts.extensions, url_tenant, signal)?;
-    let labels = labels(&parts.extensions);
+    let admission = state.admit(&parts, url_tenant, signal)?;
     let encoding = encoding(&parts.headers)?;
-    let body = body::read(&parts, body, state.body_bytes_max(), state.bodies()).await?;
-    let accept = move |ingestor: &Ingestor, body| match signal {
-        Signal::Metrics => {
-            let mut decoded = ingestor.decode_otlp_metrics(&tenant, body, encoding, form)?;
-            ingestor.label_metrics(&mut decoded, labels.as_ref());
-            Ok(ingestor.append_metrics(&tenant, decoded))
+    let body = body::read(&parts, body, admission.body_bytes_max(), state.bodies()).await?;
+    let wire = Wire { signal, encoding, form, body_max: admission.body_max() };
+    let decode = move |ingestor: &Ingestor, tenant: &TenantId, body| wire.decode(ingestor, tenant, body);
+    state.ingest(Protocol::OtlpHttp, admission, body, decode).await
+}
+
+/// How a body of either signal is written.
+pub(crate) struct Wire {
+    pub signal: Signal,
+    pub encoding: Encoding,
+    pub form: WireForm,
+    /// It is inflated to this at most.
+    pub body_max: ByteSize,
+}
+
+impl Wire {
+    /// Reads a body.
+    pub(crate) fn decode(self, ingestor: &Ingestor, tenant: &TenantId, body: Bytes) -> Result<Decoded, IngestError> {
+        let Self { signal, encoding, form, body_max } = self;
+        match signal {
+            Signal::Metrics => {
+                ingestor.decode_otlp_metrics(tenant, body, encoding, form, body_max).map(Decoded::Metrics)
+            }
+            Signal::Traces => ingestor.decode_otlp_traces(body, encoding, form, body_max).map(Decoded::Spans),
         }
-        Signal::Traces => {
-            let mut decoded = ingestor.decode_otlp_traces(body, encoding, form)?;
-            ingestor.label_spans(&mut decoded, labels.as_ref());
-            Ok(ingestor.append_spans(&tenant, decoded))
-        }
-    };
-    state.ingest(Protocol::OtlpHttp, signal, body, accept).await
+    }
 }
 
 fn wire_form(headers: &HeaderMap) -> Result<WireForm, Refusal> {

@@ -21,11 +21,12 @@ use pharos_base::ErrorClass;
 use pharos_http::{Dialect, Refusal};
 use pharos_ingest::remote_write::RemoteWriteVersion;
 use pharos_ingest::{DecodedMetrics, Encoding, IngestError, IngestReport, Ingestor};
+use pharos_model::TenantId;
 
 use crate::body;
 use crate::metrics::{Protocol, Signal};
 use crate::refuse::unsupported_media;
-use crate::state::{DoorState, labels, tenant};
+use crate::state::{Decoded, DoorState};
 
 /// What was written, in the order of the counts.
 const WRITTEN: [&str; 3] = [
@@ -66,20 +67,19 @@ async fn probe(request: Request) -> Response {
 
 async fn accept(state: &DoorState, url_tenant: Option<&str>, request: Request) -> Result<Accepted, Refusal> {
     let (parts, body) = request.into_parts();
-    let tenant = tenant(&parts.extensions, url_tenant, Signal::Metrics)?;
-    let labels = labels(&parts.extensions);
+    let admission = state.admit(&parts, url_tenant, Signal::Metrics)?;
     let is_victoria = speaks_victoria(&parts.headers)?;
     let version = version(&parts.headers)?;
     let encoding = encoding(&parts.headers)?;
     if let Some(attempt) = parts.headers.get("retry-attempt") {
         tracing::debug!(?attempt, path = parts.uri.path(), "a batch comes again");
     }
-    let body = body::read(&parts, body, state.body_bytes_max(), state.bodies()).await?;
-    let accept = move |ingestor: &Ingestor, body| {
-        let decoded = caught(version, || ingestor.decode_remote_write(body, encoding, version))?;
-        Ok(ingestor.append_remote_write(&tenant, decoded, labels.as_ref()))
+    let body = body::read(&parts, body, admission.body_bytes_max(), state.bodies()).await?;
+    let body_max = admission.body_max();
+    let decode = move |ingestor: &Ingestor, _: &TenantId, body| {
+        caught(version, || ingestor.decode_remote_write(body, encoding, version, body_max)).map(Decoded::RemoteWrite)
     };
-    let report = state.ingest(Protocol::RemoteWrite, Signal::Metrics, body, accept).await?;
+    let report = state.ingest(Protocol::RemoteWrite, admission, body, decode).await?;
     Ok(Accepted { report, is_victoria })
 }
 

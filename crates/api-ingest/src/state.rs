@@ -1,19 +1,22 @@
 //! What all doors share.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::Extensions;
-use pharos_base::ErrorClass;
-use pharos_gateway::{Principal, Scope};
+use http::request::Parts;
+use pharos_base::{ByteSize, ErrorClass};
+use pharos_gateway::{InFlight, OverLimit, Principal, Quota, Quotas, Scope, Unit};
 use pharos_http::Refusal;
-use pharos_ingest::{IngestError, IngestReport, Ingestor, PendingReport};
+use pharos_ingest::otlp::DecodedSpans;
+use pharos_ingest::{DecodedMetrics, IngestError, IngestReport, Ingestor, PendingReport};
 use pharos_model::{LabelRewrite, TenantId};
 use prometheus_client::registry::Registry;
 
 use crate::body::{BodyBudget, HeldBody};
 use crate::metrics::{DoorMetrics, Protocol, Signal};
-use crate::pool::DecodePool;
+use crate::pool::{DecodePool, PoolError};
 use crate::refuse::refusal;
 use crate::remembered::Memories;
 
@@ -21,24 +24,48 @@ use crate::remembered::Memories;
 #[derive(Debug, Clone)]
 pub struct DoorState {
     ingestor: Arc<Ingestor>,
+    quotas: Arc<Quotas>,
     pool: DecodePool,
     bodies: BodyBudget,
     metrics: DoorMetrics,
 }
 
+/// A request that may be read: whose it is, and what it may hold. Its place among those under way is given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    tenant: TenantId,
+    signal: Signal,
+    /// What the sender's credential says about labels.
+    labels: Option<Arc<LabelRewrite>>,
+    quota: Quota,
+    body_max: ByteSize,
+    _in_flight: InFlight,
+}
+
+/// A body as the stores take it.
+pub(crate) enum Decoded {
+    Metrics(DecodedMetrics),
+    /// Whose replicas may be told apart.
+    RemoteWrite(DecodedMetrics),
+    Spans(DecodedSpans),
+}
+
+/// Why a body did not come to the store.
+enum NotAppended {
+    Refused(IngestError),
+    /// Reading it panicked; it will do so each time it comes.
+    Panicked,
+}
+
 impl DoorState {
-    /// Doors to `ingestor`; what passes them is counted in `registry`.
+    /// Doors to `ingestor`, within `quotas`; what passes them is counted in `registry`.
     #[must_use]
-    pub fn new(ingestor: Arc<Ingestor>, registry: &mut Registry) -> Self {
+    pub fn new(ingestor: Arc<Ingestor>, quotas: Arc<Quotas>, registry: &mut Registry) -> Self {
         let limits = &ingestor.settings().limits;
         let bodies = BodyBudget::new(limits.bodies_max.0.max(limits.body_max.0));
+        let pool = DecodePool::for_this_machine(limits.queue_wait.0);
         registry.register_collector(Box::new(Memories(Arc::clone(&ingestor))));
-        Self { bodies, pool: DecodePool::for_this_machine(), metrics: DoorMetrics::register(registry), ingestor }
-    }
-
-    /// Largest body, inflated or not.
-    pub(crate) fn body_bytes_max(&self) -> usize {
-        usize::try_from(self.ingestor.settings().limits.body_max.0).unwrap_or(usize::MAX)
+        Self { bodies, pool, metrics: DoorMetrics::register(registry), quotas, ingestor }
     }
 
     /// What bodies may hold together.
@@ -46,20 +73,56 @@ impl DoorState {
         &self.bodies
     }
 
-    /// Runs `accept` (inflate, decode, append) on the pool, then awaits the store.
+    /// Admits a request before its body is read: its sender may write there, nothing that is limited is used up, and what is
+    /// ahead of it will be done in time.
+    pub(crate) fn admit(&self, parts: &Parts, url_tenant: Option<&str>, signal: Signal) -> Result<Admission, Refusal> {
+        let admission = self.admit_stream(parts, url_tenant, signal)?;
+        self.pool.has_room().map_err(|_| self.busy())?;
+        Ok(admission)
+    }
+
+    /// As [`DoorState::admit`], for a body that is taken piece by piece and may wait.
+    pub(crate) fn admit_stream(
+        &self,
+        parts: &Parts,
+        url_tenant: Option<&str>,
+        signal: Signal,
+    ) -> Result<Admission, Refusal> {
+        let Some(principal) = parts.extensions.get::<Principal>() else {
+            return Err(Refusal::new(ErrorClass::Unauthenticated, "no credential"));
+        };
+        let tenant = tenant(principal, url_tenant, signal)?;
+        let quota = self.quotas.of(principal, &tenant);
+        let within = quota.check(Unit::Bytes).and_then(|()| quota.check(signal.unit())).and_then(|()| quota.begin());
+        let in_flight = within.map_err(|over| self.over(over))?;
+        let server_max = self.ingestor.settings().limits.body_max;
+        let body_max = quota.limits().body_max.map_or(server_max, |own| own.min(server_max));
+        Ok(Admission { tenant, signal, labels: labels(principal), quota, body_max, _in_flight: in_flight })
+    }
+
+    /// Runs `decode` (inflate, read) on the pool, hands what it found to the store and awaits that.
     pub(crate) async fn ingest(
         &self,
         protocol: Protocol,
-        signal: Signal,
+        admission: Admission,
         body: HeldBody,
-        accept: impl FnOnce(&Ingestor, Bytes) -> Result<PendingReport, IngestError> + Send + 'static,
+        decode: impl FnOnce(&Ingestor, &TenantId, Bytes) -> Result<Decoded, IngestError> + Send + 'static,
     ) -> Result<IngestReport, Refusal> {
         let HeldBody { bytes: body, held } = body;
-        self.count_body(protocol, body.len());
-        let pending = self.work(move |ingestor| accept(ingestor, body)).await?;
-        let done = match pending {
-            Ok(pending) => self.settle(protocol, signal, pending).await,
-            Err(error) => Err(self.fail(protocol, &error)),
+        let length = body.len();
+        self.count_body(protocol, &admission, length);
+        let (ingestor, tenant) = (Arc::clone(&self.ingestor), admission.tenant.clone());
+        let labels = admission.labels.clone();
+        let job = move || match catch_unwind(AssertUnwindSafe(|| decode(&ingestor, &tenant, body))) {
+            Ok(Ok(decoded)) => Ok(append(&ingestor, &tenant, labels.as_ref(), decoded)),
+            Ok(Err(error)) => Err(NotAppended::Refused(error)),
+            Err(_) => Err(NotAppended::Panicked),
+        };
+        let done = match self.pool.run(length, job).await {
+            Ok(Ok(pending)) => self.settle(protocol, &admission, pending).await,
+            Ok(Err(NotAppended::Refused(error))) => Err(self.fail(protocol, &error)),
+            Ok(Err(NotAppended::Panicked)) => Err(self.unreadable(protocol)),
+            Err(error) => Err(self.not_run(error)),
         };
         drop(held);
         done
@@ -71,29 +134,33 @@ impl DoorState {
     }
 
     /// Counts bytes of a body.
-    pub(crate) fn count_body(&self, protocol: Protocol, bytes: usize) {
+    pub(crate) fn count_body(&self, protocol: Protocol, admission: &Admission, bytes: usize) {
+        admission.quota.take(Unit::Bytes, bytes as u64);
         self.metrics.body(protocol, bytes);
     }
 
-    /// Runs `work` on the pool.
+    /// Runs `work` on `bytes` on the pool; it may wait for `wait_max`.
     pub(crate) async fn work<T: Send + 'static>(
         &self,
+        wait_max: Duration,
+        bytes: usize,
         work: impl FnOnce(&Ingestor) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let ingestor = Arc::clone(&self.ingestor);
-        self.pool.run(move || work(&ingestor)).await
+        self.pool.run_within(wait_max, bytes, move || work(&ingestor)).await.map_err(|error| self.not_run(error))
     }
 
     /// Awaits the store, and counts.
     pub(crate) async fn settle(
         &self,
         protocol: Protocol,
-        signal: Signal,
+        admission: &Admission,
         pending: PendingReport,
     ) -> Result<IngestReport, Refusal> {
         match pending.await {
             Ok(report) => {
-                self.metrics.report(protocol, signal, &report);
+                admission.quota.take(admission.signal.unit(), report.items + report.histograms);
+                self.metrics.report(protocol, admission.signal, &report);
                 Ok(report)
             }
             Err(error) => Err(self.fail(protocol, &error)),
@@ -105,23 +172,138 @@ impl DoorState {
         self.metrics.failure(protocol, error);
         refusal(error)
     }
+
+    /// Counts a request over a limit; answers what the sender is told.
+    pub(crate) fn over(&self, over: OverLimit) -> Refusal {
+        self.metrics.turned_away(over.limit);
+        over.into()
+    }
+
+    fn busy(&self) -> Refusal {
+        self.metrics.turned_away("busy");
+        PoolError::busy()
+    }
+
+    fn not_run(&self, error: PoolError) -> Refusal {
+        match error {
+            PoolError::Busy => self.busy(),
+            // Past the reading of the body: nothing is acknowledged, and the same may pass once we are restarted.
+            PoolError::Panicked => Refusal::new(ErrorClass::Unavailable, FAULT).with_retry_after(Some(PANIC_RETRY)),
+        }
+    }
+
+    /// A body that we cannot read for a fault of ours must not come for ever: OTLP's senders drop what is answered 500, those of
+    /// remote write repeat it until it is 400.
+    fn unreadable(&self, protocol: Protocol) -> Refusal {
+        tracing::error!(protocol = protocol.as_str(), "reading a request panicked");
+        self.metrics.turned_away("panicked");
+        match protocol {
+            Protocol::RemoteWrite => Refusal::new(ErrorClass::Invalid, FAULT),
+            Protocol::OtlpGrpc | Protocol::OtlpHttp | Protocol::Import => Refusal::new(ErrorClass::Internal, FAULT),
+        }
+    }
+}
+
+const FAULT: &str = "the request could not be read because of a fault in the server; its log says more";
+const PANIC_RETRY: Duration = Duration::from_secs(5);
+
+impl Admission {
+    /// Whose data it writes.
+    pub(crate) fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// What its sender's credential says about labels.
+    pub(crate) fn labels(&self) -> Option<&Arc<LabelRewrite>> {
+        self.labels.as_ref()
+    }
+
+    /// Largest body, inflated or not.
+    pub(crate) fn body_max(&self) -> ByteSize {
+        self.body_max
+    }
+
+    /// [`Admission::body_max`] as a length.
+    pub(crate) fn body_bytes_max(&self) -> usize {
+        usize::try_from(self.body_max.0).unwrap_or(usize::MAX)
+    }
+
+    /// Whether more of it may come now, for what comes piece by piece.
+    pub(crate) fn goes_on(&self) -> Result<(), OverLimit> {
+        self.quota.check(Unit::Bytes).and_then(|()| self.quota.check(self.signal.unit()))
+    }
+}
+
+/// Hands what was read to the store, with the labels of its sender's credential.
+fn append(
+    ingestor: &Ingestor,
+    tenant: &TenantId,
+    labels: Option<&Arc<LabelRewrite>>,
+    decoded: Decoded,
+) -> PendingReport {
+    match decoded {
+        Decoded::Metrics(mut decoded) => {
+            ingestor.label_metrics(&mut decoded, labels);
+            ingestor.append_metrics(tenant, decoded)
+        }
+        Decoded::RemoteWrite(decoded) => ingestor.append_remote_write(tenant, decoded, labels),
+        Decoded::Spans(mut decoded) => {
+            ingestor.label_spans(&mut decoded, labels);
+            ingestor.append_spans(tenant, decoded)
+        }
+    }
 }
 
 /// What the sender's credential says about labels, if anything.
-pub(crate) fn labels(extensions: &Extensions) -> Option<Arc<LabelRewrite>> {
-    let principal = extensions.get::<Principal>()?;
+fn labels(principal: &Principal) -> Option<Arc<LabelRewrite>> {
     LabelRewrite::new(&principal.grant().extra_labels, None).map(Arc::new)
 }
 
 /// The tenant that the request writes for, if its sender may write there.
-pub(crate) fn tenant(extensions: &Extensions, url_tenant: Option<&str>, signal: Signal) -> Result<TenantId, Refusal> {
-    let Some(principal) = extensions.get::<Principal>() else {
-        return Err(Refusal::new(ErrorClass::Unauthenticated, "no credential"));
-    };
+fn tenant(principal: &Principal, url_tenant: Option<&str>, signal: Signal) -> Result<TenantId, Refusal> {
     let scope = match signal {
         Signal::Metrics => Scope::MetricsWrite,
         Signal::Traces => Scope::TracesWrite,
     };
     let allowed = principal.require(scope).and_then(|()| principal.tenant_for(url_tenant));
     allowed.map_err(|error| Refusal::new(error.class(), error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pharos_base::SimClock;
+    use pharos_ingest::{IngestComponents, IngestSettings};
+    use pharos_storage::memory::{MemoryMetricStore, MemoryTraceStore};
+
+    fn doors() -> DoorState {
+        let clock = SimClock::at_ms(1_700_000_000_000);
+        let components = IngestComponents {
+            metrics: Arc::new(MemoryMetricStore::new()),
+            traces: Arc::new(MemoryTraceStore::new()),
+            clock: Arc::clone(&clock) as _,
+            metrics_retention: None,
+        };
+        let mut settings = IngestSettings::default();
+        settings.limits.queue_wait = pharos_base::HumanDuration::from_ms(60_000);
+        let quotas = Arc::new(Quotas::unlimited(clock));
+        DoorState::new(Arc::new(Ingestor::new(components, settings)), quotas, &mut Registry::default())
+    }
+
+    #[tokio::test]
+    async fn a_body_that_cannot_be_read_does_not_come_for_ever() {
+        let doors = doors();
+        for (protocol, class) in [
+            (Protocol::RemoteWrite, ErrorClass::Invalid),
+            (Protocol::OtlpHttp, ErrorClass::Internal),
+            (Protocol::OtlpGrpc, ErrorClass::Internal),
+        ] {
+            let mut parts = http::Request::new(()).into_parts().0;
+            parts.extensions.insert(Principal::anonymous());
+            let admission = doors.admit(&parts, None, Signal::Metrics).unwrap();
+            let body = HeldBody { bytes: Bytes::from_static(b"poison"), held: crate::body::Share::default() };
+            let refused = doors.ingest(protocol, admission, body, |_, _, _| panic!("a bug")).await.unwrap_err();
+            assert_eq!((refused.class(), refused.retry_after()), (class, None), "{protocol:?}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! How much a tenant or a credential may: the names and types of all limits. What is not set is left to the next: a token's to its
 //! tenant's, that to the one of all tenants.
 
-use pharos_base::{ByteSize, HumanDuration};
+use pharos_base::ByteSize;
 use serde::{Deserialize, Serialize};
 
 /// Limits that may be set for all tenants, for one, or for one credential; `None`: not limited here.
@@ -20,43 +20,57 @@ pub struct LimitOverrides {
     /// Spans written in a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spans_per_second: Option<u64>,
-    /// Series that may be active at a time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub series_active: Option<u64>,
     /// Largest body, inflated; may only lower the server's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_max: Option<ByteSize>,
-    /// Labels of a series; may only lower the server's, and so may those below.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub labels_max: Option<usize>,
-    /// Bytes of a label's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub label_name_bytes_max: Option<usize>,
-    /// Bytes of a label's value.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub label_value_bytes_max: Option<usize>,
-    /// Attributes of a span.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub span_attributes_max: Option<usize>,
-    /// Events of a span.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub span_events_max: Option<usize>,
-    /// Queries that may run at a time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub queries_in_flight: Option<u32>,
-    /// Queries that may wait for their turn.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub queries_queued: Option<u32>,
-    /// Longest time of a query.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub query_timeout: Option<HumanDuration>,
-    /// Memory of a query.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub query_memory_max: Option<ByteSize>,
-    /// Samples a query may load.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub query_samples_max: Option<u64>,
-    /// Series a query may select.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub query_series_max: Option<u64>,
+}
+
+impl LimitOverrides {
+    /// Names of all limits, in order.
+    pub const NAMES: [&'static str; 5] =
+        ["requests_in_flight", "bytes_per_second", "samples_per_second", "spans_per_second", "body_max"];
+
+    /// These limits, and those of `lower` where these say nothing.
+    #[must_use]
+    pub fn over(&self, lower: &Self) -> Self {
+        Self {
+            requests_in_flight: self.requests_in_flight.or(lower.requests_in_flight),
+            bytes_per_second: self.bytes_per_second.or(lower.bytes_per_second),
+            samples_per_second: self.samples_per_second.or(lower.samples_per_second),
+            spans_per_second: self.spans_per_second.or(lower.spans_per_second),
+            body_max: self.body_max.or(lower.body_max),
+        }
+    }
+
+    /// The lower of each limit.
+    #[must_use]
+    pub fn strictest_with(&self, other: &Self) -> Self {
+        fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+            match (a, b) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            }
+        }
+        Self {
+            requests_in_flight: least(self.requests_in_flight, other.requests_in_flight),
+            bytes_per_second: least(self.bytes_per_second, other.bytes_per_second),
+            samples_per_second: least(self.samples_per_second, other.samples_per_second),
+            spans_per_second: least(self.spans_per_second, other.spans_per_second),
+            body_max: least(self.body_max, other.body_max),
+        }
+    }
+
+    /// Whether nothing is limited.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether something is limited that has to be counted over requests.
+    pub(crate) fn counts(&self) -> bool {
+        self.requests_in_flight.is_some()
+            || self.bytes_per_second.is_some()
+            || self.samples_per_second.is_some()
+            || self.spans_per_second.is_some()
+    }
 }

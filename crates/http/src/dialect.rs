@@ -1,12 +1,15 @@
 //! The dialects in which clients read a refusal.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pharos_base::ErrorClass;
+use pharos_proto::rpc;
 use prost::Message;
 use serde_json::json;
 
@@ -29,17 +32,6 @@ pub enum Dialect {
     JaegerV3,
     /// One line of text: remote write, operation.
     Plain,
-}
-
-/// `google.rpc.Status` without details: field numbers 1 and 2 of the public message.
-#[derive(Clone, PartialEq, Message)]
-pub struct RpcStatus {
-    /// A gRPC code.
-    #[prost(int32, tag = "1")]
-    pub code: i32,
-    /// In words.
-    #[prost(string, tag = "2")]
-    pub message: String,
 }
 
 /// An answer that says no: the class of failure and what to do about it.
@@ -102,10 +94,7 @@ impl Refusal {
     pub fn render(&self, dialect: Dialect) -> Response {
         let mut response = match dialect {
             Dialect::Grpc => return self.grpc(),
-            Dialect::OtlpProtobuf => {
-                let status = RpcStatus { code: grpc_code(self.class) as i32, message: self.message.clone() };
-                body("application/x-protobuf", status.encode_to_vec())
-            }
+            Dialect::OtlpProtobuf => body("application/x-protobuf", self.rpc_status().encode_to_vec()),
             Dialect::OtlpJson => {
                 let status = json!({"code": grpc_code(self.class) as i32, "message": self.message});
                 body("application/json", status.to_string())
@@ -142,8 +131,26 @@ impl Refusal {
         }
     }
 
+    /// With `RetryInfo` where a retry may succeed: without it OTLP's clients drop what was refused for a limit.
+    fn rpc_status(&self) -> rpc::Status {
+        let retry = self.retry_after.map(|after| {
+            let after = after.saturating_add(jitter());
+            rpc::Any::pack(rpc::RetryInfo::NAME, &rpc::RetryInfo::after(after))
+        });
+        let details = retry.into_iter().collect();
+        rpc::Status { code: grpc_code(self.class) as i32, message: self.message.clone(), details }
+    }
+
     fn grpc(&self) -> Response {
-        let mut response = tonic::Status::new(grpc_code(self.class), self.message.clone()).into_http::<Body>();
+        let code = grpc_code(self.class);
+        let status = match self.retry_after {
+            None => tonic::Status::new(code, self.message.clone()),
+            Some(_) => {
+                let details = Bytes::from(self.rpc_status().encode_to_vec());
+                tonic::Status::with_details(code, self.message.clone(), details)
+            }
+        };
+        let mut response = status.into_http::<Body>();
         self.add_headers(response.headers_mut());
         response
     }
@@ -198,6 +205,15 @@ pub fn error_type(class: ErrorClass) -> &'static str {
         ErrorClass::Unavailable => "unavailable",
         ErrorClass::Internal => "internal",
     }
+}
+
+/// Below a second, another one for each refusal, so that a fleet that was refused at once does not come back at once.
+fn jitter() -> Duration {
+    // Steps of the golden ratio spread any number of refusals evenly.
+    const STEP_NS: u32 = 618_033_989;
+    static REFUSALS: AtomicU32 = AtomicU32::new(0);
+    let count = u64::from(REFUSALS.fetch_add(1, Ordering::Relaxed));
+    Duration::from_nanos(count * u64::from(STEP_NS) % 1_000_000_000)
 }
 
 /// Jaeger's errors are JSON and a line feed, and call themselves text.

@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod conn;
+mod cut_short;
 mod deadline;
 mod dialect;
 mod discard;
@@ -19,8 +20,9 @@ mod status;
 mod tls;
 
 pub use conn::{BodyTooSlow, Connection, ConnectionGate, ConnectionMetrics, ConnectionSettings};
+pub use cut_short::body_cut_short;
 pub use deadline::grpc_deadline;
-pub use dialect::{Dialect, Refusal, RpcStatus, error_type};
+pub use dialect::{Dialect, Refusal, error_type};
 pub use discard::{DISCARD_BYTES_MAX, discard_body};
 pub use health::{HEALTH_SERVICE, grpc_health};
 pub use metrics::{HttpMetrics, count_requests};

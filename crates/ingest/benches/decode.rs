@@ -224,7 +224,10 @@ fn labelled(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, body: Vec<u8>)
     for (what, labels) in [("plain", None), ("labelled", LabelRewrite::new(&set, None).map(Arc::new))] {
         group.bench_function(format!("remote_write/{name}_{what}"), |b| {
             b.iter(|| {
-                let decoded = ingestor.decode_remote_write(body.clone(), Some(Encoding::Identity), version);
+                let decoded = {
+                    let body_max = ingestor.settings().limits.body_max;
+                    ingestor.decode_remote_write(body.clone(), Some(Encoding::Identity), version, body_max)
+                };
                 decoded.map(|mut decoded| {
                     ingestor.label_metrics(&mut decoded, labels.as_ref());
                     decoded.batch.series.len()

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pharos_base::{Clock, HumanDuration};
+use pharos_base::{ByteSize, Clock, HumanDuration};
 use pharos_model::{LabelRewrite, TenantId};
 use pharos_storage::{BatchId, Completion, MetricStore, SpanGate, SpanRequest, SpanTap, TraceStore};
 
@@ -151,8 +151,8 @@ impl Ingestor {
         }
     }
 
-    /// Inflates and translates a remote write body. Without an encoding it is snappy, or else plain; snappy and zstd may be
-    /// declared as one another. Busy: not for an async worker.
+    /// Inflates (to `body_max` at most: that of the tenant) and translates a remote write body. Without an encoding it is snappy,
+    /// or else plain; snappy and zstd may be declared as one another. Busy: not for an async worker.
     ///
     /// # Errors
     /// [`IngestError::BodyTooLarge`], [`IngestError::BatchTooLarge`], [`IngestError::Inflate`], [`IngestError::Decode`].
@@ -161,10 +161,11 @@ impl Ingestor {
         body: Bytes,
         encoding: Option<Encoding>,
         version: RemoteWriteVersion,
+        body_max: ByteSize,
     ) -> Result<DecodedMetrics, IngestError> {
         let limits = &self.settings.limits;
         self.scratch.lend(|scratch| {
-            let plain = inflate::inflate_remote_write(body, encoding, limits.body_max, scratch)?;
+            let plain = inflate::inflate_remote_write(body, encoding, body_max, scratch)?;
             remote_write::decode(&plain, version, limits, self.window(), &self.memory)
         })
     }
@@ -179,9 +180,9 @@ impl Ingestor {
         body: Bytes,
         encoding: Encoding,
         form: WireForm,
+        body_max: ByteSize,
     ) -> Result<DecodedMetrics, IngestError> {
-        let limits = &self.settings.limits;
-        let plain = inflate::inflate(body, encoding, limits.body_max)?;
+        let plain = inflate::inflate(body, encoding, body_max)?;
         self.otlp_metrics.decode(tenant, (&plain, form), self.window(), self.now_ms())
     }
 
@@ -194,10 +195,10 @@ impl Ingestor {
         body: Bytes,
         encoding: Encoding,
         form: WireForm,
+        body_max: ByteSize,
     ) -> Result<DecodedSpans, IngestError> {
-        let limits = &self.settings.limits;
-        let plain = inflate::inflate(body, encoding, limits.body_max)?;
-        let mut decoded = otlp::decode_traces(&plain, form, limits)?;
+        let plain = inflate::inflate(body, encoding, body_max)?;
+        let mut decoded = otlp::decode_traces(&plain, form, &self.settings.limits)?;
         decoded.request = self.span_gate.is_some().then_some((form, plain));
         Ok(decoded)
     }

@@ -12,6 +12,9 @@ pub struct Limits {
     /// Request bodies held at a time, all requests together, as they were sent; at least `body_max`. Default
     /// 256 MiB. Above: 503, send again.
     pub bodies_max: ByteSize,
+    /// A request whose body would not begin to be read within this time is refused, if possible before the body is taken: 503, send
+    /// again. It bounds what overload adds to the latency of requests that are accepted. Default 1 s.
+    pub queue_wait: HumanDuration,
     /// Memory that one OTLP request may take, decoded: a message of 2 bytes can be one of hundreds in memory.
     /// Default 512 MiB. Above: 413.
     pub decoded_max: ByteSize,
@@ -60,6 +63,7 @@ impl Default for Limits {
         Self {
             body_max: ByteSize::mib(64),
             bodies_max: ByteSize::mib(256),
+            queue_wait: HumanDuration::from_ms(1_000),
             decoded_max: ByteSize::mib(512),
             label_bytes_max: ByteSize::mib(512),
             labels_max: 64,

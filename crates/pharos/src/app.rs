@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use pharos_api_jaeger::{JaegerUi, UiBuild, UiCapabilities};
 use pharos_api_prometheus::{ApiSettings, BuildInfo, Gates, PrometheusApi};
 use pharos_base::{Clock, Helpers, Secret, SystemClock, full_message};
-use pharos_gateway::{AuthSettings, Authenticator, Identities, TokenFile};
+use pharos_gateway::{AuthSettings, Authenticator, Identities, Quotas, TokenFile};
 use pharos_http::{HttpMetrics, Queries, QueriesSettings, QueryPool, watch_tls_files};
 use pharos_ingest::otlp::{WireForm, decode_traces};
 use pharos_ingest::{IngestComponents, Ingestor};
@@ -301,6 +301,7 @@ fn doors(
     }
     Doors {
         ingestor: Arc::new(ingestor),
+        quotas: Arc::new(Quotas::new(&settings.limits, &settings.tenants, Arc::clone(clock))),
         metrics,
         traces,
         sampler: stores.sampler.clone(),

@@ -14,7 +14,7 @@ use pharos_api_jaeger::{JaegerApi, JaegerUi};
 use pharos_api_prometheus::PrometheusApi;
 use pharos_api_tempo::TempoApi;
 use pharos_base::{Clock, ErrorClass};
-use pharos_gateway::{Authenticator, authenticate_request, session_routes};
+use pharos_gateway::{Authenticator, Quotas, authenticate_request, session_routes};
 use pharos_http::{
     Dialect, HEALTH_SERVICE, HttpMetrics, QueryPool, Refusal, count_requests, grpc_health, grpc_reflection,
 };
@@ -33,6 +33,7 @@ use crate::settings::Cors;
 /// What the doors are made of.
 pub(crate) struct Doors {
     pub(crate) ingestor: Arc<Ingestor>,
+    pub(crate) quotas: Arc<Quotas>,
     pub(crate) metrics: Arc<dyn MetricStore>,
     pub(crate) traces: Arc<dyn TraceStore>,
     /// Stands before `traces` where tail sampling is on.
@@ -73,6 +74,7 @@ pub(crate) struct Routers {
 pub(crate) fn routers(doors: &Doors) -> Routers {
     let ingest = pharos_api_ingest::DoorState::new(
         Arc::clone(&doors.ingestor),
+        Arc::clone(&doors.quotas),
         doors.registry.lock().sub_registry_with_prefix("pharos"),
     );
     let query_memory = doors.prometheus.engine.memory_of_one();

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use pharos_base::{ByteSize, Helpers, HumanDuration};
-use pharos_gateway::{AuditSettings, IdentitySettings};
+use pharos_gateway::{AuditSettings, IdentitySettings, LimitSettings, TenantLimits};
 use pharos_http::{ConnectionSettings, TlsSettings};
 use pharos_ingest::IngestSettings;
 use pharos_model::{MatchOp, Matcher};
@@ -218,6 +218,8 @@ pub(crate) struct Settings {
     pub(crate) query: Query,
     pub(crate) jaeger_api: pharos_api_jaeger::Settings,
     pub(crate) ingest: IngestSettings,
+    pub(crate) limits: LimitSettings,
+    pub(crate) tenants: Vec<TenantLimits>,
     pub(crate) tsdb: pharos_tsdb::Settings,
     pub(crate) tracestore: pharos_tracestore::Settings,
     pub(crate) span_metrics: SpanMetricsSettings,
@@ -251,6 +253,8 @@ impl Default for Settings {
             query: Query::default(),
             jaeger_api: pharos_api_jaeger::Settings::default(),
             ingest: IngestSettings::default(),
+            limits: LimitSettings::default(),
+            tenants: Vec::new(),
             tsdb: pharos_tsdb::Settings::default(),
             tracestore: pharos_tracestore::Settings::default(),
             span_metrics: SpanMetricsSettings::default(),
@@ -341,6 +345,7 @@ impl Settings {
         faults.extend(self.connections.faults());
         faults.extend(self.tls_faults());
         faults.extend(self.jaeger_api.check().err().map(|error| format!("jaeger_api.{error}")));
+        faults.extend(self.limits.check(&self.tenants).err());
         faults.extend(self.tsdb().err());
         faults.extend(self.tracestore().err());
         faults.extend(self.span_metrics.check().err().map(|error| error.to_string()));

@@ -10,7 +10,7 @@ use axum::body::{Body, to_bytes};
 use http::{HeaderMap, Request, StatusCode};
 use pharos_api_ingest::{DoorState, grpc_routes, http_router, otlp_hints, say_what_was_written};
 use pharos_base::{ByteSize, Completion, HumanDuration, SimClock};
-use pharos_gateway::{Principal, Scope, TenantAccess};
+use pharos_gateway::{LimitSettings, Principal, Quotas, Scope, TenantAccess};
 use pharos_ingest::{IngestComponents, IngestSettings, Ingestor};
 use pharos_model::{MatchOp, Matcher, MetricBatch, SpanBatch, TenantId, TimeRange};
 use pharos_storage::memory::{MemoryMetricStore, MemoryTraceStore};
@@ -56,7 +56,21 @@ pub(crate) fn doors() -> Doors {
 
 pub(crate) fn doors_for(principal: Principal, settings: IngestSettings) -> Doors {
     let (metrics, traces) = (Arc::new(MemoryMetricStore::new()), Arc::new(MemoryTraceStore::new()));
-    build(principal, settings, Arc::clone(&metrics) as _, Arc::clone(&traces) as _, metrics, traces)
+    build(
+        principal,
+        settings,
+        &LimitSettings::default(),
+        (Arc::clone(&metrics) as _, Arc::clone(&traces) as _),
+        metrics,
+        traces,
+    )
+}
+
+/// Doors within limits.
+pub(crate) fn doors_within(limits: &LimitSettings) -> Doors {
+    let (metrics, traces) = (Arc::new(MemoryMetricStore::new()), Arc::new(MemoryTraceStore::new()));
+    let stores = (Arc::clone(&metrics) as _, Arc::clone(&traces) as _);
+    build(Principal::anonymous(), IngestSettings::default(), limits, stores, metrics, traces)
 }
 
 /// Doors to a store that cannot take anything at the moment.
@@ -69,18 +83,27 @@ pub(crate) fn doors_to(settings: IngestSettings, moods: Moody) -> Doors {
     let (metrics, traces) = (Arc::new(MemoryMetricStore::new()), Arc::new(MemoryTraceStore::new()));
     let metric_store = MoodyMetrics(Arc::clone(&metrics), moods);
     let trace_store = FullTraces(Arc::clone(&traces));
-    build(Principal::anonymous(), settings, Arc::new(metric_store), Arc::new(trace_store), metrics, traces)
+    build(
+        Principal::anonymous(),
+        settings,
+        &LimitSettings::default(),
+        (Arc::new(metric_store), Arc::new(trace_store)),
+        metrics,
+        traces,
+    )
 }
 
 fn build(
     principal: Principal,
-    settings: IngestSettings,
-    metric_store: Arc<dyn MetricStore>,
-    trace_store: Arc<dyn TraceStore>,
+    mut settings: IngestSettings,
+    limits: &LimitSettings,
+    (metric_store, trace_store): (Arc<dyn MetricStore>, Arc<dyn TraceStore>),
     metrics: Arc<MemoryMetricStore>,
     traces: Arc<MemoryTraceStore>,
 ) -> Doors {
     let clock = SimClock::at_ms(NOW_MS);
+    // No test depends on how busy the machine is.
+    settings.limits.queue_wait = HumanDuration::from_ms(60_000);
     let components = IngestComponents {
         metrics: metric_store,
         traces: trace_store,
@@ -88,7 +111,8 @@ fn build(
         metrics_retention: Some(HumanDuration::from_ms(30 * DAY_MS)),
     };
     let mut registry = Registry::default();
-    let state = DoorState::new(Arc::new(Ingestor::new(components, settings)), &mut registry);
+    let quotas = Arc::new(Quotas::new(limits, &[], Arc::clone(&components.clock)));
+    let state = DoorState::new(Arc::new(Ingestor::new(components, settings)), quotas, &mut registry);
     let router = http_router(state.clone())
         .merge(grpc_routes(state).into_axum_router())
         .merge(otlp_hints())

@@ -5,6 +5,7 @@ mod fixture;
 mod grpc;
 mod hints;
 mod import;
+mod limits;
 mod otlp_http;
 mod remote_write;
 mod remote_write_duties;

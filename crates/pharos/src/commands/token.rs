@@ -44,7 +44,7 @@ pub(crate) fn command() -> Command {
                 )
                 .arg(
                     value("limits", "JSON")
-                        .help("How much it may, such as '{\"samples_per_second\": 10000, \"series_active\": 50000}'"),
+                        .help("How much it may, such as '{\"samples_per_second\": 10000}'"),
                 )
                 .arg(
                     value("rules", "JSON").help(

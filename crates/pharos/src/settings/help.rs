@@ -319,6 +319,29 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "Spans whose ids are kept in memory to pair callers and called; older ones are looked up on disk",
     ),
     (
+        "limits.requests_in_flight",
+        "Write requests of a tenant that may be under way at a time; more are answered 429. null: no limit, here and below",
+    ),
+    ("limits.bytes_per_second", "Bytes of bodies, as sent, that a tenant may write in a second"),
+    (
+        "limits.samples_per_second",
+        "Samples and histograms that a tenant may write in a second; an import is slowed down to it",
+    ),
+    ("limits.spans_per_second", "Spans that a tenant may write in a second"),
+    ("limits.body_max", "Largest body of a tenant's requests, inflated; lowers ingest.limits.body_max"),
+    (
+        "limits.burst",
+        "How long a rate that is not used is saved up; a request beyond what is saved passes, and the next ones wait until it is paid for",
+    ),
+    (
+        "tenants",
+        "Limits of single tenants, such as [{tenant: dev, limits: {samples_per_second: 1000}}]; what one leaves out, limits says",
+    ),
+    (
+        "ingest.limits.queue_wait",
+        "A request that would wait longer for a thread that reads it is answered 503, if possible before its body is taken",
+    ),
+    (
         "ingest.limits.bodies_max",
         "Bytes that the bodies of all requests under way may hold together; more are answered 503",
     ),

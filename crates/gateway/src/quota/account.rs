@@ -1,0 +1,123 @@
+//! What one tenant, or one credential, has taken of its limits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pharos_model::TenantId;
+
+use super::bucket::{Bucket, Rate};
+use super::over_limit::OverLimit;
+use crate::LimitOverrides;
+
+/// Whose limits they are.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Whose {
+    /// All requests for a tenant.
+    Tenant(TenantId),
+    /// All requests with a credential of this kind and name.
+    Credential(&'static str, Arc<str>),
+}
+
+/// Something of which only so much a second may pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes of bodies, as they were sent.
+    Bytes,
+    /// Float samples and histograms.
+    Samples,
+    /// Spans.
+    Spans,
+}
+
+/// Counts of one owner of limits.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub(crate) whose: Whose,
+    pub(crate) limits: ArcSwap<LimitOverrides>,
+    in_flight: AtomicU32,
+    bytes: Bucket,
+    samples: Bucket,
+    spans: Bucket,
+    used_ns: AtomicU64,
+}
+
+impl Account {
+    pub(crate) fn new(whose: Whose, limits: Arc<LimitOverrides>) -> Self {
+        Self {
+            whose,
+            limits: ArcSwap::new(limits),
+            in_flight: AtomicU32::new(0),
+            bytes: Bucket::default(),
+            samples: Bucket::default(),
+            spans: Bucket::default(),
+            used_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes a place among the requests under way.
+    pub(crate) fn begin(&self) -> Result<(), OverLimit> {
+        let limit = self.limits.load().requests_in_flight;
+        let taken = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            limit.is_none_or(|limit| count < limit).then(|| count.saturating_add(1))
+        });
+        match (taken, limit) {
+            (Err(_), Some(limit)) => Err(OverLimit {
+                limit: "requests_in_flight",
+                value: u64::from(limit),
+                whose: self.whose.clone(),
+                retry_after: Duration::from_secs(1),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the place back.
+    pub(crate) fn end(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Refuses while more of `unit` was taken than the rate allows.
+    pub(crate) fn check(&self, unit: Unit, burst: Duration, now_ns: u64) -> Result<(), OverLimit> {
+        self.used_ns.store(now_ns, Ordering::Relaxed);
+        let Some((name, rate)) = self.rate(unit, burst) else { return Ok(()) };
+        match self.bucket(unit).wait(rate, now_ns) {
+            None => Ok(()),
+            Some(wait) => {
+                Err(OverLimit { limit: name, value: rate.per_second, whose: self.whose.clone(), retry_after: wait })
+            }
+        }
+    }
+
+    /// Counts what was taken.
+    pub(crate) fn take(&self, unit: Unit, units: u64, burst: Duration, now_ns: u64) {
+        if let Some((_, rate)) = self.rate(unit, burst) {
+            self.bucket(unit).take(rate, units, now_ns);
+        }
+    }
+
+    /// Whether nothing is lost if it is forgotten: nobody used it for `idle`, so nothing is owed for longer either.
+    pub(crate) fn is_idle(&self, idle: Duration, now_ns: u64) -> bool {
+        let used = now_ns.saturating_sub(self.used_ns.load(Ordering::Relaxed));
+        self.in_flight.load(Ordering::Relaxed) == 0 && u128::from(used) > idle.as_nanos()
+    }
+
+    fn rate(&self, unit: Unit, burst: Duration) -> Option<(&'static str, Rate)> {
+        let limits = self.limits.load();
+        let (name, per_second) = match unit {
+            Unit::Bytes => ("bytes_per_second", limits.bytes_per_second.map(|bytes| bytes.0)),
+            Unit::Samples => ("samples_per_second", limits.samples_per_second),
+            Unit::Spans => ("spans_per_second", limits.spans_per_second),
+        };
+        per_second.map(|per_second| (name, Rate { per_second, burst }))
+    }
+
+    fn bucket(&self, unit: Unit) -> &Bucket {
+        match unit {
+            Unit::Bytes => &self.bytes,
+            Unit::Samples => &self.samples,
+            Unit::Spans => &self.spans,
+        }
+    }
+}
