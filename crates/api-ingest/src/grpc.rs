@@ -82,7 +82,8 @@ async fn accept(state: &DoorState, signal: Signal, request: Request) -> Result<I
         let message = "protocol error: the message is compressed, and grpc-encoding does not say how";
         return Err(Refusal::new(ErrorClass::Invalid, message));
     }
-    let wire = Wire { signal, encoding, form: WireForm::Protobuf, body_max: admission.body_max() };
+    let labels = admission.labels().cloned();
+    let wire = Wire { signal, encoding, form: WireForm::Protobuf, body_max: admission.body_max(), labels };
     let decode = move |ingestor: &Ingestor, tenant: &TenantId, body| wire.decode(ingestor, tenant, body);
     state.ingest(Protocol::OtlpGrpc, admission, body, decode).await
 }

@@ -2,6 +2,8 @@
 //!
 //! Source: OpenTelemetry protocol specification, "OTLP/HTTP".
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -15,7 +17,7 @@ use pharos_base::{ByteSize, ErrorClass};
 use pharos_http::{Dialect, Refusal};
 use pharos_ingest::otlp::WireForm;
 use pharos_ingest::{Encoding, IngestError, IngestReport, Ingestor};
-use pharos_model::TenantId;
+use pharos_model::{LabelRewrite, TenantId};
 use prost::Message;
 use serde_json::json;
 
@@ -88,7 +90,8 @@ async fn accept(
     let admission = state.admit(&parts, url_tenant, signal)?;
     let encoding = encoding(&parts.headers)?;
     let body = body::read(&parts, body, admission.body_bytes_max(), state.bodies()).await?;
-    let wire = Wire { signal, encoding, form, body_max: admission.body_max() };
+    let labels = admission.labels().cloned();
+    let wire = Wire { signal, encoding, form, body_max: admission.body_max(), labels };
     let decode = move |ingestor: &Ingestor, tenant: &TenantId, body| wire.decode(ingestor, tenant, body);
     state.ingest(Protocol::OtlpHttp, admission, body, decode).await
 }
@@ -100,15 +103,18 @@ pub(crate) struct Wire {
     pub form: WireForm,
     /// It is inflated to this at most.
     pub body_max: ByteSize,
+    /// What the sender's credential says about labels.
+    pub labels: Option<Arc<LabelRewrite>>,
 }
 
 impl Wire {
     /// Reads a body.
     pub(crate) fn decode(self, ingestor: &Ingestor, tenant: &TenantId, body: Bytes) -> Result<Decoded, IngestError> {
-        let Self { signal, encoding, form, body_max } = self;
+        let Self { signal, encoding, form, body_max, labels } = self;
         match signal {
             Signal::Metrics => {
-                ingestor.decode_otlp_metrics(tenant, body, encoding, form, body_max).map(Decoded::Metrics)
+                let sender = (tenant, labels.as_deref());
+                ingestor.decode_otlp_metrics(sender, body, encoding, form, body_max).map(Decoded::Metrics)
             }
             Signal::Traces => ingestor.decode_otlp_traces(body, encoding, form, body_max).map(Decoded::Spans),
         }

@@ -143,12 +143,11 @@ impl Refusal {
 
     fn grpc(&self) -> Response {
         let code = grpc_code(self.class);
-        let status = match self.retry_after {
-            None => tonic::Status::new(code, self.message.clone()),
-            Some(_) => {
-                let details = Bytes::from(self.rpc_status().encode_to_vec());
-                tonic::Status::with_details(code, self.message.clone(), details)
-            }
+        let status = if self.retry_after.is_none() {
+            tonic::Status::new(code, self.message.clone())
+        } else {
+            let details = Bytes::from(self.rpc_status().encode_to_vec());
+            tonic::Status::with_details(code, self.message.clone(), details)
         };
         let mut response = status.into_http::<Body>();
         self.add_headers(response.headers_mut());

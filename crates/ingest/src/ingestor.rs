@@ -170,20 +170,20 @@ impl Ingestor {
         })
     }
 
-    /// Inflates and translates an `ExportMetricsServiceRequest` of this tenant. Busy: not for an async worker.
+    /// Inflates and translates an `ExportMetricsServiceRequest` for a tenant, of a sender whose credential sets labels. Busy: not for an async worker.
     ///
     /// # Errors
     /// As [`decode_remote_write`](Self::decode_remote_write).
     pub fn decode_otlp_metrics(
         &self,
-        tenant: &TenantId,
+        sender: (&TenantId, Option<&LabelRewrite>),
         body: Bytes,
         encoding: Encoding,
         form: WireForm,
         body_max: ByteSize,
     ) -> Result<DecodedMetrics, IngestError> {
         let plain = inflate::inflate(body, encoding, body_max)?;
-        self.otlp_metrics.decode(tenant, (&plain, form), self.window(), self.now_ms())
+        self.otlp_metrics.decode_labelled(sender, (&plain, form), self.window(), self.now_ms())
     }
 
     /// Inflates and translates an `ExportTraceServiceRequest`. Busy: not for an async worker.
@@ -203,8 +203,7 @@ impl Ingestor {
         Ok(decoded)
     }
 
-    /// Sets labels on every series, whatever its sender said. OTLP's deltas are added up before: streams of one tenant that
-    /// differ in nothing but these labels are one.
+    /// Sets labels on every series, whatever its sender said.
     pub fn label_metrics(&self, decoded: &mut DecodedMetrics, labels: Option<&Arc<LabelRewrite>>) {
         if let Some(labels) = labels {
             self.rewritten.rewrite(&mut decoded.batch, |_| Some(labels));

@@ -40,7 +40,7 @@ use std::borrow::Cow;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 
-use pharos_model::TenantId;
+use pharos_model::{LabelRewrite, TenantId};
 
 use crate::wire::WireError;
 use crate::{DecodedMetrics, IngestError, Limits, TimeWindow};
@@ -137,12 +137,28 @@ impl MetricsDecoder {
         window: TimeWindow,
         now_ms: i64,
     ) -> Result<DecodedMetrics, IngestError> {
+        self.decode_labelled((tenant, None), (body, form), window, now_ms)
+    }
+
+    /// The same, for a sender whose credential sets `labels` on the series afterwards: deltas that only these tell apart are
+    /// added up apart.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_labelled(
+        &self,
+        (tenant, labels): (&TenantId, Option<&LabelRewrite>),
+        (body, form): (&[u8], WireForm),
+        window: TimeWindow,
+        now_ms: i64,
+    ) -> Result<DecodedMetrics, IngestError> {
         let Self { settings, limits, known, deltas, lookback_ms } = self;
         let wire = wire_bytes(body, form, &json::METRICS_REQUEST, METRICS_REQUEST, limits)?;
         let now_minute = (now_ms / MINUTE_MS) as u32;
         let rules = Rules { settings, limits, window, known, now_minute, lookback_ms: *lookback_ms };
         let streams = deltas.as_ref().map(|deltas| deltas.of(tenant, now_ms));
-        let deltas = streams.as_deref().map(|streams| DeltaPass::new(streams, now_ms));
+        let deltas =
+            streams.as_deref().map(|streams| DeltaPass::new(streams, labels.map_or(0, LabelRewrite::digest), now_ms));
         metrics::translate(&wire, rules, deltas).map_err(|failure| match failure {
             Failure::Wire(error) => damaged(METRICS_REQUEST, &error),
             Failure::Ingest(error) => error,

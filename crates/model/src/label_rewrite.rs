@@ -4,6 +4,8 @@
 //! - W1 The metric name is never touched, so that what had one has it afterwards.
 //! - W2 What comes out is canonical if what goes in is.
 
+use xxhash_rust::xxh3::Xxh3;
+
 use crate::labels::{Labels, LabelsBuilder, METRIC_NAME, iter_encoded};
 
 /// Labels to set, and one to remove. Equal rewrites do the same to every label set.
@@ -28,6 +30,18 @@ impl LabelRewrite {
     #[must_use]
     pub fn set(&self) -> &[(String, String)] {
         &self.set
+    }
+
+    /// A hash of all it does; never 0.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        let texts = self.set.iter().flat_map(|(name, value)| [name, value]).chain(&self.removed);
+        for text in texts {
+            hash.update(&(text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        }
+        hash.digest().max(1)
     }
 
     /// What it sets a label to, if it does.

@@ -54,11 +54,14 @@ struct DeltaLimits {
     stale_ms: i64,
 }
 
-/// What tells the streams of a tenant apart: the first series of its points, and their kind.
+/// What tells the streams of a tenant apart: the first series of its points, their kind, and the labels that the credential of
+/// their sender sets beside, which alone may tell two clusters apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct StreamKey {
     pub series: Fingerprint,
     pub kind: u8,
+    /// A hash of those labels; 0 without.
+    pub labels: u64,
 }
 
 /// The streams of one tenant.

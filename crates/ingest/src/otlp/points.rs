@@ -7,7 +7,7 @@ use pharos_model::{BucketSide, Histogram, HistogramSample, ResetHint, ns_to_ms};
 use pharos_storage::RejectReason;
 
 use super::Failure;
-use super::delta::{Buckets, Cumulative, Interval, StreamKey, Total, Value};
+use super::delta::{Buckets, Cumulative, Interval, Total, Value};
 use super::exemplars::ExemplarFields;
 use super::message::Merged;
 use super::metrics::Translator;
@@ -239,7 +239,7 @@ impl Translator<'_> {
     ) -> Option<(PointTime, Option<Value>)> {
         let mut time = point.time();
         let series = pass.sets(self.rules.now_minute).get(SUM).fingerprint;
-        let key = StreamKey { series, kind: delta.kind() };
+        let key = (series, delta.kind());
         let interval = Interval { start_ns: point.start_ns, end_ns: point.time_ns };
         let checked = if time.is_stale { Ok(()) } else { check_delta(&delta, pass.deltas) };
         let deltas = self.deltas.as_mut()?;

@@ -1,6 +1,7 @@
 //! Deltas of one request: the tenant's streams are locked with its first, and let go with the request.
 
 use parking_lot::{Mutex, MutexGuard};
+use pharos_model::Fingerprint;
 
 use super::{Cumulative, Interval, StreamKey, TenantStreams, Value};
 use crate::sink::Refusal;
@@ -10,12 +11,14 @@ use crate::sink::Refusal;
 pub(in crate::otlp) struct DeltaPass<'a> {
     streams: &'a Mutex<TenantStreams>,
     locked: Option<MutexGuard<'a, TenantStreams>>,
+    labels: u64,
     now_ms: i64,
 }
 
 impl<'a> DeltaPass<'a> {
-    pub(in crate::otlp) fn new(streams: &'a Mutex<TenantStreams>, now_ms: i64) -> Self {
-        Self { streams, locked: None, now_ms }
+    /// `labels`: see [`StreamKey::labels`].
+    pub(in crate::otlp) fn new(streams: &'a Mutex<TenantStreams>, labels: u64, now_ms: i64) -> Self {
+        Self { streams, locked: None, labels, now_ms }
     }
 
     /// Locks the streams, if they are not yet. Before any lock of what is known is taken.
@@ -27,12 +30,13 @@ impl<'a> DeltaPass<'a> {
     /// As [`TenantStreams::add`], after [`lock`](Self::lock).
     pub(in crate::otlp) fn add(
         &mut self,
-        key: StreamKey,
+        (series, kind): (Fingerprint, u8),
         interval: Interval,
         delta: Option<Value>,
         buckets_max: usize,
     ) -> Result<Cumulative, Refusal> {
         let streams = self.locked.get_or_insert_with(|| self.streams.lock());
+        let key = StreamKey { series, kind, labels: self.labels };
         streams.add(key, interval, delta, (buckets_max, self.now_ms))
     }
 

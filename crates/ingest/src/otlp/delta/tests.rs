@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
     ResourceMetrics, ScopeMetrics, Sum, number_data_point,
 };
 use pharos_base::ByteSize;
-use pharos_model::{Labels, MetricKind, ResetHint, TenantId, is_stale_nan};
+use pharos_model::{LabelRewrite, Labels, MetricKind, ResetHint, TenantId, is_stale_nan};
 use proptest::prelude::*;
 use prost::Message;
 
@@ -283,10 +283,10 @@ fn memory_is_counted_to_the_byte_and_given_back() {
     let streams = DeltaStreams::new(&settings);
     let of_tenant = streams.of(&TenantId::default(), 0);
     for start in 0..20 {
-        let mut pass = DeltaPass::new(&of_tenant, 0);
+        let mut pass = DeltaPass::new(&of_tenant, 0, 0);
         let value = Value::Number(Total::new(1.0));
         let interval = Interval { start_ns: start, end_ns: start + 1 };
-        pass.add(StreamKey { series: Default::default(), kind: 0 }, interval, Some(value), 100).unwrap();
+        pass.add((Default::default(), 0), interval, Some(value), 100).unwrap();
         // Every other request fails.
         if start % 2 == 0 {
             pass.keep();
@@ -344,6 +344,26 @@ fn tenants_and_restarts_of_the_server_begin_anew() {
     assert_eq!(decode("a", 10), [r#"s_total{stream="0"} 10..20 1"#]);
     assert_eq!(decode("a", 20), [r#"s_total{stream="0"} 10..30 2"#]);
     assert_eq!(decode("b", 20), [r#"s_total{stream="0"} 20..30 1"#]);
+}
+
+#[test]
+fn deltas_that_only_labels_of_credentials_tell_apart_are_added_up_apart() {
+    let decoder = decoder(OtlpSettings::default());
+    let body = |start| request(vec![sum(vec![number(0, delta(start, 1))])]);
+    let decode = |cluster: Option<&str>, start| {
+        let set = cluster.map(|cluster| [("cluster".to_owned(), cluster.to_owned())]);
+        let labels = set.and_then(|set| LabelRewrite::new(&set, None));
+        let tenant = TenantId::default();
+        let sender = (&tenant, labels.as_ref());
+        let decoded = decoder.decode_labelled(sender, (&body(start), WireForm::Protobuf), TimeWindow::ALL, 0);
+        stored(&decoded.unwrap())
+    };
+    for cluster in [None, Some("a"), Some("b")] {
+        assert_eq!(decode(cluster, 10), [r#"s_total{stream="0"} 10..20 1"#]);
+    }
+    for cluster in [Some("b"), None, Some("a")] {
+        assert_eq!(decode(cluster, 20), [r#"s_total{stream="0"} 10..30 2"#]);
+    }
 }
 
 #[test]
