@@ -91,13 +91,11 @@ async fn accept(state: &DoorState, signal: Signal, request: Request) -> Result<I
 /// What compressed messages of the call are compressed by.
 fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
     let name = headers.get(GRPC_ENCODING).map(|value| value.to_str().unwrap_or("?"));
-    match Encoding::from_header(name) {
-        Some(encoding @ (Encoding::Identity | Encoding::Gzip | Encoding::Zstd)) => Ok(encoding),
-        _ => {
-            let message = format!("grpc-encoding {:?} is not supported; send gzip, zstd or none", name.unwrap_or(""));
-            Err(Refusal::new(ErrorClass::Unsupported, message))
-        }
+    if let Some(encoding @ (Encoding::Identity | Encoding::Gzip | Encoding::Zstd)) = Encoding::from_header(name) {
+        return Ok(encoding);
     }
+    let message = format!("grpc-encoding {:?} is not supported; send gzip, zstd or none", name.unwrap_or(""));
+    Err(Refusal::new(ErrorClass::Unsupported, message))
 }
 
 fn success(signal: Signal, report: &IngestReport) -> Response {

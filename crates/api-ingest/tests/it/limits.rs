@@ -15,7 +15,8 @@ fn doors(limits: serde_json::Value) -> Doors {
 }
 
 fn line(name: &str, samples: usize) -> String {
-    (0..samples).map(|at| format!("{name} {at} {}\n", 1_700_000_000_000_i64 - at as i64)).collect()
+    let line = |at| format!("{name} {at} {}", 1_700_000_000_000_i64 - at as i64);
+    (0..samples).map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A body that nobody may read.
