@@ -5,15 +5,19 @@
 //!
 //! Sources: "gRPC over HTTP2" (framing, `grpc-encoding`); OpenTelemetry protocol specification, "OTLP/gRPC".
 
+use std::convert::Infallible;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
 use bytes::{BufMut, BytesMut};
+use futures::stream;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use http_body_util::{BodyExt, Full};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 use pharos_base::ErrorClass;
 use pharos_http::{Dialect, Refusal};
 use pharos_ingest::otlp::WireForm;
@@ -108,8 +112,9 @@ fn success(signal: Signal, report: &IngestReport) -> Response {
     framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
     framed.put_slice(&message);
     let trailers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from(Code::Ok as i32))]);
-    let body = Full::new(framed.freeze()).with_trailers(async move { Some(Ok(trailers)) });
-    let mut response = Response::new(Body::new(body));
+    // A stream, whose length nobody knows ahead: with a Content-Length, proxies take the answer for whole without its trailers.
+    let frames = [Frame::data(framed.freeze()), Frame::trailers(trailers)].map(Ok::<_, Infallible>);
+    let mut response = Response::new(Body::new(StreamBody::new(stream::iter(frames))));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }
