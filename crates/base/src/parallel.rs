@@ -92,6 +92,8 @@ pub struct InOrder<W: Work, P> {
     line: Arc<Line<W, P>>,
     bench: Option<W::Bench>,
     threads: Vec<JoinHandle<()>>,
+    /// An error or the end was given out. What helpers did beyond an error stays in the line.
+    over: bool,
     _lent: Lent,
 }
 
@@ -110,7 +112,7 @@ where
             let Ok(thread) = spawn_named(name, move || helped.help()) else { break };
             threads.push(thread);
         }
-        Self { line, bench: None, threads, _lent: lent }
+        Self { line, bench: None, threads, over: false, _lent: lent }
     }
 }
 
@@ -137,13 +139,19 @@ impl<W: Work, P: Iterator<Item = Result<W::Piece, W::Error>>> Iterator for InOrd
     type Item = Result<W::Done, W::Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
         let done = self.line.next_done(&mut self.bench);
         if !matches!(done, Some(Ok(_))) {
+            self.over = true;
             self.join();
         }
         done
     }
 }
+
+impl<W: Work, P: Iterator<Item = Result<W::Piece, W::Error>>> std::iter::FusedIterator for InOrder<W, P> {}
 
 impl<W: Work, P> Drop for InOrder<W, P> {
     fn drop(&mut self) {

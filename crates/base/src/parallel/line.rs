@@ -45,6 +45,12 @@ impl<W: Work, P> Line<W, P> {
         Self { work, window: window.max(1), state: Mutex::new(state), changed: Condvar::new() }
     }
 
+    /// How many results wait to be taken up.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.state.lock().done.iter().flatten().count()
+    }
+
     /// From now on nobody begins anything.
     pub(super) fn end(&self) {
         self.state.lock().ended = true;

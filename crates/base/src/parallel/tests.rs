@@ -93,6 +93,10 @@ fn owned_work_comes_in_order_until_its_first_error() {
         assert_eq!(all, Ok((0..200).map(|n| n * n).collect()));
         let mut failing = spawn(&helpers, 50, u64::MAX);
         assert_eq!(failing.by_ref().take(50).flatten().count(), 50);
+        // Let the helpers do all they may beyond the piece that fails.
+        while count > 0 && failing.line.waiting() < 3 {
+            std::thread::yield_now();
+        }
         assert_eq!((failing.next(), failing.next()), (Some(Err(50)), None));
         drop(failing);
         assert_eq!(helpers.lent(), 0, "all given back");
