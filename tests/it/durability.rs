@@ -139,7 +139,6 @@ pub(crate) async fn spans_survive(builder: PharosBuilder) {
     let report = load.report().await;
     let _ = stop.send(());
     let ledger = disturbing.await.expect("it ends");
-    println!("{report}, answered {:?}", ledger.answered);
     // A few kills may meet an operator who has hardly begun.
     let is_full = ledger.is_full(disturb::OF_TRACES) || kills() < KILLS;
     assert!(is_full, "every request was answered now and then: {ledger:?}");

@@ -87,7 +87,7 @@ impl Operator {
                 self.ledger.deleted.extend(answered.then_some(victim));
                 answered
             }
-            3 if number % 3 == 0 => self.post("/api/v1/admin/tsdb/clean_tombstones", String::new()).await,
+            3 if number.is_multiple_of(3) => self.post("/api/v1/admin/tsdb/clean_tombstones", String::new()).await,
             4 => self.create_snapshot().await,
             5 if self.ledger.snapshots.len() > SNAPSHOTS => {
                 let oldest = self.ledger.snapshots.remove(0);
