@@ -36,9 +36,15 @@ impl Adjusting {
         let _held = memory.reserve(spans * BYTES_PER_SPAN)?;
         truncate(trace, self.trace_spans_max);
         let groups = &mut trace.groups;
-        span_ids::make_unique(groups);
+        let ids_repeat = span_ids::are_repeated(groups);
+        if ids_repeat {
+            span_ids::make_unique(groups);
+        }
         sort::sort(groups);
-        duplicates::drop_duplicates(groups);
+        // Equal spans had equal ids when they came.
+        if ids_repeat {
+            duplicates::drop_duplicates(groups);
+        }
         clock_skew::correct(groups, self.clock_skew_max);
         rewrite::normalize_addresses(groups);
         rewrite::move_library_attributes(groups);

@@ -13,11 +13,11 @@ use pharos_storage::{ReadContext, StorageError, Trace};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::rendering::{Rendering, Traces};
+use crate::rendering::{Rendered, Rendering, Traces};
 use crate::router;
 use crate::tests::{START_NS, api_over, attribute, batch, text};
-use crate::v1::TracesJson;
-use crate::v1_json::TraceJson;
+use crate::v1::finish_traces;
+use crate::v1_json::write_trace;
 
 const WINDOW_V1: &str = "start=1699999000000000&end=1700000000000000";
 const WINDOW_V3: &str = "query.startTimeMin=2023-11-14T00:00:00Z&query.startTimeMax=2023-11-15T00:00:00Z";
@@ -51,7 +51,14 @@ fn a_trace_of_as_many_resources_as_spans_is_rendered_in_time() {
     let groups = (1..=40_000).map(|number| group(id, number, &format!("box-{}", number / 2), "op")).collect();
     let trace = trace(1, groups);
     let began_at = SystemClock.monotonic();
-    let rendered = serde_json::to_value(TraceJson::from(&trace)).unwrap();
+    let context = ReadContext::unlimited();
+    let rendering = Rendering::held(&context);
+    let rendered = rendering.finish_written(false, |out| {
+        write_trace(out, &trace);
+        Ok(())
+    });
+    let Ok(Rendered::Held(pieces)) = rendered else { panic!("{rendered:?}") };
+    let rendered: Value = serde_json::from_slice(&pieces.concat()).unwrap();
     let took = SystemClock.monotonic() - began_at;
     assert_eq!(rendered["processes"].as_object().unwrap().len(), 20_001);
     let spans = rendered["spans"].as_array().unwrap();
@@ -141,7 +148,7 @@ fn a_client_that_leaves_between_traces_ends_the_reading() {
     });
     let rendering = Rendering::held(&context);
     let traces = Traces::new(&rendering, Box::new(stream), None);
-    let rendered = rendering.finish(&TracesJson(&traces), false);
+    let rendered = finish_traces(&rendering, &traces, &(), false);
     assert!(matches!(rendered, Err(StorageError::Interrupted(_))), "{rendered:?}");
 }
 
@@ -152,7 +159,7 @@ fn a_store_that_fails_halfway_fails_the_answer_with_its_own_error() {
     let stream = [Ok(trace(1, Vec::new())), Err(broken)].into_iter();
     let rendering = Rendering::held(&context);
     let traces = Traces::new(&rendering, Box::new(stream), None);
-    let rendered = rendering.finish(&TracesJson(&traces), false);
+    let rendered = finish_traces(&rendering, &traces, &(), false);
     assert!(matches!(&rendered, Err(StorageError::Unavailable { reason, .. }) if reason == "the disk is gone"));
     assert_eq!(context.memory.used_bytes(), 0);
     assert!(context.memory.peak_bytes() > 0, "the begun answer was counted");

@@ -76,17 +76,17 @@ fn process(resource: &Resource) -> Process {
 fn span_message(span: &pharos_model::Span, scope: &Scope, process: Process) -> Span {
     let log = |event: &SpanEvent| Log {
         timestamp: Some(timestamp(event.time_ns)),
-        fields: v1_model::log_fields(event).into_iter().map(key_value).collect(),
+        fields: v1_model::log_fields(event).map(key_value).collect(),
     };
     Span {
         trace_id: span.trace_id.0.to_vec(),
         span_id: span.span_id.0.to_vec(),
         operation_name: span.name.clone(),
-        references: v1_model::references(span).iter().map(reference).collect(),
+        references: v1_model::references(span).map(|of| reference(&of)).collect(),
         flags: v1_model::flags(span),
         start_time: Some(timestamp(span.start_ns)),
         duration: Some(duration(span.duration_ns())),
-        tags: v1_model::tags(span, scope).into_iter().map(key_value).collect(),
+        tags: v1_model::tags(span, scope).map(key_value).collect(),
         logs: span.events.iter().map(log).collect(),
         process: Some(process),
         process_id: String::new(),

@@ -30,6 +30,7 @@ mod grpc_v2_model;
 mod grpc_v2_params;
 #[cfg(test)]
 mod grpc_v2_tests;
+mod json_text;
 mod listed;
 mod monitor;
 mod params;

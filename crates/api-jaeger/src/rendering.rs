@@ -1,32 +1,29 @@
 //! Answers with traces: serialized on the query pool while the store reads, one trace at a time.
 //!
-//! What is rendered is held in pieces until the last trace is read, so that a read that fails answers with an
+//! What is rendered is held in pieces ([`Pieces`]) until the last trace is read, so that a read that fails answers with an
 //! error and not with half a body. Answers beyond [`HELD_BYTES_MAX`] are sent while they are made, at the pace of
 //! their client. What is held counts against the memory of the read; its deadline and its client are asked after with
 //! every trace and every piece.
 
+mod pieces;
+
 use std::cell::RefCell;
-use std::collections::HashSet;
-use std::io;
 use std::iter::Peekable;
 
 use axum::body::Bytes;
-use pharos_base::{BudgetExceeded, Reservation};
+use hashbrown::HashSet;
+use pharos_base::BudgetExceeded;
 use pharos_model::TraceId;
 use pharos_storage::{ReadContext, StorageError, Trace, TraceStream};
 use serde::{Serialize, ser};
 use serde_json::Serializer;
-use serde_json::ser::PrettyFormatter;
 
+pub(crate) use self::pieces::Pieces;
 use crate::adjust::Adjusting;
 use crate::grpc_stream::Outlet;
 
-/// Size of one piece: large enough to be sent at once, small enough to charge what is used.
-const PIECE_BYTES: usize = 64 << 10;
 /// What is held of an answer before its first byte is sent.
 pub(crate) const HELD_BYTES_MAX: usize = 4 << 20;
-/// Of an answer for people.
-const INDENT: &[u8] = b"    ";
 
 /// An answer as JSON.
 #[derive(Debug)]
@@ -64,17 +61,26 @@ impl<'a> Rendering<'a> {
     /// Whatever a [`Traces`] in the answer met, [`StorageError::LimitExceeded`] if the pieces do not fit into
     /// the memory of the read, [`StorageError::Interrupted`].
     pub(crate) fn finish(&self, answer: &impl Serialize, pretty: bool) -> Result<Rendered, StorageError> {
-        let mut pieces = Pieces { rendering: self, held: None, full: Vec::new(), open: Vec::new(), is_sending: false };
-        let written = if pretty {
-            answer.serialize(&mut Serializer::with_formatter(&mut pieces, PrettyFormatter::with_indent(INDENT)))
-        } else {
-            answer.serialize(&mut Serializer::new(&mut pieces))
-        };
+        let mut pieces = Pieces::new(self, pretty);
+        let written = answer.serialize(&mut Serializer::new(&mut pieces));
         match (written, self.failure.take()) {
-            (Ok(()), None) => pieces.close(),
             (_, Some(failure)) => Err(failure),
-            (Err(error), None) => Err(StorageError::Internal { action: "rendering traces", source: error.into() }),
+            (written, None) => pieces.close(written),
         }
+    }
+
+    /// Makes an answer of what `write` writes; indented for people if it is `pretty`.
+    ///
+    /// # Errors
+    /// As [`Rendering::finish`], and whatever `write` fails with.
+    pub(crate) fn finish_written(
+        &self,
+        pretty: bool,
+        write: impl FnOnce(&mut Pieces<'_>) -> Result<(), StorageError>,
+    ) -> Result<Rendered, StorageError> {
+        let mut pieces = Pieces::new(self, pretty);
+        write(&mut pieces)?;
+        pieces.close(Ok(()))
     }
 
     /// Keeps the real error and returns what a serializer can carry.
@@ -82,86 +88,6 @@ impl<'a> Rendering<'a> {
         let carried = E::custom(&error);
         *self.failure.borrow_mut() = Some(error);
         carried
-    }
-}
-
-/// The bytes of an answer.
-struct Pieces<'a> {
-    rendering: &'a Rendering<'a>,
-    held: Option<Reservation>,
-    full: Vec<Bytes>,
-    open: Vec<u8>,
-    is_sending: bool,
-}
-
-impl Pieces<'_> {
-    /// Puts the open piece to the full ones and begins another.
-    fn turn(&mut self) -> Result<(), StorageError> {
-        self.rendering.context.check()?;
-        if !self.is_sending {
-            self.charge()?;
-        }
-        let full = std::mem::replace(&mut self.open, Vec::with_capacity(PIECE_BYTES));
-        if !full.is_empty() {
-            self.full.push(full.into());
-        }
-        self.is_sending |= self.full.len() * PIECE_BYTES >= HELD_BYTES_MAX && self.rendering.outlet.is_some();
-        if self.is_sending {
-            self.send()?;
-        }
-        Ok(())
-    }
-
-    /// Takes the memory of one more piece. What is sent later keeps it: of the pieces on their way few exist at a time.
-    fn charge(&mut self) -> Result<(), StorageError> {
-        let bytes = PIECE_BYTES as u64;
-        match &mut self.held {
-            Some(held) => held.grow(bytes).map_err(too_large),
-            none => {
-                *none = Some(self.rendering.context.memory.reserve(bytes).map_err(too_large)?);
-                Ok(())
-            }
-        }
-    }
-
-    fn send(&mut self) -> Result<(), StorageError> {
-        let Some(outlet) = &self.rendering.outlet else { return Ok(()) };
-        self.full.drain(..).try_for_each(|piece| outlet.send(piece))
-    }
-
-    fn close(mut self) -> Result<Rendered, StorageError> {
-        self.open.shrink_to_fit();
-        self.full.push(std::mem::take(&mut self.open).into());
-        if self.is_sending {
-            self.send()?;
-            return Ok(Rendered::Sent);
-        }
-        Ok(Rendered::Held(self.full))
-    }
-}
-
-impl io::Write for Pieces<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.open.len() == self.open.capacity() {
-            self.turn().map_err(|error| io::Error::other(self.rendering.fail::<serde_json::Error>(error)))?;
-        }
-        let taken = bytes.len().min(self.open.capacity() - self.open.len());
-        self.open.extend_from_slice(&bytes[..taken]);
-        Ok(taken)
-    }
-
-    /// Serializers write single signs and short words: nearly all of them fit.
-    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while bytes.len() > self.open.capacity() - self.open.len() {
-            let taken = self.write(bytes)?;
-            bytes = &bytes[taken..];
-        }
-        self.open.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -207,18 +133,21 @@ impl<'a> Traces<'a> {
     /// # Errors
     /// In the serializer's words; [`Rendering::finish`] returns the store's.
     pub(crate) fn next<E: ser::Error>(&self) -> Result<Option<Trace>, E> {
-        let next = self.read().map_err(|error| self.rendering.fail(error))?;
-        if let Some(trace) = &next {
-            self.seen.borrow_mut().insert(trace.trace_id);
-        }
-        Ok(next)
+        self.read().map_err(|error| self.rendering.fail(error))
     }
 
-    fn read(&self) -> Result<Option<Trace>, StorageError> {
+    /// Reads the next.
+    ///
+    /// # Errors
+    /// Those of the store, [`StorageError::LimitExceeded`] if it cannot be adjusted within the memory of the read.
+    pub(crate) fn read(&self) -> Result<Option<Trace>, StorageError> {
         self.rendering.context.check()?;
         let mut next = self.stream.borrow_mut().next().transpose()?;
         if let (Some(trace), Some(adjusting)) = (&mut next, &self.adjusting) {
             adjusting.apply(trace, &self.rendering.context.memory).map_err(too_large)?;
+        }
+        if let Some(trace) = &next {
+            self.seen.borrow_mut().insert(trace.trace_id);
         }
         Ok(next)
     }

@@ -11,33 +11,34 @@ use pharos_http::{QueryKind, Refusal};
 use pharos_model::{TimeRangeNs, TraceId};
 use pharos_storage::{Operation, OperationQuery, StorageError, TraceLookup, TraceQuery};
 use serde::Serialize;
-use serde::ser::{SerializeSeq, Serializer};
+use serde::ser::Serializer;
 use serde_json::json;
 
 use crate::call::Caller;
 use crate::filter::kind_of;
+use crate::json_text::JsonText;
 use crate::params::Params;
 use crate::rendering::{Rendered, Rendering, Traces};
 use crate::routes::JaegerApi;
 use crate::trace_id::{parse_trace_id, short_trace_id};
-use crate::v1_json::TraceJson;
+use crate::v1_json::write_trace;
 use crate::v1_params::TracesQuestion;
 
 pub(crate) type Api = State<Arc<JaegerApi>>;
 
-/// The envelope around every answer; Jaeger counts lists of names only.
+/// The envelope around lists; Jaeger counts those of names only.
 #[derive(Serialize)]
-pub(crate) struct Envelope<D, E> {
+struct Envelope<D> {
     data: D,
     total: usize,
     limit: usize,
     offset: usize,
-    errors: E,
+    errors: (),
 }
 
-impl<D: Serialize, E: Serialize> Envelope<D, E> {
-    pub(crate) fn new(data: D, total: usize, errors: E) -> Self {
-        Self { data, total, limit: 0, offset: 0, errors }
+impl<D: Serialize> Envelope<D> {
+    fn new(data: D, total: usize) -> Self {
+        Self { data, total, limit: 0, offset: 0, errors: () }
     }
 }
 
@@ -51,7 +52,7 @@ async fn list<D: Serialize + Send + 'static>(
     api: &Arc<JaegerApi>,
     caller: &Caller,
     params: &Params,
-    read: impl FnOnce(&JaegerApi) -> Result<Envelope<D, ()>, StorageError> + Send + 'static,
+    read: impl FnOnce(&JaegerApi) -> Result<Envelope<D>, StorageError> + Send + 'static,
 ) -> Response {
     let pretty = params.v1_pretty();
     let render =
@@ -65,7 +66,7 @@ pub(crate) async fn services(State(api): Api, caller: Caller, RawQuery(query): R
     let read = move |api: &JaegerApi| {
         let found = api.store.services(&tenant)?;
         let total = found.len();
-        Ok(Envelope::new(found, total, ()))
+        Ok(Envelope::new(found, total))
     };
     list(&api, &caller, &Params::parse(query.as_deref()), read).await
 }
@@ -81,7 +82,7 @@ pub(crate) async fn operation_names(
     list_operations(&api, &caller, &Params::parse(query.as_deref()), wanted, |found| {
         let names: BTreeSet<_> = found.into_iter().map(|operation| operation.name).collect();
         let total = names.len();
-        Envelope::new(names, total, ())
+        Envelope::new(names, total)
     })
     .await
 }
@@ -101,7 +102,7 @@ pub(crate) async fn operations(State(api): Api, caller: Caller, RawQuery(query):
     list_operations(&api, &caller, &params, wanted, |found| {
         let total = found.len();
         let listed = found.into_iter().map(|found| json!({"name": found.name, "spanKind": found.kind}));
-        Envelope::new(listed.collect::<Vec<_>>(), total, ())
+        Envelope::new(listed.collect::<Vec<_>>(), total)
     })
     .await
 }
@@ -111,7 +112,7 @@ async fn list_operations<D: Serialize + Send + 'static>(
     caller: &Caller,
     params: &Params,
     wanted: OperationQuery,
-    show: impl FnOnce(Vec<Operation>) -> Envelope<D, ()> + Send + 'static,
+    show: impl FnOnce(Vec<Operation>) -> Envelope<D> + Send + 'static,
 ) -> Response {
     let tenant = caller.tenant.clone();
     list(api, caller, params, move |api| api.store.operations(&tenant, &wanted).map(show)).await
@@ -132,7 +133,7 @@ pub(crate) async fn dependencies(State(api): Api, caller: Caller, RawQuery(query
         }
         let listed =
             links.iter().map(|link| json!({"parent": link.parent, "child": link.child, "callCount": link.call_count}));
-        Ok(Envelope::new(listed.collect::<Vec<_>>(), 0, ()))
+        Ok(Envelope::new(listed.collect::<Vec<_>>(), 0))
     };
     list(&api, &caller, &params, read).await
 }
@@ -177,7 +178,7 @@ async fn search(
         let warnings: Vec<_> = found.warnings.into_iter().map(|text| json!({"msg": text})).collect();
         let stream = api.store.traces(tenant, &lookups(&ids, None), rendering.context)?;
         let traces = Traces::new(rendering, stream, api.adjusting_unless(shown.raw));
-        rendering.finish(&answer(&traces, (!warnings.is_empty()).then_some(warnings)), shown.pretty).map(Some)
+        finish_traces(rendering, &traces, &(!warnings.is_empty()).then_some(warnings), shown.pretty).map(Some)
     };
     caller.render(api, asked, render).await
 }
@@ -194,7 +195,7 @@ async fn read_many(
     let render = move |api: &JaegerApi, tenant: &_, rendering: &Rendering<'_>| {
         let stream = api.store.traces(tenant, &lookups(&ids, range), rendering.context)?;
         let traces = Traces::new(rendering, stream, api.adjusting_unless(shown.raw));
-        rendering.finish(&answer(&traces, Absent { ids: &ids, traces: &traces }), shown.pretty).map(Some)
+        finish_traces(rendering, &traces, &Absent { ids: &ids, traces: &traces }, shown.pretty).map(Some)
     };
     caller.render(api, (QueryKind::TraceRead, range), render).await
 }
@@ -226,7 +227,7 @@ pub(crate) async fn trace(
 
 /// Renders the traces, if there are any.
 fn found(rendering: &Rendering<'_>, traces: &Traces<'_>, pretty: bool) -> Result<Option<Rendered>, StorageError> {
-    if traces.is_empty() { Ok(None) } else { rendering.finish(&answer(traces, ()), pretty).map(Some) }
+    if traces.is_empty() { Ok(None) } else { finish_traces(rendering, traces, &(), pretty).map(Some) }
 }
 
 /// There is no archive: every trace is kept as long as retention says. What is asked for must make sense all the same.
@@ -242,22 +243,29 @@ fn lookups(ids: &[TraceId], range: Option<TimeRangeNs>) -> Vec<TraceLookup> {
     ids.iter().map(|&trace_id| TraceLookup { trace_id, range }).collect()
 }
 
-/// The envelope around traces.
-pub(crate) fn answer<'a, E: Serialize>(traces: &'a Traces<'a>, errors: E) -> Envelope<TracesJson<'a>, E> {
-    Envelope::new(TracesJson(traces), 0, errors)
-}
-
-/// Traces as a list.
-pub(crate) struct TracesJson<'a>(pub(crate) &'a Traces<'a>);
-
-impl Serialize for TracesJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_seq(None)?;
-        while let Some(trace) = self.0.next()? {
-            list.serialize_element(&TraceJson::from(&trace))?;
+/// Writes traces in their envelope, as they are read; `errors` are serialized once all are.
+pub(crate) fn finish_traces(
+    rendering: &Rendering<'_>,
+    traces: &Traces<'_>,
+    errors: &impl Serialize,
+    pretty: bool,
+) -> Result<Rendered, StorageError> {
+    rendering.finish_written(pretty, |out| {
+        out.put(br#"{"data":["#);
+        let mut is_first = true;
+        while let Some(trace) = traces.read()? {
+            out.separate(&mut is_first);
+            write_trace(out, &trace);
+            if out.has_failed() {
+                break;
+            }
         }
-        list.end()
-    }
+        // Jaeger counts lists of names only.
+        out.put(br#"],"total":0,"limit":0,"offset":0,"errors":"#);
+        out.value(errors);
+        out.put(b"}");
+        Ok(())
+    })
 }
 
 /// The traces that were asked for and are not there; known once all are read, so to be serialized after them.

@@ -1,209 +1,211 @@
-//! Traces in the JSON of Jaeger's API v1.
+//! Traces in the JSON of Jaeger's API v1, written as it is: a search answers with hundreds of spans, and a model between spans
+//! and bytes would cost more than both.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{Hash, Hasher};
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pharos_model::{AttributeValue, Resource, Scope, Span, SpanEvent, SpanGroup};
+use hashbrown::HashMap;
+use pharos_model::{AttributeValue, Resource, Scope, Span, SpanEvent, SpanGroup, TraceId};
 use pharos_storage::{Trace, render_attribute_value};
-use serde::{Serialize, Serializer};
 
-use crate::trace_id::short_trace_id;
+use crate::json_text::JsonText;
+use crate::rendering::Pieces;
 use crate::v1_model::{self, Reference, Tag, TagValue};
 
 /// Doubles hold integers exactly up to here, and so does JavaScript.
-const EXACT_INTEGER_MAX: i64 = (1 << 53) - 1;
+const EXACT_INTEGER_MAX: u64 = (1 << 53) - 1;
 const NS_PER_US: u64 = 1_000;
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct TraceJson<'a> {
-    #[serde(rename = "traceID")]
-    trace_id: String,
-    spans: SpansJson<'a>,
-    processes: BTreeMap<String, ProcessJson<'a>>,
-    warnings: Option<&'a [String]>,
-}
-
-/// The spans of a trace; each is translated when its turn comes to be serialized.
-#[derive(Debug)]
-struct SpansJson<'a> {
-    groups: &'a [SpanGroup],
-    /// The number of each group's process.
-    processes: Vec<usize>,
-}
-
-impl Serialize for SpansJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let groups = self.groups.iter().zip(&self.processes);
-        serializer.collect_seq(groups.flat_map(|(group, number)| {
-            let process_id = process_id(*number);
-            group.spans.iter().map(move |span| span_json(span, &group.scope, &process_id))
-        }))
-    }
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct SpanJson<'a> {
-    #[serde(rename = "traceID")]
-    trace_id: String,
-    #[serde(rename = "spanID")]
-    span_id: String,
-    #[serde(skip_serializing_if = "is_zero")]
-    flags: u32,
-    operation_name: &'a str,
-    references: Vec<ReferenceJson>,
-    start_time: u64,
-    duration: u64,
-    tags: Vec<KeyValueJson<'a>>,
-    logs: Vec<LogJson<'a>>,
-    #[serde(rename = "processID")]
-    process_id: String,
-    warnings: Option<Vec<Cow<'a, str>>>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ReferenceJson {
-    ref_type: &'static str,
-    #[serde(rename = "traceID")]
-    trace_id: String,
-    #[serde(rename = "spanID")]
-    span_id: String,
-}
-
-#[derive(Debug, Serialize)]
-struct LogJson<'a> {
-    timestamp: u64,
-    fields: Vec<KeyValueJson<'a>>,
-}
-
-#[derive(Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ProcessJson<'a> {
-    service_name: &'a str,
-    tags: Vec<KeyValueJson<'a>>,
-}
-
-#[derive(Debug, PartialEq, Eq, Hash, Serialize)]
-struct KeyValueJson<'a> {
-    key: &'a str,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    value: ValueJson<'a>,
-}
-
-#[derive(Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(untagged)]
-enum ValueJson<'a> {
-    Text(Cow<'a, str>),
-    Bool(bool),
-    Int(i64),
-    Double(Double),
-}
-
-/// A double; equal are those of the same bits.
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(transparent)]
-struct Double(f64);
-
-impl PartialEq for Double {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.to_bits() == other.0.to_bits()
-    }
-}
-
-impl Eq for Double {}
-
-impl Hash for Double {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.to_bits().hash(state);
-    }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
-fn is_zero(flags: &u32) -> bool {
-    *flags == 0
-}
-
-impl<'a> From<&'a Trace> for TraceJson<'a> {
-    fn from(trace: &'a Trace) -> Self {
-        // A trace may have as many resources as spans: equal ones are found by hash.
-        let mut numbers: HashMap<ProcessJson<'a>, usize> = HashMap::new();
-        let number_of = |group: &'a SpanGroup| {
-            let next = numbers.len() + 1;
-            *numbers.entry(process(&group.resource)).or_insert(next)
-        };
-        let processes = trace.groups.iter().map(number_of).collect();
-        Self {
-            trace_id: short_trace_id(trace.trace_id),
-            spans: SpansJson { groups: &trace.groups, processes },
-            processes: numbers.into_iter().map(|(process, number)| (process_id(number), process)).collect(),
-            warnings: (!trace.warnings.is_empty()).then_some(trace.warnings.as_slice()),
-        }
-    }
-}
-
-fn process_id(number: usize) -> String {
-    format!("p{number}")
-}
-
-fn process(resource: &Resource) -> ProcessJson<'_> {
-    ProcessJson {
-        service_name: v1_model::process_name(resource),
-        tags: v1_model::process_tags(resource).map(KeyValueJson::from).collect(),
-    }
-}
-
-fn span_json<'a>(span: &'a Span, scope: &'a Scope, process_id: &str) -> SpanJson<'a> {
-    let warnings = v1_model::warnings(span);
-    SpanJson {
-        trace_id: short_trace_id(span.trace_id),
-        span_id: span.span_id.to_string(),
-        flags: v1_model::flags(span),
-        operation_name: &span.name,
-        references: v1_model::references(span).into_iter().map(ReferenceJson::from).collect(),
-        start_time: span.start_ns / NS_PER_US,
-        duration: span.duration_ns() / NS_PER_US,
-        tags: v1_model::tags(span, scope).into_iter().map(KeyValueJson::from).collect(),
-        logs: span.events.iter().map(log).collect(),
-        process_id: process_id.to_owned(),
-        warnings: (!warnings.is_empty()).then_some(warnings),
-    }
-}
-
-fn log(event: &SpanEvent) -> LogJson<'_> {
-    let fields = v1_model::log_fields(event).into_iter().map(KeyValueJson::from).collect();
-    LogJson { timestamp: event.time_ns / NS_PER_US, fields }
-}
-
-impl From<Reference> for ReferenceJson {
-    fn from(reference: Reference) -> Self {
-        Self {
-            ref_type: if reference.is_child { "CHILD_OF" } else { "FOLLOWS_FROM" },
-            trace_id: short_trace_id(reference.trace_id),
-            span_id: reference.span_id.to_string(),
-        }
-    }
-}
-
-impl<'a> From<Tag<'a>> for KeyValueJson<'a> {
-    fn from(Tag { key, value }: Tag<'a>) -> Self {
-        let shown = |value| ValueJson::Text(Cow::Owned(render_attribute_value(&value).into_owned()));
-        let (kind, value) = match value {
-            TagValue::Bool(truth) => ("bool", ValueJson::Bool(truth)),
-            TagValue::Int(number) if number.abs_diff(0) <= EXACT_INTEGER_MAX.abs_diff(0) => {
-                ("int64", ValueJson::Int(number))
+/// Writes a trace, as far as the answer takes it.
+pub(crate) fn write_trace(out: &mut Pieces<'_>, trace: &Trace) {
+    let mut processes = Processes::default();
+    out.put(br#"{"traceID":""#);
+    put_trace_id(out, trace.trace_id);
+    out.put(br#"","spans":["#);
+    let mut is_first = true;
+    for SpanGroup { resource, scope, spans } in &trace.groups {
+        let process = processes.number(resource);
+        for span in spans {
+            if out.has_failed() {
+                return;
             }
-            TagValue::Int(number) => ("int64", shown(AttributeValue::Int(number))),
-            TagValue::Double(number) if number.is_finite() => ("float64", ValueJson::Double(Double(number))),
-            TagValue::Double(number) => ("float64", shown(AttributeValue::Double(number))),
-            TagValue::Binary(bytes) => ("binary", ValueJson::Text(Cow::Owned(STANDARD.encode(bytes)))),
-            TagValue::Text(text) => ("string", ValueJson::Text(text)),
-        };
-        Self { key, kind, value }
+            out.separate(&mut is_first);
+            put_span(out, span, scope, process);
+        }
     }
+    out.put(br#"],"processes":{"#);
+    processes.put(out);
+    out.put(br#"},"warnings":"#);
+    put_texts(out, &trace.warnings);
+    out.put(b"}");
+}
+
+/// The processes of a trace, as JSON, with their numbers. It may have as many as spans: equal ones are found by hash.
+#[derive(Default)]
+struct Processes {
+    numbers: HashMap<Box<[u8]>, usize>,
+    scratch: Vec<u8>,
+}
+
+impl Processes {
+    fn number(&mut self, resource: &Resource) -> usize {
+        self.scratch.clear();
+        put_process(&mut self.scratch, resource);
+        if let Some(number) = self.numbers.get(self.scratch.as_slice()) {
+            return *number;
+        }
+        let next = self.numbers.len() + 1;
+        self.numbers.insert(self.scratch.as_slice().into(), next);
+        next
+    }
+
+    /// As members, by name: `p10` comes before `p2`.
+    fn put(self, out: &mut impl JsonText) {
+        let mut named: Vec<_> =
+            self.numbers.into_iter().map(|(process, number)| (format!("p{number}"), process)).collect();
+        named.sort_unstable();
+        let mut is_first = true;
+        for (name, process) in named {
+            out.separate(&mut is_first);
+            out.text(&name);
+            out.put(b":");
+            out.put(&process);
+        }
+    }
+}
+
+fn put_process(out: &mut impl JsonText, resource: &Resource) {
+    out.put(br#"{"serviceName":"#);
+    out.text(v1_model::process_name(resource));
+    out.put(br#","tags":["#);
+    put_tags(out, v1_model::process_tags(resource));
+    out.put(b"]}");
+}
+
+fn put_span(out: &mut impl JsonText, span: &Span, scope: &Scope, process: usize) {
+    out.put(br#"{"traceID":""#);
+    put_trace_id(out, span.trace_id);
+    out.put(br#"","spanID":""#);
+    out.put(&span.span_id.digits());
+    out.put(b"\"");
+    let flags = v1_model::flags(span);
+    if flags != 0 {
+        out.put(br#","flags":"#);
+        out.number(flags);
+    }
+    out.put(br#","operationName":"#);
+    out.text(&span.name);
+    out.put(br#","references":["#);
+    let mut is_first = true;
+    for reference in v1_model::references(span) {
+        out.separate(&mut is_first);
+        put_reference(out, &reference);
+    }
+    out.put(br#"],"startTime":"#);
+    out.number(span.start_ns / NS_PER_US);
+    out.put(br#","duration":"#);
+    out.number(span.duration_ns() / NS_PER_US);
+    out.put(br#","tags":["#);
+    put_tags(out, v1_model::tags(span, scope));
+    out.put(br#"],"logs":["#);
+    let mut is_first = true;
+    for event in &span.events {
+        out.separate(&mut is_first);
+        put_log(out, event);
+    }
+    out.put(br#"],"processID":"p"#);
+    out.number(process);
+    out.put(br#"","warnings":"#);
+    put_texts(out, &v1_model::warnings(span));
+    out.put(b"}");
+}
+
+fn put_reference(out: &mut impl JsonText, reference: &Reference) {
+    let ref_type: &[u8] = if reference.is_child { b"CHILD_OF" } else { b"FOLLOWS_FROM" };
+    out.put(br#"{"refType":""#);
+    out.put(ref_type);
+    out.put(br#"","traceID":""#);
+    put_trace_id(out, reference.trace_id);
+    out.put(br#"","spanID":""#);
+    out.put(&reference.span_id.digits());
+    out.put(br#""}"#);
+}
+
+fn put_log(out: &mut impl JsonText, event: &SpanEvent) {
+    out.put(br#"{"timestamp":"#);
+    out.number(event.time_ns / NS_PER_US);
+    out.put(br#","fields":["#);
+    put_tags(out, v1_model::log_fields(event));
+    out.put(b"]}");
+}
+
+/// Ids of 64 bits have 16 digits.
+fn put_trace_id(out: &mut impl JsonText, id: TraceId) {
+    let digits = id.digits();
+    out.put(digits.strip_prefix(b"0000000000000000").unwrap_or(&digits));
+}
+
+/// A list of texts, or nothing.
+fn put_texts(out: &mut impl JsonText, texts: &[impl AsRef<str>]) {
+    if texts.is_empty() {
+        out.put(b"null");
+        return;
+    }
+    out.put(b"[");
+    let mut is_first = true;
+    for text in texts {
+        out.separate(&mut is_first);
+        out.text(text.as_ref());
+    }
+    out.put(b"]");
+}
+
+fn put_tags<'a>(out: &mut impl JsonText, tags: impl Iterator<Item = Tag<'a>>) {
+    let mut is_first = true;
+    tags.for_each(|tag| {
+        out.separate(&mut is_first);
+        put_tag(out, &tag);
+    });
+}
+
+fn put_tag(out: &mut impl JsonText, Tag { key, value }: &Tag<'_>) {
+    // What JSON has no number for is told as text.
+    let shown = |out: &mut _, value| JsonText::text(out, &render_attribute_value(&value));
+    out.put(br#"{"key":"#);
+    out.text(key);
+    match value {
+        TagValue::Text(text) => {
+            out.put(br#","type":"string","value":"#);
+            out.text(text);
+        }
+        TagValue::Bool(truth) => {
+            out.put(br#","type":"bool","value":"#);
+            out.put(if *truth { b"true" } else { b"false" });
+        }
+        TagValue::Int(number) => {
+            out.put(br#","type":"int64","value":"#);
+            if number.unsigned_abs() <= EXACT_INTEGER_MAX {
+                out.number(*number);
+            } else {
+                shown(out, AttributeValue::Int(*number));
+            }
+        }
+        TagValue::Double(number) => {
+            out.put(br#","type":"float64","value":"#);
+            if number.is_finite() {
+                out.value(number);
+            } else {
+                shown(out, AttributeValue::Double(*number));
+            }
+        }
+        TagValue::Binary(bytes) => {
+            out.put(br#","type":"binary","value":"#);
+            out.text(&STANDARD.encode(bytes));
+        }
+    }
+    out.put(b"}");
 }

@@ -68,21 +68,19 @@ fn warning_texts(attribute: &Attribute) -> Vec<Cow<'_, str>> {
 }
 
 /// The parent comes first.
-pub(crate) fn references(span: &Span) -> Vec<Reference> {
+pub(crate) fn references(span: &Span) -> impl Iterator<Item = Reference> {
     let is_parent = |link: &Link| link.trace_id == span.trace_id && link.span_id == span.parent_span_id;
-    let mut references = Vec::new();
-    if !span.parent_span_id.is_zero() {
+    let parent = (!span.parent_span_id.is_zero()).then(|| {
         let stated = span.links.iter().rfind(|link| is_parent(link));
         let is_child = stated.is_none_or(is_child_of);
-        references.push(Reference { is_child, trace_id: span.trace_id, span_id: span.parent_span_id });
-    }
-    let others = span.links.iter().filter(|link| !is_parent(link));
-    references.extend(others.map(|link| Reference {
+        Reference { is_child, trace_id: span.trace_id, span_id: span.parent_span_id }
+    });
+    let others = span.links.iter().filter(move |link| !is_parent(link));
+    parent.into_iter().chain(others.map(|link| Reference {
         is_child: is_child_of(link),
         trace_id: link.trace_id,
         span_id: link.span_id,
-    }));
-    references
+    }))
 }
 
 fn is_child_of(link: &Link) -> bool {
@@ -91,39 +89,32 @@ fn is_child_of(link: &Link) -> bool {
     })
 }
 
-pub(crate) fn tags<'a>(span: &'a Span, scope: &'a Scope) -> Vec<Tag<'a>> {
-    let mut tags = Vec::with_capacity(span.attributes.len() + 4);
-    let push_text = |tags: &mut Vec<_>, key, text: &'a str| {
-        if !text.is_empty() {
-            tags.push(Tag { key, value: TagValue::Text(Cow::Borrowed(text)) });
-        }
+pub(crate) fn tags<'a>(span: &'a Span, scope: &'a Scope) -> impl Iterator<Item = Tag<'a>> {
+    let text =
+        |key, text: &'a str| (!text.is_empty()).then_some(Tag { key, value: TagValue::Text(Cow::Borrowed(text)) });
+    let first = [text("otel.scope.name", &scope.name), text("otel.scope.version", &scope.version)];
+    let (status, is_error) = match span.status.code {
+        StatusCode::Unset => ("", false),
+        StatusCode::Ok => ("OK", false),
+        StatusCode::Error => ("ERROR", true),
     };
-    push_text(&mut tags, "otel.scope.name", &scope.name);
-    push_text(&mut tags, "otel.scope.version", &scope.version);
-    tags.extend(span.attributes.iter().filter(|attribute| !is_warning(attribute)).map(tag));
-    push_text(&mut tags, "span.kind", span_kind_name(span.kind));
-    match span.status.code {
-        StatusCode::Unset => {}
-        StatusCode::Ok => push_text(&mut tags, "otel.status_code", "OK"),
-        StatusCode::Error => {
-            push_text(&mut tags, "otel.status_code", "ERROR");
-            // Also where an attribute says so already, as Jaeger does.
-            tags.push(Tag { key: "error", value: TagValue::Bool(true) });
-        }
-    }
-    push_text(&mut tags, "otel.status_description", &span.status.message);
-    push_text(&mut tags, "w3c.tracestate", &span.trace_state);
-    tags
+    let last = [
+        text("span.kind", span_kind_name(span.kind)),
+        text("otel.status_code", status),
+        // Also where an attribute says so already, as Jaeger does.
+        is_error.then_some(Tag { key: "error", value: TagValue::Bool(true) }),
+        text("otel.status_description", &span.status.message),
+        text("w3c.tracestate", &span.trace_state),
+    ];
+    let own = span.attributes.iter().filter(|attribute| !is_warning(attribute)).map(tag);
+    first.into_iter().flatten().chain(own).chain(last.into_iter().flatten())
 }
 
 /// The name of an event is its first field, unless an attribute says what it is.
-pub(crate) fn log_fields(event: &SpanEvent) -> Vec<Tag<'_>> {
-    let mut fields = Vec::with_capacity(event.attributes.len() + 1);
-    if !event.name.is_empty() && !event.attributes.iter().any(|attribute| attribute.key == "event") {
-        fields.push(Tag { key: "event", value: TagValue::Text(Cow::Borrowed(&event.name)) });
-    }
-    fields.extend(event.attributes.iter().map(tag));
-    fields
+pub(crate) fn log_fields(event: &SpanEvent) -> impl Iterator<Item = Tag<'_>> {
+    let is_named = !event.name.is_empty() && !event.attributes.iter().any(|attribute| attribute.key == "event");
+    let name = is_named.then_some(Tag { key: "event", value: TagValue::Text(Cow::Borrowed(&event.name)) });
+    name.into_iter().chain(event.attributes.iter().map(tag))
 }
 
 fn tag(attribute: &Attribute) -> Tag<'_> {

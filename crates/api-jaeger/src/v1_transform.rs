@@ -19,7 +19,7 @@ use crate::call::{Caller, RETRY_AFTER};
 use crate::params::Params;
 use crate::rendering::{Rendering, Traces};
 use crate::routes::JaegerApi;
-use crate::v1::{Api, Envelope, TracesJson, respond};
+use crate::v1::{Api, finish_traces, respond};
 
 /// What a body may take decoded, as a multiple of its own size. Of small fields there are many to a byte of JSON, but
 /// spans have ids.
@@ -51,7 +51,7 @@ pub(crate) async fn transform(
         let refused: Vec<_> = decoded.rejections.iter().map(|refused| json!({"msg": refused.message})).collect();
         let traces = Traces::new(rendering, Box::new(traces.into_iter().map(Ok)), None);
         let errors = (!refused.is_empty()).then_some(refused);
-        rendering.finish(&Envelope::new(TracesJson(&traces), 0, errors), pretty).map(Some)
+        finish_traces(rendering, &traces, &errors, pretty).map(Some)
     };
     respond(&caller, caller.render(&api, (QueryKind::TraceLists, None), render).await)
 }

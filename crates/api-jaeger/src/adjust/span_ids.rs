@@ -3,12 +3,19 @@
 //! Zipkin's clients give both sides of a call one span id; pages want ids to be unique. The server's span gets a new
 //! id and becomes the client's child, and what was below it moves along.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use pharos_model::{SpanGroup, SpanId, SpanKind};
 
 use super::{spans, warn};
 
+/// Whether several spans bear one id.
+pub(super) fn are_repeated(groups: &[SpanGroup]) -> bool {
+    let mut ids: Vec<_> = groups.iter().flat_map(|group| &group.spans).map(|span| span.span_id).collect();
+    ids.sort_unstable();
+    ids.windows(2).any(|two| two[0] == two[1])
+}
+
+/// Gives servers ids of their own that bear those of clients.
 pub(super) fn make_unique(groups: &mut [SpanGroup]) {
     // Every id in use, and whether a client's span bears it.
     let mut of_clients: HashMap<SpanId, bool> = HashMap::new();

@@ -9,7 +9,7 @@ use pharos_storage::{StorageError, Trace};
 use super::*;
 use crate::listed;
 use crate::rendering::{HELD_BYTES_MAX, Traces};
-use crate::v1::answer;
+use crate::v1::finish_traces;
 
 fn guarded(api: &JaegerApi) -> Router {
     router(api.clone()).layer(axum::Extension(Principal::anonymous()))
@@ -110,7 +110,7 @@ async fn rendered(
     let api = Arc::new(api);
     let rendered = listed::render(&api, asked(), move |rendering| {
         let traces = Traces::new(rendering, stream(count, error), None);
-        rendering.finish(&answer(&traces, ()), false).map(Some)
+        finish_traces(rendering, &traces, &(), false).map(Some)
     });
     Ok(rendered.await?.unwrap())
 }

@@ -17,19 +17,21 @@ const VARIES: u32 = u32::MAX;
 /// A catalogue, read. Everything in it is checked: numbers of columns, classes and entries are those of some.
 pub(super) struct Catalogue {
     pub(super) raw: Vec<u8>,
-    services: Vec<Range<usize>>,
+    services: Vec<Box<str>>,
     pub(super) columns: Vec<ColumnData>,
     /// By level.
     pub(super) tables: [Table; 3],
     pub(super) event_delays: Ints,
     /// Trace id and span id of each link.
     pub(super) link_ids: Ids<24>,
+    memory_bytes: usize,
 }
 
 /// One column.
 pub(super) struct ColumnData {
     pub(super) kind: ColumnKind,
-    key: Range<usize>,
+    /// Of attributes; a text of its own, as it stands in every span that is read.
+    key: Box<str>,
     /// Values that are no constants of classes.
     pub(super) varying_count: usize,
     pub(super) entry_count: usize,
@@ -103,7 +105,7 @@ impl Catalogue {
     ) -> Result<Self, DecodeError> {
         u32::try_from(raw.len()).map_err(|_| DecodeError::OutOfRange("catalogue length"))?;
         let mut reader = Reader::new(&raw);
-        let services = (0..origin_count).map(|_| read_text(&raw, &mut reader, "service")).collect::<Result<_, _>>()?;
+        let services = (0..origin_count).map(|_| read_text(&mut reader, "service")).collect::<Result<_, _>>()?;
         let column_count = reader.count("column count")?;
         // Values that differ take bits, or every 32 of them the byte of a step's width.
         let mut values_left = (raw.len() + bits.remaining()).saturating_mul(32);
@@ -135,8 +137,9 @@ impl Catalogue {
             return Err(DecodeError::OutOfRange("length of the catalogue"));
         }
         let event_delays = event_delays.expect("events are one of the levels");
-        let catalogue = Self { raw, services, columns, tables, event_delays, link_ids };
+        let mut catalogue = Self { raw, services, columns, tables, event_delays, link_ids, memory_bytes: 0 };
         catalogue.check_occurrences()?;
+        catalogue.memory_bytes = catalogue.count_memory();
         Ok(catalogue)
     }
 
@@ -157,9 +160,13 @@ impl Catalogue {
 
     /// What it takes in memory beside the block's bytes, once all frames are inflated.
     pub(super) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    fn count_memory(&self) -> usize {
         let of_columns: usize = self.columns.iter().map(ColumnData::memory_bytes).sum();
         let of_tables: usize = self.tables.iter().map(Table::memory_bytes).sum();
-        let of_services = self.services.len() * size_of::<Range<usize>>();
+        let of_services: usize = self.services.iter().map(|service| size_of_val(service) + service.len()).sum();
         self.raw.len() + of_services + of_columns + of_tables + self.event_delays.memory_bytes()
     }
 
@@ -186,15 +193,11 @@ impl Catalogue {
     }
 
     pub(super) fn service(&self, origin: usize) -> &str {
-        self.checked_text(&self.services[origin])
+        &self.services[origin]
     }
 
     pub(super) fn key(&self, column: usize) -> &str {
-        self.checked_text(&self.columns[column].key)
-    }
-
-    fn checked_text(&self, range: &Range<usize>) -> &str {
-        std::str::from_utf8(&self.raw[range.clone()]).expect("it was checked when the catalogue was read")
+        &self.columns[column].key
     }
 
     /// The entry of occurrence number `index` among those of a column that vary.
@@ -211,9 +214,8 @@ impl Catalogue {
 
     /// Columns of a field, of attributes those of a key.
     pub(super) fn columns_of(&self, level: Level, field: Field, key: &str) -> impl Iterator<Item = usize> {
-        let is_it = move |column: &ColumnData| {
-            (column.kind.level, column.kind.field) == (level, field) && self.raw[column.key.clone()] == *key.as_bytes()
-        };
+        let is_it =
+            move |column: &ColumnData| (column.kind.level, column.kind.field) == (level, field) && *column.key == *key;
         (0..self.columns.len()).filter(move |number| is_it(&self.columns[*number]))
     }
 
@@ -273,7 +275,7 @@ impl ColumnData {
         values_left: &mut usize,
     ) -> Result<Self, DecodeError> {
         let kind = ColumnKind::from_bytes(reader.array("kind of column")?)?;
-        let key = if kind.field == Field::Attribute { read_text(raw, reader, "attribute key")? } else { 0..0 };
+        let key = if kind.field == Field::Attribute { read_text(reader, "attribute key")? } else { Box::default() };
         let mut take = |count: usize| {
             *values_left = values_left.checked_sub(count).ok_or(DecodeError::Truncated("values of a column"))?;
             Ok(count)
@@ -303,7 +305,7 @@ impl ColumnData {
             Values::Ints(ints) => ints.memory_bytes(),
             Values::Texts(texts) => texts.memory_bytes(),
         };
-        size_of::<Self>() + self.ids.as_ref().map_or(0, Ints::memory_bytes) + of_values
+        size_of::<Self>() + self.key.len() + self.ids.as_ref().map_or(0, Ints::memory_bytes) + of_values
     }
 }
 
@@ -373,9 +375,6 @@ fn read_shapes(reader: &mut Reader<'_>, level: Level, columns: &[ColumnData]) ->
     Ok(shapes)
 }
 
-/// A text of the catalogue: where it stands.
-fn read_text(raw: &[u8], reader: &mut Reader<'_>, what: &'static str) -> Result<Range<usize>, DecodeError> {
-    let text = reader.text(what)?;
-    let end = raw.len() - reader.remaining();
-    Ok(end - text.len()..end)
+fn read_text(reader: &mut Reader<'_>, what: &'static str) -> Result<Box<str>, DecodeError> {
+    reader.text(what).map(Box::from)
 }

@@ -4,6 +4,8 @@
 //! whoever reads it. Where widths differ much along the list, each [`STEP`] values have one of their own.
 //! Arithmetic wraps, so that any 64-bit integers round-trip, signed or not.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 
 use super::body::Body;
@@ -201,31 +203,115 @@ impl Ints {
     }
 
     /// The values from `first` on, or none if there are not as many.
-    pub(super) fn iter_from(&self, first: usize) -> impl Iterator<Item = i64> + '_ {
-        let mut left = self.count.saturating_sub(first);
-        // A list without steps is one step.
-        let (mut step, mut until_next) =
-            if self.steps.is_empty() { (0, usize::MAX) } else { (first / STEP, STEP - first % STEP) };
-        let (mut width, first_byte) = self.steps.get(step).copied().unwrap_or((self.width, 0));
-        let in_step = if self.steps.is_empty() { first } else { first % STEP };
-        let mut bit = first_byte as usize * 8 + in_step.saturating_mul(usize::from(width));
-        std::iter::from_fn(move || {
-            left = left.checked_sub(1)?;
-            if until_next == 0 {
-                step += 1;
-                let (next_width, first_byte) = self.steps[step];
-                (width, bit, until_next) = (next_width, first_byte as usize * 8, STEP);
-            }
-            until_next -= 1;
-            let offset = load(&self.bits, bit, width);
-            bit += usize::from(width);
-            Some(self.restore(offset))
-        })
+    pub(super) fn iter_from(&self, first: usize) -> Iter<'_> {
+        Iter { list: self, next: first, unpacked: [0; STEP], at: 0, len: 0 }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = i64> + '_ {
+    pub(super) fn iter(&self) -> Iter<'_> {
         self.iter_from(0)
     }
+
+    /// Hands over the numbers of the values that are, unsigned, within `wanted`, ascending. Steps too narrow for such values are
+    /// not looked at.
+    pub(super) fn visit_within(&self, wanted: RangeInclusive<u64>, mut hit: impl FnMut(usize)) {
+        let base = self.base as u64;
+        let largest = ones(self.width).checked_mul(self.divisor).and_then(|offset| base.checked_add(offset));
+        if largest.is_none() || wanted.is_empty() {
+            let values = self.iter().enumerate();
+            values.filter(|(_, value)| wanted.contains(&(*value as u64))).for_each(|(index, _)| hit(index));
+            return;
+        }
+        // Values do not wrap: offsets are compared as they are stored.
+        let Some(most) = wanted.end().checked_sub(base) else { return };
+        let (least, most) = (wanted.start().saturating_sub(base).div_ceil(self.divisor), most / self.divisor);
+        let mut visit = |width: u8, first_bit: usize, first: usize, count: usize| {
+            if ones(width) >= least {
+                unpack(&self.bits, first_bit, width, count, |index, offset| {
+                    if (least..=most).contains(&offset) {
+                        hit(first + index);
+                    }
+                });
+            }
+        };
+        if self.steps.is_empty() {
+            visit(self.width, 0, 0, self.count);
+        }
+        for (step, (width, first_byte)) in self.steps.iter().enumerate() {
+            let first = step * STEP;
+            visit(*width, *first_byte as usize * 8, first, STEP.min(self.count - first));
+        }
+    }
+}
+
+/// The values of a list in order, unpacked some at a time.
+pub(super) struct Iter<'a> {
+    list: &'a Ints,
+    /// The first that is not unpacked.
+    next: usize,
+    unpacked: [i64; STEP],
+    at: usize,
+    len: usize,
+}
+
+impl Iter<'_> {
+    /// Unpacks the rest of a step, or as many of a list without steps.
+    fn refill(&mut self) {
+        let Self { list, next, unpacked, at, len } = self;
+        (*at, *len) = (0, 0);
+        if *next >= list.count {
+            return;
+        }
+        let (width, first_bit, room) = match list.steps.get(*next / STEP) {
+            Some((width, first_byte)) => {
+                let in_step = *next % STEP;
+                (*width, *first_byte as usize * 8 + in_step * usize::from(*width), STEP - in_step)
+            }
+            None => (list.width, *next * usize::from(list.width), STEP),
+        };
+        *len = room.min(list.count - *next);
+        unpack(&list.bits, first_bit, width, *len, |index, offset| unpacked[index] = list.restore(offset));
+        *next += *len;
+    }
+}
+
+impl Iterator for Iter<'_> {
+    type Item = i64;
+
+    fn next(&mut self) -> Option<i64> {
+        if self.at == self.len {
+            self.refill();
+        }
+        let value = *self.unpacked[..self.len].get(self.at)?;
+        self.at += 1;
+        Some(value)
+    }
+}
+
+/// The largest number of `width` bits.
+fn ones(width: u8) -> u64 {
+    if width == 0 { 0 } else { u64::MAX >> (64 - u32::from(width.min(64))) }
+}
+
+/// Hands over `count` numbers of `width` bits from bit `first_bit` on.
+fn unpack(bits: &[u8], first_bit: usize, width: u8, count: usize, mut visit: impl FnMut(usize, u64)) {
+    if width > 56 || width == 0 {
+        (0..count).for_each(|index| visit(index, load(bits, first_bit + index * usize::from(width), width)));
+        return;
+    }
+    let mask = ones(width);
+    let mut bit = first_bit;
+    for index in 0..count {
+        let rest = &bits[bit / 8..];
+        let word = rest.first_chunk::<8>().map_or_else(|| last_word(rest), |word| u64::from_le_bytes(*word));
+        visit(index, word >> (bit % 8) & mask);
+        bit += usize::from(width);
+    }
+}
+
+/// Fewer than eight bytes as a number.
+#[cold]
+fn last_word(rest: &[u8]) -> u64 {
+    rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 /// `width` bits from `bit` on.
@@ -262,7 +348,22 @@ mod tests {
             assert!(first == values.len() || list.get(first) == values[first]);
         }
         assert_eq!(list.iter_from(values.len() + 1).count(), 0);
+        check_within(&list, values);
         head.len() + body.len()
+    }
+
+    /// Every range that begins or ends at a value or beside it.
+    fn check_within(list: &Ints, values: &[i64]) {
+        let ends: Vec<u64> =
+            values.iter().take(6).flat_map(|value| [-1, 0, 1].map(|by| value.wrapping_add(by) as u64)).collect();
+        for (least, most) in
+            ends.iter().flat_map(|least| ends.iter().map(|most| (*least, *most))).chain([(0, u64::MAX)])
+        {
+            let mut found = Vec::new();
+            list.visit_within(least..=most, |index| found.push(index));
+            let expected = (0..values.len()).filter(|index| (least..=most).contains(&(values[*index] as u64)));
+            assert!(expected.eq(found), "{least}..={most}");
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod times;
 mod verdicts;
 mod write;
 

@@ -27,7 +27,7 @@ pub(super) const STATUS_SHIFT: u8 = 3;
 pub(crate) struct Block {
     byte_len: usize,
     pub(super) core: Core,
-    traces: Vec<BlockTrace>,
+    pub(super) traces: Vec<BlockTrace>,
     stored_catalogue: StoredCatalogue,
     catalogue: OnceLock<Catalogue>,
 }
@@ -51,7 +51,7 @@ pub(super) struct Core {
     pub(super) origins: Ids<ORIGIN_BYTES>,
     strangers: Ids<SPAN_ID_BYTES>,
     /// From the span before, or from the earliest of the trace.
-    start_steps: Ints,
+    pub(super) start_steps: Ints,
     pub(super) durations: Ints,
     parents: Ints,
     pub(super) span_origins: Ints,
@@ -239,22 +239,6 @@ impl Block {
             self.core.parents.iter().take(span).filter(is_stranger).count()
         };
         CoreCursor { block: self, span, trace, previous_ns, next_stranger }
-    }
-
-    /// Start and end of every span, in order.
-    pub(crate) fn times(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let mut traces = self.traces.iter();
-        let (mut left, mut start_ns) = (0, 0_u64);
-        self.core.start_steps.iter().zip(self.core.durations.iter()).map(move |(step, took)| {
-            if left == 0
-                && let Some(trace) = traces.next()
-            {
-                (left, start_ns) = (trace.spans.len(), trace.min_start_ns);
-            }
-            left -= 1;
-            start_ns = start_ns.wrapping_add(step as u64);
-            (start_ns, start_ns.wrapping_add(took as u64))
-        })
     }
 }
 

@@ -146,6 +146,12 @@ impl Block {
         Ok(self.catalogue()?.service(origin))
     }
 
+    /// The number of a span's origin.
+    pub(crate) fn span_origin(&self, span: usize) -> Result<usize, DecodeError> {
+        let origin = self.core.span_origins.checked(span).and_then(|origin| usize::try_from(origin).ok());
+        origin.filter(|origin| *origin < self.origin_count()).ok_or(DecodeError::OutOfRange("origin"))
+    }
+
     /// The number of the origin of every span, in order.
     pub(crate) fn span_origins(&self) -> Result<Vec<u32>, DecodeError> {
         let within = |origin: i64| u32::try_from(origin).ok().filter(|origin| (*origin as usize) < self.origin_count());

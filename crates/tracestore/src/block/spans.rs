@@ -274,6 +274,10 @@ fn children_before(
     places: &Places,
     field: Field,
 ) -> Result<usize, DecodeError> {
+    let level = if field == Field::EventCount { Level::Event } else { Level::Link };
+    if catalogue.tables[level as usize].class_of.is_empty() {
+        return Ok(0);
+    }
     let is_it = |column: &usize| catalogue.columns[*column].kind.field == field;
     let table = &catalogue.tables[Level::Span as usize];
     let mut sum = 0_u64;

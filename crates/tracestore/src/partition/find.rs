@@ -103,14 +103,12 @@ impl Partition {
         if passing.is_empty() {
             return Ok(());
         }
-        let mut times = block.times().enumerate();
-        let mut traces = block.traces().iter().peekable();
+        let mut starts = block.span_starts();
         for span in passing.iter() {
-            while traces.next_if(|trace| trace.spans.end as usize <= span).is_some() {}
-            let start = times.find(|(number, _)| *number == span);
-            let (Some(trace), Some((_, (start_ns, _)))) = (traces.peek(), start) else { break };
-            if top.could_take(start_ns) && !is_deleted(deleted, trace.trace_id, segment.number) {
-                top.offer(trace.trace_id, start_ns);
+            let Some((trace, start_ns)) = starts.of(span) else { break };
+            let trace_id = block.traces()[trace].trace_id;
+            if top.could_take(start_ns) && !is_deleted(deleted, trace_id, segment.number) {
+                top.offer(trace_id, start_ns);
             }
         }
         Ok(())

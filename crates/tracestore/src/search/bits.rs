@@ -41,6 +41,11 @@ impl Bits {
         self.words.iter().all(|word| *word == 0)
     }
 
+    /// How many are in.
+    pub(crate) fn count(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
     pub(crate) fn keep(&mut self, others: &Self) {
         self.words.iter_mut().zip(&others.words).for_each(|(word, other)| *word &= other);
     }
@@ -74,7 +79,7 @@ mod tests {
     fn sets_of_any_length_are_sets() {
         for len in [0, 1, 63, 64, 65, 200] {
             let all = Bits::all(len);
-            assert_eq!((all.iter().count(), all.is_empty()), (len, len == 0));
+            assert_eq!((all.iter().count(), all.count(), all.is_empty()), (len, len, len == 0));
             let mut odd = Bits::none(len);
             (0..len).filter(|record| record % 2 == 1).for_each(|record| odd.insert(record));
             let mut even = all.clone();

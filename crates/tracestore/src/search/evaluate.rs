@@ -22,6 +22,9 @@ pub(crate) trait OriginSource {
     fn origin(&self, hash: OriginHash) -> Result<Arc<Origin>, TraceStoreError>;
 }
 
+/// Of so many spans one: those few are looked at one by one, otherwise a column is read from its beginning.
+const FEW_OF: usize = 8;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EvaluateError {
     #[error("a block cannot be read")]
@@ -34,6 +37,28 @@ pub(crate) enum EvaluateError {
 pub(crate) fn passing_spans(test: &Test<'_>, block: &Block, origins: &dyn OriginSource) -> Result<Bits, EvaluateError> {
     let evaluation = Evaluation::new(block, origins);
     evaluation.passing(test, Level::Span, &Bits::all(block.span_count() as usize))
+}
+
+/// In which order tests are made that must all hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rank {
+    /// Times: they cost least, and a long duration leaves little.
+    Times,
+    Values,
+    /// Whole spans are built.
+    Whole,
+}
+
+impl Rank {
+    const ALL: [Self; 3] = [Self::Times, Self::Values, Self::Whole];
+
+    fn of(test: &Test<'_>) -> Self {
+        match test {
+            Test::StartsIn(_) | Test::Lasts { .. } => Self::Times,
+            _ if test.needs_whole() => Self::Whole,
+            _ => Self::Values,
+        }
+    }
 }
 
 struct Evaluation<'a> {
@@ -57,12 +82,13 @@ impl<'a> Evaluation<'a> {
         let mut found = match test {
             Test::All(tests) => {
                 let mut left = within.clone();
-                let (dear, cheap): (Vec<_>, Vec<_>) = tests.iter().partition(|test| test.needs_whole());
-                for test in cheap.into_iter().chain(dear) {
-                    if left.is_empty() {
-                        break;
+                for rank in Rank::ALL {
+                    for test in tests.iter().filter(|test| Rank::of(test) == rank) {
+                        if left.is_empty() {
+                            return Ok(left);
+                        }
+                        left = self.passing(test, level, &left)?;
                     }
-                    left = self.passing(test, level, &left)?;
                 }
                 left
             }
@@ -89,9 +115,9 @@ impl<'a> Evaluation<'a> {
             }
             Test::Whole(predicate) => return self.by_whole_spans(predicate, level, within),
             Test::Value { of: Subject::Attribute { levels, key }, passes } => {
-                self.attributes(*levels, key, *passes, level)?
+                self.attributes((*levels, key), *passes, level, within)?
             }
-            Test::Value { of: Subject::Field(field), passes } => self.field(*field, *passes, level)?,
+            Test::Value { of: Subject::Field(field), passes } => self.field(*field, *passes, level, within)?,
             Test::Kind(kind) => self.spans(level, |hit| self.block.visit_kinds(|of, _| of == *kind, hit))?,
             Test::Status(status) => self.spans(level, |hit| self.block.visit_kinds(|_, of| of == *status, hit))?,
             Test::StartsIn(range) => {
@@ -101,9 +127,10 @@ impl<'a> Evaluation<'a> {
                 }
                 self.times(level, |start_ns, _| range.contains(start_ns))?
             }
-            Test::Lasts { min_ns, max_ns } => {
-                self.times(level, |start_ns, end_ns| (*min_ns..=*max_ns).contains(&end_ns.saturating_sub(start_ns)))?
-            }
+            Test::Lasts { min_ns, max_ns } => self.spans(level, |hit| {
+                self.block.visit_lasting(*min_ns..=*max_ns, hit);
+                Ok(())
+            })?,
         };
         found.keep(within);
         Ok(found)
@@ -146,9 +173,18 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Spans of the origins whose verdict is true, or their events or links.
-    fn of_origins(&self, level: Level, verdicts: &[bool]) -> Result<Bits, EvaluateError> {
+    fn of_origins(&self, level: Level, within: &Bits, verdicts: &[bool]) -> Result<Bits, EvaluateError> {
         if !verdicts.contains(&true) {
             return Ok(self.empty(level)?);
+        }
+        if level == Level::Span && within.count() <= within.len() / FEW_OF {
+            let mut found = self.empty(level)?;
+            for span in within.iter() {
+                if verdicts[self.block.span_origin(span)?] {
+                    found.insert(span);
+                }
+            }
+            return Ok(found);
         }
         self.spans(level, |hit| {
             let numbers = if let Some(numbers) = self.span_origins.get() {
@@ -166,9 +202,9 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    fn by_origin(&self, level: Level, passes: impl Fn(&Origin) -> bool) -> Result<Bits, EvaluateError> {
+    fn by_origin(&self, level: Level, within: &Bits, passes: impl Fn(&Origin) -> bool) -> Result<Bits, EvaluateError> {
         let verdicts: Vec<bool> = self.origins()?.iter().map(|origin| passes(origin)).collect();
-        self.of_origins(level, &verdicts)
+        self.of_origins(level, within, &verdicts)
     }
 
     fn origins(&self) -> Result<&[Arc<Origin>], EvaluateError> {
@@ -201,10 +237,10 @@ impl<'a> Evaluation<'a> {
 
     fn attributes(
         &self,
-        levels: Levels,
-        key: &str,
+        (levels, key): (Levels, &str),
         passes: ValueTest<'_>,
         level: Level,
+        within: &Bits,
     ) -> Result<Bits, EvaluateError> {
         let mut found = self.empty(level)?;
         let native = [(Levels::SPAN, Level::Span), (Levels::EVENT, Level::Event), (Levels::LINK, Level::Link)];
@@ -216,7 +252,7 @@ impl<'a> Evaluation<'a> {
                 let mut values = attributes.iter().filter(|attribute| attribute.key == key);
                 values.any(|attribute| passes.holds(&SpanValue::of_attribute(&attribute.value)))
             };
-            found.add(&self.by_origin(level, |Origin { resource, scope }| {
+            found.add(&self.by_origin(level, within, |Origin { resource, scope }| {
                 levels.has(Levels::RESOURCE) && any_of(&resource.attributes)
                     || levels.has(Levels::SCOPE) && any_of(&scope.attributes)
             })?);
@@ -224,7 +260,13 @@ impl<'a> Evaluation<'a> {
         Ok(found)
     }
 
-    fn field(&self, field: SpanField, passes: ValueTest<'_>, level: Level) -> Result<Bits, EvaluateError> {
+    fn field(
+        &self,
+        field: SpanField,
+        passes: ValueTest<'_>,
+        level: Level,
+        within: &Bits,
+    ) -> Result<Bits, EvaluateError> {
         let text = |text: &str| passes.holds(&SpanValue::text(text));
         let present = |value: &str| !value.is_empty() && text(value);
         let whole = |number: i128| passes.holds(&SpanValue::whole(number));
@@ -257,12 +299,14 @@ impl<'a> Evaluation<'a> {
             SpanField::Service => {
                 let services = (0..self.block.origin_count()).map(|origin| self.block.service(origin));
                 let verdicts: Vec<bool> = services.map(|service| service.map(text)).collect::<Result<_, _>>()?;
-                self.of_origins(level, &verdicts)
+                self.of_origins(level, within, &verdicts)
             }
-            SpanField::ResourceSchemaUrl => self.by_origin(level, |origin| present(&origin.resource.schema_url)),
-            SpanField::ScopeName => self.by_origin(level, |origin| present(&origin.scope.name)),
-            SpanField::ScopeVersion => self.by_origin(level, |origin| present(&origin.scope.version)),
-            SpanField::ScopeSchemaUrl => self.by_origin(level, |origin| present(&origin.scope.schema_url)),
+            SpanField::ResourceSchemaUrl => {
+                self.by_origin(level, within, |origin| present(&origin.resource.schema_url))
+            }
+            SpanField::ScopeName => self.by_origin(level, within, |origin| present(&origin.scope.name)),
+            SpanField::ScopeVersion => self.by_origin(level, within, |origin| present(&origin.scope.version)),
+            SpanField::ScopeSchemaUrl => self.by_origin(level, within, |origin| present(&origin.scope.schema_url)),
             SpanField::EventTime => self.event_times(level, |_, time_ns| whole(time_ns.into())),
             SpanField::EventTimeSinceStart => {
                 self.event_times(level, |start_ns, time_ns| whole(i128::from(time_ns) - i128::from(start_ns)))

@@ -1,10 +1,11 @@
 //! Whole traces, part by part: the pieces of a trace are joined, equal spans once, and no more than a part is decoded
 //! at a time.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use hashbrown::{HashMap, HashSet};
 use pharos_base::Reservation;
 use pharos_model::{Span, SpanGroup, SpanId, TenantId, TraceId};
 use pharos_storage::{ReadContext, StorageError, Trace, TraceLookup, TracePart, TracePartStream, TraceStream};
@@ -219,25 +220,17 @@ impl PartReader {
             let Some((partition, Piece::Held(piece))) = self.pieces.front() else { break };
             context.check()?;
             let wanted = u32::try_from((room as u64).min(self.allowed)).unwrap_or(u32::MAX);
-            let mut spans = Vec::new();
-            let read = piece.spans(self.read_of_piece, wanted, |origin, span| {
+            let read = piece.spans(self.read_of_piece, wanted, |hash, span| {
                 part_bytes.add(span.memory_bytes() as u64)?;
-                spans.push((origin, span));
-                Ok::<_, StorageError>(())
-            });
-            let read = read.map_err(read_error)??;
-            self.read_of_piece += read;
-            self.left = self.left.saturating_sub(u64::from(read));
-            for (hash, span) in spans {
                 if self.repeated.contains(&span.span_id) && !self.handed_out.insert(content_hash(hash, &span)) {
-                    continue;
+                    return Ok(());
                 }
                 let group = if let Some(group) = group_of.get(&hash) {
                     *group
                 } else {
                     let origin = origin(&mut self.origins, partition, &self.tenant, hash).map_err(read_error)?;
                     // Its retention ended while it was read.
-                    let Some(origin) = origin else { continue };
+                    let Some(origin) = origin else { return Ok(()) };
                     let Origin { resource, scope } = (*origin).clone();
                     groups.push(SpanGroup { resource, scope, spans: Vec::new() });
                     group_of.insert(hash, groups.len() - 1);
@@ -246,7 +239,11 @@ impl PartReader {
                 groups[group].spans.push(span);
                 room -= 1;
                 self.allowed -= 1;
-            }
+                Ok::<_, StorageError>(())
+            });
+            let read = read.map_err(read_error)??;
+            self.read_of_piece += read;
+            self.left = self.left.saturating_sub(u64::from(read));
             if read < wanted {
                 self.pieces.pop_front();
                 self.read_of_piece = 0;
