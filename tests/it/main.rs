@@ -22,6 +22,7 @@ mod loadgen;
 mod native_histograms;
 mod nginx;
 mod otlp;
+mod otlp_duties;
 mod peers;
 mod queries;
 mod remote_read;

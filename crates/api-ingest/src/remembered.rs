@@ -21,6 +21,7 @@ impl Collector for Memories {
             delta_streams,
             delta_bytes,
             rewritten_bytes,
+            start_series,
         } = self.0.remembered();
         let HaStats { clusters, switches, dropped } = self.0.ha_stats();
         for (name, help, value) in [
@@ -34,6 +35,7 @@ impl Collector for Memories {
             ("otlp_delta_memory_bytes", "Memory of OTLP delta streams", delta_bytes),
             ("remote_write_memory_series", "Series known by remote write", remote_write_series),
             ("rewritten_memory_bytes", "Memory of label sets rewritten for a credential or a pair", rewritten_bytes),
+            ("start_series", "Series whose starts are remembered, so that they get a zero there", start_series),
             ("ha_clusters", "Clusters of replicas, each with an elected one", clusters),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

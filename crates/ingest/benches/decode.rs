@@ -22,7 +22,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use pharos_base::{ByteSize, SimClock};
 use pharos_ingest::otlp::{MetricsDecoder, OtlpSettings, WireForm, decode_traces};
-use pharos_ingest::remote_write::{RemoteWriteVersion, SeriesMemory, decode};
+use pharos_ingest::remote_write::{RemoteWriteSettings, RemoteWriteVersion, Rules, SeriesMemory, decode};
 use pharos_ingest::{Encoding, IngestComponents, IngestSettings, Ingestor, Limits, TimeWindow};
 use pharos_model::{LabelRewrite, TenantId};
 use pharos_proto::remote_write::{v1, v2};
@@ -153,6 +153,7 @@ fn otlp_spans() -> Vec<u8> {
 fn decoding(c: &mut Criterion) {
     let limits = Limits::default();
     let memory = SeriesMemory::default();
+    let rules = Rules { settings: &RemoteWriteSettings::default(), limits: &limits, window: TimeWindow::ALL };
     let mut group = c.benchmark_group("ingest/decode");
     group.throughput(Throughput::Elements(SERIES as u64));
     for samples in SHAPES {
@@ -161,9 +162,7 @@ fn decoding(c: &mut Criterion) {
             (RemoteWriteVersion::V2, "v2", remote_write_v2(samples)),
         ] {
             group.bench_function(format!("remote_write/{name}/{samples}"), |b| {
-                b.iter(|| {
-                    decode(black_box(&body), version, &limits, TimeWindow::ALL, &memory).map(|d| d.batch.series.len())
-                });
+                b.iter(|| decode(black_box(&body), version, rules, &memory).map(|d| d.batch.series.len()));
             });
         }
     }

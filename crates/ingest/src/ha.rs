@@ -143,6 +143,8 @@ impl HaTracker {
             }
         }
         decoded.batch.keep_series(|place| passes(&verdicts[place]));
+        let mut of_runs = verdicts.iter();
+        decoded.counted.retain(|_| of_runs.next().is_some_and(passes));
         self.dropped.fetch_add(duplicates.samples + duplicates.histograms, Relaxed);
         let refused = refused.samples + refused.histograms;
         if refused > 0 {

@@ -14,8 +14,9 @@ use crate::ha::{HaTracker, Verdict};
 use crate::inflate::ScratchPool;
 use crate::otlp::{DecodedSpans, MetricsDecoder, OtlpSettings, WireForm};
 use crate::relabel::{self, RewriteMemory};
-use crate::remote_write::{RemoteWriteVersion, SeriesMemory};
+use crate::remote_write::{RemoteWriteSettings, RemoteWriteVersion, SeriesMemory};
 use crate::report::{IngestReport, PendingReport};
+use crate::starts::StartMemory;
 use crate::{
     DecodedMetrics, Encoding, HaSettings, HaStats, IngestError, Limits, TimeWindow, inflate, otlp, remote_write,
 };
@@ -41,6 +42,8 @@ pub struct IngestSettings {
     pub limits: Limits,
     /// How OTLP becomes Prometheus' names and labels.
     pub otlp: OtlpSettings,
+    /// What remote write does beside storing.
+    pub remote_write: RemoteWriteSettings,
     /// Pairs of senders of remote write that bring the same.
     pub ha: HaSettings,
 }
@@ -60,6 +63,8 @@ pub struct Remembered {
     pub delta_bytes: u64,
     /// Memory of label sets that credentials or pairs have rewritten, bytes: at most [`Limits::remote_write_memory_max`], too.
     pub rewritten_bytes: u64,
+    /// Series whose starts are remembered: at most [`Limits::start_series_max`] of each tenant.
+    pub start_series: u64,
 }
 
 /// Takes request bodies and brings what is in them to the stores.
@@ -71,6 +76,7 @@ pub struct Ingestor {
     memory: SeriesMemory,
     rewritten: RewriteMemory,
     ha: HaTracker,
+    starts: StartMemory,
     scratch: ScratchPool,
     span_tap: Option<Arc<dyn SpanTap>>,
     span_gate: Option<Arc<dyn SpanGate>>,
@@ -89,8 +95,10 @@ impl Ingestor {
         let otlp_metrics = MetricsDecoder::new(settings.otlp.clone(), settings.limits.clone());
         let memory = SeriesMemory::new(settings.limits.remote_write_memory_max);
         let rewritten = RewriteMemory::new(settings.limits.remote_write_memory_max);
+        let starts = StartMemory::new(settings.limits.start_series_max, components.clock.unix_ms());
         let (ha, scratch) = (HaTracker::new(settings.ha.clone()), ScratchPool::default());
-        Self { components, settings, otlp_metrics, memory, rewritten, ha, scratch, span_tap: None, span_gate: None }
+        let (span_tap, span_gate) = (None, None);
+        Self { components, settings, otlp_metrics, memory, rewritten, ha, starts, scratch, span_tap, span_gate }
     }
 
     /// The same, showing all spans to `tap` on their way to the store.
@@ -148,6 +156,7 @@ impl Ingestor {
             remote_write_bytes: self.memory.memory_bytes(),
             remote_write_series: self.memory.series_count() as u64,
             rewritten_bytes: self.rewritten.memory_bytes(),
+            start_series: self.starts.series_count(),
         }
     }
 
@@ -163,10 +172,11 @@ impl Ingestor {
         version: RemoteWriteVersion,
         body_max: ByteSize,
     ) -> Result<DecodedMetrics, IngestError> {
-        let limits = &self.settings.limits;
+        let IngestSettings { limits, remote_write: settings, .. } = &self.settings;
         self.scratch.lend(|scratch| {
             let plain = inflate::inflate_remote_write(body, encoding, body_max, scratch)?;
-            remote_write::decode(&plain, version, limits, self.window(), &self.memory)
+            let rules = remote_write::Rules { settings, limits, window: self.window() };
+            remote_write::decode(&plain, version, rules, &self.memory)
         })
     }
 
@@ -257,16 +267,17 @@ impl Ingestor {
         self.components.metrics.is_busy()
     }
 
-    /// Hands samples to the store.
-    pub fn append_metrics(&self, tenant: &TenantId, decoded: DecodedMetrics) -> PendingReport {
-        let DecodedMetrics { batch, rejections, exemplars_dropped, warnings } = decoded;
+    /// Hands samples to the store, with zeros where counters start if the settings ask for them.
+    pub fn append_metrics(&self, tenant: &TenantId, mut decoded: DecodedMetrics) -> PendingReport {
+        let zeros = self.starts.add_zeros(tenant, &mut decoded, self.window().min_ms, self.now_ms());
+        let DecodedMetrics { batch, rejections, exemplars_dropped, warnings, .. } = decoded;
         let ahead = IngestReport { exemplars_dropped, rejections, warnings, ..IngestReport::default() };
         let completion = if batch.is_empty() {
             Completion::ready(Ok(pharos_storage::AppendOutcome::default()))
         } else {
             self.components.metrics.append(tenant, batch, BatchId::random())
         };
-        PendingReport::new(completion, ahead)
+        PendingReport::new(completion, ahead).with_zeros(zeros)
     }
 
     /// Hands spans to the store.

@@ -9,6 +9,7 @@
 //! the request unreadable or too large is an [`IngestError`], and nothing of it is stored.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod deflate;
 mod error;
 mod ha;
 mod inflate;
@@ -20,9 +21,11 @@ mod relabel;
 pub mod remote_write;
 mod report;
 mod sink;
+mod starts;
 pub mod text;
 mod wire;
 
+pub use deflate::deflate;
 pub use error::IngestError;
 pub use ha::{Duplicates, HaSettings, HaStats};
 pub use inflate::{Encoding, inflate};

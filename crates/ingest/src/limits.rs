@@ -56,6 +56,9 @@ pub struct Limits {
     /// recognised when they come again; counted as if no store shared them. Default 512 MiB, which is about 1,500,000
     /// series. Full: series that are no longer sent go, and labels of others are read anew with each request.
     pub remote_write_memory_max: ByteSize,
+    /// Series of a tenant whose starts are remembered where `created_zero` asks for zeros. Default 1,000,000, which is
+    /// about 60 MB. Full: what was not written for an hour goes, and series that begin get no zero.
+    pub start_series_max: usize,
 }
 
 impl Default for Limits {
@@ -81,6 +84,7 @@ impl Default for Limits {
             nesting_max: 32,
             otlp_streams_memory_max: ByteSize::mib(64),
             remote_write_memory_max: ByteSize::mib(512),
+            start_series_max: 1_000_000,
         }
     }
 }

@@ -9,6 +9,8 @@ mod attribute;
 mod attributes;
 mod booked;
 mod delta;
+#[cfg(test)]
+mod duties;
 mod exemplars;
 mod footprint;
 mod group;

@@ -10,11 +10,13 @@ mod canonical;
 mod framed;
 mod histogram;
 mod memory;
+mod symbols;
 mod v1;
 mod v2;
 
 pub use memory::SeriesMemory;
 use pharos_model::MetricKind;
+use serde::{Deserialize, Serialize};
 
 use crate::wire::WireError;
 use crate::{DecodedMetrics, IngestError, Limits, TimeWindow};
@@ -39,6 +41,28 @@ impl RemoteWriteVersion {
     }
 }
 
+/// What remote write does beside storing; 1.0 tells neither types nor starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RemoteWriteSettings {
+    /// Whether series of 2.0 get their type and unit as `__type__` and `__unit__`, in place of what the sender says. Default
+    /// no.
+    pub type_and_unit_labels: bool,
+    /// Whether series of 2.0 get a zero where they start, so that PromQL sees their first increase. Default no.
+    pub created_zero: bool,
+}
+
+/// What translation goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// What it does beside.
+    pub settings: &'a RemoteWriteSettings,
+    /// What a request may hold.
+    pub limits: &'a Limits,
+    /// Where samples may lie.
+    pub window: TimeWindow,
+}
+
 /// Translates an inflated body; what is remembered of others makes it quick, and changes nothing that comes out.
 ///
 /// # Errors
@@ -47,13 +71,12 @@ impl RemoteWriteVersion {
 pub fn decode(
     body: &[u8],
     version: RemoteWriteVersion,
-    limits: &Limits,
-    window: TimeWindow,
+    rules: Rules<'_>,
     memory: &SeriesMemory,
 ) -> Result<DecodedMetrics, IngestError> {
     let decoded = match version {
-        RemoteWriteVersion::V1 => v1::decode(body, limits, window, memory),
-        RemoteWriteVersion::V2 => v2::decode(body, limits, window, memory),
+        RemoteWriteVersion::V1 => v1::decode(body, rules.limits, rules.window, memory),
+        RemoteWriteVersion::V2 => v2::decode(body, rules, memory),
     };
     decoded.map_err(|error| match error {
         DecodeError::Wire(error) => {

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use pharos_storage::{AppendOutcome, Completion, NoticedSpans, Rejection, StorageError};
 
+use crate::starts::AddedZeros;
 use crate::{Duplicates, IngestError};
 
 /// What became of a request; everything accepted is durable and, but for spans that wait for a sampling decision, visible.
@@ -67,11 +68,18 @@ pub struct PendingReport {
     ahead: IngestReport,
     /// What is to be counted of the spans once they are stored.
     noticed: Option<Box<dyn NoticedSpans>>,
+    /// Samples in the batch that nobody sent.
+    zeros: Option<AddedZeros>,
 }
 
 impl PendingReport {
     pub(crate) fn new(completion: Completion<Result<AppendOutcome, StorageError>>, ahead: IngestReport) -> Self {
-        Self { completion, ahead, noticed: None }
+        Self { completion, ahead, noticed: None, zeros: None }
+    }
+
+    pub(crate) fn with_zeros(mut self, zeros: Option<AddedZeros>) -> Self {
+        self.zeros = zeros;
+        self
     }
 
     pub(crate) fn with_noticed(mut self, noticed: Option<Box<dyn NoticedSpans>>) -> Self {
@@ -96,7 +104,13 @@ impl PendingReport {
 
     fn settle(&mut self, answer: Option<Result<AppendOutcome, StorageError>>) -> Result<IngestReport, IngestError> {
         let noticed = self.noticed.take();
-        let report = join(std::mem::take(&mut self.ahead), answer);
+        let mut report = join(std::mem::take(&mut self.ahead), answer);
+        if let (Some(zeros), Ok(report)) = (self.zeros.take(), &mut report) {
+            // What is counted is what was sent.
+            report.items = report.items.saturating_sub(zeros.samples());
+            report.histograms = report.histograms.saturating_sub(zeros.histograms());
+            zeros.stored();
+        }
         if let (Some(noticed), Ok(_)) = (noticed, &report) {
             noticed.stored();
         }

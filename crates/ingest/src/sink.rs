@@ -30,6 +30,8 @@ pub struct DecodedMetrics {
     pub exemplars_dropped: u64,
     /// What the sender should know although nothing was refused.
     pub warnings: Vec<String>,
+    /// Whether a run of the batch counts up from zero since its start, by its place; empty where nobody asked.
+    pub counted: Vec<bool>,
 }
 
 /// Builds a batch series by series.
@@ -37,6 +39,8 @@ pub struct DecodedMetrics {
 pub(crate) struct SeriesSink<'a> {
     /// Labels of the current series.
     pub labels: LabelsBuilder,
+    /// Whether the current series, and those after it, count up from zero since their start.
+    pub counts: bool,
     limits: &'a Limits,
     window: TimeWindow,
     builder: BatchBuilder,
@@ -45,6 +49,8 @@ pub(crate) struct SeriesSink<'a> {
     label_bytes: u64,
     kept: u64,
     late: [Late; 2],
+    /// [`DecodedMetrics::counted`], if it is asked for.
+    counted: Option<Vec<bool>>,
 }
 
 /// Samples of the current series on one side of the window.
@@ -72,6 +78,8 @@ impl<'a> SeriesSink<'a> {
     pub(crate) fn with_room(limits: &'a Limits, window: TimeWindow, series: usize) -> Self {
         Self {
             labels: LabelsBuilder::default(),
+            counts: false,
+            counted: None,
             limits,
             window,
             builder: BatchBuilder::with_room(series, series),
@@ -83,8 +91,22 @@ impl<'a> SeriesSink<'a> {
         }
     }
 
+    /// The same; if `is_asked`, it notes which series count up from zero.
+    pub(crate) fn noting_counts(mut self, is_asked: bool) -> Self {
+        self.counted = is_asked.then(Vec::new);
+        self
+    }
+
     pub(crate) fn limits(&self) -> &'a Limits {
         self.limits
+    }
+
+    /// After a series of the batch: notes whether it counts up.
+    #[inline]
+    fn note_counts(&mut self) {
+        if let Some(counted) = &mut self.counted {
+            counted.resize(self.builder.series_count(), self.counts);
+        }
     }
 
     /// Samples and histograms in the batch so far.
@@ -225,6 +247,7 @@ impl<'a> SeriesSink<'a> {
         if let Err(error) = self.builder.finish_series(&mut self.labels) {
             self.reject(kept, Refusal { reason: RejectReason::InvalidLabels, message: error.to_string() });
         }
+        self.note_counts();
         Ok(())
     }
 
@@ -244,6 +267,7 @@ impl<'a> SeriesSink<'a> {
         }
         self.kept = 0;
         self.builder.finish_series_shared(labels);
+        self.note_counts();
         Ok(())
     }
 
@@ -261,6 +285,7 @@ impl<'a> SeriesSink<'a> {
         self.add_label_bytes(u64::from(text_bytes))?;
         self.kept = 0;
         self.builder.finish_series_known(encoded, fingerprint);
+        self.note_counts();
         Ok(())
     }
 
@@ -337,6 +362,7 @@ impl<'a> SeriesSink<'a> {
             rejections: self.refused.rejections,
             exemplars_dropped: self.exemplars_dropped,
             warnings: Vec::new(),
+            counted: self.counted.unwrap_or_default(),
         }
     }
 

@@ -139,6 +139,10 @@ impl<'a> Reader<'a> {
                 self.rest = rest;
                 Ok(u64::from(*first))
             }
+            [first, second, rest @ ..] if *second < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*first & 0x7f) | u64::from(*second) << 7)
+            }
             _ => self.varint_slow(),
         }
     }

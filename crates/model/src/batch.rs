@@ -260,6 +260,12 @@ impl BatchBuilder {
         self.batch.sample_count()
     }
 
+    /// Runs so far.
+    #[must_use]
+    pub fn series_count(&self) -> usize {
+        self.batch.series.len()
+    }
+
     /// The batch; where only some samples have start timestamps, the others have 0.
     #[must_use]
     pub fn build(mut self) -> MetricBatch {

@@ -5,8 +5,10 @@
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use pharos_base::ByteSize;
-use pharos_ingest::otlp::{DeltaMode, MetricsDecoder, OtlpSettings, TranslationStrategy, WireForm, decode_traces};
-use pharos_ingest::remote_write::{RemoteWriteVersion, SeriesMemory, decode};
+use pharos_ingest::otlp::{
+    DecodedSpans, DeltaMode, MetricsDecoder, OtlpSettings, TranslationStrategy, WireForm, decode_traces,
+};
+use pharos_ingest::remote_write::{RemoteWriteSettings, RemoteWriteVersion, Rules, SeriesMemory, decode};
 use pharos_ingest::{DecodedMetrics, IngestError, Limits, TimeWindow};
 use pharos_model::TenantId;
 use prost::Message;
@@ -35,9 +37,13 @@ pub(crate) fn remote_write_2(bytes: &[u8]) {
 }
 
 fn remote_write(body: &[u8], version: RemoteWriteVersion) {
-    let (limits, memory) = (limits(), SeriesMemory::default());
-    let decode = || decode(body, version, &limits, WINDOW, &memory);
-    check(body, &decode(), &decode());
+    let limits = limits();
+    for is_asked in [false, true] {
+        let settings = RemoteWriteSettings { type_and_unit_labels: is_asked, created_zero: is_asked };
+        let (rules, memory) = (Rules { settings: &settings, limits: &limits, window: WINDOW }, SeriesMemory::default());
+        let decode = || decode(body, version, rules, &memory);
+        check(body, &decode(), &decode());
+    }
 }
 
 /// Metrics of OTLP. Input: settings, and the request.
@@ -58,6 +64,7 @@ pub(crate) fn otlp_metrics(bytes: &[u8]) {
         promote_scope_metadata: is(4),
         keep_identifying_resource_attributes: is(8),
         label_name_preserve_multiple_underscores: is(16),
+        created_zero: is(1),
         delta: DeltaMode::Native,
         ..OtlpSettings::default()
     };
@@ -82,6 +89,22 @@ pub(crate) fn otlp_traces(bytes: &[u8]) {
     }
 }
 
+/// OTLP in JSON, of either signal: a text that is no request of one of them may be one of the other.
+pub(crate) fn otlp_json(text: &[u8]) {
+    let rules = OtlpSettings { delta: DeltaMode::Native, ..OtlpSettings::default() };
+    let (tenant, decoder) = (TenantId::default(), MetricsDecoder::new(rules, limits()));
+    let decode = || decoder.decode(&tenant, (text, WireForm::Json), WINDOW, NOW_MS);
+    check(text, &decode(), &decode());
+    if let (Ok(one), Ok(again)) = (traces_of(text), traces_of(text)) {
+        assert_eq!(one, again);
+    }
+    otlp_traces(&[&[1], text].concat());
+}
+
+fn traces_of(text: &[u8]) -> Result<DecodedSpans, IngestError> {
+    decode_traces(text, WireForm::Json, &limits())
+}
+
 fn form(is_json: bool) -> WireForm {
     if is_json { WireForm::Json } else { WireForm::Protobuf }
 }
@@ -90,7 +113,8 @@ fn form(is_json: bool) -> WireForm {
 /// If what was decoded is unsound or too much, or not the same with what is remembered of the first time.
 fn check(body: &[u8], first: &Result<DecodedMetrics, IngestError>, again: &Result<DecodedMetrics, IngestError>) {
     assert_eq!(format!("{first:?}"), format!("{again:?}"));
-    let Ok(DecodedMetrics { batch, .. }) = first else { return };
+    let Ok(DecodedMetrics { batch, counted, .. }) = first else { return };
+    assert!(counted.is_empty() || counted.len() == batch.series.len());
     assert!(batch.memory_bytes() <= GROWTH_MAX * body.len() + 4 * LIMIT_BYTES as usize);
     for run in &batch.series {
         let labels = pharos_model::Labels::from_encoded(batch.encoded_labels(run)).expect("labels are canonical");
@@ -119,6 +143,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     found.push(("otlp-metrics", with_front(32, &json("metrics"))));
     found.push(("otlp-traces", with_front(0, &traces())));
     found.push(("otlp-traces", with_front(1, &json("traces"))));
+    found.extend(["metrics", "traces"].map(|name| ("otlp-json", json(name))));
     found
 }
 

@@ -10,6 +10,7 @@ mod blocks;
 mod chunk;
 mod ingest;
 mod promql;
+mod text;
 mod traceql;
 
 use std::path::{Path, PathBuf};
@@ -21,11 +22,15 @@ use pharos_tsdb::{Resolution, TsdbError, fuzzing};
 pub type Target = fn(&Path, &[u8]);
 
 /// All targets by name, which is that of their corpus.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("blocks", |_, bytes| blocks::blocks(bytes)),
     ("chunk", |_, bytes| chunk(bytes)),
+    ("exposition", |_, bytes| text::exposition(bytes)),
     ("index", fuzzing::index),
+    ("inflate", |_, bytes| text::inflated(bytes)),
+    ("json-lines", |_, bytes| text::json_lines(bytes)),
     ("log", fuzzing::log),
+    ("otlp-json", |_, bytes| ingest::otlp_json(bytes)),
     ("otlp-metrics", |_, bytes| ingest::otlp_metrics(bytes)),
     ("otlp-traces", |_, bytes| ingest::otlp_traces(bytes)),
     ("part", fuzzing::part),
@@ -58,6 +63,7 @@ pub fn seeds(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, TsdbError> {
     let mut found = chunk::seeds();
     found.extend(blocks::seeds());
     found.extend(ingest::seeds());
+    found.extend(text::seeds());
     found.extend(promql::seeds());
     found.extend(traceql::seeds());
     found.extend(pharos_sampling::fuzzing::log_inputs().into_iter().map(|input| ("sampling-log", input)));

@@ -62,6 +62,7 @@ pub(crate) struct Program {
     flag: &'static str,
     certificate: Option<PathBuf>,
     client: Option<(PathBuf, PathBuf)>,
+    variables: Vec<(&'static str, &'static str)>,
 }
 
 impl Program {
@@ -82,7 +83,7 @@ impl Program {
             }
         };
         let flag = if language == Language::Go { "-emit-reference" } else { "--emit-reference" };
-        Self { executable, arguments, flag, certificate: None, client: None }
+        Self { executable, arguments, flag, certificate: None, client: None, variables: Vec::new() }
     }
 
     /// Lets it trust one certificate more, as behind a proxy with TLS of its own.
@@ -94,6 +95,12 @@ impl Program {
     /// Lets it show a certificate of its own; the second file is its key.
     pub(crate) fn showing(mut self, certificate: &Path, key: &Path) -> Self {
         self.client = Some((certificate.to_owned(), key.to_owned()));
+        self
+    }
+
+    /// Sets a variable more of those that SDKs read.
+    pub(crate) fn with(mut self, variable: (&'static str, &'static str)) -> Self {
+        self.variables.push(variable);
         self
     }
 
@@ -110,6 +117,7 @@ impl Program {
             .env("NO_PROXY", "127.0.0.1,localhost")
             .env("no_proxy", "127.0.0.1,localhost")
             .env("PYTHONDONTWRITEBYTECODE", "1")
+            .envs(self.variables.iter().copied())
             .envs(self.certificate.as_ref().map(|path| ("OTEL_EXPORTER_OTLP_CERTIFICATE", path)))
             // Python's requests takes this, where a machine has set it, before what the SDK says.
             .envs(self.certificate.as_ref().map(|path| ("REQUESTS_CA_BUNDLE", path)))

@@ -75,7 +75,7 @@ pub(crate) fn doors_within(limits: &LimitSettings) -> Doors {
 
 /// Doors to a store that cannot take anything at the moment.
 pub(crate) fn doors_to_a_full_disk() -> Doors {
-    doors_to(IngestSettings::default(), Moody { takes: 0.into(), busy: 0.into() })
+    doors_to(IngestSettings::default(), Moody { takes: 0.into(), busy: 0.into(), ..Moody::default() })
 }
 
 /// Doors to a metrics store of such moods, and to a trace store that cannot take anything.
@@ -194,7 +194,10 @@ fn disk_full() -> Completion<Result<AppendOutcome, StorageError>> {
 }
 
 /// When a store takes batches.
+#[derive(Default)]
 pub(crate) struct Moody {
+    /// So many batches are refused first.
+    pub(crate) refuses: AtomicU64,
     /// So many batches; then the disk is full.
     pub(crate) takes: AtomicU64,
     /// So many times it says that it is busy, and refuses batches meanwhile.
@@ -225,7 +228,7 @@ impl MetricStore for MoodyMetrics {
         batch: MetricBatch,
         id: BatchId,
     ) -> Completion<Result<AppendOutcome, StorageError>> {
-        if self.1.busy.load(Relaxed) == 0 && Moody::is_left(&self.1.takes) {
+        if self.1.busy.load(Relaxed) == 0 && !Moody::is_left(&self.1.refuses) && Moody::is_left(&self.1.takes) {
             self.0.append(tenant, batch, id)
         } else {
             disk_full()

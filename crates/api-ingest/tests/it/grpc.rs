@@ -86,6 +86,29 @@ async fn partial_success_counts_what_was_refused() {
     assert_eq!(answer.into_inner().partial_success.unwrap().rejected_data_points, 1);
 }
 
+/// Tonic inflates what it says it accepts; the header tells that there was something to inflate.
+#[tokio::test]
+async fn answers_are_compressed_as_the_client_asks() {
+    let doors = doors();
+    let connection = connect(&doors).await;
+    let long = "x".repeat(300);
+    let old = gauges(&[(long.as_str(), 1)]);
+    for (accepted, told) in [
+        (&[][..], None),
+        (&[CompressionEncoding::Gzip], Some("gzip")),
+        (&[CompressionEncoding::Gzip, CompressionEncoding::Zstd], Some("zstd")),
+    ] {
+        let client = MetricsServiceClient::new(connection.channel.clone());
+        let mut client = accepted.iter().fold(client, |client, encoding| client.accept_compressed(*encoding));
+        let answer = client.export(old.clone()).await.unwrap();
+        let encoding = answer.metadata().get("grpc-encoding").map(|name| name.to_str().unwrap().to_owned());
+        assert_eq!(encoding.as_deref(), told);
+        assert!(answer.into_inner().partial_success.unwrap().error_message.contains(&long));
+        let empty = client.export(ExportMetricsServiceRequest::default()).await.unwrap();
+        assert!(empty.metadata().get("grpc-encoding").is_none(), "nothing is not compressed");
+    }
+}
+
 #[tokio::test]
 async fn messages_over_the_limit_are_resource_exhausted_without_retry() {
     let doors = doors_for(Principal::anonymous(), small_bodies(ByteSize(1000)));

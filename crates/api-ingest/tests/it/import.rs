@@ -106,7 +106,7 @@ fn failures(doors: &Doors) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn a_busy_store_is_waited_for() {
-    let doors = doors_to(IngestSettings::default(), Moody { takes: 1.into(), busy: 30.into() });
+    let doors = doors_to(IngestSettings::default(), Moody { takes: 1.into(), busy: 30.into(), ..Moody::default() });
     let answer = send(&doors, "/api/v1/import", LINE).await;
     assert_eq!((answer.status, answer.text()), (StatusCode::NO_CONTENT, String::new()));
     assert_eq!(doors.stored("0").len(), 2);
@@ -115,7 +115,8 @@ async fn a_busy_store_is_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn waiting_for_a_busy_store_ends_and_counts_as_one_failure() {
-    let doors = doors_to(IngestSettings::default(), Moody { takes: 1.into(), busy: u64::MAX.into() });
+    let doors =
+        doors_to(IngestSettings::default(), Moody { takes: 1.into(), busy: u64::MAX.into(), ..Moody::default() });
     let answer = send(&doors, "/api/v1/import", LINE).await;
     assert_eq!((answer.status, answer.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "7"));
     assert!(answer.text().contains("no space left on device"), "{}", answer.text());
@@ -130,7 +131,7 @@ fn long_lines(count: usize) -> String {
 
 #[tokio::test]
 async fn what_is_stored_when_an_import_fails_halfway_is_told() {
-    let doors = doors_to(IngestSettings::default(), Moody { takes: 1.into(), busy: 0.into() });
+    let doors = doors_to(IngestSettings::default(), Moody { takes: 1.into(), busy: 0.into(), ..Moody::default() });
     let answer = send(&doors, "/api/v1/import/prometheus", long_lines(6_000)).await;
     assert_eq!((answer.status, answer.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "7"));
     let stored = doors.stored("0").len();

@@ -6,6 +6,7 @@ mod grpc;
 mod hints;
 mod import;
 mod limits;
+mod otlp_duties;
 mod otlp_http;
 mod remote_write;
 mod remote_write_duties;

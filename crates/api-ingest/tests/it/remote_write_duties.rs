@@ -12,6 +12,7 @@
 //! | version of VictoriaMetrics' protocol; 409 for what is refused singly | `vmagent_is_told_to_drop_without_falling_back` |
 //! | labels of a credential | `a_credential_labels_what_is_written_with_it` |
 //! | pairs of replicas | `of_two_replicas_one_is_stored` |
+//! | 2.0: types and units as labels, zeros at starts, neither in what is told as written | `types_units_and_starts_are_stored_when_asked` |
 
 use http::{Request, StatusCode};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -22,13 +23,15 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use pharos_base::ByteSize;
 use pharos_gateway::{Grant, IdentitySource, Principal, Scope, TenantAccess};
 use pharos_ingest::IngestSettings;
+use pharos_ingest::remote_write::RemoteWriteSettings;
 use pharos_model::{AttributeValue, TenantId};
 use pharos_proto::remote_write::{v1, v2};
 use pharos_storage::{ReadContext, TraceLookup, TraceStore};
 use prost::Message;
 
 use crate::fixture::{
-    Answer, Doors, NOW_MS, doors, doors_for, doors_to_a_full_disk, post, principal, small_bodies, snappy,
+    Answer, Doors, Moody, NOW_MS, doors, doors_for, doors_to, doors_to_a_full_disk, post, principal, small_bodies,
+    snappy,
 };
 
 const WRITTEN: [&str; 3] = ["samples", "histograms", "exemplars"];
@@ -264,6 +267,66 @@ async fn of_two_replicas_one_is_stored() {
     let stored: Vec<_> = doors.stored("0").into_iter().filter(|line| line.starts_with("mixed")).collect();
     let expected = ["mixed 1@", r#"mixed{__replica__="b"} 1@"#, r#"mixed{cluster="c"} 1@"#];
     assert_eq!(stored, expected.map(|series| format!("{series}{NOW_MS}")));
+}
+
+/// A counter of 2.0 with its unit: value, instant and start.
+fn counter(samples: &[(f64, i64, i64)]) -> Vec<u8> {
+    let sample = |(value, timestamp, start_timestamp): &(f64, i64, i64)| v2::Sample {
+        value: *value,
+        timestamp: *timestamp,
+        start_timestamp: *start_timestamp,
+    };
+    let series = v2::TimeSeries {
+        labels_refs: vec![1, 2],
+        samples: samples.iter().map(sample).collect(),
+        metadata: Some(v2::Metadata { r#type: 1, help_ref: 0, unit_ref: 3 }),
+        ..v2::TimeSeries::default()
+    };
+    let symbols = ["", "__name__", "c_total", "bytes"].map(str::to_owned).to_vec();
+    snappy(&v2::Request { symbols, timeseries: vec![series] }.encode_to_vec())
+}
+
+#[tokio::test]
+async fn types_units_and_starts_are_stored_when_asked() {
+    let mut settings = IngestSettings::default();
+    settings.remote_write = RemoteWriteSettings { type_and_unit_labels: true, created_zero: true };
+    let samples = [(3.0, NOW_MS + 2_000, NOW_MS + 1_000), (4.0, NOW_MS + 3_000, NOW_MS + 1_000)];
+    let series = r#"c_total{__type__="counter", __unit__="bytes"}"#;
+    let stored = |values: &[(i64, i64)]| -> Vec<String> {
+        values.iter().map(|(value, at)| format!("{series} {value}@{}", NOW_MS + at)).collect()
+    };
+    let doors = doors_for(Principal::anonymous(), settings);
+    for _ in 0..2 {
+        let answer = write(&doors, &[("content-type", V2)], counter(&samples)).await;
+        // Zeros are nobody's samples: a sender that is told of more than it sent would be told wrong.
+        assert_eq!((answer.status, written(&answer)), (StatusCode::NO_CONTENT, ["2", "0", "0"].map(str::to_owned)));
+        assert_eq!(doors.stored("0"), stored(&[(0, 1_000), (3, 2_000), (4, 3_000)]));
+    }
+    assert!(doors.own_metrics().contains("ingest_start_series 1"), "{}", doors.own_metrics());
+
+    let usual = self::doors();
+    assert_eq!(write(&usual, &[("content-type", V2)], counter(&samples)).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(
+        usual.stored("0"),
+        [(3, 2_000), (4, 3_000)].map(|(value, at)| format!("c_total {value}@{}", NOW_MS + at))
+    );
+}
+
+/// What failed comes again, and its zero with it.
+#[tokio::test]
+async fn a_zero_that_was_refused_comes_again() {
+    let mut settings = IngestSettings::default();
+    settings.remote_write.created_zero = true;
+    let mood = Moody { refuses: 1.into(), takes: 9.into(), ..Moody::default() };
+    let doors = doors_to(settings, mood);
+    let body = || counter(&[(3.0, NOW_MS + 2_000, NOW_MS + 1_000)]);
+    assert_eq!(write(&doors, &[("content-type", V2)], body()).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(doors.stored("0").is_empty());
+    assert_eq!(write(&doors, &[("content-type", V2)], body()).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(
+        doors.stored("0"),
+        [(0, 1_000), (3, 2_000)].map(|(value, at)| format!("c_total {value}@{}", NOW_MS + at))
+    );
 }
 
 #[tokio::test]

@@ -99,6 +99,15 @@ impl DataKind {
         (NameKind::Other, MetricKind::Unknown)
     }
 
+    /// Whether its series are zero where they start, the quantiles of a summary excepted.
+    pub(super) fn counts_up(self, is_monotonic: bool) -> bool {
+        match self {
+            Self::Gauge => false,
+            Self::Sum => is_monotonic,
+            Self::Histogram | Self::ExponentialHistogram | Self::Summary => true,
+        }
+    }
+
     pub(super) fn names(self, is_monotonic: bool) -> (NameKind, MetricKind) {
         match self {
             Self::Gauge => (NameKind::Gauge, MetricKind::Gauge),

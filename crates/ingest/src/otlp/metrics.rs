@@ -104,7 +104,7 @@ impl<'a> Translator<'a> {
         Self {
             deltas,
             rules,
-            sink: SeriesSink::new(rules.limits, rules.window),
+            sink: SeriesSink::new(rules.limits, rules.window).noting_counts(rules.settings.created_zero),
             base: LabelsBuilder::default(),
             label_sets: LabelSetsBuilder::default(),
             seen_ms: None,
@@ -290,6 +290,7 @@ impl<'a> Translator<'a> {
         group: (&Resource, &KnownGroup),
         metric: &KnownMetric,
     ) -> Result<(), Failure> {
+        self.sink.counts = kind.counts_up(is_monotonic) && deltas != Deltas::Stay;
         let known = metric.streams.read();
         let mut pass = StreamPass::new(group, metric, &known, std::mem::take(&mut self.label_sets), deltas);
         let mut reader = Reader::new(data);

@@ -162,9 +162,11 @@ impl Translator<'_> {
         }
         self.emit(SUM, time, summary.sum, pass)?;
         self.emit(COUNT, time, summary.count as f64, pass)?;
+        let counts = std::mem::take(&mut self.sink.counts);
         for (index, (_, value)) in quantiles.iter().enumerate() {
             self.emit(REST + index, time, *value, pass)?;
         }
+        self.sink.counts = counts;
         Ok(())
     }
 

@@ -80,6 +80,9 @@ pub struct OtlpSettings {
     pub delta_stale: HumanDuration,
     /// Whether every series gets its type and unit as `__type__` and `__unit__`. Default no.
     pub type_and_unit_labels: bool,
+    /// Whether counters, histograms and summaries get a zero where they start, so that PromQL sees their first increase.
+    /// Default no.
+    pub created_zero: bool,
 }
 
 impl Default for OtlpSettings {
@@ -99,6 +102,7 @@ impl Default for OtlpSettings {
             delta_memory_max: ByteSize::mib(128),
             delta_stale: HumanDuration::from_ms(3_600_000),
             type_and_unit_labels: false,
+            created_zero: false,
         }
     }
 }

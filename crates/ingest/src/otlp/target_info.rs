@@ -45,6 +45,7 @@ impl TargetInfo {
         if self.spans.is_empty() {
             return Ok(());
         }
+        sink.counts = false;
         sink.push_metadata(NAME, MetricKind::Gauge, HELP, "");
         let step_ms = (lookback_ms / 2).max(1);
         let mut samples_left = SAMPLES_MAX;

@@ -9,9 +9,9 @@ use pharos_storage::{RejectReason, Rejection};
 use super::*;
 
 const MS: &str = "1700000000000";
-const NS: &str = "1700000000000000000";
+pub(super) const NS: &str = "1700000000000000000";
 
-fn decode_with(settings: &OtlpSettings, limits: &Limits, resource: &str, metrics: &str) -> DecodedMetrics {
+pub(super) fn decode_with(settings: &OtlpSettings, limits: &Limits, resource: &str, metrics: &str) -> DecodedMetrics {
     let json = format!(
         r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{resource}]}},"scopeMetrics":[{{"scope":{{"name":"lib","version":"2","attributes":[{{"key":"tier","value":{{"stringValue":"x"}}}}]}},"metrics":[{metrics}]}}]}}]}}"#
     );
@@ -25,7 +25,7 @@ fn decode(metrics: &str) -> DecodedMetrics {
 }
 
 /// All float samples as `series value`, or `series stale`; with `@ms` where not at [`MS`].
-fn samples(decoded: &DecodedMetrics) -> Vec<String> {
+pub(super) fn samples(decoded: &DecodedMetrics) -> Vec<String> {
     let batch = &decoded.batch;
     let mut lines = Vec::new();
     for run in &batch.series {
@@ -46,11 +46,11 @@ fn samples(decoded: &DecodedMetrics) -> Vec<String> {
     lines
 }
 
-fn text(key: &str, value: &str) -> String {
+pub(super) fn text(key: &str, value: &str) -> String {
     format!(r#"{{"key":"{key}","value":{{"stringValue":"{value}"}}}}"#)
 }
 
-fn gauge(name: &str, attributes: &str) -> String {
+pub(super) fn gauge(name: &str, attributes: &str) -> String {
     format!(
         r#"{{"name":"{name}","gauge":{{"dataPoints":[{{"timeUnixNano":"{NS}","asDouble":1.5,"attributes":[{attributes}]}}]}}}}"#
     )
@@ -276,6 +276,44 @@ fn summaries_become_quantiles_sum_and_count() {
         r#"{{"name":"q","summary":{{"dataPoints":[{{"timeUnixNano":"{NS}","count":"4","sum":2.5,"quantileValues":[{{"quantile":0.99,"value":1.25}},{{"quantile":1,"value":2}}]}}]}}}}"#
     ));
     assert_eq!(samples(&decoded), ["q_sum 2.5", "q_count 4", r#"q{quantile="0.99"} 1.25"#, r#"q{quantile="1"} 2"#]);
+}
+
+/// Quantiles go up and down, and so does what is neither monotonic nor cumulative.
+#[test]
+fn what_counts_up_is_told_when_asked() {
+    let settings = OtlpSettings { created_zero: true, delta: DeltaMode::Native, ..OtlpSettings::default() };
+    let sum = |name: &str, temporality: u8, is_monotonic: bool| {
+        format!(
+            r#"{{"name":"{name}","sum":{{"isMonotonic":{is_monotonic},"aggregationTemporality":{temporality},"dataPoints":[{{"timeUnixNano":"{NS}","asInt":1}}]}}}}"#
+        )
+    };
+    let summary = format!(
+        r#"{{"name":"q","summary":{{"dataPoints":[{{"timeUnixNano":"{NS}","count":"4","sum":2.5,"quantileValues":[{{"quantile":0.99,"value":1.25}}]}}]}}}}"#
+    );
+    let exponential = format!(
+        r#"{{"name":"e","exponentialHistogram":{{"aggregationTemporality":2,"dataPoints":[{{"timeUnixNano":"{NS}","count":"1","zeroCount":"1"}}]}}}}"#
+    );
+    let point = histogram(r#""count":"1","sum":3,"bucketCounts":["1","0"],"explicitBounds":[1]"#);
+    let metrics =
+        [gauge("g", ""), sum("up", 2, true), sum("both", 2, false), sum("delta", 1, true), point, summary, exponential];
+    let resource = [text("service.name", "s"), text("a", "b")].join(",");
+    let decoded = decode_with(&settings, &Limits::default(), &resource, &metrics.join(","));
+    let name = |run| decoded.batch.labels(run).unwrap().metric_name().to_owned();
+    let counted: Vec<_> =
+        decoded.batch.series.iter().zip(&decoded.counted).filter(|(_, up)| **up).map(|(run, _)| name(run)).collect();
+    let expected = [
+        "up_total",
+        "h_seconds_sum",
+        "h_seconds_count",
+        "h_seconds_bucket",
+        "h_seconds_bucket",
+        "q_sum",
+        "q_count",
+        "e",
+    ];
+    assert_eq!(counted, expected);
+    assert_eq!(decoded.counted.len(), decoded.batch.series.len());
+    assert!(decode(&gauge("g", "")).counted.is_empty());
 }
 
 #[test]

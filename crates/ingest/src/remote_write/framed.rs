@@ -105,7 +105,7 @@ fn leb128_len(number: usize) -> usize {
 
 /// Whether both begin with the same `length` bytes, which both have.
 #[inline]
-fn same(a: &[u8], b: &[u8], length: usize) -> bool {
+pub(super) fn same(a: &[u8], b: &[u8], length: usize) -> bool {
     match (a.first_chunk::<PIECE>(), b.first_chunk::<PIECE>()) {
         (Some(a), Some(b)) if (1..=PIECE).contains(&length) => {
             let differ = u128::from_le_bytes(*a) ^ u128::from_le_bytes(*b);

@@ -162,6 +162,21 @@ impl Walk<'_> {
         Some(found)
     }
 
+    /// As [`recognise`](Self::recognise), where `is_it` tells whether a series has these labels in the canonical form.
+    #[inline]
+    pub(super) fn recognise_by(&mut self, is_it: impl FnOnce(&[u8]) -> bool) -> bool {
+        RwLockReadGuard::bump(&mut self.known);
+        let Some((guess, entry)) = self.guess().and_then(|guess| Some((guess, self.known.entry(guess)?))) else {
+            return false;
+        };
+        let is_it = is_it(entry.labels.encoded());
+        if is_it {
+            entry.mark_used();
+            self.at = Place::Known(guess);
+        }
+        is_it
+    }
+
     /// The labels recognised last.
     pub(super) fn labels(&self) -> Option<&Labels> {
         let Place::Known(at) = self.at else { return None };

@@ -20,8 +20,9 @@ fn decode_twice(
     window: TimeWindow,
 ) -> Result<DecodedMetrics, IngestError> {
     let memory = SeriesMemory::default();
-    let first = decode(body, version, limits, window, &memory);
-    let again = decode(body, version, limits, window, &memory);
+    let rules = Rules { settings: &RemoteWriteSettings::default(), limits, window };
+    let first = decode(body, version, rules, &memory);
+    let again = decode(body, version, rules, &memory);
     assert_eq!(format!("{first:?}"), format!("{again:?}"));
     first
 }
@@ -204,6 +205,15 @@ fn version_2_resolves_symbols() {
     assert_eq!((&*metadata.metric, metadata.kind, &*metadata.help), ("rpc_seconds", MetricKind::Histogram, "Help."));
 }
 
+/// As Prometheus sends them, though the protocol knows no such series.
+#[test]
+fn exemplars_of_version_2_may_come_without_a_sample() {
+    let mut request = request_v2();
+    request.timeseries[0].samples.clear();
+    let decoded = decode_all(&request.encode_to_vec(), V2);
+    assert_eq!((decoded.batch.exemplars.len(), decoded.batch.series.len(), decoded.rejections.len()), (1, 1, 0));
+}
+
 #[test]
 fn version_2_refuses_series_one_by_one() {
     let mut request = request_v2();
@@ -214,6 +224,62 @@ fn version_2_refuses_series_one_by_one() {
     assert_eq!(decoded.batch.sample_count(), 1);
     let told: Vec<_> = decoded.rejections.iter().map(|r| (r.reason, r.count)).collect();
     assert_eq!(told, [(RejectReason::InvalidLabels, 3), (RejectReason::Unsupported, 1)]);
+}
+
+/// The series that one of these labels becomes, with what 2.0 says of it.
+fn described(settings: &RemoteWriteSettings, refs: &[u32], metadata: v2::Metadata) -> DecodedMetrics {
+    let symbols = ["", "__name__", "m", "__type__", "gauge", "__unit__", "bytes", "quantile", "0.5", "le"];
+    let series = v2::TimeSeries {
+        labels_refs: refs.to_vec(),
+        samples: vec![v2::Sample { value: 4.0, timestamp: 20, start_timestamp: 10 }],
+        metadata: Some(metadata),
+        ..v2::TimeSeries::default()
+    };
+    let request =
+        v2::Request { symbols: symbols.map(str::to_owned).to_vec(), timeseries: vec![series.clone(), series] };
+    let (memory, limits) = (SeriesMemory::default(), Limits::default());
+    let rules = Rules { settings, limits: &limits, window: TimeWindow::ALL };
+    let decode = || decode(&request.encode_to_vec(), V2, rules, &memory).unwrap();
+    let (first, again) = (decode(), decode());
+    assert_eq!(format!("{first:?}"), format!("{again:?}"));
+    first
+}
+
+#[test]
+fn types_and_units_become_labels_when_asked() {
+    let asked = RemoteWriteSettings { type_and_unit_labels: true, ..RemoteWriteSettings::default() };
+    let name = |settings: &RemoteWriteSettings, refs: &[u32], r#type, unit_ref| {
+        let metadata = v2::Metadata { r#type, help_ref: 0, unit_ref };
+        series(&described(settings, refs, metadata))[0].0.clone()
+    };
+    let usual = RemoteWriteSettings::default();
+    let counter = r#"m{__type__="counter", __unit__="bytes"}"#;
+    assert_eq!(name(&asked, &[1, 2], 1, 6), counter);
+    assert_eq!(name(&asked, &[1, 2], 1, 0), r#"m{__type__="counter"}"#);
+    assert_eq!(name(&asked, &[1, 2], 0, 6), r#"m{__unit__="bytes"}"#);
+    // What the sender says in labels gives way, unless it says nothing of it in metadata.
+    assert_eq!(name(&asked, &[1, 2, 3, 4, 5, 4], 1, 6), counter);
+    assert_eq!(name(&asked, &[1, 2, 3, 4, 5, 4], 1, 0), r#"m{__type__="counter"}"#);
+    assert_eq!(name(&asked, &[1, 2, 3, 4], 0, 0), r#"m{__type__="gauge"}"#);
+    assert_eq!(
+        (name(&usual, &[1, 2], 1, 6), name(&usual, &[1, 2, 3, 4], 1, 6)),
+        ("m".into(), r#"m{__type__="gauge"}"#.into())
+    );
+}
+
+#[test]
+fn what_counts_up_is_told_when_asked() {
+    let asked = RemoteWriteSettings { created_zero: true, ..RemoteWriteSettings::default() };
+    let counted = |settings: &RemoteWriteSettings, refs: &[u32], r#type| {
+        described(settings, refs, v2::Metadata { r#type, ..v2::Metadata::default() }).counted
+    };
+    // Unknown, counter, gauge, histogram, gauge histogram, summary, info, state set.
+    let up = [true, true, false, true, false, true, false, false];
+    for (kind, up) in up.into_iter().enumerate() {
+        assert_eq!(counted(&asked, &[1, 2, 9, 8], kind as i32), [up, up], "{kind}");
+    }
+    assert_eq!(counted(&asked, &[1, 2, 7, 8], 5), [false, false], "a quantile goes up and down");
+    assert_eq!(counted(&RemoteWriteSettings::default(), &[1, 2], 1), [false; 0]);
 }
 
 #[test]
@@ -307,15 +373,16 @@ proptest! {
     ) {
         let mut body = request_v1(timeseries);
         prop_assume!(!body.is_empty());
-        let memory = SeriesMemory::default();
-        decode(&body, V1, &Limits::default(), TimeWindow::ALL, &memory).unwrap();
+        let (memory, limits, settings) = (SeriesMemory::default(), Limits::default(), RemoteWriteSettings::default());
+        let rules = Rules { settings: &settings, limits: &limits, window: TimeWindow::ALL };
+        decode(&body, V1, rules, &memory).unwrap();
         let at = at.index(body.len());
         if cut { body.truncate(at) } else { body[at] = byte }
         let oracle = v1::WriteRequest::decode(&*body);
         let ours = decode_twice(&body, V1, &Limits::default(), TimeWindow::ALL);
         prop_assert_eq!(oracle.is_ok(), ours.is_ok(), "{:?} {:?}", oracle, ours);
         // What is remembered of the sound request does not make the damaged one another.
-        let with_memory = decode(&body, V1, &Limits::default(), TimeWindow::ALL, &memory);
+        let with_memory = decode(&body, V1, rules, &memory);
         prop_assert_eq!(format!("{:?}", ours), format!("{:?}", with_memory));
     }
 

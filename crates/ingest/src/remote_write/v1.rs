@@ -129,7 +129,7 @@ impl Request<'_> {
 
 /// Reads a sample at the front of `rest` in the form that senders write: value, then timestamp. Answers how many
 /// bytes it took; `None` where anything is unusual.
-fn common_sample(rest: &[u8]) -> Option<(Sample, usize)> {
+pub(super) fn common_sample(rest: &[u8]) -> Option<(Sample, usize)> {
     const SAMPLE: u8 = 2 << 3 | 2;
     const SAMPLE_VALUE: u8 = 1 << 3 | 1;
     const SAMPLE_TIME: u8 = 2 << 3;

@@ -8,27 +8,34 @@ use pharos_model::{Exemplar, LabelsBuilder, METRIC_NAME, MetricKind, Sample};
 use pharos_storage::RejectReason;
 
 use super::memory::Walk;
-use super::{DecodeError, SeriesMemory, histogram, metric_kind};
+use super::symbols::Symbols;
+use super::v1::common_sample;
+use super::{DecodeError, Rules, SeriesMemory, histogram, metric_kind};
 use crate::sink::{Refusal, SeriesSink, exemplar_labels};
 use crate::wire::{Field, Reader, WireError};
-use crate::{DecodedMetrics, Limits, TimeWindow};
+use crate::{DecodedMetrics, Limits};
 
 /// References of one label set: twice the largest count of labels any setting makes sense for.
 const REFERENCES_MAX: usize = 4096;
+/// Few series with a sample take fewer bytes of a body; a bound on what is reserved for one.
+const SERIES_BYTES_MIN: usize = 40;
+const TYPE: &str = "__type__";
+const UNIT: &str = "__unit__";
+/// The label that tells quantiles of a summary from its sum and count.
+const QUANTILE: &str = "quantile";
 
-pub(super) fn decode(
-    body: &[u8],
-    limits: &Limits,
-    window: TimeWindow,
-    memory: &SeriesMemory,
-) -> Result<DecodedMetrics, DecodeError> {
-    let symbols = symbols(body)?;
+pub(super) fn decode(body: &[u8], rules: Rules<'_>, memory: &SeriesMemory) -> Result<DecodedMetrics, DecodeError> {
+    let symbols = Symbols::read(body)?;
+    let room = symbols.series_count().min(body.len() / SERIES_BYTES_MIN);
+    let sink = SeriesSink::with_room(rules.limits, rules.window, room).noting_counts(rules.settings.created_zero);
     let mut request = Request {
         symbols,
-        sink: SeriesSink::new(limits, window),
+        rules,
+        sink,
         walk: memory.walk(),
         scratch: Scratch::default(),
         families: HashSet::new(),
+        last_described: None,
     };
     let mut reader = Reader::new(body);
     while let Some(field) = reader.next()? {
@@ -40,45 +47,39 @@ pub(super) fn decode(
     Ok(request.sink.build())
 }
 
-/// The table, wherever in the message it stands. Its first text is the empty one, which the protocol demands: references that
-/// are left out mean it.
-fn symbols(body: &[u8]) -> Result<Vec<&str>, WireError> {
-    let mut symbols = Vec::new();
-    let mut reader = Reader::new(body);
-    while let Some(field) = reader.next()? {
-        if field.number == 4 {
-            symbols.push(field.text()?);
-        }
-    }
-    if symbols.first().is_some_and(|first| !first.is_empty()) {
-        return Err(WireError::Symbols);
-    }
-    Ok(symbols)
-}
-
 struct Request<'a, 'l> {
-    symbols: Vec<&'a str>,
+    symbols: Symbols<'a>,
+    rules: Rules<'l>,
     sink: SeriesSink<'l>,
     walk: Walk<'l>,
     scratch: Scratch,
     /// Families whose metadata the batch has already.
     families: HashSet<&'a str>,
+    /// The metric name, and what was said of it, that were met last.
+    last_described: Option<(u32, Metadata)>,
 }
 
 #[derive(Default)]
 struct Scratch {
     references: Vec<u32>,
     encoded: Vec<u8>,
+    exemplar_references: Vec<u32>,
     exemplar_labels: LabelsBuilder,
 }
 
 impl<'a> Request<'a, '_> {
     fn series(&mut self, message: &'a [u8]) -> Result<(), DecodeError> {
-        let (mut points, mut meta) = (0_usize, None);
+        let (mut points, mut meta) = (0_usize, Metadata::default());
         let mut references = std::mem::take(&mut self.scratch.references);
         references.clear();
         let mut reader = Reader::new(message);
-        while let Some(field) = reader.next()? {
+        loop {
+            while let Some((sample, length)) = common_sample(reader.rest()) {
+                self.sink.push_sample(sample, 0);
+                reader.skip(length);
+                points += 1;
+            }
+            let Some(field) = reader.next()? else { break };
             match field.number {
                 1 => push_references(field, &mut references)?,
                 2 => {
@@ -91,70 +92,106 @@ impl<'a> Request<'a, '_> {
                     self.sink.push_histogram(point.timestamp_ms, point.histogram, point.start_ms);
                     points += 1;
                 }
-                4 => match self.exemplar(field.bytes()?)? {
-                    Some(exemplar) => self.sink.push_exemplar(exemplar),
-                    None => self.sink.drop_exemplar(),
-                },
-                5 => meta = Some(metadata(field.bytes()?)?),
+                4 => {
+                    match self.exemplar(field.bytes()?)? {
+                        Some(exemplar) => self.sink.push_exemplar(exemplar),
+                        None => self.sink.drop_exemplar(),
+                    }
+                    points += 1;
+                }
+                5 => meta = metadata(field.bytes()?)?,
                 _ => {}
             }
         }
-        let limits = self.sink.limits();
-        let resolved = resolve(&references, &self.symbols, &mut self.sink.labels, limits);
-        if let (Ok(()), Some(meta)) = (&resolved, meta) {
-            self.metadata(&references, &meta);
-        }
+        self.finish(&references, points, meta)?;
         self.scratch.references = references;
-        match resolved {
-            Err(refusal) => self.sink.discard(refusal)?,
-            Ok(()) if points == 0 => {
-                let message = "series with neither sample nor histogram".to_owned();
-                let refusal = Refusal { reason: RejectReason::Unsupported, message };
-                self.sink.reject(1, refusal.clone());
-                self.sink.discard(refusal)?;
-            }
-            Ok(()) => {
-                let walk = &mut self.walk;
-                self.sink.finish_looked_up(&mut self.scratch.encoded, |encoded| walk.look_up_unordered(encoded))?;
-            }
-        }
         Ok(())
     }
 
+    /// Prometheus sends exemplars as series of their own, without a sample: `points` counts them, too.
+    fn finish(&mut self, references: &[u32], points: usize, meta: Metadata) -> Result<(), DecodeError> {
+        self.sink.counts = self.counts(references, meta.kind);
+        let unit = self.symbols.text(meta.unit);
+        let is_labelled =
+            self.rules.settings.type_and_unit_labels && (meta.kind != MetricKind::Unknown || !unit.is_empty());
+        let symbols = &self.symbols;
+        if points > 0 && !is_labelled && self.walk.recognise_by(|encoded| symbols.are(references, encoded)) {
+            self.metadata(references, meta);
+            if let Some(labels) = self.walk.labels() {
+                self.sink.finish_shared(labels, references.len() / 2)?;
+            }
+            return Ok(());
+        }
+        if let Err(refusal) = resolve(references, &self.symbols, &mut self.sink.labels, self.rules.limits) {
+            return Ok(self.sink.discard(refusal)?);
+        }
+        self.metadata(references, meta);
+        if points == 0 {
+            let message = "series with neither sample nor histogram nor exemplar".to_owned();
+            let refusal = Refusal { reason: RejectReason::Unsupported, message };
+            self.sink.reject(1, refusal.clone());
+            return Ok(self.sink.discard(refusal)?);
+        }
+        if is_labelled {
+            let kind = if meta.kind == MetricKind::Unknown { "" } else { meta.kind.as_str() };
+            self.sink.labels.set(TYPE, kind);
+            self.sink.labels.set(UNIT, unit);
+        }
+        let walk = &mut self.walk;
+        Ok(self.sink.finish_looked_up(&mut self.scratch.encoded, |encoded| walk.look_up_unordered(encoded))?)
+    }
+
+    /// Whether the series is zero where it starts. Senders tell starts of what counts; some tell no types.
+    fn counts(&self, references: &[u32], kind: MetricKind) -> bool {
+        use MetricKind as K;
+        self.rules.settings.created_zero
+            && match kind {
+                K::Counter | K::Histogram | K::Unknown => true,
+                K::Summary => references.iter().step_by(2).all(|name| self.symbols.text(*name) != QUANTILE),
+                K::Gauge | K::GaugeHistogram | K::Info | K::StateSet => false,
+            }
+    }
+
     fn exemplar(&mut self, message: &[u8]) -> Result<Option<Exemplar>, WireError> {
-        let (mut value, mut timestamp_ms, mut references) = (0.0, 0, Vec::new());
+        let (mut value, mut timestamp_ms) = (0.0, 0);
+        let Scratch { exemplar_references: references, exemplar_labels: labels, .. } = &mut self.scratch;
+        references.clear();
+        labels.clear();
         let mut reader = Reader::new(message);
         while let Some(field) = reader.next()? {
             match field.number {
-                1 => push_references(field, &mut references)?,
+                1 => push_references(field, references)?,
                 2 => value = field.double()?,
                 3 => timestamp_ms = field.varint()? as i64,
                 _ => {}
             }
         }
-        let bytes = |reference: &u32| self.symbols.get(*reference as usize).map_or(0, |symbol| symbol.len());
-        let bytes_max = 4 * self.sink.limits().exemplar_label_chars_max;
-        let labels = &mut self.scratch.exemplar_labels;
-        labels.clear();
-        if references.iter().map(bytes).sum::<usize>() > bytes_max {
-            return Ok(None);
-        }
-        if resolve(&references, &self.symbols, labels, self.sink.limits()).is_err() {
+        let bytes = |reference: &u32| self.symbols.text(*reference).len();
+        let limits = self.rules.limits;
+        if references.iter().map(bytes).sum::<usize>() > 4 * limits.exemplar_label_chars_max
+            || resolve(references, &self.symbols, labels, limits).is_err()
+        {
             return Ok(None);
         }
         Ok(exemplar_labels(labels).map(|labels| Exemplar { labels, timestamp_ms, value }))
     }
 
     /// Metadata comes with every series of a family; one of them is enough.
-    fn metadata(&mut self, references: &[u32], meta: &Metadata) {
-        let symbol = |reference: u32| self.symbols.get(reference as usize).copied().unwrap_or("");
-        let is_name = |pair: &&[u32]| symbol(pair[0]) == METRIC_NAME;
-        let Some(name) = references.chunks_exact(2).find(is_name).map(|pair| symbol(pair[1])) else { return };
-        let family = family_name(name, meta.kind);
-        if (meta.kind, meta.help, meta.unit) == (MetricKind::Unknown, 0, 0) || !self.families.insert(family) {
+    fn metadata(&mut self, references: &[u32], meta: Metadata) {
+        if meta == Metadata::default() {
             return;
         }
-        self.sink.push_metadata(family, meta.kind, symbol(meta.help), symbol(meta.unit));
+        let is_name = |pair: &&[u32]| self.symbols.text(pair[0]) == METRIC_NAME;
+        let Some(name) = references.chunks_exact(2).find(is_name).map(|pair| pair[1]) else { return };
+        if self.last_described == Some((name, meta)) {
+            return;
+        }
+        self.last_described = Some((name, meta));
+        let family = family_name(self.symbols.text(name), meta.kind);
+        if self.families.insert(family) {
+            let (help, unit) = (self.symbols.text(meta.help), self.symbols.text(meta.unit));
+            self.sink.push_metadata(family, meta.kind, help, unit);
+        }
     }
 }
 
@@ -168,7 +205,12 @@ fn push_references(field: Field<'_>, references: &mut Vec<u32>) -> Result<(), Wi
 }
 
 /// Copies the texts of a label set, unless it is beyond a limit.
-fn resolve(references: &[u32], symbols: &[&str], labels: &mut LabelsBuilder, limits: &Limits) -> Result<(), Refusal> {
+fn resolve(
+    references: &[u32],
+    symbols: &Symbols<'_>,
+    labels: &mut LabelsBuilder,
+    limits: &Limits,
+) -> Result<(), Refusal> {
     let invalid = |message: String| Err(Refusal { reason: RejectReason::InvalidLabels, message });
     if !references.len().is_multiple_of(2) {
         return invalid(format!("series has an odd number of label references: {}", references.len()));
@@ -182,7 +224,7 @@ fn resolve(references: &[u32], symbols: &[&str], labels: &mut LabelsBuilder, lim
         return Err(Refusal { reason: RejectReason::Limit, message });
     }
     for pair in references.chunks_exact(2) {
-        let (Some(name), Some(value)) = (symbols.get(pair[0] as usize), symbols.get(pair[1] as usize)) else {
+        let (Some(name), Some(value)) = (symbols.get(pair[0]), symbols.get(pair[1])) else {
             return invalid(format!("series refers to symbol {} of {}", pair[0].max(pair[1]), symbols.len()));
         };
         if name.len() > limits.label_name_bytes_max || value.len() > limits.label_value_bytes_max {
@@ -215,6 +257,8 @@ fn sample(message: &[u8]) -> Result<(Sample, i64), WireError> {
     Ok((sample, start_ms))
 }
 
+/// What is said of a metric; help and unit are references.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Metadata {
     kind: MetricKind,
     help: u32,
@@ -222,7 +266,7 @@ struct Metadata {
 }
 
 fn metadata(message: &[u8]) -> Result<Metadata, WireError> {
-    let mut metadata = Metadata { kind: MetricKind::Unknown, help: 0, unit: 0 };
+    let mut metadata = Metadata::default();
     let mut reader = Reader::new(message);
     while let Some(field) = reader.next()? {
         match field.number {

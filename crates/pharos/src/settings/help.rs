@@ -200,6 +200,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "Memory in which the label sets of series that come by remote write are kept, so that they are recognised. Full: those no longer sent go",
     ),
     (
+        "ingest.limits.start_series_max",
+        "Series of a tenant whose starts are remembered where created_zero asks for zeros. Full: those that begin get none",
+    ),
+    (
         "ingest.ha.replica_label",
         "Label by which two senders of remote write that bring the same differ: of each cluster's replicas one is stored, without this label; null stores all",
     ),
@@ -238,6 +242,18 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("ingest.otlp.delta_memory_max", "Memory of a tenant's delta streams; above, new ones and histograms are refused"),
     ("ingest.otlp.delta_stale", "Delta streams without a point for so long begin anew"),
     ("ingest.otlp.type_and_unit_labels", "Whether every series gets the labels __type__ and __unit__"),
+    (
+        "ingest.otlp.created_zero",
+        "Whether counters, histograms and summaries get a zero where they start, so that PromQL sees their first increase",
+    ),
+    (
+        "ingest.remote_write.type_and_unit_labels",
+        "Whether series of remote write 2.0 get the labels __type__ and __unit__ of their metadata",
+    ),
+    (
+        "ingest.remote_write.created_zero",
+        "Whether series of remote write 2.0 get a zero where they start, so that PromQL sees their first increase",
+    ),
     (
         "tsdb.downsampling",
         "What merged parts are rolled up to beside their samples, a list of 5m and 1h; queries over long times use it where the answer is the same to the bit",

@@ -1,0 +1,144 @@
+//! The table of symbols of a request: what references to it mean, and whether they name labels that are known.
+
+use super::framed::same;
+use crate::wire::{Reader, WireError};
+
+/// Texts by number.
+pub(super) struct Symbols<'a> {
+    body: &'a [u8],
+    texts: Vec<&'a str>,
+    series_count: usize,
+}
+
+impl<'a> Symbols<'a> {
+    /// The table of a message, wherever in it it stands. Its first text is the empty one, which the protocol demands: references
+    /// that are left out mean it.
+    pub(super) fn read(body: &'a [u8]) -> Result<Self, WireError> {
+        let (mut texts, mut series_count) = (Vec::new(), 0);
+        let mut reader = Reader::new(body);
+        while let Some(field) = reader.next()? {
+            match field.number {
+                4 => texts.push(field.text()?),
+                5 => series_count += 1,
+                _ => {}
+            }
+        }
+        if texts.first().is_some_and(|first| !first.is_empty()) {
+            return Err(WireError::Symbols);
+        }
+        Ok(Self { body, texts, series_count })
+    }
+
+    /// How many series the message has.
+    pub(super) fn series_count(&self) -> usize {
+        self.series_count
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// The text of a number, if there is one.
+    #[inline]
+    pub(super) fn get(&self, reference: u32) -> Option<&'a str> {
+        self.texts.get(reference as usize).copied()
+    }
+
+    /// The text of a number, the empty one if there is none.
+    pub(super) fn text(&self, reference: u32) -> &'a str {
+        self.get(reference).unwrap_or_default()
+    }
+
+    /// Whether the references are these labels, in their order and no others.
+    #[inline]
+    pub(super) fn are(&self, references: &[u32], encoded: &[u8]) -> bool {
+        let mut rest = encoded;
+        for reference in references {
+            let (Some(text), Some((first, tail))) = (self.get(*reference), rest.split_first()) else { return false };
+            let length = text.len();
+            let after = if usize::from(*first) == length && length < 0x80 {
+                same(self.from(text), tail, length).then(|| &tail[length..])
+            } else {
+                strip_long(rest, text)
+            };
+            let Some(after) = after else { return false };
+            rest = after;
+        }
+        rest.is_empty()
+    }
+
+    /// The body from one of its texts on: bytes behind a text let short ones be compared at once.
+    #[inline]
+    fn from(&self, text: &str) -> &'a [u8] {
+        &self.body[text.as_ptr().addr() - self.body.as_ptr().addr()..]
+    }
+}
+
+/// What follows a text of a canonical form; `None` if it is another.
+#[cold]
+fn strip_long<'e>(mut rest: &'e [u8], text: &str) -> Option<&'e [u8]> {
+    let mut length = text.len();
+    loop {
+        let (byte, tail) = rest.split_first()?;
+        rest = tail;
+        let more = if length < 0x80 { 0 } else { 0x80 };
+        if *byte != (length & 0x7f) as u8 | more {
+            return None;
+        }
+        length >>= 7;
+        if more == 0 {
+            return rest.strip_prefix(text.as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pharos_model::Labels;
+    use pharos_proto::remote_write::v2;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![6 => "[a-c_é]{0,18}", 1 => (120..300_usize).prop_map(|n| "v".repeat(n)), 1 => Just("v".repeat(16_384))]
+    }
+
+    proptest! {
+        /// Whatever is recognised is what the general way makes of it, and canonical references are recognised.
+        #[test]
+        fn references_are_labels_or_not(
+            texts in proptest::collection::vec(text(), 1..8),
+            named in proptest::collection::vec(0..9_u32, 0..8),
+            known in proptest::collection::btree_map("[a-c]{1,3}", text(), 0..4),
+        ) {
+            let symbols: Vec<_> = [String::new()].into_iter().chain(texts).collect();
+            let body = v2::Request { symbols: symbols.clone(), timeseries: Vec::new() }.encode_to_vec();
+            let table = Symbols::read(&body).unwrap();
+            let known = Labels::from_pairs(known.iter().filter(|(_, value)| !value.is_empty())).unwrap();
+            let pairs: Option<Vec<_>> = named.iter().map(|reference| table.get(*reference)).collect();
+            let pairs: Vec<_> = pairs.iter().flatten().copied().collect();
+            let labels = Labels::from_pairs(pairs.chunks_exact(2).map(|pair| (pair[0], pair[1]))).ok();
+            if table.are(&named, known.encoded()) {
+                prop_assert_eq!(labels, Some(known));
+            } else if let Some(labels) = labels.filter(|labels| 2 * labels.len() == named.len()) {
+                let is_sorted = pairs.chunks_exact(2).is_sorted_by(|a, b| a[0] < b[0]);
+                prop_assert_eq!(table.are(&named, labels.encoded()), is_sorted);
+            }
+        }
+    }
+
+    #[test]
+    fn references_beyond_the_table_are_nothing() {
+        let body = v2::Request { symbols: vec![String::new(), "a".into()], timeseries: Vec::new() }.encode_to_vec();
+        let table = Symbols::read(&body).unwrap();
+        let known = Labels::from_pairs([("a", "a")]).unwrap();
+        assert!(table.are(&[1, 1], known.encoded()));
+        for references in [&[1, 2][..], &[1], &[1, 1, 1], &[], &[u32::MAX, 0]] {
+            assert!(!table.are(references, known.encoded()), "{references:?}");
+        }
+        assert_eq!((table.text(7), table.len()), ("", 2));
+    }
+}

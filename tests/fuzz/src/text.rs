@@ -1,0 +1,147 @@
+//! Bodies before they are messages: what is compressed, what is text. Whatever is taken is sound and bounded, and the same
+//! in whatever pieces it arrives.
+
+use bytes::Bytes;
+use pharos_base::ByteSize;
+use pharos_ingest::text::{BadLines, TextFormat, TextImport, TextOptions};
+use pharos_ingest::{DecodedMetrics, Encoding, IngestError, Limits, TimeWindow, inflate};
+use pharos_model::Labels;
+
+/// Bytes that a body may inflate to.
+const LIMIT_BYTES: u64 = 1 << 20;
+const WINDOW: TimeWindow = TimeWindow { min_ms: 0, max_ms: 1_800_000_000_000 };
+const NOW_MS: i64 = 1_700_000_000_000;
+const ENCODINGS: [Encoding; 4] = [Encoding::Identity, Encoding::Gzip, Encoding::Zstd, Encoding::Snappy];
+
+/// Compressed bodies. Input: which encoding, and the body.
+pub(crate) fn inflated(bytes: &[u8]) {
+    let Some((encoding, body)) = bytes.split_first() else { return };
+    let encoding = ENCODINGS[usize::from(encoding % 4)];
+    let whole = inflate(Bytes::copy_from_slice(body), encoding, ByteSize(LIMIT_BYTES));
+    match &whole {
+        Ok(plain) => assert!(plain.len() as u64 <= LIMIT_BYTES),
+        Err(IngestError::BodyTooLarge { .. } | IngestError::Inflate { .. }) => {}
+        Err(other) => panic!("{other}"),
+    }
+    // A smaller limit is kept as well, and nothing is lost at exactly the size.
+    if let Ok(plain) = whole {
+        let length = plain.len() as u64;
+        let exact = inflate(Bytes::copy_from_slice(body), encoding, ByteSize(length)).expect("it fits");
+        assert_eq!(exact, plain);
+        if length > 0 {
+            let short = inflate(Bytes::copy_from_slice(body), encoding, ByteSize(length - 1));
+            assert!(matches!(short, Err(IngestError::BodyTooLarge { .. })));
+        }
+    }
+    // The way of imports, piece by piece.
+    let (whole, pieces) =
+        (import(TextFormat::JsonLines, encoding, body, usize::MAX), import(TextFormat::JsonLines, encoding, body, 7));
+    assert_eq!(whole, pieces);
+}
+
+/// The exposition format, and OpenMetrics. Input: an odd number for OpenMetrics, else an even one; and the text.
+pub(crate) fn exposition(bytes: &[u8]) {
+    let Some((front, text)) = bytes.split_first() else { return };
+    let format = if front % 2 == 1 { TextFormat::OpenMetrics } else { TextFormat::Exposition };
+    in_pieces(format, text, usize::from(front >> 1) + 1);
+}
+
+/// JSON lines. Input: the size of the pieces, less one; and the text.
+pub(crate) fn json_lines(bytes: &[u8]) {
+    let Some((front, text)) = bytes.split_first() else { return };
+    in_pieces(TextFormat::JsonLines, text, usize::from(*front) + 1);
+}
+
+fn in_pieces(format: TextFormat, text: &[u8], piece: usize) {
+    let whole = import(format, Encoding::Identity, text, usize::MAX);
+    assert_eq!(whole, import(format, Encoding::Identity, text, piece));
+}
+
+/// What an import found: its series with their samples, and the lines it could not read; `None` where it failed.
+type Found = Option<(Vec<String>, BadLines)>;
+
+/// # Panics
+/// If what is found is unsound.
+fn import(format: TextFormat, encoding: Encoding, body: &[u8], piece: usize) -> Found {
+    let options = TextOptions { timestamp_ms: NOW_MS, extra_labels: vec![("a".to_owned(), "b".to_owned())] };
+    let mut import = TextImport::new(format, encoding, options).ok()?;
+    let (limits, mut found) = (Limits::default(), Vec::new());
+    let mut inflated = 0;
+    for piece in body.chunks(piece.min(body.len()).max(1)) {
+        let mut piece = Bytes::copy_from_slice(piece);
+        while !piece.is_empty() {
+            let batches = import.feed(&mut piece, &limits, WINDOW).ok()?;
+            inflated += batches.iter().map(|batch| batch.batch.memory_bytes()).sum::<usize>();
+            if inflated > 16 * LIMIT_BYTES as usize {
+                // A bomb, which imports take as far as it goes.
+                return None;
+            }
+            batches.iter().for_each(|batch| describe(batch, &mut found));
+        }
+    }
+    let batches = import.finish(&limits, WINDOW).ok()?;
+    batches.iter().for_each(|batch| describe(batch, &mut found));
+    Some((found, import.bad_lines().clone()))
+}
+
+fn describe(decoded: &DecodedMetrics, found: &mut Vec<String>) {
+    let batch = &decoded.batch;
+    for run in &batch.series {
+        let labels = Labels::from_encoded(batch.encoded_labels(run)).expect("labels are canonical");
+        assert_eq!((labels.get("a"), labels.metric_name().is_empty()), (Some("b"), false));
+        for sample in &batch.samples[run.samples.clone()] {
+            assert!((WINDOW.min_ms..=WINDOW.max_ms).contains(&sample.timestamp_ms));
+            found.push(format!("{labels} {:x}@{}", sample.value.to_bits(), sample.timestamp_ms));
+        }
+    }
+}
+
+/// Inputs to begin with.
+pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let front = |front: u8, body: &[u8]| [&[front], body].concat();
+    let mut found = Vec::new();
+    for (place, text) in EXPOSITIONS.iter().enumerate() {
+        found.push(("exposition", front(2 * place as u8, text.as_bytes())));
+        found.push(("exposition", front(2 * place as u8 + 1, text.as_bytes())));
+    }
+    for (place, text) in LINES.iter().enumerate() {
+        found.push(("json-lines", front(place as u8, text.as_bytes())));
+        let plain = Bytes::copy_from_slice(text.as_bytes());
+        found.push(("inflate", front(0, &plain)));
+        for (number, encoding) in ENCODINGS.into_iter().enumerate().skip(1) {
+            if let Some(packed) = pharos_ingest::deflate(&plain, encoding) {
+                found.push(("inflate", front(number as u8, &packed)));
+            }
+        }
+    }
+    found
+}
+
+const EXPOSITIONS: [&str; 12] = [
+    "# HELP up Whether it is up.\n# TYPE up gauge\nup 1\nup{job=\"a\"} 0 1699999999000\n",
+    "# TYPE h histogram\nh_bucket{le=\"0.5\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 3.5\nh_count 2\n",
+    "# TYPE c_total counter\nc_total{a=\"x\"} 5 1699999999.5 # {trace_id=\"abc\"} 0.5 1699999999.4\nc_created 1699999000\n# EOF\n",
+    "{\"my.metric\",\"label.x\"=\"v\"} NaN\n{\"é\"} +Inf\n",
+    "up{path=\"c:\\\\d\\\"e\\nf\"} -0\nup{a=\"} 2\"} 1\r\n",
+    "up { job = \"a\" , } 1e3\nup\t2\t-5\n\n \nup{} 1 1699999999.5",
+    "# UNIT s_seconds seconds\n# TYPE s summary\ns{quantile=\"0.9\"} 1\ns_sum 1\ns_count 3\n",
+    "up{a=\"b\"\nup{a=b} 1\nup 1 2 3\n1up 2\nup{a=\"b\",a=\"c\"} 1\nup -Inf\nup 0x1p3\n",
+    "# TYPE i info\ni_info{v=\"1\"} 1\n# TYPE t stateset\nt{t=\"on\"} 1\n",
+    "up{a=\"\"} 1\nup{\"quoted name\"=\"x\"} 1\nup{a=\"\\x\"} 1\n",
+    "up 99999999999999999999999999\nup 1e-400\nup nan\nup 1 99999999999999999999\n",
+    "#\n# \n# HELP\n# TYPE up\n# TYPE up nonsense\n# EOF\nup 1\n",
+];
+const LINES: [&str; 12] = [
+    "{\"metric\":{\"__name__\":\"up\",\"job\":\"a\"},\"values\":[1,2.5,null],\"timestamps\":[1699999999000,1699999999001,1699999999002]}\n",
+    "{\"metric\":{\"__name__\":\"up\"},\"values\":[\"NaN\",\"Infinity\",\"-Infinity\"],\"timestamps\":[1,2,3]}\n\n",
+    "{\"timestamps\":[1],\"values\":[1],\"metric\":{\"__name__\":\"é\",\"a\":\"\\u00e9\\n\\\"\"},\"more\":{\"x\":[[],{}]}}",
+    "{\"metric\":{},\"values\":[1],\"timestamps\":[1]}\n{\"metric\":{\"__name__\":\"up\"},\"values\":[1,2],\"timestamps\":[1]}\n",
+    "not json\n{\"metric\":1}\n[]\n{\"metric\":{\"__name__\":\"ok\"},\"values\":[1e300],\"timestamps\":[1699999999000]}\n",
+    "{\"metric\":{\"__name__\":\"up\",\"__name__\":\"down\"},\"values\":[0],\"timestamps\":[9223372036854775807]}\n",
+    "{\"metric\":{\"__name__\":\"up\"},\"values\":[],\"timestamps\":[]}\r\n{}\n",
+    "{\"metric\":{\"__name__\":\"up\",\"a\":\"\"},\"values\":[-0.0,1E5],\"timestamps\":[-1,1.5]}\n",
+    "{\"metric\":{\"__name__\":\"up\"},\"values\":[[[[[[[[[[1]]]]]]]]]],\"timestamps\":[1]}\n",
+    "{\"metric\":{\"__name__\":\"\\ud83d\\ude00\"},\"values\":[1],\"timestamps\":[1]}\n{\"metric\":{\"__name__\":\"\\ud83d\"}}\n",
+    "   {\"metric\" : { \"__name__\" : \"up\" } , \"values\" : [ 1 ] , \"timestamps\" : [ 1699999999000 ] }   \n",
+    "{\"metric\":{\"__name__\":\"up\"},\"values\":[1],\"timestamps\":[1]",
+];
