@@ -13,6 +13,7 @@ mod bad_input;
 mod durability;
 mod full_disk;
 mod grafana;
+mod hostile;
 mod import;
 mod jaeger_storage;
 mod jaeger_suite;

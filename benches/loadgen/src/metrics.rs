@@ -212,9 +212,10 @@ impl Sender {
             t.wire_bytes += p.body.len() as u64;
             let at = Instant::now();
             let reply: Result<Reply, Error> = self.http.send(Method::POST, &self.url, &headers, p.body.clone()).await;
-            t.latency_us.saturating_record(at.elapsed().as_micros() as u64);
             match reply {
                 Ok(r) if r.ok() => {
+                    // Of accepted requests: a quick refusal is no quick service.
+                    t.latency_us.saturating_record(at.elapsed().as_micros() as u64);
                     let lost = self.rejected(&r, p.n).min(p.n);
                     t.accepted += p.n - lost;
                     if lost > 0 {

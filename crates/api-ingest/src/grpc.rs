@@ -82,7 +82,7 @@ async fn accept(state: &DoorState, signal: Signal, request: Request) -> Result<I
     let (parts, body) = request.into_parts();
     let admission = state.admit(&parts, None, signal)?;
     let declared = encoding(&parts.headers)?;
-    let message = body::read_grpc(&parts, body, admission.body_bytes_max(), state.bodies()).await?;
+    let message = body::read_grpc(&parts, body, admission.body_bytes_max(), state.share(&admission)).await?;
     let GrpcMessage { compressed, body } = message;
     let encoding = if compressed { declared } else { Encoding::Identity };
     if compressed && encoding == Encoding::Identity {

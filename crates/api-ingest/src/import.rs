@@ -30,6 +30,7 @@ use tokio::time::Instant;
 
 use crate::body::{self, Share};
 use crate::metrics::{Protocol, Signal};
+use crate::own_limits::keep_series;
 use crate::refuse::unsupported_media;
 use crate::state::{Admission, DoorState};
 
@@ -76,7 +77,8 @@ async fn accept(
     let prepared = prepare(state, url_tenant, format, &parts);
     let outcome = match prepared {
         Ok((admission, reader)) => {
-            Import { state, admission, reader: Some(reader), held: Share::default() }.run(&mut body).await
+            let held = state.share(&admission);
+            Import { state, admission, reader: Some(reader), held }.run(&mut body).await
         }
         Err(refusal) => Err(refusal),
     };
@@ -180,13 +182,13 @@ impl Import<'_> {
     /// Takes a share of the budget of all bodies, waiting for it a while: what was sent so far need not be sent again.
     async fn hold(&mut self, bytes: usize) -> Result<(), Refusal> {
         let waited = tokio::time::timeout(BUSY_WAIT_MAX, async {
-            while self.state.bodies().grow(&mut self.held, bytes).is_err() {
+            while self.held.grow(bytes).is_err() {
                 tokio::time::sleep(BUSY_PAUSE).await;
             }
         });
         match waited.await {
             Ok(()) => Ok(()),
-            Err(_) => self.state.bodies().grow(&mut self.held, bytes),
+            Err(_) => self.held.grow(bytes),
         }
     }
 
@@ -194,21 +196,22 @@ impl Import<'_> {
     async fn store(&mut self, block: Option<Bytes>, total: &mut IngestReport) -> Result<Bytes, Refusal> {
         let Some(mut reader) = self.reader.take() else { return Ok(Bytes::new()) };
         let (tenant, labels) = (self.admission.tenant().clone(), self.admission.labels().cloned());
-        let bytes = block.as_ref().map_or(0, Bytes::len);
+        let (bytes, quota) = (block.as_ref().map_or(0, Bytes::len), self.admission.quota().clone());
         let work = move |ingestor: &Ingestor| {
             let (limits, window) = (&ingestor.settings().limits, ingestor.window());
             let mut rest = block.unwrap_or_default();
             let batches =
                 if rest.is_empty() { reader.finish(limits, window) } else { reader.feed(&mut rest, limits, window) };
-            let batches = batches.map(|mut batches| {
+            let hand_over = |mut batches: Vec<DecodedMetrics>| {
                 for batch in &mut batches {
+                    keep_series(batch, &quota);
                     ingestor.label_metrics(batch, labels.as_ref());
                 }
-                batches
-            });
-            (reader, batches.map(|batches| HandedOver::new(ingestor, &tenant, batches, Patience::Waits)), rest)
+                HandedOver::new(ingestor, &tenant, batches, Patience::Waits)
+            };
+            (reader, batches.map(hand_over), rest)
         };
-        let (reader, handed_over, rest) = self.state.work(BUSY_WAIT_MAX, bytes, work).await?;
+        let (reader, handed_over, rest) = self.state.work(self.admission.tenant(), bytes, work).await?;
         self.reader = Some(reader);
         let handed_over = handed_over.map_err(|error| self.state.fail(Protocol::Import, &error))?;
         self.settle(handed_over, total).await?;
@@ -232,7 +235,7 @@ impl Import<'_> {
             let patience = if Instant::now() < deadline { Patience::Waits } else { Patience::Ended };
             let (tenant, waiting) = (self.admission.tenant().clone(), handed_over.waiting);
             let work = move |ingestor: &Ingestor| HandedOver::new(ingestor, &tenant, waiting, patience);
-            handed_over = self.state.work(BUSY_WAIT_MAX, 0, work).await?;
+            handed_over = self.state.work(self.admission.tenant(), 0, work).await?;
         }
     }
 }

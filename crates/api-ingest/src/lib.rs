@@ -17,6 +17,8 @@ mod hints;
 mod import;
 mod metrics;
 mod otlp_http;
+mod own_limits;
+mod patience;
 mod pool;
 mod refuse;
 mod remembered;

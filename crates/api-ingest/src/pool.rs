@@ -1,19 +1,24 @@
-//! Where bodies are inflated and decoded: blocking threads, a bounded number at a time.
+//! Where bodies are inflated and decoded: blocking threads, a bounded number at a time, tenant by tenant in turn.
 //!
 //! As many run as the machine has cores. What waits is bounded by time, not by count: a job that would not begin
 //! within the patience of its door is refused, if possible before its body is read. Overload costs senders a
-//! retry, never the server its memory or those who are accepted their latency.
+//! retry, never the server its memory or those who are accepted their latency. Whoever sends much waits behind himself:
+//! what is ahead of a job is what its own tenant has waiting, and one job of each other's for each of these.
 //!
 //! Invariants
-//! - D1 `backlog_bytes` is the sum over jobs that wait or run: each takes its bytes back however it ends.
+//! - D1 The backlog is the sum over jobs that wait or run: each takes its bytes back however it ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hashbrown::HashMap;
+use parking_lot::Mutex;
 use pharos_base::{Clock, ErrorClass, SystemClock, available_cores};
-use pharos_http::Refusal;
-use tokio::sync::Semaphore;
+use pharos_http::{FairPlaces, LaneLimits, Refusal};
+use pharos_model::TenantId;
+
+use crate::patience::Patience;
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A job costs at least as much as so many bytes do.
@@ -35,38 +40,77 @@ pub(crate) enum PoolError {
 /// Runs decoding jobs.
 #[derive(Debug, Clone)]
 pub(crate) struct DecodePool {
-    running: Arc<Semaphore>,
+    places: FairPlaces,
     load: Arc<Load>,
-    wait_max: Duration,
+    patience: Arc<Patience>,
 }
 
 /// What jobs cost, and how much of that is ahead of a new one.
 #[derive(Debug)]
 struct Load {
     threads: u64,
-    backlog_bytes: AtomicU64,
+    backlog: Mutex<Backlog>,
     decoded_bytes: AtomicU64,
     decoded_ns: AtomicU64,
 }
 
+/// Jobs that wait or run.
+#[derive(Debug, Default)]
+struct Backlog {
+    all: Jobs,
+    /// Of tenants that have any.
+    tenants: HashMap<TenantId, Jobs>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Jobs {
+    count: u64,
+    bytes: u64,
+}
+
 /// A job's part of the backlog, until it is dropped.
-struct Ahead(Arc<Load>, u64);
+struct Ahead {
+    load: Arc<Load>,
+    tenant: TenantId,
+    bytes: u64,
+}
+
+impl Jobs {
+    fn add(&mut self, bytes: u64) {
+        *self = Self { count: self.count + 1, bytes: self.bytes + bytes };
+    }
+
+    fn take(&mut self, bytes: u64) {
+        *self = Self { count: self.count.saturating_sub(1), bytes: self.bytes.saturating_sub(bytes) };
+    }
+}
+
+impl Backlog {
+    /// Bytes that are decoded before a new job of `tenant` begins, if tenants take turns.
+    fn bytes_ahead(&self, tenant: &TenantId) -> u64 {
+        let own = self.tenants.get(tenant).copied().unwrap_or_default();
+        let others = Jobs { count: self.all.count - own.count, bytes: self.all.bytes - own.bytes };
+        let others_waiting = self.tenants.len() as u64 - u64::from(own.count > 0);
+        let of_others = (own.count + 1).saturating_mul(others_waiting).saturating_mul(others.bytes);
+        own.bytes + of_others.checked_div(others.count).unwrap_or(0).min(others.bytes)
+    }
+}
 
 impl Load {
     fn new(threads: usize) -> Self {
         Self {
             threads: threads.max(1) as u64,
-            backlog_bytes: AtomicU64::new(0),
+            backlog: Mutex::default(),
             decoded_bytes: AtomicU64::new(JOB_BYTES_MIN),
             decoded_ns: AtomicU64::new(JOB_BYTES_MIN * NS_PER_BYTE_AT_FIRST),
         }
     }
 
-    /// When a job that came now would begin, as far as the cost of jobs before tells.
-    fn wait_expected(&self) -> Duration {
-        let backlog = self.backlog_bytes.load(Ordering::Relaxed) as f64;
+    /// When a job of `tenant` that came now would begin, as far as the cost of jobs before tells.
+    fn wait_expected(&self, tenant: &TenantId) -> Duration {
+        let ahead = self.backlog.lock().bytes_ahead(tenant) as f64;
         let (ns, bytes) = (self.decoded_ns.load(Ordering::Relaxed), self.decoded_bytes.load(Ordering::Relaxed).max(1));
-        Duration::from_secs_f64(backlog / self.threads as f64 * (ns as f64 / bytes as f64) / 1e9)
+        Duration::from_secs_f64(ahead / self.threads as f64 * (ns as f64 / bytes as f64) / 1e9)
     }
 
     /// Learns what a job cost. Two that learn at once may lose a part of one: it is an estimate.
@@ -82,55 +126,84 @@ impl Load {
 }
 
 impl Ahead {
-    fn new(load: &Arc<Load>, bytes: usize) -> Self {
+    fn new(load: &Arc<Load>, tenant: &TenantId, bytes: usize) -> Self {
         let bytes = (bytes as u64).max(JOB_BYTES_MIN);
-        load.backlog_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Self(Arc::clone(load), bytes)
+        let mut backlog = load.backlog.lock();
+        backlog.all.add(bytes);
+        backlog.tenants.entry_ref(tenant).or_default().add(bytes);
+        drop(backlog);
+        Self { load: Arc::clone(load), tenant: tenant.clone(), bytes }
     }
 }
 
 impl Drop for Ahead {
     fn drop(&mut self) {
-        self.0.backlog_bytes.fetch_sub(self.1, Ordering::Relaxed);
+        let mut backlog = self.load.backlog.lock();
+        backlog.all.take(self.bytes);
+        if let Some(own) = backlog.tenants.get_mut(&self.tenant) {
+            own.take(self.bytes);
+            if own.count == 0 {
+                backlog.tenants.remove(&self.tenant);
+            }
+        }
     }
 }
 
 impl PoolError {
     /// What a sender is told of a pool that is busy.
-    pub(crate) fn busy() -> Refusal {
-        let message = "server is busy with other writers (ingest.limits.queue_wait); send the request again";
+    pub(crate) fn busy(patience: Duration) -> Refusal {
+        let message = format!(
+            "server is busy with other writers: this request would not be read within {} (ingest.limits.queue_wait, or ingest.limits.overload_wait while overload lasts); send it again",
+            pharos_base::HumanDuration(patience)
+        );
         Refusal::new(ErrorClass::Unavailable, message).with_retry_after(Some(RETRY_AFTER))
     }
 }
 
 impl DecodePool {
-    /// One job per core, and at least two; one that does not begin within `wait_max` is refused.
-    pub(crate) fn for_this_machine(wait_max: Duration) -> Self {
-        Self::new(available_cores().max(2), wait_max)
+    /// One job per core, and at least two.
+    pub(crate) fn for_this_machine(patience: Patience) -> Self {
+        Self::new(available_cores().max(2), patience)
     }
 
-    pub(crate) fn new(running_max: usize, wait_max: Duration) -> Self {
-        Self { running: Arc::new(Semaphore::new(running_max)), load: Arc::new(Load::new(running_max)), wait_max }
+    pub(crate) fn new(running_max: usize, patience: Patience) -> Self {
+        // How many wait is bounded by time.
+        let places = FairPlaces::new(running_max, usize::MAX);
+        Self { places, load: Arc::new(Load::new(running_max)), patience: Arc::new(patience) }
+    }
+
+    /// How long a job may wait now.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience.now(SystemClock.monotonic())
     }
 
     /// Refuses what would not begin in time, before its body is read.
     ///
     /// # Errors
     /// [`PoolError::Busy`].
-    pub(crate) fn has_room(&self) -> Result<(), PoolError> {
-        if self.load.wait_expected() > self.wait_max { Err(PoolError::Busy) } else { Ok(()) }
+    pub(crate) fn has_room(&self, tenant: &TenantId) -> Result<(), PoolError> {
+        if self.load.wait_expected(tenant) > self.patience() {
+            return Err(self.is_busy());
+        }
+        Ok(())
     }
 
-    /// Runs `job`, which reads `bytes`, on a thread of its own. A job that has begun ends, whether or not its sender stays.
+    fn is_busy(&self) -> PoolError {
+        self.patience.note_refusal(SystemClock.monotonic());
+        PoolError::Busy
+    }
+
+    /// Runs `job` of `tenant`, which reads `bytes`, on a thread of its own. A job that has begun ends, whether or not its sender stays.
     ///
     /// # Errors
     /// [`PoolError`].
     pub(crate) async fn run<T: Send + 'static>(
         &self,
+        tenant: &TenantId,
         bytes: usize,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PoolError> {
-        self.run_within(self.wait_max, bytes, job).await
+        self.run_within(self.patience(), tenant, bytes, job).await
     }
 
     /// As [`DecodePool::run`], with a patience of its own.
@@ -140,18 +213,19 @@ impl DecodePool {
     pub(crate) async fn run_within<T: Send + 'static>(
         &self,
         wait_max: Duration,
+        tenant: &TenantId,
         bytes: usize,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PoolError> {
-        let ahead = Ahead::new(&self.load, bytes);
-        let acquired = tokio::time::timeout(wait_max, Arc::clone(&self.running).acquire_owned()).await;
-        let permit = acquired.ok().and_then(Result::ok).ok_or(PoolError::Busy)?;
+        let ahead = Ahead::new(&self.load, tenant, bytes);
+        let taken = tokio::time::timeout(wait_max, self.places.take(tenant, LaneLimits::default())).await;
+        self.patience.note_queue(self.places.has_waiters(), SystemClock.monotonic());
+        let Some(place) = taken.ok().and_then(Result::ok) else { return Err(self.is_busy()) };
         let task = tokio::task::spawn_blocking(move || {
             let begun = SystemClock.monotonic();
             let done = job();
-            let Ahead(load, bytes) = &ahead;
-            load.learn(*bytes, SystemClock.monotonic() - begun);
-            drop((ahead, permit));
+            ahead.load.learn(ahead.bytes, SystemClock.monotonic() - begun);
+            drop((ahead, place));
             done
         });
         task.await.map_err(|error| {
@@ -166,45 +240,73 @@ mod tests {
     use super::*;
     use tokio::sync::oneshot;
 
+    fn pool(running_max: usize, wait_max: Duration) -> DecodePool {
+        DecodePool::new(running_max, Patience::new(wait_max, wait_max))
+    }
+
+    fn tenant() -> TenantId {
+        TenantId::default()
+    }
+
+    fn backlog(pool: &DecodePool) -> (Jobs, usize) {
+        let backlog = pool.load.backlog.lock();
+        (backlog.all, backlog.tenants.len())
+    }
+
     #[tokio::test]
     async fn what_does_not_begin_in_time_is_refused_and_leaves_no_trace() {
-        let pool = DecodePool::new(1, Duration::from_millis(10));
+        let pool = pool(1, Duration::from_millis(10));
         let (release, released) = oneshot::channel::<()>();
         let (begin, begun) = oneshot::channel();
-        let running = pool.run(1, move || {
+        let tenant = tenant();
+        let running = pool.run(&tenant, 1, move || {
             begin.send(()).unwrap();
             released.blocking_recv().unwrap();
             1
         });
         let refused = async {
             begun.await.unwrap();
-            let refused = pool.run(1, || 2).await;
+            let refused = pool.run(&tenant, 1, || 2).await;
             release.send(()).unwrap();
             refused
         };
         assert_eq!(tokio::join!(running, refused), (Ok(1), Err(PoolError::Busy)));
-        assert_eq!(pool.load.backlog_bytes.load(Ordering::Relaxed), 0, "D1");
+        assert_eq!(backlog(&pool), (Jobs::default(), 0), "D1");
     }
 
     #[tokio::test]
     async fn a_long_backlog_is_refused_before_a_body_is_read() {
-        let pool = DecodePool::new(2, Duration::from_millis(200));
+        let pool = pool(2, Duration::from_millis(200));
         pool.load.learn(1 << 20, Duration::from_millis(10));
-        let waiting: Vec<_> = (0..39).map(|_| Ahead::new(&pool.load, 1 << 20)).collect();
-        assert_eq!(pool.has_room(), Ok(()), "39 MiB at 10 ms each on two threads take 195 ms");
-        let more = [Ahead::new(&pool.load, 1 << 20), Ahead::new(&pool.load, 1 << 20)];
-        assert_eq!(pool.has_room(), Err(PoolError::Busy));
+        let waiting: Vec<_> = (0..39).map(|_| Ahead::new(&pool.load, &tenant(), 1 << 20)).collect();
+        assert_eq!(pool.has_room(&tenant()), Ok(()), "39 MiB at 10 ms each on two threads take 195 ms");
+        let more = [Ahead::new(&pool.load, &tenant(), 1 << 20), Ahead::new(&pool.load, &tenant(), 1 << 20)];
+        assert_eq!(pool.has_room(&tenant()), Err(PoolError::Busy));
+        assert_eq!(pool.has_room(&"other".parse().unwrap()), Ok(()), "it waits for one job only");
         drop((waiting, more));
-        assert_eq!(pool.has_room(), Ok(()));
-        let refusal = PoolError::busy();
+        assert_eq!(pool.has_room(&tenant()), Ok(()));
+        let refusal = PoolError::busy(Duration::from_millis(200));
         assert_eq!((refusal.class(), refusal.retry_after()), (ErrorClass::Unavailable, Some(RETRY_AFTER)));
+        assert!(refusal.message().contains("200ms"), "{}", refusal.message());
+    }
+
+    #[test]
+    fn many_tenants_with_little_each_are_a_backlog_too() {
+        let load = Arc::new(Load::new(1));
+        let jobs: Vec<_> = (0..100).map(|at| Ahead::new(&load, &format!("t{at}").parse().unwrap(), 1 << 20)).collect();
+        let ahead = |name: &str| load.backlog.lock().bytes_ahead(&name.parse().unwrap());
+        assert_eq!((ahead("new"), ahead("t7")), (100 << 20, 100 << 20));
+        let greedy: Vec<_> = (0..100).map(|_| Ahead::new(&load, &"greedy".parse().unwrap(), 1 << 20)).collect();
+        assert_eq!((ahead("greedy"), ahead("new")), (200 << 20, 101 << 20));
+        drop((jobs, greedy));
+        assert_eq!(ahead("new"), 0);
     }
 
     #[tokio::test]
     async fn a_panic_is_the_failure_of_one_request() {
-        let pool = DecodePool::new(1, Duration::from_mins(1));
-        assert_eq!(pool.run(1, || panic!("a bug")).await, Err::<(), _>(PoolError::Panicked));
-        assert_eq!(pool.run(1, || 1).await, Ok(1));
-        assert_eq!(pool.load.backlog_bytes.load(Ordering::Relaxed), 0, "D1");
+        let pool = pool(1, Duration::from_mins(1));
+        assert_eq!(pool.run(&tenant(), 1, || panic!("a bug")).await, Err::<(), _>(PoolError::Panicked));
+        assert_eq!(pool.run(&tenant(), 1, || 1).await, Ok(1));
+        assert_eq!(backlog(&pool), (Jobs::default(), 0), "D1");
     }
 }

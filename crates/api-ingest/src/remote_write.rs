@@ -74,7 +74,7 @@ async fn accept(state: &DoorState, url_tenant: Option<&str>, request: Request) -
     if let Some(attempt) = parts.headers.get("retry-attempt") {
         tracing::debug!(?attempt, path = parts.uri.path(), "a batch comes again");
     }
-    let body = body::read(&parts, body, admission.body_bytes_max(), state.bodies()).await?;
+    let body = body::read(&parts, body, admission.body_bytes_max(), state.share(&admission)).await?;
     let body_max = admission.body_max();
     let decode = move |ingestor: &Ingestor, _: &TenantId, body| {
         caught(version, || ingestor.decode_remote_write(body, encoding, version, body_max)).map(Decoded::RemoteWrite)

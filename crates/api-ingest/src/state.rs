@@ -14,8 +14,10 @@ use pharos_ingest::{DecodedMetrics, IngestError, IngestReport, Ingestor, Pending
 use pharos_model::{LabelRewrite, TenantId};
 use prometheus_client::registry::Registry;
 
-use crate::body::{BodyBudget, HeldBody};
+use crate::body::{BodyBudget, HeldBody, Share};
 use crate::metrics::{DoorMetrics, Protocol, Signal};
+use crate::own_limits::{keep_series, keep_spans};
+use crate::patience::Patience;
 use crate::pool::{DecodePool, PoolError};
 use crate::refuse::refusal;
 use crate::remembered::Memories;
@@ -50,6 +52,16 @@ pub(crate) enum Decoded {
     Spans(DecodedSpans),
 }
 
+impl Decoded {
+    /// Leaves what breaks no limit.
+    fn keep(&mut self, quota: &Quota) {
+        match self {
+            Self::Metrics(decoded) | Self::RemoteWrite(decoded) => keep_series(decoded, quota),
+            Self::Spans(decoded) => keep_spans(decoded, quota.limits()),
+        }
+    }
+}
+
 /// Why a body did not come to the store.
 enum NotAppended {
     Refused(IngestError),
@@ -63,21 +75,21 @@ impl DoorState {
     pub fn new(ingestor: Arc<Ingestor>, quotas: Arc<Quotas>, registry: &mut Registry) -> Self {
         let limits = &ingestor.settings().limits;
         let bodies = BodyBudget::new(limits.bodies_max.0.max(limits.body_max.0));
-        let pool = DecodePool::for_this_machine(limits.queue_wait.0);
+        let pool = DecodePool::for_this_machine(Patience::new(limits.queue_wait.0, limits.overload_wait.0));
         registry.register_collector(Box::new(Memories(Arc::clone(&ingestor))));
         Self { bodies, pool, metrics: DoorMetrics::register(registry), quotas, ingestor }
     }
 
-    /// What bodies may hold together.
-    pub(crate) fn bodies(&self) -> &BodyBudget {
-        &self.bodies
+    /// An empty share of what bodies may hold together, for one of this request.
+    pub(crate) fn share(&self, admission: &Admission) -> Share {
+        self.bodies.share(&admission.tenant)
     }
 
     /// Admits a request before its body is read: its sender may write there, nothing that is limited is used up, and what is
     /// ahead of it will be done in time.
     pub(crate) fn admit(&self, parts: &Parts, url_tenant: Option<&str>, signal: Signal) -> Result<Admission, Refusal> {
         let admission = self.admit_stream(parts, url_tenant, signal)?;
-        self.pool.has_room().map_err(|_| self.busy())?;
+        self.pool.has_room(&admission.tenant).map_err(|_| self.busy())?;
         Ok(admission)
     }
 
@@ -92,6 +104,14 @@ impl DoorState {
             return Err(Refusal::new(ErrorClass::Unauthenticated, "no credential"));
         };
         let tenant = tenant(principal, url_tenant, signal)?;
+        let is_let_in = match signal {
+            Signal::Metrics => self.ingestor.admits_metrics(&tenant),
+            Signal::Traces => self.ingestor.admits_spans(&tenant),
+        };
+        is_let_in.map_err(|error| {
+            self.metrics.turned_away("tenants_max");
+            refusal(&IngestError::Storage(error))
+        })?;
         let quota = self.quotas.of(principal, &tenant);
         let within = quota.check(Unit::Bytes).and_then(|()| quota.check(signal.unit())).and_then(|()| quota.begin());
         let in_flight = within.map_err(|over| self.over(over))?;
@@ -112,13 +132,16 @@ impl DoorState {
         let length = body.len();
         self.count_body(protocol, &admission, length);
         let (ingestor, tenant) = (Arc::clone(&self.ingestor), admission.tenant.clone());
-        let labels = admission.labels.clone();
+        let (labels, quota) = (admission.labels.clone(), admission.quota.clone());
         let job = move || match catch_unwind(AssertUnwindSafe(|| decode(&ingestor, &tenant, body))) {
-            Ok(Ok(decoded)) => Ok(append(&ingestor, &tenant, labels.as_ref(), decoded)),
+            Ok(Ok(mut decoded)) => {
+                decoded.keep(&quota);
+                Ok(append(&ingestor, &tenant, labels.as_ref(), decoded))
+            }
             Ok(Err(error)) => Err(NotAppended::Refused(error)),
             Err(_) => Err(NotAppended::Panicked),
         };
-        let done = match self.pool.run(length, job).await {
+        let done = match self.pool.run(&admission.tenant, length, job).await {
             Ok(Ok(pending)) => self.settle(protocol, &admission, pending).await,
             Ok(Err(NotAppended::Refused(error))) => Err(self.fail(protocol, &error)),
             Ok(Err(NotAppended::Panicked)) => Err(self.unreadable(protocol)),
@@ -139,15 +162,16 @@ impl DoorState {
         self.metrics.body(protocol, bytes);
     }
 
-    /// Runs `work` on `bytes` on the pool; it may wait for `wait_max`.
+    /// Runs `work` on `bytes` of a tenant on the pool, with the patience of a body that comes piece by piece.
     pub(crate) async fn work<T: Send + 'static>(
         &self,
-        wait_max: Duration,
+        tenant: &TenantId,
         bytes: usize,
         work: impl FnOnce(&Ingestor) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let ingestor = Arc::clone(&self.ingestor);
-        self.pool.run_within(wait_max, bytes, move || work(&ingestor)).await.map_err(|error| self.not_run(error))
+        let done = self.pool.run_within(PIECE_WAIT_MAX, tenant, bytes, move || work(&ingestor)).await;
+        done.map_err(|error| self.not_run(error))
     }
 
     /// Awaits the store, and counts.
@@ -181,7 +205,7 @@ impl DoorState {
 
     fn busy(&self) -> Refusal {
         self.metrics.turned_away("busy");
-        PoolError::busy()
+        PoolError::busy(self.pool.patience())
     }
 
     fn not_run(&self, error: PoolError) -> Refusal {
@@ -205,6 +229,8 @@ impl DoorState {
 }
 
 const FAULT: &str = "the request could not be read because of a fault in the server; its log says more";
+/// How long a piece of a body waits for its turn: what came before it is stored.
+const PIECE_WAIT_MAX: Duration = Duration::from_secs(6);
 const PANIC_RETRY: Duration = Duration::from_secs(5);
 
 impl Admission {
@@ -226,6 +252,11 @@ impl Admission {
     /// [`Admission::body_max`] as a length.
     pub(crate) fn body_bytes_max(&self) -> usize {
         usize::try_from(self.body_max.0).unwrap_or(usize::MAX)
+    }
+
+    /// What it may.
+    pub(crate) fn quota(&self) -> &Quota {
+        &self.quota
     }
 
     /// Whether more of it may come now, for what comes piece by piece.
@@ -301,7 +332,7 @@ mod tests {
             let mut parts = http::Request::new(()).into_parts().0;
             parts.extensions.insert(Principal::anonymous());
             let admission = doors.admit(&parts, None, Signal::Metrics).unwrap();
-            let body = HeldBody { bytes: Bytes::from_static(b"poison"), held: crate::body::Share::default() };
+            let body = HeldBody { bytes: Bytes::from_static(b"poison"), held: doors.share(&admission) };
             let refused = doors.ingest(protocol, admission, body, |_, _, _| panic!("a bug")).await.unwrap_err();
             assert_eq!((refused.class(), refused.retry_after()), (class, None), "{protocol:?}");
         }

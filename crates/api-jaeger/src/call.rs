@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{Extensions, StatusCode};
 use pharos_base::ErrorClass;
 use pharos_gateway::{Principal, Scope};
-use pharos_http::{Asked, Dialect, QueryKind, Refusal, remote_address};
+use pharos_http::{Asked, Dialect, QueryKind, QueryLimits, Refusal, remote_address};
 use pharos_model::{TenantId, TimeRangeNs};
 use pharos_storage::StorageError;
 
@@ -29,6 +29,8 @@ pub(crate) struct Caller {
     /// The name of the credential.
     principal: Arc<str>,
     remote_address: String,
+    /// What their tenant or credential may.
+    limits: QueryLimits,
     /// Path and parameters, as the listing of queries shows them.
     asked: String,
 }
@@ -83,6 +85,7 @@ impl Caller {
             principal: Arc::clone(&self.principal),
             remote_address: self.remote_address.clone(),
             deadline: None,
+            limits: self.limits,
         }
     }
 }
@@ -120,6 +123,7 @@ impl Caller {
             dialect,
             principal: Arc::from(parts.extensions.get::<Principal>().map_or("", Principal::name)),
             remote_address: remote_address(&parts.extensions, &parts.headers),
+            limits: QueryLimits::of(&parts.extensions),
             asked: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
         })
     }

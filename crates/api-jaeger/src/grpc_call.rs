@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use pharos_gateway::{Principal, Scope};
-use pharos_http::{Asked, QueryKind, Refusal, grpc_code, grpc_deadline, remote_address};
+use pharos_http::{Asked, QueryKind, QueryLimits, Refusal, grpc_code, grpc_deadline, remote_address};
 use pharos_model::TenantId;
 use pharos_storage::{ReadContext, StorageError, TraceQuery};
 use tonic::{Request, Response, Status};
@@ -48,6 +48,7 @@ pub(crate) fn opened_for<T: fmt::Debug>(request: Request<T>, scope: Scope) -> Re
         principal: Arc::from(extensions.get::<Principal>().map_or("", Principal::name)),
         remote_address: remote_address(&extensions, &headers),
         deadline,
+        limits: QueryLimits::of(&extensions),
     };
     Ok((Asker(asked), message))
 }

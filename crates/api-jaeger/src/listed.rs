@@ -13,7 +13,7 @@ use futures::stream;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use parking_lot::Mutex;
-use pharos_base::{CancelToken, Clock, ErrorClass, MemoryBudget, SystemClock};
+use pharos_base::{CancelToken, Clock, MemoryBudget, SystemClock};
 use pharos_http::{Asked, QueryLoad, Refusal, RunningQuery, Watched};
 use pharos_storage::{ReadContext, StorageError};
 use tokio::runtime::Handle;
@@ -54,7 +54,8 @@ impl Watched for Holds {
 impl Listed {
     /// Announces a read.
     pub(crate) fn begin(api: &JaegerApi, asked: Asked) -> Self {
-        let holds = Arc::new(Holds { memory: api.memory_of_one(), refusal: Mutex::default() });
+        let memory = api.memory.part(asked.limits.memory_within(api.memory_bytes_max));
+        let holds = Arc::new(Holds { memory, refusal: Mutex::default() });
         Self { query: api.pool.queries().begin(asked, Arc::clone(&holds) as Arc<dyn Watched>), holds }
     }
 
@@ -81,12 +82,7 @@ impl Listed {
         let done = api.pool.run_query(&self.query, work).await;
         let result = done.and_then(|result| result.map_err(refuse));
         self.query.finish(result.as_ref().err().map(Refusal::class));
-        result.map_err(|refusal| match self.query.cancelled_by() {
-            Some(by) if refusal.class() == ErrorClass::Cancelled => {
-                refusal.with_message(format!("query was canceled by {by:?}"))
-            }
-            _ => refusal,
-        })
+        result.map_err(|refusal| self.query.explain(refusal))
     }
 }
 

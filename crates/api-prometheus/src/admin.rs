@@ -84,7 +84,8 @@ pub(crate) async fn upkeep<T: Send + 'static>(
     task: impl FnOnce(&Stores) -> Result<T, StorageError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let stores = Stores { metrics: Arc::clone(&api.store), traces: api.traces.clone() };
-    Ok(api.upkeep.run(move |_| task(&stores)).await??)
+    // What is done to the stores is nobody's: one queue for all.
+    Ok(api.upkeep.run(&TenantId::default(), move |_| task(&stores)).await??)
 }
 
 /// A snapshot is one of each store, of the same name.

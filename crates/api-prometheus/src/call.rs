@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{Extensions, HeaderMap};
 use pharos_base::ErrorClass;
 use pharos_gateway::{INSIDE_SCOPES, Principal, Scope};
-use pharos_http::{Asked, Dialect, QueryKind, Refusal, remote_address};
+use pharos_http::{Asked, Dialect, QueryKind, QueryLimits, Refusal, remote_address};
 use pharos_model::TenantId;
 
 /// Who asks, and the tenant whose data they may read: extracted only with a principal that may.
@@ -18,13 +18,16 @@ pub(crate) struct Caller {
     /// The name of the credential.
     principal: Arc<str>,
     remote_address: String,
+    /// What their tenant or credential may.
+    pub(crate) limits: QueryLimits,
 }
 
 impl Caller {
     /// Who sent a request for the data of `tenant`.
     pub(crate) fn of(tenant: TenantId, extensions: &Extensions, headers: &HeaderMap) -> Self {
         let principal = Arc::from(extensions.get::<Principal>().map_or("", Principal::name));
-        Self { tenant, principal, remote_address: remote_address(extensions, headers) }
+        let limits = QueryLimits::of(extensions);
+        Self { tenant, principal, remote_address: remote_address(extensions, headers), limits }
     }
 
     /// A question of theirs, as the listing of queries shows it; `steps` as in [`Asked::steps`].
@@ -37,6 +40,7 @@ impl Caller {
             principal: Arc::clone(&self.principal),
             remote_address: self.remote_address.clone(),
             deadline: None,
+            limits: self.limits,
         }
     }
 }

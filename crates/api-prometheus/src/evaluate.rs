@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pharos_base::{ErrorClass, Interrupted};
-use pharos_http::{Asked, QueryKind, Refusal, Watched};
+use pharos_http::{Asked, QueryKind, QueryLimits, Refusal, Watched};
 use pharos_model::StepRange;
 use pharos_promql::engine::QueryWatch;
-use pharos_promql::{QueryError, QueryOptions, QueryResult, Value};
+use pharos_promql::{QueryBounds, QueryError, QueryOptions, QueryResult, Value};
 
 use crate::call::Caller;
 use crate::listed::{EngineHolds, ended};
@@ -98,7 +98,9 @@ pub(crate) async fn evaluate(
     let asked = caller.asks(kind, &query, Some((steps.start_ms, steps.end_ms, step_ms)));
     let asked = Asked { deadline: options.cancel.deadline(), ..asked };
     let listed = api.pool.queries().begin(asked, Arc::new(EngineHolds(watch.clone())) as Arc<dyn Watched>);
-    let options = QueryOptions { watch: Some(watch), ..options };
+    let QueryLimits { memory_bytes_max, samples_max, series_max, .. } = caller.limits;
+    let bounds = QueryBounds { memory_bytes_max, samples_max, series_max };
+    let options = QueryOptions { watch: Some(watch), bounds, ..options };
     let long_kind = (query.clone(), (!is_instant).then(|| (steps.len(), steps.step_ms)));
     let (engine, tenant) = (api.engine.clone(), caller.tenant.clone());
     let work = move |cancel| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pharos_base::{CancelToken, Clock, ErrorClass, Interrupted, MemoryBudget, SystemClock};
+use pharos_base::{CancelToken, Clock, Interrupted, MemoryBudget, SystemClock};
 use pharos_http::{Asked, QueryLoad, Refusal, RunningQuery, Watched};
 use pharos_model::TimeRange;
 use pharos_promql::engine::QueryWatch;
@@ -63,7 +63,7 @@ impl Watched for EngineHolds {
 impl Listed {
     /// Announces a read.
     pub(crate) fn begin(api: &PrometheusApi, asked: Asked) -> Self {
-        let memory = api.engine.memory_of_one();
+        let memory = api.engine.memory_within(asked.limits.memory_bytes_max);
         let holds = Arc::new(Holds { memory, meter: ReadMeter::default(), refusal: Mutex::default() });
         Self { query: api.pool.queries().begin(asked, Arc::clone(&holds) as Arc<dyn Watched>), holds }
     }
@@ -86,7 +86,10 @@ impl Listed {
     /// The bounds of the read. Who takes series raw counts them in its meter.
     pub(crate) fn context(&self, api: &PrometheusApi, cancel: CancelToken) -> ReadContext {
         let (memory, meter) = (self.holds.memory.clone(), self.holds.meter.clone());
-        ReadContext { memory, meter, ..context(api, cancel) }
+        let bounds = context(api, cancel);
+        let series_max =
+            self.query.asked().limits.series_max.map_or(bounds.series_max, |own| own.min(bounds.series_max));
+        ReadContext { memory, meter, series_max, ..bounds }
     }
 }
 
@@ -129,12 +132,7 @@ pub(crate) fn ended<T, E: Into<ApiError>>(
 ) -> Result<T, ApiError> {
     let result = done.map_err(ApiError::from).and_then(|result| result.map_err(Into::into));
     query.finish(result.as_ref().err().map(|error| error.0.class()));
-    result.map_err(|error| match query.cancelled_by() {
-        Some(by) if error.0.class() == ErrorClass::Cancelled => {
-            ApiError(Refusal::new(ErrorClass::Cancelled, format!("query was canceled by {by:?}")))
-        }
-        _ => error,
-    })
+    result.map_err(|error| ApiError(query.explain(error.0)))
 }
 
 /// The time of a listing as [`Asked::steps`] has it; `None` where it is all of time.

@@ -18,7 +18,9 @@ pub(crate) async fn metadata(State(api): State<Arc<PrometheusApi>>, caller: Call
     params.integer("limit_per_metric")?;
     let limit = params.integer("limit")?.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let inner = Arc::clone(&api);
-    let found = api.pool.run(move |_| inner.store.metadata(&caller.tenant, metric.as_deref(), limit)).await??;
+    let tenant = caller.tenant.clone();
+    let found =
+        api.pool.run(&tenant, move |_| inner.store.metadata(&caller.tenant, metric.as_deref(), limit)).await??;
     let by_name: Map<String, Value> = found
         .into_iter()
         .map(|family| {

@@ -116,7 +116,8 @@ pub(crate) async fn tsdb(State(api): State<Arc<PrometheusApi>>, caller: Caller, 
         return Err(bad(format!("limit must not exceed {TOP_MAX}")).into());
     }
     let inner = Arc::clone(&api);
-    let found = api.pool.run(move |_| inner.store.cardinality(&caller.tenant, top)).await??;
+    let tenant = caller.tenant.clone();
+    let found = api.pool.run(&tenant, move |_| inner.store.cardinality(&caller.tenant, top)).await??;
     let list = |entries: &[CardinalityEntry]| -> Vec<Value> {
         entries.iter().map(|entry| json!({"name": entry.name, "value": entry.value})).collect()
     };

@@ -10,7 +10,7 @@ use http::request::Parts;
 use parking_lot::Mutex;
 use pharos_base::{CancelToken, Clock, ErrorClass, MemoryBudget, SystemClock};
 use pharos_gateway::{Principal, Scope};
-use pharos_http::{Asked, Dialect, QueryKind, QueryLoad, Refusal, Watched, remote_address};
+use pharos_http::{Asked, Dialect, QueryKind, QueryLimits, QueryLoad, Refusal, Watched, remote_address};
 use pharos_model::{TenantId, TimeRangeNs};
 use pharos_storage::{ReadContext, StorageError};
 
@@ -27,6 +27,8 @@ pub(crate) struct Caller {
     /// The name of the credential.
     principal: Arc<str>,
     remote_address: String,
+    /// What their tenant or credential may.
+    limits: QueryLimits,
     /// Path and parameters, as the listing of queries shows them.
     asked: String,
 }
@@ -57,7 +59,10 @@ impl Caller {
         (kind, range): (QueryKind, Option<TimeRangeNs>),
         read: impl FnOnce(&TempoApi, &TenantId, &ReadContext) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, Response> {
-        let holds = Arc::new(Holds { memory: api.memory.part(api.memory_bytes_max), refusal: Mutex::default() });
+        let holds = Arc::new(Holds {
+            memory: api.memory.part(self.limits.memory_within(api.memory_bytes_max)),
+            refusal: Mutex::default(),
+        });
         let query = api.pool.queries().begin(self.asks(kind, range), Arc::clone(&holds) as Arc<dyn Watched>);
         let (shared, tenant) = (Arc::clone(api), self.tenant.clone());
         let work = move |cancel: CancelToken| {
@@ -72,12 +77,7 @@ impl Caller {
         let done = api.pool.run_query(&query, work).await;
         let result = done.and_then(|result| result.map_err(|error| refusal_of(&error)));
         query.finish(result.as_ref().err().map(Refusal::class));
-        result.map_err(|refusal| match query.cancelled_by() {
-            Some(by) if refusal.class() == ErrorClass::Cancelled => {
-                refuse(refusal.with_message(format!("query was canceled by {by:?}")))
-            }
-            _ => refuse(refusal),
-        })
+        result.map_err(|refusal| refuse(query.explain(refusal)))
     }
 
     fn asks(&self, kind: QueryKind, range: Option<TimeRangeNs>) -> Asked {
@@ -90,6 +90,7 @@ impl Caller {
             principal: Arc::clone(&self.principal),
             remote_address: self.remote_address.clone(),
             deadline: None,
+            limits: self.limits,
         }
     }
 }
@@ -139,6 +140,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             tenant,
             principal: Arc::from(principal.name()),
             remote_address: remote_address(&parts.extensions, &parts.headers),
+            limits: QueryLimits::of(&parts.extensions),
             asked: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
         })
     }

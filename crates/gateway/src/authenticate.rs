@@ -10,6 +10,7 @@ use http::header::{AUTHORIZATION, COOKIE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use ipnet::IpNet;
 use pharos_base::{Clock, ErrorClass, Secret};
+use pharos_http::QueryLimits;
 
 use crate::audit::{Audit, AuditSettings};
 use crate::live_tokens::{LiveSecret, LiveTokens};
@@ -17,7 +18,7 @@ use crate::session::Sessions;
 use crate::token_file::{TokenFile, TokenFileError, hash};
 use crate::{
     CertificateRefused, GatewayError, Grant, Identities, IdentitySource, JwtError, NewToken, Presented, Principal,
-    ProxyError, Scope, TenantAccess,
+    ProxyError, Quotas, Scope, TenantAccess,
 };
 
 /// The session cookie's name.
@@ -129,6 +130,7 @@ pub struct Authenticator {
     sessions: Sessions,
     audit: Audit,
     identities: Option<Arc<Identities>>,
+    quotas: Option<Arc<Quotas>>,
 }
 
 impl Authenticator {
@@ -139,13 +141,26 @@ impl Authenticator {
     pub fn open(settings: AuthSettings, clock: Arc<dyn Clock>) -> Result<Self, TokenFileError> {
         let tokens = LiveTokens::open(settings.token_file.clone())?;
         let audit = Audit::new(settings.audit.clone(), Arc::clone(&clock));
-        Ok(Self { settings, clock, tokens, sessions: Sessions::default(), audit, identities: None })
+        Ok(Self { settings, clock, tokens, sessions: Sessions::default(), audit, identities: None, quotas: None })
     }
 
     /// Lets in whoever these identities know, too.
     #[must_use]
     pub fn with_identities(self, identities: Arc<Identities>) -> Self {
         Self { identities: Some(identities), ..self }
+    }
+
+    /// Tells who is let in what their queries may.
+    #[must_use]
+    pub fn with_quotas(self, quotas: Arc<Quotas>) -> Self {
+        Self { quotas: Some(quotas), ..self }
+    }
+
+    /// What the queries of this principal may, for the tenant that it asks for; `None` where nothing is limited.
+    pub(crate) fn query_limits(&self, principal: &Principal) -> Option<QueryLimits> {
+        let tenant = principal.tenant_for(None).ok()?;
+        let limits = self.quotas.as_ref()?.limits(principal, &tenant).of_queries();
+        (limits != QueryLimits::default()).then_some(limits)
     }
 
     /// Whether callers are authenticated at all.

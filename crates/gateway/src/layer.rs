@@ -24,7 +24,7 @@ pub fn tenant_header() -> HeaderName {
 }
 
 /// Middleware around the whole router: authenticates before anything reads the body, checks the scope of
-/// the path, and leaves the [`Principal`] in the request's extensions.
+/// the path, and leaves the [`Principal`] in the request's extensions, and beside it the limits of its queries if it has any.
 pub async fn authenticate_request(
     State(authenticator): State<Arc<Authenticator>>,
     request: Request,
@@ -49,6 +49,9 @@ pub async fn authenticate_request(
             if let Some(principal) = principal {
                 if let Some(connection) = parts.extensions.get::<Connection>() {
                     connection.admit();
+                }
+                if let Some(limits) = authenticator.query_limits(&principal) {
+                    parts.extensions.insert(limits);
                 }
                 parts.extensions.insert(principal);
             }

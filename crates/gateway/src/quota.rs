@@ -13,6 +13,7 @@
 mod account;
 mod bucket;
 mod over_limit;
+mod series;
 mod settings;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use pharos_model::TenantId;
 use crate::{LimitOverrides, Principal};
 pub use account::{Unit, Whose};
 pub use over_limit::OverLimit;
+pub use series::SeriesGate;
 pub use settings::{LimitSettings, TenantLimits};
 
 use account::Account;
@@ -102,13 +104,20 @@ impl Quotas {
         Arc::clone(self.limits.load().of(tenant))
     }
 
+    /// The strictest limits of requests of `principal` for `tenant`.
+    #[must_use]
+    pub fn limits(&self, principal: &Principal, tenant: &TenantId) -> Arc<LimitOverrides> {
+        let (of_tenant, own) = (self.of_tenant(tenant), &principal.grant().limits);
+        if own.is_empty() { of_tenant } else { Arc::new(own.strictest_with(&of_tenant)) }
+    }
+
     /// The quota of requests of `principal` for `tenant`.
     #[must_use]
     pub fn of(self: &Arc<Self>, principal: &Principal, tenant: &TenantId) -> Quota {
         let limits = self.limits.load();
         let (of_tenant, own) = (limits.of(tenant), &principal.grant().limits);
         let mut accounts = [None, None];
-        if own.counts() {
+        if own.counts() || own.series_active.is_some() {
             let whose = Whose::Credential(principal.source().as_str(), Arc::clone(&principal.grant().name));
             let account = self.account(whose, || Arc::new(own.clone()));
             if **account.limits.load() != *own {
@@ -187,6 +196,15 @@ impl Quota {
     /// [`OverLimit`] of the rate.
     pub fn check(&self, unit: Unit) -> Result<(), OverLimit> {
         self.accounts.iter().flatten().try_for_each(|account| account.check(unit, self.burst, self.quotas.now_ns()))
+    }
+
+    /// Asks for the series of a batch one by one; `None` where the credential has no limit of its own. The tenant's is the store's to
+    /// keep. Others of the same credential wait until it is dropped.
+    #[must_use]
+    pub fn series(&self) -> Option<SeriesGate<'_>> {
+        let account = self.accounts[0].as_ref()?;
+        let max = account.limits.load().series_active?;
+        Some(account.series(max, self.quotas.now_ns()))
     }
 
     /// Counts what came.

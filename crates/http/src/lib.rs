@@ -10,6 +10,7 @@ mod cut_short;
 mod deadline;
 mod dialect;
 mod discard;
+mod fair;
 mod health;
 mod metrics;
 mod pool;
@@ -24,10 +25,13 @@ pub use cut_short::body_cut_short;
 pub use deadline::grpc_deadline;
 pub use dialect::{Dialect, Refusal, error_type};
 pub use discard::{DISCARD_BYTES_MAX, discard_body};
+pub use fair::{FairPlace, FairPlaces, LaneLimits, NoPlace};
 pub use health::{HEALTH_SERVICE, grpc_health};
 pub use metrics::{HttpMetrics, count_requests};
 pub use pool::QueryPool;
-pub use queries::{Asked, Queries, QueriesSettings, QueryKind, QueryLoad, RunningQuery, TopQueries, TopQuery, Watched};
+pub use queries::{
+    Asked, Queries, QueriesSettings, QueryKind, QueryLimits, QueryLoad, RunningQuery, TopQueries, TopQuery, Watched,
+};
 pub use reflection::grpc_reflection;
 pub use server::{BindError, ListenerSettings, PeerAddress, bind, remote_address, serve};
 pub use status::{grpc_code, http_status};

@@ -1,4 +1,4 @@
-//! The pool on which queries run: a bounded number at a time, cancelled when their client leaves.
+//! The pool on which queries run: a bounded number at a time, tenant by tenant in turn, cancelled when their client leaves.
 //!
 //! Most queries of a dashboard take less time than waking a thread and being woken by it, which costs some
 //! 30 µs of CPU. Work that can be repeated is therefore tried where it arrives, for [`INLINE_MAX`] at most, and begun
@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pharos_base::{CancelToken, Clock, ErrorClass, Interrupted, SystemClock};
+use pharos_model::TenantId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::fair::{FairPlaces, LaneLimits, NoPlace};
 use crate::{Queries, Refusal, RunningQuery};
 
 /// How long work may hold up the other connections of its thread.
@@ -20,11 +22,13 @@ const INLINE_MAX: Duration = Duration::from_millis(1);
 /// Kinds of work remembered as long; a power of two.
 const LONG_KINDS: usize = 1024;
 
-/// Runs blocking work, at most so many at once; a short queue waits, the rest is refused.
+/// When to come again to a pool that is busy.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Runs blocking work, at most so many at once; a short queue waits, the rest is refused. Tenants share it as [`FairPlaces`] has it.
 #[derive(Debug, Clone)]
 pub struct QueryPool {
-    running: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    places: FairPlaces,
     /// Work that waits for its client.
     held_up: Arc<Semaphore>,
     wait_max: Duration,
@@ -67,8 +71,7 @@ impl QueryPool {
     #[must_use]
     pub fn new(running_max: usize, wait_max: Duration) -> Self {
         Self {
-            running: Arc::new(Semaphore::new(running_max)),
-            waiting: Arc::new(Semaphore::new(running_max * 10)),
+            places: FairPlaces::new(running_max, running_max * 10),
             held_up: Arc::new(Semaphore::new((running_max / 2).max(1))),
             wait_max,
             long: Arc::new(LongKinds::new()),
@@ -117,13 +120,14 @@ impl QueryPool {
         timed_out: impl Fn(&T) -> bool,
     ) -> Result<T, Refusal> {
         let (slot, hash) = self.long.of(kind);
-        let permit = if slot.load(Ordering::Relaxed) == hash { None } else { self.running.try_acquire().ok() };
-        if let Some(permit) = permit {
+        let (tenant, limits) = (&query.asked().tenant, query.asked().limits.lane());
+        let place = if slot.load(Ordering::Relaxed) == hash { None } else { self.places.try_take(tenant, limits) };
+        if let Some(place) = place {
             let deadline = SystemClock.monotonic() + INLINE_MAX;
             let token = query.cancel_token().with_deadline_at(deadline);
             query.starts();
             let tried = catch_unwind(AssertUnwindSafe(|| work(token)));
-            drop(permit);
+            drop(place);
             let result = tried.map_err(|_| panicked())?;
             if SystemClock.monotonic() >= deadline {
                 slot.store(hash, Ordering::Relaxed);
@@ -154,51 +158,67 @@ impl QueryPool {
             listed.starts();
             work(token)
         };
-        self.run_until(query.cancel_token().clone(), query.cancelled(), work).await
+        let lane = (&query.asked().tenant, query.asked().limits.lane());
+        self.run_until(lane, query.cancel_token().clone(), query.cancelled(), work).await
     }
 
-    /// Runs `work` on a thread of its own and awaits it. `work` must look at the token it is given.
+    /// Runs `work` for a tenant on a thread of its own and awaits it. `work` must look at the token it is given.
     ///
     /// # Errors
     /// A [`Refusal`] if the queue is full or the wait too long, or if `work` panicked.
     pub async fn run<T: Send + 'static>(
         &self,
+        tenant: &TenantId,
         work: impl FnOnce(CancelToken) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        self.run_until(CancelToken::new(), std::future::pending(), work).await
+        let lane = (tenant, LaneLimits::default());
+        self.run_until(lane, CancelToken::new(), std::future::pending(), work).await
+    }
+
+    /// What is told who finds no place; `own_max`: how many places its tenant may have.
+    fn busy(&self, own_max: Option<u32>) -> Refusal {
+        let own = own_max
+            .map(|max| format!(" (of this tenant or credential, limits.queries_in_flight = {max} may run at a time)"));
+        let message = format!("{}{}", self.busy, own.unwrap_or_default());
+        Refusal::new(ErrorClass::Unavailable, message).with_retry_after(Some(RETRY_AFTER))
     }
 
     /// Runs `work` unless `cancelled` comes before its turn does.
     async fn run_until<T: Send + 'static>(
         &self,
+        (tenant, limits): (&TenantId, LaneLimits),
         token: CancelToken,
         cancelled: impl Future<Output = ()>,
         work: impl FnOnce(CancelToken) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        let busy = || Refusal::new(ErrorClass::Unavailable, self.busy).with_retry_after(Some(Duration::from_secs(1)));
-        let place = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| busy())?;
         let left = token.deadline().map(|deadline| deadline.saturating_duration_since(SystemClock.monotonic()));
         let wait_max = left.map_or(self.wait_max, |left| left.min(self.wait_max));
-        let turn = tokio::time::timeout(wait_max, Arc::clone(&self.running).acquire_owned());
-        let acquired = tokio::select! {
+        let turn = tokio::time::timeout(wait_max, self.places.take(tenant, limits));
+        let taken = tokio::select! {
             biased;
-            acquired = turn => acquired.ok().and_then(Result::ok),
+            taken = turn => taken.ok(),
             () = cancelled => None,
         };
-        drop(place);
-        let Some(permit) = acquired else {
-            return Err(match token.check() {
-                Err(Interrupted::Cancelled) => Refusal::new(ErrorClass::Cancelled, "query was canceled in query queue"),
-                Err(Interrupted::DeadlineExceeded) => {
-                    Refusal::new(ErrorClass::Timeout, "query timed out in query queue")
-                }
-                Ok(()) => busy(),
-            });
+        let place = match taken {
+            Some(Ok(place)) => place,
+            Some(Err(NoPlace::QueueFull)) => return Err(self.busy(None)),
+            Some(Err(NoPlace::LaneFull { waiting_max })) => return Err(too_many_wait(waiting_max)),
+            None => {
+                return Err(match token.check() {
+                    Err(Interrupted::Cancelled) => {
+                        Refusal::new(ErrorClass::Cancelled, "query was canceled in query queue")
+                    }
+                    Err(Interrupted::DeadlineExceeded) => {
+                        Refusal::new(ErrorClass::Timeout, "query timed out in query queue")
+                    }
+                    Ok(()) => self.busy(limits.held_max),
+                });
+            }
         };
         let _cancel = CancelOnDrop(token.clone());
         let task = tokio::task::spawn_blocking(move || {
             let result = work(token);
-            drop(permit);
+            drop(place);
             result
         });
         task.await.map_err(|error| {
@@ -206,6 +226,14 @@ impl QueryPool {
             panicked()
         })
     }
+}
+
+/// What a client is told whose own queue is full.
+fn too_many_wait(waiting_max: u32) -> Refusal {
+    let message = format!(
+        "as many queries of this tenant or credential wait as may, limits.queries_queued = {waiting_max}: ask fewer at a time, or raise it"
+    );
+    Refusal::new(ErrorClass::Unavailable, message).with_retry_after(Some(RETRY_AFTER))
 }
 
 /// What a client is told of a panic; the panic itself is in the log.
@@ -237,7 +265,7 @@ mod tests {
                 }
                 ended.send(()).unwrap();
             };
-            pool.run(work).await.unwrap();
+            pool.run(&TenantId::default(), work).await.unwrap();
         });
         on_start.await.unwrap();
         tasks.abort_all();
@@ -265,6 +293,7 @@ mod tests {
             principal: Arc::from("test"),
             remote_address: String::new(),
             deadline,
+            limits: crate::QueryLimits::default(),
         };
         pool.queries().begin(asked, Arc::new(Nothing))
     }
@@ -280,7 +309,7 @@ mod tests {
                 started.send(()).unwrap();
                 held.recv().unwrap();
             };
-            shared.run(work).await.unwrap();
+            shared.run(&TenantId::default(), work).await.unwrap();
         });
         on_start.await.unwrap();
         let query = listed(&pool);
@@ -318,7 +347,7 @@ mod tests {
         told.send(()).unwrap();
         assert_eq!(on_end.await.unwrap(), Err(Interrupted::Cancelled));
         // The next one gets its place when the first has let go of everything.
-        pool.run(|_| ()).await.unwrap();
+        pool.run(&TenantId::default(), |_| ()).await.unwrap();
         assert!(pool.queries().running(None).is_empty());
     }
 
@@ -364,8 +393,8 @@ mod tests {
     #[tokio::test]
     async fn a_panic_in_a_query_is_an_answer_not_an_end() {
         let pool = QueryPool::new(1, Duration::from_secs(5));
-        let panicked: Result<u8, Refusal> = pool.run(|_| panic!("on purpose")).await;
+        let panicked: Result<u8, Refusal> = pool.run(&TenantId::default(), |_| panic!("on purpose")).await;
         assert!(panicked.is_err());
-        assert_eq!(pool.run(|_| 7).await.unwrap(), 7);
+        assert_eq!(pool.run(&TenantId::default(), |_| 7).await.unwrap(), 7);
     }
 }

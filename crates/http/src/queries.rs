@@ -12,6 +12,7 @@
 //! Lock order: none; no lock is held while another is taken.
 
 mod history;
+mod limits;
 mod metrics;
 mod running;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use history::History;
 use metrics::QueryMetrics;
 
 pub use history::{TopQueries, TopQuery};
+pub use limits::QueryLimits;
 pub use metrics::QueryKind;
 pub use running::{Asked, QueryLoad, RunningQuery, Watched};
 

@@ -12,7 +12,7 @@ use crate::Encoding;
 pub enum IngestError {
     /// The body is, or would inflate to, more than the limit.
     #[error(
-        "request body exceeds the limit of {limit}, counted after inflation; send smaller batches or raise ingest.limits.body_max"
+        "request body exceeds the limit of {limit}, counted after inflation; send smaller batches or raise ingest.limits.body_max (limits.body_max where a tenant or credential has its own)"
     )]
     BodyTooLarge { limit: ByteSize },
     /// The decoded batch would hold more than the limit.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pharos_base::{ByteSize, Clock, HumanDuration};
 use pharos_model::{LabelRewrite, TenantId};
-use pharos_storage::{BatchId, Completion, MetricStore, SpanGate, SpanRequest, SpanTap, TraceStore};
+use pharos_storage::{BatchId, Completion, MetricStore, SpanGate, SpanRequest, SpanTap, StorageError, TraceStore};
 
 use crate::ha::{HaTracker, Verdict};
 use crate::inflate::ScratchPool;
@@ -265,6 +265,22 @@ impl Ingestor {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.components.metrics.is_busy()
+    }
+
+    /// Whether the metrics store takes samples of this tenant: asked before anything is read for it.
+    ///
+    /// # Errors
+    /// As [`MetricStore::admits`].
+    pub fn admits_metrics(&self, tenant: &TenantId) -> Result<(), StorageError> {
+        self.components.metrics.admits(tenant)
+    }
+
+    /// Whether the trace store takes spans of this tenant: asked before anything is read for it.
+    ///
+    /// # Errors
+    /// As [`TraceStore::admits`].
+    pub fn admits_spans(&self, tenant: &TenantId) -> Result<(), StorageError> {
+        self.components.traces.admits(tenant)
     }
 
     /// Hands samples to the store, with zeros where counters start if the settings ask for them.

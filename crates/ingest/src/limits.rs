@@ -15,6 +15,9 @@ pub struct Limits {
     /// A request whose body would not begin to be read within this time is refused, if possible before the body is taken: 503, send
     /// again. It bounds what overload adds to the latency of requests that are accepted. Default 1 s.
     pub queue_wait: HumanDuration,
+    /// The same while overload lasts: once somebody waited at all times for as long as `queue_wait`, or was refused, until nobody was
+    /// for ten seconds. Bursts may wait, a crowd that stays is turned away early. Default 50 ms.
+    pub overload_wait: HumanDuration,
     /// Memory that one OTLP request may take, decoded: a message of 2 bytes can be one of hundreds in memory.
     /// Default 512 MiB. Above: 413.
     pub decoded_max: ByteSize,
@@ -67,6 +70,7 @@ impl Default for Limits {
             body_max: ByteSize::mib(64),
             bodies_max: ByteSize::mib(256),
             queue_wait: HumanDuration::from_ms(1_000),
+            overload_wait: HumanDuration::from_ms(50),
             decoded_max: ByteSize::mib(512),
             label_bytes_max: ByteSize::mib(512),
             labels_max: 64,

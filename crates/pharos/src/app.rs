@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 use crate::data_dir::DataDir;
 use crate::doors::{self, Doors};
 use crate::listeners::{Addresses, Listeners};
-use crate::reload::Reloader;
+use crate::reload::{Reloader, SettingsSource};
 use crate::self_metrics;
 use crate::settings::{QueryFeature, Settings, Switch};
 use crate::span_metrics::SpanMetrics;
@@ -72,11 +72,11 @@ struct Stores {
 }
 
 impl App {
-    /// Starts everything.
+    /// Starts everything; `source` is where the settings are read again.
     ///
     /// # Errors
     /// One line that says what could not be opened.
-    pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
+    pub(crate) async fn start(settings: &Settings, source: SettingsSource) -> anyhow::Result<Self> {
         let clock = SystemClock::shared();
         let data_dir = DataDir::open(&settings.data_dir)?;
         let auth = AuthSettings {
@@ -87,7 +87,10 @@ impl App {
             audit: settings.audit.clone(),
         };
         let identities = Arc::new(Identities::open(&settings.identities, Arc::clone(&clock))?);
-        let authenticator = Authenticator::open(auth, Arc::clone(&clock))?.with_identities(Arc::clone(&identities));
+        let quotas = Arc::new(Quotas::new(&settings.limits, &settings.tenants, Arc::clone(&clock)));
+        let authenticator = Authenticator::open(auth, Arc::clone(&clock))?
+            .with_identities(Arc::clone(&identities))
+            .with_quotas(Arc::clone(&quotas));
         let authenticator = Arc::new(authenticator);
         let listeners = Listeners::bind(settings, &clock).await?;
         let addresses = listeners.addresses()?;
@@ -95,9 +98,11 @@ impl App {
             authenticator: Arc::clone(&authenticator),
             identities: Arc::clone(&identities),
             tls: listeners.tls_sources(),
+            quotas,
+            settings: source,
         };
         let jaeger_ui = jaeger_ui(settings)?;
-        let stores = open_stores(settings, &data_dir, &clock).await?;
+        let stores = open_stores(settings, &data_dir, &clock, &reloader.quotas).await?;
         // Last of all that may fail: a token that was made and never shown would lock its owner out.
         let first_token = if authenticator.is_enabled() { authenticator.first_token()? } else { None };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -128,7 +133,7 @@ impl App {
         self.addresses
     }
 
-    /// Reads tokens and the files of TLS again, and says in the log what became of each.
+    /// Reads tokens, limits and the files of TLS again, and says in the log what became of each.
     pub(crate) async fn reload(&self) {
         let reloader = self.reloader.clone();
         match tokio::task::spawn_blocking(move || reloader.reload()).await {
@@ -167,7 +172,12 @@ pub(crate) const TRACES_FOLDER: &str = "traces";
 pub(crate) const SAMPLING_FOLDER: &str = "sampling";
 
 /// Replays logs, which may take a while: not on an async worker.
-async fn open_stores(settings: &Settings, data_dir: &DataDir, clock: &Arc<dyn Clock>) -> anyhow::Result<Stores> {
+async fn open_stores(
+    settings: &Settings,
+    data_dir: &DataDir,
+    clock: &Arc<dyn Clock>,
+    quotas: &Arc<Quotas>,
+) -> anyhow::Result<Stores> {
     let tsdb_settings = settings.tsdb().map_err(anyhow::Error::msg)?;
     let trace_settings = settings.tracestore().map_err(anyhow::Error::msg)?;
     let (metrics_dir, traces_dir) = (data_dir.folder("metrics")?, data_dir.folder(TRACES_FOLDER)?);
@@ -180,10 +190,13 @@ async fn open_stores(settings: &Settings, data_dir: &DataDir, clock: &Arc<dyn Cl
     });
     let meter = SpanMeter::new(settings.span_metrics.clone(), settings.service_graph.clone(), Arc::clone(clock))?;
     let helpers = settings.query.helpers();
+    let quotas = Arc::clone(quotas);
+    let series_limits = pharos_tsdb::SeriesLimits::new(move |tenant| quotas.of_tenant(tenant).series_active);
     let open = move || -> anyhow::Result<Stores> {
         let components = pharos_tsdb::Components {
             clock: metrics_clock,
             helpers: helpers.clone(),
+            series_limits,
             ..pharos_tsdb::Components::default()
         };
         let metrics = Tsdb::open(&metrics_dir, tsdb_settings, components).context("cannot open the metrics store")?;
@@ -301,7 +314,7 @@ fn doors(
     }
     Doors {
         ingestor: Arc::new(ingestor),
-        quotas: Arc::new(Quotas::new(&settings.limits, &settings.tenants, Arc::clone(clock))),
+        quotas: Arc::clone(&reloader.quotas),
         metrics,
         traces,
         sampler: stores.sampler.clone(),

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::commands;
+use crate::reload::SettingsSource;
 use crate::settings::{Settings, SettingsError, keys, load};
 
 /// Why a command ends without success.
@@ -57,8 +58,12 @@ fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
 
 fn dispatch(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Result<(), Failure> {
     match matches.subcommand() {
-        Some(("serve", matches)) => commands::serve::run(&settings(matches, environment)?),
-        Some(("demo", matches)) => commands::demo::run(&settings(matches, environment)?),
+        Some(("serve", matches)) => {
+            commands::serve::run(&settings(matches, environment)?, settings_source(matches, environment))
+        }
+        Some(("demo", matches)) => {
+            commands::demo::run(&settings(matches, environment)?, settings_source(matches, environment))
+        }
         Some(("token", matches)) => commands::token::run(matches, environment),
         Some(("backup", matches)) => commands::backup::run(matches, environment),
         Some(("restore", matches)) => commands::restore::run(matches, environment),
@@ -75,13 +80,22 @@ fn dispatch(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Res
 }
 
 /// The settings of a command that has all the flags.
-pub(crate) fn settings(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Result<Settings, Failure> {
+pub(crate) fn settings(
+    matches: &ArgMatches,
+    environment: &BTreeMap<String, String>,
+) -> Result<Settings, SettingsError> {
     let given = keys().into_iter().filter_map(|(key, _)| {
         let value = matches.get_one::<String>(key.as_str())?;
         Some((key.as_str().to_owned(), value.clone()))
     });
     let flags: BTreeMap<_, _> = given.collect();
-    Ok(load(matches.get_one::<PathBuf>("config").map(PathBuf::as_path), environment, &flags)?)
+    load(matches.get_one::<PathBuf>("config").map(PathBuf::as_path), environment, &flags)
+}
+
+/// Where a command that runs on reads its settings again.
+fn settings_source(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> SettingsSource {
+    let (matches, environment) = (matches.clone(), environment.clone());
+    SettingsSource::new(move || settings(&matches, &environment))
 }
 
 fn command() -> Command {

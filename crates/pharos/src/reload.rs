@@ -1,10 +1,29 @@
-//! What is read again while the server runs: tokens, keys of issuers and the files of TLS, at SIGHUP and `POST /-/reload`.
+//! What is read again while the server runs: tokens, keys of issuers, the files of TLS, and of the settings the limits of tenants;
+//! at SIGHUP and `POST /-/reload`.
 
 use std::sync::Arc;
 
 use pharos_base::full_message;
-use pharos_gateway::{Authenticator, Identities};
+use pharos_gateway::{Authenticator, Identities, Quotas};
 use pharos_http::TlsSource;
+
+use crate::settings::{Settings, SettingsError};
+
+/// Reads file, environment and flags anew.
+#[derive(Clone)]
+pub(crate) struct SettingsSource(Arc<dyn Fn() -> Result<Settings, SettingsError> + Send + Sync>);
+
+impl SettingsSource {
+    pub(crate) fn new(read: impl Fn() -> Result<Settings, SettingsError> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+}
+
+impl std::fmt::Debug for SettingsSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SettingsSource")
+    }
+}
 
 /// Everything that can be read again.
 #[derive(Debug, Clone)]
@@ -13,6 +32,9 @@ pub(crate) struct Reloader {
     pub(crate) identities: Arc<Identities>,
     /// Each with the ports that use it.
     pub(crate) tls: Vec<(String, Arc<TlsSource>)>,
+    /// What tenants and credentials may.
+    pub(crate) quotas: Arc<Quotas>,
+    pub(crate) settings: SettingsSource,
 }
 
 /// What became of it: one line a part.
@@ -38,10 +60,18 @@ impl Reloader {
             let outcome = self.identities.reload().map(|()| "reloaded").map_err(|error| error.to_string());
             tell("keys of issuers".to_owned(), outcome);
         }
+        tell("limits".to_owned(), self.reload_limits());
         for (ports, source) in &self.tls {
             let outcome = source.reload().map(|is_new| if is_new { "reloaded" } else { "unchanged" });
             tell(format!("tls of {ports}"), outcome.map_err(|error| full_message(&error)));
         }
         reloaded
+    }
+
+    /// Takes the limits of tenants from the settings; all else of these stays as it was at the start.
+    fn reload_limits(&self) -> Result<&'static str, String> {
+        let settings = (self.settings.0)().map_err(|error| full_message(&error))?;
+        self.quotas.reload(&settings.limits, &settings.tenants);
+        Ok("reloaded")
     }
 }

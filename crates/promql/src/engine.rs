@@ -59,7 +59,7 @@ pub use cache::CacheStats;
 pub use error::QueryError;
 pub use gofmt::{go_f, go_g};
 pub use result::{CacheUse, Held, MatrixSeries, QueryResult, QueryStats, SampleValue, StepCounts, Value, VectorSample};
-pub use settings::{EngineSettings, QueryOptions};
+pub use settings::{EngineSettings, QueryBounds, QueryOptions};
 pub use watch::{QueryLoad, QueryWatch};
 
 /// Evaluates PromQL over a store. Cheap to clone; one serves any number of threads.
@@ -104,7 +104,14 @@ impl Engine {
     /// Memory for one query, or for a listing, which counts as one: a part of what all of them may hold.
     #[must_use]
     pub fn memory_of_one(&self) -> MemoryBudget {
-        self.memory.part(self.settings.memory_bytes_max)
+        self.memory_within(None)
+    }
+
+    /// As [`Engine::memory_of_one`], where a caller may have less.
+    #[must_use]
+    pub fn memory_within(&self, own_bytes_max: Option<u64>) -> MemoryBudget {
+        let bytes_max = self.settings.memory_bytes_max;
+        self.memory.part(own_bytes_max.map_or(bytes_max, |own| own.min(bytes_max)))
     }
 
     /// What all running queries hold, and the answers that were not dropped yet, bytes.

@@ -24,7 +24,7 @@ mod quote;
 pub mod script;
 mod token;
 
-pub use engine::{Annotations, Engine, EngineSettings, QueryError, QueryOptions, QueryResult, Value};
+pub use engine::{Annotations, Engine, EngineSettings, QueryBounds, QueryError, QueryOptions, QueryResult, Value};
 pub use error::ParseError;
 pub use options::ParserOptions;
 pub use parser::{parse, parse_selector};

@@ -31,6 +31,10 @@ impl TraceStore for GatedTraces {
         self.store.append(tenant, batch, id)
     }
 
+    fn admits(&self, tenant: &TenantId) -> Result<(), StorageError> {
+        self.store.admits(tenant)
+    }
+
     fn screen(&self, tenant: &TenantId, batch: &mut SpanBatch) -> Vec<Rejection> {
         self.store.screen(tenant, batch)
     }

@@ -63,6 +63,10 @@ impl MetricStore for SpanMetricViews {
         self.inner.append(tenant, batch, id)
     }
 
+    fn admits(&self, tenant: &TenantId) -> Result<(), StorageError> {
+        self.inner.admits(tenant)
+    }
+
     fn is_busy(&self) -> bool {
         self.inner.is_busy()
     }

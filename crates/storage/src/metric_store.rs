@@ -144,6 +144,16 @@ pub trait MetricStore: Send + Sync {
         id: BatchId,
     ) -> Completion<Result<AppendOutcome, StorageError>>;
 
+    /// Whether the store takes samples of this tenant: one that it knows, or one more of as many as it may have. A door asks before
+    /// it reads anything for a tenant, so that names that are made up cost nothing. The default takes all.
+    ///
+    /// # Errors
+    /// [`StorageError::LimitExceeded`].
+    fn admits(&self, tenant: &TenantId) -> Result<(), StorageError> {
+        let _ = tenant;
+        Ok(())
+    }
+
     /// Whether the store would refuse a batch at the moment for want of room that it is about to make. A writer who can
     /// wait asks before he hands a batch over, as a refused one is gone; it may be refused all the same. The default
     /// never is.

@@ -113,7 +113,7 @@ impl ReadContext {
     pub fn check_series(&self, count: u64) -> Result<(), StorageError> {
         if count > self.series_max {
             self.memory.crossing().note();
-            let hint = "select fewer series with more matchers, or raise query.series_max";
+            let hint = "select fewer series with more matchers, or raise query.series_max (limits.query_series_max where a tenant or credential has its own)";
             return Err(StorageError::LimitExceeded { what: "series per selection", limit: self.series_max, hint });
         }
         Ok(())

@@ -265,6 +265,15 @@ pub trait TraceStore: Send + Sync {
         id: BatchId,
     ) -> Completion<Result<AppendOutcome, StorageError>>;
 
+    /// Whether the store takes spans of this tenant, as [`MetricStore::admits`](crate::MetricStore::admits). The default takes all.
+    ///
+    /// # Errors
+    /// [`StorageError::LimitExceeded`].
+    fn admits(&self, tenant: &TenantId) -> Result<(), StorageError> {
+        let _ = tenant;
+        Ok(())
+    }
+
     /// Takes out of `batch` the spans that [`append`](Self::append) would reject now, and says why: for who acknowledges
     /// spans before the store sees them. What is left may still be rejected later, when time has passed. The default is that
     /// of a store which rejects nothing.

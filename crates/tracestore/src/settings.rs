@@ -1,5 +1,6 @@
 //! What a user tunes, and what the store is handed.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,6 +99,9 @@ pub struct Settings {
     /// How long a search with regular expressions looks further into the past; then it answers what it found, with a warning.
     /// Default 10s, minimum 10ms.
     pub pattern_time_max: HumanDuration,
+    /// Tenants of one UTC day; spans of further ones are refused, so that nobody who may write for any tenant makes up more than
+    /// there is memory for. What is under way when the limit is reached may pass it. Default 10000.
+    pub tenants_max: NonZeroUsize,
     /// Operations of one service, tenant and day that are listed; beyond, spans are stored and found, but
     /// their operations are not listed. Default 10000.
     pub operations_max: u64,
@@ -136,6 +140,7 @@ impl Default for Settings {
             free_space_min: ByteSize::mib(64),
             trace_spans_max: 100_000,
             pattern_time_max: HumanDuration::from_ms(10_000),
+            tenants_max: NonZeroUsize::new(10_000).expect("it is not 0"),
             operations_max: 10_000,
             origins_in_memory: 50_000,
             dependencies: true,

@@ -10,6 +10,7 @@ use pharos_storage::{
 };
 
 use crate::Tsdb;
+use crate::store::too_many_tenants;
 
 impl MetricStore for Tsdb {
     fn capabilities(&self) -> Capabilities {
@@ -23,6 +24,11 @@ impl MetricStore for Tsdb {
         _id: BatchId,
     ) -> Completion<Result<AppendOutcome, StorageError>> {
         self.submit(tenant, batch)
+    }
+
+    fn admits(&self, tenant: &TenantId) -> Result<(), StorageError> {
+        let tenants_max = self.shared.settings.tenants_max;
+        if self.shared.tenants.has_room_for(tenant, tenants_max) { Ok(()) } else { Err(too_many_tenants(tenants_max)) }
     }
 
     fn is_busy(&self) -> bool {

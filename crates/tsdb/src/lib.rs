@@ -74,4 +74,4 @@ pub use error::TsdbError;
 pub use retention::RetentionRule;
 pub use rollup::Resolution;
 pub use settings::{Settings, SyncPolicy};
-pub use store::{Components, Tsdb};
+pub use store::{Components, SeriesLimits, Tsdb};

@@ -1,6 +1,6 @@
 //! What a user tunes.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use pharos_base::{ByteSize, HumanDuration};
@@ -98,6 +98,9 @@ pub struct Settings {
     pub queue_memory_max: ByteSize,
     /// Series of one tenant that may be active; samples of further ones are refused. Default: no limit.
     pub series_max_per_tenant: Option<NonZeroU64>,
+    /// Tenants that may have samples; those of further ones are refused, so that nobody who may write for any tenant makes up more than
+    /// the server has folders and memory for. Default 10000.
+    pub tenants_max: NonZeroUsize,
     /// Exemplars of one tenant kept between two flushes; the oldest go first. Default 100000.
     pub exemplars_max: usize,
     /// Metric families of one tenant whose metadata is kept. Default 100000.
@@ -127,6 +130,7 @@ impl Default for Settings {
             log_segment_size: ByteSize::mib(128),
             queue_memory_max: ByteSize::mib(64),
             series_max_per_tenant: None,
+            tenants_max: NonZeroUsize::new(10_000).expect("it is not 0"),
             exemplars_max: 100_000,
             metadata_max: 100_000,
             data_cache_max: ByteSize::mib(32),

@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) reading: Arc<AtomicUsize>,
     /// Threads that help one read or another.
     pub(crate) helpers: Helpers,
+    /// Limits of single tenants.
+    pub(crate) series_limits: crate::store::SeriesLimits,
     pub(crate) counters: Counters,
     /// Held by whoever flushes.
     pub(crate) flushing: Mutex<()>,

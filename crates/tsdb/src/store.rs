@@ -1,6 +1,7 @@
 //! The store: opens, owns and stops everything.
 
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,11 +37,42 @@ pub struct Components {
     pub disk: Arc<dyn Disk>,
     /// Threads that may help with large reads, of all readers together.
     pub helpers: Helpers,
+    /// Limits of single tenants.
+    pub series_limits: SeriesLimits,
+}
+
+/// Tells how many series a tenant may have active, where it has a limit of its own. Asked once for each batch.
+#[derive(Clone)]
+pub struct SeriesLimits(Arc<dyn Fn(&TenantId) -> Option<u64> + Send + Sync>);
+
+impl SeriesLimits {
+    /// Limits that `of` tells; they may change at any time.
+    pub fn new(of: impl Fn(&TenantId) -> Option<u64> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(of))
+    }
+}
+
+impl Default for SeriesLimits {
+    /// No tenant has one.
+    fn default() -> Self {
+        Self::new(|_| None)
+    }
+}
+
+impl std::fmt::Debug for SeriesLimits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SeriesLimits")
+    }
 }
 
 impl Default for Components {
     fn default() -> Self {
-        Self { clock: SystemClock::shared(), disk: Arc::new(RealDisk), helpers: Helpers::for_cores() }
+        Self {
+            clock: SystemClock::shared(),
+            disk: Arc::new(RealDisk),
+            helpers: Helpers::for_cores(),
+            series_limits: SeriesLimits::default(),
+        }
     }
 }
 
@@ -71,7 +103,7 @@ impl Tsdb {
     /// - [`TsdbError::Io`]: the directory cannot be read or written.
     pub fn open(dir: &Path, settings: Settings, components: Components) -> Result<Self, TsdbError> {
         settings.check()?;
-        let Components { clock, disk, helpers } = components;
+        let Components { clock, disk, helpers, series_limits } = components;
         let lock = create_and_lock(disk.as_ref(), dir)?;
         let tenants = Arc::new(Tenants::default());
         let index_cache = Arc::new(IndexCache::new(settings.index_cache_max.0 as usize));
@@ -99,6 +131,7 @@ impl Tsdb {
             parts_stay: Mutex::new(()),
             reading: Arc::default(),
             helpers,
+            series_limits,
             counters: Counters::default(),
             flushing: Mutex::new(()),
             flushed_to: AtomicU64::new(0),
@@ -167,7 +200,10 @@ impl Tsdb {
         if let Some(reason) = self.refusal() {
             return Completion::ready(Err(StorageError::unavailable(reason)));
         }
-        let tenant = shared.tenants.get_or_create(tenant);
+        let Some(tenant) = shared.tenants.get_or_admit(tenant, shared.settings.tenants_max) else {
+            return Completion::ready(Err(too_many_tenants(shared.settings.tenants_max)));
+        };
+        tenant.limit_series(shared.settings.series_max_per_tenant, (shared.series_limits.0)(&tenant.id));
         tenant.keep_new_metadata(&mut batch, shared.settings.metadata_max);
         let resolved = shared.tenants.resolve(&tenant, &batch, &shared.settings);
         if batch.is_empty() {
@@ -234,6 +270,12 @@ impl Drop for Tsdb {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// What is told of one tenant too many.
+pub(crate) fn too_many_tenants(tenants_max: NonZeroUsize) -> StorageError {
+    let hint = "write for tenants that are known, or raise tsdb.tenants_max";
+    StorageError::LimitExceeded { what: "tenants", limit: tenants_max.get() as u64, hint }
 }
 
 /// Creates the directories, durably, and takes the lock.

@@ -3,6 +3,7 @@
 //! Lock order: tenants, then one tenant's state, then what a generation locks.
 
 use std::collections::BTreeMap;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,6 +42,8 @@ pub(crate) struct Tenant {
     /// Held by whoever changes the tombstones: one at a time. Taken before `state`. True while a file of them that
     /// readers know may not be durable, as its directory could not be synced.
     pub(crate) deleting: Mutex<bool>,
+    /// Series that may be active, as of the last batch; [`u64::MAX`]: no limit.
+    series_max: AtomicU64,
 }
 
 /// What readers take a copy of, oldest first: parts, frozen generations, the active one.
@@ -98,6 +101,25 @@ impl Tenants {
         Arc::clone(tenant)
     }
 
+    /// As [`Tenants::get_or_create`], but no new one where there are as many as there may be.
+    pub(crate) fn get_or_admit(&self, id: &TenantId, tenants_max: NonZeroUsize) -> Option<Arc<Tenant>> {
+        if let Some(tenant) = self.get(id) {
+            return Some(tenant);
+        }
+        let mut by_id = self.by_id.write();
+        if by_id.len() >= tenants_max.get() && !by_id.contains_key(id) {
+            return None;
+        }
+        let tenant = by_id.entry(id.clone()).or_insert_with(|| Arc::new(Tenant::new(id.clone())));
+        Some(Arc::clone(tenant))
+    }
+
+    /// Whether this tenant is known, or there are fewer than there may be.
+    pub(crate) fn has_room_for(&self, id: &TenantId, tenants_max: NonZeroUsize) -> bool {
+        let by_id = self.by_id.read();
+        by_id.contains_key(id) || by_id.len() < tenants_max.get()
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<Tenant>> {
         self.by_id.read().values().cloned().collect()
     }
@@ -137,7 +159,7 @@ impl Tenants {
         }
         let mut refused_items = [0_u64; 3];
         if !unknown.is_empty() {
-            self.add_unknown(batch, &unknown, settings, &mut resolved, &mut refused_items);
+            self.add_unknown(tenant, batch, &unknown, settings, &mut resolved, &mut refused_items);
         }
         resolved.outcome.items = batch.samples.len() as u64 - refused_items[0];
         resolved.outcome.histograms = batch.histograms.len() as u64 - refused_items[1];
@@ -147,6 +169,7 @@ impl Tenants {
 
     fn add_unknown(
         &self,
+        tenant: &Tenant,
         batch: &MetricBatch,
         unknown: &[usize],
         settings: &Settings,
@@ -154,8 +177,7 @@ impl Tenants {
         refused: &mut [u64; 3],
     ) {
         let mut registry = resolved.registry.write();
-        let series_max =
-            settings.series_max_per_tenant.map_or(u64::from(REFUSED), |max| max.get().min(u64::from(REFUSED)));
+        let series_max = tenant.series_max.load(Ordering::Relaxed).min(u64::from(REFUSED));
         let series_bytes_max = settings.series_memory_max();
         let (bytes_before, others) = (registry.bytes(), self.series_bytes.load(Ordering::Relaxed));
         for index in unknown {
@@ -170,7 +192,8 @@ impl Tenants {
                 (RejectReason::Limit, message)
             } else if registry.len() as u64 >= series_max && registry.find(fingerprint, encoded).is_none() {
                 let message = format!(
-                    "the tenant has {series_max} active series, its limit; raise series_max_per_tenant or send fewer"
+                    "tenant {} has {series_max} active series, its limit; send fewer, or raise limits.series_active (of all tenants, or of this one under tenants) or tsdb.series_max_per_tenant",
+                    tenant.id
                 );
                 (RejectReason::SeriesLimit, message)
             } else {
@@ -236,6 +259,7 @@ impl Tenant {
             merge_failures: Mutex::new(None),
             unopened: Mutex::default(),
             deleting: Mutex::new(false),
+            series_max: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -247,7 +271,7 @@ impl Tenant {
             return;
         }
         let known = active.registry.read().len();
-        let limit_near = settings.series_max_per_tenant.is_some_and(|max| known as u64 >= max.get())
+        let limit_near = known as u64 >= self.series_max.load(Ordering::Relaxed)
             || active.registry.read().bytes() >= settings.series_memory_max() / 2;
         let live = active.series_count();
         let registry = if (known > FORGET_MIN && live < known / 2) || (limit_near && live < known) {
@@ -260,6 +284,12 @@ impl Tenant {
         let mut state = self.state.write();
         state.active = Arc::new(Generation::new(registry));
         state.frozen.push(active);
+    }
+
+    /// Takes the lower of two limits of its active series.
+    pub(crate) fn limit_series(&self, of_all: Option<NonZeroU64>, own: Option<u64>) {
+        let max = of_all.map_or(u64::MAX, NonZeroU64::get).min(own.unwrap_or(u64::MAX));
+        self.series_max.store(max, Ordering::Relaxed);
     }
 
     /// The newest segment that a tombstone knows, or 0.

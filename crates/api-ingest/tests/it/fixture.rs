@@ -66,6 +66,18 @@ pub(crate) fn doors_for(principal: Principal, settings: IngestSettings) -> Doors
     )
 }
 
+/// A tenant that the stores of [`doors_with`] do not take.
+pub(crate) const STRANGER: &str = "stranger";
+
+/// Doors within limits for `principal`, to stores that have as many tenants as they may.
+pub(crate) fn doors_with(principal: Principal, settings: IngestSettings, limits: &LimitSettings) -> Doors {
+    let (metrics, traces) = (Arc::new(MemoryMetricStore::new()), Arc::new(MemoryTraceStore::new()));
+    let moods = Moody { takes: u64::MAX.into(), ..Moody::default() };
+    let stores =
+        (Arc::new(MoodyMetrics(Arc::clone(&metrics), moods)) as _, Arc::new(KnownTraces(Arc::clone(&traces))) as _);
+    build(principal, settings, limits, stores, metrics, traces)
+}
+
 /// Doors within limits.
 pub(crate) fn doors_within(limits: &LimitSettings) -> Doors {
     let (metrics, traces) = (Arc::new(MemoryMetricStore::new()), Arc::new(MemoryTraceStore::new()));
@@ -104,6 +116,7 @@ fn build(
     let clock = SimClock::at_ms(NOW_MS);
     // No test depends on how busy the machine is.
     settings.limits.queue_wait = HumanDuration::from_ms(60_000);
+    settings.limits.overload_wait = HumanDuration::from_ms(60_000);
     let components = IngestComponents {
         metrics: metric_store,
         traces: trace_store,
@@ -215,6 +228,14 @@ struct MoodyMetrics(Arc<MemoryMetricStore>, Moody);
 
 struct FullTraces(Arc<MemoryTraceStore>);
 
+/// Takes spans of all tenants but [`STRANGER`].
+struct KnownTraces(Arc<MemoryTraceStore>);
+
+fn admits(tenant: &TenantId) -> Result<(), StorageError> {
+    let too_many = StorageError::LimitExceeded { what: "tenants", limit: 7, hint: "raise tenants_max" };
+    if tenant.as_str() == STRANGER { Err(too_many) } else { Ok(()) }
+}
+
 macro_rules! delegate {
     ($($name:ident($($argument:ident: $type:ty),*) -> $output:ty;)*) => {
         $(fn $name(&self, $($argument: $type),*) -> $output { self.0.$name($($argument),*) })*
@@ -233,6 +254,10 @@ impl MetricStore for MoodyMetrics {
         } else {
             disk_full()
         }
+    }
+
+    fn admits(&self, tenant: &TenantId) -> Result<(), StorageError> {
+        admits(tenant)
     }
 
     fn is_busy(&self) -> bool {
@@ -254,20 +279,43 @@ impl MetricStore for MoodyMetrics {
     }
 }
 
+macro_rules! delegate_traces {
+    () => {
+        delegate! {
+            traces(tenant: &TenantId, lookups: &[TraceLookup], context: &ReadContext) -> Result<pharos_storage::TraceStream, StorageError>;
+            find(tenant: &TenantId, query: &pharos_storage::TraceQuery, context: &ReadContext) -> Result<pharos_storage::FoundTraces, StorageError>;
+            summaries(tenant: &TenantId, lookups: &[TraceLookup], context: &ReadContext) -> Result<Vec<pharos_storage::TraceSummary>, StorageError>;
+            services(tenant: &TenantId) -> Result<Vec<String>, StorageError>;
+            operations(tenant: &TenantId, query: &pharos_storage::OperationQuery) -> Result<Vec<pharos_storage::Operation>, StorageError>;
+            dependencies(tenant: &TenantId, range: pharos_model::TimeRangeNs) -> Result<Vec<pharos_storage::DependencyLink>, StorageError>;
+            flush() -> Result<(), StorageError>;
+            compact() -> Result<(), StorageError>;
+            stats() -> pharos_storage::TraceStoreStats;
+        }
+    };
+}
+
 impl TraceStore for FullTraces {
     fn append(&self, _: &TenantId, _: SpanBatch, _: BatchId) -> Completion<Result<AppendOutcome, StorageError>> {
         disk_full()
     }
 
-    delegate! {
-        traces(tenant: &TenantId, lookups: &[TraceLookup], context: &ReadContext) -> Result<pharos_storage::TraceStream, StorageError>;
-        find(tenant: &TenantId, query: &pharos_storage::TraceQuery, context: &ReadContext) -> Result<pharos_storage::FoundTraces, StorageError>;
-        summaries(tenant: &TenantId, lookups: &[TraceLookup], context: &ReadContext) -> Result<Vec<pharos_storage::TraceSummary>, StorageError>;
-        services(tenant: &TenantId) -> Result<Vec<String>, StorageError>;
-        operations(tenant: &TenantId, query: &pharos_storage::OperationQuery) -> Result<Vec<pharos_storage::Operation>, StorageError>;
-        dependencies(tenant: &TenantId, range: pharos_model::TimeRangeNs) -> Result<Vec<pharos_storage::DependencyLink>, StorageError>;
-        flush() -> Result<(), StorageError>;
-        compact() -> Result<(), StorageError>;
-        stats() -> pharos_storage::TraceStoreStats;
+    delegate_traces!();
+}
+
+impl TraceStore for KnownTraces {
+    fn append(
+        &self,
+        tenant: &TenantId,
+        batch: SpanBatch,
+        id: BatchId,
+    ) -> Completion<Result<AppendOutcome, StorageError>> {
+        self.0.append(tenant, batch, id)
     }
+
+    fn admits(&self, tenant: &TenantId) -> Result<(), StorageError> {
+        admits(tenant)
+    }
+
+    delegate_traces!();
 }

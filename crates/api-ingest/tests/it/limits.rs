@@ -78,3 +78,26 @@ async fn a_tenant_may_have_smaller_bodies_than_the_server() {
     assert!(refused.text().contains("1KiB"), "{}", refused.text());
     assert_eq!(doors.send(traces(), spans(&[1]).encode_to_vec()).await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_tenant_may_have_fewer_and_shorter_labels_than_the_server_allows() {
+    let doors = doors(json!({"labels_max": 2, "label_value_bytes_max": 5}));
+    let at = 1_700_000_000_000_i64;
+    let body = format!("good{{a=\"1\"}} 1 {at}\nmany{{a=\"1\",b=\"2\"}} 2 {at}\nlong{{a=\"123456\"}} 3 {at}\n");
+    let answer = doors.send(post("/api/v1/import/prometheus"), body).await;
+    assert_eq!(answer.status.as_u16(), 400);
+    assert!(answer.text().contains("2 refused") && answer.text().contains("labels_max = 2"), "{}", answer.text());
+    assert_eq!(doors.stored("0"), [format!("good{{a=\"1\"}} 1@{at}")]);
+}
+
+#[tokio::test]
+async fn a_tenant_may_have_smaller_spans_than_the_server_allows() {
+    let doors = doors(json!({"span_attributes_max": 0}));
+    let mut request = spans(&[1, 2]);
+    request.resource_spans[0].scope_spans[0].spans[1].attributes.push(Default::default());
+    let traces = post("/v1/traces").header("content-type", "application/x-protobuf");
+    let answer = doors.send(traces, request.encode_to_vec()).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(answer.text().contains("span_attributes_max = 0"), "{}", answer.text());
+    assert_eq!(doors.spans("0", TRACE), ["span 1"]);
+}

@@ -8,5 +8,6 @@ mod import;
 mod limits;
 mod otlp_duties;
 mod otlp_http;
+mod over_limits;
 mod remote_write;
 mod remote_write_duties;

@@ -98,6 +98,7 @@ fn asked() -> Asked {
         principal: Arc::from("tester"),
         remote_address: String::new(),
         deadline: None,
+        limits: pharos_http::QueryLimits::default(),
     }
 }
 

@@ -25,6 +25,7 @@ fn asked(tenant: &str) -> Asked {
         principal: Arc::from("grafana"),
         remote_address: "10.0.0.9:4711".to_owned(),
         deadline: None,
+        limits: pharos_http::QueryLimits::default(),
     }
 }
 

@@ -114,7 +114,7 @@ async fn upkeep_and_queries_have_places_of_their_own() {
             began.send(()).unwrap();
             blocked.recv()
         };
-        pool.run(query).await
+        pool.run(&TenantId::default(), query).await
     });
     on_begin.await.unwrap();
     let router = crate::router(api).layer(axum::Extension(Principal::anonymous()));

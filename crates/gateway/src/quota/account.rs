@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use pharos_model::TenantId;
 
 use super::bucket::{Bucket, Rate};
 use super::over_limit::OverLimit;
+use super::series::{ActiveSeries, SeriesGate};
 use crate::LimitOverrides;
 
 /// Whose limits they are.
@@ -40,6 +42,7 @@ pub(crate) struct Account {
     bytes: Bucket,
     samples: Bucket,
     spans: Bucket,
+    series: Mutex<ActiveSeries>,
     used_ns: AtomicU64,
 }
 
@@ -52,6 +55,7 @@ impl Account {
             bytes: Bucket::default(),
             samples: Bucket::default(),
             spans: Bucket::default(),
+            series: Mutex::default(),
             used_ns: AtomicU64::new(0),
         }
     }
@@ -88,6 +92,20 @@ impl Account {
                 Err(OverLimit { limit: name, value: rate.per_second, whose: self.whose.clone(), retry_after: wait })
             }
         }
+    }
+
+    /// Asks for the series of a batch one by one.
+    pub(crate) fn series(&self, max: u64, now_ns: u64) -> SeriesGate<'_> {
+        self.used_ns.store(now_ns, Ordering::Relaxed);
+        let over = OverLimit {
+            limit: "series_active",
+            value: max,
+            whose: self.whose.clone(),
+            retry_after: Duration::from_mins(1),
+        };
+        let mut series = self.series.lock();
+        series.turn(now_ns);
+        SeriesGate { series, max, over }
     }
 
     /// Counts what was taken.

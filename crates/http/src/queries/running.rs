@@ -6,11 +6,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use pharos_base::{CancelToken, Clock, ErrorClass, SystemClock};
+use pharos_base::{CancelToken, Clock, ErrorClass, HumanDuration, SystemClock};
 use pharos_model::TenantId;
 use tokio::sync::Notify;
 
-use super::{Queries, QueryKind, TEXT_BYTES_MAX};
+use super::{Queries, QueryKind, QueryLimits, TEXT_BYTES_MAX};
+use crate::Refusal;
 
 /// What was asked, and by whom.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct Asked {
     pub remote_address: String,
     /// When its client wants it to end at the latest, the wait for its turn included.
     pub deadline: Option<Instant>,
+    /// What its tenant or credential may.
+    pub limits: QueryLimits,
 }
 
 impl Asked {
@@ -94,11 +97,14 @@ pub struct RunningQuery {
 
 impl RunningQuery {
     pub(super) fn new(id: u64, asked: Asked, load: Arc<dyn Watched>, queries: Queries) -> Self {
-        let cancel = asked.deadline.map_or_else(CancelToken::new, CancelToken::with_deadline);
+        let begun_at = SystemClock.monotonic();
+        let own_deadline = asked.limits.timeout.map(|timeout| begun_at + timeout);
+        let deadline = [asked.deadline, own_deadline].into_iter().flatten().min();
+        let cancel = deadline.map_or_else(CancelToken::new, CancelToken::with_deadline);
         Self {
             id,
             asked,
-            begun_at: SystemClock.monotonic(),
+            begun_at,
             queued_ns: AtomicU64::new(WAITING),
             cancel,
             cancel_told: Notify::new(),
@@ -171,6 +177,19 @@ impl RunningQuery {
     #[must_use]
     pub fn cancelled_by(&self) -> Option<&str> {
         self.cancelled_by.get().map(String::as_str)
+    }
+
+    /// A refusal as its client reads it: who ended it, or which limit of its tenant or credential it met.
+    #[must_use]
+    pub fn explain(&self, refusal: Refusal) -> Refusal {
+        match (refusal.class(), self.cancelled_by(), self.asked.limits.timeout) {
+            (ErrorClass::Cancelled, Some(by), _) => refusal.with_message(format!("query was canceled by {by:?}")),
+            (ErrorClass::Timeout, _, Some(limit)) if self.running_for() >= limit => refusal.with_message(format!(
+                "query timed out: it took longer than limits.query_timeout = {} of its tenant or credential; narrow the selection or the time range, or raise it",
+                HumanDuration(limit)
+            )),
+            _ => refusal,
+        }
     }
 
     /// What a cache of answers did for it, in one word.

@@ -36,6 +36,7 @@ fn asked(tenant: &str, text: &str) -> Asked {
         principal: Arc::from("reader"),
         remote_address: "10.0.0.1:5".to_owned(),
         deadline: None,
+        limits: crate::QueryLimits::default(),
     }
 }
 

@@ -31,6 +31,25 @@ pub struct DecodedSpans {
     pub request: Option<(WireForm, Bytes)>,
 }
 
+impl DecodedSpans {
+    /// Leaves out the spans that `keep` does not want; what a gate writes down says the same.
+    pub fn keep_spans(&mut self, mut keep: impl FnMut(&Span) -> bool) {
+        let mut has_refused = false;
+        for group in &mut self.batch.groups {
+            let before = group.spans.len();
+            group.spans.retain(&mut keep);
+            has_refused |= group.spans.len() < before;
+        }
+        if !has_refused {
+            return;
+        }
+        self.batch.groups.retain(|group| !group.spans.is_empty());
+        if let Some(request) = &mut self.request {
+            *request = (WireForm::Protobuf, crate::relabel::request_of(&self.batch));
+        }
+    }
+}
+
 /// Translates a request; texts and attributes are moved, not copied.
 pub(super) fn translate(request: ExportTraceServiceRequest, limits: &Limits) -> DecodedSpans {
     let (mut batch, mut refused) = (SpanBatch::default(), AppendOutcome::default());

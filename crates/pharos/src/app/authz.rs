@@ -180,9 +180,11 @@ impl House {
 
         let auth = AuthSettings::with_tokens(house.file.clone());
         let authenticator = Arc::new(Authenticator::open(auth, Arc::clone(&clock)).unwrap());
-        let stores = open_stores(&settings, &data_dir, &clock).await.unwrap();
         let identities = Arc::new(Identities::open(&settings.identities, Arc::clone(&clock)).unwrap());
-        let reloader = Reloader { authenticator, identities, tls: Vec::new() };
+        let quotas = Arc::new(pharos_gateway::Quotas::unlimited(Arc::clone(&clock)));
+        let source = crate::reload::SettingsSource::new(|| Ok(Settings::default()));
+        let stores = open_stores(&settings, &data_dir, &clock, &quotas).await.unwrap();
+        let reloader = Reloader { authenticator, identities, tls: Vec::new(), quotas, settings: source };
         let doors = doors(&settings, &stores, &reloader, &clock, &CancellationToken::new());
         let routers = doors::routers(&doors);
         house.routers = [

@@ -14,6 +14,7 @@ use super::serve::{StopSignals, greet, runtime, start_log};
 use crate::app::App;
 use crate::cli::Failure;
 use crate::data_dir::make_folder;
+use crate::reload::SettingsSource;
 use crate::settings::{Settings, Switch};
 
 /// The name of the demo's token.
@@ -23,21 +24,21 @@ const TOKEN_NAME: &str = "demo";
 const DATA_DIR: &str = "./pharos-demo-data";
 
 /// Runs server and shop until SIGTERM or SIGINT.
-pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
+pub(crate) fn run(settings: &Settings, source: SettingsSource) -> Result<(), Failure> {
     start_log(&settings.log).map_err(Failure::Start)?;
     let mut settings = settings.clone();
     if settings.data_dir == Settings::default().data_dir {
         settings.data_dir = PathBuf::from(DATA_DIR);
     }
     let token = DemoToken::make(&settings).map_err(Failure::Start)?;
-    let outcome = runtime().map_err(Failure::Start)?.block_on(run_shop(&settings, &token));
+    let outcome = runtime().map_err(Failure::Start)?.block_on(run_shop(&settings, source, &token));
     token.revoke();
     outcome
 }
 
-async fn run_shop(settings: &Settings, token: &DemoToken) -> Result<(), Failure> {
+async fn run_shop(settings: &Settings, source: SettingsSource, token: &DemoToken) -> Result<(), Failure> {
     let signals = StopSignals::listen().map_err(Failure::Start)?;
-    let app = App::start(settings).await.map_err(Failure::Start)?;
+    let app = App::start(settings, source).await.map_err(Failure::Start)?;
     if app.addresses().main.speaks_tls {
         return Err(Failure::Start(anyhow!("the demo's shop speaks plain HTTP: leave TLS of the main port off")));
     }

@@ -12,22 +12,23 @@ use tracing_subscriber::EnvFilter;
 use crate::app::{App, BUILD};
 use crate::cli::Failure;
 use crate::listeners::{Address, Addresses};
+use crate::reload::SettingsSource;
 use crate::settings::{Log, LogFormat, Settings};
 
 /// Runs the server until SIGTERM or SIGINT; SIGHUP reads again what may change while it runs.
-pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
+pub(crate) fn run(settings: &Settings, source: SettingsSource) -> Result<(), Failure> {
     start_log(&settings.log).map_err(Failure::Start)?;
     runtime().map_err(Failure::Start)?.block_on(async move {
         let signals = StopSignals::listen().map_err(Failure::Start)?;
         let mut reload = reload_signal().map_err(Failure::Start)?;
-        let app = App::start(settings).await.map_err(Failure::Start)?;
+        let app = App::start(settings, source).await.map_err(Failure::Start)?;
         greet(&app);
         let mut stop = pin!(signals.wait());
         loop {
             tokio::select! {
                 () = &mut stop => break,
                 _ = reload.recv() => {
-                    tracing::info!("SIGHUP: reading tokens and the files of TLS again");
+                    tracing::info!("SIGHUP: reading tokens, limits and the files of TLS again");
                     app.reload().await;
                 }
             }
@@ -86,7 +87,7 @@ pub(crate) fn greet(app: &App) {
     }
 }
 
-/// SIGHUP, listened to from before the start: it asks to read tokens and certificates again, and never ends the server.
+/// SIGHUP, listened to from before the start: it asks to read tokens, limits and certificates again, and never ends the server.
 fn reload_signal() -> anyhow::Result<Signal> {
     signal(SignalKind::hangup()).context("cannot listen to SIGHUP")
 }

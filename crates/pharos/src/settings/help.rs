@@ -282,6 +282,7 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "tsdb.series_max_per_tenant",
         "Series of one tenant that may be active; samples of further ones are refused. null: no limit",
     ),
+    ("tsdb.tenants_max", "Tenants that may have samples; those of further ones are refused"),
     ("tsdb.exemplars_max", "Exemplars of one tenant kept between two flushes; the oldest go first"),
     ("tsdb.metadata_max", "Metric families of one tenant whose metadata is kept"),
     (
@@ -318,6 +319,7 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("tracestore.log_segment", "A log file that is larger is closed and a new one begun"),
     ("tracestore.free_space_min", "Writes are answered 'unavailable' while the file system has less free than this"),
     ("tracestore.trace_spans_max", "Spans of one trace that a read returns; beyond, the trace carries a warning"),
+    ("tracestore.tenants_max", "Tenants that may have spans on one UTC day; those of further ones are refused"),
     (
         "tracestore.operations_max",
         "Operations of one service, tenant and day that are listed; beyond, spans are stored and found, but their operations are not listed",
@@ -344,7 +346,20 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "Samples and histograms that a tenant may write in a second; an import is slowed down to it",
     ),
     ("limits.spans_per_second", "Spans that a tenant may write in a second"),
+    ("limits.series_active", "Series of a tenant that may be active; samples of further ones are refused"),
     ("limits.body_max", "Largest body of a tenant's requests, inflated; lowers ingest.limits.body_max"),
+    ("limits.labels_max", "Labels of a series; lowers ingest.limits.labels_max"),
+    ("limits.label_name_bytes_max", "Bytes of a label's name; lowers ingest.limits.label_name_bytes_max"),
+    ("limits.label_value_bytes_max", "Bytes of a label's value; lowers ingest.limits.label_value_bytes_max"),
+    ("limits.span_attributes_max", "Attributes of a span; lowers ingest.limits.span_attributes_max"),
+    ("limits.span_events_max", "Events of a span; lowers ingest.limits.span_events_max"),
+    ("limits.span_links_max", "Links of a span; lowers ingest.limits.span_links_max"),
+    ("limits.queries_in_flight", "Queries of a tenant that may run at a time; more wait"),
+    ("limits.queries_queued", "Queries of a tenant that may wait for their turn; more are answered 503"),
+    ("limits.query_timeout", "Longest time of a tenant's query, its wait included; lowers query.timeout"),
+    ("limits.query_memory_max", "Memory of a tenant's query; lowers query.memory_max"),
+    ("limits.query_samples_max", "Samples that a tenant's query may hold at a time; lowers query.samples_max"),
+    ("limits.query_series_max", "Series that one selector of a tenant's query may touch; lowers query.series_max"),
     (
         "limits.burst",
         "How long a rate that is not used is saved up; a request beyond what is saved passes, and the next ones wait until it is paid for",
@@ -358,8 +373,12 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "A request that would wait longer for a thread that reads it is answered 503, if possible before its body is taken",
     ),
     (
+        "ingest.limits.overload_wait",
+        "The same while overload lasts: once somebody waited at all times for as long as queue_wait, or was refused, until nobody was for 10s",
+    ),
+    (
         "ingest.limits.bodies_max",
-        "Bytes that the bodies of all requests under way may hold together; more are answered 503",
+        "Bytes that the bodies of all requests under way may hold together, one tenant no more than it leaves to others; more are answered 503",
     ),
     (
         "tracestore.origins_in_memory",

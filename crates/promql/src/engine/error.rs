@@ -31,9 +31,9 @@ pub enum QueryError {
     Execution { message: String },
     /// More samples at once than [`super::EngineSettings::samples_max`].
     #[error(
-        "query processing would load too many samples into memory in query execution: select fewer series or a shorter range, or raise query.samples_max"
+        "query processing would load too many samples into memory in query execution: more than {limit}; select fewer series or a shorter range, or raise query.samples_max (limits.query_samples_max where a tenant or credential has its own)"
     )]
-    TooManySamples,
+    TooManySamples { limit: u64 },
     /// An answer of more points than [`super::EngineSettings::points_max`].
     #[error(
         "the answer has {points} points, more than the limit of {limit}: use a longer step, aggregate, or raise query.points_max"
@@ -66,7 +66,7 @@ fn memory_advice(exceeded: &BudgetExceeded) -> &'static str {
     if exceeded.is_shared {
         "other queries hold the rest: ask again later, or raise query.memory_total_max"
     } else {
-        "narrow the selection or the time range, or raise query.memory_max"
+        "narrow the selection or the time range, or raise query.memory_max (limits.query_memory_max where a tenant or credential has its own)"
     }
 }
 
@@ -80,7 +80,9 @@ impl QueryError {
             | Self::Invalid { .. }
             | Self::RangeType { .. }
             | Self::Execution { .. } => ErrorClass::Invalid,
-            Self::TooManySamples | Self::TooManyPoints { .. } | Self::TooManySteps { .. } => ErrorClass::LimitExceeded,
+            Self::TooManySamples { .. } | Self::TooManyPoints { .. } | Self::TooManySteps { .. } => {
+                ErrorClass::LimitExceeded
+            }
             Self::Memory(exceeded) => exceeded.class(),
             Self::Interrupted(Interrupted::Cancelled) => ErrorClass::Cancelled,
             Self::Interrupted(Interrupted::DeadlineExceeded) | Self::TimedOut { .. } => ErrorClass::Timeout,

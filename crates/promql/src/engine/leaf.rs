@@ -267,7 +267,7 @@ impl Evaluator<'_> {
         let largest = |context: &ReadContext| context.meter.counts().samples_largest;
         let contexts = [&self.context, &self.context_of_once, &self.context_of_inner];
         let largest = contexts.into_iter().map(largest).max().unwrap_or(0);
-        if largest > self.settings.samples_max { Err(self.ledger.too_many_samples()) } else { Ok(()) }
+        if largest > self.ledger.samples_max() { Err(self.ledger.too_many_samples()) } else { Ok(()) }
     }
 
     /// The groups of an aggregate over a leaf if the store computes all of it.

@@ -70,7 +70,12 @@ impl Ledger {
     /// What is to be told of more samples than allowed; notes when that was.
     pub(super) fn too_many_samples(&self) -> QueryError {
         self.0.memory.crossing().note();
-        QueryError::TooManySamples
+        QueryError::TooManySamples { limit: self.0.samples_max }
+    }
+
+    /// The samples that it may hold at a time.
+    pub(super) fn samples_max(&self) -> u64 {
+        self.0.samples_max
     }
 
     /// Notes samples that one selector looked at.

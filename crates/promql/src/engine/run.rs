@@ -144,7 +144,8 @@ impl Engine {
         if kept_some {
             // Together with what was kept it is larger.
             computed.result.held = Held::default();
-            computed.result.held = Held::book(&computed.result.value, &self.memory_of_one())?;
+            computed.result.held =
+                Held::book(&computed.result.value, &self.memory_within(options.bounds.memory_bytes_max))?;
             self.check_points(&computed.result.value)?;
         }
         cache.keep(key, steps, &reused, &computed);
@@ -157,7 +158,7 @@ impl Engine {
         let threads = Cell::new(1);
         match self.compute_with(Threads::Several(&threads), question, steps) {
             // Several threads hold more at a time. Whether a query fits its limits shall not depend on how many are free.
-            Err(QueryError::TooManySamples | QueryError::Memory(_)) if threads.get() > 1 => {
+            Err(QueryError::TooManySamples { .. } | QueryError::Memory(_)) if threads.get() > 1 => {
                 self.compute_with(Threads::One, question, steps)
             }
             computed => computed,
@@ -171,11 +172,13 @@ impl Engine {
         steps: StepRange,
     ) -> Result<Computed, QueryError> {
         let settings = &*self.settings;
-        let memory = self.memory_of_one();
+        let bounds = question.options.bounds;
+        let memory = self.memory_within(bounds.memory_bytes_max);
+        let samples_max = bounds.samples_max.map_or(settings.samples_max, |own| own.min(settings.samples_max));
         let context = ReadContext {
             cancel: self.cancel_token(question.options, question.began),
             memory: memory.clone(),
-            series_max: settings.series_max,
+            series_max: bounds.series_max.map_or(settings.series_max, |own| own.min(settings.series_max)),
             meter: ReadMeter::default(),
         };
         let step_counts = question.options.step_counts.then(|| RefCell::new(StepBooks::new(question.steps.len())));
@@ -192,7 +195,7 @@ impl Engine {
             context,
             step_counts,
             shared: RefCell::default(),
-            ledger: Ledger::new(memory.clone(), settings.samples_max),
+            ledger: Ledger::new(memory.clone(), samples_max),
             notes: RefCell::default(),
             derived_hints: Cell::new(false),
             leaves: Leaves::default(),

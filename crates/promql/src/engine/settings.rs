@@ -89,4 +89,17 @@ pub struct QueryOptions {
     pub step_counts: bool,
     /// Lets others look at the query while it runs.
     pub watch: Option<QueryWatch>,
+    /// What its caller may, where that is less than the engine allows.
+    pub bounds: QueryBounds,
+}
+
+/// Bounds of one query that lower those of [`EngineSettings`]; `None` leaves these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueryBounds {
+    /// Lowers [`EngineSettings::memory_bytes_max`].
+    pub memory_bytes_max: Option<u64>,
+    /// Lowers [`EngineSettings::samples_max`].
+    pub samples_max: Option<u64>,
+    /// Lowers [`EngineSettings::series_max`].
+    pub series_max: Option<u64>,
 }

@@ -15,6 +15,12 @@ impl Partition {
         self.state.read().tenants.keys().cloned().collect()
     }
 
+    /// How many tenants have spans here, if this one has none.
+    pub(crate) fn tenants_besides(&self, tenant: &TenantId) -> Option<usize> {
+        let state = self.state.read();
+        (!state.tenants.contains_key(tenant)).then(|| state.tenants.len())
+    }
+
     /// Tenants whose spans were dropped while the day goes on for others.
     pub(crate) fn expired_tenants(&self) -> Vec<TenantId> {
         self.state.read().expired.keys().cloned().collect()

@@ -323,7 +323,7 @@ impl TraceStore for SpanStore {
         batch: SpanBatch,
         _id: BatchId,
     ) -> Completion<Result<AppendOutcome, StorageError>> {
-        if let Some(reason) = self.shared.refusal() {
+        if let Some(reason) = self.shared.refusal().or_else(|| self.shared.admits(tenant).err()) {
             return Completion::ready(Err(reason));
         }
         let (prepared, outcome) = prepare(tenant, &batch, self.shared.accepted_starts(tenant));
@@ -341,6 +341,10 @@ impl TraceStore for SpanStore {
             return Completion::ready(Ok(refused));
         }
         self.log(content, Change::Batch(prepared), outcome)
+    }
+
+    fn admits(&self, tenant: &TenantId) -> Result<(), StorageError> {
+        self.shared.admits(tenant)
     }
 
     fn screen(&self, tenant: &TenantId, batch: &mut SpanBatch) -> Vec<Rejection> {
@@ -483,6 +487,24 @@ impl Shared {
         }
         let future_ns = u64::try_from(self.settings.future_max.0.as_nanos()).unwrap_or(u64::MAX);
         AcceptedStarts { first_ns, last_ns: now_ns.saturating_add(future_ns) }
+    }
+
+    /// Whether the tenant has spans, or one more may have some: each day keeps names and lists of its own for each.
+    fn admits(&self, tenant: &TenantId) -> Result<(), StorageError> {
+        let partitions = self.partitions.read();
+        let mut most = 0;
+        for partition in partitions.values().rev() {
+            match partition.tenants_besides(tenant) {
+                None => return Ok(()),
+                Some(count) => most = most.max(count),
+            }
+        }
+        let limit = self.settings.tenants_max.get();
+        if most < limit {
+            return Ok(());
+        }
+        let hint = "write for tenants that are known, or raise tracestore.tenants_max";
+        Err(StorageError::LimitExceeded { what: "tenants", limit: limit as u64, hint })
     }
 
     /// Why a batch cannot be taken now, if so.

@@ -1,6 +1,6 @@
 //! Every limit of the settings, reached.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 
 use pharos_base::{ByteSize, HumanDuration, SimClock};
@@ -9,8 +9,8 @@ use pharos_model::{
     TimeRange,
 };
 use pharos_storage::conformance::metrics::{CASE_TIME_MS, float_batch};
-use pharos_storage::{MetricStore, ReadContext, RejectReason, StorageError};
-use pharos_tsdb::{Components, RealDisk, Settings, Tsdb, TsdbError};
+use pharos_storage::{BatchId, MetricStore, ReadContext, RejectReason, StorageError};
+use pharos_tsdb::{Components, RealDisk, SeriesLimits, Settings, Tsdb, TsdbError};
 use tempfile::TempDir;
 
 use crate::fault_disk::{Fault, FaultDisk};
@@ -33,6 +33,37 @@ fn series_above_the_limit_are_refused_and_known_ones_go_on() {
     let other: &[(&str, &str)] = &[("__name__", "other")];
     let outcome = try_append(&store, float_batch(&[(other, &[(CASE_TIME_MS, 1.0)])])).unwrap();
     assert_eq!(outcome.rejected(), 0);
+}
+
+#[test]
+fn one_tenant_may_have_fewer_series_than_the_others_and_is_named() {
+    let dir = TempDir::new().unwrap();
+    let limited: TenantId = "dev".parse().unwrap();
+    let is_limited = limited.clone();
+    let series_limits = SeriesLimits::new(move |tenant| (*tenant == is_limited).then_some(2));
+    let components = Components { series_limits, ..Components::default() };
+    let store = Tsdb::open(dir.path(), Settings::for_tests(), components).unwrap();
+    let append = |tenant: &TenantId| store.append(tenant, batch(1, 5), BatchId::random()).wait().unwrap().unwrap();
+    let outcome = append(&limited);
+    assert_eq!((outcome.items, outcome.rejected()), (2, 3));
+    let message = &outcome.rejections[0].message;
+    assert!(message.contains("tenant dev has 2") && message.contains("limits.series_active"), "{message}");
+    assert_eq!(append(&TenantId::default()).rejected(), 0);
+}
+
+#[test]
+fn no_more_tenants_than_the_limit_and_known_ones_go_on() {
+    let dir = TempDir::new().unwrap();
+    let settings = Settings { tenants_max: NonZeroUsize::new(2).unwrap(), ..Settings::for_tests() };
+    let store = open_with(dir.path(), settings, Arc::new(RealDisk)).unwrap();
+    let append = |name: &str| store.append(&name.parse().unwrap(), batch(1, 1), BatchId::random()).wait().unwrap();
+    assert!(append("a").is_ok() && append("b").is_ok());
+    let refused = append("c").unwrap_err();
+    assert!(matches!(&refused, StorageError::LimitExceeded { what: "tenants", limit: 2, .. }), "{refused}");
+    assert!(append("a").is_ok());
+    let admits = |name: &str| store.admits(&name.parse().unwrap());
+    assert!(admits("b").is_ok());
+    assert!(admits("c").unwrap_err().to_string().contains("tsdb.tenants_max"));
 }
 
 #[test]
