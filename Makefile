@@ -24,10 +24,10 @@ export PHAROS_CONFORMANCE
 
 CARGO := deploy/build/cargo
 # Whole paths, and the crates that measure themselves.
-BENCHED := pharos-benches pharos-chunk pharos-ingest pharos-tracestore pharos-tsdb
+BENCHED := pharos-benches pharos-chunk pharos-gateway pharos-ingest pharos-tracestore pharos-tsdb
 NPM := npm --prefix ui
 
-.PHONY: help run test build release check fmt clippy test-rust test-ui test-demo test-e2e kills conformance nginx-check deploy-check \
+.PHONY: help run test build release check fmt clippy test-rust test-ui test-demo test-e2e kills conformance nginx-check deploy-check deny \
 	fuzz fuzz-target fuzz-build fuzz-merge bench bench-compare build-deps peers sdks ui ui-deps
 
 help: ## this list
@@ -76,6 +76,9 @@ conformance: release ## upstream's promqltest scripts against the release binary
 
 nginx-check: peers ## nginx accepts every configuration in nginx/
 	@python3 tests/scripts/nginx-stage.py --check
+
+deny: build-deps ## licences, sources, bans and duplicates of what we link, by deny.toml, without the network
+	@python3 tests/scripts/dependencies.py
 
 deploy-check: peers ## what can be checked in deploy/ without running it
 	@tests/scripts/deploy-check.sh

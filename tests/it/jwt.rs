@@ -12,14 +12,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// An issuer: a key, and a server that has discovery and the key set.
-struct Issuer {
+pub(crate) struct Issuer {
     url: String,
     key: EncodingKey,
     fetches: Arc<AtomicUsize>,
 }
 
 impl Issuer {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap();
         let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap()).unwrap();
@@ -38,7 +38,7 @@ impl Issuer {
         Self { url, key, fetches }
     }
 
-    fn token(&self, kid: &str, extra: &Value) -> String {
+    pub(crate) fn token(&self, kid: &str, extra: &Value) -> String {
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let mut claims =
             json!({"iss": self.url, "aud": ["pharos"], "sub": "ann", "exp": now_s + 300, "roles": ["viewer"]});
@@ -65,7 +65,7 @@ async fn answer(mut stream: TcpStream, discovery: &str, keys: &str, fetches: &At
     let _ = stream.write_all(text.as_bytes()).await;
 }
 
-async fn with_issuer(issuer: &Issuer) -> Pharos {
+pub(crate) async fn with_issuer(issuer: &Issuer) -> Pharos {
     let settings = json!([{
         "issuer": issuer.url, "audience": ["pharos"], "keys": {"discovery": true},
         "claims": {"scopes": "roles"},

@@ -30,6 +30,7 @@ mod remote_read;
 mod remote_write_duties;
 mod sampling;
 mod sdks;
+mod secrets;
 mod span_metrics;
 mod start;
 mod tempo;

@@ -1,23 +1,32 @@
-//! Behind nginx with the project's own configuration, both sites: exporters and vmagent send over TLS, what they sent comes
+//! Behind nginx with the project's own configuration, all sites: exporters and agents send over TLS, what they sent comes
 //! back, and every refusal, nginx's own too, reaches its client in words that this client understands.
 
+mod errors;
+mod identity;
 mod server;
 
 use std::net::IpAddr;
 
-use pharos_testkit::Pharos;
+use opentelemetry_proto::tonic::trace::v1::TracesData;
+use pharos_proto::health::v1::{HealthCheckResponse, health_check_response::ServingStatus};
+use pharos_proto::jaeger::api_v3;
+use pharos_proto::rpc;
+use pharos_testkit::{Pharos, find_program, free_address};
 use prost::Message;
 use serde_json::{Value, json};
 
 use crate::otlp::{now_ms, one_span, remote_write};
-use crate::peers::programs::{Agent, NodeExporter};
+use crate::peers::programs::{Agent, NodeExporter, PrometheusServer};
 use crate::sdks::programs::{Language, Program, Protocol};
 use crate::sdks::reference::Reference;
+use errors::{ORIGIN, Reader};
 use server::{GrpcStatus, Nginx};
 
 const SITES: [&str; 2] = ["pharos", "pharos-auth-request"];
 /// One byte more than nginx and Pharos take.
 const TOO_LARGE_BYTES: usize = (64 << 20) + 1;
+/// A browser on a busy machine.
+const BROWSER_MAX: std::time::Duration = std::time::Duration::from_mins(3);
 const PROTOBUF: &str = "application/x-protobuf";
 const EXPORT_TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const EXPORT_METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
@@ -45,6 +54,13 @@ async fn what_exporters_and_vmagent_send_through_nginx_comes_back() {
         let exporter = NodeExporter::start(pharos.folder()).await;
         let agent = Agent::new(site, &nginx.url("/api/v1/write"), pharos.token()).trusting(&nginx.certificate());
         let _agent = agent.start(pharos.folder(), &exporter);
+        let keys = format!(
+            "authorization: {{type: Bearer, credentials: {}}}\n  tls_config: {{ca_file: {}}}",
+            pharos.token(),
+            nginx.certificate().display()
+        );
+        let write = nginx.url("/api/v1/write");
+        let _prometheus = PrometheusServer::start_writing(pharos.folder(), &exporter, &write, &keys).await;
         let mut references = Vec::new();
         for (program, language) in [(&go, Language::Go), (&python, Language::Python)] {
             let program = program.clone().trusting(&nginx.certificate());
@@ -59,8 +75,9 @@ async fn what_exporters_and_vmagent_send_through_nginx_comes_back() {
             }
         }
         crate::sdks::compare_all(&pharos, &references, "behind nginx").await;
-        let up = format!("up{{door=\"{site}\"}}");
-        crate::peers::wait_for(&pharos, &up, |found| found.len() == 1 && found[0]["value"][1] == "1").await;
+        for up in [&format!("up{{door=\"{site}\"}}"), "up{job=\"prometheus\"}"] {
+            crate::peers::wait_for(&pharos, up, |found| found.len() == 1 && found[0]["value"][1] == "1").await;
+        }
     }
 }
 
@@ -72,7 +89,7 @@ async fn every_door_is_open_with_a_token() {
         let token = Some(pharos.token());
         // Larger than nginx's own default of 1 MB and than its buffers in memory.
         let grpc = nginx.grpc(EXPORT_TRACES, token, &spans(1, 3 << 20));
-        assert_eq!(grpc, GrpcStatus { code: 0, message: String::new() }, "{site}");
+        assert_eq!(grpc, GrpcStatus { code: 0, message: String::new(), details: None }, "{site}");
         let (status, answer) = nginx.post("/v1/traces", token, PROTOBUF, spans(2, 3 << 20)).await;
         assert_eq!(status, 200, "{site}: {answer}");
         for (name, path) in [("main", "/api/v1/write"), ("insert", "/insert/0/prometheus/api/v1/write")] {
@@ -170,48 +187,165 @@ fn assert_contains(answer: &Value, expected: &Value, what: &str) {
 #[tokio::test]
 async fn bodies_over_the_limit_are_refused_by_nginx() {
     for site in SITES {
-        let pharos = Pharos::builder().start().await;
-        let nginx = Nginx::start(site, &pharos).await;
+        let pharos = allowing(ORIGIN).start().await;
+        let nginx = Nginx::start_with(site, &pharos, &["--origin", ORIGIN]).await;
         let (token, large) = (Some(pharos.token()), vec![0_u8; TOO_LARGE_BYTES]);
         let refused = nginx.grpc(EXPORT_TRACES, token, &large);
         assert!(refused.code == 8 && refused.message.contains("client_max_body_size"), "{site}: {refused:?}");
-        for (path, member) in [("/v1/traces", "code"), ("/api/v1/write", "message"), ("/api/v1/query", "errorType")] {
-            let (status, answer) = nginx.post(path, token, PROTOBUF, large.clone()).await;
-            assert!(status == 413 && answer.get(member).is_some(), "{site} {path}: {status} {answer}");
+        for reader in [Reader::OtlpProtobuf, Reader::OtlpJson, Reader::RemoteWrite, Reader::Prometheus] {
+            let (paths, content_type) = reader.asks();
+            let request = nginx.request(reqwest::Method::POST, paths[0], token).header("content-type", content_type);
+            let answer = request.header("origin", ORIGIN).body(large.clone()).send().await.expect("nginx answers");
+            reader.check(answer, 413, site).await;
         }
         assert_eq!(nginx.post("/v1/traces", token, PROTOBUF, spans(1, 10)).await.0, 200, "{site}: it lives on");
     }
 }
 
+/// A server that lets pages of one origin read.
+fn allowing(origin: &str) -> pharos_testkit::PharosBuilder {
+    Pharos::builder().option("--cors-origins", &json!([origin]).to_string())
+}
+
+#[tokio::test]
+async fn every_client_is_refused_in_its_own_words() {
+    for site in SITES {
+        let pharos = allowing(ORIGIN).start().await;
+        let nginx = Nginx::start_with(site, &pharos, &["--origin", ORIGIN]).await;
+        let other = pharos.new_token("other", "debug", "0");
+        crate::tokens::wait_for(&pharos, &other, "/api/v1/labels", 403).await;
+        for reader in Reader::ALL.into_iter().filter(|reader| *reader != Reader::Page) {
+            for path in reader.asks().0 {
+                reader.check(reader.ask(&nginx, path, None).await, 401, &format!("{site} {path}")).await;
+                reader.check(reader.ask(&nginx, path, Some(&other)).await, 403, &format!("{site} {path}")).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_sends_too_much_is_told_when_to_come_again() {
+    for site in SITES {
+        let pharos = allowing(ORIGIN).start().await;
+        let nginx = Nginx::start_with(site, &pharos, &["--origin", ORIGIN, "--one-request"]).await;
+        let token = pharos.token();
+        for reader in [Reader::OtlpProtobuf, Reader::Prometheus] {
+            let path = reader.asks().0[0];
+            // Two at most are let through in a minute; the question nginx asks in between is not counted.
+            let mut answer = reader.ask(&nginx, path, Some(token)).await;
+            for _ in 0..3 {
+                answer = reader.ask(&nginx, path, Some(token)).await;
+            }
+            reader.check(answer, 429, site).await;
+        }
+        for reader in Reader::ALL {
+            for path in reader.asks().0 {
+                reader.check(reader.ask(&nginx, path, Some(token)).await, 429, &format!("{site} {path}")).await;
+            }
+        }
+        check_grpc_retry(&nginx.grpc(EXPORT_TRACES, Some(token), &spans(1, 10)), site);
+    }
+}
+
+/// UNAVAILABLE, and when to come again.
+fn check_grpc_retry(status: &GrpcStatus, what: &str) {
+    use base64::Engine;
+    assert_eq!(status.code, 14, "{what}: {status:?}");
+    let details = status.details.as_deref().expect("the details say when");
+    let details = base64::engine::general_purpose::STANDARD_NO_PAD.decode(details).expect("details are base64");
+    let read = rpc::Status::decode(&*details).expect("they are a google.rpc.Status");
+    assert_eq!((read.code, &read.message), (14, &status.message), "{what}");
+    let retry = rpc::RetryInfo::decode(&*read.details[0].value).expect("RetryInfo");
+    assert!(read.details[0].type_url.ends_with(rpc::RetryInfo::NAME) && retry.retry_delay.is_some(), "{what}");
+}
+
 #[tokio::test]
 async fn while_pharos_is_away_clients_are_told_to_come_back() {
     for site in SITES {
-        let mut pharos = Pharos::builder().start().await;
-        let nginx = Nginx::start(site, &pharos).await;
+        let mut pharos = allowing(ORIGIN).start().await;
+        let nginx = Nginx::start_with(site, &pharos, &["--origin", ORIGIN]).await;
         let token = pharos.token().to_owned();
         let token = Some(token.as_str());
         assert_eq!(nginx.grpc(EXPORT_TRACES, token, &spans(1, 10)).code, 0, "{site}");
         pharos.kill();
-        assert_eq!(nginx.grpc(EXPORT_TRACES, token, &spans(2, 10)).code, 14, "{site}");
-        for (path, expected) in [
-            ("/v1/traces", json!({"code": 14})),
-            ("/v1/metrics", json!({"code": 14})),
-            ("/api/v1/write", json!({})),
-            ("/api/v1/query", json!({"status": "error", "errorType": "unavailable"})),
-        ] {
-            let request = nginx.request(reqwest::Method::POST, path, token).header("content-type", PROTOBUF);
-            let answer = request.body(spans(2, 10)).send().await.unwrap();
-            assert_eq!(answer.status().as_u16(), 503, "{site} {path}");
-            assert!(answer.headers().contains_key("retry-after"), "{site} {path}: {:?}", answer.headers());
-            let answer: Value = answer.json().await.expect("nginx answers in JSON");
-            assert_contains(&answer, &expected, &format!("{site} {path}"));
+        check_grpc_retry(&nginx.grpc(EXPORT_TRACES, token, &spans(2, 10)), site);
+        for reader in Reader::ALL {
+            for path in reader.asks().0 {
+                reader.check(reader.ask(&nginx, path, token).await, 503, &format!("{site} {path}")).await;
+            }
         }
-        assert_eq!(nginx.get("/", None).await.0, 503, "{site}");
         pharos.restart().await;
         assert_eq!(nginx.grpc(EXPORT_TRACES, token, &spans(3, 10)).code, 0, "{site}");
         assert_eq!(nginx.post("/v1/traces", token, PROTOBUF, spans(4, 10)).await.0, 200, "{site}");
         let found = nginx.get(&format!("/api/traces/{}", "03".repeat(16)), token).await;
         assert_eq!(found.0, 200, "{site}: {}", found.1);
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_sends_with_the_exporter_for_browsers() {
+    crate::ui::install_packages();
+    for site in SITES {
+        let port = free_address().port().to_string();
+        let origin = format!("http://127.0.0.1:{port}");
+        let pharos = allowing(&origin).start().await;
+        let nginx = Nginx::start_with(site, &pharos, &["--origin", &origin]).await;
+        for path in ["/v1/traces", "/api/v1/query", "/api/services"] {
+            let asked = nginx.request(reqwest::Method::OPTIONS, path, None).header("origin", &origin);
+            let asked = asked.header("access-control-request-method", "POST");
+            let answer =
+                asked.header("access-control-request-headers", "authorization,content-type").send().await.unwrap();
+            assert!(answer.status().is_success(), "{site} {path}: {}", answer.status());
+            assert_eq!(answer.headers()["access-control-allow-origin"], origin.as_str(), "{site} {path}");
+            assert!(answer.headers()["access-control-allow-headers"].to_str().unwrap().contains("authorization"));
+        }
+        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("it/nginx/browser-exporter.mjs");
+        let walk = tokio::process::Command::new(find_program(&["node"]))
+            .arg(script)
+            .args([&port, &nginx.url("/v1/traces"), pharos.token()])
+            .kill_on_drop(true)
+            .output();
+        let output =
+            tokio::time::timeout(BROWSER_MAX, walk).await.expect("the page ends").expect("node can be started");
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{site}: {told}{}", String::from_utf8_lossy(&output.stderr));
+        let told: Value = serde_json::from_str(&told).expect("one line of JSON");
+        assert_eq!(told["sent"], json!({"code": 0, "error": ""}), "{site}");
+        let refused = told["refused"]["error"].as_str().unwrap();
+        assert!(told["refused"]["code"] == 1 && refused.contains("401"), "{site}: the page sees why: {told}");
+        assert_eq!(
+            (&told["read"]["status"], &told["read"]["body"]["code"]),
+            (&json!(401), &json!(16)),
+            "{site}: {told}"
+        );
+        let (_, found) = pharos.get("/api/traces?service=browser").await;
+        assert_eq!(found["data"][0]["spans"][0]["operationName"], "click", "{site}: {found}");
+    }
+}
+
+#[tokio::test]
+async fn jaeger_is_asked_over_grpc_and_health_without_a_token() {
+    for site in SITES {
+        let pharos = Pharos::builder().start().await;
+        let nginx = Nginx::start(site, &pharos).await;
+        let token = format!("authorization: Bearer {}", pharos.token());
+        assert_eq!(nginx.grpc(EXPORT_TRACES, Some(pharos.token()), &spans(1, 10)).code, 0, "{site}");
+        let question = api_v3::GetTraceRequest { trace_id: "01".repeat(16), ..api_v3::GetTraceRequest::default() };
+        let method = "/jaeger.api_v3.QueryService/GetTrace";
+        let (status, answers) = nginx.grpc_call(method, &[token], &[], &question.encode_to_vec());
+        assert_eq!(status.code, 0, "{site}: {status:?}");
+        let found: Vec<_> = answers.iter().map(|answer| TracesData::decode(&**answer).expect("OTLP")).collect();
+        let names = found.iter().flat_map(|data| &data.resource_spans).flat_map(|of| &of.scope_spans);
+        let names: Vec<_> = names.flat_map(|of| &of.spans).map(|span| span.name.len()).collect();
+        assert_eq!(names, [10], "{site}");
+        assert_eq!(nginx.grpc(method, None, &question.encode_to_vec()).code, 16, "{site}");
+
+        let (status, answers) = nginx.grpc_call("/grpc.health.v1.Health/Check", &[], &[], b"");
+        assert_eq!(status.code, 0, "{site}: {status:?}");
+        let health = HealthCheckResponse::decode(&*answers[0]).expect("a health check's answer");
+        assert_eq!(health.status(), ServingStatus::Serving, "{site}");
+        let reflection = nginx.grpc("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", None, b"");
+        assert_eq!(reflection.code, 16, "{site}: over gRPC, too");
     }
 }
 

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use pharos_testkit::{Pharos, PharosBuilder};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, SanType,
 };
 use tempfile::TempDir;
 
+use crate::peers::programs::{Agent, NodeExporter, PrometheusServer};
 use crate::sdks::compare_all;
 use crate::sdks::programs::{Language, Program};
 use crate::sdks::reference::Reference;
@@ -22,13 +23,18 @@ struct Files {
     authority: CertifiedIssuer<'static, KeyPair>,
 }
 
+/// An authority that nobody knows yet.
+fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
 impl Files {
     fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "pharos test authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let authority = authority("pharos test authority");
         let files = Self { folder: tempfile::tempdir().unwrap(), authority };
         std::fs::write(files.path("ca.pem"), files.authority.pem()).unwrap();
         files.issue("server", ExtendedKeyUsagePurpose::ServerAuth);
@@ -46,12 +52,25 @@ impl Files {
 
     /// Writes `NAME.pem`, `NAME.key` and both as `NAME.both`.
     fn issue(&self, name: &str, usage: ExtendedKeyUsagePurpose) {
+        self.issue_by(&self.authority, name, usage, &[]);
+    }
+
+    /// The same by any authority, with alternative names of type URI.
+    fn issue_by(
+        &self,
+        authority: &CertifiedIssuer<'static, KeyPair>,
+        name: &str,
+        usage: ExtendedKeyUsagePurpose,
+        uris: &[&str],
+    ) {
         let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let uris = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap()));
+        params.subject_alt_names.extend(uris);
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.authority).unwrap().pem();
+        let certificate = params.signed_by(&key, authority).unwrap().pem();
         let key = key.serialize_pem();
         std::fs::write(self.path(&format!("{name}.key")), &key).unwrap();
         std::fs::write(self.path(&format!("{name}.both")), format!("{certificate}{key}")).unwrap();
@@ -225,4 +244,129 @@ async fn commands_ask_over_https() {
     assert!(health.status.success(), "{}", text(&health.stderr));
     let plain = Pharos::run(&["healthcheck", "--address", &pharos.main_address().to_string()]);
     assert!(!plain.status.success(), "plain HTTP is not ready on a port with TLS");
+}
+
+/// Who has which certificate, as an operator writes it.
+fn identities() -> String {
+    serde_json::json!([
+        {"match": {"uri": "spiffe://prod/agent/*"}, "name": "agent {uri}",
+         "grant": {"scopes": ["metrics:write", "traces:write"], "tenant": "0", "extra_labels": {"site": "north"}}},
+        {"match": {"common_name": "reader-*"}, "grant": {"scopes": ["metrics:read"], "tenant": "0"}},
+    ])
+    .to_string()
+}
+
+#[tokio::test]
+async fn agents_and_sdks_are_who_their_certificates_say_and_need_no_token() {
+    let files = Files::new();
+    files.issue_by(&files.authority, "whoever", ExtendedKeyUsagePurpose::ClientAuth, &["spiffe://prod/agent/a1"]);
+    files.issue("reader-1", ExtendedKeyUsagePurpose::ClientAuth);
+    let pharos = files
+        .server(&MAIN_IS_PLAIN.replace(']', r#", {"port": "jaeger_grpc", "tls": "off"}]"#))
+        .option("--identities-certificates", &identities())
+        .option("--audit-level", "all")
+        .start()
+        .await;
+    let (ca, agent) = (files.path("ca.pem"), (files.path("whoever.pem"), files.path("whoever.key")));
+    let scratch = tempfile::tempdir().unwrap();
+    let mut sent_traces = 0;
+    for language in [Language::Go, Language::Python] {
+        let program = Program::build(language, scratch.path()).trusting(&ca).showing(&agent.0, &agent.1);
+        for &protocol in language.protocols() {
+            let what = format!("{} over {} with a certificate alone", language.name(), protocol.name());
+            let port = if protocol.name() == "grpc" { pharos.otlp_grpc_address() } else { pharos.otlp_http_address() };
+            let file = scratch.path().join(format!("certificate-{sent_traces}.json"));
+            let sent = program.send(protocol, &https(port, ""), "", &file);
+            assert!(sent.status.success(), "{what}: {}", text(&sent.stderr));
+            let wrong = program.send(protocol, &https(port, ""), "not-the-token", &file.with_extension("wrong"));
+            assert!(!wrong.status.success(), "{what}: a good certificate does not mend a wrong token");
+            sent_traces += Reference::read(&file).traces().len();
+        }
+    }
+    // Its labels are on everything it sent.
+    for count in [r#"count({site="north"})"#, r#"count({__name__=~".+",__name__!~"traces_.*",site=""}) or vector(0)"#] {
+        let found = pharos.query(count, crate::otlp::now_ms() as f64 / 1_000.0).await;
+        let number: f64 = found[0]["value"][1].as_str().unwrap().parse().unwrap();
+        assert_eq!(number > 0.0, count.contains("north"), "{count}: {found}");
+    }
+    assert!(sent_traces > 0);
+    let (_, services) = pharos.get("/api/services").await;
+    assert!(services["data"].as_array().is_some_and(|services| services.len() >= 2), "{services}");
+    let log = pharos.log();
+    assert!(log.contains("who=\"agent spiffe://prod/agent/a1\" by=\"certificate\""), "{log}");
+
+    let jaeger = |path: &str| https(pharos.jaeger_address(), path);
+    let ask = |name: &str, path: &str| {
+        let (certificate, key) = (files.text(&format!("{name}.pem")), files.text(&format!("{name}.key")));
+        let shown = [
+            "--cacert",
+            ca.to_str().unwrap(),
+            "--cert",
+            &certificate,
+            "--key",
+            &key,
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+        ]
+        .map(str::to_owned);
+        let url = jaeger(path);
+        text(&curl(&shown.iter().map(String::as_str).chain([url.as_str()]).collect::<Vec<_>>()).stdout)
+    };
+    assert_eq!(ask("reader-1", "/api/v1/labels"), "200", "by its common name");
+    assert_eq!(ask("reader-1", "/api/services"), "403", "a scope it lacks");
+    assert_eq!(ask("whoever", "/api/v1/labels"), "403");
+    assert_eq!(ask("client", "/api/v1/labels"), "401", "one that no rule fits");
+}
+
+#[tokio::test]
+async fn vmagent_and_prometheus_write_with_a_certificate_alone() {
+    let files = Files::new();
+    files.issue_by(&files.authority, "whoever", ExtendedKeyUsagePurpose::ClientAuth, &["spiffe://prod/agent/a1"]);
+    let pharos = files.server("[]").option("--identities-certificates", &identities()).over_tls().start().await;
+    let exporter = NodeExporter::start(pharos.folder()).await;
+    let write = https(pharos.main_address(), "/api/v1/write");
+    let (ca, certificate, key) = (files.path("ca.pem"), files.path("whoever.pem"), files.path("whoever.key"));
+    let agent = Agent::new("own-tls", &write, "").trusting(&ca).showing(&certificate, &key);
+    let _agent = agent.start(pharos.folder(), &exporter);
+    let shown = format!("ca_file: {}, cert_file: {}, key_file: {}", ca.display(), certificate.display(), key.display());
+    let keys = format!("tls_config: {{{shown}}}");
+    let _prometheus = PrometheusServer::start_writing(pharos.folder(), &exporter, &write, &keys).await;
+    for up in ["up{door=\"own-tls\",site=\"north\"}", "up{job=\"prometheus\",site=\"north\"}"] {
+        crate::peers::wait_for(&pharos, up, |found| found.len() == 1 && found[0]["value"][1] == "1").await;
+    }
+}
+
+#[tokio::test]
+async fn an_authority_of_clients_is_followed_by_the_next_without_a_gap() {
+    let files = Files::new();
+    let next = authority("the next authority");
+    files.issue_by(&files.authority, "old", ExtendedKeyUsagePurpose::ClientAuth, &["spiffe://prod/agent/a1"]);
+    files.issue_by(&next, "new", ExtendedKeyUsagePurpose::ClientAuth, &["spiffe://prod/agent/a1"]);
+    std::fs::copy(files.path("ca.pem"), files.path("clients.pem")).unwrap();
+    let listeners = serde_json::json!([
+        {"port": "listen", "tls": "off"},
+        {"port": "jaeger", "tls": {"clients": "required", "client_ca": files.text("clients.pem")}},
+    ]);
+    let identities = identities().replace("metrics:write", "metrics:read");
+    let pharos = files.server(&listeners.to_string()).option("--identities-certificates", &identities).start().await;
+    let url = https(pharos.jaeger_address(), "/api/v1/labels");
+    let enters = |name: &str| {
+        let (ca, certificate, key) =
+            (files.text("ca.pem"), files.text(&format!("{name}.pem")), files.text(&format!("{name}.key")));
+        curl(&["--cacert", &ca, "--cert", &certificate, "--key", &key, "--fail", "-o", "/dev/null", &url])
+            .status
+            .success()
+    };
+    assert!(enters("old") && !enters("new"));
+    let (old_pem, new_pem) = (files.authority.pem(), next.pem());
+    for (round, (known, old, new)) in
+        [(format!("{old_pem}{new_pem}"), true, true), (new_pem.clone(), false, true)].into_iter().enumerate()
+    {
+        std::fs::write(files.path("clients.pem"), known).unwrap();
+        hang_up(&pharos);
+        wait_for_log(&pharos, "tokens: reloaded; tls of", round + 1).await;
+        assert_eq!((enters("old"), enters("new")), (old, new), "round {round}");
+    }
 }

@@ -23,7 +23,7 @@ fn ui() -> PathBuf {
 }
 
 /// The packages that `ui/package-lock.json` names.
-fn install_packages() {
+pub(crate) fn install_packages() {
     if ui().join("node_modules/playwright-core").is_dir() {
         return;
     }

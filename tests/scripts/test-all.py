@@ -27,6 +27,7 @@ STEPS = [
     ("deploy-check", False, 5),
     ("nginx-check", False, 2),
     ("clippy", False, 30),
+    ("deny", False, 5),
     ("test-rust", True, 45),
     ("release", False, 45),
     ("test-ui", True, 15),

@@ -1,5 +1,6 @@
 //! From what a request shows to a principal.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ use crate::{
 pub(crate) const SESSION_COOKIE: &str = "pharos_session";
 /// How often the token file is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a browser stays logged in where no setting says otherwise, seconds.
+const SESSION_S: i64 = 12 * 3_600;
 
 /// Why a request is not authenticated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -236,17 +239,28 @@ impl Authenticator {
         let headers = presented.headers;
         // What is shown and is wrong is refused: it never falls back to something weaker that came with it.
         if let Some(value) = single(headers, &AUTHORIZATION, "Authorization")? {
-            let token = bearer(value.to_str().map_err(|_| AuthError::Malformed)?)?;
-            return match &self.identities {
-                Some(identities) if identities.is_jwt(&token) => Ok(identities.of_jwt(&token).await?),
-                _ => Ok(Principal::of(self.grant_of(&hash(&token), AuthError::Unknown)?, IdentitySource::Token)),
-            };
+            return self.by_token(&bearer(value.to_str().map_err(|_| AuthError::Malformed)?)?).await;
+        }
+        if let Some(name) = self.token_header(headers) {
+            let value = single(headers, name, "with the token")?.and_then(|value| value.to_str().ok());
+            return self.by_token(value.ok_or(AuthError::Malformed)?.trim()).await;
         }
         if let Some(cookie) = session_cookie(headers) {
             return self.by_session(cookie);
         }
         let identified = self.identities.as_ref().map(|identities| identities.of_connection(presented)).transpose()?;
         identified.flatten().ok_or(AuthError::Missing)
+    }
+
+    async fn by_token(&self, token: &str) -> Result<Principal, AuthError> {
+        match &self.identities {
+            Some(identities) if identities.is_jwt(token) => Ok(identities.of_jwt(token).await?),
+            _ => Ok(Principal::of(self.grant_of(&hash(token), AuthError::Unknown)?, IdentitySource::Token)),
+        }
+    }
+
+    fn token_header(&self, headers: &HeaderMap) -> Option<&HeaderName> {
+        self.identities.as_ref().and_then(|identities| identities.token_header(headers))
     }
 
     fn by_session(&self, cookie: &str) -> Result<Principal, AuthError> {
@@ -257,7 +271,12 @@ impl Authenticator {
     /// Whether a request needs nothing that a browser would not send by itself: a cookie, a certificate, what makes a proxy vouch
     /// for it, or no credential at all.
     pub(crate) fn trusts_the_browser(&self, headers: &HeaderMap) -> bool {
-        !self.settings.enabled || !headers.contains_key(AUTHORIZATION)
+        !self.settings.enabled || !(headers.contains_key(AUTHORIZATION) || self.token_header(headers).is_some())
+    }
+
+    /// How long a browser stays logged in, seconds.
+    pub(crate) fn session_s(&self) -> i64 {
+        self.identities.as_ref().map_or(SESSION_S, |identities| identities.session_s())
     }
 
     /// Refuses names that are not this machine's, where nothing else guards the server.
@@ -276,7 +295,7 @@ impl Authenticator {
     pub(crate) fn log_in(&self, token: &str) -> Result<Secret, AuthError> {
         let sha256 = hash(token.trim());
         self.grant_of(&sha256, AuthError::Unknown)?;
-        Ok(self.sessions.open(sha256, self.now_s()))
+        Ok(self.sessions.open(sha256, self.now_s(), self.session_s()))
     }
 
     /// Ends the browser session of a request.
@@ -322,10 +341,10 @@ pub(crate) fn single<'h>(
     if values.next().is_some() { Err(AuthError::Twice { header: shown }) } else { Ok(first) }
 }
 
-fn bearer(header: &str) -> Result<String, AuthError> {
+fn bearer(header: &str) -> Result<Cow<'_, str>, AuthError> {
     let (scheme, rest) = header.split_once(' ').ok_or(AuthError::Malformed)?;
     if scheme.eq_ignore_ascii_case("bearer") {
-        return Ok(rest.trim().to_owned());
+        return Ok(Cow::Borrowed(rest.trim()));
     }
     if !scheme.eq_ignore_ascii_case("basic") {
         return Err(AuthError::Malformed);
@@ -333,7 +352,7 @@ fn bearer(header: &str) -> Result<String, AuthError> {
     let decoded = STANDARD.decode(rest.trim()).map_err(|_| AuthError::Malformed)?;
     let pair = String::from_utf8(decoded).map_err(|_| AuthError::Malformed)?;
     let (_user, password) = pair.split_once(':').ok_or(AuthError::Malformed)?;
-    Ok(password.to_owned())
+    Ok(Cow::Owned(password.to_owned()))
 }
 
 fn session_cookie(headers: &HeaderMap) -> Option<&str> {

@@ -1,7 +1,7 @@
 //! Identities that do not come from the token file: web tokens, certificates, trusted proxies.
 //!
-//! Two questions: whose a web token is ([`Identities::of_jwt`]), and whom a connection stands for that came without a token
-//! ([`Identities::of_connection`]).
+//! Three questions: which header brings a token ([`Identities::token_header`]), whose a web token is ([`Identities::of_jwt`]), and
+//! whom a connection stands for that came without a token ([`Identities::of_connection`]).
 //!
 //! Invariants
 //! - I1 A credential that is shown and is not good is an error, never an absence.
@@ -11,15 +11,16 @@ mod settings;
 
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderName};
 use pharos_base::Clock;
 
-pub(crate) use settings::is_name;
 pub use settings::{CertificateMatch, CertificateSettings, GrantSettings, IdentitySettings, ProxySettings};
+pub(crate) use settings::{header_fault, is_name};
 
 use crate::authenticate::AuthError;
 use crate::certificate::CertificateRules;
 use crate::jwt::{Issuers, JwtError, looks_like_jwt};
-use crate::proxy::Proxies;
+use crate::proxy::{Proxies, Vouched};
 use crate::{Grant, IdentitySource, Presented, Principal};
 
 /// Settings or files of identities that cannot be used.
@@ -33,6 +34,9 @@ pub struct Identities {
     issuers: Issuers,
     certificates: CertificateRules,
     proxies: Proxies,
+    token_headers: Vec<HeaderName>,
+    session_s: i64,
+    clock: Arc<dyn Clock>,
 }
 
 impl Identities {
@@ -45,9 +49,24 @@ impl Identities {
         if !faults.is_empty() {
             return Err(IdentityError(faults));
         }
-        let issuers = Issuers::open(&settings.jwt, clock).map_err(IdentityError)?;
-        let certificates = CertificateRules::new(&settings.certificates);
-        Ok(Self { issuers, certificates, proxies: Proxies::new(&settings.proxies) })
+        Ok(Self {
+            issuers: Issuers::open(&settings.jwt, Arc::clone(&clock)).map_err(IdentityError)?,
+            certificates: CertificateRules::new(&settings.certificates),
+            proxies: Proxies::new(&settings.proxies),
+            token_headers: settings.headers.iter().filter_map(|name| name.parse().ok()).collect(),
+            session_s: settings.sessions.as_ms().div_euclid(1_000),
+            clock,
+        })
+    }
+
+    /// The first of the configured headers that is there, and may bring a token.
+    pub(crate) fn token_header(&self, headers: &HeaderMap) -> Option<&HeaderName> {
+        self.token_headers.iter().find(|name| headers.contains_key(*name))
+    }
+
+    /// How long a browser's session lasts, seconds.
+    pub(crate) fn session_s(&self) -> i64 {
+        self.session_s
     }
 
     /// Whether there are issuers whose keys can be read again.
@@ -83,8 +102,14 @@ impl Identities {
     /// # Errors
     /// [`AuthError::Proxy`], [`AuthError::Certificate`].
     pub(crate) fn of_connection(&self, presented: &Presented<'_>) -> Result<Option<Principal>, AuthError> {
-        if let Some(grant) = self.proxies.grant_of(presented.peer, presented.headers)? {
-            return Ok(Some(principal(grant, IdentitySource::Proxy)));
+        let now_s = self.clock.unix_ms().div_euclid(1_000);
+        match self.proxies.vouched(presented.peer, presented.headers, now_s)? {
+            Some(Vouched::For(grant)) => return Ok(Some(principal(*grant, IdentitySource::Proxy))),
+            Some(Vouched::Showed(certificate)) => {
+                let grant = self.certificates.grant_of(&certificate)?;
+                return Ok(Some(principal(grant, IdentitySource::Certificate)));
+            }
+            None => {}
         }
         match presented.certificate {
             Some(certificate) if !self.certificates.is_empty() => {

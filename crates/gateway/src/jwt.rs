@@ -11,6 +11,8 @@ mod claims;
 mod compact;
 mod error;
 mod fetch;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod key;
 mod keys;
 mod settings;

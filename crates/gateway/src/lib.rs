@@ -14,6 +14,8 @@
 mod audit;
 mod authenticate;
 mod certificate;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod grant;
 mod identities;
 mod jwt;

@@ -20,7 +20,6 @@ use serde_json::json;
 use crate::authenticate::{Authenticator, SESSION_COOKIE};
 use crate::layer::refuse;
 use crate::presented::Presented;
-use crate::session::SESSION_SECONDS;
 use crate::verify::verify;
 
 /// A login is one token in JSON, bytes.
@@ -51,7 +50,7 @@ struct LogIn {
 async fn log_in(State(authenticator): State<Arc<Authenticator>>, parts: Parts, Json(form): Json<LogIn>) -> Response {
     let presented = Presented::of(&parts);
     match authenticator.log_in(&form.token) {
-        Ok(cookie) => cookie_answer(&authenticator, cookie.reveal(), SESSION_SECONDS, &presented),
+        Ok(cookie) => cookie_answer(&authenticator, cookie.reveal(), authenticator.session_s(), &presented),
         Err(error) => {
             let client = presented.client(authenticator.trusted_networks());
             authenticator.audit().refused(&presented, client, "", &error);

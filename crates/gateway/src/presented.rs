@@ -77,7 +77,7 @@ impl<'r> Presented<'r> {
 }
 
 /// `10.0.0.1`, `10.0.0.1:80`, `fd00::1` or `[fd00::1]:80`.
-fn address(text: &str) -> Option<IpAddr> {
+pub(crate) fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bare = text.parse().ok();
     let with_port = || text.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip());

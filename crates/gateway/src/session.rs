@@ -12,8 +12,6 @@ use pharos_base::{Secret, random_bytes};
 
 use crate::token_file::hash;
 
-/// A session ends after this time, seconds.
-pub(crate) const SESSION_SECONDS: i64 = 12 * 3_600;
 /// More sessions than this push out the oldest.
 const SESSIONS_MAX: usize = 10_000;
 /// More sessions of one token than this push out its own oldest: nobody logs the others out.
@@ -32,8 +30,8 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Opens a session for a token; the secret is the cookie's value.
-    pub(crate) fn open(&self, token_sha256: [u8; 32], now_s: i64) -> Secret {
+    /// Opens a session of `lasts_s` seconds for a token; the secret is the cookie's value.
+    pub(crate) fn open(&self, token_sha256: [u8; 32], now_s: i64, lasts_s: i64) -> Secret {
         let cookie = URL_SAFE_NO_PAD.encode(random_bytes::<32>());
         let mut open = self.open.lock();
         open.retain(|_, session| session.expires_at > now_s);
@@ -43,7 +41,7 @@ impl Sessions {
         } else if open.len() >= SESSIONS_MAX {
             remove_oldest(&mut open, |_| true);
         }
-        open.insert(hash(&cookie), Session { token_sha256, expires_at: now_s + SESSION_SECONDS });
+        open.insert(hash(&cookie), Session { token_sha256, expires_at: now_s + lasts_s });
         Secret::new(cookie)
     }
 
@@ -72,9 +70,9 @@ mod tests {
     #[test]
     fn sessions_end_by_time_and_by_logout() {
         let sessions = Sessions::default();
-        let cookie = sessions.open([7; 32], 100);
+        let cookie = sessions.open([7; 32], 100, 60);
         assert_eq!(sessions.token_of(cookie.reveal(), 101), Some([7; 32]));
-        assert_eq!(sessions.token_of(cookie.reveal(), 100 + SESSION_SECONDS), None);
+        assert_eq!(sessions.token_of(cookie.reveal(), 160), None);
         assert_eq!(sessions.token_of("guess", 101), None);
         sessions.close(cookie.reveal());
         assert_eq!(sessions.token_of(cookie.reveal(), 101), None);
@@ -83,10 +81,10 @@ mod tests {
     #[test]
     fn many_logins_with_one_token_log_nobody_else_out() {
         let sessions = Sessions::default();
-        let other = sessions.open([0; 32], 0);
-        let first = sessions.open([1; 32], 0);
+        let other = sessions.open([0; 32], 0, 3_600);
+        let first = sessions.open([1; 32], 0, 3_600);
         for now_s in 1..=i64::try_from(SESSIONS_PER_TOKEN_MAX).unwrap() {
-            sessions.open([1; 32], now_s);
+            sessions.open([1; 32], now_s, 3_600);
         }
         assert_eq!(sessions.token_of(other.reveal(), 1_000), Some([0; 32]));
         assert_eq!(sessions.token_of(first.reveal(), 1_000), None);

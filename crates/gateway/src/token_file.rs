@@ -330,6 +330,14 @@ impl TokenFile {
     }
 }
 
+/// What a text holds, and how it is written again; `None` if it is no token file.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn rewritten(text: &str) -> Option<(Vec<TokenEntry>, String)> {
+    let tokens = format::read(text).ok()?;
+    let written = format::write(&tokens).expect("what was read can be written");
+    Some((tokens, written))
+}
+
 /// A secret, to be shown once, and what is kept of it.
 fn new_secret(now_s: i64) -> (Secret, TokenSecret) {
     let secret = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random_bytes::<32>()));

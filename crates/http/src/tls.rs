@@ -10,6 +10,7 @@
 mod certificate;
 mod handshake;
 mod metrics;
+mod revoked;
 mod settings;
 mod source;
 

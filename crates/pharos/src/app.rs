@@ -32,7 +32,7 @@ use crate::doors::{self, Doors};
 use crate::listeners::{Addresses, Listeners};
 use crate::reload::{Reloader, SettingsSource};
 use crate::self_metrics;
-use crate::settings::{QueryFeature, Settings, Switch};
+use crate::settings::{Cors, QueryFeature, Settings, Switch};
 use crate::span_metrics::SpanMetrics;
 
 /// What it is called to have been built from.
@@ -325,12 +325,19 @@ fn doors(
         jaeger: Arc::new(settings.jaeger_api.clone()),
         jaeger_ui: None,
         authenticator: Arc::clone(&reloader.authenticator),
-        cors: (settings.cors.clone(), settings.cors_origins().unwrap_or_default()),
+        cors: (cors(settings), settings.cors_origins().unwrap_or_default()),
         reloader: reloader.clone(),
         clock: Arc::clone(clock),
         registry,
         http_metrics,
     }
+}
+
+/// What pages of other sites may; a header that brings a token is one that they may send.
+fn cors(settings: &Settings) -> Cors {
+    let mut cors = settings.cors.clone();
+    cors.headers.extend(settings.identities.headers.iter().cloned());
+    cors
 }
 
 /// Jaeger's own page, if one is configured. Archives there are none; its monitor is answered from our own metrics.

@@ -8,6 +8,7 @@
 
 mod blocks;
 mod chunk;
+mod gateway;
 mod ingest;
 mod promql;
 mod text;
@@ -22,10 +23,12 @@ use pharos_tsdb::{Resolution, TsdbError, fuzzing};
 pub type Target = fn(&Path, &[u8]);
 
 /// All targets by name, which is that of their corpus.
-pub const TARGETS: [(&str, Target); 18] = [
+pub const TARGETS: [(&str, Target); 22] = [
     ("blocks", |_, bytes| blocks::blocks(bytes)),
+    ("certificate", |_, bytes| pharos_gateway::fuzzing::certificate(bytes)),
     ("chunk", |_, bytes| chunk(bytes)),
     ("exposition", |_, bytes| text::exposition(bytes)),
+    ("forwarded", |_, bytes| pharos_gateway::fuzzing::forwarded(bytes)),
     ("index", fuzzing::index),
     ("inflate", |_, bytes| text::inflated(bytes)),
     ("json-lines", |_, bytes| text::json_lines(bytes)),
@@ -40,7 +43,9 @@ pub const TARGETS: [(&str, Target); 18] = [
     ("rollup", fuzzing::rollup),
     ("sampling-log", |_, bytes| pharos_sampling::fuzzing::log(bytes)),
     ("small-files", fuzzing::small_files),
+    ("token-file", |_, bytes| pharos_gateway::fuzzing::token_file(bytes)),
     ("traceql", |_, bytes| traceql::traceql(bytes)),
+    ("web-token", |_, bytes| pharos_gateway::fuzzing::web_token(bytes)),
 ];
 
 /// The target of a name.
@@ -62,6 +67,7 @@ pub fn corpus() -> PathBuf {
 pub fn seeds(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, TsdbError> {
     let mut found = chunk::seeds();
     found.extend(blocks::seeds());
+    found.extend(gateway::seeds());
     found.extend(ingest::seeds());
     found.extend(text::seeds());
     found.extend(promql::seeds());

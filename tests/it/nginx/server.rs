@@ -6,9 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use pharos_testkit::{Peer, Pharos, find_program, free_address};
-use reqwest::{Certificate, Client, Method, RequestBuilder};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Method, RequestBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -26,11 +27,18 @@ pub(crate) struct Nginx {
 pub(crate) struct GrpcStatus {
     pub(crate) code: i32,
     pub(crate) message: String,
+    /// `grpc-status-details-bin`, in base64.
+    pub(crate) details: Option<String>,
 }
 
 impl Nginx {
     /// Starts it with one of the sites.
     pub(crate) async fn start(site: &str, pharos: &Pharos) -> Self {
+        Self::start_with(site, pharos, &[]).await
+    }
+
+    /// The same with more that `nginx-stage.py` is told.
+    pub(crate) async fn start_with(site: &str, pharos: &Pharos, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         // Started by root, nginx works as another user, who must reach its temporary files.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("the folder is ours");
@@ -40,25 +48,58 @@ impl Nginx {
             .args([script.as_path(), folder.path()])
             .args(["--site", site, "--https", &https.port().to_string(), "--http", &http.port().to_string()])
             .args(["--upstream", &pharos.main_address().to_string()])
+            .args(more)
             .output()
             .expect("python3 can be started");
         assert!(staged.status.success(), "nginx-stage.py: {}", String::from_utf8_lossy(&staged.stderr));
 
         let mut command = Command::new(find_program(&["nginx"]));
         command.args(["-e", "stderr", "-c", "nginx.conf", "-p"]).arg(folder.path());
-        let mut peer = Peer::spawn("nginx", command, folder.path());
-        peer.wait_until_ready(&format!("https://localhost:{}/-/healthy", https.port())).await;
-        let client = client(folder.path(), None);
-        Self { folder, https, http, client, peer }
+        let peer = Peer::spawn("nginx", command, folder.path());
+        let client = client(folder.path()).build().expect("a client can be made");
+        let nginx = Self { folder, https, http, client, peer };
+        nginx.wait_until_it_answers().await;
+        nginx
+    }
+
+    /// Any answer will do: some sites refuse who shows no certificate.
+    async fn wait_until_it_answers(&self) {
+        let begun = Instant::now();
+        while let Err(error) = self.client.get(self.url("/-/healthy")).send().await {
+            assert!(begun.elapsed() < Duration::from_mins(1), "{error:?}\n{}{}", self.peer.log(), self.error_log());
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+
+    /// A file of its folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// The certificate to trust.
     pub(crate) fn certificate(&self) -> PathBuf {
-        self.folder.path().join("ca-cert.pem")
+        self.path("ca-cert.pem")
+    }
+
+    /// A client that shows the certificate whose names are `agent` and `spiffe://test/agent/a1`.
+    pub(crate) fn client_with_certificate(&self) -> Client {
+        let pem = ["client-cert.pem", "client-key.pem"].map(|name| fs::read(self.path(name)).expect("it was staged"));
+        let identity = Identity::from_pem(&pem.concat()).expect("a certificate and its key");
+        client(self.folder.path()).identity(identity).build().expect("a client can be made")
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.https.port())
+    }
+
+    /// The same path of another host, which is this nginx, too.
+    pub(crate) fn url_of_host(&self, host: &str, path: &str) -> String {
+        format!("https://{host}:{}{path}", self.https.port())
+    }
+
+    /// A client that takes this nginx for `host`.
+    pub(crate) fn client_of_host(&self, host: &str) -> Client {
+        client(self.folder.path()).resolve(host, self.https).build().expect("a client can be made")
     }
 
     /// The same without TLS.
@@ -72,7 +113,7 @@ impl Nginx {
 
     /// A client that comes from another address.
     pub(crate) fn client_from(&self, address: IpAddr) -> Client {
-        client(self.folder.path(), Some(address))
+        client(self.folder.path()).local_address(Some(address)).build().expect("a client can be made")
     }
 
     pub(crate) fn request(&self, method: Method, path: &str, token: Option<&str>) -> RequestBuilder {
@@ -109,35 +150,43 @@ impl Nginx {
         fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default()
     }
 
-    /// One unary gRPC call by curl, which shows the trailers.
+    /// How one gRPC call ended.
     pub(crate) fn grpc(&self, method: &str, token: Option<&str>, message: &[u8]) -> GrpcStatus {
-        let (body, headers) = (self.folder.path().join("message"), self.folder.path().join("headers"));
+        let token = token.map(|token| format!("authorization: Bearer {token}"));
+        self.grpc_call(method, token.as_slice(), &[], message).0
+    }
+
+    /// One gRPC call by curl, which shows the trailers, of a method or a whole URL: with these headers and more arguments of curl's. Answers how it ended, and
+    /// the messages that came.
+    pub(crate) fn grpc_call(
+        &self,
+        method: &str,
+        headers_sent: &[String],
+        arguments: &[&str],
+        message: &[u8],
+    ) -> (GrpcStatus, Vec<Vec<u8>>) {
+        let (body, headers, answer) = (self.path("message"), self.path("headers"), self.path("answer"));
         // Length-prefixed: not compressed, then four bytes of length.
         let length = u32::try_from(message.len()).expect("a message has less than 4 GiB").to_be_bytes();
         fs::write(&body, [&[0], &length[..], message].concat()).expect("the message can be written");
-        let _ = fs::remove_file(&headers);
+        for file in [&headers, &answer] {
+            let _ = fs::remove_file(file);
+        }
         let mut command = Command::new(find_program(&["curl"]));
         command
-            .args([
-                "--silent",
-                "--show-error",
-                "--http2",
-                "--max-time",
-                "60",
-                "--noproxy",
-                "*",
-                "--output",
-                "/dev/null",
-            ])
+            .args(["--silent", "--show-error", "--http2", "--max-time", "60", "--noproxy", "*"])
             .args(["-H", "content-type: application/grpc", "-H", "te: trailers", "-H", "expect:"])
-            .args(token.map(|token| ["-H".to_owned(), format!("authorization: Bearer {token}")]).into_iter().flatten())
+            .args(headers_sent.iter().flat_map(|header| ["-H", header]))
+            .args(arguments)
+            .arg("--output")
+            .arg(&answer)
             .arg("--cacert")
             .arg(self.certificate())
             .arg("--dump-header")
             .arg(&headers)
             .arg("--data-binary")
             .arg(format!("@{}", body.display()))
-            .arg(self.url(method));
+            .arg(if method.starts_with("https:") { method.to_owned() } else { self.url(method) });
         let output = command.output().expect("curl can be started");
         let headers = fs::read_to_string(&headers).unwrap_or_default();
         let value =
@@ -146,7 +195,12 @@ impl Nginx {
             let error = String::from_utf8_lossy(&output.stderr);
             panic!("{method}: no grpc-status in\n{headers}\n{error}\n{}", self.error_log())
         });
-        GrpcStatus { code, message: value("grpc-message").unwrap_or_default().to_owned() }
+        let status = GrpcStatus {
+            code,
+            message: value("grpc-message").unwrap_or_default().to_owned(),
+            details: value("grpc-status-details-bin").map(str::to_owned),
+        };
+        (status, messages(&fs::read(&answer).unwrap_or_default()))
     }
 }
 
@@ -157,15 +211,24 @@ impl Drop for Nginx {
     }
 }
 
-fn client(folder: &Path, from: Option<IpAddr>) -> Client {
+/// Length-prefixed messages that are not compressed.
+fn messages(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    while let Some((&[flag, ref length @ ..], rest)) = bytes.split_first_chunk::<5>() {
+        assert_eq!(flag, 0, "not compressed");
+        let (message, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        found.push(message.to_vec());
+        bytes = rest;
+    }
+    found
+}
+
+fn client(folder: &Path) -> ClientBuilder {
     let pem = fs::read(folder.join("ca-cert.pem")).expect("the certificate is there");
     let certificate = Certificate::from_pem(&pem).expect("it is a certificate");
     Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .tls_certs_only([certificate])
-        .local_address(from)
-        .timeout(std::time::Duration::from_mins(1))
-        .build()
-        .expect("a client can be made")
+        .timeout(Duration::from_mins(1))
 }

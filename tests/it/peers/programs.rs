@@ -70,6 +70,7 @@ pub(crate) struct Agent {
     url: String,
     token: String,
     certificate: Option<PathBuf>,
+    client: Option<(PathBuf, PathBuf)>,
 }
 
 /// A running `vmagent`.
@@ -79,9 +80,9 @@ pub(crate) struct RunningAgent {
 }
 
 impl Agent {
-    /// One that writes to `url`; its series bear the label `door`.
+    /// One that writes to `url`, without a token if that is empty; its series bear the label `door`.
     pub(crate) fn new(door: &str, url: &str, token: &str) -> Self {
-        Self { door: door.to_owned(), url: url.to_owned(), token: token.to_owned(), certificate: None }
+        Self { door: door.to_owned(), url: url.to_owned(), token: token.to_owned(), certificate: None, client: None }
     }
 
     /// Lets it trust one certificate more.
@@ -90,9 +91,15 @@ impl Agent {
         self
     }
 
+    /// Lets it show a certificate of its own; the second file is its key.
+    pub(crate) fn showing(mut self, certificate: &Path, key: &Path) -> Self {
+        self.client = Some((certificate.to_owned(), key.to_owned()));
+        self
+    }
+
     /// Starts it; it scrapes `exporter` as the job `node`.
     pub(crate) fn start(self, folder: &Path, exporter: &NodeExporter) -> RunningAgent {
-        let Self { door, url, token, certificate } = self;
+        let Self { door, url, token, certificate, client } = self;
         let (address, name) = (free_address(), format!("vmagent-{door}"));
         let config = write(
             folder.join(format!("{name}.yml")),
@@ -108,8 +115,13 @@ impl Agent {
             .arg(format!("-httpListenAddr={address}"))
             .arg(format!("-remoteWrite.tmpDataPath={}", folder.join(&name).display()))
             .arg(format!("-remoteWrite.url={url}"))
-            .arg(format!("-remoteWrite.bearerToken={token}"))
+            .args((!token.is_empty()).then(|| format!("-remoteWrite.bearerToken={token}")))
             .args(certificate.map(|path| format!("-remoteWrite.tlsCAFile={}", path.display())));
+        if let Some((certificate, key)) = client {
+            command
+                .arg(format!("-remoteWrite.tlsCertFile={}", certificate.display()))
+                .arg(format!("-remoteWrite.tlsKeyFile={}", key.display()));
+        }
         RunningAgent { address, peer: Peer::spawn(&name, command, folder) }
     }
 }
@@ -140,6 +152,12 @@ pub(crate) struct PrometheusServer {
 
 impl PrometheusServer {
     pub(crate) async fn start(folder: &Path, exporter: &NodeExporter, write_url: &str, token: &str) -> Self {
+        let authorization = format!("authorization: {{type: Bearer, credentials: {token}}}");
+        Self::start_writing(folder, exporter, write_url, &authorization).await
+    }
+
+    /// One whose remote write has these keys beside the URL.
+    pub(crate) async fn start_writing(folder: &Path, exporter: &NodeExporter, write_url: &str, keys: &str) -> Self {
         let address = free_address();
         let config = write(
             folder.join("prometheus.yml"),
@@ -149,7 +167,7 @@ impl PrometheusServer {
                  - job_name: node\n  static_configs: [{{targets: ['{}']}}]\n\
                  - job_name: prometheus\n  static_configs: [{{targets: ['{address}']}}]\n\
                  remote_write:\n\
-                 - url: {write_url}\n  authorization: {{type: Bearer, credentials: {token}}}\n  \
+                 - url: {write_url}\n  {keys}\n  \
                    queue_config: {{batch_send_deadline: 500ms}}\n  metadata_config: {{send_interval: 2s}}\n",
                 exporter.address
             ),

@@ -217,3 +217,66 @@ fn a_token_goes_before_what_the_connection_stands_for() {
         assert_eq!(found.as_ref().map(Principal::name).map_err(Clone::clone), expected, "{headers:?} {peer}");
     }
 }
+
+/// The fixture with identities beside the token file.
+fn with_settings(mut fixture: Fixture, settings: serde_json::Value) -> Fixture {
+    let settings = serde_json::from_value(settings).unwrap();
+    let clock = Arc::clone(&fixture.clock) as Arc<dyn Clock>;
+    let identities = Identities::open(&settings, clock).unwrap();
+    fixture.authenticator = fixture.authenticator.with_identities(Arc::new(identities));
+    fixture
+}
+
+#[test]
+fn a_token_may_come_in_a_header_that_the_settings_name_and_in_no_other() {
+    let fixture = with_settings(fixture(), serde_json::json!({"headers": ["X-API-Key", "api-key"]}));
+    let token = fixture.add(reader("agent"));
+    let secret = token[AUTHORIZATION].to_str().unwrap().strip_prefix("Bearer ").unwrap();
+    let header = |name: &'static str, value: &str| with_header(HeaderName::from_static(name), value);
+    for name in ["x-api-key", "api-key"] {
+        assert_eq!(fixture.name_of(&header(name, secret)), Ok("agent".to_owned()), "{name}");
+        assert!(!fixture.authenticator.trusts_the_browser(&header(name, secret)), "no browser sends it by itself");
+    }
+    assert_eq!(fixture.name_of(&header("x-other", secret)), Err(AuthError::Missing));
+    assert_eq!(fixture.name_of(&header("x-api-key", "wrong")), Err(AuthError::Unknown));
+    let mut both = token.clone();
+    both.insert("x-api-key", HeaderValue::from_static("wrong"));
+    assert_eq!(fixture.name_of(&both), Ok("agent".to_owned()), "Authorization goes first");
+    let mut twice = header("x-api-key", secret);
+    twice.append("x-api-key", HeaderValue::from_static("other"));
+    assert_eq!(fixture.name_of(&twice).unwrap_err().class(), ErrorClass::Invalid);
+    let session = fixture.authenticator.log_in(secret).unwrap();
+    let mut cookie = with_header(COOKIE, &format!("{SESSION_COOKIE}={}", session.reveal()));
+    cookie.insert("x-api-key", HeaderValue::from_static("wrong"));
+    assert_eq!(fixture.name_of(&cookie), Err(AuthError::Unknown), "a good cookie does not mend a wrong token");
+}
+
+#[test]
+fn a_session_lasts_as_long_as_the_settings_say() {
+    let fixture = with_settings(fixture(), serde_json::json!({"sessions": "1h"}));
+    let secret = fixture.authenticator.first_token().unwrap().unwrap();
+    let cookie = fixture.authenticator.log_in(secret.reveal()).unwrap();
+    let headers = with_header(COOKIE, &format!("{SESSION_COOKIE}={}", cookie.reveal()));
+    fixture.clock.advance_ms(3_599_000);
+    assert!(fixture.name_of(&headers).is_ok());
+    fixture.clock.advance_ms(1_000);
+    assert_eq!(fixture.name_of(&headers), Err(AuthError::SessionEnded));
+}
+
+#[test]
+fn settings_of_headers_and_sessions_are_checked() {
+    let faults = |settings| serde_json::from_value::<crate::IdentitySettings>(settings).unwrap().faults().join("\n");
+    for (settings, expected) in [
+        (serde_json::json!({"headers": ["Authorization"]}), "has a meaning of its own"),
+        (serde_json::json!({"headers": ["a b"]}), "is no header's name"),
+        (serde_json::json!({"headers": (0..9).map(|at| format!("X-{at}")).collect::<Vec<_>>()}), "8 at most"),
+        (serde_json::json!({"sessions": "1s"}), "from 1m"),
+        (
+            serde_json::json!({"proxies": [{"networks": ["10.0.0.0/8"], "certificate_header": "X-Client-Cert"}]}),
+            "must say whose",
+        ),
+    ] {
+        let found = faults(settings);
+        assert!(found.contains(expected), "{found}");
+    }
+}

@@ -2,22 +2,48 @@
 
 use std::collections::BTreeMap;
 
+use http::HeaderName;
 use ipnet::IpNet;
+use pharos_base::HumanDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::jwt::IssuerSettings;
 use crate::{AccessRule, AccessRules, Grant, LimitOverrides, Scope, TenantAccess};
 
-/// Who may come without a token of the file. Every list is empty by default: then nobody.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Headers that may bring a token beside `Authorization`.
+const HEADERS_MAX: usize = 8;
+/// How long a browser's session may last, milliseconds.
+const SESSIONS_MS: std::ops::RangeInclusive<i64> = 60_000..=365 * 86_400_000;
+/// Headers that have a meaning of their own, and are nobody's name or secret.
+const TAKEN_HEADERS: [&str; 7] =
+    ["authorization", "content-length", "content-type", "cookie", "host", "transfer-encoding", "x-scope-orgid"];
+
+/// How else than by a bearer's token of the file one may say who one is. Every list is empty by default: then nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentitySettings {
+    /// Headers that may bring a token where there is no `Authorization`, such as `X-API-Key`.
+    pub headers: Vec<String>,
+    /// How long a browser stays logged in.
+    pub sessions: HumanDuration,
     /// Issuers whose JSON web tokens count, each once.
     pub jwt: Vec<IssuerSettings>,
     /// Which client certificates are whose; the first rule that fits counts.
     pub certificates: Vec<CertificateSettings>,
     /// Proxies that have authenticated the sender, and say so in a header.
     pub proxies: Vec<ProxySettings>,
+}
+
+impl Default for IdentitySettings {
+    fn default() -> Self {
+        Self {
+            headers: Vec::new(),
+            sessions: HumanDuration::from_ms(12 * 3_600_000),
+            jwt: Vec::new(),
+            certificates: Vec::new(),
+            proxies: Vec::new(),
+        }
+    }
 }
 
 /// One rule: certificates with such a name are this identity.
@@ -55,7 +81,12 @@ pub struct ProxySettings {
     /// Where the proxy's connections come from; the header of anyone else means nothing.
     pub networks: Vec<IpNet>,
     /// The header in which the proxy names the sender. The proxy must remove it from what senders say.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub header: String,
+    /// Instead of `header`: the one with the certificate that the sender showed to the proxy, which has checked it. Whose it is
+    /// `certificates` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_header: Option<String>,
     /// The header in which it names the sender's tenants; null: those of the grant.
     pub tenant_header: Option<String>,
     /// What its senders may do.
@@ -107,6 +138,18 @@ impl IdentitySettings {
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
+        if self.headers.len() > HEADERS_MAX {
+            faults.push(format!("identities.headers: list {HEADERS_MAX} at most"));
+        }
+        faults.extend(
+            self.headers
+                .iter()
+                .filter_map(|name| header_fault(name))
+                .map(|fault| format!("identities.headers: {fault}")),
+        );
+        if !SESSIONS_MS.contains(&self.sessions.as_ms()) {
+            faults.push("identities.sessions: must be from 1m to 365d".to_owned());
+        }
         for (at, issuer) in self.jwt.iter().enumerate() {
             faults.extend(issuer.faults().into_iter().map(|fault| format!("identities.jwt[{at}].{fault}")));
             if self.jwt[..at].iter().any(|earlier| earlier.issuer == issuer.issuer) {
@@ -118,8 +161,22 @@ impl IdentitySettings {
         }
         for (at, proxy) in self.proxies.iter().enumerate() {
             faults.extend(proxy.faults().into_iter().map(|fault| format!("identities.proxies[{at}].{fault}")));
+            if proxy.certificate_header.is_some() && self.certificates.is_empty() {
+                faults.push(format!(
+                    "identities.proxies[{at}].certificate_header: identities.certificates must say whose the certificates are"
+                ));
+            }
         }
         faults
+    }
+}
+
+/// Why a header may not be one that tells who sent a request.
+pub(crate) fn header_fault(name: &str) -> Option<String> {
+    match name.parse::<HeaderName>() {
+        Err(_) => Some(format!("{name:?} is no header's name")),
+        Ok(name) if TAKEN_HEADERS.contains(&name.as_str()) => Some(format!("{name} has a meaning of its own")),
+        Ok(_) => None,
     }
 }
 

@@ -251,6 +251,88 @@ async fn floods_of_resets_and_of_endless_heads_are_cut_at_once() {
     served.stop().await;
 }
 
+/// HEADERS of `POST /`, whose body is still to come.
+fn post_without_body(flags: u8) -> Vec<u8> {
+    frame(1, flags, 1, &[&[0x83, 0x86, 0x84][..], &[0x41, 1], b"x"].concat())
+}
+
+/// What is said at once, and what follows piece by piece until the server has enough.
+async fn trickle(address: SocketAddr, said: &[u8], piece: &[u8]) -> String {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut reader, mut writer) = stream.into_split();
+    let (said, piece) = (said.to_vec(), piece.to_vec());
+    let mut sending = JoinSet::new();
+    sending.spawn(async move {
+        // Both fail when the connection is cut.
+        if writer.write_all(&said).await.is_ok() {
+            while writer.write_all(&piece).await.is_ok() {
+                tokio::time::sleep(PAUSE / 5).await;
+            }
+        }
+    });
+    let mut answer = Vec::new();
+    let read = reader.read_to_end(&mut answer);
+    let _ = tokio::time::timeout(Duration::from_secs(20), read).await.expect("it is closed");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Every slow way in that looks busy: bytes keep coming, and a request does not.
+#[tokio::test]
+async fn connections_that_are_kept_busy_with_nothing_are_cut() {
+    let served = start(hasty(), router()).await;
+    let begun = [PREFACE, SETTINGS].concat();
+    let (ping, window) = (frame(6, 0, 0, &[7; 8]), frame(8, 0, 0, &1_u32.to_be_bytes()));
+    let (acknowledged, half_head) = (frame(4, 1, 0, &[]), [&begun[..], &post_without_body(1)].concat());
+    let chunked = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (what, said, piece) in [
+        ("line feeds before a request", &b""[..], &b"\r\n"[..]),
+        ("the preface of HTTP/2 and then a head of HTTP/1", b"PRI * HTTP/2.0\r\n\r\nX", b"y"),
+        ("pings", &begun, &ping),
+        ("windows that grow", &begun, &window),
+        ("settings that are acknowledged again and again", &begun, &acknowledged),
+        ("an endless head in small frames", &half_head, &frame(9, 0, 1, &[])),
+        ("an endless chunk's name", &[&chunked[..], b"1;"].concat(), b"x"),
+        ("an endless chunk's size", chunked, b"0"),
+    ] {
+        let answer = trickle(served.address, said, piece).await;
+        assert!(!answer.contains(" bytes"), "{what}: {answer}");
+    }
+    served.stop().await;
+}
+
+/// The body of an HTTP/2 request is paced as one of HTTP/1 is, whatever else its connection carries.
+#[tokio::test]
+async fn a_body_over_http_2_that_pauses_or_trickles_is_cut_and_its_reader_is_told_why() {
+    let settings = ConnectionSettings { body_pause_max: HumanDuration(Duration::from_secs(2)), ..hasty() };
+    let served = start(settings, router()).await;
+    let said = [PREFACE, SETTINGS, &post_without_body(4)].concat();
+    let ping = frame(6, 0, 0, &[7; 8]);
+    for (piece, expected) in [
+        (&ping, "connections.body_pause_max = 2s"),
+        (&frame(0, 0, 1, b"x"), "connections.body_rate_min = 1024 bytes a second"),
+    ] {
+        let answer = trickle(served.address, &said, piece).await;
+        assert!(answer.contains(expected), "{answer}");
+    }
+    served.stop().await;
+}
+
+/// A peer that never acknowledges our settings is served, and holds nothing by it.
+#[tokio::test]
+async fn settings_that_nobody_acknowledges_hold_nothing() {
+    let served = start(hasty(), router()).await;
+    let fields = [&[0x82, 0x86, 0x04, 6][..], b"/known", &[0x41, 1], b"x"].concat();
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream.write_all(&[PREFACE, SETTINGS, &frame(1, 5, 1, &fields)].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    let _ = tokio::time::timeout(Duration::from_secs(20), read).await.expect("it is closed");
+    // HEADERS of stream 1 with `:status: 200`, the eighth entry of HPACK's static table.
+    let is_answer = |window: &[u8]| window[3] == 1 && window[8] == 1 && window[9] == 0x88;
+    assert!(answer.windows(10).any(is_answer), "{answer:?}");
+    served.stop().await;
+}
+
 #[tokio::test]
 async fn a_connection_takes_no_new_requests_after_its_age_and_finishes_the_one_it_has() {
     let (go_on, begun) = (CancellationToken::new(), CancellationToken::new());

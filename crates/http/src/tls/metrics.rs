@@ -1,4 +1,4 @@
-//! When the certificates in use expire.
+//! When the certificates in use expire, and the lists of revoked ones are due.
 
 use std::sync::Arc;
 
@@ -28,6 +28,15 @@ impl Collector for TlsMetrics {
         let mut descriptor = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
         for (port, source) in &self.0 {
             ConstGauge::new(source.expires_s()).encode(descriptor.encode_family(&[("port", *port)])?)?;
+        }
+        let help =
+            "When the first of a port's lists of revoked certificates is due to be followed by the next, Unix seconds";
+        let name = "pharos_tls_client_crl_next_update_timestamp_seconds";
+        let mut descriptor = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+        for (port, source) in &self.0 {
+            if let Some(due_s) = source.lists_due_s() {
+                ConstGauge::new(due_s).encode(descriptor.encode_family(&[("port", *port)])?)?;
+            }
         }
         Ok(())
     }

@@ -7,19 +7,21 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use pharos_base::{Clock, full_message};
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig, version};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
+use super::revoked::Lists;
 use super::{ClientCertificate, ClientCertificates, TlsSettings, TlsVersion, provider};
 
 /// How often the files are looked at.
@@ -76,6 +78,10 @@ pub(crate) struct InUse {
     /// Cancelled when clients are checked against other files.
     pub(crate) retire: CancellationToken,
     expires_s: i64,
+    /// When a list of revoked certificates is due to be followed by the next, Unix seconds.
+    lists_due_s: Option<i64>,
+    /// Whether it was told that they are late.
+    told_late: AtomicBool,
     files: Files,
 }
 
@@ -105,7 +111,9 @@ impl TlsSource {
         if let Err(error) = in_use.check_time(&settings, clock.as_ref()) {
             tracing::warn!(error = full_message(&error), "clients that check certificates will refuse this server");
         }
-        Ok(Self { settings, clock, current: RwLock::new(Arc::new(in_use)), complaint: Mutex::new(None) })
+        let source = Self { settings, clock, current: RwLock::new(Arc::new(in_use)), complaint: Mutex::new(None) };
+        source.are_lists_late();
+        Ok(source)
     }
 
     /// What new connections use.
@@ -122,6 +130,28 @@ impl TlsSource {
     #[must_use]
     pub fn expires_s(&self) -> i64 {
         self.current.read().expires_s
+    }
+
+    /// When a list of revoked certificates is due to be followed by the next, Unix seconds: the earliest of them.
+    #[must_use]
+    pub fn lists_due_s(&self) -> Option<i64> {
+        self.current.read().lists_due_s
+    }
+
+    /// Whether a list of revoked certificates should have been followed by the next; says so in the log, once.
+    pub(crate) fn are_lists_late(&self) -> bool {
+        let in_use = self.current();
+        let Some(due_s) = in_use.lists_due_s.filter(|due_s| *due_s < self.clock.unix_ms().div_euclid(1_000)) else {
+            return false;
+        };
+        if !in_use.told_late.swap(true, Ordering::Relaxed) {
+            let list = self.settings.client_crl.as_deref().unwrap_or(Path::new(""));
+            tracing::warn!(
+                list = %list.display(), due_s,
+                "a list of revoked certificates is late: it still counts, and what was revoked since is not known"
+            );
+        }
+        true
     }
 
     /// Reads the files again and uses them if they changed; says whether they did. Blocks on the disk.
@@ -150,6 +180,7 @@ impl TlsSource {
                 }
             }
         }
+        self.are_lists_late();
         reloaded
     }
 
@@ -160,7 +191,10 @@ impl TlsSource {
             return Ok(false);
         }
         let mut next = InUse::build(&self.settings, &contents)?;
-        next.check_time(&self.settings, self.clock.as_ref())?;
+        // Who is let in changes at once, also while our own certificate has expired.
+        if next.files.of_server != before.files.of_server {
+            next.check_time(&self.settings, self.clock.as_ref())?;
+        }
         let are_clients_checked_anew = next.files.of_clients != before.files.of_clients;
         if !are_clients_checked_anew {
             next.retire = before.retire.clone();
@@ -212,7 +246,12 @@ impl InUse {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
             .map_err(|source| TlsError::Version { source })?;
-        let builder = match clients_verifier(settings, contents)? {
+        let lists = match (&settings.client_crl, &contents.client_crl) {
+            (Some(path), Some(pem)) => Lists::read(path, pem)?,
+            _ => Lists::default(),
+        };
+        let lists_due_s = lists.due_s;
+        let builder = match clients_verifier(settings, contents, lists)? {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
@@ -226,7 +265,8 @@ impl InUse {
         // small for them. Its keys end with this configuration: whom it trusts not, has no ticket that is good.
         config.ticketer = Ticketer::new().map_err(|source| TlsError::Tickets { source })?;
         let (retire, files) = (CancellationToken::new(), contents.files());
-        Ok(Self { config: Arc::new(config), retire, expires_s, files })
+        let told_late = AtomicBool::new(false);
+        Ok(Self { config: Arc::new(config), retire, expires_s, lists_due_s, told_late, files })
     }
 
     fn check_time(&self, settings: &TlsSettings, clock: &dyn Clock) -> Result<(), TlsError> {
@@ -250,6 +290,7 @@ impl TlsSettings {
 fn clients_verifier(
     settings: &TlsSettings,
     contents: &Contents,
+    lists: Lists,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
     if settings.clients == ClientCertificates::Off {
         return Ok(None);
@@ -264,14 +305,8 @@ fn clients_verifier(
             .map_err(|error| TlsError::Certificate { path: path.clone(), reason: error.to_string() })?;
     }
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-    if let (Some(path), Some(pem)) = (&settings.client_crl, &contents.client_crl) {
-        let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(pem)
-            .collect::<Result<_, _>>()
-            .map_err(|error| TlsError::Pem { path: path.clone(), reason: error.to_string() })?;
-        if lists.is_empty() {
-            return Err(nothing(path, "list of revoked certificates"));
-        }
-        builder = builder.with_crls(lists);
+    if !lists.all.is_empty() {
+        builder = builder.with_crls(lists.all);
     }
     if settings.clients == ClientCertificates::Optional {
         builder = builder.allow_unauthenticated();
@@ -286,7 +321,7 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     if found.is_empty() { Err(nothing(path, "certificate")) } else { Ok(found) }
 }
 
-fn nothing(path: &Path, what: &'static str) -> TlsError {
+pub(super) fn nothing(path: &Path, what: &'static str) -> TlsError {
     TlsError::Nothing { path: path.to_owned(), what }
 }
 

@@ -69,6 +69,11 @@ impl Authority {
     }
 
     fn revoked(&self, serials: &[u64]) -> String {
+        self.revoked_until(2100, serials)
+    }
+
+    /// A list that is followed by the next at the beginning of `year`.
+    fn revoked_until(&self, year: i32, serials: &[u64]) -> String {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2020, 1, 1),
@@ -77,7 +82,7 @@ impl Authority {
         };
         let list = CertificateRevocationListParams {
             this_update: date_time_ymd(2020, 1, 1),
-            next_update: date_time_ymd(2100, 1, 1),
+            next_update: date_time_ymd(year, 1, 1),
             crl_number: SerialNumber::from(1_u64),
             issuing_distribution_point: None,
             revoked_certs: serials.iter().map(revoked).collect(),
@@ -235,6 +240,22 @@ async fn a_client_without_tls_is_told_in_one_line_and_a_silent_one_is_cut() {
         stream.write_all(said).await.unwrap();
         assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0, "{said:?} is cut");
     }
+    // A handshake that never stops, and never gets on.
+    let stream = TcpStream::connect(fixture.address).await.unwrap();
+    let (mut reader, mut writer) = stream.into_split();
+    let mut slow = JoinSet::new();
+    slow.spawn(async move {
+        for byte in b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03".iter().chain(std::iter::repeat(&7)) {
+            if writer.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        }
+    });
+    let mut said = Vec::new();
+    let read = reader.read_to_end(&mut said);
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(20), read).await.expect("it is cut");
+    drop(slow);
     let silent = fixture.connect(&fixture.client(None, &[b"h2"])).await.unwrap();
     let (mut reader, _writer) = tokio::io::split(silent);
     let mut rest = Vec::new();
@@ -375,6 +396,35 @@ async fn a_revoked_client_loses_the_connections_it_has() {
     assert!(fixture.source.reload().unwrap());
     assert_eq!(stream.read(&mut [0; 9]).await.unwrap_or(0), 0, "it is closed");
     assert!(fixture.ask(&client).await.is_err(), "and its session is not taken up again");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_that_is_late_still_counts_and_keeps_nobody_else_out() {
+    let fixture = Fixture::start(ClientCertificates::Required, ConnectionSettings::default()).await;
+    assert!(!fixture.source.are_lists_late());
+    fixture.write("clients.crl", &fixture.clients.revoked_until(2022, &[7]));
+    assert!(fixture.source.reload().unwrap());
+    assert_eq!(fixture.source.lists_due_s(), Some(1_640_995_200));
+    assert!(fixture.source.are_lists_late());
+    let (good, revoked) = (fixture.clients.client("good", 1), fixture.clients.client("revoked", 7));
+    assert!(fixture.ask(&fixture.client(Some(&good), &[])).await.unwrap().contains("spiffe://test/good"));
+    assert!(fixture.ask(&fixture.client(Some(&revoked), &[])).await.is_err());
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_revoked_is_out_though_the_server_s_own_certificate_has_expired() {
+    let fixture = Fixture::start(ClientCertificates::Required, ConnectionSettings::default()).await;
+    let expired = fixture.authority.issue(|params| params.not_after = date_time_ymd(2020, 1, 1));
+    fixture.write("server.pem", &expired.certificate);
+    fixture.write("server.key", &expired.key);
+    let settings = settings(fixture.folder.path(), ClientCertificates::Required);
+    let source = TlsSource::open(settings, SystemClock::shared()).unwrap();
+    let before = source.current();
+    fixture.write("clients.crl", &fixture.clients.revoked(&[7]));
+    assert!(source.reload().unwrap());
+    assert!(before.retire.is_cancelled() && !Arc::ptr_eq(&before, &source.current()));
     fixture.stop().await;
 }
 

@@ -72,6 +72,11 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ),
     ("token_file", "Token file; tokens.json in the data folder if null"),
     (
+        "identities.headers",
+        "Headers that may bring a token where there is no Authorization, such as [X-API-Key]; the token alone, without \"Bearer\"",
+    ),
+    ("identities.sessions", "How long a browser stays logged in"),
+    (
         "identities.jwt",
         "Issuers whose JSON web tokens count, a list such as [{issuer: 'https://idp.example.com/realms/ops', audience: [pharos], keys: {discovery: true}, grant: {tenant: '0'}}]",
     ),
@@ -81,7 +86,7 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ),
     (
         "identities.proxies",
-        "Proxies that name the sender in a header, a list such as [{networks: [10.1.0.0/16], header: X-Auth-Request-Email, grant: {scopes: ['metrics:read'], tenant: '0'}}]",
+        "Proxies that name the sender in a header, a list such as [{networks: [10.1.0.0/16], header: X-Auth-Request-Email, grant: {scopes: ['metrics:read'], tenant: '0'}}]; certificate_header instead of header: the certificate that the sender showed to the proxy",
     ),
     (
         "trusted_networks",
