@@ -211,6 +211,26 @@ impl Ints {
         self.iter_from(0)
     }
 
+    /// Hands over every value with its number, in order: cheaper than an iterator.
+    pub(super) fn visit(&self, mut visit: impl FnMut(usize, i64)) {
+        self.visit_offsets(|_| true, |index, offset| visit(index, self.restore(offset)));
+    }
+
+    /// Hands over offsets as they are stored, with their numbers, of the steps whose width is `wanted`.
+    fn visit_offsets(&self, wanted: impl Fn(u8) -> bool, mut visit: impl FnMut(usize, u64)) {
+        if self.steps.is_empty() {
+            if wanted(self.width) {
+                unpack(&self.bits, 0, self.width, self.count, visit);
+            }
+            return;
+        }
+        for (step, (width, first_byte)) in self.steps.iter().enumerate().filter(|(_, (width, _))| wanted(*width)) {
+            let first = step * STEP;
+            let count = STEP.min(self.count - first);
+            unpack(&self.bits, *first_byte as usize * 8, *width, count, |index, offset| visit(first + index, offset));
+        }
+    }
+
     /// Hands over the numbers of the values that are, unsigned, within `wanted`, ascending. Steps too narrow for such values are
     /// not looked at.
     pub(super) fn visit_within(&self, wanted: RangeInclusive<u64>, mut hit: impl FnMut(usize)) {
@@ -224,22 +244,14 @@ impl Ints {
         // Values do not wrap: offsets are compared as they are stored.
         let Some(most) = wanted.end().checked_sub(base) else { return };
         let (least, most) = (wanted.start().saturating_sub(base).div_ceil(self.divisor), most / self.divisor);
-        let mut visit = |width: u8, first_bit: usize, first: usize, count: usize| {
-            if ones(width) >= least {
-                unpack(&self.bits, first_bit, width, count, |index, offset| {
-                    if (least..=most).contains(&offset) {
-                        hit(first + index);
-                    }
-                });
-            }
-        };
-        if self.steps.is_empty() {
-            visit(self.width, 0, 0, self.count);
-        }
-        for (step, (width, first_byte)) in self.steps.iter().enumerate() {
-            let first = step * STEP;
-            visit(*width, *first_byte as usize * 8, first, STEP.min(self.count - first));
-        }
+        self.visit_offsets(
+            |width| ones(width) >= least,
+            |index, offset| {
+                if (least..=most).contains(&offset) {
+                    hit(index);
+                }
+            },
+        );
     }
 }
 
@@ -348,6 +360,9 @@ mod tests {
             assert!(first == values.len() || list.get(first) == values[first]);
         }
         assert_eq!(list.iter_from(values.len() + 1).count(), 0);
+        let mut visited = Vec::new();
+        list.visit(|index, value| visited.push((index, value)));
+        assert!(values.iter().copied().enumerate().eq(visited));
         check_within(&list, values);
         head.len() + body.len()
     }

@@ -152,12 +152,25 @@ impl Block {
         origin.filter(|origin| *origin < self.origin_count()).ok_or(DecodeError::OutOfRange("origin"))
     }
 
+    /// Hands over the number of the origin of every span, in order.
+    pub(crate) fn visit_span_origins(&self, mut visit: impl FnMut(usize, usize)) -> Result<(), DecodeError> {
+        let (origin_count, mut is_sound) = (self.origin_count(), true);
+        self.core.span_origins.visit(|span, origin| {
+            let origin = origin as usize;
+            if origin < origin_count {
+                visit(span, origin);
+            } else {
+                is_sound = false;
+            }
+        });
+        if is_sound { Ok(()) } else { Err(DecodeError::OutOfRange("origin")) }
+    }
+
     /// The number of the origin of every span, in order.
     pub(crate) fn span_origins(&self) -> Result<Vec<u32>, DecodeError> {
-        let within = |origin: i64| u32::try_from(origin).ok().filter(|origin| (*origin as usize) < self.origin_count());
-        let origins =
-            self.core.span_origins.iter().map(|origin| within(origin).ok_or(DecodeError::OutOfRange("origin")));
-        origins.collect()
+        let mut origins = Vec::with_capacity(self.core.span_count);
+        self.visit_span_origins(|_, origin| origins.push(origin as u32))?;
+        Ok(origins)
     }
 
     /// The span of each event or link, ascending.

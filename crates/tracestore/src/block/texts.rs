@@ -391,6 +391,27 @@ impl Templates {
         Ok(places)
     }
 
+    /// As [`Templates::visit_equal`] where each text has a number in each slot, at its own place: one is looked for, and where it
+    /// is, the rest.
+    fn visit_equal_aligned(&self, wanted: &[Option<Vec<i64>>], hit: impl FnMut(usize)) {
+        let mut found = Vec::new();
+        for (template, numbers) in
+            wanted.iter().enumerate().filter_map(|(at, numbers)| Some((at as u64, numbers.as_ref()?)))
+        {
+            let has_all = |entry: usize| {
+                let has = |(slot, number): (&Ints, &i64)| slot.get(entry) == *number;
+                self.ids.get(entry) as u64 == template && self.slots.iter().zip(numbers).all(has)
+            };
+            let mut offer = |entry| found.extend(has_all(entry).then_some(entry));
+            match self.slots.first().zip(numbers.first()) {
+                Some((slot, number)) => slot.visit_within(*number as u64..=*number as u64, &mut offer),
+                None => self.ids.visit_within(template..=template, &mut offer),
+            }
+        }
+        found.sort_unstable();
+        found.into_iter().for_each(hit);
+    }
+
     /// Each slot has as many numbers as the templates of all texts ask for.
     fn check_places(&self, wanted: &[u32]) -> Result<(), DecodeError> {
         let is_right = self.slots.iter().zip(wanted).all(|(slot, wanted)| slot.len() == *wanted as usize);
@@ -408,6 +429,10 @@ impl Templates {
             }
         }
         if wanted.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        if self.slots.iter().all(|slot| slot.len() == self.ids.len()) {
+            self.visit_equal_aligned(&wanted, hit);
             return Ok(());
         }
         let mut next = vec![0_u32; self.slots.len()];

@@ -33,8 +33,8 @@ impl Catalogue {
             (Values::Ints(ints), ValueType::Int) => {
                 // "+7" and "007" are read as numbers, and are not how one is shown.
                 if let Some(number) = text.parse::<i64>().ok().filter(|number| number.to_string() == text) {
-                    let equal = ints.iter().enumerate().filter(|(_, value)| *value == number);
-                    equal.for_each(|(entry, _)| hit(entry));
+                    let number = number as u64;
+                    ints.visit_within(number..=number, hit);
                 }
                 Ok(())
             }
@@ -72,16 +72,12 @@ impl Catalogue {
                 plan
             })
             .collect();
-        let mut varying = varying.as_ref();
+        let mut next = 0;
         for (record, class) in table.class_of.iter().enumerate() {
-            let plan = &plans[*class as usize];
-            let mut is_hit = plan.is_hit;
-            if plan.varying_count > 0 {
-                let (own, rest) = varying.split_at(plan.varying_count);
-                is_hit |= own.contains(&true);
-                varying = rest;
-            }
-            if is_hit {
+            let ClassPlan { is_hit, varying_count } = plans[*class as usize];
+            next += varying_count;
+            // Each column has as many varying values as the classes ask for.
+            if is_hit || (varying_count > 0 && varying[next - varying_count..next].contains(&true)) {
                 hit(record);
             }
         }
@@ -103,7 +99,7 @@ impl Catalogue {
 }
 
 /// Where the values of a column stand in the records of a class.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct ClassPlan {
     /// A value that all members have passes.
     is_hit: bool,

@@ -65,7 +65,6 @@ struct Evaluation<'a> {
     block: &'a Block,
     source: &'a dyn OriginSource,
     origins: OnceCell<Vec<Arc<Origin>>>,
-    span_origins: OnceCell<Vec<u32>>,
     /// The span of each event and of each link.
     event_spans: OnceCell<Vec<u32>>,
     link_spans: OnceCell<Vec<u32>>,
@@ -74,7 +73,7 @@ struct Evaluation<'a> {
 impl<'a> Evaluation<'a> {
     fn new(block: &'a Block, source: &'a dyn OriginSource) -> Self {
         let (event_spans, link_spans) = (OnceCell::new(), OnceCell::new());
-        Self { block, source, origins: OnceCell::new(), span_origins: OnceCell::new(), event_spans, link_spans }
+        Self { block, source, origins: OnceCell::new(), event_spans, link_spans }
     }
 
     /// The records of `level` among `within` that pass.
@@ -187,18 +186,11 @@ impl<'a> Evaluation<'a> {
             return Ok(found);
         }
         self.spans(level, |hit| {
-            let numbers = if let Some(numbers) = self.span_origins.get() {
-                numbers
-            } else {
-                let numbers = self.block.span_origins()?;
-                self.span_origins.get_or_init(|| numbers)
-            };
-            numbers
-                .iter()
-                .enumerate()
-                .filter(|(_, origin)| verdicts[**origin as usize])
-                .for_each(|(span, _)| hit(span));
-            Ok(())
+            self.block.visit_span_origins(|span, origin| {
+                if verdicts[origin] {
+                    hit(span);
+                }
+            })
         })
     }
 
