@@ -27,6 +27,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/storage/remote"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
 const (
@@ -49,13 +50,18 @@ func main() {
 	token := flag.String("token", "", "bearer token")
 	message := flag.String("message", "", "prometheus.WriteRequest or io.prometheus.write.v2.Request")
 	flag.Parse()
-	if err := run(fmt.Sprintf(configuration, *url, *message, *token)); err != nil {
+	expected := map[string]float64{"samples": 5, "histograms": 2, "exemplars": 1}
+	if *message == "prometheus.WriteRequest" {
+		// 1.0 has no word for custom buckets: the queue drops that one.
+		expected["histograms"] = 1
+	}
+	if err := run(fmt.Sprintf(configuration, *url, *message, *token), expected); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(configuration string) error {
+func run(configuration string, expected map[string]float64) error {
 	folder, err := os.MkdirTemp("", "prometheus-sender-")
 	if err != nil {
 		return err
@@ -72,6 +78,7 @@ func run(configuration string) error {
 	options := tsdb.DefaultOptions()
 	options.EnableExemplarStorage, options.MaxExemplars = true, 100
 	options.EnableSTStorage, options.EnableMetadataWALRecords = true, true
+	options.FloatChunkEncoding, options.XOR2EncodingAllowed = chunkenc.EncXOR2, true
 	store, err := tsdb.Open(folder, slog.Default(), nil, options, nil)
 	if err != nil {
 		return err
@@ -86,7 +93,7 @@ func run(configuration string) error {
 	if err := write(store); err != nil {
 		return err
 	}
-	told, err := wait(registry)
+	told, err := wait(registry, expected)
 	if err != nil {
 		return err
 	}
@@ -115,8 +122,8 @@ func write(store *tsdb.DB) error {
 	}
 	link := exemplar.Exemplar{Labels: labels.FromStrings("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"), Value: 2, Ts: now, HasTs: true}
 	steps := []func() error{
-		func() error { return add("sent_total", model.MetricTypeCounter, "bytes", born, now-20_000, 3, nil) },
-		func() error { return add("sent_total", model.MetricTypeCounter, "bytes", born, now-10_000, 5, nil) },
+		func() error { return add("sent_total", model.MetricTypeCounter, "bytes", born, now-200, 3, nil) },
+		func() error { return add("sent_total", model.MetricTypeCounter, "bytes", born, now-100, 5, nil) },
 		func() error { return add("sent_total", model.MetricTypeCounter, "bytes", born, now, 8, nil, link) },
 		func() error { return add("room_celsius", model.MetricTypeGauge, "celsius", 0, now, -18.5, nil) },
 		func() error { return add("size", model.MetricTypeHistogram, "bytes", born, now, 0, integer) },
@@ -132,9 +139,9 @@ func write(store *tsdb.DB) error {
 }
 
 // wait answers the sender's counters once nothing is pending and everything is accounted for.
-func wait(registry *prometheus.Registry) (map[string]float64, error) {
+func wait(registry *prometheus.Registry, expected map[string]float64) (map[string]float64, error) {
 	const prefix = "prometheus_remote_storage_"
-	expected := map[string]float64{"samples": 5, "histograms": 2, "exemplars": 1}
+	answer := map[string]float64{}
 	for begun := time.Now(); time.Since(begun) < arrivalMax; time.Sleep(pause) {
 		families, err := registry.Gather()
 		if err != nil {
@@ -146,10 +153,10 @@ func wait(registry *prometheus.Registry) (map[string]float64, error) {
 				told[family.GetName()] += metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
 			}
 		}
-		isDone, answer := true, map[string]float64{}
+		isDone := true
 		for what, count := range expected {
 			isDone = isDone && told[prefix+what+"_total"] >= count && told[prefix+what+"_pending"] == 0
-			for _, end := range []string{"_total", "_failed_total", "_dropped_total", "_retried_total"} {
+			for _, end := range []string{"_total", "_failed_total", "_dropped_total", "_retried_total", "_pending"} {
 				answer[what+end] = told[prefix+what+end]
 			}
 		}
@@ -157,5 +164,5 @@ func wait(registry *prometheus.Registry) (map[string]float64, error) {
 			return answer, nil
 		}
 	}
-	return nil, fmt.Errorf("not everything was sent within %s", arrivalMax)
+	return nil, fmt.Errorf("not everything was sent within %s: %v", arrivalMax, answer)
 }

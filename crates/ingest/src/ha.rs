@@ -142,9 +142,7 @@ impl HaTracker {
                 Verdict::Single | Verdict::Elected => {}
             }
         }
-        decoded.batch.keep_series(|place| passes(&verdicts[place]));
-        let mut of_runs = verdicts.iter();
-        decoded.counted.retain(|_| of_runs.next().is_some_and(passes));
+        decoded.keep_series(|place| passes(&verdicts[place]));
         self.dropped.fetch_add(duplicates.samples + duplicates.histograms, Relaxed);
         let refused = refused.samples + refused.histograms;
         if refused > 0 {

@@ -1,7 +1,7 @@
 //! OTLP: metrics by Prometheus' rules, traces in full.
 //!
-//! Both encodings lead to one translation: JSON is turned into the protobuf wire form first. Metrics are translated from
-//! the wire, with a memory of what came before; spans are decoded into messages.
+//! Both encodings lead to one translation: JSON is turned into the protobuf wire form first. Metrics and usual spans are
+//! translated from the wire, metrics with a memory of what came before; unusual spans are decoded into messages.
 
 #[cfg(test)]
 mod agreement;
@@ -30,17 +30,17 @@ mod points;
 mod reference;
 mod settings;
 mod shape;
+#[cfg(test)]
+mod span_agreement;
 mod stream_pass;
 mod streams;
 mod target_info;
 mod trace_json;
 mod trace_messages;
 mod traces;
+mod usual_span;
 
 use std::borrow::Cow;
-
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use prost::Message;
 
 use pharos_model::{LabelRewrite, TenantId};
 
@@ -161,10 +161,7 @@ impl MetricsDecoder {
         let streams = deltas.as_ref().map(|deltas| deltas.of(tenant, now_ms));
         let deltas =
             streams.as_deref().map(|streams| DeltaPass::new(streams, labels.map_or(0, LabelRewrite::digest), now_ms));
-        metrics::translate(&wire, rules, deltas).map_err(|failure| match failure {
-            Failure::Wire(error) => damaged(METRICS_REQUEST, &error),
-            Failure::Ingest(error) => error,
-        })
+        metrics::translate(&wire, rules, deltas).map_err(|failure| failure.of(METRICS_REQUEST))
     }
 }
 
@@ -174,7 +171,20 @@ enum Failure {
     #[error(transparent)]
     Wire(#[from] WireError),
     #[error(transparent)]
+    Message(#[from] prost::DecodeError),
+    #[error(transparent)]
     Ingest(#[from] IngestError),
+}
+
+impl Failure {
+    /// What is told of a request of this name.
+    fn of(self, message_name: &'static str) -> IngestError {
+        match self {
+            Self::Wire(error) => damaged(message_name, &error),
+            Self::Message(error) => damaged(message_name, &error),
+            Self::Ingest(error) => error,
+        }
+    }
 }
 
 /// Translates an inflated trace request.
@@ -184,9 +194,7 @@ enum Failure {
 /// - [`IngestError::BatchTooLarge`]: the message grows beyond its limit.
 pub fn decode_traces(body: &[u8], form: WireForm, limits: &Limits) -> Result<DecodedSpans, IngestError> {
     let wire = wire_bytes(body, form, &json::TRACES_REQUEST, TRACES_REQUEST, limits)?;
-    footprint::check(&wire, &json::TRACES_REQUEST, limits.decoded_max)?;
-    let request = ExportTraceServiceRequest::decode(&*wire).map_err(|error| damaged(TRACES_REQUEST, &error))?;
-    Ok(traces::translate(request, limits))
+    traces::translate(&wire, limits).map_err(|failure| failure.of(TRACES_REQUEST))
 }
 
 fn wire_bytes<'a>(

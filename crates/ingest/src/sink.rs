@@ -34,6 +34,15 @@ pub struct DecodedMetrics {
     pub counted: Vec<bool>,
 }
 
+impl DecodedMetrics {
+    /// Leaves out the runs of the batch whose place `keep` does not want, with all that is in them and is known of them.
+    pub fn keep_series(&mut self, keep: impl Fn(usize) -> bool) {
+        self.batch.keep_series(&keep);
+        let mut places = 0..;
+        self.counted.retain(|_| places.next().is_some_and(&keep));
+    }
+}
+
 /// Builds a batch series by series.
 #[derive(Debug)]
 pub(crate) struct SeriesSink<'a> {

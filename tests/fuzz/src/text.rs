@@ -76,17 +76,16 @@ fn import(format: TextFormat, encoding: Encoding, body: &[u8], piece: usize) -> 
                 // A bomb, which imports take as far as it goes.
                 return None;
             }
-            batches.iter().for_each(|batch| describe(batch, &mut found));
+            describe(&batches, &mut found);
         }
     }
     let batches = import.finish(&limits, WINDOW).ok()?;
-    batches.iter().for_each(|batch| describe(batch, &mut found));
+    describe(&batches, &mut found);
     Some((found, import.bad_lines().clone()))
 }
 
-fn describe(decoded: &DecodedMetrics, found: &mut Vec<String>) {
-    let batch = &decoded.batch;
-    for run in &batch.series {
+fn describe(decoded: &[DecodedMetrics], found: &mut Vec<String>) {
+    for (batch, run) in decoded.iter().flat_map(|one| one.batch.series.iter().map(|run| (&one.batch, run))) {
         let labels = Labels::from_encoded(batch.encoded_labels(run)).expect("labels are canonical");
         assert_eq!((labels.get("a"), labels.metric_name().is_empty()), (Some("b"), false));
         for sample in &batch.samples[run.samples.clone()] {

@@ -2,17 +2,29 @@
 //!
 //! | duty | test |
 //! |---|---|
-//! | Written headers on every answer | `every_answer_says_what_was_written` |
-//! | 405 but for POST, 413, 415 | there, and `large_bodies_are_413…`, `what_is_not_spoken_is_415` |
-//! | 1.0: no content type, `;proto=` in any case and in quotes | `every_way_to_name_a_message` |
-//! | 1.0: metadata alone is taken | `metadata_alone_is_taken` |
-//! | 2.0: the first symbol is empty | `the_first_symbol_is_empty` |
-//! | 2.0: series without samples, odd references | `bad_series_are_refused_singly` |
-//! | 2.0 and 1.0: same instant and value again | `the_same_again_is_written_again` |
-//! | version of VictoriaMetrics' protocol; 409 for what is refused singly | `vmagent_is_told_to_drop_without_falling_back` |
+//! | POST alone, below every path of Prometheus, Mimir and VictoriaMetrics | `every_answer_says_what_was_written`, `remote_write::every_path_leads_to_its_tenant` |
+//! | 1.0: no content type, `;proto=` in any case and in quotes; 2.0 by its own | `every_way_to_name_a_message`, `remote_write::version_2_answers_with_true_counts` |
+//! | snappy, zstd, identity, either under the name of the other; 415 for gzip and deflate | `remote_write::{every_encoding_arrives, what_is_not_spoken_is_415}` |
+//! | labels of 1.0 in line, of 2.0 by symbols, the first of which is empty | `pharos_ingest::remote_write::tests`, `the_first_symbol_is_empty` |
+//! | labels are sorted on receipt, UTF-8 names are taken | `pharos_ingest::remote_write::tests::{equals_prost, good_series_are_kept_and_bad_ones_told}` |
+//! | metadata: a list of its own in 1.0, taken alone as well; with each series in 2.0 | `metadata_alone_is_taken`, `pharos_ingest::remote_write::tests::version_2_resolves_symbols` |
+//! | start times of 2.0 | `pharos_ingest::remote_write::tests::version_2_resolves_symbols` |
+//! | native histograms of every form; schemas 9 to 52 are lowered | `pharos_ingest::remote_write::tests::{integer_histograms_become_absolute, float_and_custom_histograms_are_kept, fine_schemas_are_lowered_and_unknown_ones_refused}` |
+//! | Written headers on every answer, whoever refuses | `every_answer_says_what_was_written`; end to end: `strangers_are_told_that_nothing_was_written` |
+//! | 204; 400 for damaged bodies, of which nothing is stored; 405, 413, 415 | `every_answer_says_what_was_written`, `remote_write::damaged_bodies_are_400_and_store_nothing` |
+//! | too old, too new, bad labels, bad references, nothing in a series: those alone, 400, the rest is stored and counted | `remote_write::late_and_early_samples_are_told_and_the_rest_is_stored`, `bad_series_are_refused_singly` |
+//! | exemplars without a sample, as Prometheus' own queue sends them in 2.0 | `pharos_ingest::remote_write::tests::exemplars_of_version_2_may_come_without_a_sample` |
+//! | same instant and value again | `the_same_again_is_written_again` |
+//! | failures of the store: 5xx with nothing written, when to come again | `remote_write::a_full_disk_is_503_with_the_time_to_come_back`, `every_answer_says_what_was_written` |
+//! | 429 says when to come again | `limits` |
+//! | a body that meets a fault of ours is not repeated for ever | `state` (unit test) |
+//! | types and units as labels, zeros at starts, neither in what is told as written | `types_units_and_starts_are_stored_when_asked`, `a_zero_that_was_refused_comes_again` |
+//! | vmagent: zstd, `get_vm_proto_version`, version of its protocol; 409 for what is refused singly | `remote_write::{every_encoding_arrives, what_is_not_spoken_is_415}`, `vmagent_is_told_to_drop_without_falling_back` |
 //! | labels of a credential | `a_credential_labels_what_is_written_with_it` |
 //! | pairs of replicas | `of_two_replicas_one_is_stored` |
-//! | 2.0: types and units as labels, zeros at starts, neither in what is told as written | `types_units_and_starts_are_stored_when_asked` |
+//!
+//! On purpose otherwise than Prometheus 3.14: of a request of 1.0, too, what is bad is refused alone and told with 400, where
+//! Prometheus skips bad labels silently and rolls everything back for the rest; samples may come in any order.
 
 use http::{Request, StatusCode};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -288,8 +300,8 @@ fn counter(samples: &[(f64, i64, i64)]) -> Vec<u8> {
 
 #[tokio::test]
 async fn types_units_and_starts_are_stored_when_asked() {
-    let mut settings = IngestSettings::default();
-    settings.remote_write = RemoteWriteSettings { type_and_unit_labels: true, created_zero: true };
+    let remote_write = RemoteWriteSettings { type_and_unit_labels: true, created_zero: true };
+    let settings = IngestSettings { remote_write, ..IngestSettings::default() };
     let samples = [(3.0, NOW_MS + 2_000, NOW_MS + 1_000), (4.0, NOW_MS + 3_000, NOW_MS + 1_000)];
     let series = r#"c_total{__type__="counter", __unit__="bytes"}"#;
     let stored = |values: &[(i64, i64)]| -> Vec<String> {

@@ -6,8 +6,8 @@
 //! - `decoded_max` counts what a request takes in memory, which is less where no messages are built;
 //! - unknown groups may nest 64 deep, not 100 less what is around them.
 
-mod requests;
-mod scramble;
+pub(super) mod requests;
+pub(super) mod scramble;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;

@@ -12,20 +12,49 @@ use crate::wire::{Payload, Reader};
 /// Deeper messages are refused by the decoder.
 const DEPTH_MAX: u32 = 100;
 
-/// Checks the decoded size of `wire`; damaged bytes pass, as the decoder names them.
-///
-/// # Errors
-/// [`IngestError::BatchTooLarge`].
-pub(super) fn check(wire: &[u8], schema: &'static MessageSchema, limit: ByteSize) -> Result<(), IngestError> {
-    let mut left = limit.0;
-    match subtract(wire, schema, &mut left, 0) {
-        Some(()) => Ok(()),
-        None => Err(IngestError::BatchTooLarge {
-            what: "bytes of memory",
-            setting: "ingest.limits.decoded_max",
-            limit: limit.0,
-        }),
+/// What a request may still take in memory.
+#[derive(Debug)]
+pub(super) struct Footprint {
+    left: u64,
+    limit: u64,
+}
+
+impl Footprint {
+    pub(super) fn new(limit: ByteSize) -> Self {
+        Self { left: limit.0, limit: limit.0 }
     }
+
+    /// Takes what a message of this schema takes, decoded; damaged bytes take what they have until then, as the decoder names
+    /// them.
+    ///
+    /// # Errors
+    /// [`IngestError::BatchTooLarge`].
+    pub(super) fn take(&mut self, wire: &[u8], schema: &'static MessageSchema) -> Result<(), IngestError> {
+        subtract(wire, schema, &mut self.left, 0).ok_or_else(|| self.too_large())
+    }
+
+    /// Takes so many bytes, if they are left.
+    pub(super) fn take_bytes(&mut self, bytes: usize) -> Result<(), IngestError> {
+        self.left = self.left.checked_sub(bytes as u64).ok_or_else(|| self.too_large())?;
+        Ok(())
+    }
+
+    /// What is left, bytes.
+    pub(super) fn left(&self) -> usize {
+        usize::try_from(self.left).unwrap_or(usize::MAX)
+    }
+
+    fn too_large(&self) -> IngestError {
+        let (what, setting) = ("bytes of memory", "ingest.limits.decoded_max");
+        IngestError::BatchTooLarge { what, setting, limit: self.limit }
+    }
+}
+
+/// What a message takes, decoded, bytes.
+pub(super) fn bytes_of(wire: &[u8], schema: &'static MessageSchema) -> usize {
+    let mut left = u64::MAX;
+    let _ = subtract(wire, schema, &mut left, 0);
+    usize::try_from(u64::MAX - left).unwrap_or(usize::MAX)
 }
 
 /// Subtracts the footprint of a message from `left`; `None` when nothing is left.
@@ -73,8 +102,8 @@ mod tests {
         let spans = [0x12, 0].repeat(1000);
         let body = nested(spans, &[0x12, 0x0a]);
         let needed = 1000 * size_of::<Span>() as u64;
-        assert!(check(&body, &TRACES_REQUEST, ByteSize(needed + 1000)).is_ok());
-        let refused = check(&body, &TRACES_REQUEST, ByteSize(needed));
+        assert!(Footprint::new(ByteSize(needed + 1000)).take(&body, &TRACES_REQUEST).is_ok());
+        let refused = Footprint::new(ByteSize(needed)).take(&body, &TRACES_REQUEST);
         assert!(matches!(refused, Err(IngestError::BatchTooLarge { limit, .. }) if limit == needed));
     }
 
@@ -82,7 +111,7 @@ mod tests {
     fn depth_and_damage_end() {
         let deep = (0..300).fold(Vec::new(), |inner, _| nested(inner, &[0x0a, 0x2a]));
         let body = nested(deep, &[0x12, 0x4a, 0x12, 0x12, 0x0a]);
-        assert!(check(&body, &TRACES_REQUEST, ByteSize::mib(1)).is_ok());
-        assert!(check(b"\x0a\xff\xff", &TRACES_REQUEST, ByteSize::mib(1)).is_ok());
+        assert!(Footprint::new(ByteSize::mib(1)).take(&body, &TRACES_REQUEST).is_ok());
+        assert!(Footprint::new(ByteSize::mib(1)).take(b"\x0a\xff\xff", &TRACES_REQUEST).is_ok());
     }
 }

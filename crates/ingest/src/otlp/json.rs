@@ -17,8 +17,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use schema::FieldSchema;
 pub(super) use schema::{
-    BUCKETS, EXEMPLAR, EXPONENTIAL_HISTOGRAM, GAUGE, HISTOGRAM, KEY_VALUE, Kind, METRICS_REQUEST, MessageSchema,
-    RESOURCE, SCOPE, SUM, SUMMARY, TRACES_REQUEST, VALUE_AT_QUANTILE,
+    ANY_VALUE, BUCKETS, EVENT, EXEMPLAR, EXPONENTIAL_HISTOGRAM, GAUGE, HISTOGRAM, KEY_VALUE, Kind, LINK,
+    METRICS_REQUEST, MessageSchema, RESOURCE, RESOURCE_SPANS, SCOPE, SCOPE_SPANS, SPAN, STATUS, SUM, SUMMARY,
+    TRACES_REQUEST, VALUE_AT_QUANTILE,
 };
 
 /// Turns a JSON text into the wire form of the message that `schema` describes.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope};
 use opentelemetry_proto::tonic::resource::v1::Resource as OtlpResource;
@@ -13,12 +12,21 @@ use pharos_model::{
     Link, Resource, Scope, Span, SpanBatch, SpanEvent, SpanGroup, SpanId, SpanKind, SpanStatus, StatusCode, TraceId,
 };
 use pharos_storage::{AppendOutcome, RejectReason, Rejection};
+use prost::Message;
 
-use super::WireForm;
 use super::attributes::{TooDeep, model};
+use super::footprint::Footprint;
+use super::json::{RESOURCE, RESOURCE_SPANS, SCOPE, SCOPE_SPANS, SPAN};
+use super::message::{METRIC_NESTING, Merged, RESOURCE_NESTING};
+use super::usual_span::{Hints, usual_span};
+use super::{Failure, WireForm};
 use crate::Limits;
 use crate::limits::cut;
 use crate::sink::Refusal;
+use crate::wire::Reader;
+
+/// No span that is stored takes fewer bytes: its ids alone.
+const SPAN_BYTES_MIN: usize = 30;
 
 /// A translated trace request: what to store, and what of it was refused.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -50,26 +58,109 @@ impl DecodedSpans {
     }
 }
 
-/// Translates a request; texts and attributes are moved, not copied.
-pub(super) fn translate(request: ExportTraceServiceRequest, limits: &Limits) -> DecodedSpans {
-    let (mut batch, mut refused) = (SpanBatch::default(), AppendOutcome::default());
-    for message in request.resource_spans {
-        let resource = resource(message.resource.unwrap_or_default(), message.schema_url, limits).map(Arc::new);
-        for message in message.scope_spans {
-            let scope = scope(message.scope.unwrap_or_default(), message.schema_url, limits).map(Arc::new);
-            match (&resource, scope) {
-                (Ok(resource), Ok(scope)) => {
-                    let spans = spans(message.spans, limits, &mut refused);
-                    if !spans.is_empty() {
-                        batch.groups.push(SpanGroup { resource: Arc::clone(resource), scope, spans });
-                    }
-                }
-                (Err(refusal), _) => reject(&mut refused, message.spans.len() as u64, refusal.clone()),
-                (_, Err(refusal)) => reject(&mut refused, message.spans.len() as u64, refusal),
-            }
+/// Translates a request, span by span from the wire.
+pub(super) fn translate(request: &[u8], limits: &Limits) -> Result<DecodedSpans, Failure> {
+    let mut translator = Translator {
+        limits,
+        footprint: Footprint::new(limits.decoded_max),
+        batch: SpanBatch::default(),
+        refused: AppendOutcome::default(),
+        hints: Hints::default(),
+    };
+    let mut reader = Reader::new(request);
+    while let Some(field) = reader.next()? {
+        if field.number == 1 {
+            translator.resource(field.bytes()?)?;
         }
     }
-    DecodedSpans { batch, rejections: refused.rejections, request: None }
+    Ok(DecodedSpans { batch: translator.batch, rejections: translator.refused.rejections, request: None })
+}
+
+struct Translator<'l> {
+    limits: &'l Limits,
+    footprint: Footprint,
+    batch: SpanBatch,
+    refused: AppendOutcome,
+    hints: Hints,
+}
+
+impl Translator<'_> {
+    fn resource(&mut self, message: &[u8]) -> Result<(), Failure> {
+        let (mut resource, mut schema_url) = (Merged::default(), "");
+        let mut reader = Reader::new(message);
+        while let Some(field) = reader.next()? {
+            match field.number {
+                1 => resource.add(field.bytes()?, &RESOURCE, RESOURCE_NESTING)?,
+                2 => drop(field.bytes()?),
+                3 => schema_url = field.text()?,
+                _ => {}
+            }
+        }
+        let bytes = resource.get().unwrap_or_default();
+        self.footprint.take_bytes(RESOURCE_SPANS.memory_bytes + schema_url.len())?;
+        self.footprint.take(bytes, &RESOURCE)?;
+        let resource = self::resource(OtlpResource::decode(bytes)?, schema_url.to_owned(), self.limits).map(Arc::new);
+        let mut reader = Reader::new(message);
+        while let Some(field) = reader.next()? {
+            if field.number == 2 {
+                self.scope(&resource, field.bytes()?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn scope(&mut self, resource: &Result<Arc<Resource>, Refusal>, message: &[u8]) -> Result<(), Failure> {
+        let (mut scope, mut schema_url, mut span_count) = (Merged::default(), "", 0);
+        let mut reader = Reader::new(message);
+        while let Some(field) = reader.next()? {
+            match field.number {
+                1 => scope.add(field.bytes()?, &SCOPE, METRIC_NESTING)?,
+                2 => {
+                    field.bytes()?;
+                    span_count += 1;
+                }
+                3 => schema_url = field.text()?,
+                _ => {}
+            }
+        }
+        let bytes = scope.get().unwrap_or_default();
+        self.footprint.take_bytes(SCOPE_SPANS.memory_bytes + schema_url.len())?;
+        self.footprint.take(bytes, &SCOPE)?;
+        let scope = self::scope(InstrumentationScope::decode(bytes)?, schema_url.to_owned(), self.limits).map(Arc::new);
+        // A span takes its share of the body at least: what is reserved is bounded by it.
+        let mut spans = Vec::with_capacity(span_count.min(message.len() / SPAN_BYTES_MIN));
+        let refusal = resource.as_ref().err().or(scope.as_ref().err()).cloned();
+        let mut reader = Reader::new(message);
+        while let Some(field) = reader.next()? {
+            if field.number != 2 {
+                continue;
+            }
+            let read = self.span(field.bytes()?)?;
+            match (&refusal, read) {
+                (None, Ok(span)) => spans.push(span),
+                (None, Err(refusal)) => reject(&mut self.refused, 1, refusal),
+                (Some(_), _) => {}
+            }
+        }
+        match (resource, scope, refusal) {
+            (Ok(resource), Ok(scope), _) if !spans.is_empty() => {
+                self.batch.groups.push(SpanGroup { resource: Arc::clone(resource), scope, spans });
+            }
+            (_, _, Some(refusal)) => reject(&mut self.refused, span_count as u64, refusal),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A span, or why it is refused.
+    fn span(&mut self, message: &[u8]) -> Result<Result<Span, Refusal>, Failure> {
+        if let Some((span, bytes)) = usual_span(message, self.limits, self.footprint.left(), &mut self.hints) {
+            self.footprint.take_bytes(bytes)?;
+            return Ok(Ok(span));
+        }
+        self.footprint.take(message, &SPAN)?;
+        Ok(span(OtlpSpan::decode(message)?, self.limits))
+    }
 }
 
 fn reject(refused: &mut AppendOutcome, count: u64, refusal: Refusal) {
@@ -78,18 +169,7 @@ fn reject(refused: &mut AppendOutcome, count: u64, refusal: Refusal) {
     }
 }
 
-fn spans(messages: Vec<OtlpSpan>, limits: &Limits, refused: &mut AppendOutcome) -> Vec<Span> {
-    let mut spans = Vec::with_capacity(messages.len());
-    for message in messages {
-        match span(message, limits) {
-            Ok(span) => spans.push(span),
-            Err(refusal) => reject(refused, 1, refusal),
-        }
-    }
-    spans
-}
-
-fn resource(message: OtlpResource, schema_url: String, limits: &Limits) -> Result<Resource, Refusal> {
+pub(super) fn resource(message: OtlpResource, schema_url: String, limits: &Limits) -> Result<Resource, Refusal> {
     Ok(Resource {
         attributes: attributes(message.attributes, "resource", limits)?,
         dropped_attributes_count: message.dropped_attributes_count,
@@ -97,7 +177,7 @@ fn resource(message: OtlpResource, schema_url: String, limits: &Limits) -> Resul
     })
 }
 
-fn scope(message: InstrumentationScope, schema_url: String, limits: &Limits) -> Result<Scope, Refusal> {
+pub(super) fn scope(message: InstrumentationScope, schema_url: String, limits: &Limits) -> Result<Scope, Refusal> {
     Ok(Scope {
         name: message.name,
         version: message.version,
@@ -107,7 +187,8 @@ fn scope(message: InstrumentationScope, schema_url: String, limits: &Limits) -> 
     })
 }
 
-fn span(message: OtlpSpan, limits: &Limits) -> Result<Span, Refusal> {
+/// What a decoded span becomes.
+pub(super) fn span(message: OtlpSpan, limits: &Limits) -> Result<Span, Refusal> {
     let about = |what: &str| format!("{what} of span {:?}", cut(&message.name, 128));
     let invalid = |message: String| Refusal { reason: RejectReason::InvalidSpan, message };
     let trace_id = trace_id(&message.trace_id).filter(|id| !id.is_zero());
@@ -149,7 +230,7 @@ fn span(message: OtlpSpan, limits: &Limits) -> Result<Span, Refusal> {
     })
 }
 
-fn event(message: Event, limits: &Limits) -> Result<SpanEvent, Refusal> {
+pub(super) fn event(message: Event, limits: &Limits) -> Result<SpanEvent, Refusal> {
     Ok(SpanEvent {
         time_ns: message.time_unix_nano,
         name: message.name,
@@ -159,7 +240,7 @@ fn event(message: Event, limits: &Limits) -> Result<SpanEvent, Refusal> {
 }
 
 /// A link may point nowhere (some SDKs send such), but what it has must be an id.
-fn link(message: OtlpLink, limits: &Limits) -> Result<Link, Refusal> {
+pub(super) fn link(message: OtlpLink, limits: &Limits) -> Result<Link, Refusal> {
     let trace_id = if message.trace_id.is_empty() { Some(TraceId::default()) } else { trace_id(&message.trace_id) };
     let span_id = if message.span_id.is_empty() { Some(SpanId::default()) } else { span_id(&message.span_id) };
     let (Some(trace_id), Some(span_id)) = (trace_id, span_id) else {
@@ -176,7 +257,7 @@ fn link(message: OtlpLink, limits: &Limits) -> Result<Link, Refusal> {
     })
 }
 
-fn attributes(
+pub(super) fn attributes(
     messages: Vec<opentelemetry_proto::tonic::common::v1::KeyValue>,
     of: &str,
     limits: &Limits,
@@ -235,16 +316,16 @@ fn check_attributes(message: &OtlpSpan, limits: &Limits) -> Result<(), Refusal> 
     Err(Refusal { reason: RejectReason::Limit, message })
 }
 
-fn trace_id(bytes: &[u8]) -> Option<TraceId> {
+pub(super) fn trace_id(bytes: &[u8]) -> Option<TraceId> {
     bytes.try_into().ok().map(TraceId)
 }
 
-fn span_id(bytes: &[u8]) -> Option<SpanId> {
+pub(super) fn span_id(bytes: &[u8]) -> Option<SpanId> {
     bytes.try_into().ok().map(SpanId)
 }
 
 /// Numbers that OpenTelemetry has not given a meaning say nothing.
-fn span_kind(number: i32) -> SpanKind {
+pub(super) fn span_kind(number: i32) -> SpanKind {
     match number {
         1 => SpanKind::Internal,
         2 => SpanKind::Server,
@@ -255,7 +336,7 @@ fn span_kind(number: i32) -> SpanKind {
     }
 }
 
-fn status(message: Status) -> SpanStatus {
+pub(super) fn status(message: Status) -> SpanStatus {
     let code = match message.code {
         1 => StatusCode::Ok,
         2 => StatusCode::Error,

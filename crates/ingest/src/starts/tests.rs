@@ -20,8 +20,11 @@ fn world(series_max: usize) -> World {
     World { starts: StartMemory::new(series_max, BEGUN_MS), stored: BTreeMap::new(), now_ms: BEGUN_MS }
 }
 
-/// Of a series with these samples: start, instant, value.
-fn decoded(series: &[(&str, &[(i64, i64, f64)])]) -> DecodedMetrics {
+/// A sample: start, instant, value.
+type Told = (i64, i64, f64);
+
+/// Of series with these samples.
+fn decoded(series: &[(&str, &[Told])]) -> DecodedMetrics {
     let mut builder = BatchBuilder::new();
     for (name, samples) in series {
         for (start_ms, timestamp_ms, value) in *samples {
@@ -132,6 +135,19 @@ fn tenants_and_series_have_starts_of_their_own_and_gauges_none() {
     assert_eq!(world.write_as("1", decoded(&[("m", &sample)]), true), [BEGUN_MS + 5]);
     assert_eq!(world.write_as("2", decoded(&[("m", &sample)]), true), [BEGUN_MS + 5]);
     assert_eq!(world.starts.series_count(), 3);
+}
+
+/// Whoever leaves out series between decoding and the store leaves out what is known of them.
+#[test]
+fn zeros_are_those_of_the_series_that_stay() {
+    let mut world = world(10);
+    let sample = [(BEGUN_MS + 5, BEGUN_MS + 10, 3.0)];
+    let mut some = decoded(&[("gauge", &sample), ("gone", &sample), ("counter", &sample)]);
+    some.counted = vec![false, true, true];
+    some.keep_series(|place| place != 1);
+    assert_eq!(world.write_as("1", some, true).len(), 1);
+    let zeros: Vec<_> = world.stored.iter().filter(|(_, value)| **value == 0.0).map(|((name, _), _)| name).collect();
+    assert_eq!(zeros, ["counter"]);
 }
 
 #[test]

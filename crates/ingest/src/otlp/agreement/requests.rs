@@ -42,30 +42,30 @@ const NAMES: [&str; 8] =
 const UNITS: [&str; 6] = ["", "1", "s", "By", "m/s", "{x}"];
 
 /// `SplitMix64`: the same numbers for the same seed.
-pub(super) struct Random(u64);
+pub(in crate::otlp) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::otlp) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) fn number(&mut self) -> u64 {
+    pub(in crate::otlp) fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
 
-    pub(super) fn below(&mut self, limit: usize) -> usize {
+    pub(in crate::otlp) fn below(&mut self, limit: usize) -> usize {
         (self.number() % limit.max(1) as u64) as usize
     }
 
     /// True once in `of` times.
-    pub(super) fn once_in(&mut self, of: usize) -> bool {
+    pub(in crate::otlp) fn once_in(&mut self, of: usize) -> bool {
         self.below(of) == 0
     }
 
-    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(in crate::otlp) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
     }
 
@@ -77,7 +77,7 @@ impl Random {
         if self.once_in(8) { None } else { Some(one(self)) }
     }
 
-    pub(super) fn request(&mut self) -> ExportMetricsServiceRequest {
+    pub(in crate::otlp) fn request(&mut self) -> ExportMetricsServiceRequest {
         ExportMetricsServiceRequest { resource_metrics: self.many(3, Self::resource_metrics) }
     }
 

@@ -7,7 +7,7 @@ use super::requests::Random;
 use crate::wire::{Payload, Reader};
 
 /// Writes a message in an unusual way; merging and the rule that the last one counts may change what it says.
-pub(super) fn message(bytes: &[u8], schema: &'static MessageSchema, random: &mut Random) -> Vec<u8> {
+pub(in crate::otlp) fn message(bytes: &[u8], schema: &'static MessageSchema, random: &mut Random) -> Vec<u8> {
     let mut fields: Vec<Vec<u8>> = Vec::new();
     let mut reader = Reader::new(bytes);
     while let Ok(Some(field)) = reader.next() {
@@ -77,7 +77,7 @@ fn varint(number: u64, random: &mut Random, out: &mut Vec<u8>) {
 }
 
 /// One or two changes anywhere.
-pub(super) fn damaged(whole: &[u8], random: &mut Random) -> Vec<u8> {
+pub(in crate::otlp) fn damaged(whole: &[u8], random: &mut Random) -> Vec<u8> {
     let mut bytes = whole.to_vec();
     for _ in 0..=random.below(2) {
         let at = random.below(bytes.len());
