@@ -49,8 +49,6 @@ pub(crate) fn keep_series(decoded: &mut DecodedMetrics, quota: &Quota) {
     decoded.exemplars_dropped += exemplars_dropped;
     if kept.contains(&false) {
         decoded.keep_series(|at| kept[at]);
-        let mut of_runs = kept.iter();
-        decoded.counted.retain(|_| of_runs.next() == Some(&true));
     }
 }
 
