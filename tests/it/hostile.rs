@@ -97,7 +97,8 @@ fn zstd_of_a_huge_window() -> Vec<u8> {
 }
 
 async fn send(pharos: &Pharos, path: &str, content_type: &str, encoding: &str, body: Vec<u8>) -> (u16, String) {
-    let request = pharos.client().post(pharos.url(path)).bearer_auth(pharos.token()).header("content-type", content_type);
+    let request =
+        pharos.client().post(pharos.url(path)).bearer_auth(pharos.token()).header("content-type", content_type);
     let request = if encoding.is_empty() { request } else { request.header("content-encoding", encoding) };
     let answer = request.body(body).send().await.expect("the server answers");
     let status = answer.status().as_u16();
@@ -168,8 +169,7 @@ async fn ten_gigabytes_for_an_import() {
     let pharos = start().await;
     for (encoding, bomb) in [("gzip", gzip_bomb()), ("zstd", zstd_bomb())] {
         let watch = Watch::new(&pharos);
-        let (status, answer) =
-            send(&pharos, "/api/v1/import/prometheus", "text/plain", encoding, bomb.to_vec()).await;
+        let (status, answer) = send(&pharos, "/api/v1/import/prometheus", "text/plain", encoding, bomb.to_vec()).await;
         assert!(matches!(status, 400 | 413), "{encoding}: {status} {answer}");
         watch.end(&format!("import {encoding}"), RISE_BYTES_MAX).await;
     }

@@ -114,6 +114,12 @@ async fn web_tokens_open_what_their_claims_say() {
         assert_eq!(status(&pharos, &issuer.token("unknown", &json!({})), "/api/v1/labels").await, 401);
     }
     assert_eq!(issuer.fetches.load(Ordering::SeqCst), 1, "strangers do not make us ask");
+    let (_, metrics) = pharos.get("/metrics").await;
+    let metrics = metrics.as_str().unwrap();
+    let of_issuer = format!("{{issuer=\"{}\"}}", issuer.url);
+    assert!(metrics.contains(&format!("pharos_gateway_issuer_keys{of_issuer} 1\n")), "{metrics}");
+    let refreshed = format!("pharos_gateway_issuer_keys_refreshed_timestamp_seconds{of_issuer} 1");
+    assert!(metrics.contains(&refreshed), "{metrics}");
     let log = pharos.log();
     for token in [&viewer, &expired, &other] {
         assert!(!log.contains(token.rsplit('.').next().unwrap()), "no signature is logged");

@@ -88,16 +88,14 @@ pub fn token_file(bytes: &[u8]) {
 /// # Panics
 /// If both ways see another certificate, or a grant has a name that cannot be one: a bug.
 pub fn certificate(bytes: &[u8]) {
-    let found = match bytes.split_first() {
-        Some((0, header)) => proxy::certificate(header),
-        _ => {
-            let direct = ClientCertificate::parse(bytes).ok();
-            assert_eq!(
-                proxy::certificate(STANDARD.encode(bytes).as_bytes()),
-                direct.clone().filter(|_| bytes.len() < 24 << 10)
-            );
-            direct
-        }
+    let found = if let Some((0, header)) = bytes.split_first() {
+        proxy::certificate(header)
+    } else {
+        let direct = ClientCertificate::parse(bytes).ok();
+        // In base64 it is as long as a header may be.
+        let fits = bytes.len() <= 24 << 10;
+        assert_eq!(proxy::certificate(STANDARD.encode(bytes).as_bytes()), direct.clone().filter(|_| fits));
+        direct
     };
     let Some(found) = found else { return };
     let rules: Vec<CertificateSettings> = serde_json::from_value(serde_json::json!([

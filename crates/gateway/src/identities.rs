@@ -19,7 +19,7 @@ pub(crate) use settings::{header_fault, is_name};
 
 use crate::authenticate::AuthError;
 use crate::certificate::CertificateRules;
-use crate::jwt::{Issuers, JwtError, looks_like_jwt};
+use crate::jwt::{IssuerState, Issuers, JwtError, looks_like_jwt};
 use crate::proxy::{Proxies, Vouched};
 use crate::{Grant, IdentitySource, Presented, Principal};
 
@@ -73,6 +73,11 @@ impl Identities {
     #[must_use]
     pub fn has_issuers(&self) -> bool {
         !self.issuers.is_empty()
+    }
+
+    /// How the keys of each issuer are, for metrics.
+    pub fn issuers(&self) -> impl Iterator<Item = IssuerState<'_>> {
+        self.issuers.states()
     }
 
     /// Whether a bearer's text is for [`Identities::of_jwt`] to judge.

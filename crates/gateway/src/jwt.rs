@@ -59,6 +59,17 @@ struct Issuer {
     keys: Arc<Keys>,
 }
 
+/// The keys of an issuer at one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IssuerState<'a> {
+    /// Its name, as in the claim `iss`.
+    pub issuer: &'a str,
+    /// Keys that are in use.
+    pub keys: usize,
+    /// When they were read or fetched last, changed or not, Unix seconds; `None`: never yet.
+    pub had_at_s: Option<i64>,
+}
+
 /// A token that was checked; its times are in the grant.
 #[derive(Debug)]
 struct Verified {
@@ -140,6 +151,15 @@ impl Issuers {
         if let Some(issuer) = self.all.get(wanted.issuer) {
             issuer.keys.wait(wanted.attempts).await;
         }
+    }
+
+    /// How each issuer's keys are.
+    pub(crate) fn states(&self) -> impl Iterator<Item = IssuerState<'_>> {
+        self.all.iter().map(|issuer| IssuerState {
+            issuer: &issuer.name,
+            keys: issuer.keys.current().len(),
+            had_at_s: issuer.keys.had_at_s(),
+        })
     }
 
     /// Reads all files again.

@@ -41,7 +41,8 @@ pub use identities::{
     CertificateMatch, CertificateSettings, GrantSettings, Identities, IdentityError, IdentitySettings, ProxySettings,
 };
 pub use jwt::{
-    ClaimNames, IssuerSettings, JwtAlgorithm, JwtError, KeyFile, KeySettings, KeysWanted, Requirement, ScopeMapping,
+    ClaimNames, IssuerSettings, IssuerState, JwtAlgorithm, JwtError, KeyFile, KeySettings, KeysWanted, Requirement,
+    ScopeMapping,
 };
 pub use layer::{authenticate_request, tenant_header};
 pub use limits::LimitOverrides;

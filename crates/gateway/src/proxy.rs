@@ -127,13 +127,12 @@ impl Proxies {
 
 impl Proxy {
     fn new(settings: &ProxySettings) -> Option<Self> {
-        let (header, says) = match &settings.certificate_header {
-            Some(name) => (name, Says::Certificate),
-            None => {
-                let tenant_header = settings.tenant_header.as_ref().map(|name| name.parse()).transpose().ok()?;
-                let (tenants, grant) = (settings.grant.tenants().ok()?, Box::new(settings.grant.clone()));
-                (&settings.header, Says::Name { tenant_header, tenants, grant })
-            }
+        let (header, says) = if let Some(name) = &settings.certificate_header {
+            (name, Says::Certificate)
+        } else {
+            let tenant_header = settings.tenant_header.as_ref().map(|name| name.parse()).transpose().ok()?;
+            let (tenants, grant) = (settings.grant.tenants().ok()?, Box::new(settings.grant.clone()));
+            (&settings.header, Says::Name { tenant_header, tenants, grant })
         };
         Some(Self { networks: settings.networks.clone(), header: header.parse().ok()?, says })
     }

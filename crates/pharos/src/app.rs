@@ -268,6 +268,9 @@ fn doors(
     self_metrics::register(&mut registry, Arc::clone(&metrics), Arc::clone(&traces), BUILD.version);
     self_metrics::register_engine(&mut registry, engine.clone());
     self_metrics::register_refusals(&mut registry, Arc::clone(&reloader.authenticator));
+    if reloader.identities.has_issuers() {
+        self_metrics::register_issuers(&mut registry, Arc::clone(&reloader.identities));
+    }
     self_metrics::register_span_metrics(&mut registry, Arc::clone(&stores.span_metrics));
     if let Some(sampler) = &stores.sampler {
         self_metrics::register_sampling(&mut registry, Arc::clone(sampler));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pharos_gateway::Authenticator;
+use pharos_gateway::{Authenticator, Identities};
 use pharos_promql::Engine;
 use pharos_storage::{MetricStore, TraceStore};
 use prometheus_client::collector::Collector;
@@ -50,6 +50,11 @@ pub(crate) fn register_refusals(registry: &mut Registry, authenticator: Arc<Auth
     registry.register_collector(Box::new(Refusals { authenticator }));
 }
 
+/// Adds the state of issuers' keys to `registry`.
+pub(crate) fn register_issuers(registry: &mut Registry, identities: Arc<Identities>) {
+    registry.register_collector(Box::new(Issuers { identities }));
+}
+
 /// All of `registry` as OpenMetrics text.
 pub(crate) fn text(registry: &Mutex<Registry>) -> String {
     let mut text = String::new();
@@ -70,6 +75,33 @@ impl Collector for Refusals {
             encoder.encode_descriptor("pharos_gateway_requests_refused", help, None, MetricType::Counter)?;
         for (reason, count) in self.authenticator.refusals() {
             ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Issuers {
+    identities: Arc<Identities>,
+}
+
+impl Collector for Issuers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "Keys of an issuer of web tokens that are in use";
+        let mut family = encoder.encode_descriptor("pharos_gateway_issuer_keys", help, None, MetricType::Gauge)?;
+        for state in self.identities.issuers() {
+            let keys = i64::try_from(state.keys).unwrap_or(i64::MAX);
+            ConstGauge::new(keys).encode(family.encode_family(&[("issuer", state.issuer)])?)?;
+        }
+        let (name, help) = (
+            "pharos_gateway_issuer_keys_refreshed_timestamp_seconds",
+            "When the keys of an issuer of web tokens were read or fetched last, changed or not, Unix seconds",
+        );
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for state in self.identities.issuers() {
+            if let Some(had_at_s) = state.had_at_s {
+                ConstGauge::new(had_at_s).encode(family.encode_family(&[("issuer", state.issuer)])?)?;
+            }
         }
         Ok(())
     }

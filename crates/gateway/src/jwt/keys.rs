@@ -9,6 +9,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -39,6 +40,8 @@ pub(super) struct Keys {
     clock: Arc<dyn Clock>,
     current: ArcSwap<KeySet>,
     attempts: Mutex<Attempts>,
+    /// When they were had last, Unix seconds; 0: never.
+    had_at_s: AtomicI64,
     /// How many attempts ended.
     ended: watch::Sender<u64>,
     wanted: Notify,
@@ -91,6 +94,7 @@ impl Keys {
             clock,
             current: ArcSwap::default(),
             attempts: Mutex::default(),
+            had_at_s: AtomicI64::new(0),
             ended: watch::Sender::new(0),
             wanted: Notify::new(),
         };
@@ -98,6 +102,11 @@ impl Keys {
             opened.put(set.map_err(|error| full_message(&error))?);
         }
         Ok(opened)
+    }
+
+    /// When they were read or fetched last, changed or not, Unix seconds; `None`: never yet.
+    pub(super) fn had_at_s(&self) -> Option<i64> {
+        Some(self.had_at_s.load(Ordering::Relaxed)).filter(|at_s| *at_s > 0)
     }
 
     pub(super) fn current(&self) -> Arc<KeySet> {
@@ -234,6 +243,7 @@ impl Keys {
 
     /// Puts other keys in place, if they are others.
     fn put(&self, set: KeySet) {
+        self.had_at_s.store(self.clock.unix_ms().div_euclid(1_000), Ordering::Relaxed);
         let current = self.current.load();
         if current.generation > 0 && current.fingerprint == set.fingerprint {
             return;
