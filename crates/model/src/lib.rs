@@ -17,6 +17,7 @@ mod sample;
 mod span;
 mod tenant;
 mod time;
+mod trace_state;
 
 pub use batch::{BatchBuilder, MetricBatch, RunLabels, SeriesRun};
 pub use bucket_bounds::exponential_bound;
@@ -40,3 +41,6 @@ pub use span::{
 };
 pub use tenant::{DEFAULT_TENANT, TenantId, TenantIdError};
 pub use time::{MS_PER_DAY, NS_PER_DAY, NS_PER_MS, StepRange, TimeRange, TimeRangeNs, ms_to_ns, ns_to_ms};
+pub use trace_state::{
+    SAMPLING_THRESHOLDS, adjusted_count, sampling_randomness, sampling_threshold, trace_state_member,
+};

@@ -11,12 +11,15 @@
 
 use std::time::Instant;
 
-use pharos_model::{AttributeValue, MatchOp, Matcher, Span, SpanGroup, StatusCode};
+use pharos_model::{
+    AttributeValue, MatchOp, Matcher, SAMPLING_THRESHOLDS, Span, SpanGroup, StatusCode, sampling_randomness,
+    trace_state_member,
+};
 
 use crate::ottl::Conditions;
 use crate::settings::{Policy, Rule, Status};
 use crate::trace::WaitingTrace;
-use crate::trace_state::{member, randomness, threshold_of};
+use crate::trace_state::threshold_of;
 
 /// What becomes of a trace: kept, with the threshold to be recorded, or dropped.
 pub(crate) type Decision = Option<u64>;
@@ -93,7 +96,7 @@ impl Policies {
     /// Judges a trace.
     pub(crate) fn decide(&mut self, trace: &WaitingTrace, now: Instant) -> Decision {
         let first_state = trace.spans().map(|(_, span)| span.trace_state.as_str()).find(|state| !state.is_empty());
-        let drawn = randomness(trace.trace_id, first_state.unwrap_or(""));
+        let drawn = sampling_randomness(trace.trace_id, first_state.unwrap_or(""));
         let asked = Asked { trace, drawn, now };
         if self.drops.iter_mut().any(|rules| rules.iter_mut().all(|judge| judge.holds(asked).is_some())) {
             return None;
@@ -175,11 +178,12 @@ impl Judge {
             }
             Rule::Probabilistic { percent } => {
                 let threshold = threshold_of(percent.share());
-                return (threshold < crate::trace_state::THRESHOLDS).then_some(threshold);
+                return (threshold < SAMPLING_THRESHOLDS).then_some(threshold);
             }
             Rule::StatusCode { codes } => any_span(trace, |_, span| codes.iter().any(|code| code.is(span.status.code))),
             Rule::TraceState { key, values } => any_span(trace, |_, span| {
-                member(&span.trace_state, key).is_some_and(|found| values.iter().any(|value| value == found))
+                trace_state_member(&span.trace_state, key)
+                    .is_some_and(|found| values.iter().any(|value| value == found))
             }),
             Rule::Sampled => any_span(trace, |_, span| span.flags & 1 == 1),
             Rule::SpanCount { min, max } => spans >= *min && max.is_none_or(|max| spans <= max),

@@ -9,6 +9,7 @@ use crate::SpanMetricsSettings;
 use crate::graph::Graph;
 use crate::output::Output;
 use crate::red::Red;
+use crate::targets::Targets;
 use crate::tenant::{State, Tenant};
 
 /// Series written before the lock is let go for a moment.
@@ -65,6 +66,7 @@ struct Flush {
     exemplars: ExemplarTurn,
     series: Places,
     edges: Places,
+    targets: Places,
     output: Output,
 }
 
@@ -78,7 +80,7 @@ impl Tenant {
         loop {
             flush.write(&mut self.state.lock(), first);
             first += STEP_PLACES;
-            let is_done = first >= flush.series.count.max(flush.edges.count);
+            let is_done = first >= flush.series.count.max(flush.edges.count).max(flush.targets.count);
             if is_done || flush.output.is_full() {
                 let batch = flush.output.take();
                 let is_stored = batch.is_empty() || append(batch);
@@ -105,13 +107,14 @@ impl Tenant {
             graph.expire(now_ms);
         }
         if !state.has_metadata {
-            crate::metadata::write(self.red.is_some(), self.graph.is_some(), &mut output);
+            crate::metadata::write(self.red.is_some(), state.targets.is_some(), self.graph.is_some(), &mut output);
         }
         Some(Flush {
             at: Instants { now_ms, idle_since_ms: now_ms.saturating_sub(idle_max.as_ms()) },
             exemplars: ExemplarTurn::new(self.red.as_ref().map_or(0, |red| red.exemplars_max)),
             series: Places { from: state.exemplars_from, count: state.red.as_ref().map_or(0, Red::places) },
             edges: Places { from: 0, count: state.graph.as_ref().map_or(0, Graph::places) },
+            targets: Places { from: 0, count: state.targets.as_ref().map_or(0, Targets::places) },
             output,
         })
     }
@@ -126,6 +129,9 @@ impl Flush {
             }
             if let (Some(graph), Some(index)) = (&mut state.graph, self.edges.at(step)) {
                 graph.flush(index, self.at, &mut self.output);
+            }
+            if let (Some(targets), Some(index)) = (&mut state.targets, self.targets.at(step)) {
+                targets.flush(index, self.at, &mut self.output);
             }
         }
     }
@@ -142,6 +148,9 @@ impl Flush {
                 }
                 if let (Some(graph), Some(index)) = (&mut state.graph, self.edges.at(step)) {
                     graph.settle(index, is_stored);
+                }
+                if let (Some(targets), Some(index)) = (&mut state.targets, self.targets.at(step)) {
+                    targets.settle(index, is_stored);
                 }
             }
         }

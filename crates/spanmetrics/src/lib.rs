@@ -14,6 +14,7 @@
 //! | `traces_service_graph_request_total`, `…_failed_total` | counters | `client`, `server`, `connection_type` |
 //! | `traces_service_graph_request_{server,client,messaging_system}_seconds` | native histograms with custom buckets | the same |
 //! | `traces_service_graph_unpaired_spans_total`, `…_dropped_spans_total` | counters | `client`, `server` |
+//! | `traces_target_info`, if `span_metrics.target_info` | gauge, 1 | `job`, `instance`, attributes of the resource |
 //!
 //! Everything else (`…_bucket`, `…_sum`, `…_count`, Tempo's `traces_spanmetrics_…`) is answered from these; all of it is in
 //! `docs/metrics.md`. Who asks the store in this process asks for the stored form: `rate` of the calls is pushed down into
@@ -25,11 +26,10 @@
 //! - M2 Counters are in memory between two flushes. A crash loses what was counted since the last one, the spans never; an
 //!   orderly stop flushes. After a start counters begin again from a zero at a new start timestamp, which is a reset.
 //! - M3 A flush that the metrics store refuses loses its instant and its exemplars only.
-//! - M4 Memory is bounded by `series_max`, `edges_max` and `waiting_max` of each tenant; a tenant without spans is forgotten
+//! - M4 Memory is bounded by `series_max`, `target_info_max`, `edges_max` and `waiting_max` of each tenant; a tenant without spans is forgotten
 //!   after `idle_max`. Nothing is allocated for a span whose series is known, but for dimensions that are no texts.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod adjusted;
 mod flush;
 mod graph;
 mod life;
@@ -42,6 +42,7 @@ mod settings;
 mod shared_names;
 mod slots;
 mod tally;
+mod targets;
 mod tenant;
 mod views;
 mod wire_size;

@@ -3,7 +3,8 @@
 use pharos_model::{MetricKind, MetricMetadata};
 
 use crate::names::{
-    CALLS, CLIENT_SECONDS, DROPPED, DURATION, FAILED, MESSAGING_SECONDS, REQUESTS, SERVER_SECONDS, SIZE, UNPAIRED,
+    CALLS, CLIENT_SECONDS, DROPPED, DURATION, FAILED, MESSAGING_SECONDS, REQUESTS, SERVER_SECONDS, SIZE, TARGET_INFO,
+    UNPAIRED,
 };
 use crate::output::Output;
 
@@ -16,6 +17,8 @@ const RED: [Family; 3] = [
     (SIZE, MetricKind::Counter, "Bytes of spans by service, operation, kind and status", "bytes"),
 ];
 
+const TARGETS: [Family; 1] = [(TARGET_INFO, MetricKind::Gauge, "Attributes of the resources that spans come from", "")];
+
 const GRAPH: [Family; 7] = [
     (REQUESTS, MetricKind::Counter, "Requests from client to server", ""),
     (FAILED, MetricKind::Counter, "Failed requests from client to server", ""),
@@ -27,8 +30,9 @@ const GRAPH: [Family; 7] = [
 ];
 
 /// Writes the families that are made.
-pub(crate) fn write(has_red: bool, has_graph: bool, output: &mut Output) {
-    let families = RED.iter().filter(|_| has_red).chain(GRAPH.iter().filter(|_| has_graph));
+pub(crate) fn write(has_red: bool, has_targets: bool, has_graph: bool, output: &mut Output) {
+    let families = RED.iter().filter(|_| has_red).chain(TARGETS.iter().filter(|_| has_targets));
+    let families = families.chain(GRAPH.iter().filter(|_| has_graph));
     for (metric, kind, help, unit) in families {
         output.metadata(MetricMetadata {
             metric: (*metric).to_owned(),

@@ -44,6 +44,10 @@ pub struct SpanMeterStats {
     pub series: u64,
     /// Edges of service graphs.
     pub edges: u64,
+    /// Resources that sent spans and are told of.
+    pub targets: u64,
+    /// How often a resource was not told of, as its tenant has too many.
+    pub targets_dropped: u64,
     /// Halves of calls that wait for the other half.
     pub calls_waiting: u64,
     /// Halves that waited in vain.
@@ -134,6 +138,8 @@ impl SpanMeterStats {
         self.spans_too_old += held.counts.too_old;
         self.series += held.series as u64;
         self.edges += held.edges as u64;
+        self.targets += held.targets as u64;
+        self.targets_dropped += held.targets_dropped;
         self.calls_waiting += held.waiting as u64;
         self.calls_unpaired += held.graph_counts.unpaired;
         self.calls_dropped += held.graph_counts.dropped;

@@ -9,6 +9,9 @@ pub(crate) const DURATION: &str = "traces_span_metrics_duration_milliseconds";
 /// Bytes of spans by operation, in Tempo's naming, the only one there is; stored.
 pub(crate) const SIZE: &str = "traces_spanmetrics_size_total";
 
+/// Attributes of who sent spans, in Tempo's naming, the only one there is; stored if it is asked for.
+pub(crate) const TARGET_INFO: &str = "traces_target_info";
+
 /// Requests along an edge; stored, as all of the service graph.
 pub(crate) const REQUESTS: &str = "traces_service_graph_request_total";
 /// Those that failed.
@@ -28,6 +31,10 @@ pub(crate) const DROPPED: &str = "traces_service_graph_dropped_spans_total";
 pub(crate) const SERVICE_NAME: &str = "service_name";
 /// The service, in Tempo's naming.
 pub(crate) const SERVICE: &str = "service";
+/// Joins metrics of spans with [`TARGET_INFO`].
+pub(crate) const JOB: &str = "job";
+/// Joins metrics of spans with [`TARGET_INFO`].
+pub(crate) const INSTANCE: &str = "instance";
 /// Marks what went over a limit, as OpenTelemetry's SDKs do (`otel.metric.overflow`).
 pub(crate) const OVERFLOW: &str = "otel_metric_overflow";
 /// The upper bound of a classic bucket.
@@ -44,8 +51,8 @@ pub(crate) const RESERVED_LABELS: [&str; 11] = [
     LE,
     "__name__",
     "quantile",
-    "job",
-    "instance",
+    JOB,
+    INSTANCE,
 ];
 
 /// Longest label value, bytes; longer ones are cut.

@@ -91,13 +91,17 @@ pub(crate) struct Red {
 }
 
 impl Red {
-    /// `dimensions` are the keys of attributes.
-    pub(crate) fn new(series_max: usize, dimensions: &[String]) -> Self {
+    /// `dimensions` are the keys of attributes, `own` labels before theirs.
+    pub(crate) fn new(series_max: usize, own: &[&str], dimensions: &[String]) -> Self {
         Self {
             slots: Slots::default(),
             hasher: foldhash::fast::RandomState::default(),
             series_max,
-            dimension_labels: dimensions.iter().map(|key| label_name(key)).collect(),
+            dimension_labels: own
+                .iter()
+                .map(|&label| label.to_owned())
+                .chain(dimensions.iter().map(|key| label_name(key)))
+                .collect(),
             bounds_ms: bounds_in(&BOUNDS_NS, MS_NS),
         }
     }

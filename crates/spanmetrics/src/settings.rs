@@ -21,6 +21,12 @@ pub struct SpanMetricsSettings {
     /// Operations of one tenant that are told apart, each with its kinds and outcomes; spans of further ones count for
     /// their service. Default 10000.
     pub series_max: usize,
+    /// Whether each resource that sends spans is told by `traces_target_info`, a series with its attributes as labels, and series
+    /// of spans have the labels `job` (`service.namespace/service.name`) and `instance` (`service.instance.id`) that join them with it;
+    /// each instance then has series of its own. Default no.
+    pub target_info: bool,
+    /// Resources of one tenant that are told; further ones are not. Default 1000.
+    pub target_info_max: usize,
     /// A series that gets no span for this long ends. Default 15m, minimum 1m.
     pub idle_max: HumanDuration,
     /// Links to traces kept of one tenant at each flush, at most two of a series. Default 1000; 0 keeps none. Tail sampling may
@@ -40,6 +46,8 @@ impl Default for SpanMetricsSettings {
             flush_interval: HumanDuration::from_ms(15_000),
             dimensions: Vec::new(),
             series_max: 10_000,
+            target_info: false,
+            target_info_max: 1_000,
             idle_max: HumanDuration::from_ms(900_000),
             exemplars_max: 1_000,
             adjusted_counts: false,
@@ -62,6 +70,9 @@ impl SpanMetricsSettings {
         at_least("span_metrics.idle_max", self.idle_max, 60_000)?;
         if self.series_max == 0 {
             return Err(SettingsError::Zero { setting: "span_metrics.series_max" });
+        }
+        if self.target_info && self.target_info_max == 0 {
+            return Err(SettingsError::Zero { setting: "span_metrics.target_info_max" });
         }
         if self.dimensions.len() > DIMENSIONS_MAX {
             return Err(SettingsError::Dimensions { count: self.dimensions.len(), limit: DIMENSIONS_MAX });

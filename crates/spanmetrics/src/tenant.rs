@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pharos_base::Completion;
-use pharos_model::{Attribute, AttributeValue, Resource, Span, SpanBatch, SpanGroup, SpanKind, StatusCode};
+use pharos_model::{
+    Attribute, AttributeValue, Resource, Span, SpanBatch, SpanGroup, SpanKind, StatusCode, adjusted_count,
+};
 use pharos_storage::{AppendOutcome, StorageError, render_attribute_value};
 
-use crate::adjusted::adjusted_count;
 use crate::graph::{CallSpan, Graph, Peer};
-use crate::names::cut;
+use crate::names::{INSTANCE, JOB, cut};
 use crate::red::{Key, Red, Witness, push_dimension};
 use crate::shared_names::SharedNames;
 use crate::slots::Place;
+use crate::targets::{Targets, instance, job};
 use crate::wire_size::span_bytes;
 use crate::{ServiceGraphSettings, SpanMetricsSettings};
 
@@ -79,7 +81,11 @@ pub(crate) struct State {
     pub(crate) names: SharedNames,
     pub(crate) red: Option<Red>,
     pub(crate) graph: Option<Graph>,
+    pub(crate) targets: Option<Targets>,
+    /// Of the span that is looked at.
     dimensions: Vec<u8>,
+    /// The part of it that all spans of its resource have.
+    resource_dimensions: Vec<u8>,
     counts: Counts,
     /// The store has the metadata.
     pub(crate) has_metadata: bool,
@@ -104,15 +110,22 @@ pub(crate) struct Held {
     pub(crate) series: usize,
     pub(crate) edges: usize,
     pub(crate) waiting: usize,
+    pub(crate) targets: usize,
+    pub(crate) targets_dropped: u64,
 }
 
 impl Tenant {
     pub(crate) fn new(red: &SpanMetricsSettings, graph: &ServiceGraphSettings, spare: Arc<SpareNotices>) -> Self {
         let state = State {
             names: SharedNames::default(),
-            red: red.enabled.then(|| Red::new(red.series_max, &red.dimensions)),
+            red: red.enabled.then(|| {
+                let own: &[_] = if red.target_info { &[JOB, INSTANCE] } else { &[] };
+                Red::new(red.series_max, own, &red.dimensions)
+            }),
             graph: graph.enabled.then(|| Graph::new(graph)),
+            targets: (red.enabled && red.target_info).then(|| Targets::new(red.target_info_max)),
             dimensions: Vec::new(),
+            resource_dimensions: Vec::new(),
             counts: Counts::default(),
             has_metadata: false,
             flushed_ms: i64::MIN,
@@ -138,6 +151,7 @@ impl Tenant {
         let mut state = self.state.lock();
         for group in &batch.groups {
             let service = state.names.shared(group.resource.service_name());
+            state.see_resource(&group.resource, now_ms);
             let service_hash = state.red.as_ref().map_or(0, |red| red.hash_service(&service));
             for span in &group.spans {
                 if span.end_ns < oldest_ns {
@@ -160,11 +174,12 @@ impl Tenant {
         now_ms: i64,
     ) -> Notice {
         let weight = if self.adjusted_counts { adjusted_count(&span.trace_state) } else { 1.0 };
-        let State { red, dimensions, counts, .. } = state;
+        let State { red, dimensions, resource_dimensions, counts, .. } = state;
         let mut bytes = 0;
         let place = red.as_mut().zip(self.red.as_ref()).map(|(red, settings)| {
             bytes = u32::try_from(span_bytes(span)).unwrap_or(u32::MAX);
             dimensions.clear();
+            dimensions.extend_from_slice(resource_dimensions);
             for key in &settings.dimensions {
                 let value = attribute(&span.attributes, key).or_else(|| attribute(&group.resource.attributes, key));
                 push_dimension(dimensions, cut(&value.map(render_attribute_value).unwrap_or_default()));
@@ -256,7 +271,7 @@ impl Tenant {
     /// Whether nothing is known of it but what has been counted so far.
     pub(crate) fn is_idle(&self) -> bool {
         let held = self.held();
-        held.series + held.edges + held.waiting == 0 && self.unanswered.lock().is_empty()
+        held.series + held.edges + held.waiting + held.targets == 0 && self.unanswered.lock().is_empty()
     }
 
     pub(crate) fn held(&self) -> Held {
@@ -268,11 +283,22 @@ impl Tenant {
             series: state.red.as_ref().map_or(0, Red::len),
             edges: graph.map_or(0, Graph::len),
             waiting: graph.map_or(0, Graph::waiting),
+            targets: state.targets.as_ref().map_or(0, Targets::len),
+            targets_dropped: state.targets.as_ref().map_or(0, Targets::dropped),
         }
     }
 }
 
 impl State {
+    /// Tells of who sends spans, if that is wanted.
+    fn see_resource(&mut self, resource: &Resource, now_ms: i64) {
+        let Some(targets) = &mut self.targets else { return };
+        targets.see(resource, now_ms);
+        self.resource_dimensions.clear();
+        push_dimension(&mut self.resource_dimensions, &job(resource));
+        push_dimension(&mut self.resource_dimensions, &instance(resource));
+    }
+
     fn peer(&mut self, settings: &ServiceGraphSettings, span: &Span, resource: &Resource) -> Peer {
         if let Some(database) = first_text(&span.attributes, &settings.database_attributes) {
             return Peer::Database(self.names.shared(database));

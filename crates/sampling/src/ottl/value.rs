@@ -3,11 +3,10 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use pharos_model::{Attribute, AttributeValue, SpanKind, StatusCode};
+use pharos_model::{Attribute, AttributeValue, SpanKind, StatusCode, trace_state_member};
 use pharos_storage::render_attribute_value;
 
 use super::Subject;
-use crate::trace_state::member;
 
 /// A value of a condition.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,7 +71,7 @@ impl Path {
             Self::ParentSpanId if span.parent_span_id.is_zero() => text(""),
             Self::ParentSpanId => Value::Text(Cow::Owned(span.parent_span_id.to_string())),
             Self::TraceState => text(&span.trace_state),
-            Self::TraceStateMember(key) => text(member(&span.trace_state, key).unwrap_or("")),
+            Self::TraceStateMember(key) => text(trace_state_member(&span.trace_state, key).unwrap_or("")),
             Self::Attribute(key) => of(&span.attributes, key),
             Self::EventAttribute(key) => event.map_or(Value::Nil, |event| of(&event.attributes, key)),
             Self::ResourceAttribute(key) => of(&group.resource.attributes, key),

@@ -4,5 +4,6 @@
 mod flush;
 mod graph;
 mod red;
+mod targets;
 mod views;
 mod world;
