@@ -69,12 +69,10 @@ fn truncate(trace: &mut Trace, spans_max: u64) {
     }
 }
 
-/// Moves warnings about a trace to its first span, for answers that have no other place for them.
-pub(crate) fn tell_on_first_span(trace: &mut Trace) {
-    if let Some(first) = spans(&mut trace.groups).next() {
-        for warning in std::mem::take(&mut trace.warnings) {
-            warn(first, warning);
-        }
+/// Puts warnings to the first span, for answers that have no other place for them.
+pub(crate) fn tell_on_first_span(groups: &mut [SpanGroup], warnings: Vec<String>) {
+    if let Some(first) = spans(groups).next() {
+        warnings.into_iter().for_each(|warning| warn(first, warning));
     }
 }
 

@@ -69,7 +69,7 @@ impl QueryService for Query {
         let lookup = lookup(&request).map_err(Status::invalid_argument)?;
         let adjusting = self.api.adjusting_unless(request.raw_traces);
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
-            match send_traces(api.store.as_ref(), tenant, &[lookup], adjusting, (context, outlet))? {
+            match send_traces(api.store.as_ref(), tenant, vec![lookup].into(), adjusting, (context, outlet))? {
                 // Jaeger's clients look for these words.
                 0 => Err(Failure::Absent("trace not found")),
                 _ => Ok(()),
@@ -88,7 +88,7 @@ impl QueryService for Query {
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
             let query = asked_query(query(request.query))?;
             let found = api.search(tenant, &query, context)?;
-            send_traces(api.store.as_ref(), tenant, &found, adjusting, (context, outlet))?;
+            send_traces(api.store.as_ref(), tenant, found, adjusting, (context, outlet))?;
             Ok(())
         });
         read.await
@@ -102,7 +102,7 @@ impl QueryService for Query {
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
             let query = asked_query(query(request.query))?;
             let found = api.search(tenant, &query, context)?;
-            let summaries = api.store.summaries(tenant, &found, context)?;
+            let summaries = api.store.summaries(tenant, &found.lookups, context)?;
             let message = |summaries| FindTraceSummariesResponse { summaries };
             send_batches(summaries.into_iter().map(summary), message, outlet)?;
             Ok(())
@@ -136,7 +136,8 @@ impl QueryService for Query {
     ) -> Result<Response<DependenciesResponse>, Status> {
         let (asker, GetDependenciesRequest { start_time, end_time }) = opened(request)?;
         let range = dependency_range(start_time, end_time).map_err(Status::invalid_argument)?;
-        let links = asker.read(&self.api, move |api, tenant, _| api.store.dependencies(tenant, range)).await?;
+        let read = move |api: &JaegerApi, tenant: &_, context: &_| api.dependencies(tenant, range, context);
+        let (links, _held) = asker.read(&self.api, read).await?;
         let listed = links.into_iter().map(|link| Dependency {
             parent: link.parent,
             child: link.child,

@@ -5,12 +5,13 @@ use std::num::NonZeroUsize;
 use opentelemetry_proto::tonic::trace::v1::TracesData;
 use pharos_ingest::otlp::each_message;
 use pharos_model::{SpanGroup, TenantId};
-use pharos_storage::{ReadContext, StorageError, TraceLookup, TraceStore};
+use pharos_storage::{ReadContext, StorageError, TraceStore};
 use prost::Message;
 
 use crate::adjust::{Adjusting, tell_on_first_span};
 use crate::grpc_stream::Outlet;
 use crate::rendering::too_large;
+use crate::told::{Found, told_with_parts, told_with_traces};
 
 /// Largest message of a stream. Clients take 4 MiB unless they are told otherwise.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 3_584 << 10;
@@ -22,7 +23,7 @@ pub(crate) const PART_SPANS: NonZeroUsize = NonZeroUsize::new(4_096).expect("mor
 pub(crate) fn send_traces(
     store: &dyn TraceStore,
     tenant: &TenantId,
-    lookups: &[TraceLookup],
+    found: Found,
     adjusting: Option<Adjusting>,
     (context, outlet): (&ReadContext, &Outlet<TracesData>),
 ) -> Result<usize, StorageError> {
@@ -34,14 +35,25 @@ pub(crate) fn send_traces(
             outlet.send(message)
         })
     };
+    let Found { lookups, warnings } = found;
     match adjusting {
-        None => store.trace_parts(tenant, lookups, PART_SPANS, context)?.try_for_each(|part| send(part?.groups))?,
-        Some(adjusting) => store.traces(tenant, lookups, context)?.try_for_each(|trace| {
-            let mut trace = trace?;
-            adjusting.apply(&mut trace, &context.memory).map_err(too_large)?;
-            tell_on_first_span(&mut trace);
-            send(trace.groups)
-        })?,
+        None => {
+            let parts = store.trace_parts(tenant, &lookups, PART_SPANS, context)?;
+            told_with_parts(parts, warnings).try_for_each(|part| {
+                let mut part = part?;
+                tell_on_first_span(&mut part.groups, part.warnings);
+                send(part.groups)
+            })?;
+        }
+        Some(adjusting) => {
+            let traces = store.traces(tenant, &lookups, context)?;
+            told_with_traces(traces, warnings).try_for_each(|trace| {
+                let mut trace = trace?;
+                adjusting.apply(&mut trace, &context.memory).map_err(too_large)?;
+                tell_on_first_span(&mut trace.groups, trace.warnings);
+                send(trace.groups)
+            })?;
+        }
     }
     Ok(sent)
 }

@@ -65,7 +65,7 @@ impl TraceReader for Storage {
         let (asker, request) = opened(request)?;
         let lookups = lookups(&request.query).map_err(Status::invalid_argument)?;
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
-            send_traces(api.store.as_ref(), tenant, &lookups, None, (context, outlet))?;
+            send_traces(api.store.as_ref(), tenant, lookups.into(), None, (context, outlet))?;
             Ok(())
         });
         read.await
@@ -100,7 +100,7 @@ impl TraceReader for Storage {
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
             let query = asked_query(query(request.query))?;
             let found = api.search(tenant, &query, context)?;
-            send_traces(api.store.as_ref(), tenant, &found, None, (context, outlet))?;
+            send_traces(api.store.as_ref(), tenant, found, None, (context, outlet))?;
             Ok(())
         });
         read.await
@@ -115,7 +115,7 @@ impl TraceReader for Storage {
             api.search(tenant, &asked_query(query(request.query))?, context)
         };
         let found = asker.read(&self.api, find).await?;
-        let trace_ids = found.iter().map(|found| FoundTraceId {
+        let trace_ids = found.lookups.iter().map(|found| FoundTraceId {
             trace_id: bytes(found.trace_id),
             // A time range would narrow what is read by id later; the ids alone are found as fast.
             start: None,
@@ -133,7 +133,7 @@ impl TraceReader for Storage {
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
             let query = asked_query(query(request.query))?;
             let found = api.search(tenant, &query, context)?;
-            let summaries = api.store.summaries(tenant, &found, context)?;
+            let summaries = api.store.summaries(tenant, &found.lookups, context)?;
             let message = |summaries| FindTraceSummariesResponse { summaries, next_page_token: String::new() };
             send_batches(summaries.into_iter().map(summary), message, outlet)?;
             Ok(())
@@ -150,7 +150,8 @@ impl DependencyReader for Storage {
     ) -> Result<Response<GetDependenciesResponse>, Status> {
         let (asker, GetDependenciesRequest { start_time, end_time }) = opened(request)?;
         let range = dependency_range(start_time, end_time).map_err(Status::invalid_argument)?;
-        let links = asker.read(&self.api, move |api, tenant, _| api.store.dependencies(tenant, range)).await?;
+        let read = move |api: &JaegerApi, tenant: &_, context: &_| api.dependencies(tenant, range, context);
+        let (links, _held) = asker.read(&self.api, read).await?;
         let dependency = |link: pharos_storage::DependencyLink| Dependency {
             parent: link.parent,
             child: link.child,

@@ -47,7 +47,7 @@ impl QueryService for Query {
         let adjusting = self.api.adjusting_unless(request.raw_traces);
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
             let lookup = TraceLookup { trace_id, range };
-            match send_spans(api.store.as_ref(), tenant, &[lookup], adjusting, (context, outlet))? {
+            match send_spans(api.store.as_ref(), tenant, vec![lookup].into(), adjusting, (context, outlet))? {
                 0 => Err(Failure::Absent("trace not found")),
                 _ => Ok(()),
             }
@@ -74,7 +74,7 @@ impl QueryService for Query {
         let query = query(request.query).map_err(Status::invalid_argument)?;
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
             let found = api.search(tenant, &query, context)?;
-            send_spans(api.store.as_ref(), tenant, &found, adjusting, (context, outlet))?;
+            send_spans(api.store.as_ref(), tenant, found, adjusting, (context, outlet))?;
             Ok(())
         });
         read.await
@@ -108,7 +108,8 @@ impl QueryService for Query {
     ) -> Result<Response<GetDependenciesResponse>, Status> {
         let (asker, GetDependenciesRequest { start_time, end_time }) = opened(request)?;
         let range = dependency_range(start_time, end_time).map_err(Status::invalid_argument)?;
-        let links = asker.read(&self.api, move |api, tenant, _| api.store.dependencies(tenant, range)).await?;
+        let read = move |api: &JaegerApi, tenant: &_, context: &_| api.dependencies(tenant, range, context);
+        let (links, _held) = asker.read(&self.api, read).await?;
         let listed = links.into_iter().map(|link| DependencyLink {
             parent: link.parent,
             child: link.child,

@@ -2,7 +2,7 @@
 
 use pharos_model::{Resource, Scope, SpanEvent, SpanGroup, TenantId};
 use pharos_proto::jaeger::api_v2::{KeyValue, Log, Process, Span, SpanRef, SpanRefType, SpansResponseChunk, ValueType};
-use pharos_storage::{ReadContext, StorageError, TraceLookup, TraceStore};
+use pharos_storage::{ReadContext, StorageError, TraceStore};
 use prost::Message;
 use prost_types::{Duration, Timestamp};
 
@@ -10,6 +10,7 @@ use crate::adjust::{Adjusting, tell_on_first_span};
 use crate::grpc_messages::{MESSAGE_BYTES_MAX, PART_SPANS};
 use crate::grpc_stream::Outlet;
 use crate::rendering::too_large;
+use crate::told::{Found, told_with_parts, told_with_traces};
 use crate::v1_model::{self, Reference, Tag, TagValue};
 
 /// As many spans as Jaeger sends in one message.
@@ -20,7 +21,7 @@ const NS_PER_S: u64 = 1_000_000_000;
 pub(crate) fn send_spans(
     store: &dyn TraceStore,
     tenant: &TenantId,
-    lookups: &[TraceLookup],
+    found: Found,
     adjusting: Option<Adjusting>,
     (context, outlet): (&ReadContext, &Outlet<SpansResponseChunk>),
 ) -> Result<usize, StorageError> {
@@ -32,14 +33,25 @@ pub(crate) fn send_spans(
             outlet.send(chunk)
         })
     };
+    let Found { lookups, warnings } = found;
     match adjusting {
-        None => store.trace_parts(tenant, lookups, PART_SPANS, context)?.try_for_each(|part| send(&part?.groups))?,
-        Some(adjusting) => store.traces(tenant, lookups, context)?.try_for_each(|trace| {
-            let mut trace = trace?;
-            adjusting.apply(&mut trace, &context.memory).map_err(too_large)?;
-            tell_on_first_span(&mut trace);
-            send(&trace.groups)
-        })?,
+        None => {
+            let parts = store.trace_parts(tenant, &lookups, PART_SPANS, context)?;
+            told_with_parts(parts, warnings).try_for_each(|part| {
+                let mut part = part?;
+                tell_on_first_span(&mut part.groups, part.warnings);
+                send(&part.groups)
+            })?;
+        }
+        Some(adjusting) => {
+            let traces = store.traces(tenant, &lookups, context)?;
+            told_with_traces(traces, warnings).try_for_each(|trace| {
+                let mut trace = trace?;
+                adjusting.apply(&mut trace, &context.memory).map_err(too_large)?;
+                tell_on_first_span(&mut trace.groups, trace.warnings);
+                send(&trace.groups)
+            })?;
+        }
     }
     Ok(sent)
 }

@@ -39,6 +39,7 @@ mod routes;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod told;
 mod trace_id;
 mod ui;
 mod v1;

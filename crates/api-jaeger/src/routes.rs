@@ -8,9 +8,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use pharos_base::{CancelToken, Clock, MemoryBudget};
 use pharos_http::QueryPool;
-use pharos_model::TenantId;
 use pharos_promql::Engine;
-use pharos_storage::{ReadContext, StorageError, TraceLookup, TraceQuery, TraceStore};
+use pharos_storage::{ReadContext, TraceStore};
 
 use crate::adjust::Adjusting;
 use crate::{Settings, monitor, v1, v1_transform, v3};
@@ -56,17 +55,6 @@ impl JaegerApi {
     /// How traces are adjusted, unless they are wanted as they came.
     pub(crate) fn adjusting_unless(&self, is_raw: bool) -> Option<Adjusting> {
         (!is_raw).then(|| self.settings.adjusting())
-    }
-
-    /// Searches; says which traces to read, newest first.
-    pub(crate) fn search(
-        &self,
-        tenant: &TenantId,
-        query: &TraceQuery,
-        context: &ReadContext,
-    ) -> Result<Vec<TraceLookup>, StorageError> {
-        let found = self.store.find(tenant, query, context)?;
-        Ok(found.hits.iter().map(|hit| TraceLookup { trace_id: hit.trace_id, range: None }).collect())
     }
 }
 

@@ -265,3 +265,4 @@ mod clients;
 mod golden;
 mod limits;
 mod transform;
+mod warnings;

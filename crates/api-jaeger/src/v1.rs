@@ -9,7 +9,7 @@ use http::StatusCode;
 use pharos_base::ErrorClass;
 use pharos_http::{QueryKind, Refusal};
 use pharos_model::{TimeRangeNs, TraceId};
-use pharos_storage::{Operation, OperationQuery, StorageError, TraceLookup, TraceQuery};
+use pharos_storage::{Operation, OperationQuery, ReadContext, StorageError, TraceLookup, TraceQuery};
 use serde::Serialize;
 use serde::ser::Serializer;
 use serde_json::json;
@@ -52,18 +52,19 @@ async fn list<D: Serialize + Send + 'static>(
     api: &Arc<JaegerApi>,
     caller: &Caller,
     params: &Params,
-    read: impl FnOnce(&JaegerApi) -> Result<Envelope<D>, StorageError> + Send + 'static,
+    read: impl FnOnce(&JaegerApi, &ReadContext) -> Result<Envelope<D>, StorageError> + Send + 'static,
 ) -> Response {
     let pretty = params.v1_pretty();
-    let render =
-        move |api: &JaegerApi, _: &_, rendering: &Rendering<'_>| rendering.finish(&read(api)?, pretty).map(Some);
+    let render = move |api: &JaegerApi, _: &_, rendering: &Rendering<'_>| {
+        rendering.finish(&read(api, rendering.context)?, pretty).map(Some)
+    };
     respond(caller, caller.render(api, (QueryKind::TraceLists, None), render).await)
 }
 
 /// Lists services.
 pub(crate) async fn services(State(api): Api, caller: Caller, RawQuery(query): RawQuery) -> Response {
     let tenant = caller.tenant.clone();
-    let read = move |api: &JaegerApi| {
+    let read = move |api: &JaegerApi, _: &ReadContext| {
         let found = api.store.services(&tenant)?;
         let total = found.len();
         Ok(Envelope::new(found, total))
@@ -115,7 +116,7 @@ async fn list_operations<D: Serialize + Send + 'static>(
     show: impl FnOnce(Vec<Operation>) -> Envelope<D> + Send + 'static,
 ) -> Response {
     let tenant = caller.tenant.clone();
-    list(api, caller, params, move |api| api.store.operations(&tenant, &wanted).map(show)).await
+    list(api, caller, params, move |api, _| api.store.operations(&tenant, &wanted).map(show)).await
 }
 
 /// Lists calls between services.
@@ -126,8 +127,8 @@ pub(crate) async fn dependencies(State(api): Api, caller: Caller, RawQuery(query
         Err(message) => return caller.bad(message),
     };
     let (service, tenant) = (params.get("service").map(str::to_owned), caller.tenant.clone());
-    let read = move |api: &JaegerApi| {
-        let mut links = api.store.dependencies(&tenant, range)?;
+    let read = move |api: &JaegerApi, context: &ReadContext| {
+        let (mut links, _held) = api.dependencies(&tenant, range, context)?;
         if let Some(service) = service {
             links.retain(|link| link.parent == service || link.child == service);
         }

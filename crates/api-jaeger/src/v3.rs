@@ -1,6 +1,6 @@
 //! Handlers of API v3.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use pharos_http::QueryKind;
 use pharos_ingest::otlp::Otlp;
 use pharos_model::TenantId;
-use pharos_storage::{StorageError, Trace, TraceLookup, TracePart, TraceStream, TraceSummary};
+use pharos_storage::{ReadContext, StorageError, Trace, TraceLookup, TracePart, TraceStream, TraceSummary};
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 use serde_json::{Map, Value, json};
@@ -20,6 +20,7 @@ use crate::grpc_messages::PART_SPANS;
 use crate::params::Params;
 use crate::rendering::{Rendered, Rendering, Traces};
 use crate::routes::JaegerApi;
+use crate::told::{Found, told_with_traces};
 use crate::trace_id::parse_trace_id;
 
 /// Jaeger's words.
@@ -36,10 +37,10 @@ fn respond(caller: &Caller, result: Result<Option<Response>, Response>) -> Respo
 async fn list(
     api: &Arc<JaegerApi>,
     caller: &Caller,
-    read: impl FnOnce(&JaegerApi, &TenantId) -> Result<Value, StorageError> + Send + 'static,
+    read: impl FnOnce(&JaegerApi, &TenantId, &ReadContext) -> Result<Value, StorageError> + Send + 'static,
 ) -> Response {
     let render = move |api: &JaegerApi, tenant: &_, rendering: &Rendering<'_>| {
-        rendering.finish(&read(api, tenant)?, false).map(Some)
+        rendering.finish(&read(api, tenant, rendering.context)?, false).map(Some)
     };
     respond(caller, caller.render(api, (QueryKind::TraceLists, None), render).await)
 }
@@ -53,7 +54,7 @@ pub(crate) async fn capabilities(_: Caller) -> Response {
 
 /// Lists services.
 pub(crate) async fn services(State(api): Api, caller: Caller) -> Response {
-    list(&api, &caller, |api, tenant| Ok(json!({"services": api.store.services(tenant)?}))).await
+    list(&api, &caller, |api, tenant, _| Ok(json!({"services": api.store.services(tenant)?}))).await
 }
 
 /// Lists a service's operations. Those without a kind are shown as internal ones.
@@ -62,7 +63,7 @@ pub(crate) async fn operations(State(api): Api, caller: Caller, RawQuery(query):
         Ok(query) => query,
         Err(message) => return caller.bad(message),
     };
-    list(&api, &caller, move |api, tenant| {
+    list(&api, &caller, move |api, tenant, _| {
         let shown = |kind: &'static str| if kind.is_empty() { "internal" } else { kind };
         let found = api.store.operations(tenant, &query)?;
         let listed = found.iter().map(|found| json!({"name": found.name, "spanKind": shown(found.kind)}));
@@ -77,8 +78,8 @@ pub(crate) async fn dependencies(State(api): Api, caller: Caller, RawQuery(query
         Ok(range) => range,
         Err(message) => return caller.bad(message),
     };
-    list(&api, &caller, move |api, tenant| {
-        let links = api.store.dependencies(tenant, range)?;
+    list(&api, &caller, move |api, tenant, context| {
+        let (links, _held) = api.dependencies(tenant, range, context)?;
         let listed = links
             .iter()
             .map(|link| json!({"parent": link.parent, "child": link.child, "callCount": link.call_count.to_string()}));
@@ -103,7 +104,7 @@ pub(crate) async fn trace(
         Err(message) => return caller.bad(message),
     };
     let render = move |api: &JaegerApi, tenant: &_, rendering: &Rendering<'_>| {
-        render(api, tenant, &[TraceLookup { trace_id, range }], api.adjusting_unless(is_raw), rendering)
+        render(api, tenant, vec![TraceLookup { trace_id, range }].into(), api.adjusting_unless(is_raw), rendering)
     };
     respond(&caller, caller.render(&api, (QueryKind::TraceRead, range), render).await)
 }
@@ -112,41 +113,50 @@ pub(crate) async fn trace(
 pub(crate) async fn find(State(api): Api, caller: Caller, RawQuery(query): RawQuery) -> Response {
     let params = Params::parse(query.as_deref());
     let asked = (QueryKind::TraceSearch, params.v3_search_range().ok());
+    let told = Arc::new(OnceLock::new());
+    let telling = Arc::clone(&told);
     let render = move |api: &JaegerApi, tenant: &_, rendering: &Rendering<'_>| {
         let (query, is_raw) = params.v3_query().map_err(|message| StorageError::Invalid { message })?;
-        let lookups = api.search(tenant, &query, rendering.context)?;
-        render(api, tenant, &lookups, api.adjusting_unless(is_raw), rendering)
+        let found = api.search(tenant, &query, rendering.context)?;
+        if found.lookups.is_empty() && !found.warnings.is_empty() {
+            telling.get_or_init(|| format!("{NOT_FOUND}; {}", found.warnings.join("; ")));
+        }
+        render(api, tenant, found, api.adjusting_unless(is_raw), rendering)
     };
-    respond(&caller, caller.render(&api, asked, render).await)
+    match caller.render(&api, asked, render).await {
+        Ok(None) => caller.not_found(told.get().map_or(NOT_FOUND, String::as_str)),
+        answer => respond(&caller, answer),
+    }
 }
 
 /// Reads and renders traces, if there are any.
 fn render(
     api: &JaegerApi,
     tenant: &TenantId,
-    lookups: &[TraceLookup],
+    found: Found,
     adjusting: Option<Adjusting>,
     rendering: &Rendering<'_>,
 ) -> Result<Option<Rendered>, StorageError> {
+    let Found { lookups, warnings } = found;
     let stream: TraceStream = if adjusting.is_some() {
-        api.store.traces(tenant, lookups, rendering.context)?
+        api.store.traces(tenant, &lookups, rendering.context)?
     } else {
         // As they are stored they may come part by part: the answer is one list of groups.
-        Box::new(api.store.trace_parts(tenant, lookups, PART_SPANS, rendering.context)?.map(|part| {
+        Box::new(api.store.trace_parts(tenant, &lookups, PART_SPANS, rendering.context)?.map(|part| {
             let TracePart { trace_id, groups, warnings, .. } = part?;
             Ok(Trace { trace_id, groups, warnings })
         }))
     };
-    let traces = Traces::new(rendering, stream, adjusting);
+    let traces = Traces::new(rendering, told_with_traces(stream, warnings), adjusting);
     if traces.is_empty() {
         return Ok(None);
     }
-    let answer = Found { result: TracesData { resource_spans: ResourceSpans(&traces) } };
+    let answer = Answer { result: TracesData { resource_spans: ResourceSpans(&traces) } };
     rendering.finish(&answer, false).map(Some)
 }
 
 #[derive(Serialize)]
-struct Found<'a> {
+struct Answer<'a> {
     result: TracesData<'a>,
 }
 
@@ -164,7 +174,7 @@ impl Serialize for ResourceSpans<'_> {
         let mut list = serializer.serialize_seq(None)?;
         while let Some(mut trace) = self.0.next()? {
             // OTLP has no place for warnings about a trace.
-            tell_on_first_span(&mut trace);
+            tell_on_first_span(&mut trace.groups, trace.warnings);
             trace.groups.iter().try_for_each(|group| list.serialize_element(&Otlp(group)))?;
         }
         list.end()
@@ -177,9 +187,12 @@ pub(crate) async fn summaries(State(api): Api, caller: Caller, RawQuery(query): 
     let asked = (QueryKind::TraceSearch, params.v3_search_range().ok());
     let render = move |api: &JaegerApi, tenant: &_, rendering: &Rendering<'_>| {
         let (query, _) = params.v3_query().map_err(|message| StorageError::Invalid { message })?;
-        let lookups = api.search(tenant, &query, rendering.context)?;
+        let Found { lookups, mut warnings } = api.search(tenant, &query, rendering.context)?;
         let found = api.store.summaries(tenant, &lookups, rendering.context)?;
-        rendering.finish(&Summaries { summaries: SummaryList(&found) }, false).map(Some)
+        for summary in &found {
+            warnings.extend(summary.warnings.iter().map(|warning| format!("trace {}: {warning}", summary.trace_id)));
+        }
+        rendering.finish(&Summaries { summaries: SummaryList(&found), warnings }, false).map(Some)
     };
     respond(&caller, caller.render(&api, asked, render).await)
 }
@@ -187,6 +200,9 @@ pub(crate) async fn summaries(State(api): Api, caller: Caller, RawQuery(query): 
 #[derive(Serialize)]
 struct Summaries<'a> {
     summaries: SummaryList<'a>,
+    /// Jaeger has none: clients skip what they do not know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 struct SummaryList<'a>(&'a [TraceSummary]);

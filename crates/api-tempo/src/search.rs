@@ -117,6 +117,9 @@ impl Search {
             }
             query.limit = (query.limit * CANDIDATES_GROWTH).min(CANDIDATES_MAX);
         }
+        for hit in &hits.kept {
+            warnings.extend(hit.warnings.iter().map(|warning| format!("trace {}: {warning}", hit.trace_id)));
+        }
         Ok(rendered(&hits.kept, judged.len(), &warnings))
     }
 
@@ -183,7 +186,8 @@ impl Search {
         matched.truncate(self.spans_per_set);
         let json = trace_json(&summary, matched_count, &matched, &self.fields).to_string();
         let held = context.memory.reserve(json.len() as u64)?;
-        Ok(Some(Hit { trace_id: trace.trace_id, newest_ns, start_ns: summary.start_ns, json, _held: held }))
+        let (trace_id, warnings) = (trace.trace_id, trace.warnings.clone());
+        Ok(Some(Hit { trace_id, newest_ns, start_ns: summary.start_ns, json, warnings, _held: held }))
     }
 }
 
@@ -194,6 +198,8 @@ struct Hit {
     newest_ns: u64,
     start_ns: u64,
     json: String,
+    /// What the reader should know of it.
+    warnings: Vec<String>,
     _held: Reservation,
 }
 

@@ -36,6 +36,8 @@ struct TraceByIdResponse {
     metrics: Option<()>,
     #[prost(int32, tag = "3")]
     status: i32,
+    #[prost(string, tag = "4")]
+    message: String,
 }
 
 fn attribute(key: &str, value: AttributeValue) -> Attribute {
@@ -491,4 +493,28 @@ async fn without_a_credential_nothing_is_told() {
         let (status, _, body) = get_as(&router, &format!("/tempo/api/{path}"), "*/*").await;
         assert_eq!((status, &*body), (StatusCode::UNAUTHORIZED, &b"no credential\n"[..]), "{path}");
     }
+}
+
+#[tokio::test]
+async fn what_is_missing_is_told_beside_what_is_there() {
+    let store = Arc::new(MemoryTraceStore::new());
+    store.append(&TenantId::default(), request(0), BatchId::random()).wait().unwrap().unwrap();
+    store.warn(&["a search"], &["a trace"]);
+    let router = router(TempoApi { store, ..api_of(0) }).layer(axum::Extension(Principal::anonymous()));
+    let id = "01".repeat(16);
+    let found = get(&router, "/tempo/api/search?q=%7B%7D").await;
+    assert_eq!(
+        (&found["status"], &found["message"]),
+        (&json!("PARTIAL"), &json!(format!("a search; trace {id}: a trace")))
+    );
+    let whole = get(&router, &format!("/tempo/api/v2/traces/{id}")).await;
+    assert_eq!((&whole["status"], &whole["message"]), (&json!("PARTIAL"), &json!("a trace")));
+    let bare = get(&router, &format!("/tempo/api/traces/{id}")).await;
+    let attributes = bare["batches"][0]["scopeSpans"][0]["spans"][0]["attributes"].as_array().unwrap();
+    let told = attributes.iter().find(|attribute| attribute["key"] == "@jaeger@warnings").unwrap();
+    assert_eq!(told["value"]["arrayValue"]["values"], json!([{"stringValue": "a trace"}]));
+    let (_, _, body) = get_as(&router, &format!("/tempo/api/v2/traces/{id}"), "application/protobuf").await;
+    let answer = TraceByIdResponse::decode(body).unwrap();
+    assert_eq!((answer.status, &*answer.message), (1, "a trace"));
+    assert!(answer.trace.is_some());
 }

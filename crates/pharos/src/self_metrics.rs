@@ -154,6 +154,7 @@ impl Collector for Spans {
         for (name, help, value) in [
             ("pharos_spanmetrics_series", "Series of operations that spans are counted in", stats.series),
             ("pharos_spanmetrics_edges", "Edges of service graphs that calls are counted along", stats.edges),
+            ("pharos_spanmetrics_targets", "Resources that sent spans and are told of", stats.targets),
             ("pharos_spanmetrics_calls_waiting", "Halves of calls that wait for the other half", stats.calls_waiting),
         ] {
             gauge(&mut encoder, name, help, value)?;
@@ -169,6 +170,11 @@ impl Collector for Spans {
                 "pharos_spanmetrics_spans_too_old",
                 "Spans not counted in metrics: span_metrics.span_age_max",
                 stats.spans_too_old,
+            ),
+            (
+                "pharos_spanmetrics_targets_dropped",
+                "How often a resource was not told of, as its tenant has too many",
+                stats.targets_dropped,
             ),
             ("pharos_spanmetrics_calls_unpaired", "Halves of calls that waited in vain", stats.calls_unpaired),
             (
@@ -267,6 +273,7 @@ impl Collector for Stores {
             ("pharos_tracestore_segments", "Sealed runs of spans on disk", spans.segments),
             ("pharos_tracestore_damaged_days", "Days of spans that are damaged", spans.damaged_days),
             ("pharos_tracestore_damaged_segments", "Runs of spans that merges cannot read", spans.damaged_segments),
+            ("pharos_tracestore_damaged_places", "Places that reads of spans could not read", spans.damaged_places),
             ("pharos_tracestore_log_bytes", "Bytes of log not yet in partitions", spans.log_bytes),
             ("pharos_tracestore_row_bytes", "Bytes of span rows on disk", spans.row_bytes),
             ("pharos_tracestore_index_bytes", "Bytes of search index on disk", spans.index_bytes),

@@ -101,8 +101,13 @@ impl TraceStore for GatedTraces {
         self.store.count_calls(tenant, batch)
     }
 
-    fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError> {
-        self.store.dependencies(tenant, range)
+    fn dependencies(
+        &self,
+        tenant: &TenantId,
+        range: TimeRangeNs,
+        context: &ReadContext,
+    ) -> Result<Vec<DependencyLink>, StorageError> {
+        self.store.dependencies(tenant, range, context)
     }
 
     fn delete_trace(&self, tenant: &TenantId, trace_id: TraceId) -> Result<(), StorageError> {

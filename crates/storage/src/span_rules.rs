@@ -101,6 +101,7 @@ impl TraceSummary {
             error_count,
             orphan_count,
             services: services.into_values().collect(),
+            warnings: trace.warnings.clone(),
         }
     }
 }

@@ -21,14 +21,14 @@ pub struct TraceLookup {
     pub range: Option<TimeRangeNs>,
 }
 
-/// A trace, complete: all its spans, equal ones once.
+/// A trace, complete: all its spans, equal ones once. Where some of them cannot be read, the others, and a warning that says so.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace {
     /// Its id.
     pub trace_id: TraceId,
     /// Its spans by resource and scope.
     pub groups: Vec<SpanGroup>,
-    /// What the reader should know, such as a limit that cut it.
+    /// What the reader should know, such as a limit that cut it, or damage.
     pub warnings: Vec<String>,
 }
 
@@ -195,6 +195,8 @@ pub struct TraceSummary {
     pub orphan_count: u64,
     /// By service, ascending by name.
     pub services: Vec<ServiceSpanCount>,
+    /// What the reader should know: of what cannot be read nothing is counted.
+    pub warnings: Vec<String>,
 }
 
 /// Which operations to list.
@@ -237,6 +239,8 @@ pub struct TraceStoreStats {
     pub damaged_days: u64,
     /// Of these runs, those that could not be read when it was tried to merge them.
     pub damaged_segments: u64,
+    /// Places that reads and searches came to since the start and could not read: blocks of spans, their locators, resources.
+    pub damaged_places: u64,
     /// Bytes of log not yet in partitions.
     pub log_bytes: u64,
     /// Bytes of spans on disk.
@@ -283,6 +287,9 @@ pub trait TraceStore: Send + Sync {
     }
 
     /// Reads whole traces.
+    ///
+    /// # Errors
+    /// In the stream, too. A trace of which nothing can be read is one; of which some can, is not.
     fn traces(
         &self,
         tenant: &TenantId,
@@ -359,7 +366,15 @@ pub trait TraceStore: Send + Sync {
     /// A call is a span whose parent is a span of another service. Spans that agree in id, parent, service
     /// and start are one call; where several services sent a span with the parent's id, the
     /// alphabetically first is the caller, and there is no call if the child's own is among them.
-    fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError>;
+    ///
+    /// # Errors
+    /// [`StorageError::Interrupted`] and [`StorageError::Memory`] where the bounds of `context` end it.
+    fn dependencies(
+        &self,
+        tenant: &TenantId,
+        range: TimeRangeNs,
+        context: &ReadContext,
+    ) -> Result<Vec<DependencyLink>, StorageError>;
 
     /// Counts the calls of spans that are not stored, as a gate before the store drops them: [`TraceStore::dependencies`]
     /// answers as if they were. To no other read they are there. Completes when that is durable, with the number of spans that were

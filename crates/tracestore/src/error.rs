@@ -43,6 +43,9 @@ pub enum TraceStoreError {
     /// There is a snapshot of that name.
     #[error("there is a snapshot {name:?} already")]
     SnapshotExists { name: String },
+    /// Spans of a damaged day could not be stored again.
+    #[error("cannot store the spans of the damaged day {day} again: {message}")]
+    Repair { day: String, message: String },
     /// The store was closed, or one of its threads died.
     #[error("trace store is closed")]
     Closed,
@@ -61,7 +64,8 @@ impl TraceStoreError {
             | Self::CorruptLog { .. }
             | Self::Corrupt { .. }
             | Self::Rows { .. }
-            | Self::Index { .. } => ErrorClass::Internal,
+            | Self::Index { .. }
+            | Self::Repair { .. } => ErrorClass::Internal,
         }
     }
 

@@ -27,7 +27,8 @@ mod record;
 mod search;
 mod settings;
 mod store;
+mod unreadable;
 
 pub use error::TraceStoreError;
 pub use settings::{Components, Settings, SyncPolicy, TraceRetentionRule};
-pub use store::{Examination, SpanStore};
+pub use store::{Examination, Repair, SpanStore};

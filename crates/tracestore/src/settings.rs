@@ -39,14 +39,19 @@ impl<'de> Deserialize<'de> for SyncPolicy {
     }
 }
 
-/// How long one tenant's spans are kept.
+/// How long, and how many, of one tenant's spans are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TraceRetentionRule {
     /// Whose.
     pub tenant: TenantId,
-    /// Instead of [`Settings::retention`], longer or shorter. Minimum 1h.
-    pub keep: HumanDuration,
+    /// Instead of [`Settings::retention`], longer or shorter. Minimum 1h; default: that of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<HumanDuration>,
+    /// The tenant's oldest days are dropped while its spans of all days take more than this on disk, about; its newest day always
+    /// stays, and nothing is taken for a dropped one any more. Default: no limit of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<ByteSize>,
 }
 
 /// What a user tunes.
@@ -105,6 +110,10 @@ pub struct Settings {
     /// Operations of one service, tenant and day that are listed; beyond, spans are stored and found, but
     /// their operations are not listed. Default 10000.
     pub operations_max: u64,
+    /// Memory of the names of services and operations of one tenant and day, which are what lists show and are in memory for all
+    /// days; beyond, spans are stored and found, but their new names are not listed, which is warned of. Default 16MiB,
+    /// minimum 64KiB.
+    pub names_memory: ByteSize,
     /// Origins (a resource with a scope) of one tenant and day whose hashes are kept in memory; of a tenant with more,
     /// the disk is asked whether a new one is known. Default 50000.
     pub origins_in_memory: u64,
@@ -142,6 +151,7 @@ impl Default for Settings {
             pattern_time_max: HumanDuration::from_ms(10_000),
             tenants_max: NonZeroUsize::new(10_000).expect("it is not 0"),
             operations_max: 10_000,
+            names_memory: ByteSize::mib(16),
             origins_in_memory: 50_000,
             dependencies: true,
             dependencies_max: 10_000,
@@ -160,9 +170,11 @@ impl Settings {
             if holds { Ok(()) } else { Err(TraceStoreError::Setting { setting, message: message.to_owned() }) }
         };
         rule(self.retention.0 >= Duration::from_hours(1), "retention", "at least 1h")?;
-        for (index, TraceRetentionRule { tenant, keep }) in self.retention_rules.iter().enumerate() {
+        for (index, TraceRetentionRule { tenant, keep, size }) in self.retention_rules.iter().enumerate() {
             let message = format!("{tenant} is kept at least 1h");
-            rule(keep.0 >= Duration::from_hours(1), "retention_rules", &message)?;
+            rule(keep.is_none_or(|keep| keep.0 >= Duration::from_hours(1)), "retention_rules", &message)?;
+            let message = format!("a rule for {tenant} says `keep` or `size`");
+            rule(keep.is_some() || size.is_some(), "retention_rules", &message)?;
             let is_new = self.retention_rules[..index].iter().all(|other| other.tenant != *tenant);
             rule(is_new, "retention_rules", &format!("one rule for {tenant}"))?;
         }
@@ -178,6 +190,7 @@ impl Settings {
         rule(self.trace_spans_max >= 1, "trace_spans_max", "at least 1")?;
         rule(self.pattern_time_max.0 >= Duration::from_millis(10), "pattern_time_max", "at least 10ms")?;
         rule(self.operations_max >= 1, "operations_max", "at least 1")?;
+        rule(self.names_memory >= ByteSize(64 << 10), "names_memory", "at least 64KiB")?;
         rule(self.dependencies_max >= 1, "dependencies_max", "at least 1")?;
         match self.sync {
             SyncPolicy::Interval(interval) => rule(!interval.0.is_zero(), "sync", "`batch` or more than 0"),
@@ -190,12 +203,12 @@ impl Settings {
     /// How long spans of a tenant are kept, nanoseconds.
     pub(crate) fn retention_ns(&self, tenant: &TenantId) -> u64 {
         let rule = self.retention_rules.iter().find(|rule| rule.tenant == *tenant);
-        nanoseconds(rule.map_or(self.retention, |rule| rule.keep))
+        nanoseconds(rule.and_then(|rule| rule.keep).unwrap_or(self.retention))
     }
 
     /// How long spans of any tenant are kept, nanoseconds.
     pub(crate) fn retention_max_ns(&self) -> u64 {
-        let keeps = self.retention_rules.iter().map(|rule| nanoseconds(rule.keep));
+        let keeps = self.retention_rules.iter().filter_map(|rule| rule.keep).map(nanoseconds);
         keeps.fold(nanoseconds(self.retention), u64::max)
     }
 }

@@ -287,7 +287,7 @@ macro_rules! delegate_traces {
             summaries(tenant: &TenantId, lookups: &[TraceLookup], context: &ReadContext) -> Result<Vec<pharos_storage::TraceSummary>, StorageError>;
             services(tenant: &TenantId) -> Result<Vec<String>, StorageError>;
             operations(tenant: &TenantId, query: &pharos_storage::OperationQuery) -> Result<Vec<pharos_storage::Operation>, StorageError>;
-            dependencies(tenant: &TenantId, range: pharos_model::TimeRangeNs) -> Result<Vec<pharos_storage::DependencyLink>, StorageError>;
+            dependencies(tenant: &TenantId, range: pharos_model::TimeRangeNs, context: &pharos_storage::ReadContext) -> Result<Vec<pharos_storage::DependencyLink>, StorageError>;
             flush() -> Result<(), StorageError>;
             compact() -> Result<(), StorageError>;
             stats() -> pharos_storage::TraceStoreStats;

@@ -107,7 +107,7 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("retention.traces", "Spans older than this are refused and dropped"),
     (
         "retention.traces_rules",
-        "Tenants whose spans are kept longer or shorter, a list such as [{tenant: dev, keep: 2d}]",
+        "Tenants whose spans are kept longer or shorter, or up to a size of their own, a list such as [{tenant: dev, keep: 2d, size: 5GiB}]",
     ),
     ("retention.traces_size", "Oldest days are dropped while the traces are larger, such as 10GiB; null: no limit"),
     ("query.concurrency_max", "Queries that run at the same time; ten times as many wait"),
@@ -330,6 +330,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "Operations of one service, tenant and day that are listed; beyond, spans are stored and found, but their operations are not listed",
     ),
     (
+        "tracestore.names_memory",
+        "Memory of the names of services and operations of one tenant and day that are listed; beyond, spans are stored and found, but new names are not listed",
+    ),
+    (
         "tracestore.dependencies",
         "Whether calls between services are counted while spans come in; off, what was counted before is answered",
     ),
@@ -399,6 +403,11 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "span_metrics.series_max",
         "Operations of one tenant that are told apart, each with its kinds and outcomes; spans of further ones count for their service, with the label otel_metric_overflow",
     ),
+    (
+        "span_metrics.target_info",
+        "Whether traces_target_info tells of each resource that sends spans, and series of spans have job and instance of it",
+    ),
+    ("span_metrics.target_info_max", "Resources of one tenant that are told of"),
     ("span_metrics.idle_max", "A series that gets no span for this long ends, the service graph's too"),
     (
         "span_metrics.exemplars_max",

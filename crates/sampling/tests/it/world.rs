@@ -101,8 +101,13 @@ impl TraceStore for Moody {
         self.store.count_calls(tenant, batch)
     }
 
-    fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError> {
-        self.store.dependencies(tenant, range)
+    fn dependencies(
+        &self,
+        tenant: &TenantId,
+        range: TimeRangeNs,
+        context: &ReadContext,
+    ) -> Result<Vec<DependencyLink>, StorageError> {
+        self.store.dependencies(tenant, range, context)
     }
 
     fn flush(&self) -> Result<(), StorageError> {
@@ -278,7 +283,8 @@ impl World {
 
     /// Who calls whom how often, dropped or kept.
     pub(crate) fn calls(&self) -> Vec<(String, String, u64)> {
-        let found = self.store.dependencies(&TenantId::default(), TimeRangeNs::ALL).unwrap();
+        let context = ReadContext::unlimited();
+        let found = self.store.dependencies(&TenantId::default(), TimeRangeNs::ALL, &context).unwrap();
         found.into_iter().map(|link| (link.parent, link.child, link.call_count)).collect()
     }
 

@@ -21,6 +21,14 @@ pub struct MemoryTraceStore {
     tenants: Mutex<HashMap<TenantId, BTreeMap<TraceId, StoredTrace>>>,
     /// Spans that are not stored and whose calls count.
     unstored: Mutex<HashMap<TenantId, BTreeMap<TraceId, StoredTrace>>>,
+    warnings: Mutex<Warnings>,
+}
+
+/// What answers say beside what was found.
+#[derive(Debug, Clone, Default)]
+struct Warnings {
+    of_searches: Vec<String>,
+    of_traces: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -97,6 +105,13 @@ impl MemoryTraceStore {
         Self::default()
     }
 
+    /// From now on searches, and traces with their summaries, come with these warnings, as those of a damaged store do: to see
+    /// who tells them on.
+    pub fn warn(&self, of_searches: &[&str], of_traces: &[&str]) {
+        let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+        *self.warnings.lock() = Warnings { of_searches: owned(of_searches), of_traces: owned(of_traces) };
+    }
+
     fn read<R>(&self, tenant: &TenantId, read: impl FnOnce(&BTreeMap<TraceId, StoredTrace>) -> R) -> R {
         let tenants = self.tenants.lock();
         match tenants.get(tenant) {
@@ -128,8 +143,12 @@ impl MemoryTraceStore {
     }
 
     fn lookup(&self, tenant: &TenantId, lookups: &[TraceLookup]) -> Vec<Trace> {
+        let warnings = self.warnings.lock().of_traces.clone();
         self.read(tenant, |traces| {
-            let found = |lookup: &TraceLookup| traces.get(&lookup.trace_id).map(|stored| stored.trace(lookup.trace_id));
+            let found = |lookup: &TraceLookup| {
+                let trace = traces.get(&lookup.trace_id)?.trace(lookup.trace_id);
+                Some(Trace { warnings: warnings.clone(), ..trace })
+            };
             lookups.iter().filter_map(found).collect()
         })
     }
@@ -157,6 +176,7 @@ impl TraceStore for MemoryTraceStore {
     }
 
     fn find(&self, tenant: &TenantId, query: &TraceQuery, context: &ReadContext) -> Result<FoundTraces, StorageError> {
+        let warnings = self.warnings.lock().of_searches.clone();
         self.read(tenant, |traces| {
             let mut hits = Vec::new();
             for (&trace_id, stored) in traces {
@@ -171,7 +191,7 @@ impl TraceStore for MemoryTraceStore {
             }
             hits.sort_by_key(|hit| (Reverse(hit.start_ns), hit.trace_id));
             hits.truncate(query.limit);
-            Ok(FoundTraces { hits, warnings: Vec::new() })
+            Ok(FoundTraces { hits, warnings })
         })
     }
 
@@ -235,7 +255,13 @@ impl TraceStore for MemoryTraceStore {
         }))
     }
 
-    fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError> {
+    fn dependencies(
+        &self,
+        tenant: &TenantId,
+        range: TimeRangeNs,
+        context: &ReadContext,
+    ) -> Result<Vec<DependencyLink>, StorageError> {
+        context.check()?;
         let Some(minutes) = dependency_minutes(range) else { return Ok(Vec::new()) };
         // With stored spans, those that only count: both are paired.
         let mut joined = self.unstored.lock().get(tenant).cloned().unwrap_or_default();

@@ -18,8 +18,8 @@ use pharos_base::{ByteSize, Clock, SystemClock};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
-    DBCompressionType, Direction, FlushOptions, IteratorMode, Options, ReadOptions, WriteBatch, WriteBufferManager,
-    WriteOptions,
+    DBCompressionType, Direction, FlushOptions, IteratorMode, Options, Range, ReadOptions, WriteBatch,
+    WriteBufferManager, WriteOptions,
 };
 
 use super::keys::{BlockKey, block_key, locator_key, values_key};
@@ -74,6 +74,13 @@ impl DatabaseMemory {
     }
 }
 
+impl DatabaseMemory {
+    /// Places that were met and cannot be read.
+    pub(crate) fn damaged_places(&self) -> u64 {
+        self.open_blocks.damaged() as u64
+    }
+}
+
 /// A partition's RocksDB.
 pub(crate) struct Database {
     path: PathBuf,
@@ -121,6 +128,25 @@ impl Database {
         let db = DB::open_cf_descriptors_read_only(&options, path, families, false);
         let db = db.map_err(TraceStoreError::rows("open", path))?;
         Ok(Self { path: path.to_owned(), db, is_joining_off: AtomicBool::new(false) })
+    }
+
+    /// Opens the tables in `path` to look at them, with a list of them that is made anew in the new directory `links`.
+    pub(super) fn open_relisted(path: &Path, links: &Path, memory: &DatabaseMemory) -> Result<Self, TraceStoreError> {
+        match fs::remove_dir_all(links) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(TraceStoreError::io("remove", links)(error));
+            }
+            _ => fs::create_dir(links).map_err(TraceStoreError::io("create", links))?,
+        }
+        for entry in fs::read_dir(path).map_err(TraceStoreError::io("list", path))? {
+            let entry = entry.map_err(TraceStoreError::io("list", path))?;
+            if entry.file_name().to_string_lossy().ends_with(".sst") {
+                let link = links.join(entry.file_name());
+                fs::hard_link(entry.path(), &link).map_err(TraceStoreError::io("link", &link))?;
+            }
+        }
+        DB::repair(&database_options(memory), links).map_err(TraceStoreError::rows("make a new list of", links))?;
+        Self::open_read_only(links, memory)
     }
 
     fn blocks(&self) -> &ColumnFamily {
@@ -267,6 +293,14 @@ impl Database {
     pub(crate) fn bytes(&self) -> u64 {
         let of = |family: &ColumnFamily| self.number(family, "rocksdb.total-sst-files-size");
         self.db.cf_handle("default").map_or(0, of) + of(self.blocks())
+    }
+
+    /// Bytes of files that a tenant's blocks take, and small entries with keys in `small`, about.
+    pub(super) fn tenant_bytes(&self, tenant: u32, small: &[(Vec<u8>, Vec<u8>)]) -> u64 {
+        let (from, until) = (block_key(tenant, 0, 0), block_key(tenant, u64::MAX, u32::MAX));
+        let blocks = self.db.get_approximate_sizes_cf(self.blocks(), &[Range::new(&from, &until)]);
+        let small: Vec<_> = small.iter().map(|(from, until)| Range::new(from, until)).collect();
+        blocks.into_iter().chain(self.db.get_approximate_sizes(&small)).sum()
     }
 
     /// Stops background work, before the directory is removed.

@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use super::Partition;
 use super::database::{Database, DatabaseMemory};
 use super::filter::TraceFilter;
 use super::index;
 use super::indexing::BlockSource;
-use super::keys::{FILTER, LOCATOR, MetaKey, VALUES, read_meta_key};
+use super::keys::{FILTER, LOCATOR, MetaKey, VALUES, read_meta_key, tenant_key};
 use super::locator;
 use super::open::{INDEX_DIRECTORY, SPANS_DIRECTORY, list_segments};
 use super::segment::{Segment, SegmentRecord, Segments};
+use super::{Partition, tenants_file};
 use pharos_base::full_message;
 
 use crate::block::Block;
@@ -52,6 +52,19 @@ impl Partition {
             if let Err(error) = check_entry(&segments, &key, &value) {
                 let kind = key.first().map_or('?', |kind| char::from(*kind));
                 examination.damage.push(format!("{day}: an entry of kind {kind} cannot be read: {error}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the two lists of tenants of the partition in `directory`, which is not open.
+    pub(crate) fn examine_tenants(directory: &Path, day: Day, memory: &DatabaseMemory) -> Result<(), TraceStoreError> {
+        let listed = tenants_file::read(directory)?;
+        let database = Database::open_read_only(&directory.join(SPANS_DIRECTORY), memory)?;
+        for (number, tenant) in listed {
+            if database.meta(&tenant_key(tenant.as_str()))?.as_deref() != Some(&number.to_le_bytes()[..]) {
+                let detail = format!("the one in {} and the other differ in {tenant}", directory.display());
+                return Err(TraceStoreError::Corrupt { what: "list of tenants", partition: day.to_string(), detail });
             }
         }
         Ok(())

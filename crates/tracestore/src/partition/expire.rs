@@ -7,7 +7,11 @@ use rocksdb::WriteBatch;
 
 use super::Partition;
 use super::keys::{expired_key, tenant_range};
+use super::segment::Segment;
 use crate::TraceStoreError;
+
+/// Entries that begin with a tenant's number.
+const TENANT_KINDS: [u8; 8] = [b'O', b'N', b'C', b'E', b'S', b'F', b'L', b'V'];
 
 impl Partition {
     /// Tenants with spans here.
@@ -19,6 +23,20 @@ impl Partition {
     pub(crate) fn tenants_besides(&self, tenant: &TenantId) -> Option<usize> {
         let state = self.state.read();
         (!state.tenants.contains_key(tenant)).then(|| state.tenants.len())
+    }
+
+    /// Bytes that a tenant's spans take on disk, about: blocks and what lies beside them, and as much of the search index as their
+    /// share of all spans. `None` if it has none here.
+    pub(crate) fn tenant_bytes(&self, tenant: &TenantId) -> Option<u64> {
+        let (number, spans, all) = {
+            let state = self.state.read();
+            let number = state.tenants.get(tenant).copied()?;
+            let count = |segment: &Arc<Segment>| segment.record.span_count;
+            (number, state.segments.of(number).iter().map(count).sum::<u64>(), state.segments.iter().map(count).sum())
+        };
+        let small: Vec<_> = TENANT_KINDS.map(|kind| tenant_range(kind, number)).into();
+        let share = u128::from(self.index.bytes()) * u128::from(spans) / u128::from(u64::max(all, 1));
+        Some(self.database.tenant_bytes(number, &small) + share as u64)
     }
 
     /// Tenants whose spans were dropped while the day goes on for others.

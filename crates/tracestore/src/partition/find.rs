@@ -77,7 +77,7 @@ impl Partition {
                     break;
                 }
                 self.report_damage(segment, block, &error);
-                progress.note_unreadable(&error);
+                progress.note_unreadable(error);
             }
         }
         Ok(())

@@ -38,13 +38,16 @@ mod origins;
 mod pieces;
 mod read;
 mod rewrite;
+mod salvage;
 mod seal;
 mod segment;
 mod tail;
+mod tenants_file;
 mod write;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
@@ -66,10 +69,11 @@ use head::Head;
 use index::{IndexView, SearchIndex};
 use indexing::BlockSource;
 use keys::{name_key, origin_key, tenant_key};
-use names::{Names, NewNames};
+use names::{NameLimits, Names, NewNames};
 use origins::{DecodedOrigins, OriginCatalogue};
 pub(crate) use pieces::TracePiece;
 pub(crate) use read::PiecePlace;
+pub(crate) use salvage::Salvage;
 pub(crate) use seal::CallDelta;
 use segment::{Segment, Segments};
 use tail::Tail;
@@ -151,7 +155,9 @@ pub(crate) struct Partition {
     /// By which opened blocks are known.
     cache_number: u64,
     state: RwLock<State>,
-    operations_max: u64,
+    name_limits: NameLimits,
+    /// How many tenants the second list of them has.
+    tenants_listed: AtomicUsize,
 }
 
 /// A record's effect on one partition, not yet written.
@@ -219,7 +225,7 @@ impl Partition {
             staged.fresh.push(row);
             for mention in &row.mentions {
                 let (service, operation, kind) = (&mention.service, &mention.operation, mention.kind);
-                if staged.names.add(&state.names, tenant, service, operation, kind, self.operations_max) {
+                if staged.names.add(&state.names, tenant, (service, operation, kind), self.name_limits) {
                     staged.batch.put(name_key(number, service, operation, kind), []);
                 }
             }
@@ -246,6 +252,14 @@ impl Partition {
         }
         for (service, operation, kind) in staged.names.iter() {
             state.names.insert(&tenant, service, operation, kind);
+        }
+        if let Some((service, operation, limit)) = &staged.names.refused
+            && state.names.first_refused(&tenant)
+        {
+            tracing::warn!(
+                day = %self.day, %tenant, %service, %operation, limit,
+                "a service or operation is not listed, and further ones of this day may not be: their spans are stored and found"
+            );
         }
         for row in &staged.fresh {
             // One record may hold equal rows, too: two of one trace and day never, so this is P3 again.

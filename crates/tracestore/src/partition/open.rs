@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use parking_lot::RwLock;
 use pharos_base::full_message;
@@ -18,12 +19,12 @@ use super::index::SearchIndex;
 use super::indexing::BlockSource;
 use super::keys::{
     DELETED, EDGE, EXPIRED, MetaKey, POSITION, SEGMENT, block_key, filter_key, read_block_key, read_meta_key,
-    tenant_range,
+    tenant_key, tenant_range,
 };
-use super::names::Names;
+use super::names::{NameLimits, Names};
 use super::origins::OriginCatalogue;
 use super::segment::{Segment, SegmentRecord, Segments};
-use super::{DeletedTraces, Partition, State, Unsealed};
+use super::{DeletedTraces, Partition, State, Unsealed, tenants_file};
 use crate::codec::DecodeError;
 use crate::disk::sync_directory;
 use crate::record::Day;
@@ -59,7 +60,7 @@ impl Partition {
             })?),
             None => 0,
         };
-        let ReadTenants { tenants, expired, next_tenant } = read_tenants(&database, day)?;
+        let ReadTenants { tenants, expired, next_tenant, listed } = read_tenants(&database, directory, day)?;
         let departed = expired.values().copied().filter(|number| has_origins(&database, *number)).collect();
         let by_number: HashMap<u32, TenantId> =
             tenants.iter().map(|(tenant, number)| (*number, tenant.clone())).collect();
@@ -127,10 +128,15 @@ impl Partition {
             is_dirty: false,
             garbage_spans: 0,
         });
-        let operations_max = settings.operations_max;
+        let name_limits = NameLimits { operations_max: settings.operations_max, bytes_max: settings.names_memory.0 };
         let (directory, memory) = (directory.to_owned(), memory.clone());
         let cache_number = memory.open_blocks.register();
-        Ok(Self { day, directory, database, memory, index, decoded, cache_number, state, operations_max })
+        let tenants_listed = AtomicUsize::new(listed);
+        let opened =
+            Self { day, directory, database, memory, index, decoded, cache_number, state, name_limits, tenants_listed };
+        // Days of before there was such a list.
+        opened.list_tenants();
+        Ok(opened)
     }
 }
 
@@ -192,10 +198,12 @@ struct ReadTenants {
     tenants: HashMap<TenantId, u32>,
     expired: HashMap<TenantId, u32>,
     next_tenant: u32,
+    /// How many the second list has, if it agrees.
+    listed: usize,
 }
 
-/// The numbers of those who have or had spans here.
-fn read_tenants(database: &Database, day: Day) -> Result<ReadTenants, TraceStoreError> {
+/// The numbers of those who have or had spans here. What only the second list has was lost from the first.
+fn read_tenants(database: &Database, directory: &Path, day: Day) -> Result<ReadTenants, TraceStoreError> {
     let corrupt = |what| TraceStoreError::corrupt(what, day);
     let mut tenants = HashMap::new();
     for entry in database.metas(b"T", b"U".to_vec()) {
@@ -211,6 +219,24 @@ fn read_tenants(database: &Database, day: Day) -> Result<ReadTenants, TraceStore
             tenants.insert(tenant, number);
         }
     }
+    let second = tenants_file::read(directory).unwrap_or_else(|error| {
+        tracing::warn!(%day, error = %full_message(&error), "the second list of tenants is made anew");
+        Vec::new()
+    });
+    let listed = second.len();
+    let numbers: HashSet<u32> = tenants.values().copied().collect();
+    let mut found = WriteBatch::default();
+    for (number, tenant) in second {
+        if tenants.contains_key(&tenant) || numbers.contains(&number) {
+            continue;
+        }
+        tracing::error!(%day, %tenant, number, "a day's list of tenants is damaged: this one is taken from the second list");
+        found.put(tenant_key(tenant.as_str()), number.to_le_bytes());
+        tenants.insert(tenant, number);
+    }
+    if !found.is_empty() {
+        database.write(found)?;
+    }
     let mut expired = HashMap::new();
     let mut next_tenant = tenants.values().map(|number: &u32| number.saturating_add(1)).max().unwrap_or(0);
     for entry in database.metas(&[EXPIRED], vec![EXPIRED + 1]) {
@@ -220,7 +246,7 @@ fn read_tenants(database: &Database, day: Day) -> Result<ReadTenants, TraceStore
             expired.extend(tenants.extract_if(|_, of| *of == number));
         }
     }
-    Ok(ReadTenants { tenants, expired, next_tenant })
+    Ok(ReadTenants { tenants, expired, next_tenant, listed })
 }
 
 fn has_origins(database: &Database, tenant: u32) -> bool {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use pharos_base::ByteSize;
+use pharos_model::TenantId;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -17,12 +18,13 @@ use super::pieces::corrupt_block;
 use super::segment::Segment;
 use crate::TraceStoreError;
 use crate::block::Block;
+use crate::codec::OriginHash;
 
 /// What an entry costs besides its block.
 const ENTRY_BYTES: u64 = 96;
 /// Entries the tables are made for at first; they grow. So few make two parts with a lock each, and a block must fit into one.
 const ENTRIES_AT_FIRST: usize = 64;
-/// Damaged blocks that are remembered as logged.
+/// Damaged blocks, and as many damaged origins, that are remembered as logged.
 const DAMAGED_MAX: usize = 10_000;
 
 /// Where a block is.
@@ -49,12 +51,18 @@ pub(super) struct OpenBlocks {
     next_partition: AtomicU64,
     blocks: Cache<Place, Arc<Block>, HeldBytes>,
     damaged: Mutex<HashSet<Place>>,
+    damaged_origins: Mutex<HashSet<(u64, OriginHash)>>,
 }
 
 impl OpenBlocks {
     pub(super) fn new(limit: ByteSize) -> Self {
         let blocks = Cache::with_weighter(ENTRIES_AT_FIRST, limit.0, HeldBytes);
-        Self { next_partition: AtomicU64::new(0), blocks, damaged: Mutex::default() }
+        Self { next_partition: AtomicU64::new(0), blocks, damaged: Mutex::default(), damaged_origins: Mutex::default() }
+    }
+
+    /// Blocks, locators and origins that were met and cannot be read.
+    pub(super) fn damaged(&self) -> usize {
+        self.damaged.lock().len() + self.damaged_origins.lock().len()
     }
 
     /// A number for a partition, unique in this cache.
@@ -86,6 +94,28 @@ impl Partition {
         }
     }
 
+    /// Logs that a page of a segment's locator cannot be read, once a segment in a run.
+    pub(super) fn report_damaged_locator(&self, segment: &Segment, error: &TraceStoreError) {
+        let mut damaged = self.memory.open_blocks.damaged.lock();
+        // No block has this number.
+        if damaged.len() < DAMAGED_MAX && damaged.insert(self.place(segment, u32::MAX)) {
+            let error = pharos_base::full_message(error);
+            tracing::error!(
+                day = %self.day, segment = segment.number, error,
+                "a locator of traces cannot be read: all blocks of the segment are looked through in its place"
+            );
+        }
+    }
+
+    /// Logs that a resource and scope cannot be read, once in a run.
+    pub(crate) fn report_damaged_origin(&self, tenant: &TenantId, hash: OriginHash, error: &TraceStoreError) {
+        let mut damaged = self.memory.open_blocks.damaged_origins.lock();
+        if damaged.len() < DAMAGED_MAX && damaged.insert((self.cache_number, hash)) {
+            let error = pharos_base::full_message(error);
+            tracing::error!(day = %self.day, %tenant, error, "the resource of spans cannot be read: they are left out");
+        }
+    }
+
     /// Flips a bit in a block of the newest segment; how many blocks there are.
     #[cfg(test)]
     pub(crate) fn damage_block(&self) -> usize {
@@ -97,6 +127,17 @@ impl Partition {
         self.database.put_block(&mut batch, &super::keys::block_key(segment.tenant, segment.number, 0), &bytes);
         self.database.write(batch).expect("a sound disk");
         segments.iter().map(|segment| segment.record.blocks.len()).sum()
+    }
+
+    /// Makes every locator unreadable.
+    #[cfg(test)]
+    pub(crate) fn damage_locators(&self) {
+        use super::keys::LOCATOR;
+        let mut batch = rocksdb::WriteBatch::default();
+        for page in self.database.metas(&[LOCATOR], vec![LOCATOR + 1]) {
+            batch.put(page.expect("a sound disk").0, [0xff; 3]);
+        }
+        self.database.write(batch).expect("a sound disk");
     }
 
     fn place(&self, segment: &Segment, block: u32) -> Place {

@@ -97,6 +97,16 @@ impl TracePiece {
         read().map_err(|error| self.corrupt(&error))
     }
 
+    /// How many spans it has; 0 if that cannot be read.
+    pub(crate) fn span_count(&self) -> u32 {
+        match &self.place {
+            Place::Row(row) => {
+                RowReader::new(&row.value, row.min_start_ns).map_or(0, |reader| reader.spans().len() as u32)
+            }
+            Place::Block(place) => place.spans.len() as u32,
+        }
+    }
+
     /// The name of span `index`.
     pub(crate) fn name(&self, index: u32) -> Result<String, TraceStoreError> {
         let read = || -> Result<String, DecodeError> {

@@ -28,10 +28,28 @@ pub(crate) enum PiecePlace {
 
 impl Partition {
     /// Where the pieces of a trace are, older ones first. No block is read.
-    pub(crate) fn trace_places(
+    fn trace_places(&self, tenant: &TenantId, trace_id: TraceId) -> Result<Vec<PiecePlace>, TraceStoreError> {
+        self.places(tenant, trace_id, |_, error| Err(error))
+    }
+
+    /// As [`Partition::trace_places`], but where a locator cannot be read, every block of its segment is a place where the trace
+    /// may be: it is derived from them.
+    pub(crate) fn trace_places_or_all(
         &self,
         tenant: &TenantId,
         trace_id: TraceId,
+    ) -> Result<Vec<PiecePlace>, TraceStoreError> {
+        self.places(tenant, trace_id, |segment, error| {
+            self.report_damaged_locator(segment, &error);
+            Ok((0..segment.record.blocks.len() as u32).collect())
+        })
+    }
+
+    fn places(
+        &self,
+        tenant: &TenantId,
+        trace_id: TraceId,
+        mut without_locator: impl FnMut(&Segment, TraceStoreError) -> Result<Vec<u32>, TraceStoreError>,
     ) -> Result<Vec<PiecePlace>, TraceStoreError> {
         let (number, rows, segments, mark) = {
             // Heads and segments of one moment: what is sealed is in one or the other.
@@ -51,9 +69,12 @@ impl Partition {
         for segment in segments.of(number).iter().filter(|segment| segment.number >= mark) {
             if segment.may_contain(hash) {
                 let shape = segment.record.locator;
-                let page = self.database.meta(&locator_key(segment.tenant, segment.number, shape.page(hash)))?;
-                let blocks = page.map_or(Ok(Vec::new()), |page| find_blocks(shape, &page, hash));
-                let blocks = blocks.map_err(TraceStoreError::corrupt("trace locator", self.day))?;
+                let read = || {
+                    let page = self.database.meta(&locator_key(segment.tenant, segment.number, shape.page(hash)))?;
+                    let blocks = page.map_or(Ok(Vec::new()), |page| find_blocks(shape, &page, hash));
+                    blocks.map_err(TraceStoreError::corrupt("trace locator", self.day))
+                };
+                let blocks = read().or_else(|error| without_locator(segment, error))?;
                 places.extend(blocks.into_iter().map(|block| PiecePlace::Block(Arc::clone(segment), block)));
             }
         }
@@ -70,6 +91,23 @@ impl Partition {
                 Ok(TracePiece::of_block(self.day, trace_id, (segment.number, *block), &opened).collect())
             }
         }
+    }
+
+    /// What to make of an error of a read at `place`: `None` if the tenant's retention ended meanwhile, and nothing is missing.
+    /// It is logged, once for each block.
+    pub(crate) fn damage_at(
+        &self,
+        tenant: &TenantId,
+        place: &PiecePlace,
+        error: TraceStoreError,
+    ) -> Option<TraceStoreError> {
+        if self.has_lost(tenant) {
+            return None;
+        }
+        if let PiecePlace::Block(segment, block) = place {
+            self.report_damage(segment, *block, &error);
+        }
+        Some(error)
     }
 
     /// Adds the spans of a trace that are here to `calls`, until that is closed; one block is in memory at a time. A trace that

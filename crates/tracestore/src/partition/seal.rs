@@ -1,6 +1,7 @@
 //! Checkpoints of a partition: what is in memory becomes segments, counts, marks and an index commit.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pharos_base::full_message;
 use rocksdb::WriteBatch;
@@ -8,7 +9,7 @@ use rocksdb::WriteBatch;
 use super::keys::{POSITION, calls_key, deleted_key, edge_key};
 use super::segment::Segment;
 use super::write::{RawSpan, SegmentWriter};
-use super::{Partition, Sealing, Unsealed};
+use super::{Partition, Sealing, Unsealed, tenants_file};
 use crate::TraceStoreError;
 use crate::codec::{DecodeError, RowReader};
 use crate::record::Row;
@@ -119,6 +120,7 @@ impl Partition {
             self.database.flush()?;
             commit.finish(keep_writer)?;
         }
+        self.list_tenants();
         let view = Arc::new(self.index.view()?);
         let mut state = self.state.write();
         for segment in segments {
@@ -129,6 +131,23 @@ impl Partition {
         state.sealed_position = state.sealed_position.max(sealing.position);
         state.unlisted.retain(|place| !unlisted.contains(place));
         Ok(())
+    }
+
+    /// Writes the second list of tenants if there are more than it has. It is of use only where the first is lost.
+    pub(super) fn list_tenants(&self) {
+        let mut tenants: Vec<_> = {
+            let state = self.state.read();
+            let known = state.tenants.iter().chain(&state.expired);
+            known.map(|(tenant, number)| (*number, tenant.clone())).collect()
+        };
+        if tenants.len() == self.tenants_listed.load(Ordering::Relaxed) {
+            return;
+        }
+        tenants.sort_unstable();
+        match tenants_file::write(&self.directory, &tenants) {
+            Ok(()) => self.tenants_listed.store(tenants.len(), Ordering::Relaxed),
+            Err(error) => tracing::warn!(day = %self.day, %error, "the second list of tenants is not written"),
+        }
     }
 
     /// Writes the blocks to RocksDB's memory. What makes them count, and all else, is in the batch that is returned.

@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 use pharos_base::{Clock, HumanDuration};
 use pharos_storage::{ReadContext, StorageError};
 
+use crate::TraceStoreError;
+use crate::record::Day;
+use crate::unreadable::Unreadable;
+
 /// The end of the time that a search by patterns may take: there is no index of what a pattern may match.
 struct TimeBox<'a> {
     clock: &'a dyn Clock,
@@ -17,14 +21,14 @@ struct TimeBox<'a> {
 pub(crate) struct Progress<'a> {
     context: &'a ReadContext,
     time_box: Option<TimeBox<'a>>,
-    unreadable_blocks: u64,
-    /// Why the first of them cannot be read.
-    first_damage: String,
+    unreadable: Unreadable,
+    /// Days that are set aside and that the search would have looked at.
+    days_aside: Vec<Day>,
 }
 
 impl<'a> Progress<'a> {
     pub(crate) fn new(context: &'a ReadContext) -> Self {
-        Self { context, time_box: None, unreadable_blocks: 0, first_damage: String::new() }
+        Self { context, time_box: None, unreadable: Unreadable::default(), days_aside: Vec::new() }
     }
 
     /// The search looks no further once it took `length`.
@@ -51,20 +55,26 @@ impl<'a> Progress<'a> {
     }
 
     /// A block was left out.
-    pub(crate) fn note_unreadable(&mut self, error: &(dyn std::error::Error + 'static)) {
-        if self.unreadable_blocks == 0 {
-            self.first_damage = pharos_base::full_message(error);
+    pub(crate) fn note_unreadable(&mut self, error: TraceStoreError) {
+        self.unreadable.note(error);
+    }
+
+    /// A whole day was left out.
+    pub(crate) fn note_day_aside(&mut self, day: Day) {
+        if !self.days_aside.contains(&day) {
+            self.days_aside.push(day);
         }
-        self.unreadable_blocks += 1;
     }
 
     /// What stands beside the hits.
     pub(crate) fn into_warnings(self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.unreadable_blocks > 0 {
+        warnings.extend(self.unreadable.warning("traces may be missing: blocks of spans that cannot be read"));
+        if !self.days_aside.is_empty() {
+            let days: Vec<_> = self.days_aside.iter().map(ToString::to_string).collect();
             warnings.push(format!(
-                "traces may be missing: blocks of spans that cannot be read: {}; the first: {}",
-                self.unreadable_blocks, self.first_damage
+                "traces are missing: damaged days that are set aside until `pharos doctor --repair` reads them: {}",
+                days.join(", ")
             ));
         }
         if let Some(TimeBox { length, is_over: true, .. }) = self.time_box {

@@ -25,7 +25,7 @@ pub struct Examination {
     /// Records of the log.
     pub log_records: u64,
     /// A line for each block that cannot be read, or whose resources cannot, for each entry beside them, for each day and for
-    /// a log that cannot be read to its end, and for each damaged search index.
+    /// a log that cannot be read to its end, for each damaged search index, and for each day that is set aside.
     pub damage: Vec<String>,
     /// Days whose search index was built anew; one with damage keeps the index it has.
     pub rebuilt_days: u64,
@@ -51,11 +51,22 @@ impl SpanStore {
             Ok(())
         });
         examination.damage.extend(read.err().map(|error| full_message(&error)));
+        for aside in open::damaged_days(directory)?.into_iter().filter(|aside| !aside.is_repaired) {
+            let path = aside.path.display();
+            examination
+                .damage
+                .push(format!("{} is set aside and nobody sees it: {path}; a repair reads what is sound", aside.day));
+        }
         for (day, path) in open::list_days(directory)? {
             examination.days += 1;
             let damage_before = examination.damage.len();
             if let Err(error) = Partition::examine(&path, day, &memory, &mut examination) {
                 examination.damage.push(format!("{day} cannot be read on: {}", full_message(&error)));
+            }
+            if examination.damage.len() == damage_before
+                && let Err(error) = Partition::examine_tenants(&path, day, &memory)
+            {
+                examination.damage.push(format!("{day}: {}; a start makes the second list anew", full_message(&error)));
             }
             if rebuild_index && examination.damage.len() == damage_before {
                 match Partition::rebuild_index(&path, day, &memory, settings) {

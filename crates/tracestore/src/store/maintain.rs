@@ -84,6 +84,7 @@ impl MaintenanceThread {
         tell("retention by age", shared.drop_expired());
         let checkpointed = if with_checkpoint || self.is_checkpoint_due() { self.checkpoint() } else { Ok(()) };
         self.is_merging.set(self.merge_one());
+        tell("retention of tenants by size", shared.drop_oversize_tenants());
         tell("retention by size", shared.drop_oversize());
         checkpointed
     }

@@ -13,6 +13,7 @@ mod maintain;
 mod open;
 mod pending;
 mod read;
+mod repair;
 mod retention;
 mod snapshot;
 mod summary;
@@ -53,6 +54,7 @@ use commit::{Commit, CommitThread, Waiting};
 pub use examine::Examination;
 use maintain::{Maintenance, MaintenanceThread};
 use pending::PendingCalls;
+pub use repair::Repair;
 use retention::Gone;
 
 const LOG_DIRECTORY: &str = "log";
@@ -130,6 +132,9 @@ impl SpanStore {
         let memory = DatabaseMemory::new(settings.rows_memory, settings.filter_memory, settings.open_blocks_memory);
         let partitions = open::open_partitions(directory, &settings, &memory)?;
         let damaged = open::damaged_days(directory)?;
+        for day in damaged.iter().filter(|day| !day.is_repaired) {
+            tracing::warn!(day = %day.day, path = %day.path.display(), bytes = day.bytes, "a damaged day of traces is not read");
+        }
         let log_directory = directory.join(LOG_DIRECTORY);
         let first_position = partitions.values().map(|partition| partition.position()).max().unwrap_or(0);
         let pending = PendingCalls::read_if_sound(directory).unwrap_or_default();
@@ -157,7 +162,7 @@ impl SpanStore {
                     let stays = |span: &CallSpan| through.is_none_or(|through| Day::of(span.start_ns) > through);
                     calls.traces.values_mut().for_each(|spans| spans.retain(stays));
                 }
-                Change::Deletion(_) => {}
+                Change::Deletion(deletion) => repair::note_deletion(&gone, &deletion.tenant, deletion.trace_id)?,
             }
             applied.apply(&places, &change, sequence)
         })?;
@@ -409,8 +414,13 @@ impl TraceStore for SpanStore {
         self.shared.listed_values(tenant, query, context)
     }
 
-    fn dependencies(&self, tenant: &TenantId, range: TimeRangeNs) -> Result<Vec<DependencyLink>, StorageError> {
-        self.shared.dependencies(tenant, range)
+    fn dependencies(
+        &self,
+        tenant: &TenantId,
+        range: TimeRangeNs,
+        context: &ReadContext,
+    ) -> Result<Vec<DependencyLink>, StorageError> {
+        self.shared.dependencies(tenant, range, context)
     }
 
     fn count_calls(&self, tenant: &TenantId, batch: &SpanBatch) -> Completion<Result<AppendOutcome, StorageError>> {
@@ -444,6 +454,8 @@ impl TraceStore for SpanStore {
                 hint: "a compaction of the trace store or the day's retention ends them",
             });
         }
+        // Should they be repaired, the trace stays away.
+        repair::note_deletion(&self.shared.gone, tenant, trace_id).map_err(storage_error("deletion of a trace"))?;
         let deletion = Deletion { tenant: tenant.clone(), trace_id };
         let content = encode_deletion(&deletion);
         let logged = self.log(content, Change::Deletion(deletion), AppendOutcome::default());
@@ -528,7 +540,8 @@ impl Shared {
         let mut stats = TraceStoreStats {
             partitions: partitions.len() as u64,
             log_bytes: self.log.lock().bytes(),
-            damaged_days: self.gone.damaged.lock().len() as u64,
+            damaged_days: self.gone.days_aside().len() as u64,
+            damaged_places: self.memory.damaged_places(),
             read_only: self.is_refusing.load(Ordering::Relaxed) || self.poison.lock().is_some(),
             ..TraceStoreStats::default()
         };

@@ -19,6 +19,8 @@ const FORMAT: &str = "pharos-tracestore 2\n";
 const LOCK_FILE: &str = "LOCK";
 /// A day that could not be opened bears this before its name, and a number behind it.
 const DAMAGED_PREFIX: &str = "damaged-";
+/// So does one whose spans were taken up again, as far as they can be read.
+const REPAIRED_PREFIX: &str = "repaired-";
 /// So many directories of one day.
 const NUMBERS_MAX: u32 = 1000;
 /// `2026-11-21`.
@@ -124,31 +126,46 @@ pub(super) fn open_partitions(
     Ok(partitions)
 }
 
-fn set_aside(path: &Path, day: Day, damage: &TraceStoreError) -> Result<(), TraceStoreError> {
-    let days = path.parent().unwrap_or(path);
-    let name = |number: u32| days.join(format!("{DAMAGED_PREFIX}{day}-{number}"));
-    let aside = (1..NUMBERS_MAX).map(name).find(|aside| !aside.exists()).unwrap_or_else(|| name(0));
-    fs::rename(path, &aside).map_err(TraceStoreError::io("rename", path))?;
-    sync_directory(days).map_err(TraceStoreError::io("sync", days))?;
+/// Renames a damaged day; what is in it stays as it is.
+pub(super) fn set_aside(path: &Path, day: Day, damage: &TraceStoreError) -> Result<(), TraceStoreError> {
+    let aside = rename_day(path, DAMAGED_PREFIX, day)?;
     tracing::error!(
         %day, error = %full_message(damage), path = %aside.display(),
-        "a day of traces is damaged and cannot be opened: it is set aside as it is, and the store goes on without it"
+        "a day of traces is damaged: it is set aside as it is, and the store goes on without it until `pharos doctor --repair`"
     );
     Ok(())
 }
 
-/// The days that were set aside, now or earlier.
+/// Renames a day that was set aside and whose spans were taken up again.
+pub(super) fn keep_repaired(path: &Path, day: Day) -> Result<PathBuf, TraceStoreError> {
+    rename_day(path, REPAIRED_PREFIX, day)
+}
+
+fn rename_day(path: &Path, prefix: &str, day: Day) -> Result<PathBuf, TraceStoreError> {
+    let days = path.parent().unwrap_or(path);
+    let name = |number: u32| days.join(format!("{prefix}{day}-{number}"));
+    let renamed = (1..NUMBERS_MAX).map(name).find(|renamed| !renamed.exists()).unwrap_or_else(|| name(0));
+    fs::rename(path, &renamed).map_err(TraceStoreError::io("rename", path))?;
+    sync_directory(days).map_err(TraceStoreError::io("sync", days))?;
+    Ok(renamed)
+}
+
+/// The days that were set aside, now or earlier, and what is kept of repaired ones.
 pub(super) fn damaged_days(directory: &Path) -> Result<Vec<DamagedDay>, TraceStoreError> {
     let days = directory.join(DAYS_DIRECTORY);
     let error = |source| TraceStoreError::Io { action: "list", path: days.clone(), source };
     let mut damaged = Vec::new();
     for entry in fs::read_dir(&days).map_err(error)? {
         let path = entry.map_err(error)?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(DAMAGED_PREFIX));
-        if let Some(day) = name.and_then(|name| name.get(..DAY_NAME_LENGTH)).and_then(Day::parse) {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let (name, is_repaired) = match (name.strip_prefix(DAMAGED_PREFIX), name.strip_prefix(REPAIRED_PREFIX)) {
+            (Some(name), _) => (name, false),
+            (None, Some(name)) => (name, true),
+            (None, None) => continue,
+        };
+        if let Some(day) = name.get(..DAY_NAME_LENGTH).and_then(Day::parse) {
             let bytes = directory_bytes(&path);
-            tracing::warn!(%day, path = %path.display(), bytes, "a damaged day of traces is not read");
-            damaged.push(DamagedDay { day, path, bytes });
+            damaged.push(DamagedDay { day, path, bytes, is_repaired });
         }
     }
     Ok(damaged)

@@ -14,6 +14,11 @@ use super::summary::{Summarized, summarize};
 use crate::partition::{Partition, PiecePlace, read_error};
 use crate::search::{Progress, Search, TopTraces};
 
+/// Counts that are added up between two looks at the bounds of a read.
+const ENTRIES_PER_CHECK: u64 = 1024;
+/// What a pair of services takes in memory beside its names, about: in a map and in the list made of it.
+const PAIR_BYTES: u64 = 256;
+
 /// Where the pieces of one trace are, oldest day first.
 pub(super) type TracePlaces = Vec<(Arc<Partition>, PiecePlace)>;
 
@@ -30,7 +35,7 @@ impl Shared {
             if lookup.range.is_some_and(is_outside) {
                 continue;
             }
-            let places = partition.trace_places(tenant, lookup.trace_id).map_err(read_error)?;
+            let places = partition.trace_places_or_all(tenant, lookup.trace_id).map_err(read_error)?;
             found.extend(places.into_iter().map(|place| (Arc::clone(&partition), place)));
         }
         Ok(found)
@@ -46,7 +51,7 @@ impl Shared {
         for lookup in lookups {
             context.check()?;
             let places = self.places_of(tenant, *lookup)?;
-            match summarize(lookup.trace_id, &places, context)? {
+            match summarize((tenant, lookup.trace_id), &places, context)? {
                 Summarized::Whole(summary) => summaries.push(summary),
                 Summarized::Absent => {}
                 // Only whole spans tell duplicates from different spans.
@@ -89,6 +94,12 @@ impl Shared {
             }
             partition.search(tenant, &search, &mut top, &mut progress)?;
         }
+        for day in self.gone.days_aside() {
+            let is_outside = day.start_ns() >= query.start.end_ns || day.last_ns() < query.start.start_ns;
+            if !is_outside && top.could_take(day.last_ns()) {
+                progress.note_day_aside(day);
+            }
+        }
         Ok(FoundTraces { hits: top.into_hits(), warnings: progress.into_warnings() })
     }
 
@@ -114,17 +125,30 @@ impl Shared {
         operations.into_iter().collect()
     }
 
+    /// Memory is reserved for each pair of services that is counted, and the bounds are looked at every so many entries: a day
+    /// has one for each pair and minute.
     pub(super) fn dependencies(
         &self,
         tenant: &TenantId,
         range: TimeRangeNs,
+        context: &ReadContext,
     ) -> Result<Vec<DependencyLink>, StorageError> {
+        context.check()?;
         let Some((first, last)) = dependency_minutes(range) else { return Ok(Vec::new()) };
         let minute = |minute: u64| u32::try_from(minute).unwrap_or(u32::MAX);
         let mut counts: BTreeMap<(String, String), i64> = BTreeMap::new();
+        let (mut reserved, mut entries) = (context.memory.reserve(0)?, 0_u64);
         for partition in self.partitions_newest_first() {
             let count = |parent: &str, child: &str, by: i64| {
-                *counts.entry((parent.to_owned(), child.to_owned())).or_default() += by;
+                entries += 1;
+                if entries.is_multiple_of(ENTRIES_PER_CHECK) {
+                    context.check()?;
+                }
+                let pair = (parent.to_owned(), child.to_owned());
+                if !counts.contains_key(&pair) {
+                    reserved.grow((parent.len() + child.len()) as u64 + PAIR_BYTES)?;
+                }
+                *counts.entry(pair).or_default() += by;
                 Ok(())
             };
             partition.calls(tenant, (minute(first), minute(last)), count)?;

@@ -33,6 +33,8 @@ pub(super) struct DamagedDay {
     pub(super) day: Day,
     pub(super) path: PathBuf,
     pub(super) bytes: u64,
+    /// Whether its spans were taken up again, as far as they can be read.
+    pub(super) is_repaired: bool,
 }
 
 /// What is remembered of days and parts of days that went.
@@ -64,6 +66,11 @@ impl Gone {
             damaged: Mutex::new(damaged),
             many_since: Mutex::default(),
         })
+    }
+
+    /// Days whose spans nobody sees.
+    pub(super) fn days_aside(&self) -> Vec<Day> {
+        self.damaged.lock().iter().filter(|damaged| !damaged.is_repaired).map(|damaged| damaged.day).collect()
     }
 
     /// The newest day of which nothing of a tenant is taken.
@@ -158,6 +165,35 @@ impl Shared {
             let through = expired.entry(tenant.clone()).or_insert(day);
             *through = (*through).max(day);
             tracing::info!(%day, %tenant, "dropped a tenant's traces of a day");
+        }
+        Ok(())
+    }
+
+    /// Drops the oldest days of tenants that have more than they may.
+    pub(super) fn drop_oversize_tenants(&self) -> Result<(), TraceStoreError> {
+        let mut result = Ok(());
+        for rule in &self.settings.retention_rules {
+            if let Some(limit) = rule.size {
+                result = result.and(self.drop_oversize_tenant(&rule.tenant, limit.0));
+            }
+        }
+        result
+    }
+
+    fn drop_oversize_tenant(&self, tenant: &TenantId, limit_bytes: u64) -> Result<(), TraceStoreError> {
+        let bytes_of = |partition: Arc<Partition>| {
+            let bytes = partition.tenant_bytes(tenant)?;
+            Some((partition, bytes))
+        };
+        let mut days: Vec<_> = self.partitions_newest_first().into_iter().filter_map(bytes_of).collect();
+        let mut total: u64 = days.iter().map(|(_, bytes)| bytes).sum();
+        while total > limit_bytes && days.len() > 1 {
+            let Some((oldest, bytes)) = days.pop() else { break };
+            tracing::info!(
+                day = %oldest.day(), %tenant, total_bytes = total, limit_bytes, "dropping a tenant's oldest day of traces for its size"
+            );
+            self.drop_tenant(&oldest, tenant)?;
+            total -= bytes;
         }
         Ok(())
     }

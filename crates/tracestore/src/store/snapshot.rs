@@ -40,6 +40,9 @@ impl Shared {
             let _ = fs::remove_dir_all(&building);
         }
         built?;
+        for day in self.gone.days_aside() {
+            tracing::warn!(snapshot = name, %day, "a damaged day that is set aside is not in the snapshot; a repair would bring it back");
+        }
         fs::rename(&building, root.join(name)).map_err(TraceStoreError::io("rename", &building))?;
         sync_directory(&root).map_err(TraceStoreError::io("sync", &root))
     }

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use pharos_model::{SpanId, StatusCode, TraceId};
+use pharos_model::{SpanId, StatusCode, TenantId, TraceId};
 use pharos_storage::{ReadContext, ServiceSpanCount, StorageError, TraceSummary};
 
 use super::read::TracePlaces;
-use crate::partition::{TracePiece, read_error};
+use crate::TraceStoreError;
+use crate::partition::TracePiece;
+use crate::unreadable::Unreadable;
 
 /// What came of it.
 pub(super) enum Summarized {
@@ -40,23 +42,35 @@ struct Sums {
     start_ns: u64,
     end_ns: u64,
     root: Option<Root>,
+    unreadable: Unreadable,
 }
 
 /// Looks at the trace at `places`. What its ids take is reserved as it goes.
+///
+/// # Errors
+/// As soon as a bound of `context` is met, and if nothing of the trace can be read.
 pub(super) fn summarize(
-    trace_id: TraceId,
+    (tenant, trace_id): (&TenantId, TraceId),
     places: &TracePlaces,
     context: &ReadContext,
 ) -> Result<Summarized, StorageError> {
     let (ids, parents, services) = (Vec::new(), Vec::new(), BTreeMap::new());
-    let mut sums = Sums { ids, parents, services, start_ns: u64::MAX, end_ns: 0, root: None };
+    let unreadable = Unreadable::default();
+    let mut sums = Sums { ids, parents, services, start_ns: u64::MAX, end_ns: 0, root: None, unreadable };
     let mut reserved = context.memory.reserve(0)?;
     let mut largest_bytes = 0;
     for (partition, place) in places {
         context.check()?;
-        let pieces = partition.pieces(trace_id, place).map_err(read_error)?;
         let known = sums.ids.len() + sums.parents.len();
-        pieces.iter().try_for_each(|piece| sums.add(piece))?;
+        let read = partition.pieces(trace_id, place).and_then(|pieces| {
+            pieces.iter().try_for_each(|piece| sums.add(piece))?;
+            Ok(pieces)
+        });
+        let pieces = read.unwrap_or_else(|error| {
+            let damage = partition.damage_at(tenant, place, error);
+            damage.into_iter().for_each(|error| sums.unreadable.note(error));
+            Vec::new()
+        });
         // A vector that grows doubles.
         let ids_bytes = 2 * (sums.ids.len() + sums.parents.len() - known) * size_of::<SpanId>();
         let bytes = pieces.iter().map(TracePiece::bytes).max().unwrap_or(0);
@@ -64,11 +78,11 @@ pub(super) fn summarize(
         largest_bytes += more_bytes;
         reserved.grow(ids_bytes as u64 + more_bytes)?;
     }
-    Ok(sums.finish(trace_id))
+    sums.finish(trace_id)
 }
 
 impl Sums {
-    fn add(&mut self, piece: &TracePiece) -> Result<(), StorageError> {
+    fn add(&mut self, piece: &TracePiece) -> Result<(), TraceStoreError> {
         let (mut index, mut root_index) = (0, None);
         let visit = |_, service: &str, span: &crate::codec::SpanSkeleton| {
             self.ids.push(span.span_id);
@@ -90,20 +104,20 @@ impl Sums {
             }
             index += 1;
         };
-        piece.skeletons(visit).map_err(read_error)?;
+        piece.skeletons(visit)?;
         if let (Some(root), Some(index)) = (&mut self.root, root_index) {
-            root.operation = piece.name(index).map_err(read_error)?;
+            root.operation = piece.name(index)?;
         }
         Ok(())
     }
 
-    fn finish(mut self, trace_id: TraceId) -> Summarized {
+    fn finish(mut self, trace_id: TraceId) -> Result<Summarized, StorageError> {
         if self.ids.is_empty() {
-            return Summarized::Absent;
+            return self.unreadable.take_failure().map_or(Ok(Summarized::Absent), Err);
         }
         self.ids.sort_unstable();
         if self.ids.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Summarized::IdsRepeat;
+            return Ok(Summarized::IdsRepeat);
         }
         let is_orphan = |parent: &&SpanId| self.ids.binary_search(parent).is_err();
         let orphan_count = self.parents.iter().filter(is_orphan).count() as u64;
@@ -111,7 +125,8 @@ impl Sums {
             self.root.map_or_else(Default::default, |root| (root.service, root.operation));
         let error_count = self.services.values().map(|counts| counts.errors).sum();
         let of_service = |(service, Counts { spans, errors })| ServiceSpanCount { service, spans, errors };
-        Summarized::Whole(TraceSummary {
+        let warning = self.unreadable.warning("spans are missing: parts of the trace that cannot be read");
+        Ok(Summarized::Whole(TraceSummary {
             trace_id,
             root_service,
             root_operation,
@@ -121,6 +136,7 @@ impl Sums {
             error_count,
             orphan_count,
             services: self.services.into_iter().map(of_service).collect(),
-        })
+            warnings: warning.into_iter().collect(),
+        }))
     }
 }

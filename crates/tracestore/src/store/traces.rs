@@ -14,7 +14,9 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::Shared;
 use crate::TraceStoreError;
 use crate::codec::{Origin, OriginHash, put_details};
-use crate::partition::{Partition, PiecePlace, TracePiece, read_error};
+use crate::partition::{Partition, PiecePlace, TracePiece};
+use crate::record::Day;
+use crate::unreadable::Unreadable;
 
 /// What decoded spans take is counted in steps of this.
 const COUNTED_BYTES: u64 = 64 << 10;
@@ -78,8 +80,9 @@ impl Shared {
 
 /// A piece that is in memory or is read when its turn comes.
 enum Piece {
-    Held(TracePiece),
-    There(PiecePlace),
+    Held(TracePiece, PiecePlace),
+    /// Spans of it that were counted when it was looked at.
+    There(PiecePlace, u64),
 }
 
 /// Reads one trace.
@@ -93,10 +96,16 @@ struct PartReader {
     left: u64,
     /// Whether there are pieces that were not looked at.
     has_unseen: bool,
+    /// What is left out, as it cannot be read.
+    unreadable: Unreadable,
+    /// Days between its first and last span that are set aside.
+    days_aside: Vec<Day>,
+    has_begun: bool,
     /// Ids that come more than once: of these it matters what was handed out.
     repeated: HashSet<SpanId>,
     handed_out: HashSet<u128>,
-    origins: HashMap<OriginHash, Arc<Origin>>,
+    /// `None` for one that is not there.
+    origins: HashMap<OriginHash, Option<Arc<Origin>>>,
     spans_max: usize,
     /// Spans that may still be handed out.
     allowed: u64,
@@ -125,44 +134,60 @@ impl PartReader {
         let (mut seen, mut repeated) = (HashSet::new(), HashSet::new());
         let (mut pieces, mut has_unseen) = (VecDeque::new(), false);
         let (mut left, mut held_bytes, mut largest_bytes) = (0_u64, 0, 0);
+        let mut unreadable = Unreadable::default();
         for (partition, place) in shared.places_of(tenant, lookup)? {
             // So many different ids are as many different spans: no more are handed out.
             if seen.len() as u64 > allowed {
-                pieces.push_back((partition, Piece::There(place)));
+                pieces.push_back((partition, Piece::There(place, 0)));
                 has_unseen = true;
                 continue;
             }
             context.check()?;
-            let found = partition.pieces(trace_id, &place).map_err(read_error)?;
             let before = left;
-            for piece in &found {
-                let visit = |span_id| {
-                    left += 1;
-                    if !seen.insert(span_id) {
-                        repeated.insert(span_id);
-                    }
-                };
-                piece.span_ids(visit).map_err(read_error)?;
-            }
+            let mut look = || -> Result<Vec<TracePiece>, TraceStoreError> {
+                let found = partition.pieces(trace_id, &place)?;
+                for piece in &found {
+                    piece.span_ids(|span_id| {
+                        left += 1;
+                        if !seen.insert(span_id) {
+                            repeated.insert(span_id);
+                        }
+                    })?;
+                }
+                Ok(found)
+            };
+            let found = match look() {
+                Ok(found) => found,
+                Err(error) => {
+                    left = before;
+                    partition.damage_at(tenant, &place, error).into_iter().for_each(|error| unreadable.note(error));
+                    continue;
+                }
+            };
             ids_reserved.grow((left - before) * ID_BYTES)?;
             let bytes = found.iter().map(TracePiece::bytes).max().unwrap_or(0);
             if held_bytes + bytes <= HELD_BYTES_MAX {
                 held_bytes += bytes;
                 reserved.grow(bytes)?;
-                pieces.extend(found.into_iter().map(|piece| (Arc::clone(&partition), Piece::Held(piece))));
+                let held = |piece| (Arc::clone(&partition), Piece::Held(piece, place.clone()));
+                pieces.extend(found.into_iter().map(held));
             } else {
                 if bytes > largest_bytes {
                     reserved.grow(bytes - largest_bytes)?;
                     largest_bytes = bytes;
                 }
-                pieces.push_back((partition, Piece::There(place)));
+                pieces.push_back((partition, Piece::There(place, left - before)));
             }
         }
         if pieces.is_empty() {
-            return Ok(None);
+            return unreadable.take_failure().map_or(Ok(None), Err);
         }
+        let days = pieces.iter().map(|(partition, _)| partition.day());
+        let (first, last) = (days.clone().min(), days.max());
+        let mut days_aside = shared.gone.days_aside();
+        days_aside.retain(|day| first <= Some(*day) && Some(*day) <= last);
         // What tells equal spans apart.
-        reserved.grow((left - seen.len() as u64) * REPEATED_BYTES)?;
+        reserved.grow(left.saturating_sub(seen.len() as u64) * REPEATED_BYTES)?;
         Ok(Some(Self {
             tenant: tenant.clone(),
             trace_id,
@@ -170,6 +195,9 @@ impl PartReader {
             read_of_piece: 0,
             left,
             has_unseen,
+            unreadable,
+            days_aside,
+            has_begun: false,
             repeated,
             handed_out: HashSet::new(),
             origins: HashMap::new(),
@@ -187,7 +215,11 @@ impl PartReader {
             self.ready = self.read_part(context)?;
         }
         drop(self.handed_out_bytes.take());
-        let Some((mut part, part_bytes)) = self.ready.take() else { return Ok(None) };
+        let Some((mut part, part_bytes)) = self.ready.take() else {
+            let failure = if self.has_begun { None } else { self.unreadable.take_failure() };
+            return failure.map_or(Ok(None), Err);
+        };
+        self.has_begun = true;
         self.handed_out_bytes = Some(part_bytes);
         self.ready = self.read_part(context)?;
         part.is_last = self.ready.is_none();
@@ -198,7 +230,23 @@ impl PartReader {
                 self.spans_limit
             ));
         }
+        if part.is_last {
+            part.warnings.extend(self.unreadable.warning("spans are missing: parts of the trace that cannot be read"));
+            part.warnings.extend(self.days_aside.iter().map(|day| {
+                format!("spans may be missing: {day} is damaged and set aside until `pharos doctor --repair` reads it")
+            }));
+        }
         Ok(Some(part))
+    }
+
+    /// What cannot be read of the first piece, which had so many more spans, is left out.
+    fn give_up(&mut self, place: &PiecePlace, spans: u64, error: TraceStoreError) {
+        if let Some((partition, _)) = self.pieces.pop_front() {
+            let damage = partition.damage_at(&self.tenant, place, error);
+            damage.into_iter().for_each(|error| self.unreadable.note(error));
+        }
+        self.left = self.left.saturating_sub(spans);
+        self.read_of_piece = 0;
     }
 
     /// The next spans; `None` if there are no more.
@@ -208,19 +256,26 @@ impl PartReader {
         let mut group_of: HashMap<OriginHash, usize> = HashMap::new();
         let mut room = self.spans_max;
         while room > 0 && self.allowed > 0 {
-            if let Some((partition, Piece::There(place))) = self.pieces.front() {
-                let partition = Arc::clone(partition);
-                let found = partition.pieces(self.trace_id, place).map_err(read_error)?;
-                self.pieces.pop_front();
-                for piece in found.into_iter().rev() {
-                    self.pieces.push_front((Arc::clone(&partition), Piece::Held(piece)));
+            if let Some((partition, Piece::There(place, spans))) = self.pieces.front() {
+                let (partition, place, spans) = (Arc::clone(partition), place.clone(), *spans);
+                match partition.pieces(self.trace_id, &place) {
+                    Ok(found) => {
+                        self.pieces.pop_front();
+                        for piece in found.into_iter().rev() {
+                            self.pieces.push_front((Arc::clone(&partition), Piece::Held(piece, place.clone())));
+                        }
+                    }
+                    Err(error) => self.give_up(&place, spans, error),
                 }
                 continue;
             }
-            let Some((partition, Piece::Held(piece))) = self.pieces.front() else { break };
+            let Some((partition, Piece::Held(piece, place))) = self.pieces.front() else { break };
+            let partition = Arc::clone(partition);
             context.check()?;
             let wanted = u32::try_from((room as u64).min(self.allowed)).unwrap_or(u32::MAX);
+            let mut visited = 0;
             let read = piece.spans(self.read_of_piece, wanted, |hash, span| {
+                visited += 1;
                 part_bytes.add(span.memory_bytes() as u64)?;
                 if self.repeated.contains(&span.span_id) && !self.handed_out.insert(content_hash(hash, &span)) {
                     return Ok(());
@@ -228,9 +283,9 @@ impl PartReader {
                 let group = if let Some(group) = group_of.get(&hash) {
                     *group
                 } else {
-                    let origin = origin(&mut self.origins, partition, &self.tenant, hash).map_err(read_error)?;
-                    // Its retention ended while it was read.
-                    let Some(origin) = origin else { return Ok(()) };
+                    // Its retention ended while it was read, or it is damaged.
+                    let found = origin(&mut self.origins, &mut self.unreadable, &partition, &self.tenant, hash);
+                    let Some(origin) = found else { return Ok(()) };
                     let Origin { resource, scope } = (*origin).clone();
                     groups.push(SpanGroup { resource, scope, spans: Vec::new() });
                     group_of.insert(hash, groups.len() - 1);
@@ -241,10 +296,17 @@ impl PartReader {
                 self.allowed -= 1;
                 Ok::<_, StorageError>(())
             });
-            let read = read.map_err(read_error)??;
+            let (read, damage) = match read {
+                Ok(read) => (read?, None),
+                // What was read before the damage is sound.
+                Err(error) => (visited, Some((place.clone(), piece.span_count(), error))),
+            };
             self.read_of_piece += read;
             self.left = self.left.saturating_sub(u64::from(read));
-            if read < wanted {
+            if let Some((place, spans, error)) = damage {
+                let left = u64::from(spans.saturating_sub(self.read_of_piece));
+                self.give_up(&place, left, error);
+            } else if read < wanted {
                 self.pieces.pop_front();
                 self.read_of_piece = 0;
             }
@@ -275,18 +337,24 @@ impl CountedBytes {
     }
 }
 
+/// `None` for one that cannot be read, which is noted, and for one that left with its tenant's retention.
 fn origin(
-    known: &mut HashMap<OriginHash, Arc<Origin>>,
+    known: &mut HashMap<OriginHash, Option<Arc<Origin>>>,
+    unreadable: &mut Unreadable,
     partition: &Partition,
     tenant: &TenantId,
     hash: OriginHash,
-) -> Result<Option<Arc<Origin>>, TraceStoreError> {
-    if let Some(origin) = known.get(&hash) {
-        return Ok(Some(origin.clone()));
+) -> Option<Arc<Origin>> {
+    if let Some(known) = known.get(&hash) {
+        return known.clone();
     }
-    let origin = partition.origin(tenant, hash)?;
-    known.extend(origin.clone().map(|origin| (hash, origin)));
-    Ok(origin)
+    let origin = partition.origin(tenant, hash).unwrap_or_else(|error| {
+        partition.report_damaged_origin(tenant, hash, &error);
+        unreadable.note(error);
+        None
+    });
+    known.insert(hash, origin.clone());
+    origin
 }
 
 /// What makes two spans of a trace equal: origin, skeleton and details.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pharos_model::{
     Attribute, AttributeValue, Resource, Span, SpanBatch, SpanGroup, SpanId, TenantId, TimeRangeNs, TraceId,
 };
-use pharos_storage::TraceStore;
+use pharos_storage::{ReadContext, TraceStore};
 use pharos_tracestore::Settings;
 
 use crate::support::{Fixture, NOW_NS, settings};
@@ -31,7 +31,8 @@ fn call(number: u8, parent: &str, child: &str, start_ns: u64) -> SpanBatch {
 }
 
 fn dependencies(fixture: &Fixture) -> Vec<(String, String, u64)> {
-    let links = fixture.store().dependencies(&TenantId::default(), TimeRangeNs::ALL).unwrap();
+    let links =
+        fixture.store().dependencies(&TenantId::default(), TimeRangeNs::ALL, &ReadContext::unlimited()).unwrap();
     links.into_iter().map(|link| (link.parent, link.child, link.call_count)).collect()
 }
 

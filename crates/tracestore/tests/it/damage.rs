@@ -149,7 +149,8 @@ fn a_day_that_cannot_be_opened_is_set_aside_untouched() {
     assert_eq!((fixture.store().stats().damaged_days, fixture.store().stats().partitions), (0, 0));
 }
 
-const BLOCKS: &[u8] = b"blocks";
+/// The name of the column family, behind that of the property.
+const BLOCKS: &[u8] = b"nameblocks";
 
 fn damage_a_block(directory: &Path) {
     // Tables name their column family at the end; blocks are at the beginning.
@@ -213,4 +214,69 @@ fn damaged_counts_of_a_checkpoint_do_not_stop_a_start() {
     fixture.open();
     rounds(&fixture, 1..2, 2);
     assert!([1, 2, 3, 4].iter().all(|trace| is_stored(&fixture, *trace)));
+}
+
+/// A trace of which some lies in a block that cannot be read: searches that hit it are answered with the rest, and so are reads and
+/// summaries. What cannot be read at all is an error.
+#[test]
+fn a_trace_that_lies_partly_in_a_damaged_block_is_answered_with_the_rest() {
+    let spans = |trace: u64, first: u64, count: u64| {
+        let span = |id: u64| Span {
+            trace_id: TraceId(u128::from(trace).to_be_bytes()),
+            span_id: SpanId(id.to_be_bytes()),
+            name: format!("call {id}"),
+            start_ns: NOW_NS - 1000 + id,
+            end_ns: NOW_NS + id,
+            ..Span::default()
+        };
+        let spans = (first..first + count).map(span).collect();
+        let (resource, scope) = (std::sync::Arc::default(), std::sync::Arc::default());
+        SpanBatch { groups: vec![SpanGroup { resource, scope, spans }] }
+    };
+    let mut fixture = Fixture::new(settings());
+    for batch in [spans(1, 1, 3), spans(2, 100, 3)] {
+        fixture.append(batch).unwrap();
+    }
+    fixture.store().flush().unwrap();
+    fixture.append(spans(1, 10, 2)).unwrap();
+    fixture.store().flush().unwrap();
+    fixture.append(spans(1, 20, 1)).unwrap();
+    drop(fixture.store.take());
+    damage_a_block(fixture.directory.path());
+    fixture.open();
+    let (store, tenant, context) = (fixture.store(), TenantId::default(), ReadContext::unlimited());
+    let query = pharos_storage::TraceQuery {
+        service: None,
+        operation: None,
+        filters: Vec::new(),
+        predicate: None,
+        start: pharos_model::TimeRangeNs::ALL,
+        duration_min_ns: None,
+        duration_max_ns: None,
+        limit: 20,
+    };
+    let found = store.find(&tenant, &query, &context).unwrap();
+    let hits: Vec<_> = found.hits.iter().map(|hit| hit.trace_id).collect();
+    assert_eq!(hits, [TraceId(1_u128.to_be_bytes())]);
+    assert!(found.warnings[0].starts_with("traces may be missing"), "{:?}", found.warnings);
+    let lookup = |trace: u128| [TraceLookup { trace_id: TraceId(trace.to_be_bytes()), range: None }];
+    let traces: Vec<_> = store.traces(&tenant, &lookup(1), &context).unwrap().map(Result::unwrap).collect();
+    let mut ids: Vec<_> =
+        traces[0].groups.iter().flat_map(|group| &group.spans).map(|span| span.span_id.0[7]).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [10, 11, 20]);
+    let is_told = |warnings: &[String]| warnings.len() == 1 && warnings[0].starts_with("spans are missing");
+    assert!(is_told(&traces[0].warnings), "{:?}", traces[0].warnings);
+    let one = std::num::NonZeroUsize::MIN;
+    let parts: Vec<_> = store.trace_parts(&tenant, &lookup(1), one, &context).unwrap().map(Result::unwrap).collect();
+    assert_eq!(parts.iter().map(pharos_storage::TracePart::span_count).sum::<usize>(), 3);
+    let (last, before) = parts.split_last().unwrap();
+    assert!(last.is_last && is_told(&last.warnings) && before.iter().all(|part| part.warnings.is_empty()));
+    let summaries = store.summaries(&tenant, &lookup(1), &context).unwrap();
+    assert!(summaries[0].span_count == 3 && is_told(&summaries[0].warnings), "{summaries:?}");
+    // Nothing of the second can be read; a third is nowhere.
+    assert!(store.traces(&tenant, &lookup(2), &context).unwrap().next().unwrap().is_err());
+    assert!(store.summaries(&tenant, &lookup(2), &context).is_err());
+    assert!(store.traces(&tenant, &lookup(3), &context).unwrap().next().is_none());
+    assert_eq!(store.stats().damaged_places, 1);
 }

@@ -9,6 +9,7 @@ mod format;
 mod many_keys;
 mod merges;
 mod recovery;
+mod repair;
 mod retention;
 mod searches;
 mod snapshots;

@@ -76,8 +76,11 @@ fn days_out_of_retention_are_dropped_whole() {
 /// A tenant's rule may be shorter or longer than the rest; a day stays for those who keep it and goes for the others.
 #[test]
 fn tenants_have_retentions_of_their_own() {
-    let rule =
-        |tenant: &str, keep: &str| TraceRetentionRule { tenant: tenant.parse().unwrap(), keep: keep.parse().unwrap() };
+    let rule = |tenant: &str, keep: &str| TraceRetentionRule {
+        tenant: tenant.parse().unwrap(),
+        keep: keep.parse().ok(),
+        size: None,
+    };
     let retention_rules = vec![rule("short", "24h"), rule("long", "96h")];
     let mut fixture = Fixture::new(Settings { retention: "48h".parse().unwrap(), retention_rules, ..settings() });
     let tenants: Vec<TenantId> = ["short", "usual", "long"].map(|name| name.parse().unwrap()).to_vec();
@@ -143,6 +146,46 @@ fn a_day_dropped_for_its_size_stays_dropped() {
         assert_eq!(outcome.rejections[0].reason, RejectReason::TooOld, "{restart}");
         if restart == 0 { fixture.crash() } else { fixture.reopen() }
     }
+}
+
+/// A tenant with a limit of its own loses its oldest days, and nobody else anything; what was dropped stays dropped.
+#[test]
+fn a_tenants_oldest_days_go_while_it_has_more_than_it_may() {
+    let small: TenantId = "small".parse().unwrap();
+    let rule = TraceRetentionRule { tenant: small.clone(), keep: None, size: Some(ByteSize(10 << 10)) };
+    let mut fixture = Fixture::new(Settings { retention_rules: vec![rule], ..settings() });
+    let spans = |day: u64| {
+        let start_ns = NOW_NS - day * 24 * NS_PER_HOUR;
+        let text = |id: u64| format!("{:x}", (id + 7 * day).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_pow(3));
+        let made = (0..150_u64).map(|id| Span {
+            span_id: SpanId(id.to_le_bytes()),
+            name: text(id),
+            ..span(day as u8, start_ns)
+        });
+        batch(made.collect())
+    };
+    for day in 0..4 {
+        fixture.append(spans(day)).unwrap();
+        fixture.store().append(&small, spans(day), BatchId::random()).wait().unwrap().unwrap();
+    }
+    let has = |fixture: &Fixture, tenant: &TenantId| {
+        (0..4_u8)
+            .map(|day| {
+                let lookup = TraceLookup { trace_id: TraceId([day; 16]), range: None };
+                fixture.store().traces(tenant, &[lookup], &ReadContext::unlimited()).unwrap().next().is_some()
+            })
+            .collect::<Vec<_>>()
+    };
+    fixture.store().flush().unwrap();
+    fixture.store().flush().unwrap();
+    let left = has(&fixture, &small);
+    assert!(left[0] && !left[3], "{left:?}");
+    assert!(left.windows(2).all(|pair| pair[0] || !pair[1]), "the oldest go first: {left:?}");
+    assert_eq!(has(&fixture, &TenantId::default()), [true; 4]);
+    let late = fixture.store().append(&small, spans(3), BatchId::random()).wait().unwrap().unwrap();
+    assert_eq!(late.rejections[0].reason, RejectReason::TooOld);
+    fixture.reopen();
+    assert_eq!((has(&fixture, &small), has(&fixture, &TenantId::default())), (left, vec![true; 4]));
 }
 
 /// A clock that is wrong says that all is too old: nothing goes before it has said so for an hour.

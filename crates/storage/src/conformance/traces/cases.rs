@@ -15,8 +15,8 @@ use super::predicates::{predicates_mean_one_thing, random_predicates_are_answere
 use super::{Case, SpanGenerator, check_equal, comparable, random_query, read_traces};
 use crate::memory::MemoryTraceStore;
 use crate::{
-    BatchId, DependencyLink, Operation, OperationQuery, ReadContext, ServiceSpanCount, SpanFilter, TraceLookup,
-    TraceQuery, TraceStore,
+    BatchId, DependencyLink, Operation, OperationQuery, ReadContext, ServiceSpanCount, SpanFilter, StorageError,
+    TraceLookup, TraceQuery, TraceStore,
 };
 
 pub(super) struct NamedCase {
@@ -164,7 +164,7 @@ fn an_empty_store_answers_nothing(case: &mut Case) {
     assert_eq!(case.find(&any()), []);
     assert!(case.traces(&[trace_id(1)]).is_empty());
     assert!(store.services(&tenant).expect("services").is_empty());
-    assert!(store.dependencies(&tenant, TimeRangeNs::ALL).expect("dependencies").is_empty());
+    assert!(store.dependencies(&tenant, TimeRangeNs::ALL, &ReadContext::unlimited()).expect("dependencies").is_empty());
 }
 
 fn appended_spans_are_seen_at_once(case: &mut Case) {
@@ -358,7 +358,8 @@ fn calls_are_counted_once_in_any_order(case: &mut Case) {
     case.subject.settle();
     let dependencies = |start_ns, end_ns| {
         let range = TimeRangeNs { start_ns, end_ns };
-        case.subject.store().dependencies(&TenantId::default(), range).expect("dependencies")
+        let context = ReadContext::unlimited();
+        case.subject.store().dependencies(&TenantId::default(), range, &context).expect("dependencies")
     };
     let link = |parent: &str, child: &str, call_count| DependencyLink {
         parent: parent.into(),
@@ -369,6 +370,10 @@ fn calls_are_counted_once_in_any_order(case: &mut Case) {
     assert_eq!(dependencies(now_ns - NS_PER_MINUTE, now_ns + 1), [link("web", "shop", 2)]);
     assert_eq!(dependencies(now_ns - 2 * NS_PER_HOUR, now_ns - NS_PER_HOUR + 1), [link("shop", "db", 1)]);
     assert_eq!(dependencies(now_ns, now_ns), []);
+    let cancelled = ReadContext::unlimited();
+    cancelled.cancel.cancel();
+    let refused = case.subject.store().dependencies(&TenantId::default(), TimeRangeNs::ALL, &cancelled);
+    assert!(matches!(refused, Err(StorageError::Interrupted(_))), "{refused:?}");
 }
 
 fn calls_of_spans_that_are_not_stored_are_counted(case: &mut Case) {
@@ -400,11 +405,13 @@ fn calls_of_spans_that_are_not_stored_are_counted(case: &mut Case) {
         call_count,
     };
     let range = TimeRangeNs { start_ns: 0, end_ns: u64::MAX };
-    let found = store.dependencies(&tenant, range).expect("dependencies");
+    let context = ReadContext::unlimited();
+    let found = store.dependencies(&tenant, range, &context).expect("dependencies");
     assert_eq!(found, [link("shop", "db", 1), link("shop", "mail", 1), link("web", "shop", 2)]);
     assert_eq!(ids(&case.find(&any())), [2], "what is not stored is not found");
     assert_eq!(store.services(&tenant).expect("services"), ["db", "web"]);
-    assert!(store.dependencies(&"other".parse().expect("a tenant"), range).expect("dependencies").is_empty());
+    let others = store.dependencies(&"other".parse().expect("a tenant"), range, &context);
+    assert!(others.expect("dependencies").is_empty());
 }
 
 fn summaries_tell_root_errors_and_orphans(case: &mut Case) {
@@ -428,6 +435,7 @@ fn summaries_tell_root_errors_and_orphans(case: &mut Case) {
         error_count: 1,
         orphan_count: 1,
         services: vec![count("shop", 2, 1), count("web", 1, 0)],
+        warnings: Vec::new(),
     };
     assert_eq!(summaries.expect("summaries"), [expected]);
 }

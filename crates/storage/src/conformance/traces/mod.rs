@@ -127,8 +127,8 @@ pub fn check_equal(
     let ranges = queries.iter().map(|query| query.start).chain([TimeRangeNs::ALL]);
     for range in ranges {
         assert_eq!(
-            store.dependencies(tenant, range).expect("dependencies can be listed"),
-            oracle.dependencies(tenant, range).expect("dependencies can be listed"),
+            store.dependencies(tenant, range, &context).expect("dependencies can be listed"),
+            oracle.dependencies(tenant, range, &context).expect("dependencies can be listed"),
             "dependencies in {range:?}"
         );
     }
