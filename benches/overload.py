@@ -143,23 +143,25 @@ class Nuisances:
 
 
 class Metrics:
-    """Remote write 1.0 of the same series all the time; each phase follows the one before it."""
+    """Remote write 1.0 of the same series all the time, 7,200 samples a request; each phase follows the one before it."""
 
     name, path, noun = "metrics", "/api/v1/write", "samples"
     probe_items = 2_000_000
 
     def __init__(self, args):
-        self.series = args.series
+        # However many senders there are, a request has the series of one target and so many samples of each.
+        self.series, self.fold = 240 * args.senders, 30
         # All phases end before now, whatever the machine takes in a second.
         self.next_start = int(time.time()) - 5 * 86_400
 
     def shape(self, items):
-        seconds = max(2, round(items / self.series))
-        start, self.next_start = self.next_start, self.next_start + seconds
-        return ["--series", str(self.series), "--interval", "1s", "--span", f"{seconds}s", "--start", str(start), "--seed", "1"]
+        seconds = max(2, round(items / self.series / self.fold)) * self.fold
+        # A gap between two phases: each is looked for alone.
+        start, self.next_start = self.next_start, self.next_start + seconds + 60
+        return ["--series", str(self.series), "--interval", "1s", "--span", f"{seconds}s", "--start", str(start), "--seed", "1", "--fold", str(self.fold)]
 
     def push_line(self, server, shape):
-        return ["metrics", "--url", server.url + self.path, "--batch", "10000", *shape]
+        return ["metrics", "--url", server.url + self.path, "--batch", "7200", *shape]
 
     def verify_line(self, server, shape):
         return ["verify", "--url", server.url, *shape]
@@ -288,7 +290,6 @@ def main():
     parser.add_argument("--only", choices=("metrics", "traces"))
     parser.add_argument("--normal", type=int, default=120)
     parser.add_argument("--overload", type=int, default=300)
-    parser.add_argument("--series", type=int, default=20_160)
     parser.add_argument("--senders", type=int, default=64)
     parser.add_argument("--slow", type=int, default=500)
     parser.add_argument("--half-open", type=int, default=2000)

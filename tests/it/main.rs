@@ -19,6 +19,7 @@ mod jaeger_storage;
 mod jaeger_suite;
 mod jaeger_ui;
 mod jwt;
+mod limits;
 mod loadgen;
 mod native_histograms;
 mod nginx;

@@ -123,8 +123,8 @@ impl TextImport {
     ) -> Result<Vec<DecodedMetrics>, IngestError> {
         while !body.is_empty() {
             let piece = body.len().min(INFLATE_BYTES);
-            self.inflater.inflate(&body[..piece], &mut self.text)?;
-            body.advance(piece);
+            let inflated = self.inflater.inflate(&body[..piece], &mut self.text)?;
+            body.advance(inflated);
             if self.text.len() < BLOCK_BYTES {
                 continue;
             }

@@ -94,7 +94,9 @@ async fn a_tenant_may_have_fewer_and_shorter_labels_than_the_server_allows() {
 async fn a_tenant_may_have_smaller_spans_than_the_server_allows() {
     let doors = doors(json!({"span_attributes_max": 0}));
     let mut request = spans(&[1, 2]);
-    request.resource_spans[0].scope_spans[0].spans[1].attributes.push(Default::default());
+    request.resource_spans[0].scope_spans[0].spans[1]
+        .attributes
+        .push(opentelemetry_proto::tonic::common::v1::KeyValue::default());
     let traces = post("/v1/traces").header("content-type", "application/x-protobuf");
     let answer = doors.send(traces, request.encode_to_vec()).await;
     assert_eq!(answer.status, StatusCode::OK);

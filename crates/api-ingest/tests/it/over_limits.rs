@@ -90,6 +90,7 @@ fn case(
     Case { set, signal, dialects, outcome, says }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<Case> {
     use Outcome::{Later, Never, Partly};
     use Set::{BodiesHeld, Credential, Server, Strangers, Tenants};

@@ -10,6 +10,9 @@ use crate::{Encoding, IngestError};
 /// Largest window a zstd frame may ask for, as a power of two: 8 MiB, what RFC 8878 tells every decoder to support.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
+/// What a piece is inflated to at once, about: four bytes of zstd may be 128 KiB, and of gzip 4 KiB.
+const OUT_BYTES_MAX: usize = 1 << 20;
+
 /// Inflates pieces in order.
 pub(super) struct StreamInflater(Inner);
 
@@ -49,8 +52,8 @@ impl StreamInflater {
         }))
     }
 
-    /// Appends what `piece` inflates to.
-    pub(super) fn inflate(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), IngestError> {
+    /// Appends what the front of `piece` inflates to: all of it, or a little more than [`OUT_BYTES_MAX`]. Answers how much of `piece` that is.
+    pub(super) fn inflate(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<usize, IngestError> {
         match &mut self.0 {
             Inner::Identity => out.extend_from_slice(piece),
             Inner::Gzip { decoder, begun } => {
@@ -60,10 +63,10 @@ impl StreamInflater {
                 out.append(decoder.get_mut());
             }
             Inner::Zstd { decoder, frame_open } => {
-                inflate_zstd(decoder, frame_open, piece, out).map_err(|error| fail(Encoding::Zstd, error))?;
+                return inflate_zstd(decoder, frame_open, piece, out).map_err(|error| fail(Encoding::Zstd, error));
             }
         }
-        Ok(())
+        Ok(piece.len())
     }
 
     /// Ends the body: one that was cut is an error.
@@ -85,14 +88,19 @@ fn inflate_zstd(
     frame_open: &mut bool,
     piece: &[u8],
     out: &mut Vec<u8>,
-) -> std::io::Result<()> {
+) -> std::io::Result<usize> {
     use zstd::stream::raw::{InBuffer, Operation, OutBuffer};
     let mut scratch = vec![0; 128 << 10];
     let mut input = InBuffer::around(piece);
+    let out_max = out.len() + OUT_BYTES_MAX;
     loop {
+        // What the decoder still holds of input that it took is one block at most.
+        if out.len() > out_max && input.pos() < piece.len() {
+            return Ok(input.pos());
+        }
         if !*frame_open {
             if input.pos() == piece.len() {
-                return Ok(());
+                return Ok(piece.len());
             }
             decoder.reinit()?;
         }
@@ -105,7 +113,7 @@ fn inflate_zstd(
         // A hint of 0 says that the frame is whole and all of it handed out.
         *frame_open = hint != 0;
         if *frame_open && input.pos() == piece.len() && written < scratch.len() {
-            return Ok(());
+            return Ok(piece.len());
         }
     }
 }

@@ -191,16 +191,20 @@ fn a_line_without_end_is_refused_before_it_fills_memory() {
         writer.write_all(&vec![b'a'; 3 * LINE_BYTES_MAX]).unwrap();
         writer.finish().unwrap()
     };
-    let mut reader = TextImport::new(TextFormat::JsonLines, Encoding::Gzip, options()).unwrap();
-    let mut body = Bytes::from(bomb);
-    let error = loop {
-        assert!(!body.is_empty(), "refused before the end");
-        if let Err(error) = reader.feed(&mut body, &Limits::default(), TimeWindow::ALL) {
-            break error;
-        }
-    };
-    assert!(error.to_string().contains("line 1: longer than"), "{error}");
-    assert!(reader.memory_bytes() < 3 * LINE_BYTES_MAX);
+    // Of zstd one piece alone inflates to all of it, and more.
+    let of_zstd = zstd::encode_all(&vec![b'a'; 10 * LINE_BYTES_MAX][..], 1).unwrap();
+    for (encoding, bomb) in [(Encoding::Gzip, bomb), (Encoding::Zstd, of_zstd)] {
+        let mut reader = TextImport::new(TextFormat::JsonLines, encoding, options()).unwrap();
+        let mut body = Bytes::from(bomb);
+        let error = loop {
+            assert!(!body.is_empty(), "{encoding}: refused before the end");
+            if let Err(error) = reader.feed(&mut body, &Limits::default(), TimeWindow::ALL) {
+                break error;
+            }
+        };
+        assert!(error.to_string().contains("line 1: longer than"), "{encoding}: {error}");
+        assert!(reader.memory_bytes() < 3 * LINE_BYTES_MAX, "{encoding}: {}", reader.memory_bytes());
+    }
 }
 
 proptest! {

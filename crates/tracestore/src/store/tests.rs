@@ -398,3 +398,17 @@ fn damaged_call_counts_of_an_interrupted_checkpoint_are_ignored() {
     store.flush().unwrap();
     assert!(!directory.path().join("CALLS").exists());
 }
+
+#[test]
+fn no_more_tenants_than_the_limit_and_known_ones_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings { tenants_max: std::num::NonZeroUsize::new(2).unwrap(), ..settings() };
+    let store = SpanStore::open(directory.path(), settings, Components { clock: SimClock::at_ms(NOW_MS) }).unwrap();
+    let tenant = |name: &str| name.parse::<TenantId>().unwrap();
+    let append = |name: &str| store.append(&tenant(name), batch_of(1), BatchId::random()).wait().unwrap();
+    assert!(append("a").is_ok() && append("b").is_ok());
+    let refused = append("c").unwrap_err();
+    assert!(matches!(&refused, StorageError::LimitExceeded { what: "tenants", limit: 2, .. }), "{refused}");
+    assert!(store.admits(&tenant("c")).unwrap_err().to_string().contains("tracestore.tenants_max"));
+    assert!(store.admits(&tenant("b")).is_ok() && append("a").is_ok());
+}
