@@ -137,7 +137,7 @@ class Pharos(Server):
     def command(self):
         binary = os.environ["PHAROS_BIN"]
         self.folder.mkdir(parents=True, exist_ok=True)
-        made = [binary, "token", "new", "--data-dir", str(self.folder), "--name", "bench", "--scopes", SCOPES, "--tenant", "0"]
+        made = [binary, "token", "new", "--data-dir", str(self.folder), "--name", "bench", "--scopes", SCOPES, "--tenant", "*"]
         done = subprocess.run(made, check=True, capture_output=True, text=True)
         # The token is the last word of the output, whatever is said around it.
         self.token = done.stdout.split()[-1]

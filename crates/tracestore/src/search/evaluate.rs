@@ -45,16 +45,19 @@ enum Rank {
     /// Times: they cost least, and a long duration leaves little.
     Times,
     Values,
+    /// Every span has a service: of the few that are left it costs next to nothing.
+    Service,
     /// Whole spans are built.
     Whole,
 }
 
 impl Rank {
-    const ALL: [Self; 3] = [Self::Times, Self::Values, Self::Whole];
+    const ALL: [Self; 4] = [Self::Times, Self::Values, Self::Service, Self::Whole];
 
     fn of(test: &Test<'_>) -> Self {
         match test {
             Test::StartsIn(_) | Test::Lasts { .. } => Self::Times,
+            Test::Value { of: Subject::Field(SpanField::Service), .. } => Self::Service,
             _ if test.needs_whole() => Self::Whole,
             _ => Self::Values,
         }
