@@ -189,7 +189,7 @@ async fn a_hangup_reads_tokens_and_certificates_again_and_ends_nothing() {
     assert!(before.starts_with("serial="), "{before}");
     files.issue("server", ExtendedKeyUsagePurpose::ServerAuth);
     hang_up(&pharos);
-    wait_for_log(&pharos, "tokens: reloaded; tls of", 1).await;
+    wait_for_log(&pharos, "tokens: reloaded; limits: reloaded; tls of", 1).await;
     let after = serial_shown(pharos.jaeger_address());
     assert_ne!(after, before, "the new certificate is shown");
 
@@ -366,7 +366,7 @@ async fn an_authority_of_clients_is_followed_by_the_next_without_a_gap() {
     {
         std::fs::write(files.path("clients.pem"), known).unwrap();
         hang_up(&pharos);
-        wait_for_log(&pharos, "tokens: reloaded; tls of", round + 1).await;
+        wait_for_log(&pharos, "tokens: reloaded; limits: reloaded; tls of", round + 1).await;
         assert_eq!((enters("old"), enters("new")), (old, new), "round {round}");
     }
 }
