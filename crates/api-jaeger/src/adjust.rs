@@ -72,7 +72,9 @@ fn truncate(trace: &mut Trace, spans_max: u64) {
 /// Puts warnings to the first span, for answers that have no other place for them.
 pub(crate) fn tell_on_first_span(groups: &mut [SpanGroup], warnings: Vec<String>) {
     if let Some(first) = spans(groups).next() {
-        warnings.into_iter().for_each(|warning| warn(first, warning));
+        for warning in warnings {
+            warn(first, warning);
+        }
     }
 }
 

@@ -126,7 +126,7 @@ impl Targets {
 }
 
 fn hash(resource: &Resource, mut hasher: impl Hasher) -> u64 {
-    for attribute in resource.attributes.iter() {
+    for attribute in &resource.attributes {
         hasher.write_usize(attribute.key.len());
         hasher.write(attribute.key.as_bytes());
         let rendered;

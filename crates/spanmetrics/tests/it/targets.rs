@@ -61,7 +61,7 @@ fn resources_are_told_and_join_with_the_metrics_of_their_spans_in_both_namings()
         [("traces_spanmetrics_calls_total", "service"), ("traces_span_metrics_calls_total", "service_name")]
     {
         let joined = format!(
-            r#"sum by ({service}, k8s_pod_name) (increase({metric}[1m]) * on (job, instance) group_left (k8s_pod_name) traces_target_info)"#
+            r"sum by ({service}, k8s_pod_name) (increase({metric}[1m]) * on (job, instance) group_left (k8s_pod_name) traces_target_info)"
         );
         assert_eq!(world.ask(&joined).len(), 2, "{joined}");
         let jobs = world.ask(&format!(r"count by (job, instance) ({metric})"));

@@ -85,7 +85,7 @@ impl Salvage {
 
     fn read_tenants(&mut self, directory: &Path) {
         let (mut named, mut expired) = (Vec::new(), HashSet::new());
-        let is_whole = self.entries(&[b'T'], vec![b'U'], |key, value| {
+        let is_whole = self.entries(b"T", vec![b'U'], |key, value| {
             if let MetaKey::Tenant { name } = key {
                 let number = <[u8; 4]>::try_from(value).map(u32::from_le_bytes);
                 named.extend(number.ok().zip(name.parse::<TenantId>().ok()));
@@ -95,7 +95,7 @@ impl Salvage {
             // Names are nothing to guess: spans must not get to another tenant.
             Ok(listed) => named.extend(listed),
             Err(error) if is_whole => {
-                tracing::warn!(error = %full_message(&error), "a second list of tenants cannot be read")
+                tracing::warn!(error = %full_message(&error), "a second list of tenants cannot be read");
             }
             Err(error) => self.lost.push(format!("names of tenants: {}", full_message(&error))),
         }

@@ -4,6 +4,7 @@
 //! `TENANTS`: a line `pharos tenants 1`, for each tenant a line with its number and its name, and a line with the CRC-32 of all
 //! before as eight hexadecimal digits. It is made anew, whole, whenever a checkpoint finds that there are more.
 
+use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -18,10 +19,13 @@ const HEAD: &str = "pharos tenants 1\n";
 
 /// Writes the list of the day in `directory`, durably.
 pub(super) fn write(directory: &Path, tenants: &[(u32, TenantId)]) -> io::Result<()> {
-    let lines: String = tenants.iter().map(|(number, tenant)| format!("{number} {tenant}\n")).collect();
-    let mut text = [HEAD, &lines].concat();
+    let mut text = HEAD.to_owned();
+    // To write to a text does not fail.
+    for (number, tenant) in tenants {
+        let _ = writeln!(text, "{number} {tenant}");
+    }
     let checksum = crc32fast::hash(text.as_bytes());
-    text.extend(format!("{checksum:08x}\n").chars());
+    let _ = writeln!(text, "{checksum:08x}");
     replace_file(&directory.join(FILE), text.as_bytes())
 }
 

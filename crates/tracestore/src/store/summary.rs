@@ -68,7 +68,9 @@ pub(super) fn summarize(
         });
         let pieces = read.unwrap_or_else(|error| {
             let damage = partition.damage_at(tenant, place, error);
-            damage.into_iter().for_each(|error| sums.unreadable.note(error));
+            if let Some(damage) = damage {
+                sums.unreadable.note(damage);
+            }
             Vec::new()
         });
         // A vector that grows doubles.

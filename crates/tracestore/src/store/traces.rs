@@ -243,7 +243,9 @@ impl PartReader {
     fn give_up(&mut self, place: &PiecePlace, spans: u64, error: TraceStoreError) {
         if let Some((partition, _)) = self.pieces.pop_front() {
             let damage = partition.damage_at(&self.tenant, place, error);
-            damage.into_iter().for_each(|error| self.unreadable.note(error));
+            if let Some(damage) = damage {
+                self.unreadable.note(damage);
+            }
         }
         self.left = self.left.saturating_sub(spans);
         self.read_of_piece = 0;
