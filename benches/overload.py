@@ -8,7 +8,7 @@ For remote write, then on a fresh server for OTLP spans:
 
 1. capacity: items a second that are taken when eight senders send as fast as they are answered;
 2. normal load: half of it;
-3. overload: many senders offer twice the capacity and try again what is refused until it is taken, beside bodies that come byte by byte (with a valid
+3. overload: four times as many senders offer twice the capacity and try again what is refused until it is taken, beside bodies that come byte by byte (with a valid
    token) and connections that say nothing. What was really offered is counted, repetitions included;
 4. every item that was acknowledged is looked for, the server is killed (SIGKILL), started again, and they are looked for again.
 
@@ -150,7 +150,7 @@ class Metrics:
 
     def __init__(self, args):
         # However many senders there are, a request has the series of one target and so many samples of each.
-        self.series, self.fold = 240 * args.senders, 30
+        self.series, self.fold = 240 * args.over_senders, 30
         # All phases end before now, whatever the machine takes in a second.
         self.next_start = int(time.time()) - 5 * 86_400
 
@@ -261,7 +261,7 @@ def run(load, server, args):
     normal["rss_mb"] = rss.told()
     compare.say(f"{load.name}: normal {normal['accepted_per_s']}/s, p99 {normal['latency_ms']['p99']} ms, RSS {normal['rss_mb']}")
     with Rss(pid) as rss, Nuisances(server, load.path, args.slow, args.half_open) as nuisances:
-        over = push(server, load, shape(capacity * args.overload), args.senders, capacity * 2)
+        over = push(server, load, shape(capacity * args.overload), args.over_senders, capacity * 2)
     over["rss_mb"] = rss.told()
     over["nuisances"] = {"open_max": nuisances.open_max, "closed_by_server": nuisances.closed_by_server}
     compare.say(
@@ -291,6 +291,8 @@ def main():
     parser.add_argument("--normal", type=int, default=120)
     parser.add_argument("--overload", type=int, default=300)
     parser.add_argument("--senders", type=int, default=64)
+    # A sender has one request under way: fewer than these cannot offer twice the capacity.
+    parser.add_argument("--over-senders", type=int, default=256)
     parser.add_argument("--slow", type=int, default=500)
     parser.add_argument("--half-open", type=int, default=2000)
     parser.add_argument("--short", action="store_true")

@@ -94,7 +94,7 @@ pub struct Settings {
     pub log_size_max: ByteSize,
     /// Size at which a log segment is closed and the next one begun. Default 128MiB, minimum 64KiB.
     pub log_segment_size: ByteSize,
-    /// Batches that wait for the log take at most this much; more are refused. Default 64MiB, minimum 1MiB.
+    /// Batches that wait for the log take at most this much; more are refused. Default 16MiB, minimum 1MiB.
     pub queue_memory_max: ByteSize,
     /// Series of one tenant that may be active; samples of further ones are refused. Default: no limit.
     pub series_max_per_tenant: Option<NonZeroU64>,
@@ -128,7 +128,7 @@ impl Default for Settings {
             head_memory_limit: ByteSize::mib(2048),
             log_size_max: ByteSize::mib(512),
             log_segment_size: ByteSize::mib(128),
-            queue_memory_max: ByteSize::mib(64),
+            queue_memory_max: ByteSize::mib(16),
             series_max_per_tenant: None,
             tenants_max: NonZeroUsize::new(10_000).expect("it is not 0"),
             exemplars_max: 100_000,
