@@ -1,5 +1,7 @@
-//! Blocks, for fuzz targets and benches: any bytes in, and what must hold is asserted; what they cost. Part of the feature
+//! Blocks and the log, for fuzz targets and benches: any bytes in, and what must hold is asserted; what they cost. Part of the feature
 //! `internals` only, which no binary has.
+
+mod log;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,6 +14,8 @@ use crate::TraceStoreError;
 use crate::block::{Block, BlockBuilder, BlockTrace, Level};
 use crate::codec::{DecodeError, Origin, OriginHash, RowBuilder, RowReader, encode_origin};
 use crate::search::{BlockTerms, EvaluateError, OriginSource, PostingsShape, find_in_postings};
+
+pub use log::{record, record_inputs, segment, segment_input};
 
 /// Traces as the store's rows keep them, traces and spans in the order of their starts.
 #[derive(Debug)]

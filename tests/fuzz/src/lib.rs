@@ -17,13 +17,14 @@ mod traceql;
 use std::path::{Path, PathBuf};
 
 pub use chunk::chunk;
+use pharos_tracestore::internals;
 use pharos_tsdb::{Resolution, TsdbError, fuzzing};
 
 /// A target: a folder for scratch files of its own, and the input.
 pub type Target = fn(&Path, &[u8]);
 
 /// All targets by name, which is that of their corpus.
-pub const TARGETS: [(&str, Target); 22] = [
+pub const TARGETS: [(&str, Target); 24] = [
     ("blocks", |_, bytes| blocks::blocks(bytes)),
     ("certificate", |_, bytes| pharos_gateway::fuzzing::certificate(bytes)),
     ("chunk", |_, bytes| chunk(bytes)),
@@ -43,6 +44,8 @@ pub const TARGETS: [(&str, Target); 22] = [
     ("rollup", fuzzing::rollup),
     ("sampling-log", |_, bytes| pharos_sampling::fuzzing::log(bytes)),
     ("small-files", fuzzing::small_files),
+    ("span-log", internals::segment),
+    ("span-record", |_, bytes| internals::record(bytes)),
     ("token-file", |_, bytes| pharos_gateway::fuzzing::token_file(bytes)),
     ("traceql", |_, bytes| traceql::traceql(bytes)),
     ("web-token", |_, bytes| pharos_gateway::fuzzing::web_token(bytes)),
@@ -67,6 +70,7 @@ pub fn corpus() -> PathBuf {
 pub fn seeds(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, TsdbError> {
     let mut found = chunk::seeds();
     found.extend(blocks::seeds());
+    found.extend(blocks::log_seeds());
     found.extend(gateway::seeds());
     found.extend(ingest::seeds());
     found.extend(text::seeds());

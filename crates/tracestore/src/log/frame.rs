@@ -1,5 +1,7 @@
 //! Segment headers, frames and records as bytes.
 
+use std::io::Read as _;
+
 use pharos_base::random_bytes;
 
 use crate::codec::{Reader, Writer};
@@ -126,10 +128,35 @@ pub(crate) fn encode_record(content: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The reverse of [`encode_record`].
+/// The reverse of [`encode_record`]. Memory grows with what is there, not with what the length says.
 pub(crate) fn decode_record(record: &[u8]) -> Option<Vec<u8>> {
+    const RATIO_EXPECTED: usize = 16;
     let mut reader = Reader::new(record);
     let length = usize::try_from(reader.varint("length").ok()?).ok().filter(|length| *length <= RECORD_BYTES_MAX)?;
     let compressed = reader.take(reader.remaining(), "content").ok()?;
-    zstd::bulk::decompress(compressed, length).ok().filter(|content| content.len() == length)
+    let mut content = Vec::with_capacity(length.min(compressed.len().saturating_mul(RATIO_EXPECTED)));
+    let inflating = zstd::Decoder::with_buffer(compressed).ok()?;
+    inflating.take(length as u64 + 1).read_to_end(&mut content).ok()?;
+    (content.len() == length).then_some(content)
+}
+
+/// Gives a segment's header and its frames their checksums, as far as one follows the other.
+#[cfg(feature = "internals")]
+pub(crate) fn make_segment_right(bytes: &mut [u8]) {
+    const HEADER_FRONT_BYTES: usize = SEGMENT_HEADER_BYTES - 4;
+    if bytes.starts_with(&SEGMENT_MAGIC) && bytes.len() >= SEGMENT_HEADER_BYTES {
+        let crc = crc32fast::hash(&bytes[..HEADER_FRONT_BYTES]);
+        bytes[HEADER_FRONT_BYTES..SEGMENT_HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
+    }
+    let Some(header) = SegmentHeader::decode(bytes) else { return };
+    let mut at = header.bytes;
+    while let Some(numbers) = bytes.get_mut(at + header.mark.0.len()..)
+        && let Some(length) = numbers.get(4..8)
+    {
+        let length = length.iter().rev().fold(0, |length, byte| length << 8 | usize::from(*byte));
+        let Some(checked) = numbers.get(4..FRAME_NUMBERS_BYTES + length) else { return };
+        let crc = crc32fast::hash(checked);
+        numbers[..4].copy_from_slice(&crc.to_le_bytes());
+        at += header.mark.frame_header_bytes() + length;
+    }
 }

@@ -15,6 +15,10 @@ mod reader;
 mod tests;
 mod writer;
 
+#[cfg(feature = "internals")]
+pub(crate) use frame::make_segment_right;
 pub(crate) use frame::{RECORD_BYTES_MAX, decode_record, encode_record};
+#[cfg(feature = "internals")]
+pub(crate) use reader::ScannedLog;
 pub(crate) use reader::scan;
 pub(crate) use writer::{LogWriteError, LogWriter};
