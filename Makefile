@@ -24,7 +24,7 @@ export PHAROS_CONFORMANCE
 
 CARGO := deploy/build/cargo
 # Whole paths, and the crates that measure themselves.
-BENCHED := pharos-benches pharos-chunk pharos-gateway pharos-ingest pharos-tracestore pharos-tsdb
+BENCHED := pharos-benches pharos-chunk pharos-gateway pharos-grid pharos-ingest pharos-promql pharos-spanmetrics pharos-tracestore pharos-tsdb
 NPM := npm --prefix ui
 
 .PHONY: help run test build release check fmt clippy test-rust test-ui test-demo test-e2e kills conformance nginx-check deploy-check deny \
