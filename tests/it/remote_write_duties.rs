@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use pharos_testkit::Pharos;
+use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 
 use crate::otlp::now_ms;
@@ -190,7 +191,7 @@ async fn strangers_are_told_that_nothing_was_written() {
         assert_eq!(answer.status().as_u16(), status);
         for what in ["samples", "histograms", "exemplars"] {
             let header = format!("x-prometheus-remote-write-{what}-written");
-            assert_eq!(answer.headers().get(&header).map(|count| count.as_bytes()), Some(&b"0"[..]), "{status} {what}");
+            assert_eq!(answer.headers().get(&header).map(HeaderValue::as_bytes), Some(&b"0"[..]), "{status} {what}");
         }
     }
 }

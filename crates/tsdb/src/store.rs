@@ -41,9 +41,11 @@ pub struct Components {
     pub series_limits: SeriesLimits,
 }
 
+type LimitOfTenant = dyn Fn(&TenantId) -> Option<u64> + Send + Sync;
+
 /// Tells how many series a tenant may have active, where it has a limit of its own. Asked once for each batch.
 #[derive(Clone)]
-pub struct SeriesLimits(Arc<dyn Fn(&TenantId) -> Option<u64> + Send + Sync>);
+pub struct SeriesLimits(Arc<LimitOfTenant>);
 
 impl SeriesLimits {
     /// Limits that `of` tells; they may change at any time.
