@@ -2,7 +2,7 @@
 //!
 //! Each is sent while its memory is watched; the ceiling stands above what the server held before.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::sync::OnceLock;
 
 use flate2::Compression;
