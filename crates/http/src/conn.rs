@@ -31,7 +31,7 @@ pub(crate) use gate::Place;
 pub use metrics::ConnectionMetrics;
 pub(crate) use seldom::Seldom;
 pub use settings::ConnectionSettings;
-pub(crate) use vitals::{Limits, Vitals};
+pub(crate) use vitals::{Limits, Vitals, Why};
 pub(crate) use watched::WatchedIo;
 
 use crate::tls::ClientCertificate;

@@ -24,7 +24,7 @@ use tower::ServiceExt;
 
 use crate::conn::{
     Connection, ConnectionGate, ConnectionMetrics, ConnectionSettings, Ends, Limits, PacedBody, Place, Seldom,
-    ServedBody, Vitals, WatchedIo, drive,
+    ServedBody, Vitals, WatchedIo, Why, drive,
 };
 use crate::tls::{Arrived, ClientCertificate, TlsSource, arrive};
 
@@ -163,18 +163,22 @@ impl OpenPort {
         let Some(tls) = &self.settings.tls else {
             let retire = CancellationToken::new();
             let plain = Secured { over_tls: false, certificate: None, lifetime_max: None, speaks_http2: false, retire };
-            return self.run(stream, peer, place, plain).await;
+            let vitals = Vitals::new();
+            if self.hears(&stream, &place).await {
+                Box::pin(self.run(stream, peer, place, plain, vitals)).await;
+            }
+            return;
         };
         let timeout = self.settings.gate.settings().handshake_timeout.0;
         let arrived = tokio::select! {
             () = self.stop.cancelled() => return,
             () = place.evict().cancelled() => return self.count_cut("place_taken"),
-            arrived = tokio::time::timeout(timeout, arrive(stream, tls)) => arrived,
+            arrived = tokio::time::timeout(timeout, Box::pin(arrive(stream, tls))) => arrived,
         };
         match arrived {
             Ok(Ok(Arrived { stream, certificate, lifetime_max, speaks_http2, retire })) => {
                 let secured = Secured { over_tls: true, certificate, lifetime_max, speaks_http2, retire };
-                self.run(stream, peer, place, secured).await;
+                Box::pin(self.run(stream, peer, place, secured, Vitals::new())).await;
             }
             Ok(Err(error)) => {
                 self.tell_handshake(peer, &error);
@@ -182,6 +186,23 @@ impl OpenPort {
             }
             Err(_) => self.count_cut("handshake_timeout"),
         }
+    }
+
+    /// Waits for the first bytes of a connection. Whoever only opens connections takes little memory: what serves one is
+    /// made when it says something.
+    async fn hears(&self, stream: &TcpStream, place: &Place) -> bool {
+        let head_timeout = self.settings.gate.settings().head_timeout.0;
+        let cut_for = tokio::select! {
+            () = self.stop.cancelled() => return false,
+            () = place.evict().cancelled() => Why::Place,
+            heard = tokio::time::timeout(head_timeout, stream.readable()) => match heard {
+                // A peer that is gone is met by who reads.
+                Ok(_) => return true,
+                Err(_) => Why::Head,
+            },
+        };
+        self.count_cut(cut_for.as_str());
+        false
     }
 
     /// Agents with a wrong certificate must be found without a debug log, and scanners must not fill the log.
@@ -205,8 +226,8 @@ impl OpenPort {
         self.settings.gate.metrics().cut(self.settings.port, reason);
     }
 
-    /// Serves requests of one connection until it ends.
-    async fn run<S>(&self, stream: S, peer: SocketAddr, place: Place, secured: Secured)
+    /// Serves requests of one connection until it ends; `vitals` began with it, or when its handshake was done.
+    async fn run<S>(&self, stream: S, peer: SocketAddr, place: Place, secured: Secured, vitals: Arc<Vitals>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -214,7 +235,7 @@ impl OpenPort {
         let builder = builder(settings.streams_max, place.window(), secured.speaks_http2);
         let limits = Limits::new(settings, u64::from(peer.port()), secured.lifetime_max);
         let (pause_max, rate_min) = (settings.body_pause_max.0, settings.body_rate_min.0);
-        let (vitals, place, router) = (Vitals::new(), Arc::new(place), self.router.clone());
+        let (place, router) = (Arc::new(place), self.router.clone());
         let Secured { over_tls, certificate, retire, .. } = secured;
         let connection = Connection { peer, over_tls, certificate, place: Arc::clone(&place) };
         let requests = Arc::clone(&vitals);
