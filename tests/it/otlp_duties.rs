@@ -78,7 +78,8 @@ async fn what_an_sdk_counts_begins_at_zero_when_asked() {
         // What can fall has no zero.
         ("count_over_time(shop_room_temperature_celsius[10m])", 1.0),
         ("count_over_time(shop_cart_items[10m])", 1.0),
-        ("count_over_time(target_info[10m])", 1.0),
+        // One or two samples of it, as the SDK reads the clock for each instrument.
+        ("min_over_time(target_info[10m])", 1.0),
     ] {
         assert_eq!(values(query).await, vec![expected; runs], "{query}");
     }

@@ -228,7 +228,7 @@ impl Import<'_> {
             if handed_over.waiting.is_empty() {
                 return Ok(());
             }
-            while self.state.ingestor().is_busy() && Instant::now() < deadline {
+            while self.state.ingestor().is_metrics_busy() && Instant::now() < deadline {
                 tokio::time::sleep(BUSY_PAUSE).await;
             }
             // The store finds the words for why not.
@@ -258,7 +258,7 @@ struct HandedOver {
 impl HandedOver {
     fn new(ingestor: &Ingestor, tenant: &TenantId, batches: Vec<DecodedMetrics>, patience: Patience) -> Self {
         let (mut batches, mut pending) = (batches.into_iter(), Vec::new());
-        while patience == Patience::Ended || !ingestor.is_busy() {
+        while patience == Patience::Ended || !ingestor.is_metrics_busy() {
             let Some(batch) = batches.next() else { break };
             pending.push(ingestor.append_metrics(tenant, batch));
         }

@@ -5,6 +5,9 @@
 //! retry, never the server its memory or those who are accepted their latency. Whoever sends much waits behind himself:
 //! what is ahead of a job is what its own tenant has waiting, and one job of each other's for each of these.
 //!
+//! No job begins while the store asks writers to wait: what is decoded only waits in memory for what is not written yet. Each
+//! store has a pool of its own, so that samples do not wait for the store of spans.
+//!
 //! Invariants
 //! - D1 The backlog is the sum over jobs that wait or run: each takes its bytes back however it ends.
 
@@ -17,9 +20,12 @@ use parking_lot::Mutex;
 use pharos_base::{Clock, ErrorClass, SystemClock, available_cores};
 use pharos_http::{FairPlaces, LaneLimits, Refusal};
 use pharos_model::TenantId;
+use tokio::time::Instant;
 
 use crate::patience::Patience;
 
+/// How often it is looked whether the store has room.
+const STORE_PAUSE: Duration = Duration::from_millis(2);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A job costs at least as much as so many bytes do.
 const JOB_BYTES_MIN: u64 = 4 << 10;
@@ -33,6 +39,8 @@ const MEASURE_BYTES: u64 = 64 << 20;
 pub(crate) enum PoolError {
     /// It would not begin in time.
     Busy,
+    /// The store made no room in time.
+    StoreBusy,
     /// A bug; the log has it.
     Panicked,
 }
@@ -149,15 +157,14 @@ impl Drop for Ahead {
     }
 }
 
-impl PoolError {
-    /// What a sender is told of a pool that is busy.
-    pub(crate) fn busy(patience: Duration) -> Refusal {
-        let message = format!(
-            "server is busy with other writers: this request would not be read within {} (ingest.limits.queue_wait, or ingest.limits.overload_wait while overload lasts); send it again",
-            pharos_base::HumanDuration(patience)
-        );
-        Refusal::new(ErrorClass::Unavailable, message).with_retry_after(Some(RETRY_AFTER))
-    }
+/// What a sender is told who was not let in within `patience`.
+pub(crate) fn busy(patience: Duration, is_store: bool) -> Refusal {
+    let why = if is_store { "still writes what it accepted before" } else { "is busy with other writers" };
+    let message = format!(
+        "server {why}: this request would not be read within {} (ingest.limits.queue_wait, or ingest.limits.overload_wait while overload lasts); send it again",
+        pharos_base::HumanDuration(patience)
+    );
+    Refusal::new(ErrorClass::Unavailable, message).with_retry_after(Some(RETRY_AFTER))
 }
 
 impl DecodePool {
@@ -183,17 +190,18 @@ impl DecodePool {
     /// [`PoolError::Busy`].
     pub(crate) fn has_room(&self, tenant: &TenantId) -> Result<(), PoolError> {
         if self.load.wait_expected(tenant) > self.patience() {
-            return Err(self.is_busy());
+            return Err(self.refuse(PoolError::Busy));
         }
         Ok(())
     }
 
-    fn is_busy(&self) -> PoolError {
+    fn refuse(&self, why: PoolError) -> PoolError {
         self.patience.note_refusal(SystemClock.monotonic());
-        PoolError::Busy
+        why
     }
 
-    /// Runs `job` of `tenant`, which reads `bytes`, on a thread of its own. A job that has begun ends, whether or not its sender stays.
+    /// Runs `job` of `tenant`, which reads `bytes`, on a thread of its own, once the store has room. A job that has begun ends,
+    /// whether or not its sender stays.
     ///
     /// # Errors
     /// [`PoolError`].
@@ -201,9 +209,10 @@ impl DecodePool {
         &self,
         tenant: &TenantId,
         bytes: usize,
+        store_is_busy: impl Fn() -> bool,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PoolError> {
-        self.run_within(self.patience(), tenant, bytes, job).await
+        self.run_within(self.patience(), tenant, bytes, store_is_busy, job).await
     }
 
     /// As [`DecodePool::run`], with a patience of its own.
@@ -215,14 +224,23 @@ impl DecodePool {
         wait_max: Duration,
         tenant: &TenantId,
         bytes: usize,
+        store_is_busy: impl Fn() -> bool,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PoolError> {
         let ahead = Ahead::new(&self.load, tenant, bytes);
-        let taken = tokio::time::timeout(wait_max, self.places.take(tenant, LaneLimits::default())).await;
+        let deadline = Instant::now() + wait_max;
+        let taken = tokio::time::timeout_at(deadline, self.places.take(tenant, LaneLimits::default())).await;
         self.patience.note_queue(self.places.has_waiters(), SystemClock.monotonic());
-        let Some(place) = taken.ok().and_then(Result::ok) else { return Err(self.is_busy()) };
+        let Some(place) = taken.ok().and_then(Result::ok) else { return Err(self.refuse(PoolError::Busy)) };
+        let begun = SystemClock.monotonic();
+        // Those who look have a place: there are few of them.
+        while store_is_busy() {
+            if Instant::now() >= deadline {
+                return Err(self.refuse(PoolError::StoreBusy));
+            }
+            tokio::time::sleep(STORE_PAUSE).await;
+        }
         let task = tokio::task::spawn_blocking(move || {
-            let begun = SystemClock.monotonic();
             let done = job();
             ahead.load.learn(ahead.bytes, SystemClock.monotonic() - begun);
             drop((ahead, place));
@@ -259,14 +277,19 @@ mod tests {
         let (release, released) = oneshot::channel::<()>();
         let (begin, begun) = oneshot::channel();
         let tenant = tenant();
-        let running = pool.run(&tenant, 1, move || {
-            begin.send(()).unwrap();
-            released.blocking_recv().unwrap();
-            1
-        });
+        let running = pool.run(
+            &tenant,
+            1,
+            || false,
+            move || {
+                begin.send(()).unwrap();
+                released.blocking_recv().unwrap();
+                1
+            },
+        );
         let refused = async {
             begun.await.unwrap();
-            let refused = pool.run(&tenant, 1, || 2).await;
+            let refused = pool.run(&tenant, 1, || false, || 2).await;
             release.send(()).unwrap();
             refused
         };
@@ -285,7 +308,7 @@ mod tests {
         assert_eq!(pool.has_room(&"other".parse().unwrap()), Ok(()), "it waits for one job only");
         drop((waiting, more));
         assert_eq!(pool.has_room(&tenant()), Ok(()));
-        let refusal = PoolError::busy(Duration::from_millis(200));
+        let refusal = busy(Duration::from_millis(200), false);
         assert_eq!((refusal.class(), refusal.retry_after()), (ErrorClass::Unavailable, Some(RETRY_AFTER)));
         assert!(refusal.message().contains("200ms"), "{}", refusal.message());
     }
@@ -303,10 +326,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_is_decoded_while_the_store_asks_to_wait() {
+        let pool = pool(1, Duration::from_millis(50));
+        assert_eq!(pool.run(&tenant(), 1, || true, || panic!("it ran")).await, Err::<(), _>(PoolError::StoreBusy));
+        let looks = std::cell::Cell::new(0);
+        let busy_for_a_moment = || looks.replace(looks.get() + 1) < 3;
+        assert_eq!(pool.run(&tenant(), 1, busy_for_a_moment, || 1).await, Ok(1));
+        assert_eq!((looks.get(), backlog(&pool)), (4, (Jobs::default(), 0)), "D1");
+        let refusal = busy(Duration::from_millis(50), true);
+        assert!(refusal.message().starts_with("server still writes"), "{}", refusal.message());
+    }
+
+    #[tokio::test]
     async fn a_panic_is_the_failure_of_one_request() {
         let pool = pool(1, Duration::from_mins(1));
-        assert_eq!(pool.run(&tenant(), 1, || panic!("a bug")).await, Err::<(), _>(PoolError::Panicked));
-        assert_eq!(pool.run(&tenant(), 1, || 1).await, Ok(1));
+        assert_eq!(pool.run(&tenant(), 1, || false, || panic!("a bug")).await, Err::<(), _>(PoolError::Panicked));
+        assert_eq!(pool.run(&tenant(), 1, || false, || 1).await, Ok(1));
         assert_eq!(backlog(&pool), (Jobs::default(), 0), "D1");
     }
 }

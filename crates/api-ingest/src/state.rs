@@ -18,7 +18,7 @@ use crate::body::{BodyBudget, HeldBody, Share};
 use crate::metrics::{DoorMetrics, Protocol, Signal};
 use crate::own_limits::{keep_series, keep_spans};
 use crate::patience::Patience;
-use crate::pool::{DecodePool, PoolError};
+use crate::pool::{DecodePool, PoolError, busy};
 use crate::refuse::refusal;
 use crate::remembered::Memories;
 
@@ -27,7 +27,8 @@ use crate::remembered::Memories;
 pub struct DoorState {
     ingestor: Arc<Ingestor>,
     quotas: Arc<Quotas>,
-    pool: DecodePool,
+    samples_pool: DecodePool,
+    spans_pool: DecodePool,
     bodies: BodyBudget,
     metrics: DoorMetrics,
 }
@@ -75,9 +76,10 @@ impl DoorState {
     pub fn new(ingestor: Arc<Ingestor>, quotas: Arc<Quotas>, registry: &mut Registry) -> Self {
         let limits = &ingestor.settings().limits;
         let bodies = BodyBudget::new(limits.bodies_max.0.max(limits.body_max.0));
-        let pool = DecodePool::for_this_machine(Patience::new(limits.queue_wait.0, limits.overload_wait.0));
+        let pool = || DecodePool::for_this_machine(Patience::new(limits.queue_wait.0, limits.overload_wait.0));
+        let (samples_pool, spans_pool) = (pool(), pool());
         registry.register_collector(Box::new(Memories(Arc::clone(&ingestor))));
-        Self { bodies, pool, metrics: DoorMetrics::register(registry), quotas, ingestor }
+        Self { bodies, samples_pool, spans_pool, metrics: DoorMetrics::register(registry), quotas, ingestor }
     }
 
     /// An empty share of what bodies may hold together, for one of this request.
@@ -89,7 +91,7 @@ impl DoorState {
     /// ahead of it will be done in time.
     pub(crate) fn admit(&self, parts: &Parts, url_tenant: Option<&str>, signal: Signal) -> Result<Admission, Refusal> {
         let admission = self.admit_stream(parts, url_tenant, signal)?;
-        self.pool.has_room(&admission.tenant).map_err(|_| self.busy())?;
+        self.pool(signal).has_room(&admission.tenant).map_err(|error| self.not_run(signal, error))?;
         Ok(admission)
     }
 
@@ -141,14 +143,26 @@ impl DoorState {
             Ok(Err(error)) => Err(NotAppended::Refused(error)),
             Err(_) => Err(NotAppended::Panicked),
         };
-        let done = match self.pool.run(&admission.tenant, length, job).await {
+        let signal = admission.signal;
+        let store_is_busy = || match signal {
+            Signal::Metrics => self.ingestor.is_metrics_busy(),
+            Signal::Traces => self.ingestor.is_traces_busy(),
+        };
+        let done = match self.pool(signal).run(&admission.tenant, length, store_is_busy, job).await {
             Ok(Ok(pending)) => self.settle(protocol, &admission, pending).await,
             Ok(Err(NotAppended::Refused(error))) => Err(self.fail(protocol, &error)),
             Ok(Err(NotAppended::Panicked)) => Err(self.unreadable(protocol)),
-            Err(error) => Err(self.not_run(error)),
+            Err(error) => Err(self.not_run(signal, error)),
         };
         drop(held);
         done
+    }
+
+    fn pool(&self, signal: Signal) -> &DecodePool {
+        match signal {
+            Signal::Metrics => &self.samples_pool,
+            Signal::Traces => &self.spans_pool,
+        }
     }
 
     /// The way in behind the doors.
@@ -162,7 +176,8 @@ impl DoorState {
         self.metrics.body(protocol, bytes);
     }
 
-    /// Runs `work` on `bytes` of a tenant on the pool, with the patience of a body that comes piece by piece.
+    /// Runs `work` on `bytes` of a tenant's samples on their pool, with the patience of a body that comes piece by piece. Whether the
+    /// store has room for what it finds is for `work` to ask.
     pub(crate) async fn work<T: Send + 'static>(
         &self,
         tenant: &TenantId,
@@ -170,8 +185,9 @@ impl DoorState {
         work: impl FnOnce(&Ingestor) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let ingestor = Arc::clone(&self.ingestor);
-        let done = self.pool.run_within(PIECE_WAIT_MAX, tenant, bytes, move || work(&ingestor)).await;
-        done.map_err(|error| self.not_run(error))
+        let job = move || work(&ingestor);
+        let done = self.samples_pool.run_within(PIECE_WAIT_MAX, tenant, bytes, || false, job).await;
+        done.map_err(|error| self.not_run(Signal::Metrics, error))
     }
 
     /// Awaits the store, and counts.
@@ -203,14 +219,12 @@ impl DoorState {
         over.into()
     }
 
-    fn busy(&self) -> Refusal {
-        self.metrics.turned_away("busy");
-        PoolError::busy(self.pool.patience())
-    }
-
-    fn not_run(&self, error: PoolError) -> Refusal {
+    fn not_run(&self, signal: Signal, error: PoolError) -> Refusal {
         match error {
-            PoolError::Busy => self.busy(),
+            PoolError::Busy | PoolError::StoreBusy => {
+                self.metrics.turned_away("busy");
+                busy(self.pool(signal).patience(), error == PoolError::StoreBusy)
+            }
             // Past the reading of the body: nothing is acknowledged, and the same may pass once we are restarted.
             PoolError::Panicked => Refusal::new(ErrorClass::Unavailable, FAULT).with_retry_after(Some(PANIC_RETRY)),
         }

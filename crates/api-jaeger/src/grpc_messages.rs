@@ -18,8 +18,7 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 3_584 << 10;
 /// Spans of a trace that are held at a time.
 pub(crate) const PART_SPANS: NonZeroUsize = NonZeroUsize::new(4_096).expect("more than none");
 
-/// Streams traces; says how many messages there were. As they are stored they come part by part; to be adjusted a trace
-/// has to be whole.
+/// Streams traces; says how many messages there were.
 pub(crate) fn send_traces(
     store: &dyn TraceStore,
     tenant: &TenantId,
@@ -28,34 +27,47 @@ pub(crate) fn send_traces(
     (context, outlet): (&ReadContext, &Outlet<TracesData>),
 ) -> Result<usize, StorageError> {
     let mut sent = 0;
-    let mut send = |groups: Vec<SpanGroup>| {
-        context.check()?;
+    each_piece(store, tenant, found, adjusting, context, |groups| {
         each_message(groups, MESSAGE_BYTES_MAX, |message| {
             sent += 1;
             outlet.send(message)
         })
+    })?;
+    Ok(sent)
+}
+
+/// Hands spans of one trace after the other to `send`, their warnings on the first. As they are stored they come part by
+/// part; to be adjusted a trace has to be whole.
+pub(crate) fn each_piece(
+    store: &dyn TraceStore,
+    tenant: &TenantId,
+    Found { lookups, warnings }: Found,
+    adjusting: Option<Adjusting>,
+    context: &ReadContext,
+    mut send: impl FnMut(Vec<SpanGroup>) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    let mut tell_and_send = |mut groups: Vec<SpanGroup>, warnings| {
+        tell_on_first_span(&mut groups, warnings);
+        context.check()?;
+        send(groups)
     };
-    let Found { lookups, warnings } = found;
     match adjusting {
         None => {
             let parts = store.trace_parts(tenant, &lookups, PART_SPANS, context)?;
             told_with_parts(parts, warnings).try_for_each(|part| {
-                let mut part = part?;
-                tell_on_first_span(&mut part.groups, part.warnings);
-                send(part.groups)
-            })?;
+                let part = part?;
+                tell_and_send(part.groups, part.warnings)
+            })
         }
         Some(adjusting) => {
             let traces = store.traces(tenant, &lookups, context)?;
             told_with_traces(traces, warnings).try_for_each(|trace| {
                 let mut trace = trace?;
                 adjusting.apply(&mut trace, &context.memory).map_err(too_large)?;
-                tell_on_first_span(&mut trace.groups, trace.warnings);
-                send(trace.groups)
-            })?;
+                tell_and_send(trace.groups, trace.warnings)
+            })
         }
     }
-    Ok(sent)
 }
 
 /// Streams items in messages of at most [`MESSAGE_BYTES_MAX`], none of them empty.

@@ -6,11 +6,10 @@ use pharos_storage::{ReadContext, StorageError, TraceStore};
 use prost::Message;
 use prost_types::{Duration, Timestamp};
 
-use crate::adjust::{Adjusting, tell_on_first_span};
-use crate::grpc_messages::{MESSAGE_BYTES_MAX, PART_SPANS};
+use crate::adjust::Adjusting;
+use crate::grpc_messages::{MESSAGE_BYTES_MAX, each_piece};
 use crate::grpc_stream::Outlet;
-use crate::rendering::too_large;
-use crate::told::{Found, told_with_parts, told_with_traces};
+use crate::told::Found;
 use crate::v1_model::{self, Reference, Tag, TagValue};
 
 /// As many spans as Jaeger sends in one message.
@@ -26,33 +25,12 @@ pub(crate) fn send_spans(
     (context, outlet): (&ReadContext, &Outlet<SpansResponseChunk>),
 ) -> Result<usize, StorageError> {
     let mut sent = 0;
-    let mut send = |groups: &[SpanGroup]| {
-        context.check()?;
-        each_chunk(groups, |chunk| {
+    each_piece(store, tenant, found, adjusting, context, |groups| {
+        each_chunk(&groups, |chunk| {
             sent += 1;
             outlet.send(chunk)
         })
-    };
-    let Found { lookups, warnings } = found;
-    match adjusting {
-        None => {
-            let parts = store.trace_parts(tenant, &lookups, PART_SPANS, context)?;
-            told_with_parts(parts, warnings).try_for_each(|part| {
-                let mut part = part?;
-                tell_on_first_span(&mut part.groups, part.warnings);
-                send(&part.groups)
-            })?;
-        }
-        Some(adjusting) => {
-            let traces = store.traces(tenant, &lookups, context)?;
-            told_with_traces(traces, warnings).try_for_each(|trace| {
-                let mut trace = trace?;
-                adjusting.apply(&mut trace, &context.memory).map_err(too_large)?;
-                tell_on_first_span(&mut trace.groups, trace.warnings);
-                send(&trace.groups)
-            })?;
-        }
-    }
+    })?;
     Ok(sent)
 }
 

@@ -35,7 +35,7 @@ pub struct PeerAddress(pub SocketAddr);
 /// The most of an `X-Forwarded-For` header that is kept.
 const FORWARDED_BYTES_MAX: usize = 128;
 /// The most that is buffered of an HTTP/1 connection, hence the largest head, bytes.
-const HTTP1_BUFFER_BYTES_MAX: usize = 128 << 10;
+const HTTP1_BUFFER_BYTES_MAX: usize = 64 << 10;
 /// The largest head over HTTP/2, bytes.
 const HTTP2_HEAD_BYTES_MAX: u32 = 64 << 10;
 /// The most that one HTTP/2 request may send ahead, bytes; its connection may allow less.

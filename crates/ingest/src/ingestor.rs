@@ -261,10 +261,16 @@ impl Ingestor {
         self.append_metrics(tenant, decoded).with_duplicates(duplicates)
     }
 
-    /// Whether the metrics store is about to make room, and takes no batch until then: see [`MetricStore::is_busy`].
+    /// Whether the metrics store asks writers to wait: see [`MetricStore::is_busy`].
     #[must_use]
-    pub fn is_busy(&self) -> bool {
+    pub fn is_metrics_busy(&self) -> bool {
         self.components.metrics.is_busy()
+    }
+
+    /// Whether the trace store asks writers to wait: see [`TraceStore::is_busy`].
+    #[must_use]
+    pub fn is_traces_busy(&self) -> bool {
+        self.components.traces.is_busy()
     }
 
     /// Whether the metrics store takes samples of this tenant: asked before anything is read for it.

@@ -35,6 +35,10 @@ impl TraceStore for GatedTraces {
         self.store.admits(tenant)
     }
 
+    fn is_busy(&self) -> bool {
+        self.store.is_busy()
+    }
+
     fn screen(&self, tenant: &TenantId, batch: &mut SpanBatch) -> Vec<Rejection> {
         self.store.screen(tenant, batch)
     }

@@ -154,9 +154,9 @@ pub trait MetricStore: Send + Sync {
         Ok(())
     }
 
-    /// Whether the store would refuse a batch at the moment for want of room that it is about to make. A writer who can
-    /// wait asks before he hands a batch over, as a refused one is gone; it may be refused all the same. The default
-    /// never is.
+    /// Whether the store asks writers to wait a moment: what it has accepted is still to be written, and more would wait in memory
+    /// for that or be refused. Who can wait asks before he hands a batch over, as a refused one is gone; it may be refused all
+    /// the same. The default never is.
     fn is_busy(&self) -> bool {
         false
     }

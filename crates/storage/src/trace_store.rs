@@ -278,6 +278,11 @@ pub trait TraceStore: Send + Sync {
         Ok(())
     }
 
+    /// Whether the store asks writers to wait a moment, as [`MetricStore::is_busy`](crate::MetricStore::is_busy). The default never does.
+    fn is_busy(&self) -> bool {
+        false
+    }
+
     /// Takes out of `batch` the spans that [`append`](Self::append) would reject now, and says why: for who acknowledges
     /// spans before the store sees them. What is left may still be rejected later, when time has passed. The default is that
     /// of a store which rejects nothing.

@@ -134,9 +134,9 @@ impl CommitQueue {
         self.arrived.notify_one();
     }
 
-    /// Whether so many batches wait that another may be refused: half of what there is room for.
+    /// Whether more wait than a group needs to be worth its sync: a quarter of what there is room for.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.queue.lock().bytes > self.queue_bytes_max / 2
+        self.queue.lock().bytes > self.queue_bytes_max / 4
     }
 
     /// Freezes the active generations of all tenants, behind everything queued so far.

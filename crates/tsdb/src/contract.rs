@@ -32,7 +32,7 @@ impl MetricStore for Tsdb {
     }
 
     fn is_busy(&self) -> bool {
-        self.refusal().is_some() || self.shared.queue.is_crowded()
+        self.refusal().is_some() || self.shared.is_behind() || self.shared.queue.is_crowded()
     }
 
     fn change_mark(&self, tenant: &TenantId) -> Option<ChangeMark> {

@@ -82,8 +82,8 @@ pub struct Settings {
     /// The head is flushed at the latest after this time. Default 2h, minimum 1s.
     pub flush_interval: HumanDuration,
     /// Samples and exemplars of the head take at most about this much, or 256 bytes for each series where that is
-    /// more (parts of few samples a series cost more than they free); above it they are flushed, at twice as much
-    /// writes are refused until a flush is done. Default 48MiB, minimum 1MiB.
+    /// more (parts of few samples a series cost more than they free); above it they are flushed, at a quarter more
+    /// writers are kept waiting and at twice as much refused until a flush is done. Default 48MiB, minimum 1MiB.
     pub head_memory_max: ByteSize,
     /// Everything the head holds takes at most about this much: half may be series, above which new ones are
     /// refused, a quarter samples, the rest samples that a flush brings to parts. Default 2GiB, minimum four times
@@ -94,7 +94,8 @@ pub struct Settings {
     pub log_size_max: ByteSize,
     /// Size at which a log segment is closed and the next one begun. Default 128MiB, minimum 64KiB.
     pub log_segment_size: ByteSize,
-    /// Batches that wait for the log take at most this much; more are refused. Default 16MiB, minimum 1MiB.
+    /// Batches that wait for the log take at most this much; more are refused, and writers kept waiting above a quarter of it.
+    /// Default 16MiB, minimum 1MiB.
     pub queue_memory_max: ByteSize,
     /// Series of one tenant that may be active; samples of further ones are refused. Default: no limit.
     pub series_max_per_tenant: Option<NonZeroU64>,

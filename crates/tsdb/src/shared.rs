@@ -161,12 +161,18 @@ impl Shared {
         TimeRange::new(range.start_ms.max(oldest_ms), range.end_ms)
     }
 
+    /// Whether a flush is not as fast as what comes in meanwhile: what is to be flushed and a quarter more are in memory.
+    pub(crate) fn is_behind(&self) -> bool {
+        let flush_at = self.head_bytes_max.load(Ordering::Relaxed) / HEAD_FLUSHES_MAX;
+        self.head_bytes.load(Ordering::Relaxed) > flush_at + flush_at / 4
+    }
+
     /// Counts the head anew and wakes maintenance if a flush is due.
     pub(crate) fn after_commit(&self) {
         let memory = self.tenants.count_memory();
         let flush_at = self.settings.flush_at(memory.slots);
         self.head_bytes.store(memory.active + memory.frozen, Ordering::Relaxed);
-        self.head_bytes_max.store(flush_at.saturating_mul(2), Ordering::Relaxed);
+        self.head_bytes_max.store(flush_at.saturating_mul(HEAD_FLUSHES_MAX), Ordering::Relaxed);
         let frozen_log_bytes = self.queue.frozen_log_bytes.load(Ordering::Relaxed);
         let log_bytes = self.queue.log_bytes.load(Ordering::Relaxed).saturating_sub(frozen_log_bytes);
         if memory.active >= flush_at || log_bytes >= self.settings.log_size_max.0 {
@@ -174,6 +180,9 @@ impl Shared {
         }
     }
 }
+
+/// The head is full when it holds what is flushed at once so many times.
+const HEAD_FLUSHES_MAX: u64 = 2;
 
 pub(crate) const PARTS_DIR: &str = "parts";
 pub(crate) const METADATA_FILE: &str = "metadata";

@@ -252,6 +252,12 @@ impl Shared {
         let (size, settings) = (self.tail_size(), &self.settings);
         size.spans >= settings.commit_spans || size.bytes >= settings.tail_memory.0 / TAIL_COMMIT_SHARE
     }
+
+    /// Whether the tail is so full that a commit had better finish before more comes.
+    pub(super) fn is_tail_nearly_full(&self) -> bool {
+        let (size, settings) = (self.tail_size(), &self.settings);
+        size.spans >= settings.tail_spans_max / 4 * 3 || size.bytes >= settings.tail_memory.0 / 4 * 3
+    }
 }
 
 /// How long batches may still be waited for: what came right behind the last sync is synced an interval after that,

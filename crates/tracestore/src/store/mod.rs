@@ -293,6 +293,9 @@ impl SpanStore {
     }
 }
 
+/// Writers are kept waiting while this part of the queue's memory is taken: what waits there is late.
+const QUEUE_CROWDED_SHARE: u64 = 8;
+
 /// Refuses writes when a thread of the store ends by a panic: reads go on, a restart replays.
 struct Death {
     shared: Arc<Shared>,
@@ -350,6 +353,11 @@ impl TraceStore for SpanStore {
 
     fn admits(&self, tenant: &TenantId) -> Result<(), StorageError> {
         self.shared.admits(tenant)
+    }
+
+    fn is_busy(&self) -> bool {
+        let queued_bytes = self.shared.queued_bytes.load(Ordering::Relaxed);
+        queued_bytes > self.shared.settings.queue_max.0 / QUEUE_CROWDED_SHARE || self.shared.is_tail_nearly_full()
     }
 
     fn screen(&self, tenant: &TenantId, batch: &mut SpanBatch) -> Vec<Rejection> {
