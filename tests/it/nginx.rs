@@ -198,6 +198,14 @@ async fn bodies_over_the_limit_are_refused_by_nginx() {
             let answer = request.header("origin", ORIGIN).body(large.clone()).send().await.expect("nginx answers");
             reader.check(answer, 413, site).await;
         }
+        // vmagent repeats 413 for ever and drops what is 409.
+        for (name, value) in [("user-agent", "vmagent"), ("x-victoriametrics-remote-write-version", "1")] {
+            for path in Reader::RemoteWrite.asks().0 {
+                let request = nginx.request(reqwest::Method::POST, path, token).header(name, value);
+                let answer = request.header("origin", ORIGIN).body(large.clone()).send().await.expect("nginx answers");
+                Reader::RemoteWrite.check(answer, 409, &format!("{site} {path}")).await;
+            }
+        }
         assert_eq!(nginx.post("/v1/traces", token, PROTOBUF, spans(1, 10)).await.0, 200, "{site}: it lives on");
     }
 }

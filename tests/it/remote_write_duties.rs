@@ -1,5 +1,5 @@
 //! Remote write with real senders, beside the duties that `crates/api-ingest/tests/it/remote_write_duties.rs` lists: a pair of
-//! agents that scrape the same, of which one dies, and the queue manager of Prometheus 3.14 (`tests/prometheus-sender`), which
+//! agents that scrape the same, of which one dies, an agent whose block is too large, and the queue manager of Prometheus 3.14 (`tests/prometheus-sender`), which
 //! speaks both versions.
 
 use std::path::{Path, PathBuf};
@@ -85,6 +85,28 @@ async fn of_a_pair_of_agents_one_is_stored_and_the_other_takes_over() {
     let bound = (FAILOVER + SLACK).as_millis() as i64;
     assert!(gap <= bound, "{gap} ms without a sample, more than {bound}: {seen:?}");
     assert!(second.log().lines().all(|line| !line.contains("dropping")), "{}", second.log());
+}
+
+/// What vmagent is answered 413 it repeats for ever, and with one queue nothing else ever leaves it.
+#[tokio::test]
+async fn a_block_that_is_too_large_does_not_stop_the_queue_of_vmagent() {
+    let pharos = Pharos::builder().option("--ingest-limits-body-max", "64KiB").start().await;
+    let mut agent = Agent::new("pushed", &pharos.url("/api/v1/write"), pharos.token()).start_pushed(pharos.folder());
+    agent.wait_until_ready().await;
+    agent.push("before 1\n".to_owned()).await;
+    wait_for(&pharos, "before", |found| found.len() == 1).await;
+    let line = |at: usize| format!("large{{at=\"{at}\",padding=\"{}\"}} 1\n", "x".repeat(200));
+    agent.push((0..2_000).map(line).collect()).await;
+    let begun = std::time::Instant::now();
+    let dropped = "vmagent_remotewrite_packets_dropped_total";
+    while agent.count(dropped, "").await == 0.0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it repeats the block\n{}", agent.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    agent.push("after 1\n".to_owned()).await;
+    wait_for(&pharos, "after", |found| found.len() == 1).await;
+    assert_eq!(agent.count("vmagent_remotewrite_requests_total", "status_code=\"413\"").await, 0.0);
+    assert_eq!(pharos.query("count(large)", now_ms() as f64 / 1_000.0).await, json!([]), "a block is dropped whole");
 }
 
 /// Prometheus' own sender; Go keeps what it has built.

@@ -1,4 +1,4 @@
-//! What ingest remembers of requests that are done, as metrics of our own: read when `/metrics` is.
+//! What ingest remembers of requests that are done, and counted on the way, as metrics of our own: read when `/metrics` is.
 
 use std::sync::Arc;
 
@@ -52,6 +52,14 @@ impl Collector for Memories {
             let metric = encoder.encode_descriptor(&name, help, None, counter.metric_type())?;
             counter.encode(metric)?;
         }
+        let warnings = ConstCounter::new(self.0.otlp_joined_attributes());
+        let mut family = encoder.encode_descriptor(
+            "ingest_otlp_translation_warnings",
+            "Attributes of OTLP metrics that met others under one label, counted once for each label set that is remembered",
+            None,
+            warnings.metric_type(),
+        )?;
+        warnings.encode(family.encode_family(&[("category", "joined_attributes")])?)?;
         Ok(())
     }
 }

@@ -3,24 +3,28 @@
 //! Everything is stored that can be; if anything was refused the answer says what, and is one at which senders drop the
 //! batch, so that one stale sample does not make them repeat it for ever:
 //! - 400 to Prometheus and whoever keeps to its specification;
-//! - 409 to senders that name a version of VictoriaMetrics' protocol: at 400 vmagent takes it that zstd is not understood, sends
-//!   the batch again and packs with snappy for the rest of its life.
+//! - 409 to vmagent: at 400 it takes it that zstd is not understood, sends the batch again and packs with snappy for the rest of
+//!   its life.
+//!
+//! What can never be taken is told alike: 413 to others is 409 to vmagent, which repeats 413 for ever (and with it stops the queue
+//! behind), and a body that meets a fault of ours is 409 to all. Only what is wrong with the packing is 400 and 415 to vmagent,
+//! too: it shall pack otherwise. It is known by the version of VictoriaMetrics' protocol that it names, and where it has fallen
+//! back to snappy, or knows no other (before 1.88), by its `User-Agent`.
 //!
 //! Every answer below these paths has the headers of what was written, be it one of [`say_what_was_written`] because somebody
 //! before this door refused: senders of 2.0 take an answer without them for one that lost data.
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pharos_base::ErrorClass;
 use pharos_http::{Dialect, Refusal};
 use pharos_ingest::remote_write::RemoteWriteVersion;
-use pharos_ingest::{DecodedMetrics, Encoding, IngestError, IngestReport, Ingestor};
+use pharos_ingest::{Encoding, IngestReport, Ingestor};
 use pharos_model::TenantId;
 
 use crate::body;
@@ -48,11 +52,13 @@ pub(crate) fn router() -> Router<DoorState> {
 }
 
 async fn write(State(state): State<DoorState>, request: Request) -> Response {
-    answer(accept(&state, None, request).await)
+    let is_vmagent = is_vmagent(request.headers());
+    answer(accept(&state, None, request).await, is_vmagent)
 }
 
 async fn write_for_tenant(State(state): State<DoorState>, Path(tenant): Path<String>, request: Request) -> Response {
-    answer(accept(&state, Some(&tenant), request).await)
+    let is_vmagent = is_vmagent(request.headers());
+    answer(accept(&state, Some(&tenant), request).await, is_vmagent)
 }
 
 /// Older vmagents ask with GET whether VictoriaMetrics' protocol (zstd) is spoken before they send.
@@ -65,10 +71,10 @@ async fn probe(request: Request) -> Response {
         .render(Dialect::Plain)
 }
 
-async fn accept(state: &DoorState, url_tenant: Option<&str>, request: Request) -> Result<Accepted, Refusal> {
+async fn accept(state: &DoorState, url_tenant: Option<&str>, request: Request) -> Result<IngestReport, Refusal> {
     let (parts, body) = request.into_parts();
     let admission = state.admit(&parts, url_tenant, Signal::Metrics)?;
-    let is_victoria = speaks_victoria(&parts.headers)?;
+    check_victoria_version(&parts.headers)?;
     let version = version(&parts.headers)?;
     let encoding = encoding(&parts.headers)?;
     if let Some(attempt) = parts.headers.get("retry-attempt") {
@@ -76,36 +82,22 @@ async fn accept(state: &DoorState, url_tenant: Option<&str>, request: Request) -
     }
     let body = body::read(&parts, body, admission.body_bytes_max(), state.share(&admission)).await?;
     let body_max = admission.body_max();
-    let decode = move |ingestor: &Ingestor, _: &TenantId, body| {
-        caught(version, || ingestor.decode_remote_write(body, encoding, version, body_max)).map(Decoded::RemoteWrite)
+    let decode = move |ingestor: &Ingestor, tenant: &TenantId, body| {
+        ingestor.decode_remote_write(tenant, body, encoding, version, body_max).map(Decoded::RemoteWrite)
     };
-    let report = state.ingest(Protocol::RemoteWrite, admission, body, decode).await?;
-    Ok(Accepted { report, is_victoria })
+    state.ingest(Protocol::RemoteWrite, admission, body, decode).await
 }
 
-/// What became of a request, and whether its sender speaks VictoriaMetrics' protocol.
-struct Accepted {
-    report: IngestReport,
-    is_victoria: bool,
+/// Whether the sender is vmagent, whose drop rules are its own.
+fn is_vmagent(headers: &HeaderMap) -> bool {
+    let is_named = |name: &HeaderValue| name.as_bytes().starts_with(b"vmagent");
+    headers.contains_key(VICTORIA_VERSION) || headers.get(USER_AGENT).is_some_and(is_named)
 }
 
-/// A body whose decoding panics is one that can never be taken: with 500 senders would repeat it for ever.
-fn caught(
-    version: RemoteWriteVersion,
-    decode: impl FnOnce() -> Result<DecodedMetrics, IngestError>,
-) -> Result<DecodedMetrics, IngestError> {
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| {
-        tracing::error!("decoding a remote write body panicked; its sender is told to drop it");
-        let message = "this message meets a fault in the server, whose log says more".to_owned();
-        Err(IngestError::Decode { message_name: version.message_name(), message })
-    })
-}
-
-/// Whether the sender names a version of VictoriaMetrics' protocol, of which there is one.
-fn speaks_victoria(headers: &HeaderMap) -> Result<bool, Refusal> {
+/// Checks the version of VictoriaMetrics' protocol, of which there is one.
+fn check_victoria_version(headers: &HeaderMap) -> Result<(), Refusal> {
     match headers.get(VICTORIA_VERSION).map(HeaderValue::as_bytes) {
-        None => Ok(false),
-        Some(b"1") => Ok(true),
+        None | Some(b"1") => Ok(()),
         Some(other) => Err(unsupported_media(format!(
             "version {:?} of X-VictoriaMetrics-Remote-Write-Version is not supported; send 1",
             String::from_utf8_lossy(other)
@@ -144,10 +136,16 @@ fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, Refusal> {
     }
 }
 
-fn answer(outcome: Result<Accepted, Refusal>) -> Response {
-    let Accepted { report, is_victoria } = match outcome {
-        Ok(accepted) => accepted,
-        Err(refusal) => return with_written(refusal.render(Dialect::Plain), [0; 3]),
+fn answer(outcome: Result<IngestReport, Refusal>, is_vmagent: bool) -> Response {
+    let report = match outcome {
+        Ok(report) => report,
+        Err(refusal) => {
+            let mut response = refusal.render(Dialect::Plain);
+            if is_vmagent && response.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                *response.status_mut() = StatusCode::CONFLICT;
+            }
+            return with_written(response, [0; 3]);
+        }
     };
     let duplicates = report.duplicates;
     let written = [
@@ -159,7 +157,7 @@ fn answer(outcome: Result<Accepted, Refusal>) -> Response {
         return with_written(StatusCode::NO_CONTENT.into_response(), written);
     }
     let message = format!("{}; the rest of the request is stored", report.message());
-    let status = if is_victoria { StatusCode::CONFLICT } else { StatusCode::BAD_REQUEST };
+    let status = if is_vmagent { StatusCode::CONFLICT } else { StatusCode::BAD_REQUEST };
     let refusal = Refusal::new(ErrorClass::Invalid, message).with_status(status);
     with_written(refusal.render(Dialect::Plain), written)
 }
@@ -189,13 +187,6 @@ fn is_door(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_body_that_meets_a_fault_of_ours_is_told_to_be_dropped() {
-        let error = caught(RemoteWriteVersion::V1, || panic!("a bug")).unwrap_err();
-        assert_eq!(error.class(), ErrorClass::Invalid);
-        assert!(caught(RemoteWriteVersion::V1, || Ok(DecodedMetrics::default())).is_ok());
-    }
 
     #[test]
     fn doors_are_known_by_their_path() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::request::Parts;
 use pharos_base::{ByteSize, ErrorClass};
 use pharos_gateway::{InFlight, OverLimit, Principal, Quota, Quotas, Scope, Unit};
@@ -231,12 +232,12 @@ impl DoorState {
     }
 
     /// A body that we cannot read for a fault of ours must not come for ever: OTLP's senders drop what is answered 500, those of
-    /// remote write repeat it until it is 400.
+    /// remote write repeat it. All of these drop what is 409; vmagent would take 400 for a word on its packing.
     fn unreadable(&self, protocol: Protocol) -> Refusal {
         tracing::error!(protocol = protocol.as_str(), "reading a request panicked");
         self.metrics.turned_away("panicked");
         match protocol {
-            Protocol::RemoteWrite => Refusal::new(ErrorClass::Invalid, FAULT),
+            Protocol::RemoteWrite => Refusal::new(ErrorClass::Invalid, FAULT).with_status(StatusCode::CONFLICT),
             Protocol::OtlpGrpc | Protocol::OtlpHttp | Protocol::Import => Refusal::new(ErrorClass::Internal, FAULT),
         }
     }
@@ -338,10 +339,10 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_cannot_be_read_does_not_come_for_ever() {
         let doors = doors();
-        for (protocol, class) in [
-            (Protocol::RemoteWrite, ErrorClass::Invalid),
-            (Protocol::OtlpHttp, ErrorClass::Internal),
-            (Protocol::OtlpGrpc, ErrorClass::Internal),
+        for (protocol, class, status) in [
+            (Protocol::RemoteWrite, ErrorClass::Invalid, 409),
+            (Protocol::OtlpHttp, ErrorClass::Internal, 500),
+            (Protocol::OtlpGrpc, ErrorClass::Internal, 500),
         ] {
             let mut parts = http::Request::new(()).into_parts().0;
             parts.extensions.insert(Principal::anonymous());
@@ -349,6 +350,7 @@ mod tests {
             let body = HeldBody { bytes: Bytes::from_static(b"poison"), held: doors.share(&admission) };
             let refused = doors.ingest(protocol, admission, body, |_, _, _| panic!("a bug")).await.unwrap_err();
             assert_eq!((refused.class(), refused.retry_after()), (class, None), "{protocol:?}");
+            assert_eq!(refused.render(pharos_http::Dialect::Plain).status(), status, "{protocol:?}");
         }
     }
 }

@@ -216,7 +216,7 @@ fn labelled(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, body: Vec<u8>)
         clock: SimClock::at_ms(NOW_MS),
         metrics_retention: None,
     };
-    let ingestor = Ingestor::new(components, IngestSettings::default());
+    let (ingestor, tenant) = (Ingestor::new(components, IngestSettings::default()), TenantId::default());
     let version = if name == "v1" { RemoteWriteVersion::V1 } else { RemoteWriteVersion::V2 };
     let set = [("team".to_owned(), "orders".to_owned())];
     let body = Bytes::from(body);
@@ -225,7 +225,7 @@ fn labelled(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, body: Vec<u8>)
             b.iter(|| {
                 let decoded = {
                     let body_max = ingestor.settings().limits.body_max;
-                    ingestor.decode_remote_write(body.clone(), Some(Encoding::Identity), version, body_max)
+                    ingestor.decode_remote_write(&tenant, body.clone(), Some(Encoding::Identity), version, body_max)
                 };
                 decoded.map(|mut decoded| {
                     ingestor.label_metrics(&mut decoded, labels.as_ref());

@@ -7,46 +7,28 @@
 //!
 //! Invariants
 //! - H1 At any time a tenant's cluster has one elected replica, and only its samples are stored.
-//! - H2 The tracker holds at most `clusters_max` clusters of a tenant. Those whose elected went silent go first; where all are
+//! - H2 The tracker holds at most `clusters_max` clusters of a tenant, as many as the tenant may have. Those whose elected went silent go first; where all are
 //!   alive, the series of one more are refused, which the sender is told.
 //!
+//! All settings are those of the tenant, as [`HaRules`] say when its request comes.
+//!
 //! State is in memory: after a start whoever writes first is elected, and servers that share no memory elect separately.
+//!
+//! Lock order: tenants, rules.
+
+mod rules;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use pharos_base::HumanDuration;
 use pharos_model::{LabelRewrite, MetricBatch, SeriesRun, TenantId, iter_encoded};
 use pharos_storage::{AppendOutcome, RejectReason};
 
 use crate::DecodedMetrics;
-
-/// How duplicates of replicas are recognised.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HaSettings {
-    /// The label by which the replicas of a pair differ, which is not stored. Default: none, nothing is left out.
-    pub replica_label: Option<String>,
-    /// The label that names what the replicas have in common. Default `cluster`.
-    pub cluster_label: String,
-    /// How long the elected replica may be silent until another takes its place. Default `30s`.
-    pub failover: HumanDuration,
-    /// Clusters that one tenant may have at a time. Default 1000.
-    pub clusters_max: usize,
-}
-
-impl Default for HaSettings {
-    fn default() -> Self {
-        Self {
-            replica_label: None,
-            cluster_label: "cluster".to_owned(),
-            failover: HumanDuration::from_ms(30_000),
-            clusters_max: 1_000,
-        }
-    }
-}
+pub use rules::{HaOverrides, HaRules, HaSettings};
 
 /// What the tracker knows and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,7 +44,7 @@ pub struct HaStats {
 /// Who is elected.
 #[derive(Debug, Default)]
 pub(crate) struct HaTracker {
-    settings: HaSettings,
+    rules: Arc<HaRules>,
     tenants: Mutex<HashMap<TenantId, HashMap<String, Elected>>>,
     switches: AtomicU64,
     dropped: AtomicU64,
@@ -113,13 +95,13 @@ impl Duplicates {
 }
 
 impl HaTracker {
-    pub(crate) fn new(settings: HaSettings) -> Self {
-        Self { settings, ..Self::default() }
+    pub(crate) fn new(rules: Arc<HaRules>) -> Self {
+        Self { rules, ..Self::default() }
     }
 
-    /// Whether duplicates are looked for, and by which label.
-    pub(crate) fn replica_label(&self) -> Option<&str> {
-        self.settings.replica_label.as_deref().filter(|label| !label.is_empty())
+    /// What pairs of this tenant are recognised by.
+    pub(crate) fn settings(&self, tenant: &TenantId) -> Arc<HaSettings> {
+        self.rules.of(tenant)
     }
 
     pub(crate) fn stats(&self) -> HaStats {
@@ -128,7 +110,12 @@ impl HaTracker {
     }
 
     /// Leaves out what the verdicts do not let pass; counts and answers what of it are duplicates.
-    pub(crate) fn leave_out(&self, verdicts: &[Verdict], decoded: &mut DecodedMetrics) -> Duplicates {
+    pub(crate) fn leave_out(
+        &self,
+        settings: &HaSettings,
+        verdicts: &[Verdict],
+        decoded: &mut DecodedMetrics,
+    ) -> Duplicates {
         let passes = |verdict: &Verdict| matches!(verdict, Verdict::Single | Verdict::Elected);
         let mut duplicates = Duplicates::default();
         if verdicts.iter().all(passes) {
@@ -146,11 +133,13 @@ impl HaTracker {
         self.dropped.fetch_add(duplicates.samples + duplicates.histograms, Relaxed);
         let refused = refused.samples + refused.histograms;
         if refused > 0 {
-            let limit = self.settings.clusters_max;
+            let limit = settings.clusters_max;
             let mut all =
                 AppendOutcome { rejections: std::mem::take(&mut decoded.rejections), ..AppendOutcome::default() };
             all.reject(RejectReason::Limit, refused, || {
-                format!("the tenant has more clusters of replicas than ingest.ha.clusters_max = {limit}")
+                format!(
+                    "the tenant has more clusters of replicas than ingest.ha.clusters_max = {limit} (ha.clusters_max where it has its own)"
+                )
             });
             decoded.rejections = all.rejections;
         }
@@ -160,13 +149,13 @@ impl HaTracker {
     /// A verdict for every run of a batch. What the sender's credential sets counts in place of what it says itself.
     pub(crate) fn judge(
         &self,
-        tenant: &TenantId,
+        (tenant, settings): (&TenantId, &HaSettings),
         batch: &MetricBatch,
         set: Option<&LabelRewrite>,
         now: Instant,
     ) -> Vec<Verdict> {
-        let Some(replica_label) = self.replica_label() else { return Vec::new() };
-        let cluster_label = self.settings.cluster_label.as_str();
+        let Some(replica_label) = settings.replica() else { return Vec::new() };
+        let cluster_label = settings.cluster_label.as_str();
         let set = |label: &str| set.and_then(|set| set.value_of(label));
         let (cluster_set, replica_set) = (set(cluster_label), set(replica_label));
         let mut last = (("", ""), Verdict::Single);
@@ -184,7 +173,7 @@ impl HaTracker {
                 return Verdict::Single;
             }
             if last.0 != pair {
-                last = (pair, self.elect(tenant, pair.0, pair.1, now));
+                last = (pair, self.elect((tenant, settings), pair.0, pair.1, now));
             }
             last.1
         };
@@ -192,12 +181,24 @@ impl HaTracker {
     }
 
     /// Whether this replica is the elected one; it may become it here.
-    fn elect(&self, tenant: &TenantId, cluster: &str, replica: &str, now: Instant) -> Verdict {
-        let is_silent = |elected: &Elected| now.saturating_duration_since(elected.seen_at) >= self.settings.failover.0;
+    fn elect(
+        &self,
+        (tenant, settings): (&TenantId, &HaSettings),
+        cluster: &str,
+        replica: &str,
+        now: Instant,
+    ) -> Verdict {
+        let is_silent_by = |elected: &Elected, settings: &HaSettings| {
+            now.saturating_duration_since(elected.seen_at) >= settings.failover.0
+        };
+        let is_silent = |elected: &Elected| is_silent_by(elected, settings);
         let mut tenants = self.tenants.lock();
         if !tenants.contains_key(tenant) {
             // Tenants whose senders are all gone are not kept for ever.
-            tenants.retain(|_, clusters| clusters.values().any(|elected| !is_silent(elected)));
+            tenants.retain(|other, clusters| {
+                let settings = self.rules.of(other);
+                clusters.values().any(|elected| !is_silent_by(elected, &settings))
+            });
         }
         let clusters = tenants.entry(tenant.clone()).or_default();
         if let Some(elected) = clusters.get_mut(cluster) {
@@ -211,10 +212,10 @@ impl HaTracker {
             elected.seen_at = elected.seen_at.max(now);
             return Verdict::Elected;
         }
-        if clusters.len() >= self.settings.clusters_max {
+        if clusters.len() >= settings.clusters_max {
             clusters.retain(|_, elected| !is_silent(elected));
         }
-        if clusters.len() >= self.settings.clusters_max {
+        if clusters.len() >= settings.clusters_max {
             return Verdict::OneTooMany;
         }
         clusters.insert(cluster.to_owned(), Elected { replica: replica.to_owned(), seen_at: now });
@@ -240,7 +241,8 @@ mod tests {
 
     fn world(clusters_max: usize) -> World {
         let replica_label = Some("__replica__".to_owned());
-        let tracker = HaTracker::new(HaSettings { replica_label, clusters_max, ..HaSettings::default() });
+        let all = HaSettings { replica_label, clusters_max, ..HaSettings::default() };
+        let tracker = HaTracker::new(Arc::new(HaRules::new(&all, [])));
         World { tracker, begun: Instant::now() }
     }
 
@@ -260,7 +262,9 @@ mod tests {
             let set: Vec<_> = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             let set = LabelRewrite::new(&set, None);
             let now = self.begun + Duration::from_secs(seconds);
-            self.tracker.judge(&tenant.parse().unwrap(), &builder.build(), set.as_ref(), now)
+            let tenant = tenant.parse().unwrap();
+            let settings = self.tracker.settings(&tenant);
+            self.tracker.judge((&tenant, &settings), &builder.build(), set.as_ref(), now)
         }
     }
 
@@ -302,6 +306,36 @@ mod tests {
         let world = world(10);
         assert_eq!(world.labelled(0, "1", &[("x", "")], &[("cluster", "c"), ("__replica__", "a")]), [Chosen]);
         assert_eq!(world.labelled(0, "1", &[("y", "a")], &[("cluster", "c"), ("__replica__", "b")]), [Duplicate]);
+    }
+
+    #[test]
+    fn a_tenant_has_its_own_labels_and_times_and_a_reload_changes_them() {
+        let world = world(10);
+        let (fast, off, other) = ("fast".parse().unwrap(), "off".parse().unwrap(), "other".parse().unwrap());
+        let failover = Some(pharos_base::HumanDuration::from_ms(5_000));
+        let own = [
+            (&fast, &HaOverrides { failover, clusters_max: Some(1), ..HaOverrides::default() }),
+            (&off, &HaOverrides { replica_label: Some(String::new()), ..HaOverrides::default() }),
+            (&other, &HaOverrides { cluster_label: Some("__replica__".to_owned()), ..HaOverrides::default() }),
+        ];
+        world.tracker.rules.reload(&world.tracker.settings(&"1".parse().unwrap()), own);
+        assert_eq!(world.at(0, "fast", &[("c", "a"), ("d", "a")]), [Chosen, OneTooMany]);
+        assert_eq!(world.at(0, "1", &[("c", "a"), ("d", "a")]), [Chosen, Chosen]);
+        assert_eq!(world.at(0, "off", &[("c", "a"), ("c", "b")]), []);
+        // The label of the replica is that of the cluster, too: nobody differs.
+        assert_eq!(world.at(0, "other", &[("c", "a"), ("d", "a")]), [Single, Single]);
+        assert_eq!(
+            (world.at(5, "fast", &[("c", "b")]), world.at(5, "1", &[("c", "b")])),
+            (vec![Chosen], vec![Duplicate])
+        );
+        // Another tenant comes: each of those that are there is judged by its own time.
+        assert_eq!(world.at(11, "new", &[("c", "a")]), [Chosen]);
+        assert_eq!(
+            (world.at(11, "fast", &[("d", "a")]), world.at(11, "1", &[("c", "b")])),
+            (vec![Chosen], vec![Duplicate])
+        );
+        world.tracker.rules.reload(&world.tracker.settings(&"1".parse().unwrap()), []);
+        assert_eq!(world.at(16, "fast", &[("d", "b")]), [Duplicate], "30 s again");
     }
 
     #[test]

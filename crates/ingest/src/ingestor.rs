@@ -14,12 +14,15 @@ use crate::ha::{HaTracker, Verdict};
 use crate::inflate::ScratchPool;
 use crate::otlp::{DecodedSpans, MetricsDecoder, OtlpSettings, WireForm};
 use crate::relabel::{self, RewriteMemory};
-use crate::remote_write::{RemoteWriteSettings, RemoteWriteVersion, SeriesMemory};
+use crate::remote_write::{RemoteWriteSettings, RemoteWriteVersion, SeriesMemories};
 use crate::report::{IngestReport, PendingReport};
 use crate::starts::StartMemory;
 use crate::{
-    DecodedMetrics, Encoding, HaSettings, HaStats, IngestError, Limits, TimeWindow, inflate, otlp, remote_write,
+    DecodedMetrics, Encoding, HaRules, HaSettings, HaStats, IngestError, Limits, TimeWindow, inflate, otlp,
+    remote_write,
 };
+
+const MINUTE_MS: i64 = 60_000;
 
 /// What an [`Ingestor`] is made of.
 #[derive(Clone)]
@@ -72,8 +75,8 @@ pub struct Ingestor {
     components: IngestComponents,
     settings: IngestSettings,
     otlp_metrics: MetricsDecoder,
-    /// Of all senders: it serves one set of limits and holds nothing of a tenant.
-    memory: SeriesMemory,
+    /// They serve one set of limits.
+    memories: SeriesMemories,
     rewritten: RewriteMemory,
     ha: HaTracker,
     starts: StartMemory,
@@ -93,12 +96,13 @@ impl Ingestor {
     #[must_use]
     pub fn new(components: IngestComponents, settings: IngestSettings) -> Self {
         let otlp_metrics = MetricsDecoder::new(settings.otlp.clone(), settings.limits.clone());
-        let memory = SeriesMemory::new(settings.limits.remote_write_memory_max);
+        let memories = SeriesMemories::new(settings.limits.remote_write_memory_max);
         let rewritten = RewriteMemory::new(settings.limits.remote_write_memory_max);
         let starts = StartMemory::new(settings.limits.start_series_max, components.clock.unix_ms());
-        let (ha, scratch) = (HaTracker::new(settings.ha.clone()), ScratchPool::default());
+        let ha = HaTracker::new(Arc::new(HaRules::new(&settings.ha, [])));
+        let scratch = ScratchPool::default();
         let (span_tap, span_gate) = (None, None);
-        Self { components, settings, otlp_metrics, memory, rewritten, ha, starts, scratch, span_tap, span_gate }
+        Self { components, settings, otlp_metrics, memories, rewritten, ha, starts, scratch, span_tap, span_gate }
     }
 
     /// The same, showing all spans to `tap` on their way to the store.
@@ -112,6 +116,13 @@ impl Ingestor {
     #[must_use]
     pub fn with_span_gate(mut self, gate: Arc<dyn SpanGate>) -> Self {
         self.span_gate = Some(gate);
+        self
+    }
+
+    /// The same, with rules of single tenants for pairs of senders, which may be reloaded.
+    #[must_use]
+    pub fn with_ha_rules(mut self, rules: Arc<HaRules>) -> Self {
+        self.ha = HaTracker::new(rules);
         self
     }
 
@@ -153,30 +164,32 @@ impl Ingestor {
             delta_streams,
             delta_bytes,
             otlp_streams_bytes: self.otlp_metrics.known_bytes(),
-            remote_write_bytes: self.memory.memory_bytes(),
-            remote_write_series: self.memory.series_count() as u64,
+            remote_write_bytes: self.memories.memory_bytes(),
+            remote_write_series: self.memories.series_count() as u64,
             rewritten_bytes: self.rewritten.memory_bytes(),
             start_series: self.starts.series_count(),
         }
     }
 
-    /// Inflates (to `body_max` at most: that of the tenant) and translates a remote write body. Without an encoding it is snappy,
+    /// Inflates (to `body_max` at most: that of the tenant) and translates a remote write body of a tenant. Without an encoding it is snappy,
     /// or else plain; snappy and zstd may be declared as one another. Busy: not for an async worker.
     ///
     /// # Errors
     /// [`IngestError::BodyTooLarge`], [`IngestError::BatchTooLarge`], [`IngestError::Inflate`], [`IngestError::Decode`].
     pub fn decode_remote_write(
         &self,
+        tenant: &TenantId,
         body: Bytes,
         encoding: Option<Encoding>,
         version: RemoteWriteVersion,
         body_max: ByteSize,
     ) -> Result<DecodedMetrics, IngestError> {
         let IngestSettings { limits, remote_write: settings, .. } = &self.settings;
+        let known = self.memories.of(tenant, (self.now_ms() / MINUTE_MS) as u32);
         self.scratch.lend(|scratch| {
             let plain = inflate::inflate_remote_write(body, encoding, body_max, scratch)?;
             let rules = remote_write::Rules { settings, limits, window: self.window() };
-            remote_write::decode(&plain, version, rules, &self.memory)
+            remote_write::decode(&plain, version, rules, &known.memory)
         })
     }
 
@@ -230,6 +243,12 @@ impl Ingestor {
         }
     }
 
+    /// How often attributes of OTLP metrics met others under one label: see [`MetricsDecoder::joined_attributes`].
+    #[must_use]
+    pub fn otlp_joined_attributes(&self) -> u64 {
+        self.otlp_metrics.joined_attributes()
+    }
+
     /// What became of the pairs of senders.
     #[must_use]
     pub fn ha_stats(&self) -> HaStats {
@@ -244,12 +263,13 @@ impl Ingestor {
         mut decoded: DecodedMetrics,
         labels: Option<&Arc<LabelRewrite>>,
     ) -> PendingReport {
-        let Some(replica_label) = self.ha.replica_label() else {
+        let settings = self.ha.settings(tenant);
+        let Some(replica_label) = settings.replica() else {
             self.label_metrics(&mut decoded, labels);
             return self.append_metrics(tenant, decoded);
         };
         let now = self.components.clock.monotonic();
-        let verdicts = self.ha.judge(tenant, &decoded.batch, labels.map(AsRef::as_ref), now);
+        let verdicts = self.ha.judge((tenant, &settings), &decoded.batch, labels.map(AsRef::as_ref), now);
         let set = labels.map_or(&[][..], |labels| labels.set());
         let of_pairs = LabelRewrite::new(set, Some(replica_label)).map(Arc::new);
         self.rewritten.rewrite(&mut decoded.batch, |place| match verdicts[place] {
@@ -257,7 +277,7 @@ impl Ingestor {
             Verdict::Elected => of_pairs.as_ref(),
             Verdict::Duplicate | Verdict::OneTooMany => None,
         });
-        let duplicates = self.ha.leave_out(&verdicts, &mut decoded);
+        let duplicates = self.ha.leave_out(&settings, &verdicts, &mut decoded);
         self.append_metrics(tenant, decoded).with_duplicates(duplicates)
     }
 

@@ -20,6 +20,7 @@ pub mod otlp;
 mod relabel;
 pub mod remote_write;
 mod report;
+mod shares;
 mod sink;
 mod starts;
 pub mod text;
@@ -27,7 +28,7 @@ mod wire;
 
 pub use deflate::deflate;
 pub use error::IngestError;
-pub use ha::{Duplicates, HaSettings, HaStats};
+pub use ha::{Duplicates, HaOverrides, HaRules, HaSettings, HaStats};
 pub use inflate::{Encoding, inflate};
 pub use ingestor::{IngestComponents, IngestSettings, Ingestor, Remembered};
 pub use limits::{Limits, TimeWindow};

@@ -52,12 +52,13 @@ pub struct Limits {
     /// Nesting of attribute values and of JSON. Default 32. Deeper: 400.
     pub nesting_max: usize,
     /// Memory in which the label sets of known OTLP metric streams are kept, all tenants together. Default 64 MiB, which
-    /// is about 100,000 streams. Full: what was not seen for ten minutes goes, and label sets of other streams are made
-    /// anew with each request.
+    /// is about 100,000 streams. Full: what was not seen for ten minutes goes, all of the tenant that has the most if another
+    /// has next to nothing, and label sets of other streams are made anew with each request.
     pub otlp_streams_memory_max: ByteSize,
     /// Memory in which the label sets of series that came by remote write are kept, all tenants together, so that they are
     /// recognised when they come again; counted as if no store shared them. Default 512 MiB, which is about 1,500,000
-    /// series. Full: series that are no longer sent go, and labels of others are read anew with each request.
+    /// series. Full: series that are no longer sent go, all of the tenant that has the most if another has next to nothing, and
+    /// labels of others are read anew with each request.
     pub remote_write_memory_max: ByteSize,
     /// Series of a tenant whose starts are remembered where `created_zero` asks for zeros. Default 1,000,000, which is
     /// about 60 MB. Full: what was not written for an hour goes, and series that begin get no zero.

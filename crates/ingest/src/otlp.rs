@@ -41,6 +41,7 @@ mod traces;
 mod usual_span;
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pharos_model::{LabelRewrite, TenantId};
 
@@ -94,6 +95,8 @@ pub struct MetricsDecoder {
     /// Where deltas are added up.
     deltas: Option<DeltaStreams>,
     lookback_ms: i64,
+    /// How often attributes met others under one label.
+    joined: AtomicU64,
 }
 
 impl MetricsDecoder {
@@ -102,7 +105,8 @@ impl MetricsDecoder {
     pub fn new(settings: OtlpSettings, limits: Limits) -> Self {
         let deltas = (settings.delta == DeltaMode::Convert).then(|| DeltaStreams::new(&settings));
         let known = Known::new(limits.otlp_streams_memory_max);
-        Self { known, deltas, lookback_ms: target_info::LOOKBACK_MS, settings, limits }
+        let joined = AtomicU64::new(0);
+        Self { known, deltas, lookback_ms: target_info::LOOKBACK_MS, settings, limits, joined }
     }
 
     /// The same, where queries look back so far: `target_info` has two samples in it.
@@ -118,7 +122,14 @@ impl MetricsDecoder {
         self.deltas.as_ref().map_or((0, 0), DeltaStreams::size)
     }
 
-    /// Memory of what was met, bytes.
+    /// How often an attribute met another under one label so that their values were joined: counted as label sets are made, which is
+    /// once for each that is remembered.
+    #[must_use]
+    pub fn joined_attributes(&self) -> u64 {
+        self.joined.load(Ordering::Relaxed)
+    }
+
+    /// Memory of what was met, bytes: all tenants together.
     #[must_use]
     pub fn known_bytes(&self) -> u64 {
         self.known.memory_bytes()
@@ -154,10 +165,11 @@ impl MetricsDecoder {
         window: TimeWindow,
         now_ms: i64,
     ) -> Result<DecodedMetrics, IngestError> {
-        let Self { settings, limits, known, deltas, lookback_ms } = self;
+        let Self { settings, limits, known, deltas, lookback_ms, joined } = self;
         let wire = wire_bytes(body, form, &json::METRICS_REQUEST, METRICS_REQUEST, limits)?;
         let now_minute = (now_ms / MINUTE_MS) as u32;
-        let rules = Rules { settings, limits, window, known, now_minute, lookback_ms: *lookback_ms };
+        let known = known.of(tenant, now_minute);
+        let rules = Rules { settings, limits, window, known: &known, now_minute, lookback_ms: *lookback_ms, joined };
         let streams = deltas.as_ref().map(|deltas| deltas.of(tenant, now_ms));
         let deltas =
             streams.as_deref().map(|streams| DeltaPass::new(streams, labels.map_or(0, LabelRewrite::digest), now_ms));

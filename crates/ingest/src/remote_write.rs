@@ -14,6 +14,7 @@ mod symbols;
 mod v1;
 mod v2;
 
+pub(crate) use memory::SeriesMemories;
 pub use memory::SeriesMemory;
 use pharos_model::MetricKind;
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,8 @@
 //! Invariants
 //! - K1 What comes out is sound: canonical labels with a metric name and inside the limits, valid
 //!   histograms, timestamps inside the window. Stores need not look again.
-//! - K2 Every sample pushed is either in the batch or counted in exactly one rejection.
+//! - K2 Every sample pushed is either in the batch or counted in exactly one rejection; every exemplar is in the batch or counted as
+//!   dropped. A series that is refused for its labels is told even if it has exemplars alone.
 
 use pharos_model::{
     BatchBuilder, Exemplar, Fingerprint, Histogram, Labels, LabelsBuilder, METRIC_NAME, MetricBatch, MetricKind,
@@ -252,9 +253,13 @@ impl<'a> SeriesSink<'a> {
     pub(crate) fn finish_checked(&mut self) -> Result<(), IngestError> {
         self.count_label_bytes()?;
         self.reject_late();
-        let kept = std::mem::take(&mut self.kept);
+        let (kept, exemplars) = (std::mem::take(&mut self.kept), self.builder.current_exemplars() as u64);
         if let Err(error) = self.builder.finish_series(&mut self.labels) {
-            self.reject(kept, Refusal { reason: RejectReason::InvalidLabels, message: error.to_string() });
+            self.exemplars_dropped += exemplars;
+            self.reject(
+                kept.max(exemplars.min(1)),
+                Refusal { reason: RejectReason::InvalidLabels, message: error.to_string() },
+            );
         }
         self.note_counts();
         Ok(())
@@ -320,14 +325,28 @@ impl<'a> SeriesSink<'a> {
         }
     }
 
-    /// Drops the current series; all its samples count as refused for this reason.
+    /// Drops the current series; all its samples count as refused for this reason. One of exemplars alone counts as one.
     ///
     /// # Errors
     /// As [`finish`](Self::finish).
     pub(crate) fn discard(&mut self, refusal: Refusal) -> Result<(), IngestError> {
+        let count_min = self.builder.current_exemplars().min(1);
+        self.discard_counted(refusal, count_min as u64)
+    }
+
+    /// As [`discard`](Self::discard), of a series in which nothing was counted yet: it counts as one at least.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub(crate) fn refuse(&mut self, refusal: Refusal) -> Result<(), IngestError> {
+        self.discard_counted(refusal, 1)
+    }
+
+    fn discard_counted(&mut self, refusal: Refusal, count_min: u64) -> Result<(), IngestError> {
         self.count_label_bytes()?;
         let late: u64 = std::mem::take(&mut self.late).iter().map(|late| late.count).sum();
-        let count = std::mem::take(&mut self.kept) + late;
+        let count = (std::mem::take(&mut self.kept) + late).max(count_min);
+        self.exemplars_dropped += self.builder.current_exemplars() as u64;
         self.builder.discard_series();
         self.labels.clear();
         self.reject(count, refusal);

@@ -200,6 +200,12 @@ impl BatchBuilder {
         self.batch.exemplars.push(exemplar);
     }
 
+    /// Exemplars of the current series so far.
+    #[must_use]
+    pub fn current_exemplars(&self) -> usize {
+        self.batch.exemplars.len() - self.exemplars_done
+    }
+
     /// Adds metadata of a metric family.
     pub fn push_metadata(&mut self, metadata: MetricMetadata) {
         self.batch.metadata.push(metadata);

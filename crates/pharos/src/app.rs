@@ -16,7 +16,7 @@ use pharos_base::{Clock, Helpers, Secret, SystemClock, full_message};
 use pharos_gateway::{AuthSettings, Authenticator, Identities, Quotas, TokenFile};
 use pharos_http::{HttpMetrics, Queries, QueriesSettings, QueryPool, watch_tls_files};
 use pharos_ingest::otlp::{WireForm, decode_traces};
-use pharos_ingest::{IngestComponents, Ingestor};
+use pharos_ingest::{HaRules, IngestComponents, Ingestor};
 use pharos_promql::{Engine, EngineSettings, ParserOptions};
 use pharos_sampling::{GatedTraces, TailSampler};
 use pharos_spanmetrics::{SpanMeter, SpanMetricViews};
@@ -32,7 +32,7 @@ use crate::doors::{self, Doors};
 use crate::listeners::{Addresses, Listeners};
 use crate::reload::{Reloader, SettingsSource};
 use crate::self_metrics;
-use crate::settings::{Cors, QueryFeature, Settings, Switch};
+use crate::settings::{Cors, QueryFeature, Settings, Switch, tenants};
 use crate::span_metrics::SpanMetrics;
 
 /// What it is called to have been built from.
@@ -87,7 +87,9 @@ impl App {
             audit: settings.audit.clone(),
         };
         let identities = Arc::new(Identities::open(&settings.identities, Arc::clone(&clock))?);
-        let quotas = Arc::new(Quotas::new(&settings.limits, &settings.tenants, Arc::clone(&clock)));
+        let limits = tenants::limits(&settings.tenants);
+        let quotas = Arc::new(Quotas::new(&settings.limits, &limits, Arc::clone(&clock)));
+        let ha = Arc::new(HaRules::new(&settings.ingest.ha, tenants::ha(&settings.tenants)));
         let authenticator = Authenticator::open(auth, Arc::clone(&clock))?
             .with_identities(Arc::clone(&identities))
             .with_quotas(Arc::clone(&quotas));
@@ -99,6 +101,7 @@ impl App {
             identities: Arc::clone(&identities),
             tls: listeners.tls_sources(),
             quotas,
+            ha,
             settings: source,
         };
         let jaeger_ui = jaeger_ui(settings)?;
@@ -308,7 +311,9 @@ fn doors(
         gates: Gates::default(),
         stop: stop.clone(),
     };
-    let mut ingestor = Ingestor::new(components, settings.ingest.clone()).with_lookback(settings.query.lookback);
+    let mut ingestor = Ingestor::new(components, settings.ingest.clone())
+        .with_lookback(settings.query.lookback)
+        .with_ha_rules(Arc::clone(&reloader.ha));
     if stores.span_metrics.meter.is_enabled() {
         ingestor = ingestor.with_span_tap(Arc::clone(&stores.span_metrics.meter) as _);
     }

@@ -1,13 +1,14 @@
-//! What is read again while the server runs: tokens, keys of issuers, the files of TLS, and of the settings the limits of tenants;
-//! at SIGHUP and `POST /-/reload`.
+//! What is read again while the server runs: tokens, keys of issuers, the files of TLS, and of the settings the limits of tenants and
+//! what pairs of senders are recognised by; at SIGHUP and `POST /-/reload`.
 
 use std::sync::Arc;
 
 use pharos_base::full_message;
 use pharos_gateway::{Authenticator, Identities, Quotas};
 use pharos_http::TlsSource;
+use pharos_ingest::HaRules;
 
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Settings, SettingsError, tenants};
 
 /// Reads file, environment and flags anew.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub(crate) struct Reloader {
     pub(crate) tls: Vec<(String, Arc<TlsSource>)>,
     /// What tenants and credentials may.
     pub(crate) quotas: Arc<Quotas>,
+    /// What their pairs of senders are recognised by.
+    pub(crate) ha: Arc<HaRules>,
     pub(crate) settings: SettingsSource,
 }
 
@@ -68,10 +71,11 @@ impl Reloader {
         reloaded
     }
 
-    /// Takes the limits of tenants from the settings; all else of these stays as it was at the start.
+    /// Takes the limits of tenants, and what their pairs are recognised by, from the settings; all else of these stays as it was at the start.
     fn reload_limits(&self) -> Result<&'static str, String> {
         let settings = (self.settings.0)().map_err(|error| full_message(&error))?;
-        self.quotas.reload(&settings.limits, &settings.tenants);
+        self.quotas.reload(&settings.limits, &tenants::limits(&settings.tenants));
+        self.ha.reload(&settings.ingest.ha, tenants::ha(&settings.tenants));
         Ok("reloaded")
     }
 }

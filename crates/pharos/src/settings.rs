@@ -8,13 +8,14 @@ mod cors;
 mod help;
 mod layers;
 mod listeners;
+pub(crate) mod tenants;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use pharos_base::{ByteSize, Helpers, HumanDuration};
-use pharos_gateway::{AuditSettings, IdentitySettings, LimitSettings, TenantLimits};
+use pharos_gateway::{AuditSettings, IdentitySettings, LimitSettings};
 use pharos_http::{ConnectionSettings, TlsSettings};
 use pharos_ingest::IngestSettings;
 use pharos_model::{MatchOp, Matcher};
@@ -26,6 +27,7 @@ pub(crate) use cors::Cors;
 pub(crate) use help::HELP;
 pub(crate) use layers::{SettingsError, default_yaml, keys, load};
 pub(crate) use listeners::{ListenerEntry, PortName};
+use tenants::TenantSettings;
 
 /// On or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -219,7 +221,7 @@ pub(crate) struct Settings {
     pub(crate) jaeger_api: pharos_api_jaeger::Settings,
     pub(crate) ingest: IngestSettings,
     pub(crate) limits: LimitSettings,
-    pub(crate) tenants: Vec<TenantLimits>,
+    pub(crate) tenants: Vec<TenantSettings>,
     pub(crate) tsdb: pharos_tsdb::Settings,
     pub(crate) tracestore: pharos_tracestore::Settings,
     pub(crate) span_metrics: SpanMetricsSettings,
@@ -307,12 +309,7 @@ impl Settings {
                 faults.push(format!("{name}: {size} is below the minimum {min}"));
             }
         }
-        let ha = &self.ingest.ha;
-        for (name, is_zero) in [("failover", ha.failover.as_ms() == 0), ("clusters_max", ha.clusters_max == 0)] {
-            if is_zero {
-                faults.push(format!("ingest.ha.{name}: must be more than 0"));
-            }
-        }
+        faults.extend(tenants::ha_faults(&self.ingest.ha, &self.tenants));
         for (name, duration) in [
             ("timeout", self.query.timeout),
             ("lookback", self.query.lookback),
@@ -345,7 +342,7 @@ impl Settings {
         faults.extend(self.connections.faults());
         faults.extend(self.tls_faults());
         faults.extend(self.jaeger_api.check().err().map(|error| format!("jaeger_api.{error}")));
-        faults.extend(self.limits.check(&self.tenants).err());
+        faults.extend(self.limits.check(&tenants::limits(&self.tenants)).err());
         faults.extend(self.tsdb().err());
         faults.extend(self.tracestore().err());
         faults.extend(self.span_metrics.check().err().map(|error| error.to_string()));

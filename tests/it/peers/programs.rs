@@ -99,22 +99,30 @@ impl Agent {
 
     /// Starts it; it scrapes `exporter` as the job `node`.
     pub(crate) fn start(self, folder: &Path, exporter: &NodeExporter) -> RunningAgent {
+        let config = format!(
+            "global:\n  scrape_interval: {SCRAPE_INTERVAL}\n  external_labels: {{door: {}}}\n\
+             scrape_configs:\n- job_name: node\n  static_configs: [{{targets: ['{}']}}]\n",
+            self.door, exporter.address
+        );
+        self.start_with(folder, &config, &[])
+    }
+
+    /// Starts it; it scrapes nothing, has one queue, and sends on what is [pushed](RunningAgent::push) to it.
+    pub(crate) fn start_pushed(self, folder: &Path) -> RunningAgent {
+        self.start_with(folder, "scrape_configs: []\n", &["-remoteWrite.queues=1"])
+    }
+
+    fn start_with(self, folder: &Path, config: &str, more: &[&str]) -> RunningAgent {
         let Self { door, url, token, certificate, client } = self;
         let (address, name) = (free_address(), format!("vmagent-{door}"));
-        let config = write(
-            folder.join(format!("{name}.yml")),
-            &format!(
-                "global:\n  scrape_interval: {SCRAPE_INTERVAL}\n  external_labels: {{door: {door}}}\n\
-                 scrape_configs:\n- job_name: node\n  static_configs: [{{targets: ['{}']}}]\n",
-                exporter.address
-            ),
-        );
+        let config = write(folder.join(format!("{name}.yml")), config);
         let mut command = Command::new(find_program(&["vmagent", "vmagent-prod"]));
         command
             .arg(format!("-promscrape.config={}", config.display()))
             .arg(format!("-httpListenAddr={address}"))
             .arg(format!("-remoteWrite.tmpDataPath={}", folder.join(&name).display()))
             .arg(format!("-remoteWrite.url={url}"))
+            .args(more)
             .args((!token.is_empty()).then(|| format!("-remoteWrite.bearerToken={token}")))
             .args(certificate.map(|path| format!("-remoteWrite.tlsCAFile={}", path.display())));
         if let Some((certificate, key)) = client {
@@ -134,6 +142,13 @@ impl RunningAgent {
 
     pub(crate) fn log(&self) -> String {
         self.peer.log()
+    }
+
+    /// Gives it samples to send on, in the text exposition format.
+    pub(crate) async fn push(&self, exposition: String) {
+        let url = format!("http://{}/api/v1/import/prometheus", self.address);
+        let answer = reqwest::Client::new().post(url).body(exposition).send().await.expect("vmagent answers");
+        assert!(answer.status().is_success(), "{}", answer.status());
     }
 
     /// The sum of one of its own counters, over the series that contain `label`.

@@ -12,6 +12,7 @@
 //! | success, of an empty request as well | `otlp_http::an_empty_request_is_a_success` |
 //! | partial success, exactly counted | `partial_success_counts_what_was_refused` of both |
 //! | nothing rejected and a message is a warning | `a_warning_alone_rejects_nothing` |
+//! | attributes that meet under one label are counted in our own metrics | `own_metrics_count_attributes_that_meet` |
 //! | errors are `google.rpc.Status` in the encoding of the request | `every_refusal_is_a_status_in_the_encoding_of_the_request` |
 //! | what may pass later, and only that, is retryable and says when | `every_refusal_is_a_status_in_the_encoding_of_the_request`, `refusals_over_grpc_say_whether_to_come_again` |
 //! | failures of ours are never INTERNAL | `refuse`, `state` (unit tests), `full_disk` (end to end) |
@@ -147,4 +148,19 @@ async fn large_messages_arrive_over_grpc() {
     let request = post(TRACES_EXPORT).header("content-type", "application/grpc").version(http::Version::HTTP_2);
     assert_eq!(doors.send(request, framed).await.status, StatusCode::OK);
     assert_eq!(doors.spans("0", TRACE).len(), 5);
+}
+
+#[tokio::test]
+async fn own_metrics_count_attributes_that_meet() {
+    let doors = doors();
+    let attribute = |key: &str| json!({"key": key, "value": {"stringValue": "v"}});
+    let point =
+        json!({"timeUnixNano": "1700000000000000000", "asInt": 1, "attributes": [attribute("a.b"), attribute("a_b")]});
+    let metrics = json!([{"name": "m", "gauge": {"dataPoints": [point]}}]);
+    let body = json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": metrics}]}]});
+    let answer = doors.send(post("/v1/metrics").header("content-type", JSON), body.to_string()).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    let own = doors.own_metrics();
+    let counted = r#"ingest_otlp_translation_warnings_total{category="joined_attributes"} 1"#;
+    assert!(own.contains(counted), "{own}");
 }

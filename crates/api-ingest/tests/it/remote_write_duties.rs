@@ -12,19 +12,25 @@
 //! | native histograms of every form; schemas 9 to 52 are lowered | `pharos_ingest::remote_write::tests::{integer_histograms_become_absolute, float_and_custom_histograms_are_kept, fine_schemas_are_lowered_and_unknown_ones_refused}` |
 //! | Written headers on every answer, whoever refuses | `every_answer_says_what_was_written`; end to end: `strangers_are_told_that_nothing_was_written` |
 //! | 204; 400 for damaged bodies, of which nothing is stored; 405, 413, 415 | `every_answer_says_what_was_written`, `remote_write::damaged_bodies_are_400_and_store_nothing` |
-//! | too old, too new, bad labels, bad references, nothing in a series: those alone, 400, the rest is stored and counted | `remote_write::late_and_early_samples_are_told_and_the_rest_is_stored`, `bad_series_are_refused_singly` |
+//! | too old, too new, bad labels, bad references, labels over a limit, nothing in a series: those alone, 400, the rest is stored and counted | `remote_write::late_and_early_samples_are_told_and_the_rest_is_stored`, `bad_series_are_refused_singly` |
+//! | the same of a series that has exemplars alone | `a_bad_series_of_exemplars_alone_is_told` |
 //! | exemplars without a sample, as Prometheus' own queue sends them in 2.0 | `pharos_ingest::remote_write::tests::exemplars_of_version_2_may_come_without_a_sample` |
+//! | exemplars in any order; those that break a rule are counted in the header alone | `exemplars_that_break_a_rule_are_told_by_the_header` |
 //! | same instant and value again | `the_same_again_is_written_again` |
 //! | failures of the store: 5xx with nothing written, when to come again | `remote_write::a_full_disk_is_503_with_the_time_to_come_back`, `every_answer_says_what_was_written` |
 //! | 429 says when to come again | `limits` |
-//! | a body that meets a fault of ours is not repeated for ever | `state` (unit test) |
+//! | a body that meets a fault of ours is not repeated for ever: 409 | `state` (unit test) |
 //! | types and units as labels, zeros at starts, neither in what is told as written | `types_units_and_starts_are_stored_when_asked`, `a_zero_that_was_refused_comes_again` |
 //! | vmagent: zstd, `get_vm_proto_version`, version of its protocol; 409 for what is refused singly | `remote_write::{every_encoding_arrives, what_is_not_spoken_is_415}`, `vmagent_is_told_to_drop_without_falling_back` |
+//! | vmagent repeats 413 for ever: 409 for what is too large, before and after its fall-back | `what_is_too_large_for_good_is_409_to_vmagent`; end to end: `a_block_that_is_too_large_does_not_stop_the_queue_of_vmagent` |
 //! | labels of a credential | `a_credential_labels_what_is_written_with_it` |
 //! | pairs of replicas | `of_two_replicas_one_is_stored` |
 //!
 //! On purpose otherwise than Prometheus 3.14: of a request of 1.0, too, what is bad is refused alone and told with 400, where
-//! Prometheus skips bad labels silently and rolls everything back for the rest; samples may come in any order.
+//! Prometheus skips bad labels silently and rolls everything back for the rest; samples and exemplars may come in any order.
+//! An exemplar that breaks a rule (too long, outside of the window) is left out and the answer stays 204, as with Prometheus for all
+//! but the order: the header says how many were written, by which senders of 2.0 count what was lost, while 400 would make them
+//! log every batch of an instrumentation with long exemplars as one that failed.
 
 use http::{Request, StatusCode};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -194,6 +200,83 @@ async fn vmagent_is_told_to_drop_without_falling_back() {
     assert_eq!(write(&doors, &[(VICTORIA, "1")], up(NOW_MS)).await.status, StatusCode::NO_CONTENT);
     let other = write(&doors, &[(VICTORIA, "7")], up(NOW_MS)).await;
     assert!(other.text().contains("version \"7\"") && other.status == StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn what_is_too_large_for_good_is_409_to_vmagent() {
+    let small_body = || doors_for(Principal::anonymous(), small_bodies(ByteSize(20)));
+    let small_batch = || {
+        let mut settings = IngestSettings::default();
+        settings.limits.label_bytes_max = ByteSize(100);
+        doors_for(Principal::anonymous(), settings)
+    };
+    for (headers, status) in [
+        (&[][..], 413),
+        (&[("user-agent", "Prometheus/3.14.0")], 413),
+        (&[(VICTORIA, "1")], 409),
+        // What is left to know it by after its fall-back to snappy.
+        (&[("user-agent", "vmagent")], 409),
+    ] {
+        for (doors, limit) in [(small_body(), "body_max"), (small_batch(), "label_bytes_max")] {
+            let answer = write(&doors, headers, body(&[(&[("__name__", "a_name_that_is_rather_long")], NOW_MS)])).await;
+            assert_eq!(answer.status.as_u16(), status, "{headers:?} {}", answer.text());
+            assert!(answer.text().contains(limit) && answer.text().contains("smaller batches"), "{}", answer.text());
+            assert_eq!(written(&answer), ["0", "0", "0"]);
+        }
+    }
+    // What is not for good stays what it is.
+    let full = write(&doors_to_a_full_disk(), &[("user-agent", "vmagent")], up(NOW_MS)).await;
+    assert_eq!(full.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// A series of 2.0 that has no more than these exemplars, each with its labels' references and its instant.
+fn exemplars(symbols: &[&str], series: &[u32], exemplars: &[(&[u32], i64)]) -> Vec<u8> {
+    let exemplar = |(references, timestamp): &(&[u32], i64)| v2::Exemplar {
+        labels_refs: references.to_vec(),
+        value: 0.5,
+        timestamp: *timestamp,
+    };
+    let series = v2::TimeSeries {
+        labels_refs: series.to_vec(),
+        exemplars: exemplars.iter().map(exemplar).collect(),
+        ..v2::TimeSeries::default()
+    };
+    let symbols = symbols.iter().map(|symbol| (*symbol).to_owned()).collect();
+    snappy(&v2::Request { symbols, timeseries: vec![series] }.encode_to_vec())
+}
+
+#[tokio::test]
+async fn a_bad_series_of_exemplars_alone_is_told() {
+    let long = "x".repeat(600);
+    let symbols = ["", "__name__", "up", "trace_id", "abc", &long];
+    for (series, told) in [
+        (&[1, 9][..], "symbol 9"),
+        (&[1, 2, 3], "odd number"),
+        (&[5, 2], "label_name_bytes_max"),
+        (&[3, 2], "no metric name"),
+        (&[1, 2, 3, 2, 3, 2], "trace_id"),
+    ] {
+        let doors = doors();
+        let answer = write(&doors, &[("content-type", V2)], exemplars(&symbols, series, &[(&[3, 4], NOW_MS)])).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{series:?}");
+        assert!(answer.text().contains(told) && answer.text().contains("1 refused"), "{}", answer.text());
+        assert_eq!(written(&answer), ["0", "0", "0"]);
+        let own = doors.own_metrics();
+        assert!(own.contains(r#"ingest_exemplars_dropped_total{protocol="remote_write"} 1"#), "{own}");
+    }
+}
+
+#[tokio::test]
+async fn exemplars_that_break_a_rule_are_told_by_the_header() {
+    let long = "x".repeat(200);
+    let symbols = ["", "__name__", "up", "trace_id", "abc", &long];
+    let sent: [(&[u32], i64); 5] =
+        [(&[3, 4], NOW_MS), (&[3, 4], NOW_MS - 1_000), (&[3, 5], NOW_MS), (&[3, 4], 1), (&[3, 9], NOW_MS)];
+    let doors = doors();
+    let answer = write(&doors, &[("content-type", V2)], exemplars(&symbols, &[1, 2], &sent)).await;
+    assert_eq!((answer.status, written(&answer)), (StatusCode::NO_CONTENT, ["0", "0", "2"].map(str::to_owned)));
+    let own = doors.own_metrics();
+    assert!(own.contains(r#"ingest_exemplars_dropped_total{protocol="remote_write"} 3"#), "{own}");
 }
 
 fn labelled(extra: &[(&str, &str)]) -> Principal {

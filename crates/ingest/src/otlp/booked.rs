@@ -1,58 +1,31 @@
-//! Memory that caches take from a common budget, given back when they go.
+//! Memory that the caches of a tenant take from its account, given back when they go.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// A number of bytes that several may take from.
-#[derive(Debug)]
-pub(super) struct Budget {
-    limit_bytes: u64,
-    taken_bytes: AtomicU64,
-    /// Whether somebody was turned away since the last look.
-    was_short: AtomicBool,
-}
-
-impl Budget {
-    pub(super) fn new(limit_bytes: u64) -> Self {
-        Self { limit_bytes, taken_bytes: AtomicU64::new(0), was_short: AtomicBool::new(false) }
-    }
-
-    /// Bytes taken.
-    pub(super) fn taken_bytes(&self) -> u64 {
-        self.taken_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Whether somebody was turned away since this was asked last.
-    pub(super) fn was_short(&self) -> bool {
-        self.was_short.load(Ordering::Relaxed) && self.was_short.swap(false, Ordering::Relaxed)
-    }
-}
+use crate::shares::Account;
 
 /// What one has taken.
 #[derive(Debug)]
 pub(super) struct Booked {
-    budget: Arc<Budget>,
+    account: Arc<Account>,
     bytes: u64,
 }
 
 impl Booked {
-    pub(super) fn nothing(budget: &Arc<Budget>) -> Self {
-        Self { budget: Arc::clone(budget), bytes: 0 }
+    pub(super) fn nothing(account: &Arc<Account>) -> Self {
+        Self { account: Arc::clone(account), bytes: 0 }
     }
 
-    /// Takes more, if the limit allows.
+    /// Takes more, if there is room.
     pub(super) fn add(&mut self, bytes: u64) -> bool {
-        let before = self.budget.taken_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.budget.limit_bytes {
-            self.budget.taken_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.budget.was_short.store(true, Ordering::Relaxed);
-            return false;
+        let is_taken = self.account.take(bytes);
+        if is_taken {
+            self.bytes += bytes;
         }
-        self.bytes += bytes;
-        true
+        is_taken
     }
 
-    /// Takes over what another took from the same budget.
+    /// Takes over what another took from the same account.
     pub(super) fn absorb(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
@@ -61,14 +34,14 @@ impl Booked {
     pub(super) fn give_back(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        self.budget.taken_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.account.give_back(bytes);
     }
 }
 
 impl Drop for Booked {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.budget.taken_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+            self.account.give_back(self.bytes);
         }
     }
 }

@@ -7,8 +7,8 @@
 //! Invariants
 //! - D1 A point is counted once, however often it comes, while it is one of the last [`POINTS_MAX`] of its stream.
 //! - D2 A request that fails as a whole leaves no trace: what it changed is taken back.
-//! - D3 A stream's sum begins anew, with a new start, only where its buckets change or it was ended, or forgotten; the
-//!   sums of one start never fall, if its deltas do not.
+//! - D3 A stream's sum begins anew, with a new start, only where its buckets change, it would grow beyond all numbers, or it was
+//!   ended, or forgotten; the sums of one start never fall, if its deltas do not. It is always a number.
 //! - D4 Memory is bounded per tenant. When it is full, known streams go on and new ones are refused by name.
 //!
 //! Lock order: tenants, then none; a tenant's streams before all that is [`known`](super::known).

@@ -13,6 +13,7 @@
 //! | units, `total`, `ratio`, braces, digits, empty names | `names::{units_and_types_are_appended_once, units_in_words, a_name_of_nothing_is_none}` |
 //! | counters of deltas: type unknown, no `_total` | `delta::tests::native_deltas_are_no_counters` |
 //! | attributes that meet in one label are joined; `__name__` is ignored | `tests::attributes_that_meet_under_one_label_are_joined` |
+//! | a counter of warnings of that | `attributes_that_meet_under_one_label_are_counted`; end to end: `own_metrics_count_attributes_that_meet` of `pharos-api-ingest` |
 //! | order of labels: attributes, resource, `job` and `instance`, scope, type and unit, name | `labels_are_built_in_their_order` |
 //! | `__type__`, `__unit__` | `tests::types_and_units_are_labels_when_asked` |
 //! | `target_info`: what it has, when it is there, its samples | `tests::{resource_becomes_job_instance_and_target_info, target_info_covers_the_span_of_its_points, target_info_has_two_samples_in_what_queries_look_back}`, `target_info_is_there_once_and_only_with_an_identity` |
@@ -41,6 +42,36 @@ fn counter(name: &str, attributes: &str) -> String {
     format!(
         r#"{{"name":"{name}","unit":"By","sum":{{"isMonotonic":true,"aggregationTemporality":2,"dataPoints":[{{"timeUnixNano":"{NS}","startTimeUnixNano":"1600000000000000000","asInt":1,"attributes":[{attributes}]}}]}}}}"#
     )
+}
+
+#[test]
+fn attributes_that_meet_under_one_label_are_counted() {
+    let settings = OtlpSettings {
+        promote_resource_attributes: vec!["r.r".into(), "r_r".into()],
+        promote_scope_metadata: true,
+        ..OtlpSettings::default()
+    };
+    let counted = |resource: &str, scope: &str, points: &[&str]| {
+        let decoder = MetricsDecoder::new(settings.clone(), Limits::default());
+        let metrics: Vec<_> = points.iter().map(|attributes| gauge("g", attributes)).collect();
+        let body = format!(
+            r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{resource}]}},"scopeMetrics":[{{"scope":{{"name":"s","attributes":[{scope}]}},"metrics":[{}]}}]}}]}}"#,
+            metrics.join(",")
+        );
+        let sender = TenantId::default();
+        let decode = || decoder.decode(&sender, (body.as_bytes(), WireForm::Json), TimeWindow::ALL, 0);
+        decode().unwrap();
+        let first = decoder.joined_attributes();
+        decode().unwrap();
+        assert_eq!(decoder.joined_attributes(), first, "what is remembered is not made again");
+        first
+    };
+    let of = |names: &[&str]| names.iter().map(|name| text(name, "1")).collect::<Vec<_>>().join(",");
+    assert_eq!(counted("", "", &[&of(&["a.b", "c"])]), 0);
+    assert_eq!(counted("", "", &[&of(&["a.b", "a_b", "a-b"]), &of(&["d.e", "d_e"]), &of(&["a"])]), 3);
+    assert_eq!(counted(&of(&["r.r", "r_r"]), "", &[""]), 1, "without an identity there is no target_info");
+    assert_eq!(counted(&of(&["service.name", "r.r", "r_r", "o.o", "o_o"]), "", &[""]), 3);
+    assert_eq!(counted("", &of(&["x.y", "x_y"]), &[""]), 1);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::OtlpSettings;
 use super::attribute::{Attribute, attributes};
-use super::labels::{Pair, ResourceLabels, ScopeNames, pair_bytes, scope_labels};
+use super::labels::{Named, Pair, ResourceLabels, ScopeNames, pair_bytes, scope_labels};
 use crate::Limits;
 use crate::sink::Refusal;
 use crate::wire::{Payload, Reader};
@@ -43,6 +43,8 @@ pub(super) type ScopeKey<'a> = Option<(&'a [u8], &'a str)>;
 pub(super) struct Group {
     scope: Option<(Box<[u8]>, Box<str>)>,
     pub labels: Vec<Pair>,
+    /// How often an attribute met another under one name.
+    pub joined: u64,
     /// Why no point can be stored, if so.
     pub refusal: Option<Refusal>,
 }
@@ -50,12 +52,10 @@ pub(super) struct Group {
 impl Group {
     /// From a checked message.
     pub(super) fn new(key: ScopeKey<'_>, settings: &OtlpSettings, limits: &Limits) -> Self {
-        let labels = key.map_or(Ok(Vec::new()), |(scope, schema_url)| promoted(scope, schema_url, settings, limits));
-        Self {
-            scope: key.map(|(scope, schema_url)| (scope.into(), schema_url.into())),
-            refusal: labels.as_ref().err().cloned(),
-            labels: labels.unwrap_or_default(),
-        }
+        let named = key.map_or(Ok(Named::default()), |(scope, url)| promoted(scope, url, settings, limits));
+        let refusal = named.as_ref().err().cloned();
+        let Named { labels, joined } = named.unwrap_or_default();
+        Self { scope: key.map(|(scope, schema_url)| (scope.into(), schema_url.into())), labels, joined, refusal }
     }
 
     pub(super) fn is(&self, key: ScopeKey<'_>) -> bool {
@@ -69,7 +69,7 @@ impl Group {
     }
 }
 
-fn promoted(scope: &[u8], schema_url: &str, settings: &OtlpSettings, limits: &Limits) -> Result<Vec<Pair>, Refusal> {
+fn promoted(scope: &[u8], schema_url: &str, settings: &OtlpSettings, limits: &Limits) -> Result<Named, Refusal> {
     let (mut name, mut version) = (Cow::Borrowed(""), Cow::Borrowed(""));
     let mut reader = Reader::new(scope);
     while let Ok(Some(field)) = reader.next() {

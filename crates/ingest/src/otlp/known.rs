@@ -1,27 +1,30 @@
 //! What is known of the metrics that came before: resources with their labels, metrics with their names, streams with
 //! their label sets. All of it can be made again at any time; it only saves the work.
 //!
-//! Four levels, each found by its bytes: a resource has groups (one, or one for each scope where scopes become labels),
-//! they have metrics, they have streams. All requests and tenants share them: what is here follows from the bytes that
-//! found it and from settings alone.
+//! Four levels of each tenant, each found by its bytes: a resource has groups (one, or one for each scope where scopes become
+//! labels), they have metrics, they have streams. All requests of the tenant share them: what is here follows from the bytes
+//! that found it and from settings alone.
 //!
-//! Memory is bounded. When it is full, nothing is added but what was not used for [`IDLE_MINUTES`] goes, looked for at
-//! most once a minute; until then new streams cost what they cost the first time.
+//! Memory is bounded, and shared out among tenants by the rules of [`shares`](crate::shares). When it is full, nothing is added
+//! but what was not used for [`IDLE_MINUTES`] goes, looked for at most once a minute, and all of the tenant that has the most if
+//! another has next to nothing; until then new streams cost what they cost the first time.
 //!
-//! Lock order: resources, groups of a resource, metrics of a group, streams of a metric; no lock is waited for under the
+//! Lock order: tenants, resources, groups of a resource, metrics of a group, streams of a metric; no lock is waited for under the
 //! one of streams.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use parking_lot::RwLock;
 use pharos_base::ByteSize;
+use pharos_model::TenantId;
 
-use super::booked::{Booked, Budget};
+use super::booked::Booked;
 use super::group::{Group, Resource, ScopeKey};
 use super::known_group::KnownGroup;
+use crate::shares::{Account, Budget, Shortage};
 
 /// Streams that were not used for so long are forgotten when memory is full.
 const IDLE_MINUTES: u32 = 10;
@@ -33,8 +36,17 @@ pub(super) const OVERHEAD_BYTES: usize = 64;
 pub(super) struct Known {
     hasher: DefaultHashBuilder,
     budget: Arc<Budget>,
+    tenants: RwLock<HashMap<TenantId, Arc<KnownTenant>>>,
+}
+
+/// All that is known of a tenant.
+#[derive(Debug)]
+pub(super) struct KnownTenant {
+    hasher: DefaultHashBuilder,
+    account: Arc<Account>,
     resources: RwLock<HashTable<Arc<KnownResource>>>,
-    tidied_minute: AtomicU32,
+    /// Of its last request.
+    used_minute: AtomicU32,
 }
 
 /// A resource and its groups.
@@ -51,9 +63,54 @@ impl Known {
         Self {
             hasher: DefaultHashBuilder::default(),
             budget: Arc::new(Budget::new(memory_max.0)),
-            resources: RwLock::default(),
-            tidied_minute: AtomicU32::new(0),
+            tenants: RwLock::default(),
         }
+    }
+
+    /// What is known of a tenant, whose request it is.
+    pub(super) fn of(&self, tenant: &TenantId, minute: u32) -> Arc<KnownTenant> {
+        self.tidy(minute);
+        if let Some(known) = self.tenants.read().get(tenant) {
+            known.used_minute.store(minute, Ordering::Relaxed);
+            return Arc::clone(known);
+        }
+        let new = || Arc::new(KnownTenant::new(self.hasher.clone(), Account::open(&self.budget), minute));
+        Arc::clone(self.tenants.write().entry_ref(tenant).or_insert_with(new))
+    }
+
+    /// Memory taken, bytes.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.budget.taken_bytes()
+    }
+
+    /// If memory was short since the last time, forgets what was not used for long, and all of one tenant if another has next to
+    /// nothing and could not have more.
+    fn tidy(&self, minute: u32) {
+        let shortage = self.budget.look(minute);
+        if shortage == Shortage::None {
+            return;
+        }
+        let oldest_minute = minute.saturating_sub(IDLE_MINUTES);
+        let before_bytes = self.memory_bytes();
+        let tenants: Vec<_> = self.tenants.read().values().map(Arc::clone).collect();
+        for tenant in &tenants {
+            tenant.forget_before(oldest_minute);
+        }
+        let is_relieved = self.memory_bytes() < before_bytes / 4 * 3;
+        if shortage == Shortage::Pressed && !is_relieved {
+            let most = tenants.iter().max_by_key(|tenant| tenant.account.taken_bytes());
+            most.inspect(|tenant| tenant.resources.write().clear());
+        }
+        drop(tenants);
+        let is_used = |tenant: &KnownTenant| tenant.used_minute.load(Ordering::Relaxed) >= oldest_minute;
+        self.tenants.write().retain(|_, tenant| is_used(tenant) || !tenant.resources.read().is_empty());
+    }
+}
+
+impl KnownTenant {
+    fn new(hasher: DefaultHashBuilder, account: Account, minute: u32) -> Self {
+        let used_minute = AtomicU32::new(minute);
+        Self { hasher, account: Arc::new(account), resources: RwLock::default(), used_minute }
     }
 
     /// A hash that only this process computes.
@@ -67,16 +124,6 @@ impl Known {
         self.hasher.hash_one(key)
     }
 
-    /// Where what is remembered takes its memory from.
-    pub(super) fn budget(&self) -> &Arc<Budget> {
-        &self.budget
-    }
-
-    /// Memory taken, bytes.
-    pub(super) fn memory_bytes(&self) -> u64 {
-        self.budget.taken_bytes()
-    }
-
     /// The resource of this message, made by `make` if it is not known.
     pub(super) fn resource<E>(
         &self,
@@ -88,7 +135,7 @@ impl Known {
             return Ok(Arc::clone(known));
         }
         let resource = make()?;
-        let mut booked = Booked::nothing(&self.budget);
+        let mut booked = Booked::nothing(&self.account);
         let is_kept = booked.add((resource.memory_bytes() + size_of::<KnownResource>() + OVERHEAD_BYTES) as u64);
         let known = Arc::new(KnownResource { hash, resource, groups: RwLock::default(), _booked: booked });
         if is_kept {
@@ -101,15 +148,10 @@ impl Known {
         Ok(known)
     }
 
-    /// Forgets what was not used for long, if memory was short since the last time, and that was not this minute.
-    pub(super) fn tidy(&self, minute: u32) {
-        if self.tidied_minute.load(Ordering::Relaxed) == minute || !self.budget.was_short() {
-            return;
-        }
-        self.tidied_minute.store(minute, Ordering::Relaxed);
+    fn forget_before(&self, oldest_minute: u32) {
         let resources: Vec<_> = self.resources.read().iter().map(Arc::clone).collect();
         for resource in &resources {
-            resource.forget_before(minute.saturating_sub(IDLE_MINUTES));
+            resource.forget_before(oldest_minute);
         }
         self.resources.write().retain(|resource| !resource.groups.read().is_empty());
     }
@@ -119,7 +161,7 @@ impl KnownResource {
     /// The group of this scope, made by `make` if it is not known.
     pub(super) fn group<E>(
         &self,
-        known: &Known,
+        known: &KnownTenant,
         key: ScopeKey<'_>,
         make: impl FnOnce() -> Result<Group, E>,
     ) -> Result<Arc<KnownGroup>, E> {
@@ -127,7 +169,7 @@ impl KnownResource {
         if let Some(group) = self.groups.read().find(hash, |group| group.group.is(key)) {
             return Ok(Arc::clone(group));
         }
-        let (group, is_kept) = KnownGroup::new(hash, make()?, known.budget());
+        let (group, is_kept) = KnownGroup::new(hash, make()?, &known.account);
         let group = Arc::new(group);
         if is_kept {
             let mut groups = self.groups.write();
@@ -176,14 +218,38 @@ mod tests {
     }
 
     fn decode(decoder: &MetricsDecoder, body: &str, minute: i64) -> usize {
-        let decoded = decoder.decode(
-            &TenantId::default(),
-            (body.as_bytes(), WireForm::Json),
-            TimeWindow::ALL,
-            minute * MINUTE_MS,
-        );
-        let decoded = decoded.unwrap();
-        decoded.batch.series.len()
+        decode_of(decoder, "0", body, minute)
+    }
+
+    fn decode_of(decoder: &MetricsDecoder, tenant: &str, body: &str, minute: i64) -> usize {
+        let (tenant, body) = (tenant.parse().unwrap(), (body.as_bytes(), WireForm::Json));
+        let decoded = decoder.decode(&tenant, body, TimeWindow::ALL, minute * MINUTE_MS);
+        decoded.unwrap().batch.series.len()
+    }
+
+    /// What is known of a tenant, bytes.
+    fn known_of(decoder: &MetricsDecoder, tenant: &str) -> u64 {
+        let tenants = decoder.known.tenants.read();
+        tenants.get(&tenant.parse::<TenantId>().unwrap()).map_or(0, |known| known.account.taken_bytes())
+    }
+
+    #[test]
+    fn a_tenant_whose_streams_change_all_the_time_leaves_room_for_others() {
+        let (alone, steady) = (decoder(1 << 20), request("steady", 10));
+        decode_of(&alone, "steady", &steady, 1);
+        let all_of_steady = known_of(&alone, "steady");
+        let decoder = decoder(20_000);
+        let churn = |minute| decode_of(&decoder, "churning", &request(&format!("of_minute_{minute}"), 200), minute);
+        assert_eq!(churn(1), 200);
+        assert!(known_of(&decoder, "churning") > 19_000);
+        assert_eq!(decode_of(&decoder, "steady", &steady, 1), 10);
+        assert!(known_of(&decoder, "steady") < all_of_steady, "no room, but for a minute");
+        for minute in 2..40 {
+            churn(minute);
+            decode_of(&decoder, "steady", &steady, minute);
+            assert_eq!(known_of(&decoder, "steady"), all_of_steady, "minute {minute}");
+            assert!(decoder.known_bytes() <= 20_000);
+        }
     }
 
     fn decoder(memory_bytes: u64) -> MetricsDecoder {

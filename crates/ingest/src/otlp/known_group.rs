@@ -6,10 +6,11 @@ use hashbrown::HashTable;
 use parking_lot::RwLock;
 use pharos_model::MetricKind;
 
-use super::booked::{Booked, Budget};
+use super::booked::Booked;
 use super::group::Group;
-use super::known::{Known, OVERHEAD_BYTES};
+use super::known::{KnownTenant, OVERHEAD_BYTES};
 use super::streams::{Streams, same};
+use crate::shares::Account;
 
 /// A group and its metrics.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub(super) struct KnownGroup {
     pub hash: u64,
     pub group: Group,
     metrics: RwLock<Metrics>,
-    budget: Arc<Budget>,
+    account: Arc<Account>,
     _booked: Booked,
 }
 
@@ -55,10 +56,10 @@ pub(super) struct KnownMetric {
 
 impl KnownGroup {
     /// A group without metrics, and whether there is memory to keep it.
-    pub(super) fn new(hash: u64, group: Group, budget: &Arc<Budget>) -> (Self, bool) {
-        let mut booked = Booked::nothing(budget);
+    pub(super) fn new(hash: u64, group: Group, account: &Arc<Account>) -> (Self, bool) {
+        let mut booked = Booked::nothing(account);
         let is_kept = booked.add((group.memory_bytes() + size_of::<Self>() + OVERHEAD_BYTES) as u64);
-        (Self { hash, group, metrics: RwLock::default(), budget: Arc::clone(budget), _booked: booked }, is_kept)
+        (Self { hash, group, metrics: RwLock::default(), account: Arc::clone(account), _booked: booked }, is_kept)
     }
 
     /// Whether it has no metric.
@@ -69,7 +70,7 @@ impl KnownGroup {
     /// The metric of this key, made by `make` if it is not known, and where it is; `guess` is where it may be.
     pub(super) fn metric(
         &self,
-        known: &Known,
+        known: &KnownTenant,
         guess: usize,
         key: MetricKey<'_>,
         make: impl FnOnce() -> Option<(String, String, MetricKind)>,
@@ -86,7 +87,7 @@ impl KnownGroup {
             hash
         };
         let (name, unit, metric_kind) = make()?;
-        let mut booked = Booked::nothing(&self.budget);
+        let mut booked = Booked::nothing(&self.account);
         let texts = key.name.len() + key.unit.len() + name.len() + unit.len();
         let is_kept = booked.add((size_of::<KnownMetric>() + OVERHEAD_BYTES + texts) as u64);
         let metric = Arc::new(KnownMetric {
@@ -97,7 +98,7 @@ impl KnownGroup {
             name,
             unit,
             metric_kind,
-            streams: RwLock::new(Streams::new(Booked::nothing(&self.budget))),
+            streams: RwLock::new(Streams::new(Booked::nothing(&self.account))),
             _booked: booked,
         });
         if !is_kept {
@@ -113,7 +114,7 @@ impl KnownGroup {
 
     /// Streams that are not known yet, to be taken over by a metric.
     pub(super) fn new_streams(&self) -> Streams {
-        Streams::new(Booked::nothing(&self.budget))
+        Streams::new(Booked::nothing(&self.account))
     }
 
     /// Forgets the streams that were last used before `oldest_minute`, and metrics without any.

@@ -16,6 +16,13 @@ const IDENTIFYING: [&str; 3] = ["service.name", "service.namespace", "service.in
 /// Name and value of a label.
 pub(super) type Pair = (String, String);
 
+/// Labels, and how often another attribute met one under its name.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    pub labels: Vec<Pair>,
+    pub joined: u64,
+}
+
 /// What a resource adds to its series, and its own series.
 #[derive(Debug)]
 pub(super) struct ResourceLabels {
@@ -27,6 +34,8 @@ pub(super) struct ResourceLabels {
     pub refusal: Option<Refusal>,
     /// The resource's own series, if it has one, or why it is left out.
     pub target: Result<Option<Labels>, Refusal>,
+    /// How often an attribute met another under one name.
+    pub joined: u64,
 }
 
 impl ResourceLabels {
@@ -38,10 +47,16 @@ impl ResourceLabels {
         let promoted = labels(&|key| settings.promotes(key));
         let identity = identity(attributes, limits);
         let refusal = promoted.as_ref().err().or(identity.as_ref().err()).cloned();
-        let identity = identity.unwrap_or_default();
+        let (promoted, identity) = (promoted.unwrap_or_default(), identity.unwrap_or_default());
         let keeps = |key: &str| settings.keep_identifying_resource_attributes || !IDENTIFYING.contains(&key);
-        let target = labels(&keeps).map(|info| target(&info, &identity));
-        Self { promoted: promoted.unwrap_or_default(), identity, refusal, target }
+        let mut joined = promoted.joined;
+        let target = labels(&keeps).map(|info| {
+            let series = target(&info.labels, &identity);
+            // Without it nobody sees what would have been joined.
+            joined += if series.is_some() { info.joined } else { 0 };
+            series
+        });
+        Self { promoted: promoted.labels, identity, refusal, target, joined }
     }
 
     /// Bytes of its labels.
@@ -114,16 +129,16 @@ pub(super) fn scope_labels(
     names: ScopeNames<'_>,
     settings: &OtlpSettings,
     limits: &Limits,
-) -> Result<Vec<Pair>, Refusal> {
+) -> Result<Named, Refusal> {
     let ScopeNames { name, version, schema_url } = names;
-    let mut labels = joined(attributes.iter(), "otel_scope_", settings, limits)?;
+    let Named { mut labels, joined } = joined(attributes.iter(), "otel_scope_", settings, limits)?;
     for (name, value) in [("name", name), ("version", version), ("schema_url", schema_url)] {
         let name = format!("otel_scope_{name}");
         labels.retain(|(found, _)| *found != name);
         labels.push((name, value.to_owned()));
     }
     check_shared(&labels, limits)?;
-    Ok(labels)
+    Ok(Named { labels, joined })
 }
 
 /// Checks how many attributes a point has, before one of them is read.
@@ -136,15 +151,17 @@ pub(super) fn check_count(count: usize, limits: &Limits) -> Result<(), Refusal> 
     Err(Refusal { reason: RejectReason::Limit, message })
 }
 
-/// Makes `base` the labels of a point with these attributes, all but the metric's name.
+/// Makes `base` the labels of a point with these attributes, all but the metric's name. Answers how
+/// often an attribute met another under one name.
 pub(super) fn point_labels(
     base: &mut LabelsBuilder,
     attributes: &mut [Attribute<'_>],
     resource: &ResourceLabels,
     scope: &[Pair],
     (settings, limits): (&OtlpSettings, &Limits),
-) -> Result<(), Refusal> {
+) -> Result<u64, Refusal> {
     base.clear();
+    let mut met = 0_u64;
     // Values that meet under one name are joined in the order of the keys.
     attributes.sort_by(|a, b| a.key.cmp(b.key));
     for attribute in attributes {
@@ -158,7 +175,10 @@ pub(super) fn point_labels(
         let value = attribute.text(limits)?;
         let taken = base.pairs().find(|(found, _)| *found == name).map(|(_, there)| format!("{there};{value}"));
         match taken {
-            Some(both) => base.set(&name, &both),
+            Some(both) => {
+                base.set(&name, &both);
+                met += 1;
+            }
             None => base.push(&name, &value),
         }
     }
@@ -166,7 +186,7 @@ pub(super) fn point_labels(
     for (name, value) in scope {
         base.set(name, value);
     }
-    Ok(())
+    Ok(met)
 }
 
 /// Labels of attributes that many series are to share.
@@ -175,10 +195,10 @@ fn shared<'a>(
     prefix: &str,
     settings: &OtlpSettings,
     limits: &Limits,
-) -> Result<Vec<Pair>, Refusal> {
-    let labels = joined(attributes, prefix, settings, limits)?;
-    check_shared(&labels, limits)?;
-    Ok(labels)
+) -> Result<Named, Refusal> {
+    let named = joined(attributes, prefix, settings, limits)?;
+    check_shared(&named.labels, limits)?;
+    Ok(named)
 }
 
 /// Labels of attributes; values that meet under one name are joined in the order of the keys.
@@ -187,7 +207,7 @@ fn joined<'a>(
     prefix: &str,
     settings: &OtlpSettings,
     limits: &Limits,
-) -> Result<Vec<Pair>, Refusal> {
+) -> Result<Named, Refusal> {
     let mut named: Vec<(String, &Attribute<'_>)> = attributes
         .filter(|attribute| attribute.key != METRIC_NAME)
         .filter_map(|attribute| {
@@ -196,16 +216,17 @@ fn joined<'a>(
         })
         .collect();
     named.sort_by(|(a, one), (b, other)| (a, one.key).cmp(&(b, other.key)));
-    let mut labels: Vec<Pair> = Vec::with_capacity(named.len());
+    let (mut labels, mut joined) = (Vec::<Pair>::with_capacity(named.len()), 0_u64);
     for (name, attribute) in named {
         let value = attribute.text(limits)?;
         match labels.last_mut().filter(|(last, _)| *last == name) {
             Some((_, there)) => {
                 there.push(';');
                 there.push_str(&value);
+                joined += 1;
             }
             None => labels.push((name, value.into_owned())),
         }
     }
-    Ok(labels)
+    Ok(Named { labels, joined })
 }

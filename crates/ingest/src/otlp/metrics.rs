@@ -1,10 +1,11 @@
 //! An OTLP metrics request, resource by resource, scope by scope, metric by metric, straight from the wire.
 //!
-//! What resource, scope and metric say is worked out once and remembered in [`Known`]; so are the label sets of streams.
+//! What resource, scope and metric say is worked out once and remembered in [`KnownTenant`]; so are the label sets of streams.
 //! A message is looked at twice at most: once along its fields, as protobuf lets them come in any order, then what is
 //! in them. Points are counted, not samples: a refused histogram point is one, however many series it has.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashSet;
 use pharos_model::{LabelsBuilder, MetricKind, MetricMetadata};
@@ -14,7 +15,7 @@ use super::attribute::attributes;
 use super::delta::DeltaPass;
 use super::group::{Group, Resource, ScopeKey};
 use super::json::{RESOURCE, SCOPE};
-use super::known::{Known, KnownResource};
+use super::known::{KnownResource, KnownTenant};
 use super::known_group::{KnownGroup, KnownMetric, MetricKey};
 use super::label_sets::LabelSetsBuilder;
 use super::message::{DATA_NESTING, METRIC_NESTING, Merged, RESOURCE_NESTING, check};
@@ -40,11 +41,22 @@ pub(super) struct Rules<'a> {
     pub settings: &'a OtlpSettings,
     pub limits: &'a Limits,
     pub window: TimeWindow,
-    pub known: &'a Known,
+    /// Of the tenant.
+    pub known: &'a KnownTenant,
     /// Minutes since 1970.
     pub now_minute: u32,
     /// How far queries look back.
     pub lookback_ms: i64,
+    /// Counts attributes that met others under one label, as label sets are made.
+    pub joined: &'a AtomicU64,
+}
+
+impl Rules<'_> {
+    pub(super) fn note_joined(&self, count: u64) {
+        if count > 0 {
+            self.joined.fetch_add(count, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Translates a request by the rules of Prometheus 3. Deltas go through `deltas`; without it they are none, or stay what
@@ -54,7 +66,6 @@ pub(super) fn translate(
     rules: Rules<'_>,
     deltas: Option<DeltaPass<'_>>,
 ) -> Result<DecodedMetrics, Failure> {
-    rules.known.tidy(rules.now_minute);
     let mut translator = Translator::new(rules, deltas);
     let mut target_info = TargetInfo::default();
     let mut reader = Reader::new(request);
@@ -199,13 +210,17 @@ impl<'a> Translator<'a> {
     fn new_resource(&self, message: &[u8]) -> Result<Resource, Failure> {
         check(message, &RESOURCE, RESOURCE_NESTING)?;
         self.require_labels(attributes(message, 1).count(), message.len())?;
-        Ok(Resource::new(message, self.rules.settings, self.rules.limits))
+        let resource = Resource::new(message, self.rules.settings, self.rules.limits);
+        self.rules.note_joined(resource.labels.joined);
+        Ok(resource)
     }
 
     fn new_group(&self, key: ScopeKey<'_>) -> Result<Group, Failure> {
         let (scope, _) = key.unwrap_or_default();
         self.require_labels(attributes(scope, 3).count(), scope.len())?;
-        Ok(Group::new(key, self.rules.settings, self.rules.limits))
+        let group = Group::new(key, self.rules.settings, self.rules.limits);
+        self.rules.note_joined(group.joined);
+        Ok(group)
     }
 
     /// Fails if there is not the memory to make labels of so many attributes.

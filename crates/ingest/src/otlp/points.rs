@@ -311,13 +311,16 @@ impl Translator<'_> {
     }
 }
 
-/// A delta that would spoil the sum for good is refused.
+/// A delta that would spoil the sum for good is refused, and told: a number that is none, and a histogram whose `sum` is none, as
+/// after one observation of NaN. The sum cannot begin anew behind it instead: PromQL sees no reset across a sample of NaN, and
+/// would take what came after for a fall.
 fn check_delta(delta: &Value, deltas: Deltas) -> Result<(), Refusal> {
-    let Value::Number(total) = delta else { return Ok(()) };
-    let value = total.value();
+    let Some(value) = delta.sum() else { return Ok(()) };
+    let is_number = matches!(delta, Value::Number(_));
     let message = if !value.is_finite() {
-        format!("delta of {value} cannot be added up")
-    } else if value < 0.0 && deltas == (Deltas::AddUp { is_monotonic: true }) {
+        let what = if is_number { "delta" } else { "delta histogram with a sum" };
+        format!("{what} of {value} cannot be added up")
+    } else if is_number && value < 0.0 && deltas == (Deltas::AddUp { is_monotonic: true }) {
         format!("delta of {value}, but the sum is said to be monotonic")
     } else {
         return Ok(());

@@ -111,7 +111,7 @@ impl<'a> Translator<'a> {
             let attributes = messages(&scope.attributes);
             let attributes: Vec<_> = attributes.iter().map(|message| Attribute::new(message)).collect();
             let names = ScopeNames { name: &scope.name, version: &scope.version, schema_url: &message.schema_url };
-            scope_labels(&attributes, names, self.settings, self.limits)
+            scope_labels(&attributes, names, self.settings, self.limits).map(|named| named.labels)
         });
         self.scope_refusal = labels.as_ref().err().cloned();
         self.scope = labels.unwrap_or_default();

@@ -118,7 +118,8 @@ impl Translator<'_> {
         check_count(attributes.messages().count(), limits)?;
         let mut attributes: Vec<_> = attributes.messages().map(Attribute::new).collect();
         let (resource, scope) = (&pass.resource.labels, &pass.group.group.labels);
-        point_labels(&mut self.base, &mut attributes, resource, scope, (settings, limits))?;
+        let joined = point_labels(&mut self.base, &mut attributes, resource, scope, (settings, limits))?;
+        self.rules.note_joined(joined);
         if settings.type_and_unit_labels {
             let kind = pass.metric.metric_kind;
             let kind = if kind == MetricKind::Unknown { "" } else { kind.as_str() };

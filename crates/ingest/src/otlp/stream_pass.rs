@@ -1,7 +1,7 @@
 //! One metric of a request, point by point: where the label sets of the current point are.
 
 use super::group::Resource;
-use super::known::Known;
+use super::known::KnownTenant;
 use super::known_group::{KnownGroup, KnownMetric};
 use super::label_sets::{LabelSets, LabelSetsBuilder};
 use super::point_fields::{AttributeBytes, Expected};
@@ -61,7 +61,12 @@ impl<'k> StreamPass<'k> {
 
     /// Makes the stream of these attributes the current one, if it is known.
     #[inline]
-    pub(super) fn find(&mut self, attributes: &AttributeBytes<'_>, shape: &[u8], known: &Known) -> Result<(), u64> {
+    pub(super) fn find(
+        &mut self,
+        attributes: &AttributeBytes<'_>,
+        shape: &[u8],
+        known: &KnownTenant,
+    ) -> Result<(), u64> {
         if attributes.is_expected && self.known.has_shape(self.next, shape) {
             self.found(self.next);
             return Ok(());
@@ -70,7 +75,7 @@ impl<'k> StreamPass<'k> {
     }
 
     /// As [`find`](Self::find), by hash; a miss answers the hash.
-    fn look_up(&mut self, attributes: &AttributeBytes<'_>, shape: &[u8], known: &Known) -> Result<(), u64> {
+    fn look_up(&mut self, attributes: &AttributeBytes<'_>, shape: &[u8], known: &KnownTenant) -> Result<(), u64> {
         let hash = known.hash(&attributes.bytes, known.hash(shape, 0));
         if let Some(index) = self.known.find(hash, &attributes.bytes, shape) {
             self.found(index);

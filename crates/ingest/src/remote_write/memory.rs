@@ -12,14 +12,17 @@
 //!   before: a memory serves one [`Limits`](crate::Limits).
 //! - M2 It holds labels and an order, no store's numbers: nothing that happens to a store or a tenant makes an entry
 //!   wrong, an order that is no longer true costs a look-up.
-//! - M3 It takes no more bytes than it may, as if no store shared them: see [`known`].
+//! - M3 It takes no more bytes than it may, as if no store shared them: see [`known`]. Each tenant has a memory of its own, and
+//!   what they may have together is shared out by the rules of [`shares`](crate::shares): see [`tenants`].
 //! - M4 Who learns never waits longer than for one series of each request that is being read.
 //!
 //! Lock: one, shared while requests are read and let go of between two series if somebody wants to write. Numbers of
 //! entries are guesses after that: they may name another series, or none.
 
 mod known;
+mod tenants;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{RwLock, RwLockReadGuard};
@@ -28,12 +31,13 @@ use pharos_model::{Fingerprint, Labels};
 
 use super::framed;
 use crate::Limits;
+use crate::shares::{Account, Budget};
 use known::{Entry, Known, LABELS_BYTES_MAX};
 
 /// No series with a sample takes fewer bytes of a body; a bound on what is reserved for one.
 const SERIES_BYTES_MIN: usize = 64;
 
-/// What all senders of remote write have in common; requests share it.
+/// What the senders of a tenant have in common; requests share it.
 pub struct SeriesMemory {
     known: RwLock<Known>,
     hash: fn(&[u8]) -> Fingerprint,
@@ -86,7 +90,12 @@ impl SeriesMemory {
     /// An empty memory that may take so much.
     #[must_use]
     pub fn new(memory_max: ByteSize) -> Self {
-        Self::with(pharos_model::fingerprint, Known::new(memory_max.0))
+        Self::within(&Arc::new(Budget::new(memory_max.0)))
+    }
+
+    /// One of those that share a budget.
+    fn within(budget: &Arc<Budget>) -> Self {
+        Self::with(pharos_model::fingerprint, Known::new(Account::open(budget)))
     }
 
     fn with(hash: fn(&[u8]) -> Fingerprint, known: Known) -> Self {
@@ -252,6 +261,8 @@ impl Walk<'_> {
         labels
     }
 }
+
+pub(crate) use tenants::SeriesMemories;
 
 #[cfg(test)]
 mod tests;

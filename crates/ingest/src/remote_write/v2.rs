@@ -69,7 +69,7 @@ struct Scratch {
 
 impl<'a> Request<'a, '_> {
     fn series(&mut self, message: &'a [u8]) -> Result<(), DecodeError> {
-        let (mut points, mut meta) = (0_usize, Metadata::default());
+        let (mut points, mut exemplars, mut meta) = (0_usize, 0_usize, Metadata::default());
         let mut references = std::mem::take(&mut self.scratch.references);
         references.clear();
         let mut reader = Reader::new(message);
@@ -97,25 +97,31 @@ impl<'a> Request<'a, '_> {
                         Some(exemplar) => self.sink.push_exemplar(exemplar),
                         None => self.sink.drop_exemplar(),
                     }
-                    points += 1;
+                    exemplars += 1;
                 }
                 5 => meta = metadata(field.bytes()?)?,
                 _ => {}
             }
         }
-        self.finish(&references, points, meta)?;
+        self.finish(&references, (points, exemplars), meta)?;
         self.scratch.references = references;
         Ok(())
     }
 
-    /// Prometheus sends exemplars as series of their own, without a sample: `points` counts them, too.
-    fn finish(&mut self, references: &[u32], points: usize, meta: Metadata) -> Result<(), DecodeError> {
+    /// Prometheus sends exemplars as series of their own, without a sample.
+    fn finish(
+        &mut self,
+        references: &[u32],
+        (points, exemplars): (usize, usize),
+        meta: Metadata,
+    ) -> Result<(), DecodeError> {
         self.sink.counts = self.counts(references, meta.kind);
         let unit = self.symbols.text(meta.unit);
         let is_labelled =
             self.rules.settings.type_and_unit_labels && (meta.kind != MetricKind::Unknown || !unit.is_empty());
         let symbols = &self.symbols;
-        if points > 0 && !is_labelled && self.walk.recognise_by(|encoded| symbols.are(references, encoded)) {
+        let is_empty = points + exemplars == 0;
+        if !is_empty && !is_labelled && self.walk.recognise_by(|encoded| symbols.are(references, encoded)) {
             self.metadata(references, meta);
             if let Some(labels) = self.walk.labels() {
                 self.sink.finish_shared(labels, references.len() / 2)?;
@@ -123,14 +129,15 @@ impl<'a> Request<'a, '_> {
             return Ok(());
         }
         if let Err(refusal) = resolve(references, &self.symbols, &mut self.sink.labels, self.rules.limits) {
-            return Ok(self.sink.discard(refusal)?);
+            // Samples and histograms are counted one by one.
+            let told = if points == 0 { self.sink.refuse(refusal) } else { self.sink.discard(refusal) };
+            return Ok(told?);
         }
         self.metadata(references, meta);
-        if points == 0 {
+        if is_empty {
             let message = "series with neither sample nor histogram nor exemplar".to_owned();
             let refusal = Refusal { reason: RejectReason::Unsupported, message };
-            self.sink.reject(1, refusal.clone());
-            return Ok(self.sink.discard(refusal)?);
+            return Ok(self.sink.refuse(refusal)?);
         }
         if is_labelled {
             let kind = if meta.kind == MetricKind::Unknown { "" } else { meta.kind.as_str() };

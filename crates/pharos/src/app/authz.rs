@@ -184,7 +184,8 @@ impl House {
         let quotas = Arc::new(pharos_gateway::Quotas::unlimited(Arc::clone(&clock)));
         let source = crate::reload::SettingsSource::new(|| Ok(Settings::default()));
         let stores = open_stores(&settings, &data_dir, &clock, &quotas).await.unwrap();
-        let reloader = Reloader { authenticator, identities, tls: Vec::new(), quotas, settings: source };
+        let ha = Arc::default();
+        let reloader = Reloader { authenticator, identities, tls: Vec::new(), quotas, ha, settings: source };
         let doors = doors(&settings, &stores, &reloader, &clock, &CancellationToken::new());
         let routers = doors::routers(&doors);
         house.routers = [

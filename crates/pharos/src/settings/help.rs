@@ -375,7 +375,7 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ),
     (
         "tenants",
-        "Limits of single tenants, such as [{tenant: dev, limits: {samples_per_second: 1000}}]; what one leaves out, limits says",
+        "What single tenants have otherwise than limits and ingest.ha say, such as [{tenant: dev, limits: {samples_per_second: 1000}, ha: {replica_label: pod}}]; read again at a reload",
     ),
     (
         "ingest.limits.queue_wait",

@@ -332,6 +332,75 @@ fn deltas_that_would_spoil_the_sum_are_refused() {
     assert_eq!(sums(&decoder, vec![number(0, delta(10, 1))], 0).0, [r#"s_total{stream="0"} 10..20 1"#]);
 }
 
+/// A delta histogram of both kinds with this sum.
+fn histograms_of(start_ms: u64, sum: f64) -> Vec<u8> {
+    let (start_time_unix_nano, time_unix_nano) = (start_ms * MS, (start_ms + 10) * MS);
+    let explicit = HistogramDataPoint {
+        start_time_unix_nano,
+        time_unix_nano,
+        count: 3,
+        sum: Some(sum),
+        bucket_counts: vec![1, 2],
+        explicit_bounds: vec![1.0],
+        ..HistogramDataPoint::default()
+    };
+    let exponential = ExponentialHistogramDataPoint {
+        start_time_unix_nano,
+        time_unix_nano,
+        count: 3,
+        sum: Some(sum),
+        positive: Some(OtlpBuckets { offset: 0, bucket_counts: vec![3] }),
+        ..ExponentialHistogramDataPoint::default()
+    };
+    let explicit = Data::Histogram(Histogram { data_points: vec![explicit], aggregation_temporality: DELTA });
+    let data_points = vec![exponential];
+    let exponential = Data::ExponentialHistogram(ExponentialHistogram { data_points, aggregation_temporality: DELTA });
+    request(vec![metric("h", explicit), metric("e", exponential)])
+}
+
+/// The sum of a stream, which may have no start by which a sender's restart is seen, must outlive one observation of NaN.
+#[test]
+fn delta_histograms_that_would_spoil_the_sum_are_refused() {
+    for is_custom in [false, true] {
+        let settings = OtlpSettings { convert_histograms_to_nhcb: is_custom, ..OtlpSettings::default() };
+        let decoder = decoder(settings);
+        let send = |start_ms, sum| decode(&decoder, &histograms_of(start_ms, sum), 0).unwrap();
+        send(10, 1.5);
+        for spoilt in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let decoded = send(20, spoilt);
+            assert_eq!(stored(&decoded), Vec::<String>::new());
+            let told: Vec<_> = decoded.rejections.iter().map(|told| (told.reason, told.count)).collect();
+            assert_eq!(told, [(RejectReason::Unsupported, 2)]);
+            let message = &decoded.rejections[0].message;
+            assert!(message.contains("delta histogram with a sum of") && message.contains("added up"), "{message}");
+        }
+        // What comes next adds to what was before, a sum below zero as well.
+        let lines = stored(&send(30, -0.5)).join("\n");
+        let custom = r"h 10..40 -53 6 1 [(0, 2.0), (1, 4.0)]";
+        let expected = if is_custom { [custom, custom] } else { ["h_sum 10..40 1", "h_count 10..40 6"] };
+        for line in expected.into_iter().chain(["e 10..40 0 6 1 [(1, 6.0)]"]) {
+            assert!(lines.contains(line), "{line}: {lines}");
+        }
+    }
+}
+
+#[test]
+fn a_sum_that_would_grow_beyond_all_numbers_begins_anew() {
+    let decoder = decoder(OtlpSettings::default());
+    let large = |start_ms| {
+        let value = Some(number_data_point::Value::AsDouble(1e308));
+        NumberDataPoint { value, ..number(0, delta(start_ms, 0)) }
+    };
+    let (lines, _) = sums(&decoder, vec![large(10), large(20), number(0, delta(30, 1))], 0);
+    assert!(lines[0].starts_with(r#"s_total{stream="0"} 10..20 1000"#), "{lines:?}");
+    assert!(lines[1].starts_with(r#"s_total{stream="0"} 20..30 1000"#), "{lines:?}");
+    let histogram = |start_ms| stored(&decode(&decoder, &histograms_of(start_ms, 1e308), 0).unwrap());
+    histogram(10);
+    let lines = histogram(20);
+    assert!(lines.contains(&"h_count 20..30 3".to_owned()), "{lines:?}");
+    assert!(lines.iter().any(|line| line.starts_with("e 20..30 0 3 1000")), "{lines:?}");
+}
+
 #[test]
 fn tenants_and_restarts_of_the_server_begin_anew() {
     let decoder = decoder(OtlpSettings::default());

@@ -61,9 +61,10 @@ impl Total {
 }
 
 impl Value {
-    /// The sum of both; `None` where they have other buckets, and a new stream begins with the delta.
+    /// The sum of both; `None` where they have other buckets, or come to more than a number can be, and a new stream begins with
+    /// the delta.
     pub(super) fn plus(&self, delta: &Self, buckets_max: usize) -> Option<Self> {
-        match (self, delta) {
+        let sum = match (self, delta) {
             (Self::Number(total), Self::Number(delta)) => Some(Self::Number(total.plus(*delta))),
             (Self::Buckets(total), Self::Buckets(delta)) => total.plus(delta).map(|sum| Self::Buckets(Box::new(sum))),
             (Self::Exponential(total, sum), Self::Exponential(delta, more)) => {
@@ -73,6 +74,15 @@ impl Value {
                 Some(Self::Exponential(Box::new(histogram), sum))
             }
             _ => None,
+        };
+        sum.filter(|sum| sum.sum().is_none_or(f64::is_finite))
+    }
+
+    /// The number, or what was observed together; `None` of a histogram that does not say.
+    pub(in crate::otlp) fn sum(&self) -> Option<f64> {
+        match self {
+            Self::Number(total) | Self::Exponential(_, total) => Some(total.value()),
+            Self::Buckets(buckets) => buckets.sum.map(Total::value),
         }
     }
 

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use hashbrown::{HashMap, HashTable};
 use pharos_model::Labels;
 
+use crate::shares::Account;
+
 /// Longer label sets are not remembered.
 pub(super) const LABELS_BYTES_MAX: usize = 2048;
 /// Fewer are not worth a sweep; a store that shares no labels has so many of its series recognised.
@@ -33,7 +35,8 @@ pub(super) struct Known {
     entries: Vec<Entry>,
     by_hash: HashTable<u32>,
     orders: Orders,
-    bytes_max: u64,
+    /// Where `bytes` are taken from.
+    account: Account,
     bytes: u64,
     sweep_min: usize,
     /// Entries that the last sweep left.
@@ -90,12 +93,12 @@ impl Entry {
 }
 
 impl Known {
-    pub(super) fn new(bytes_max: u64) -> Self {
+    pub(super) fn new(account: Account) -> Self {
         Self {
             entries: Vec::new(),
             by_hash: HashTable::new(),
             orders: Orders::default(),
-            bytes_max,
+            account,
             bytes: 0,
             sweep_min: SWEEP_MIN,
             swept: 0,
@@ -141,15 +144,20 @@ impl Known {
             order: AtomicU16::new(CANONICAL),
             is_used: AtomicBool::new(false),
         };
-        if self.len() >= (2 * self.swept).max(self.sweep_min) || (!self.has_room(&entry) && self.may_sweep()) {
+        if self.len() >= (2 * self.swept).max(self.sweep_min) {
             self.sweep();
         }
+        let mut has_room = self.take_room(&entry);
+        if !has_room && self.may_sweep() {
+            self.sweep();
+            has_room = self.take_room(&entry);
+        }
         self.tried += 1;
-        self.has_room(&entry).then(|| self.push(entry))
+        has_room.then(|| self.push(entry))
     }
 
-    fn has_room(&self, entry: &Entry) -> bool {
-        self.len() < ENTRIES_MAX && self.bytes + entry.bytes() <= self.bytes_max
+    fn take_room(&self, entry: &Entry) -> bool {
+        self.len() < ENTRIES_MAX && self.account.take(entry.bytes())
     }
 
     /// Whether enough happened since the last sweep to pay for one.
@@ -157,6 +165,7 @@ impl Known {
         self.tried >= TRIED_PER_ENTRY * self.len()
     }
 
+    /// Adds an entry whose room is taken.
     fn push(&mut self, entry: Entry) -> u32 {
         let (number, hash) = (self.entries.len() as u32, entry.hash);
         self.bytes += entry.bytes();
@@ -201,11 +210,11 @@ impl Known {
         let is_used = |entry: &Entry| entry.is_used.load(Ordering::Relaxed);
         // Series that a store has, or is just being handed, are held by it, too.
         let stays = |entry: &&Entry| is_used(entry) || entry.labels.is_shared();
-        let is_tight = before.iter().filter(stays).map(Entry::bytes).sum::<u64>() > self.bytes_max / 4 * 3;
+        let is_tight = before.iter().filter(stays).map(Entry::bytes).sum::<u64>() > self.account.bytes_max() / 4 * 3;
         // Those behind were added since the last sweep, and had no time to be named again.
         let first_fresh = if is_tight { self.swept } else { 0 };
         let mut places = vec![None; orders.list.len()];
-        self.bytes = 0;
+        let bytes_before = std::mem::take(&mut self.bytes);
         for (index, entry) in before.into_iter().enumerate() {
             if !is_used(&entry) && (index < first_fresh || !entry.labels.is_shared()) {
                 continue;
@@ -218,6 +227,7 @@ impl Known {
             entry.is_used.store(false, Ordering::Relaxed);
             self.push(entry);
         }
+        self.account.give_back(bytes_before - self.bytes);
         (self.swept, self.tried) = (self.len(), 0);
         #[cfg(test)]
         {

@@ -16,8 +16,12 @@ fn message(labels: &Labels) -> Vec<u8> {
     v1::TimeSeries { labels, samples, ..v1::TimeSeries::default() }.encode_to_vec()
 }
 
+fn account(limit_bytes: u64) -> Account {
+    Account::open(&Arc::new(Budget::new(limit_bytes)))
+}
+
 /// Sends these series; answers their labels and how many were recognised.
-fn send(memory: &SeriesMemory, numbers: impl IntoIterator<Item = usize>) -> (Vec<Labels>, usize) {
+pub(super) fn send(memory: &SeriesMemory, numbers: impl IntoIterator<Item = usize>) -> (Vec<Labels>, usize) {
     let (mut walk, mut found, mut recognised) = (memory.walk(), Vec::new(), 0);
     for number in numbers {
         let expected = labels(number);
@@ -86,7 +90,7 @@ fn labels_in_another_order_are_recognised_too() {
 
 #[test]
 fn labels_of_one_hash_stay_apart() {
-    let memory = SeriesMemory::with(|_| 7, Known::new(1 << 30));
+    let memory = SeriesMemory::with(|_| 7, Known::new(account(1 << 30)));
     let (first, _) = send(&memory, 0..50);
     let (second, _) = send(&memory, (0..50).map(|n| n * 7 % 50));
     let expected: Vec<_> = (0..50).map(|n| first[n * 7 % 50].clone()).collect();
@@ -97,7 +101,10 @@ fn labels_of_one_hash_stay_apart() {
 fn memory(series_max: u64, sweep_min: usize) -> SeriesMemory {
     let one = SeriesMemory::default();
     send(&one, [9999]);
-    SeriesMemory::with(pharos_model::fingerprint, Known::new(series_max * one.memory_bytes()).with_sweep_min(sweep_min))
+    SeriesMemory::with(
+        pharos_model::fingerprint,
+        Known::new(account(series_max * one.memory_bytes())).with_sweep_min(sweep_min),
+    )
 }
 
 #[test]
