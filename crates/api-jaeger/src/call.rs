@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, RawPathParams};
 use axum::response::Response;
 use http::request::Parts;
 use http::{Extensions, StatusCode};
@@ -12,6 +12,7 @@ use pharos_gateway::{Principal, Scope};
 use pharos_http::{Asked, Dialect, QueryKind, QueryLimits, Refusal, remote_address};
 use pharos_model::{TenantId, TimeRangeNs};
 use pharos_storage::StorageError;
+use serde::Deserialize;
 
 use crate::listed;
 use crate::rendering::{Rendered, Rendering};
@@ -20,6 +21,18 @@ use crate::routes::JaegerApi;
 /// After this time other queries may have ended.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 const NS_PER_MS: u64 = 1_000_000;
+
+/// What a path names beside its tenant: a trace.
+#[derive(Debug, Deserialize)]
+pub(crate) struct OfTrace {
+    pub(crate) trace_id: String,
+}
+
+/// What a path names beside its tenant: a service.
+#[derive(Debug, Deserialize)]
+pub(crate) struct OfService {
+    pub(crate) service: String,
+}
 
 /// Who sent a request, the tenant whose traces they may read, and the dialect of its errors.
 #[derive(Debug, Clone)]
@@ -103,21 +116,24 @@ pub(crate) fn refusal_of(error: &StorageError) -> Refusal {
     Refusal::new(class, error.full_message()).with_retry_after(retry_after)
 }
 
-/// The tenant of which the sender of a request may read what `scope` says.
-pub(crate) fn tenant_of(extensions: &Extensions, scope: Scope) -> Result<TenantId, Refusal> {
+/// The tenant of which the sender of a request may read what `scope` says: the one that its path names, else its own.
+pub(crate) fn tenant_of(extensions: &Extensions, scope: Scope, named: Option<&str>) -> Result<TenantId, Refusal> {
     let Some(principal) = extensions.get::<Principal>() else {
         return Err(Refusal::new(ErrorClass::Unauthenticated, "no credential"));
     };
     principal
         .require(scope)
-        .and_then(|()| principal.tenant_for(None))
+        .and_then(|()| principal.tenant_for(named))
         .map_err(|error| Refusal::new(error.class(), error.to_string()))
 }
 
 impl Caller {
-    fn of(parts: &Parts, scope: Scope) -> Result<Self, Response> {
+    async fn of<S: Send + Sync>(parts: &mut Parts, state: &S, scope: Scope) -> Result<Self, Response> {
+        let path = RawPathParams::from_request_parts(parts, state).await.ok();
+        let named = path.as_ref().and_then(|path| path.iter().find(|(name, _)| *name == "tenant"));
         let dialect = Dialect::of(parts.uri.path(), &parts.headers);
-        let tenant = tenant_of(&parts.extensions, scope).map_err(|refusal| refusal.render(dialect))?;
+        let tenant = tenant_of(&parts.extensions, scope, named.map(|(_, tenant)| tenant));
+        let tenant = tenant.map_err(|refusal| refusal.render(dialect))?;
         Ok(Self {
             tenant,
             dialect,
@@ -132,8 +148,8 @@ impl Caller {
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
-        Self::of(parts, Scope::TracesRead)
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        Self::of(parts, state, Scope::TracesRead).await
     }
 }
 
@@ -144,7 +160,7 @@ pub(crate) struct MetricsCaller(pub(crate) Caller);
 impl<S: Send + Sync> FromRequestParts<S> for MetricsCaller {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
-        Caller::of(parts, Scope::MetricsRead).map(Self)
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        Caller::of(parts, state, Scope::MetricsRead).await.map(Self)
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn opened<T: fmt::Debug>(request: Request<T>) -> Result<(Asker, T), S
 
 /// The sender of a call about what `scope` says, and what it asks.
 pub(crate) fn opened_for<T: fmt::Debug>(request: Request<T>, scope: Scope) -> Result<(Asker, T), Status> {
-    let tenant = tenant_of(request.extensions(), scope).map_err(|refusal| status_of(&refusal))?;
+    let tenant = tenant_of(request.extensions(), scope, None).map_err(|refusal| status_of(&refusal))?;
     let (metadata, extensions, message) = request.into_parts();
     let headers = metadata.into_headers();
     let deadline = grpc_deadline(&headers).map_err(|refusal| status_of(&refusal))?;

@@ -2,7 +2,7 @@
 //! which a stock Jaeger uses Pharos as its storage.
 //!
 //! Handlers read parameters, hand the work to the query pool and render what the store answers. Every path
-//! stands under `/` and under `/jaeger/`. Searching without a service is allowed; Jaeger itself asks for one.
+//! stands under `/`, under `/jaeger/` and under `/select/{tenant}/jaeger/`. Searching without a service is allowed; Jaeger itself asks for one.
 //!
 //! Source of shapes and codes: Jaeger 2.20's query service.
 #![cfg_attr(test, allow(clippy::unwrap_used))]

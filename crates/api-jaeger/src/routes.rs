@@ -58,11 +58,12 @@ impl JaegerApi {
     }
 }
 
-/// All routes, below `/api` and `/jaeger/api`.
+/// All routes, below `/api`, `/jaeger/api` and `/select/{tenant}/jaeger/api`. Whose traces the last one reads is the gateway's to say:
+/// it has looked at the path, and its principal asks for that tenant.
 pub fn router(api: JaegerApi) -> Router {
     let api = Arc::new(api);
     let below = |prefix: &str| routes(prefix).with_state(Arc::clone(&api));
-    Router::new().merge(below("/api")).merge(below("/jaeger/api"))
+    Router::new().merge(below("/api")).merge(below("/jaeger/api")).merge(below("/select/{tenant}/jaeger/api"))
 }
 
 fn routes(prefix: &str) -> Router<Arc<JaegerApi>> {

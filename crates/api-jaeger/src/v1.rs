@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::ser::Serializer;
 use serde_json::json;
 
-use crate::call::Caller;
+use crate::call::{Caller, OfService, OfTrace};
 use crate::filter::kind_of;
 use crate::json_text::JsonText;
 use crate::params::Params;
@@ -76,7 +76,7 @@ pub(crate) async fn services(State(api): Api, caller: Caller, RawQuery(query): R
 pub(crate) async fn operation_names(
     State(api): Api,
     caller: Caller,
-    Path(service): Path<String>,
+    Path(OfService { service }): Path<OfService>,
     RawQuery(query): RawQuery,
 ) -> Response {
     let wanted = OperationQuery { service, kind: None };
@@ -211,7 +211,7 @@ fn one(id: &str, params: &Params) -> Result<(TraceId, Option<TimeRangeNs>, Shown
 pub(crate) async fn trace(
     State(api): Api,
     caller: Caller,
-    Path(id): Path<String>,
+    Path(OfTrace { trace_id: id }): Path<OfTrace>,
     RawQuery(query): RawQuery,
 ) -> Response {
     let (id, range, shown) = match one(&id, &Params::parse(query.as_deref())) {
@@ -232,7 +232,11 @@ fn found(rendering: &Rendering<'_>, traces: &Traces<'_>, pretty: bool) -> Result
 }
 
 /// There is no archive: every trace is kept as long as retention says. What is asked for must make sense all the same.
-pub(crate) async fn archive(caller: Caller, Path(id): Path<String>, RawQuery(query): RawQuery) -> Response {
+pub(crate) async fn archive(
+    caller: Caller,
+    Path(OfTrace { trace_id: id }): Path<OfTrace>,
+    RawQuery(query): RawQuery,
+) -> Response {
     if let Err(message) = one(&id, &Params::parse(query.as_deref())) {
         return caller.bad(message);
     }

@@ -14,7 +14,7 @@ use serde::ser::{SerializeSeq, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::adjust::{Adjusting, tell_on_first_span};
-use crate::call::Caller;
+use crate::call::{Caller, OfTrace};
 use crate::filter_tree::{LEVELS, OPERATORS};
 use crate::grpc_messages::PART_SPANS;
 use crate::params::Params;
@@ -92,7 +92,7 @@ pub(crate) async fn dependencies(State(api): Api, caller: Caller, RawQuery(query
 pub(crate) async fn trace(
     State(api): Api,
     caller: Caller,
-    Path(id): Path<String>,
+    Path(OfTrace { trace_id: id }): Path<OfTrace>,
     RawQuery(query): RawQuery,
 ) -> Response {
     let params = Params::parse(query.as_deref());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, RawPathParams};
 use axum::response::Response;
 use http::StatusCode;
 use http::request::Parts;
@@ -13,12 +13,25 @@ use pharos_gateway::{Principal, Scope};
 use pharos_http::{Asked, Dialect, QueryKind, QueryLimits, QueryLoad, Refusal, Watched, remote_address};
 use pharos_model::{TenantId, TimeRangeNs};
 use pharos_storage::{ReadContext, StorageError};
+use serde::Deserialize;
 
 use crate::routes::TempoApi;
 
 /// After this time other queries may have ended.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const NS_PER_MS: u64 = 1_000_000;
+
+/// What a path names beside its tenant: a trace.
+#[derive(Debug, Deserialize)]
+pub(crate) struct OfTrace {
+    pub(crate) trace_id: String,
+}
+
+/// What a path names beside its tenant: a tag.
+#[derive(Debug, Deserialize)]
+pub(crate) struct OfTag {
+    pub(crate) tag: String,
+}
 
 /// Who sent a request, and the tenant whose traces they may read.
 #[derive(Debug, Clone)]
@@ -128,13 +141,15 @@ fn refusal_of(error: &StorageError) -> Refusal {
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let path = RawPathParams::from_request_parts(parts, state).await.ok();
+        let named = path.as_ref().and_then(|path| path.iter().find(|(name, _)| *name == "tenant"));
         let Some(principal) = parts.extensions.get::<Principal>() else {
             return Err(refuse(Refusal::new(ErrorClass::Unauthenticated, "no credential")));
         };
         let tenant = principal
             .require(Scope::TracesRead)
-            .and_then(|()| principal.tenant_for(None))
+            .and_then(|()| principal.tenant_for(named.map(|(_, tenant)| tenant)))
             .map_err(|error| refuse(Refusal::new(error.class(), error.to_string())))?;
         Ok(Self {
             tenant,

@@ -1,6 +1,6 @@
 //! Tempo's query API over a store of traces, so that Grafana's Tempo datasource works with the URL `http://host:9090/tempo`.
 //!
-//! All paths stand under `/tempo/`: Tempo's own, `/api/traces/{id}` and `/api/search` among them, are taken by Jaeger's API and
+//! All paths stand under `/tempo/` and `/select/{tenant}/tempo/`: Tempo's own, `/api/traces/{id}` and `/api/search` among them, are taken by Jaeger's API and
 //! the user interface on the same ports. Handlers read parameters, hand the work to the query pool and render what the store
 //! answers. Searches are TraceQL ([`traceql`]): tests on one span and on its trace; what is beyond is refused with its place.
 //!

@@ -38,21 +38,27 @@ impl TempoApi {
     }
 }
 
-/// All routes, below `/tempo/api`.
+/// All routes, below `/tempo/api` and, of the tenant named there, `/select/{tenant}/tempo/api`.
 pub fn router(api: TempoApi) -> Router {
+    let api = Arc::new(api);
+    let below = |prefix: &str| routes(prefix).with_state(Arc::clone(&api));
+    Router::new().merge(below("/tempo/api")).merge(below("/select/{tenant}/tempo/api"))
+}
+
+fn routes(prefix: &str) -> Router<Arc<TempoApi>> {
+    let at = |path: &str| format!("{prefix}/{path}");
     Router::new()
-        .route("/tempo/api/echo", get(|| async { "echo" }))
-        .route("/tempo/api/status/buildinfo", get(build_info))
-        .route("/tempo/api/traces/{trace_id}", get(trace::v1))
-        .route("/tempo/api/v2/traces/{trace_id}", get(trace::v2))
-        .route("/tempo/api/search", get(search::search))
-        .route("/tempo/api/search/tags", get(tags::names_v1))
-        .route("/tempo/api/v2/search/tags", get(tags::names_v2))
-        .route("/tempo/api/search/tag/{tag}/values", get(tags::values_v1))
-        .route("/tempo/api/v2/search/tag/{tag}/values", get(tags::values_v2))
-        .route("/tempo/api/metrics/query_range", get(metrics))
-        .route("/tempo/api/metrics/query", get(metrics))
-        .with_state(Arc::new(api))
+        .route(&at("echo"), get(|| async { "echo" }))
+        .route(&at("status/buildinfo"), get(build_info))
+        .route(&at("traces/{trace_id}"), get(trace::v1))
+        .route(&at("v2/traces/{trace_id}"), get(trace::v2))
+        .route(&at("search"), get(search::search))
+        .route(&at("search/tags"), get(tags::names_v1))
+        .route(&at("v2/search/tags"), get(tags::names_v2))
+        .route(&at("search/tag/{tag}/values"), get(tags::values_v1))
+        .route(&at("v2/search/tag/{tag}/values"), get(tags::values_v2))
+        .route(&at("metrics/query_range"), get(metrics))
+        .route(&at("metrics/query"), get(metrics))
 }
 
 /// Grafana takes what it may ask for from the version: below 2.2 no streams over gRPC, which are not here.

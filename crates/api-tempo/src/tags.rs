@@ -18,7 +18,7 @@ use pharos_storage::{
 };
 use serde_json::{Value, json};
 
-use crate::call::{Caller, bad};
+use crate::call::{Caller, OfTag, bad};
 use crate::params::Params;
 use crate::routes::TempoApi;
 use crate::traceql::{Field, Filter, Folded, Intrinsic, Known, Literal, Scope, parse};
@@ -161,7 +161,7 @@ pub(crate) async fn names_v2(State(api): State<Arc<TempoApi>>, caller: Caller, Q
 pub(crate) async fn values_v1(
     State(api): State<Arc<TempoApi>>,
     caller: Caller,
-    Path(tag): Path<String>,
+    Path(OfTag { tag }): Path<OfTag>,
     Query(params): Pairs,
 ) -> Response {
     let field = Intrinsic::of(&tag).map_or_else(|| Field::Attribute { scope: None, key: tag }, Field::Intrinsic);
@@ -176,7 +176,7 @@ pub(crate) async fn values_v1(
 pub(crate) async fn values_v2(
     State(api): State<Arc<TempoApi>>,
     caller: Caller,
-    Path(tag): Path<String>,
+    Path(OfTag { tag }): Path<OfTag>,
     Query(params): Pairs,
 ) -> Response {
     let field = match field_of(&tag) {

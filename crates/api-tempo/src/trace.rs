@@ -22,7 +22,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use serde_json::json;
 
-use crate::call::{Caller, bad, refuse};
+use crate::call::{Caller, OfTrace, bad, refuse};
 use crate::params::Params;
 use crate::routes::TempoApi;
 
@@ -55,7 +55,7 @@ enum Version {
 pub(crate) async fn v1(
     state: State<Arc<TempoApi>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Path(OfTrace { trace_id: id }): Path<OfTrace>,
     query: Pairs,
     headers: HeaderMap,
 ) -> Response {
@@ -66,7 +66,7 @@ pub(crate) async fn v1(
 pub(crate) async fn v2(
     state: State<Arc<TempoApi>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Path(OfTrace { trace_id: id }): Path<OfTrace>,
     query: Pairs,
     headers: HeaderMap,
 ) -> Response {

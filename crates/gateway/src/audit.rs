@@ -4,7 +4,8 @@
 //! the credential if it is known, the sender's address, the method, the path as it stands up to a length, the reason.
 //!
 //! Invariants
-//! - A1 Every refusal is counted, whether it gets a line or not.
+//! - A1 Every refusal is counted, whether it gets a line or not. That nobody is logged in, which `/auth/session` is asked for, is an
+//!   answer and no refusal.
 //! - A2 In one second at most `per_second_max` lines of a kind are written; how many were left out is told with the next one.
 
 use std::net::IpAddr;

@@ -15,7 +15,7 @@ use pharos_http::QueryLimits;
 
 use crate::audit::{Audit, AuditSettings};
 use crate::live_tokens::{LiveSecret, LiveTokens};
-use crate::session::Sessions;
+use crate::session::{Sessions, Shown};
 use crate::token_file::{TokenFile, TokenFileError, hash};
 use crate::{
     CertificateRefused, GatewayError, Grant, Identities, IdentitySource, JwtError, NewToken, Presented, Principal,
@@ -264,19 +264,28 @@ impl Authenticator {
     }
 
     fn by_session(&self, cookie: &str) -> Result<Principal, AuthError> {
-        let sha256 = self.sessions.token_of(cookie, self.now_s()).ok_or(AuthError::SessionEnded)?;
-        Ok(Principal::of(self.grant_of(&sha256, AuthError::SessionEnded)?, IdentitySource::Session))
+        let shown = self.sessions.shown_for(cookie, self.now_s()).ok_or(AuthError::SessionEnded)?;
+        let grant = match &shown {
+            Shown::Token(sha256) => self.grant_of(sha256, AuthError::SessionEnded)?,
+            Shown::WebToken(verified) => {
+                let still_counts = self.identities.as_ref().is_some_and(|identities| identities.still_counts(verified));
+                still_counts.then(|| Arc::clone(&verified.grant)).ok_or(AuthError::SessionEnded)?
+            }
+        };
+        Ok(Principal::of(grant, IdentitySource::Session))
     }
 
     /// Whether a request needs nothing that a browser would not send by itself: a cookie, a certificate, what makes a proxy vouch
-    /// for it, or no credential at all.
+    /// for it, no credential at all, or basic authentication. A browser that was ever asked for a name and a password by this origin,
+    /// and a proxy may do so, sends them again whoever's page makes it.
     pub(crate) fn trusts_the_browser(&self, headers: &HeaderMap) -> bool {
-        !self.settings.enabled || !(headers.contains_key(AUTHORIZATION) || self.token_header(headers).is_some())
-    }
-
-    /// How long a browser stays logged in, seconds.
-    pub(crate) fn session_s(&self) -> i64 {
-        self.identities.as_ref().map_or(SESSION_S, |identities| identities.session_s())
+        if !self.settings.enabled {
+            return true;
+        }
+        match headers.get(AUTHORIZATION) {
+            Some(value) => value.to_str().ok().and_then(scheme).is_some_and(|(scheme, _)| is_basic(scheme)),
+            None => self.token_header(headers).is_none(),
+        }
     }
 
     /// Refuses names that are not this machine's, where nothing else guards the server.
@@ -291,11 +300,40 @@ impl Authenticator {
         if is_loopback { Ok(()) } else { Err(AuthError::OtherHost { host: host.chars().take(100).collect() }) }
     }
 
-    /// Opens a browser session for a token.
-    pub(crate) fn log_in(&self, token: &str) -> Result<Secret, AuthError> {
-        let sha256 = hash(token.trim());
-        self.grant_of(&sha256, AuthError::Unknown)?;
-        Ok(self.sessions.open(sha256, self.now_s(), self.session_s()))
+    /// Who shows this token to open a browser's session, and what the session has to know.
+    pub(crate) async fn shown(&self, token: &str) -> Result<(Principal, Shown), AuthError> {
+        let token = token.trim();
+        match &self.identities {
+            Some(identities) if identities.is_jwt(token) => {
+                let verified = identities.verified(token).await?;
+                let principal = Principal::of(Arc::clone(&verified.grant), IdentitySource::Jwt);
+                // Within the leeway it is a credential, and no longer one to begin something with.
+                if self.now_s() < verified.ends_s {
+                    Ok((principal, Shown::WebToken(verified)))
+                } else {
+                    Err(JwtError::Expired.into())
+                }
+            }
+            _ => {
+                let sha256 = hash(token);
+                let grant = self.grant_of(&sha256, AuthError::Unknown)?;
+                Ok((Principal::of(grant, IdentitySource::Token), Shown::Token(sha256)))
+            }
+        }
+    }
+
+    /// Opens a browser session; its cookie, and how long it lasts, seconds: as long as the settings say, and no longer than what was
+    /// shown for it.
+    pub(crate) fn open_session(&self, shown: Shown) -> (Secret, i64) {
+        let now_s = self.now_s();
+        let lasts_s = self.identities.as_ref().map_or(SESSION_S, |identities| identities.session_s());
+        let expires_at = now_s.saturating_add(lasts_s);
+        let (holder, expires_at) = match &shown {
+            // When a token of the file ends is looked up with each request.
+            Shown::Token(sha256) => (*sha256, expires_at),
+            Shown::WebToken(verified) => (verified.holder, expires_at.min(verified.ends_s)),
+        };
+        (self.sessions.open(shown, holder, now_s, expires_at), expires_at.saturating_sub(now_s))
     }
 
     /// Ends the browser session of a request.
@@ -341,12 +379,21 @@ pub(crate) fn single<'h>(
     if values.next().is_some() { Err(AuthError::Twice { header: shown }) } else { Ok(first) }
 }
 
+/// The scheme of an Authorization header, and its rest.
+fn scheme(header: &str) -> Option<(&str, &str)> {
+    header.split_once(' ')
+}
+
+fn is_basic(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("basic")
+}
+
 fn bearer(header: &str) -> Result<Cow<'_, str>, AuthError> {
-    let (scheme, rest) = header.split_once(' ').ok_or(AuthError::Malformed)?;
+    let (scheme, rest) = scheme(header).ok_or(AuthError::Malformed)?;
     if scheme.eq_ignore_ascii_case("bearer") {
         return Ok(Cow::Borrowed(rest.trim()));
     }
-    if !scheme.eq_ignore_ascii_case("basic") {
+    if !is_basic(scheme) {
         return Err(AuthError::Malformed);
     }
     let decoded = STANDARD.decode(rest.trim()).map_err(|_| AuthError::Malformed)?;

@@ -76,6 +76,8 @@ pub fn token_file(bytes: &[u8]) {
     let Some((tokens, written)) = token_file::rewritten(text) else { return };
     let (again, _) = token_file::rewritten(&written).expect("what is written can be read");
     assert_eq!(tokens, again);
+    let names: std::collections::BTreeSet<_> = tokens.iter().map(|token| &token.name).collect();
+    assert!(names.len() == tokens.len() && names.iter().all(|name| !name.is_empty()));
     for token in &tokens {
         let hashes: std::collections::BTreeSet<_> = token.secrets.iter().map(|secret| secret.sha256).collect();
         assert!((1..=8).contains(&token.secrets.len()) && hashes.len() == token.secrets.len());

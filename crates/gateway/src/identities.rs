@@ -19,7 +19,7 @@ pub(crate) use settings::{header_fault, is_name};
 
 use crate::authenticate::AuthError;
 use crate::certificate::CertificateRules;
-use crate::jwt::{IssuerState, Issuers, JwtError, looks_like_jwt};
+use crate::jwt::{IssuerState, Issuers, JwtError, Verified, looks_like_jwt};
 use crate::proxy::{Proxies, Vouched};
 use crate::{Grant, IdentitySource, Presented, Principal};
 
@@ -92,14 +92,24 @@ impl Identities {
     /// # Errors
     /// [`JwtError`].
     pub async fn of_jwt(&self, token: &str) -> Result<Principal, JwtError> {
-        let grant = match self.issuers.verify(token) {
+        let verified = self.verified(token).await?;
+        Ok(Principal::of(Arc::clone(&verified.grant), IdentitySource::Jwt))
+    }
+
+    /// A web token that is good, and what it proved.
+    pub(crate) async fn verified(&self, token: &str) -> Result<Arc<Verified>, JwtError> {
+        match self.issuers.verified(token) {
             Err(JwtError::KeysWanted(wanted)) => {
                 self.issuers.wait_for_keys(wanted).await;
-                self.issuers.verify(token)
+                self.issuers.verified(token)
             }
             otherwise => otherwise,
-        };
-        grant.map(|grant| Principal::of(grant, IdentitySource::Jwt))
+        }
+    }
+
+    /// Whether what a web token proved once still counts.
+    pub(crate) fn still_counts(&self, verified: &Verified) -> bool {
+        self.issuers.still_counts(verified)
     }
 
     /// Whom a connection stands for by itself: whom a trusted proxy names, else whose certificate it showed. `None` if neither.

@@ -6,6 +6,8 @@
 //! - J3 A token that was checked is good for as long as it says, and no longer than its issuer's keys stay the same: then it is
 //!   checked again.
 //! - J4 What strangers send costs bounded work and memory: only tokens that are good are remembered.
+//! - J5 A browser's session that was opened with a token ends when the token does (`exp`, without the leeway), or when its issuer no
+//!   longer has the key that it was checked with. The token itself is not kept.
 
 mod claims;
 mod compact;
@@ -34,6 +36,7 @@ pub use settings::{ClaimNames, IssuerSettings, JwtAlgorithm, KeyFile, KeySetting
 use crate::Grant;
 use claims::ClaimRules;
 use compact::{Compact, TOKEN_BYTES_MAX};
+use key::KeyPrint;
 use keys::{Hope, Keys};
 
 /// Tokens that are remembered.
@@ -70,11 +73,17 @@ pub struct IssuerState<'a> {
     pub had_at_s: Option<i64>,
 }
 
-/// A token that was checked; its times are in the grant.
+/// A token that was checked; the times of the grant have the leeway in them.
 #[derive(Debug)]
-struct Verified {
-    grant: Arc<Grant>,
+pub(crate) struct Verified {
+    pub(crate) grant: Arc<Grant>,
+    /// When it ends by its issuer's clock (`exp`), Unix seconds.
+    pub(crate) ends_s: i64,
+    /// Whose it is, among those of all issuers, whichever of their tokens this one is.
+    pub(crate) holder: [u8; 32],
     issuer: usize,
+    /// The key that its signature is by.
+    key: KeyPrint,
     generation: u64,
 }
 
@@ -101,8 +110,8 @@ impl Issuers {
         self.all.is_empty()
     }
 
-    /// What a token brings.
-    pub(crate) fn verify(&self, token: &str) -> Result<Arc<Grant>, JwtError> {
+    /// A token, checked now or remembered.
+    pub(crate) fn verified(&self, token: &str) -> Result<Arc<Verified>, JwtError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(JwtError::TooLong { bytes: token.len(), bytes_max: TOKEN_BYTES_MAX });
         }
@@ -110,14 +119,19 @@ impl Issuers {
         let sha256: [u8; 32] = Sha256::digest(token).into();
         if let Some(verified) = self.verified.get(&sha256) {
             if self.is_good(&verified, now_s) {
-                return Ok(Arc::clone(&verified.grant));
+                return Ok(verified);
             }
             self.verified.remove(&sha256);
         }
-        let verified = self.check(token, now_s)?;
-        let grant = Arc::clone(&verified.grant);
-        self.verified.insert(sha256, Arc::new(verified));
-        Ok(grant)
+        let verified = Arc::new(self.check(token, now_s)?);
+        self.verified.insert(sha256, Arc::clone(&verified));
+        Ok(verified)
+    }
+
+    /// Whether a token that was checked once still counts: it has not ended, and its issuer still has the key.
+    pub(crate) fn still_counts(&self, verified: &Verified) -> bool {
+        let now_s = self.clock.unix_ms().div_euclid(1_000);
+        now_s < verified.ends_s && self.all[verified.issuer].keys.current().has(&verified.key)
     }
 
     fn is_good(&self, verified: &Verified, now_s: i64) -> bool {
@@ -136,14 +150,17 @@ impl Issuers {
         // In this order: keys that came in between are looked at, so that none is missed that the last attempt brought.
         let hope = issuer.keys.hope();
         let keys = issuer.keys.current();
-        keys.check(&token).map_err(|error| match (error, hope) {
+        let key = keys.check(&token).map_err(|error| match (error, hope) {
             (JwtError::UnknownKey, Hope::Wait(attempts)) => JwtError::KeysWanted(KeysWanted { issuer: at, attempts }),
             (JwtError::UnknownKey, Hope::Later) => JwtError::KeysUnavailable,
             (error, _) => error,
         })?;
         let claims = token.read("its payload is no JSON object")?;
         let grant = issuer.rules.grant(&claims, now_s)?;
-        Ok(Verified { grant: Arc::new(grant), issuer: at, generation: keys.generation })
+        let ends_s = issuer.rules.end_s(&grant).unwrap_or(now_s);
+        let holder = Sha256::new().chain_update(Sha256::digest(&name)).chain_update(grant.name.as_bytes()).finalize();
+        let (holder, grant, generation) = (holder.into(), Arc::new(grant), keys.generation);
+        Ok(Verified { grant, ends_s, holder, issuer: at, key, generation })
     }
 
     /// Waits until the issuer's keys were asked for once more.

@@ -23,6 +23,7 @@ mod layer;
 mod limits;
 mod live_tokens;
 mod login;
+mod names;
 mod presented;
 mod principal;
 mod proxy;

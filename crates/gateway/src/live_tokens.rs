@@ -5,6 +5,8 @@
 //!   shown: how long a look-up takes tells something of that hash, never of a secret.
 //! - L2 The file is read by [`LiveTokens::look`] and [`LiveTokens::reload`] alone, never while a request waits.
 //! - L3 A file that is broken or gone changes nothing: the tokens in use stay, and one version of the file is told once.
+//! - L4 A version of the file counts as seen when its bytes were had. While the disk refuses them it is read again at each look, so
+//!   that a revoked token works no longer than the disk refuses, and a second more.
 
 use std::collections::HashMap;
 use std::fs;
@@ -27,7 +29,16 @@ pub(crate) struct LiveTokens {
     file: TokenFile,
     by_sha256: ArcSwap<BySecret>,
     /// Held while the file is read: what is read last is used last.
-    seen: Mutex<FileSeen>,
+    seen: Mutex<Seen>,
+}
+
+/// What is known of the file.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The version whose bytes were had last, good or not.
+    file: FileSeen,
+    /// The version that could not be read, and why: what was told of it.
+    unread: Option<(FileSeen, io::ErrorKind)>,
 }
 
 /// What one secret opens.
@@ -57,10 +68,9 @@ enum FileSeen {
 impl LiveTokens {
     /// Reads the file; one that is not there has no tokens yet.
     pub(crate) fn open(file: TokenFile) -> Result<Self, TokenFileError> {
-        let seen = look_at(&file);
-        let tokens =
-            Self { by_sha256: ArcSwap::from_pointee(read(&file)?.unwrap_or_default()), file, seen: Mutex::new(seen) };
-        Ok(tokens)
+        let seen = Seen { file: look_at(&file), unread: None };
+        let tokens = read(&file)?.unwrap_or_default();
+        Ok(Self { by_sha256: ArcSwap::from_pointee(tokens), file, seen: Mutex::new(seen) })
     }
 
     /// The file.
@@ -81,29 +91,47 @@ impl LiveTokens {
     /// Reads the file again, whether it has changed or not. Blocks on the disk.
     pub(crate) fn reload(&self) -> Result<usize, TokenFileError> {
         let mut seen = self.seen.lock();
-        *seen = look_at(&self.file);
-        self.read_again()
+        let now = look_at(&self.file);
+        let outcome = self.take(read(&self.file));
+        if let Some(kind) = not_read(&outcome) {
+            seen.unread = Some((now, kind));
+        } else {
+            *seen = Seen { file: now, unread: None };
+        }
+        outcome
     }
 
     /// Reads the file again if it has changed; says in the log what became of it. Blocks on the disk.
     pub(crate) fn look(&self) {
+        self.look_by(read);
+    }
+
+    fn look_by(&self, read: impl FnOnce(&TokenFile) -> Result<Option<BySecret>, TokenFileError>) {
         let mut seen = self.seen.lock();
         let now = look_at(&self.file);
-        if *seen == now {
+        if seen.file == now {
             return;
         }
-        *seen = now;
-        match self.read_again() {
+        let outcome = self.take(read(&self.file));
+        let unread = not_read(&outcome).map(|kind| (now, kind));
+        let is_told = unread.is_some() && seen.unread == unread;
+        seen.unread = unread;
+        if unread.is_none() {
+            seen.file = now;
+        }
+        match outcome {
             Ok(secrets) => tracing::info!(secrets, "token file reloaded"),
+            Err(_) if is_told => {}
             Err(error) => {
                 let error = full_message(&error);
-                tracing::error!(error, "token file cannot be used; the tokens known before stay valid");
+                let is_tried_again = unread.is_some();
+                tracing::error!(error, is_tried_again, "token file cannot be used; the tokens known before stay valid");
             }
         }
     }
 
-    fn read_again(&self) -> Result<usize, TokenFileError> {
-        let tokens = match read(&self.file)? {
+    fn take(&self, read: Result<Option<BySecret>, TokenFileError>) -> Result<usize, TokenFileError> {
+        let tokens = match read? {
             Some(tokens) => tokens,
             None if self.len() == 0 => BySecret::new(),
             None => return Err(TokenFileError::Vanished { path: self.file.path().to_owned() }),
@@ -111,6 +139,16 @@ impl LiveTokens {
         let secrets = tokens.len();
         self.by_sha256.store(Arc::new(tokens));
         Ok(secrets)
+    }
+}
+
+/// Why the file's bytes could not be had; `None` if they were, whatever they are worth. Bytes that are no text were had.
+fn not_read(outcome: &Result<usize, TokenFileError>) -> Option<io::ErrorKind> {
+    match outcome {
+        Err(TokenFileError::Io { source, .. }) => {
+            Some(source.kind()).filter(|kind| *kind != io::ErrorKind::InvalidData)
+        }
+        _ => None,
     }
 }
 
@@ -136,5 +174,49 @@ fn look_at(file: &TokenFile) -> FileSeen {
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => FileSeen::Absent,
         Err(error) => FileSeen::Unreadable(error.kind()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token_file::NewToken;
+    use crate::{Scope, TenantAccess};
+
+    /// The disk refuses a file that was just rewritten without a token; nothing happens to the file after.
+    #[test]
+    fn a_revocation_counts_once_the_file_can_be_read_though_it_did_not_change_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = TokenFile::at(folder.path().join("tokens.json"));
+        let (_, token) = file.add(NewToken::new("a", &[Scope::Admin], TenantAccess::Any, 0)).unwrap();
+        let tokens = LiveTokens::open(file.clone()).unwrap();
+        let is_live = || tokens.get(&token.secrets[0].sha256).is_some();
+        let refuse = |file: &TokenFile| {
+            let source = io::Error::from(io::ErrorKind::PermissionDenied);
+            Err(TokenFileError::Io { action: "read", path: file.path().to_owned(), source })
+        };
+        file.remove("a").unwrap();
+        tokens.look_by(refuse);
+        assert_eq!(tokens.seen.lock().unread.map(|(_, kind)| kind), Some(io::ErrorKind::PermissionDenied));
+        tokens.look_by(refuse);
+        assert!(is_live(), "what cannot be read changes nothing");
+        tokens.look();
+        assert!(!is_live(), "revoked");
+        assert_eq!(tokens.seen.lock().unread, None);
+        tokens.look_by(|_| panic!("this version was read"));
+    }
+
+    #[test]
+    fn a_broken_file_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = TokenFile::at(folder.path().join("tokens.json"));
+        file.add(NewToken::new("a", &[Scope::Admin], TenantAccess::Any, 0)).unwrap();
+        let tokens = LiveTokens::open(file.clone()).unwrap();
+        for broken in [&b"broken"[..], b"\xff\xfe"] {
+            fs::write(file.path(), broken).unwrap();
+            tokens.look();
+            assert!(tokens.len() == 1 && tokens.seen.lock().unread.is_none());
+            tokens.look_by(|_| panic!("this version was read"));
+        }
     }
 }

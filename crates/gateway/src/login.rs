@@ -1,5 +1,8 @@
 //! Browsers log in with a token, get a cookie, and log out.
 //!
+//! A session stands for the token that was shown, of the file or of an issuer, and ends with it. Both routes that tell something about
+//! a credential judge its rules, and what they turn away is counted and told like any other refusal; that nobody is logged in is none.
+//!
 //! The cookie is `HttpOnly` and `SameSite=Strict`; it is `Secure` where the browser came by TLS, to us or to a proxy that is
 //! trusted. No answer of these routes may be kept by anyone on the way.
 
@@ -17,9 +20,10 @@ use pharos_http::Dialect;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::authenticate::{Authenticator, SESSION_COOKIE};
+use crate::authenticate::{AuthError, Authenticator, SESSION_COOKIE};
 use crate::layer::refuse;
 use crate::presented::Presented;
+use crate::principal::Principal;
 use crate::verify::verify;
 
 /// A login is one token in JSON, bytes.
@@ -49,14 +53,32 @@ struct LogIn {
 
 async fn log_in(State(authenticator): State<Arc<Authenticator>>, parts: Parts, Json(form): Json<LogIn>) -> Response {
     let presented = Presented::of(&parts);
-    match authenticator.log_in(&form.token) {
-        Ok(cookie) => cookie_answer(&authenticator, cookie.reveal(), authenticator.session_s(), &presented),
-        Err(error) => {
-            let client = presented.client(authenticator.trusted_networks());
-            authenticator.audit().refused(&presented, client, "", &error);
-            refuse(&error, Dialect::Plain)
+    match judged(&authenticator, &presented, authenticator.shown(&form.token).await) {
+        Ok((_, shown)) => {
+            let (cookie, lasts_s) = authenticator.open_session(shown);
+            cookie_answer(&authenticator, cookie.reveal(), lasts_s, &presented)
         }
+        Err(error) => refuse(&error, Dialect::Plain),
     }
+}
+
+/// What was shown, if the rules of its credential let it be used from there.
+fn judged<T>(
+    authenticator: &Authenticator,
+    presented: &Presented<'_>,
+    shown: Result<(Principal, T), AuthError>,
+) -> Result<(Principal, T), AuthError> {
+    let client = presented.client(authenticator.trusted_networks());
+    let refused = |who: &str, error: AuthError| {
+        if error != AuthError::Missing {
+            authenticator.audit().refused(presented, client, who, &error);
+        }
+        error
+    };
+    let (principal, shown) = shown.map_err(|error| refused("", error))?;
+    let permission = principal.require_session(client, presented.path, presented.method);
+    permission.map_err(|error| refused(principal.name(), error.into()))?;
+    Ok((principal, shown))
 }
 
 async fn log_out(State(authenticator): State<Arc<Authenticator>>, parts: Parts) -> Response {
@@ -71,8 +93,10 @@ fn cookie_answer(authenticator: &Authenticator, value: &str, seconds: i64, prese
 }
 
 async fn session(State(authenticator): State<Arc<Authenticator>>, parts: Parts) -> Response {
-    match authenticator.authenticate(&Presented::of(&parts)).await {
-        Ok(principal) => {
+    let presented = Presented::of(&parts);
+    let shown = authenticator.authenticate(&presented).await.map(|principal| (principal, ()));
+    match judged(&authenticator, &presented, shown) {
+        Ok((principal, ())) => {
             let scopes: Vec<_> = principal.scopes().iter().map(|scope| scope.as_str()).collect();
             let auth = if authenticator.is_enabled() { "on" } else { "off" };
             let tenant = principal.tenants().to_string();

@@ -247,6 +247,19 @@ impl Principal {
         if self.grant.rules.permit(client, path, method) { Ok(()) } else { Err(GatewayError::Denied) }
     }
 
+    /// Checks the credential's own rules for a session, which moves no data.
+    ///
+    /// # Errors
+    /// [`GatewayError::Denied`].
+    pub(crate) fn require_session(
+        &self,
+        client: Option<IpAddr>,
+        path: &str,
+        method: &Method,
+    ) -> Result<(), GatewayError> {
+        if self.grant.rules.permit_session(client, path, method) { Ok(()) } else { Err(GatewayError::Denied) }
+    }
+
     /// Remembers the tenant that the URL or the `X-Scope-OrgID` header names, if the principal may act for it.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What each path asks of its caller, what it does, and whom it concerns: one table for the whole product.
 
 use crate::Scope;
+use crate::names::split_tenant;
 
 /// What a path asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,16 +60,9 @@ impl<'p> Route<'p> {
             access,
             changes: is_admin || writes,
             reach: if operates || looks_inside { Reach::AllTenants } else { Reach::Tenant },
-            tenant: tenant_in(path),
+            tenant: split_tenant(path).map(|(tenant, _)| tenant),
         }
     }
-}
-
-/// The tenant that VictoriaMetrics' cluster URLs name.
-fn tenant_in(path: &str) -> Option<&str> {
-    let mut segments = path.split('/').skip(1);
-    let is_cluster = matches!(segments.next(), Some("insert" | "select" | "delete"));
-    segments.next().filter(|tenant| is_cluster && !tenant.is_empty())
 }
 
 fn access(path: &str) -> Access {
@@ -103,8 +97,9 @@ fn access(path: &str) -> Access {
 }
 
 fn http_access(path: &str) -> Access {
+    let inner = split_tenant(path).map_or(path, |(_, inner)| inner);
     // Names of tags are a part of these paths, whatever they end with.
-    if path.starts_with("/tempo/api/") {
+    if inner.starts_with("/tempo/api/") {
         return Access::Scope(Scope::TracesRead);
     }
     let ends = |tails: &[&str]| tails.iter().any(|tail| path.ends_with(tail));
@@ -125,7 +120,7 @@ fn http_access(path: &str) -> Access {
     if path.starts_with("/insert/") && path.trim_end_matches('/').ends_with("/prometheus") {
         return Access::Scope(Scope::MetricsWrite);
     }
-    let bare = path.strip_prefix("/jaeger").unwrap_or(path);
+    let bare = inner.strip_prefix("/jaeger").unwrap_or(inner);
     if path.contains("/api/v1/") || bare.starts_with("/api/metrics/") || path.ends_with("/federate") {
         return Access::Scope(Scope::MetricsRead);
     }
@@ -218,6 +213,11 @@ mod tests {
             ("/tempo/api/echo", scope(Scope::TracesRead)),
             ("/tempo/api/v2/search/tag/v1/traces", scope(Scope::TracesRead)),
             ("/api/metrics/calls", scope(Scope::MetricsRead)),
+            ("/select/3/jaeger/api/traces", scope(Scope::TracesRead)),
+            ("/select/3/jaeger/api/v3/services", scope(Scope::TracesRead)),
+            ("/select/3/jaeger/api/metrics/calls", scope(Scope::MetricsRead)),
+            ("/select/3/tempo/api/search", scope(Scope::TracesRead)),
+            ("/select/3/tempo/api/v2/search/tag/v1/traces", scope(Scope::TracesRead)),
             ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", scope(Scope::TracesWrite)),
             ("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", scope(Scope::MetricsWrite)),
             ("/jaeger.api_v3.QueryService/GetTrace", scope(Scope::TracesRead)),
@@ -251,6 +251,8 @@ mod tests {
             ("/select/7/prometheus/api/v1/query", Reach::Tenant, false, Some("7")),
             ("/select//prometheus/api/v1/query", Reach::Tenant, false, None),
             ("/api/select/7", Reach::Tenant, false, None),
+            ("/select/7/jaeger/api/traces", Reach::Tenant, false, Some("7")),
+            ("/select/7/tempo/api/search", Reach::Tenant, false, Some("7")),
         ] {
             let route = Route::of(path);
             assert_eq!((route.reach, route.changes, route.tenant), (reach, changes, tenant), "{path}");

@@ -1,25 +1,38 @@
 //! Browser sessions: a random cookie that stands for a token which is still live.
 //!
-//! Sessions are kept in memory only: a restart asks for the token again. The cookie's hash is the key,
-//! so that a memory dump gives no cookie away.
+//! Sessions are kept in memory only: a restart asks for the token again. The cookie's hash is the key, and of a token its hash or what
+//! it proved is kept, so that a memory dump gives neither away.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::Mutex;
 use pharos_base::{Secret, random_bytes};
 
+use crate::jwt::Verified;
 use crate::token_file::hash;
 
 /// More sessions than this push out the oldest.
 const SESSIONS_MAX: usize = 10_000;
-/// More sessions of one token than this push out its own oldest: nobody logs the others out.
-const SESSIONS_PER_TOKEN_MAX: usize = 100;
+/// More sessions of one holder than this push out its own oldest: nobody logs the others out.
+const SESSIONS_PER_HOLDER_MAX: usize = 100;
 
-#[derive(Debug, Clone, Copy)]
+/// What was shown when a session was opened.
+#[derive(Debug, Clone)]
+pub(crate) enum Shown {
+    /// A token of the file, by its hash.
+    Token([u8; 32]),
+    /// A web token of an issuer.
+    WebToken(Arc<Verified>),
+}
+
+#[derive(Debug, Clone)]
 struct Session {
-    token_sha256: [u8; 32],
+    shown: Shown,
+    /// A token of the file, or whoever has web tokens of an issuer.
+    holder: [u8; 32],
     expires_at: i64,
 }
 
@@ -30,25 +43,25 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Opens a session of `lasts_s` seconds for a token; the secret is the cookie's value.
-    pub(crate) fn open(&self, token_sha256: [u8; 32], now_s: i64, lasts_s: i64) -> Secret {
+    /// Opens a session until `expires_at`, Unix seconds; the secret is the cookie's value.
+    pub(crate) fn open(&self, shown: Shown, holder: [u8; 32], now_s: i64, expires_at: i64) -> Secret {
         let cookie = URL_SAFE_NO_PAD.encode(random_bytes::<32>());
         let mut open = self.open.lock();
         open.retain(|_, session| session.expires_at > now_s);
-        let own = open.values().filter(|session| session.token_sha256 == token_sha256).count();
-        if own >= SESSIONS_PER_TOKEN_MAX {
-            remove_oldest(&mut open, |session| session.token_sha256 == token_sha256);
+        let own = open.values().filter(|session| session.holder == holder).count();
+        if own >= SESSIONS_PER_HOLDER_MAX {
+            remove_oldest(&mut open, |session| session.holder == holder);
         } else if open.len() >= SESSIONS_MAX {
             remove_oldest(&mut open, |_| true);
         }
-        open.insert(hash(&cookie), Session { token_sha256, expires_at: now_s + lasts_s });
+        open.insert(hash(&cookie), Session { shown, holder, expires_at });
         Secret::new(cookie)
     }
 
-    /// The hash of the token behind a cookie.
-    pub(crate) fn token_of(&self, cookie: &str, now_s: i64) -> Option<[u8; 32]> {
+    /// What was shown for a cookie.
+    pub(crate) fn shown_for(&self, cookie: &str, now_s: i64) -> Option<Shown> {
         let open = self.open.lock();
-        open.get(&hash(cookie)).filter(|session| session.expires_at > now_s).map(|session| session.token_sha256)
+        open.get(&hash(cookie)).filter(|session| session.expires_at > now_s).map(|session| session.shown.clone())
     }
 
     /// Ends a session.
@@ -67,27 +80,38 @@ fn remove_oldest(open: &mut HashMap<[u8; 32], Session>, among: impl Fn(&Session)
 mod tests {
     use super::*;
 
-    #[test]
-    fn sessions_end_by_time_and_by_logout() {
-        let sessions = Sessions::default();
-        let cookie = sessions.open([7; 32], 100, 60);
-        assert_eq!(sessions.token_of(cookie.reveal(), 101), Some([7; 32]));
-        assert_eq!(sessions.token_of(cookie.reveal(), 160), None);
-        assert_eq!(sessions.token_of("guess", 101), None);
-        sessions.close(cookie.reveal());
-        assert_eq!(sessions.token_of(cookie.reveal(), 101), None);
+    fn open(sessions: &Sessions, holder: u8, now_s: i64, lasts_s: i64) -> Secret {
+        sessions.open(Shown::Token([holder; 32]), [holder; 32], now_s, now_s + lasts_s)
+    }
+
+    fn holder_of(sessions: &Sessions, cookie: &str, now_s: i64) -> Option<u8> {
+        match sessions.shown_for(cookie, now_s)? {
+            Shown::Token(sha256) => Some(sha256[0]),
+            Shown::WebToken(_) => None,
+        }
     }
 
     #[test]
-    fn many_logins_with_one_token_log_nobody_else_out() {
+    fn sessions_end_by_time_and_by_logout() {
         let sessions = Sessions::default();
-        let other = sessions.open([0; 32], 0, 3_600);
-        let first = sessions.open([1; 32], 0, 3_600);
-        for now_s in 1..=i64::try_from(SESSIONS_PER_TOKEN_MAX).unwrap() {
-            sessions.open([1; 32], now_s, 3_600);
+        let cookie = open(&sessions, 7, 100, 60);
+        assert_eq!(holder_of(&sessions, cookie.reveal(), 101), Some(7));
+        assert_eq!(holder_of(&sessions, cookie.reveal(), 160), None);
+        assert_eq!(holder_of(&sessions, "guess", 101), None);
+        sessions.close(cookie.reveal());
+        assert_eq!(holder_of(&sessions, cookie.reveal(), 101), None);
+    }
+
+    #[test]
+    fn many_logins_of_one_holder_log_nobody_else_out() {
+        let sessions = Sessions::default();
+        let other = open(&sessions, 0, 0, 3_600);
+        let first = open(&sessions, 1, 0, 3_600);
+        for now_s in 1..=i64::try_from(SESSIONS_PER_HOLDER_MAX).unwrap() {
+            open(&sessions, 1, now_s, 3_600);
         }
-        assert_eq!(sessions.token_of(other.reveal(), 1_000), Some([0; 32]));
-        assert_eq!(sessions.token_of(first.reveal(), 1_000), None);
-        assert_eq!(sessions.open.lock().len(), 1 + SESSIONS_PER_TOKEN_MAX);
+        assert_eq!(holder_of(&sessions, other.reveal(), 1_000), Some(0));
+        assert_eq!(holder_of(&sessions, first.reveal(), 1_000), None);
+        assert_eq!(sessions.open.lock().len(), 1 + SESSIONS_PER_HOLDER_MAX);
     }
 }

@@ -7,6 +7,8 @@
 //!   itself (no answer, or 503 where an identity cannot be judged at the moment).
 //! - V2 Nothing is changed, no body is read.
 //! - V3 What would be refused by the door behind is refused here, the tenant in the path included.
+//! - V4 What is judged is what the door behind reads, whether it decodes paths before it looks at them, as most programs do, or
+//!   after, as Pharos does: a path that the two read differently is refused.
 
 use std::sync::Arc;
 
@@ -83,13 +85,26 @@ fn admitted(principal: Option<&Principal>, route: &Route<'_>) -> Response {
     answer
 }
 
-/// Whether every server reads a path alike: nothing in it is removed, joined or decoded on the way. What is
-/// guarded behind nginx may decode a path that Pharos compares as it stands.
+/// Whether every server reads a path alike: nothing in it is removed, joined or split on the way, and nothing is encoded that
+/// need not be. Of what is left over, decoded or not, the same words stand between the same slashes.
 fn is_plain(path: &str) -> bool {
-    let lower = path.to_ascii_lowercase();
-    let ambiguous = ["//", "/./", "/../", "\\", "%2e", "%2f", "%5c", "%25", "%00"];
+    // Some take what follows a semicolon out of its segment.
+    let ambiguous = ["//", "/./", "/../", "\\", ";"];
     path.starts_with('/')
-        && !ambiguous.iter().any(|part| lower.contains(part))
-        && !lower.ends_with("/..")
-        && !lower.ends_with("/.")
+        && !ambiguous.iter().any(|part| path.contains(part))
+        && !path.ends_with("/..")
+        && !path.ends_with("/.")
+        && path.split('%').skip(1).all(is_needed_escape)
+}
+
+/// Whether `rest`, which stands after a percent sign, begins with the two digits of an octet that has to be encoded and stays what it
+/// is when it is decoded: letters, digits and `-._~` are the same without (RFC 3986, 2.3), and a slash, a backslash, a percent sign or
+/// a control character is something else to who decodes before he looks.
+fn is_needed_escape(rest: &str) -> bool {
+    let digits = rest.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    let octet = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    octet.is_some_and(|octet| {
+        let is_unreserved = octet.is_ascii_alphanumeric() || b"-._~".contains(&octet);
+        !is_unreserved && !octet.is_ascii_control() && !b"/\\%".contains(&octet)
+    })
 }

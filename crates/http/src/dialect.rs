@@ -167,6 +167,8 @@ impl Dialect {
         if content_type.starts_with("application/grpc") {
             return Self::Grpc;
         }
+        let below_tenant = path.strip_prefix("/select/").and_then(|rest| rest.find('/').map(|at| &rest[at..]));
+        let path = below_tenant.unwrap_or(path);
         let path = path.strip_prefix("/jaeger").unwrap_or(path);
         let writes_samples = path.ends_with("/api/v1/write") || path.ends_with("/api/v1/push");
         if is_otlp(path) {
@@ -256,6 +258,9 @@ mod tests {
         assert_eq!(dialect("/api/traces", form), Dialect::Jaeger);
         assert_eq!(dialect("/jaeger/api/traces", form), Dialect::Jaeger);
         assert_eq!(dialect("/api/v3/services", form), Dialect::JaegerV3);
+        assert_eq!(dialect("/select/0/jaeger/api/traces", form), Dialect::Jaeger);
+        assert_eq!(dialect("/select/0/jaeger/api/v3/services", form), Dialect::JaegerV3);
+        assert_eq!(dialect("/select/0/tempo/api/search", form), Dialect::Plain);
         assert_eq!(dialect("/-/flush", form), Dialect::Plain);
     }
 

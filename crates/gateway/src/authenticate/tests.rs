@@ -52,6 +52,13 @@ impl Fixture {
         runtime.block_on(self.authenticator.authenticate(&presented))
     }
 
+    /// The cookie of a session.
+    fn log_in(&self, secret: &str) -> Secret {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (_, shown) = runtime.block_on(self.authenticator.shown(secret)).unwrap();
+        self.authenticator.open_session(shown).0
+    }
+
     fn name_of(&self, headers: &HeaderMap) -> Result<String, AuthError> {
         self.principal(headers).map(|principal| principal.name().to_owned())
     }
@@ -107,7 +114,7 @@ fn two_credentials_in_one_request_are_not_chosen_from() {
     let cookie = fixture.add(reader("b"));
     let mut wrong = with_header(AUTHORIZATION, "Bearer wrong");
     let secret = cookie[AUTHORIZATION].to_str().unwrap().strip_prefix("Bearer ").unwrap();
-    let session = fixture.authenticator.log_in(secret).unwrap();
+    let session = fixture.log_in(secret);
     wrong.insert(COOKIE, HeaderValue::from_str(&format!("{SESSION_COOKIE}={}", session.reveal())).unwrap());
     assert_eq!(fixture.name_of(&wrong), Err(AuthError::Unknown), "a good cookie does not mend a wrong token");
 }
@@ -128,7 +135,7 @@ fn both_secrets_of_a_rotated_token_work_until_the_grace_ends() {
 fn a_revoked_token_ends_its_sessions_too() {
     let fixture = fixture();
     let secret = fixture.authenticator.first_token().unwrap().unwrap();
-    let cookie = fixture.authenticator.log_in(secret.reveal()).unwrap();
+    let cookie = fixture.log_in(secret.reveal());
     let headers = with_header(COOKIE, &format!("theme=dark; {SESSION_COOKIE}={}", cookie.reveal()));
     assert_eq!(fixture.principal(&headers).unwrap().source(), IdentitySource::Session);
     fixture.file.remove("first").unwrap();
@@ -245,7 +252,7 @@ fn a_token_may_come_in_a_header_that_the_settings_name_and_in_no_other() {
     let mut twice = header("x-api-key", secret);
     twice.append("x-api-key", HeaderValue::from_static("other"));
     assert_eq!(fixture.name_of(&twice).unwrap_err().class(), ErrorClass::Invalid);
-    let session = fixture.authenticator.log_in(secret).unwrap();
+    let session = fixture.log_in(secret);
     let mut cookie = with_header(COOKIE, &format!("{SESSION_COOKIE}={}", session.reveal()));
     cookie.insert("x-api-key", HeaderValue::from_static("wrong"));
     assert_eq!(fixture.name_of(&cookie), Err(AuthError::Unknown), "a good cookie does not mend a wrong token");
@@ -255,7 +262,7 @@ fn a_token_may_come_in_a_header_that_the_settings_name_and_in_no_other() {
 fn a_session_lasts_as_long_as_the_settings_say() {
     let fixture = with_settings(fixture(), serde_json::json!({"sessions": "1h"}));
     let secret = fixture.authenticator.first_token().unwrap().unwrap();
-    let cookie = fixture.authenticator.log_in(secret.reveal()).unwrap();
+    let cookie = fixture.log_in(secret.reveal());
     let headers = with_header(COOKIE, &format!("{SESSION_COOKIE}={}", cookie.reveal()));
     fixture.clock.advance_ms(3_599_000);
     assert!(fixture.name_of(&headers).is_ok());
@@ -279,4 +286,19 @@ fn settings_of_headers_and_sessions_are_checked() {
         let found = faults(settings);
         assert!(found.contains(expected), "{found}");
     }
+}
+
+#[test]
+fn a_password_is_what_a_browser_sends_by_itself_and_a_bearers_token_is_not() {
+    let fixture = with_settings(fixture(), serde_json::json!({"headers": ["X-API-Key"]}));
+    let trusts = |headers: &HeaderMap| fixture.authenticator.trusts_the_browser(headers);
+    for (value, expected) in
+        [("Bearer abc", false), ("bearer abc", false), ("Basic dTpw", true), ("basic dTpw", true), ("BASIC dTpw", true)]
+    {
+        assert_eq!(trusts(&with_header(AUTHORIZATION, value)), expected, "{value}");
+    }
+    assert!(trusts(&HeaderMap::new()) && trusts(&with_header(COOKIE, "pharos_session=x")));
+    let mut both = with_header(AUTHORIZATION, "Basic dTpw");
+    both.insert("x-api-key", HeaderValue::from_static("abc"));
+    assert!(trusts(&both), "the password is what counts, so it is what is judged");
 }

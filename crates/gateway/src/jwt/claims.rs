@@ -61,6 +61,11 @@ impl ClaimRules {
         Ok(Grant { not_before_s, expires_s: Some(expires_s), ..grant })
     }
 
+    /// When the token of a grant ends by its issuer's clock, without the leeway.
+    pub(super) fn end_s(&self, grant: &Grant) -> Option<i64> {
+        grant.expires_s.map(|expires_s| expires_s.saturating_sub(self.leeway_s))
+    }
+
     fn name<'a>(&self, claims: &'a Map<String, Value>) -> Result<&'a str, JwtError> {
         let path = &self.claims.name;
         let name = lookup(claims, path).and_then(Value::as_str).filter(|name| is_name(name));

@@ -49,7 +49,11 @@ pub(super) struct Key {
     kid: Option<Box<str>>,
     algorithm: Algorithm,
     decoding: DecodingKey,
+    print: KeyPrint,
 }
+
+/// Tells one key, for its algorithm, from all others, whatever it is called.
+pub(super) type KeyPrint = [u8; 32];
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,7 +129,8 @@ impl KeySet {
                 let algorithm = file.algorithm.algorithm();
                 let decoding = key_of(&bytes, algorithm)
                     .map_err(|problem| KeyError::File { path: file.file.display().to_string(), problem })?;
-                keys.push(Key { kid: file.kid.as_deref().map(Box::from), algorithm, decoding });
+                let print = print_of(algorithm, &[&bytes]);
+                keys.push(Key { kid: file.kid.as_deref().map(Box::from), algorithm, decoding, print });
             }
         }
         Ok(Self { keys, generation: 0, fingerprint: hash.finalize().into() })
@@ -141,8 +146,13 @@ impl KeySet {
         self.keys.len()
     }
 
-    /// Holds the token's signature against the keys that its header fits.
-    pub(super) fn check(&self, token: &Compact<'_>) -> Result<(), JwtError> {
+    /// Whether there is still this key.
+    pub(super) fn has(&self, print: &KeyPrint) -> bool {
+        self.keys.iter().any(|key| key.print == *print)
+    }
+
+    /// Holds the token's signature against the keys that its header fits; the key that it is by.
+    pub(super) fn check(&self, token: &Compact<'_>) -> Result<KeyPrint, JwtError> {
         let kid = token.header.kid.as_deref();
         let named = |key: &&Key| kid.is_some() && key.kid.as_deref() == kid;
         let mut fitting: Vec<_> = self.keys.iter().filter(named).collect();
@@ -152,7 +162,7 @@ impl KeySet {
         if fitting.is_empty() {
             return Err(JwtError::UnknownKey);
         }
-        fitting.retain(|key| name_of(key.algorithm) == token.header.alg);
+        fitting.retain(|key| names_of(key.algorithm).contains(&token.header.alg.as_str()));
         match fitting.len() {
             0 => return Err(JwtError::Algorithm),
             1..=TRIES_MAX => {}
@@ -161,28 +171,38 @@ impl KeySet {
         let is_by = |key: &&Key| {
             crypto::verify(token.signature, token.signed.as_bytes(), &key.decoding, key.algorithm).unwrap_or(false)
         };
-        if fitting.iter().any(is_by) { Ok(()) } else { Err(JwtError::Signature) }
+        fitting.into_iter().find(is_by).map(|key| key.print).ok_or(JwtError::Signature)
     }
 }
 
-/// The name of an algorithm in tokens.
-fn name_of(algorithm: Algorithm) -> &'static str {
+/// The names of an algorithm in tokens and keys.
+fn names_of(algorithm: Algorithm) -> &'static [&'static str] {
     match algorithm {
-        Algorithm::HS256 => "HS256",
-        Algorithm::HS384 => "HS384",
-        Algorithm::HS512 => "HS512",
-        Algorithm::RS256 => "RS256",
-        Algorithm::RS384 => "RS384",
-        Algorithm::RS512 => "RS512",
-        Algorithm::PS256 => "PS256",
-        Algorithm::PS384 => "PS384",
-        Algorithm::PS512 => "PS512",
-        Algorithm::ES256 => "ES256",
-        Algorithm::ES384 => "ES384",
-        Algorithm::EdDSA => "EdDSA",
+        Algorithm::HS256 => &["HS256"],
+        Algorithm::HS384 => &["HS384"],
+        Algorithm::HS512 => &["HS512"],
+        Algorithm::RS256 => &["RS256"],
+        Algorithm::RS384 => &["RS384"],
+        Algorithm::RS512 => &["RS512"],
+        Algorithm::PS256 => &["PS256"],
+        Algorithm::PS384 => &["PS384"],
+        Algorithm::PS512 => &["PS512"],
+        Algorithm::ES256 => &["ES256"],
+        Algorithm::ES384 => &["ES384"],
+        // RFC 9864 names the curve instead; keys here are on that one alone.
+        Algorithm::EdDSA => &["EdDSA", "Ed25519"],
         // Fits no token.
-        _ => "",
+        _ => &[],
     }
+}
+
+fn print_of(algorithm: Algorithm, parts: &[&[u8]]) -> KeyPrint {
+    let mut hash = Sha256::new();
+    for part in names_of(algorithm).iter().map(|name| name.as_bytes()).chain(parts.iter().copied()) {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
 }
 
 const RSA: [JwtAlgorithm; 6] = [
@@ -213,11 +233,8 @@ impl Key {
             ("oct", _) => return Err("one is a secret (oct), and secrets come from files alone"),
             _ => return Err("one is of a kind (kty, crv) that is not known here"),
         };
-        let said = |algorithm: &JwtAlgorithm| match jwk.alg.as_deref() {
-            None => true,
-            // RFC 9864 names the curve instead.
-            Some("Ed25519") => *algorithm == JwtAlgorithm::EdDSA,
-            Some(alg) => name_of(algorithm.algorithm()) == alg,
+        let said = |algorithm: &JwtAlgorithm| {
+            jwk.alg.as_deref().is_none_or(|alg| names_of(algorithm.algorithm()).contains(&alg))
         };
         let allowed = |algorithm: &JwtAlgorithm| configured.is_empty() || configured.contains(algorithm);
         let mut fitting = possible.iter().filter(|algorithm| said(algorithm) && allowed(algorithm));
@@ -231,13 +248,16 @@ impl Key {
                 .filter(|decoded| bytes.contains(&decoded.len()))
                 .ok_or("one lacks a part of its key, or has one of a wrong size")
         };
-        let decoding = match algorithm {
+        let (decoding, print) = match algorithm {
             Algorithm::ES256 | Algorithm::ES384 => {
                 let size = if algorithm == Algorithm::ES256 { 32 } else { 48 };
                 let (x, y) = (part(&jwk.x, size..=size)?, part(&jwk.y, size..=size)?);
-                DecodingKey::from_ec_der(&[&[4][..], &x, &y].concat())
+                (DecodingKey::from_ec_der(&[&[4][..], &x, &y].concat()), print_of(algorithm, &[&x, &y]))
             }
-            Algorithm::EdDSA => DecodingKey::from_ed_der(&part(&jwk.x, 32..=32)?),
+            Algorithm::EdDSA => {
+                let x = part(&jwk.x, 32..=32)?;
+                (DecodingKey::from_ed_der(&x), print_of(algorithm, &[&x]))
+            }
             _ => {
                 let n = part(&jwk.n, 1..=1025)?;
                 // Some write the sign's zero byte.
@@ -245,10 +265,11 @@ impl Key {
                 if n.len() < MODULUS_BYTES_MIN {
                     return Err("one is an RSA key of less than 2048 bits");
                 }
-                DecodingKey::from_rsa_raw_components(n, &part(&jwk.e, 1..=8)?)
+                let e = part(&jwk.e, 1..=8)?;
+                (DecodingKey::from_rsa_raw_components(n, &e), print_of(algorithm, &[n, &e]))
             }
         };
-        Ok(Self { kid: jwk.kid.map(Box::from), algorithm, decoding })
+        Ok(Self { kid: jwk.kid.map(Box::from), algorithm, decoding, print })
     }
 }
 

@@ -70,7 +70,7 @@ impl Default for IssuerSettings {
 pub struct KeySettings {
     /// Ask `<issuer>/.well-known/openid-configuration` where the key set is.
     pub discovery: bool,
-    /// The key set's URL; https, or http to loopback.
+    /// The key set's URL; https, or http to loopback. A name, a password or parameters in it are never shown.
     pub jwks_url: Option<String>,
     /// A file with a key set.
     pub jwks_file: Option<PathBuf>,
@@ -95,7 +95,7 @@ pub struct KeyFile {
 
 /// Signatures that can be checked here. There is no `none`, and ES512 is not offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names of RFC 7518 and RFC 8037")]
+#[expect(missing_docs, reason = "the names of RFC 7518, RFC 8037 and, for Ed25519, RFC 9864")]
 pub enum JwtAlgorithm {
     HS256,
     HS384,
@@ -108,6 +108,7 @@ pub enum JwtAlgorithm {
     PS512,
     ES256,
     ES384,
+    #[serde(alias = "Ed25519")]
     EdDSA,
 }
 

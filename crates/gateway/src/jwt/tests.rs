@@ -86,3 +86,10 @@ fn written(folder: &Path, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
     std::fs::write(&path, text).unwrap();
     path
 }
+
+impl Issuers {
+    /// What a token brings.
+    fn verify(&self, token: &str) -> Result<Arc<Grant>, JwtError> {
+        self.verified(token).map(|verified| Arc::clone(&verified.grant))
+    }
+}

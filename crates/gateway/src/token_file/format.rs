@@ -12,6 +12,8 @@
 //! - F1 No two secrets of a file are the same: a secret tells one token.
 //! - F2 A token has 1 to [`SECRETS_MAX`] secrets.
 //! - F3 Names and values of extra labels fit the limits below; no token sets `__name__`.
+//! - F4 Every token has a name, and no two have the same; nor have two secrets of a file the same id. A token with several secrets is
+//!   one entry: who revokes a name or an id revokes all that is called so.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -127,15 +129,26 @@ pub(super) fn write(tokens: &[TokenEntry]) -> Result<String, Malformed> {
 }
 
 fn check(tokens: &[TokenEntry]) -> Result<(), String> {
-    let mut hashes = HashSet::new();
+    let (mut names, mut ids, mut hashes) = (HashSet::new(), HashSet::new(), HashSet::new());
     for token in tokens {
         let name = &token.name;
+        if name.is_empty() {
+            return Err("a token has no name".to_owned());
+        }
+        if !names.insert(name) {
+            return Err(format!(
+                "two tokens are called {name:?}; several secrets of one token stand in its list `secrets`"
+            ));
+        }
         if token.secrets.is_empty() || token.secrets.len() > SECRETS_MAX {
             return Err(format!("token {name:?} must have 1 to {SECRETS_MAX} secrets"));
         }
         for secret in &token.secrets {
             if !hashes.insert(secret.sha256) {
                 return Err(format!("token {name:?} has a secret that is there twice, {}", secret.id));
+            }
+            if !ids.insert(&secret.id) {
+                return Err(format!("token {name:?} has a secret whose id is there twice, {:?}", secret.id));
             }
         }
         check_labels(token)?;

@@ -127,11 +127,29 @@ fn a_broken_file_is_named_not_ignored() {
         )
     };
     let secret = format!(r#"{{"id":"abababab","sha256":"{sha256}","created_at":1}}"#);
+    let of_id = |id: &str, byte: &str| format!(r#"{{"id":"{id}","sha256":"{}","created_at":1}}"#, byte.repeat(32));
+    let two = |second: &str| {
+        let entry = |name: &str, secret: &str| {
+            format!(r#"{{"name":"{name}","secrets":[{secret}],"scopes":["admin"],"tenant":"7","created_at":1}}"#)
+        };
+        format!(r#"{{"version":2,"tokens":[{},{}]}}"#, entry("ci", &secret), entry(second, &of_id("cdcdcdcd", "cd")))
+    };
+    let two_of_version_1 = |second: &str| {
+        let entry = |name: &str, byte: &str| {
+            let (id, sha256) = (byte.repeat(4), byte.repeat(32));
+            format!(r#"{{"id":"{id}","name":"{name}","sha256":"{sha256}","scopes":[],"tenant":"7","created_at":1}}"#)
+        };
+        format!(r#"{{"version":1,"tokens":[{},{}]}}"#, entry("ci", "ab"), entry(second, "cd"))
+    };
     for (text, part) in [
         ("{".to_owned(), "is not valid"),
         (r#"{"version":9,"tokens":[]}"#.to_owned(), "has version 9"),
         (token("", ""), "must have 1 to 8 secrets"),
         (token("", &format!("{secret},{secret}")), "there twice"),
+        (token("", &format!("{secret},{}", of_id("abababab", "cd"))), "whose id is there twice"),
+        (two("ci"), "two tokens are called \"ci\""),
+        (two_of_version_1("ci"), "two tokens are called \"ci\""),
+        (two(""), "has no name"),
         (token(r#","extra_labels":{"__name__":"x"}"#, &secret), "cannot set the label"),
         (token(r#","colour":"red""#, &secret), "is not valid"),
         (token(r#","allow":[{"networks":["ten"]}]"#, &secret), "is not valid"),
@@ -140,8 +158,12 @@ fn a_broken_file_is_named_not_ignored() {
         let error = file.read().unwrap_err().to_string();
         assert!(error.contains(part), "{text}: {error}");
     }
-    fs::write(file.path(), token("", &secret)).unwrap();
-    assert_eq!(file.read().unwrap().len(), 1);
+    for (text, count) in [(token("", &secret), 1), (two("other"), 2), (two_of_version_1("other"), 2)] {
+        fs::write(file.path(), text).unwrap();
+        assert_eq!(file.read().unwrap().len(), count);
+    }
+    let nameless = file.add(new_token("")).unwrap_err();
+    assert!(nameless.to_string().contains("has no name"), "{nameless}");
 }
 
 /// A crash while the file is replaced leaves the temporary one behind; the file itself is whole, the next change goes on.

@@ -103,16 +103,17 @@ fn table() -> BTreeMap<String, Need> {
     add(&["/insert/{tenant}/opentelemetry/v1"], Tenant(WRITE), "/metrics");
     add(&["/insert/{tenant}/opentelemetry/v1"], Tenant(SPANS_IN), "/traces");
     // Traces.
+    let jaeger = ["/api", "/jaeger/api", "/select/{tenant}/jaeger/api"];
     add(
-        &["/api", "/jaeger/api"],
+        &jaeger,
         Tenant(SPANS_OUT),
         "/services /services/{service}/operations /operations /traces /traces/{trace_id} /archive/{trace_id} /transform
          /dependencies /v3/capabilities /v3/services /v3/operations /v3/traces /v3/traces/{trace_id} /v3/trace-summaries
          /v3/dependencies",
     );
-    add(&["/api", "/jaeger/api"], Tenant(READ), "/metrics/latencies /metrics/calls /metrics/errors");
+    add(&jaeger, Tenant(READ), "/metrics/latencies /metrics/calls /metrics/errors");
     add(
-        &["/tempo/api"],
+        &["/tempo/api", "/select/{tenant}/tempo/api"],
         Tenant(SPANS_OUT),
         "/echo /status/buildinfo /traces/{trace_id} /v2/traces/{trace_id} /search /search/tags /v2/search/tags
          /search/tag/{tag}/values /v2/search/tag/{tag}/values /metrics/query_range /metrics/query",

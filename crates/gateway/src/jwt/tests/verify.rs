@@ -79,6 +79,81 @@ fn the_algorithm_is_the_keys_and_never_the_tokens() {
     assert!(issuers.verify(&good).is_ok());
 }
 
+/// RFC 9864 names the curve where RFC 8037 named a family: issuers move from one name to the other, keys and tokens at different times.
+#[test]
+fn an_ed25519_key_goes_by_both_its_names_and_by_no_other() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
+    let (key, other, ec) =
+        (TestKey::new(Algorithm::EdDSA), TestKey::new(Algorithm::EdDSA), TestKey::new(Algorithm::ES256));
+    let signed = |key: &TestKey, alg: &str| {
+        let unsigned = raw(&json!({"alg": alg, "typ": "JWT"}), &claims().to_string(), "");
+        let text = unsigned.strip_suffix('.').unwrap();
+        format!("{text}.{}", jsonwebtoken::crypto::sign(text.as_bytes(), &key.private, Algorithm::EdDSA).unwrap())
+    };
+    // A public key of this kind is the last 32 bytes of its DER.
+    let base64: String = key.public_pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = base64::engine::general_purpose::STANDARD.decode(base64).unwrap();
+    let x = &der[der.len() - 32..];
+    for of_key in ["EdDSA", "Ed25519"] {
+        let jwk = json!({"kty": "OKP", "crv": "Ed25519", "alg": of_key, "x": URL_SAFE_NO_PAD.encode(x)});
+        let set = written(folder.path(), "jwks.json", json!({"keys": [jwk]}).to_string());
+        let pem = written(folder.path(), "ed.pem", &key.public_pem);
+        for keys in [json!({"jwks_file": set}), json!({"pem": [{"file": pem, "algorithm": of_key}]})] {
+            let issuers = open(&json!({"keys": keys, "algorithms": [of_key]}), &clock).unwrap();
+            let by = |key: &TestKey, alg: &str| issuers.verify(&signed(key, alg)).map(|_| ());
+            for of_token in ["EdDSA", "Ed25519"] {
+                assert_eq!(by(&key, of_token), Ok(()), "{of_key} {of_token}");
+                assert_eq!(by(&other, of_token), Err(JwtError::Signature), "{of_key} {of_token}");
+            }
+            for of_token in ["Ed448", "ed25519", "EDDSA", "ES256", "HS256", "none", ""] {
+                assert_eq!(by(&key, of_token), Err(JwtError::Algorithm), "{of_key} {of_token}");
+            }
+        }
+    }
+    // No other key answers to the new name.
+    let file = written(folder.path(), "ec.pem", &ec.public_pem);
+    let issuers = open(&json!({"keys": {"pem": [{"file": file, "algorithm": "ES256"}]}}), &clock).unwrap();
+    assert_eq!(issuers.verify(&signed(&key, "Ed25519")), Err(JwtError::Algorithm));
+}
+
+#[test]
+fn a_session_counts_as_long_as_the_token_and_its_key() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
+    let (one, two) = (TestKey::new(Algorithm::ES256), TestKey::new(Algorithm::ES256));
+    let set = |keys: &[(&TestKey, &str)]| {
+        let keys: Vec<_> = keys.iter().map(|(key, kid)| key.jwk(Algorithm::ES256, kid)).collect();
+        written(folder.path(), "jwks.json", json!({"keys": keys}).to_string())
+    };
+    let issuers = open(&json!({"keys": {"jwks_file": set(&[(&one, "one")])}, "leeway": "60s"}), &clock).unwrap();
+    let verified = issuers.verified(&token(&one.private, Algorithm::ES256, None, &claims())).unwrap();
+    assert_eq!(verified.ends_s, NOW_S + 300, "without the leeway");
+    set(&[(&one, "another name"), (&two, "two")]);
+    issuers.reload().unwrap();
+    assert!(issuers.still_counts(&verified), "keys came, and this one stayed");
+    clock.advance_ms(299_000);
+    assert!(issuers.still_counts(&verified));
+    set(&[(&two, "one")]);
+    issuers.reload().unwrap();
+    assert!(!issuers.still_counts(&verified), "the key is gone, whatever is called so now");
+    set(&[(&one, "one")]);
+    issuers.reload().unwrap();
+    assert!(issuers.still_counts(&verified));
+    clock.advance_ms(1_000);
+    assert!(!issuers.still_counts(&verified), "the token has ended");
+}
+
+#[test]
+fn tokens_of_one_person_are_one_holders() {
+    let (_folder, _clock, issuers, key) = with_ec(&json!({}));
+    let holder = |name: &str, exp: i64| {
+        let mut claims = claims();
+        (claims["sub"], claims["exp"]) = (json!(name), json!(exp));
+        issuers.verified(&token(&key.private, Algorithm::ES256, None, &claims)).unwrap().holder
+    };
+    assert_eq!(holder("ann", NOW_S + 1), holder("ann", NOW_S + 2));
+    assert_ne!(holder("ann", NOW_S + 1), holder("bob", NOW_S + 1));
+}
+
 #[test]
 fn settings_refuse_keys_that_are_not_what_they_are_called() {
     let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
