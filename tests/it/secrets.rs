@@ -14,6 +14,9 @@ use crate::otlp::now_ms;
 
 /// The shared secret of an issuer, as its file has it.
 const HMAC_KEY: &str = "correct-horse-battery-staple-0123456789";
+/// The password and the parameter in the URL of an issuer's keys.
+const URL_PASSWORD: &str = "a-password-that-only-the-idp-knows";
+const URL_PARAMETER: &str = "a-parameter-that-opens-the-key-set";
 /// What somebody mistyped: it is nobody's, and nearly somebody's.
 const MISTYPED: &str = "pharos_almostTheRightSecretButNotQuite0123456789abc";
 
@@ -99,9 +102,14 @@ async fn no_secret_is_in_logs_answers_metrics_or_listings() {
     let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&pair).unwrap();
     fs::write(path("server.pem"), certificate.pem()).unwrap();
     fs::write(path("server.key"), pair.serialize_pem()).unwrap();
+    // Nobody listens there: that the keys cannot be had is told with the first attempt.
+    let closed = pharos_testkit::free_address();
+    let keys_url = |place: &str| format!("http://pharos:{URL_PASSWORD}@{place}/keys?token={URL_PARAMETER}");
     let issuer = json!([{
         "issuer": "https://idp.example.com", "audience": ["pharos"],
         "keys": {"secrets": [{"file": path("hmac"), "algorithm": "HS256"}]}, "grant": {"tenant": "0"},
+    }, {
+        "issuer": "https://other.example.com", "audience": ["pharos"], "keys": {"jwks_url": keys_url(&closed.to_string())},
     }]);
     let pharos = Pharos::builder()
         .option("--log-level", "trace")
@@ -133,6 +141,8 @@ async fn no_secret_is_in_logs_answers_metrics_or_listings() {
         ("a token that is nobody's", MISTYPED),
         ("a session", session),
         ("an issuer's secret", HMAC_KEY),
+        ("the password in an issuer's URL", URL_PASSWORD),
+        ("the parameter in an issuer's URL", URL_PARAMETER),
         ("the signature of a web token", good.rsplit('.').next().unwrap()),
         ("the signature of a forged web token", forged.rsplit('.').next().unwrap()),
         ("the key of a certificate", &key_text[..40]),
@@ -140,9 +150,11 @@ async fn no_secret_is_in_logs_answers_metrics_or_listings() {
         secrets.add(what, text);
     }
     // As passwords they go over the wire in base64.
-    for token in [pharos.token(), reader.as_str(), MISTYPED, good.as_str()] {
+    let passwords = [pharos.token(), reader.as_str(), MISTYPED, good.as_str()].map(|token| ("grafana", token));
+    for (name, password) in passwords.into_iter().chain([("pharos", URL_PASSWORD)]) {
         use base64::Engine;
-        secrets.add("a password", &base64::engine::general_purpose::STANDARD.encode(format!("grafana:{token}"))[..40]);
+        let sent = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
+        secrets.add("a password", &sent[..40]);
     }
 
     let mut statuses = std::collections::BTreeSet::new();
@@ -187,15 +199,21 @@ async fn no_secret_is_in_logs_answers_metrics_or_listings() {
     let listed = Pharos::run(&["token", "list", "--data-dir", data.to_str().unwrap()]);
     secrets.assert_absent("pharos token list", &String::from_utf8_lossy(&listed.stdout));
     secrets.assert_absent("the token file", &fs::read_to_string(data.join("tokens.json")).unwrap());
-    let files =
-        ["serve", "--data-dir", "/nonexistent", "--identities-jwt", &issuer.to_string().replace("HS256", "RS256")];
-    secrets.assert_absent("a fault of settings", &String::from_utf8_lossy(&Pharos::run(&files).stderr));
+    let wrong = issuer
+        .to_string()
+        .replace("HS256", "RS256")
+        .replace(&keys_url(&closed.to_string()), &keys_url("idp.example.com"));
+    let files = ["serve", "--data-dir", "/nonexistent", "--identities-jwt", &wrong];
+    let faults = String::from_utf8_lossy(&Pharos::run(&files).stderr).into_owned();
+    assert!(faults.contains("must begin with https://"), "or it shows nothing: {faults}");
+    secrets.assert_absent("a fault of settings", &faults);
 
     let log = pharos.log();
     assert!(
         log.contains("TRACE") && log.contains("request refused") && log.contains("request admitted"),
         "or it shows nothing"
     );
+    assert!(log.contains(&format!("cannot get http://{closed}/keys")), "the place of the keys is named");
     assert!(log.contains("who=\"reader\"") && log.contains("who=\"ann\""), "people are named");
     secrets.assert_absent("the log", &log);
 }

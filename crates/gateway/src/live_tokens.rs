@@ -110,6 +110,7 @@ impl LiveTokens {
         let mut seen = self.seen.lock();
         let now = look_at(&self.file);
         if seen.file == now {
+            seen.unread = None;
             return;
         }
         let outcome = self.take(read(&self.file));

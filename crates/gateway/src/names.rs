@@ -53,8 +53,8 @@ fn shorter(name: &str) -> Option<&str> {
 
 /// What follows a front that ends where a segment does.
 fn below<'p>(path: &'p str, fronts: &[&str]) -> Option<&'p str> {
-    let rests = fronts.iter().filter_map(|front| path.strip_prefix(front));
-    rests.into_iter().find(|rest| rest.is_empty() || rest.starts_with('/'))
+    let mut rests = fronts.iter().filter_map(|front| path.strip_prefix(front));
+    rests.find(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]

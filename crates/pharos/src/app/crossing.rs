@@ -201,8 +201,8 @@ fn short(pattern: &str) -> &str {
         "/prometheus",
         "/jaeger",
     ];
-    let rests = prefixes.iter().filter_map(|prefix| pattern.strip_prefix(prefix));
-    rests.into_iter().find(|rest| rest.starts_with('/') && pattern != "/insert/{tenant}/prometheus").unwrap_or(pattern)
+    let mut rests = prefixes.iter().filter_map(|prefix| pattern.strip_prefix(prefix));
+    rests.find(|rest| rest.starts_with('/') && pattern != "/insert/{tenant}/prometheus").unwrap_or(pattern)
 }
 
 /// Parameters that make one route or another answer with data; those that it does not know it ignores.

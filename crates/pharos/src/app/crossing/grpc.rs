@@ -25,127 +25,149 @@ fn shows(message: &impl Message) -> Asked {
     Asked::Shows(message.encode_to_vec())
 }
 
-/// The question to a method that makes it answer with data.
-fn question(method: &str, now_ms: i64) -> Asked {
-    let timestamp = |at_ms: i64| Some(Timestamp { seconds: at_ms / 1_000, nanos: 0 });
-    let (start, end) = (timestamp(now_ms - 600_000), timestamp(now_ms + 1_000));
-    let seconds = |seconds: i64| Some(Duration { seconds, nanos: 0 });
-    let id: Vec<u8> = (0..16).map(|at| u8::from_str_radix(&TRACE_ID[2 * at..2 * at + 2], 16).unwrap()).collect();
-    let (service, selectors) = (|| "shop".to_owned(), || vec!["{job=\"shop\"}".to_owned()]);
-    let base = || metrics::MetricsQueryBaseRequest {
-        service_names: vec![service()],
-        group_by_operation: true,
-        end_time: timestamp(now_ms),
-        lookback: seconds(600),
-        step: seconds(60),
-        rate_per: seconds(600),
-        ..Default::default()
-    };
-    let v2 = || api_v2::TraceQueryParameters {
-        service_name: service(),
-        start_time_min: start,
-        start_time_max: end,
-        search_depth: 20,
-        ..Default::default()
-    };
-    let v3 = || api_v3::TraceQueryParameters {
-        service_name: service(),
-        start_time_min: start,
-        start_time_max: end,
-        search_depth: 20,
-        ..Default::default()
-    };
-    let storage = || storage_v2::TraceQueryParameters {
-        service_name: service(),
-        start_time_min: start,
-        start_time_max: end,
-        search_depth: 20,
-        ..Default::default()
-    };
-    match method {
-        "/jaeger.api_v2.QueryService/GetTrace" => {
-            shows(&api_v2::GetTraceRequest { trace_id: id, ..Default::default() })
-        }
-        "/jaeger.api_v2.QueryService/ArchiveTrace" => Asked::Nothing("there is no archive"),
-        "/jaeger.api_v2.QueryService/FindTraces" => shows(&api_v2::FindTracesRequest { query: Some(v2()) }),
-        "/jaeger.api_v2.QueryService/GetServices" => shows(&api_v2::GetServicesRequest {}),
-        "/jaeger.api_v2.QueryService/GetOperations" => {
-            shows(&api_v2::GetOperationsRequest { service: service(), ..Default::default() })
-        }
-        "/jaeger.api_v2.QueryService/GetDependencies" => {
-            shows(&api_v2::GetDependenciesRequest { start_time: start, end_time: end })
-        }
-        "/jaeger.api_v2.metrics.MetricsQueryService/GetMinStepDuration" => Asked::Nothing("alike for all tenants"),
-        "/jaeger.api_v2.metrics.MetricsQueryService/GetLatencies" => {
-            shows(&metrics::GetLatenciesRequest { base_request: Some(base()), quantile: 0.5 })
-        }
-        "/jaeger.api_v2.metrics.MetricsQueryService/GetCallRates" => {
-            shows(&metrics::GetCallRatesRequest { base_request: Some(base()) })
-        }
-        "/jaeger.api_v2.metrics.MetricsQueryService/GetErrorRates" => {
-            shows(&metrics::GetErrorRatesRequest { base_request: Some(base()) })
-        }
-        "/jaeger.api_v3.Capabilities/GetCapabilities" | "/jaeger.storage.v2.Capabilities/GetCapabilities" => {
-            Asked::Nothing("alike for all tenants")
-        }
-        "/jaeger.api_v3.QueryService/GetTrace" => {
-            shows(&api_v3::GetTraceRequest { trace_id: TRACE_ID.to_owned(), ..Default::default() })
-        }
-        "/jaeger.api_v3.QueryService/FindTraces" => shows(&api_v3::FindTracesRequest { query: Some(v3()) }),
-        "/jaeger.api_v3.QueryService/FindTraceSummaries" => {
-            shows(&api_v3::FindTraceSummariesRequest { query: Some(v3()) })
-        }
-        "/jaeger.api_v3.QueryService/GetServices" => shows(&api_v3::GetServicesRequest {}),
-        "/jaeger.api_v3.QueryService/GetOperations" => {
-            shows(&api_v3::GetOperationsRequest { service: service(), ..Default::default() })
-        }
-        "/jaeger.api_v3.QueryService/GetDependencies" => {
-            shows(&api_v3::GetDependenciesRequest { start_time: start, end_time: end })
-        }
-        "/jaeger.storage.v2.TraceReader/GetTraces" => {
-            let one = storage_v2::GetTraceParams { trace_id: id, ..Default::default() };
-            shows(&storage_v2::GetTracesRequest { query: vec![one] })
-        }
-        "/jaeger.storage.v2.TraceReader/GetServices" => shows(&storage_v2::GetServicesRequest {}),
-        "/jaeger.storage.v2.TraceReader/GetOperations" => {
-            shows(&storage_v2::GetOperationsRequest { service: service(), ..Default::default() })
-        }
-        "/jaeger.storage.v2.TraceReader/FindTraces" => shows(&storage_v2::FindTracesRequest { query: Some(storage()) }),
-        // By the one id that is a mark itself.
-        "/jaeger.storage.v2.TraceReader/FindTraceIDs" => {
-            shows(&storage_v2::FindTraceIDsRequest { query: Some(storage()) })
-        }
-        "/jaeger.storage.v2.TraceReader/FindTraceSummaries" => {
-            shows(&storage_v2::FindTraceSummariesRequest { query: Some(storage()) })
-        }
-        "/jaeger.storage.v2.DependencyReader/GetDependencies" => {
-            shows(&storage_v2::GetDependenciesRequest { start_time: start, end_time: end })
-        }
-        "/pharos.query.v1.QueryService/QueryInstant" => {
-            shows(&query::QueryInstantRequest { query: "owned".to_owned(), ..Default::default() })
-        }
-        "/pharos.query.v1.QueryService/QueryRange" => shows(&query::QueryRangeRequest {
-            query: "owned".to_owned(),
-            start_unix_ms: now_ms - 600_000,
-            end_unix_ms: now_ms,
-            step_ms: 60_000,
+/// When the data were written, and what all of them have in common.
+struct Data {
+    now_ms: i64,
+}
+
+impl Data {
+    fn at(&self, offset_ms: i64) -> Option<Timestamp> {
+        Some(Timestamp { seconds: (self.now_ms + offset_ms) / 1_000, nanos: 0 })
+    }
+
+    /// From before the first span to after the last one.
+    fn range(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        (self.at(-600_000), self.at(1_000))
+    }
+
+    fn trace_id() -> Vec<u8> {
+        (0..16).map(|at| u8::from_str_radix(&TRACE_ID[2 * at..2 * at + 2], 16).unwrap()).collect()
+    }
+
+    fn service() -> String {
+        "shop".to_owned()
+    }
+
+    /// The question to a method that makes it answer with data.
+    fn question(&self, method: &str) -> Asked {
+        let (service, method) = method[1..].split_once('/').expect("a service and its method");
+        let found = match service {
+            "jaeger.api_v2.QueryService" => self.of_api_v2(method),
+            "jaeger.api_v2.metrics.MetricsQueryService" => self.of_monitor(method),
+            "jaeger.api_v3.QueryService" => self.of_api_v3(method),
+            "jaeger.storage.v2.TraceReader" | "jaeger.storage.v2.DependencyReader" => self.of_storage(method),
+            "jaeger.api_v3.Capabilities" | "jaeger.storage.v2.Capabilities" if method == "GetCapabilities" => {
+                Some(Asked::Nothing("alike for all tenants"))
+            }
+            "pharos.query.v1.QueryService" => self.of_promql(method),
+            "grpc.health.v1.Health" => Some(Asked::Nothing("the server's own")),
+            _ if service.starts_with("opentelemetry.proto.collector.") => Some(Asked::Nothing("takes data")),
+            _ => None,
+        };
+        found.unwrap_or_else(|| panic!("what does {service}/{method} show? add a question, or the reason why nothing"))
+    }
+
+    fn of_api_v2(&self, method: &str) -> Option<Asked> {
+        let (start_time, end_time) = self.range();
+        let query = api_v2::TraceQueryParameters {
+            service_name: Self::service(),
+            start_time_min: start_time,
+            start_time_max: end_time,
+            search_depth: 20,
             ..Default::default()
-        }),
-        "/pharos.query.v1.QueryService/Labels" => {
-            shows(&query::LabelsRequest { selectors: selectors(), ..Default::default() })
-        }
-        "/pharos.query.v1.QueryService/LabelValues" => {
-            shows(&query::LabelValuesRequest { name: "owner".to_owned(), ..Default::default() })
-        }
-        "/pharos.query.v1.QueryService/Series" => {
-            shows(&query::SeriesRequest { selectors: selectors(), ..Default::default() })
-        }
-        // A watch has no end: it is not asked.
-        "/grpc.health.v1.Health/Check" | "/grpc.health.v1.Health/Watch" => Asked::Nothing("the server's own"),
-        _ if method.starts_with("/opentelemetry.proto.collector.") && method.ends_with("/Export") => {
-            Asked::Nothing("takes data")
-        }
-        _ => panic!("nobody says what {method} shows: add a question, or the reason why it shows nothing"),
+        };
+        Some(match method {
+            "GetTrace" => shows(&api_v2::GetTraceRequest { trace_id: Self::trace_id(), ..Default::default() }),
+            "ArchiveTrace" => Asked::Nothing("there is no archive"),
+            "FindTraces" => shows(&api_v2::FindTracesRequest { query: Some(query) }),
+            "GetServices" => shows(&api_v2::GetServicesRequest {}),
+            "GetOperations" => shows(&api_v2::GetOperationsRequest { service: Self::service(), ..Default::default() }),
+            "GetDependencies" => shows(&api_v2::GetDependenciesRequest { start_time, end_time }),
+            _ => return None,
+        })
+    }
+
+    fn of_api_v3(&self, method: &str) -> Option<Asked> {
+        let (start_time, end_time) = self.range();
+        let query = api_v3::TraceQueryParameters {
+            service_name: Self::service(),
+            start_time_min: start_time,
+            start_time_max: end_time,
+            search_depth: 20,
+            ..Default::default()
+        };
+        Some(match method {
+            "GetTrace" => shows(&api_v3::GetTraceRequest { trace_id: TRACE_ID.to_owned(), ..Default::default() }),
+            "FindTraces" => shows(&api_v3::FindTracesRequest { query: Some(query) }),
+            "FindTraceSummaries" => shows(&api_v3::FindTraceSummariesRequest { query: Some(query) }),
+            "GetServices" => shows(&api_v3::GetServicesRequest {}),
+            "GetOperations" => shows(&api_v3::GetOperationsRequest { service: Self::service(), ..Default::default() }),
+            "GetDependencies" => shows(&api_v3::GetDependenciesRequest { start_time, end_time }),
+            _ => return None,
+        })
+    }
+
+    fn of_storage(&self, method: &str) -> Option<Asked> {
+        let (start_time, end_time) = self.range();
+        let query = storage_v2::TraceQueryParameters {
+            service_name: Self::service(),
+            start_time_min: start_time,
+            start_time_max: end_time,
+            search_depth: 20,
+            ..Default::default()
+        };
+        let one = storage_v2::GetTraceParams { trace_id: Self::trace_id(), ..Default::default() };
+        Some(match method {
+            "GetTraces" => shows(&storage_v2::GetTracesRequest { query: vec![one] }),
+            "GetServices" => shows(&storage_v2::GetServicesRequest {}),
+            "GetOperations" => {
+                shows(&storage_v2::GetOperationsRequest { service: Self::service(), ..Default::default() })
+            }
+            "FindTraces" => shows(&storage_v2::FindTracesRequest { query: Some(query) }),
+            // One of the ids is a mark itself.
+            "FindTraceIDs" => shows(&storage_v2::FindTraceIDsRequest { query: Some(query) }),
+            "FindTraceSummaries" => shows(&storage_v2::FindTraceSummariesRequest { query: Some(query) }),
+            "GetDependencies" => shows(&storage_v2::GetDependenciesRequest { start_time, end_time }),
+            _ => return None,
+        })
+    }
+
+    fn of_monitor(&self, method: &str) -> Option<Asked> {
+        let seconds = |seconds: i64| Some(Duration { seconds, nanos: 0 });
+        let base_request = Some(metrics::MetricsQueryBaseRequest {
+            service_names: vec![Self::service()],
+            group_by_operation: true,
+            end_time: self.at(0),
+            lookback: seconds(600),
+            step: seconds(60),
+            rate_per: seconds(600),
+            ..Default::default()
+        });
+        Some(match method {
+            "GetMinStepDuration" => Asked::Nothing("alike for all tenants"),
+            "GetLatencies" => shows(&metrics::GetLatenciesRequest { base_request, quantile: 0.5 }),
+            "GetCallRates" => shows(&metrics::GetCallRatesRequest { base_request }),
+            "GetErrorRates" => shows(&metrics::GetErrorRatesRequest { base_request }),
+            _ => return None,
+        })
+    }
+
+    fn of_promql(&self, method: &str) -> Option<Asked> {
+        let (query, selectors) = ("owned".to_owned(), vec!["{job=\"shop\"}".to_owned()]);
+        Some(match method {
+            "QueryInstant" => shows(&query::QueryInstantRequest { query, ..Default::default() }),
+            "QueryRange" => shows(&query::QueryRangeRequest {
+                query,
+                start_unix_ms: self.now_ms - 600_000,
+                end_unix_ms: self.now_ms,
+                step_ms: 60_000,
+                ..Default::default()
+            }),
+            "Labels" => shows(&query::LabelsRequest { selectors, ..Default::default() }),
+            "LabelValues" => shows(&query::LabelValuesRequest { name: "owner".to_owned(), ..Default::default() }),
+            "Series" => shows(&query::SeriesRequest { selectors, ..Default::default() }),
+            _ => return None,
+        })
     }
 }
 
@@ -205,7 +227,7 @@ async fn no_method_of_any_grpc_service_shows_one_tenant_what_another_wrote() {
     let (mut faults, mut asked) = (Vec::new(), 0);
     for (port, (name, router)) in house.routers.iter().enumerate() {
         for method in methods(&patterns(router)) {
-            let (message, exception) = match question(&method, now_ms) {
+            let (message, exception) = match (Data { now_ms }).question(&method) {
                 Asked::Shows(message) => (message, None),
                 Asked::Nothing(_) if method.ends_with("/Watch") => continue,
                 Asked::Nothing(why) => (Vec::new(), Some(why)),
