@@ -368,7 +368,17 @@ async fn operation_and_nginx_own_questions_are_closed_to_others() {
             let request = elsewhere.request(method, nginx.url(path)).bearer_auth(pharos.token());
             request.send().await.unwrap().status().as_u16()
         };
-        for path in ["/-/flush", "/-/compact", "/-/reload", "/prometheus/-/flush", "/api/v1/admin/tsdb/delete_series"] {
+        for path in [
+            "/-/flush",
+            "/-/compact",
+            "/-/reload",
+            "/prometheus/-/flush",
+            "/api/v1/admin/tsdb/delete_series",
+            "/api/v1/%61dmin/tsdb/delete_series",
+            "/prometheus/api/v1/admin/tsdb/delete_series",
+            "/delete/0/prometheus/api/v1/admin/tsdb/delete_series",
+            "/snapshot/create",
+        ] {
             assert_eq!(status(reqwest::Method::POST, path).await, 403, "{site} {path}");
         }
         assert_eq!(status(reqwest::Method::GET, "/metrics").await, 403, "{site}");
