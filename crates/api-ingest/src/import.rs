@@ -22,9 +22,10 @@ use http::request::Parts;
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use pharos_base::ErrorClass;
+use pharos_gateway::Quota;
 use pharos_http::{Dialect, Refusal, body_cut_short, discard_body};
 use pharos_ingest::text::{BadLine, BadLines, TextFormat, TextImport, TextOptions};
-use pharos_ingest::{DecodedMetrics, Encoding, IngestReport, Ingestor, PendingReport};
+use pharos_ingest::{DecodedMetrics, Encoding, IngestReport, Ingestor};
 use pharos_model::TenantId;
 use tokio::time::Instant;
 
@@ -32,7 +33,7 @@ use crate::body::{self, Share};
 use crate::metrics::{Protocol, Signal};
 use crate::own_limits::keep_series;
 use crate::refuse::unsupported_media;
-use crate::state::{Admission, DoorState};
+use crate::state::{Admission, Charged, DoorState, Place, append_series};
 
 /// Body bytes that are collected before a thread is asked to read them.
 const GATHER_BYTES: usize = 256 << 10;
@@ -77,8 +78,8 @@ async fn accept(
     let prepared = prepare(state, url_tenant, format, &parts);
     let outcome = match prepared {
         Ok((admission, reader)) => {
-            let held = state.share(&admission);
-            Import { state, admission, reader: Some(reader), held }.run(&mut body).await
+            let work = Work { reader, held: state.share(&admission), _place: admission.place() };
+            Import { state, admission, work: Some(work) }.run(&mut body).await
         }
         Err(refusal) => Err(refusal),
     };
@@ -138,9 +139,15 @@ struct Import<'a> {
     state: &'a DoorState,
     admission: Admission,
     /// Away while a thread of the pool works with it.
-    reader: Option<TextImport>,
+    work: Option<Work>,
+}
+
+/// What a thread needs for its work, and has for as long as that takes, whether or not the sender stays.
+struct Work {
+    reader: TextImport,
     /// What it takes from the budget of all bodies.
     held: Share,
+    _place: Place,
 }
 
 impl Import<'_> {
@@ -151,7 +158,7 @@ impl Import<'_> {
             self.keep_to_rates().await.map_err(|refusal| halfway(refusal, &total))?;
             self.state.count_body(Protocol::Import, &self.admission, block.len());
             while !block.is_empty() {
-                let held = self.reader.as_ref().map_or(0, TextImport::memory_bytes);
+                let held = self.work.as_ref().map_or(0, |work| work.reader.memory_bytes());
                 self.hold(held + block.len()).await.map_err(|refusal| halfway(refusal, &total))?;
                 let stored = self.store(Some(block), &mut total).await;
                 block = stored.map_err(|refusal| halfway(refusal, &total))?;
@@ -159,7 +166,7 @@ impl Import<'_> {
             if ended {
                 let stored = self.store(None, &mut total).await;
                 stored.map_err(|refusal| halfway(refusal, &total))?;
-                let bad = self.reader.map(|reader| reader.bad_lines().clone()).unwrap_or_default();
+                let bad = self.work.map(|work| work.reader.bad_lines().clone()).unwrap_or_default();
                 return Ok((total, bad));
             }
         }
@@ -181,45 +188,60 @@ impl Import<'_> {
 
     /// Takes a share of the budget of all bodies, waiting for it a while: what was sent so far need not be sent again.
     async fn hold(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let Some(Work { held, .. }) = &mut self.work else { return Ok(()) };
         let waited = tokio::time::timeout(BUSY_WAIT_MAX, async {
-            while self.held.grow(bytes).is_err() {
+            while held.grow(bytes).is_err() {
                 tokio::time::sleep(BUSY_PAUSE).await;
             }
         });
         match waited.await {
             Ok(()) => Ok(()),
-            Err(_) => self.held.grow(bytes),
+            Err(_) => held.grow(bytes),
         }
+    }
+
+    /// Has a thread of the pool do something with the reader.
+    async fn on_a_thread<T: Send + 'static>(
+        &mut self,
+        bytes: usize,
+        job: impl FnOnce(&Ingestor, &mut TextImport) -> T + Send + 'static,
+    ) -> Result<Option<T>, Refusal> {
+        let Some(mut work) = self.work.take() else { return Ok(None) };
+        let job = move |ingestor: &Ingestor| {
+            let done = job(ingestor, &mut work.reader);
+            (done, work)
+        };
+        let (done, work) = self.state.work(self.admission.tenant(), bytes, job).await?;
+        self.work = Some(work);
+        Ok(Some(done))
     }
 
     /// Has the front of `block` (without one: the end of the body) read and stored; answers what is left of it.
     async fn store(&mut self, block: Option<Bytes>, total: &mut IngestReport) -> Result<Bytes, Refusal> {
-        let Some(mut reader) = self.reader.take() else { return Ok(Bytes::new()) };
         let (tenant, labels) = (self.admission.tenant().clone(), self.admission.labels().cloned());
         let (bytes, quota) = (block.as_ref().map_or(0, Bytes::len), self.admission.quota().clone());
-        let work = move |ingestor: &Ingestor| {
+        let job = move |ingestor: &Ingestor, reader: &mut TextImport| {
             let (limits, window) = (&ingestor.settings().limits, ingestor.window());
             let mut rest = block.unwrap_or_default();
             let batches =
                 if rest.is_empty() { reader.finish(limits, window) } else { reader.feed(&mut rest, limits, window) };
             let hand_over = |mut batches: Vec<DecodedMetrics>| {
                 for batch in &mut batches {
-                    keep_series(batch, &quota);
                     ingestor.label_metrics(batch, labels.as_ref());
+                    keep_series(batch, &quota);
                 }
-                HandedOver::new(ingestor, &tenant, batches, Patience::Waits)
+                HandedOver::new(ingestor, &tenant, &quota, batches, Patience::Waits)
             };
-            (reader, batches.map(hand_over), rest)
+            (batches.map(hand_over), rest)
         };
-        let (reader, handed_over, rest) = self.state.work(self.admission.tenant(), bytes, work).await?;
-        self.reader = Some(reader);
+        let Some((handed_over, rest)) = self.on_a_thread(bytes, job).await? else { return Ok(Bytes::new()) };
         let handed_over = handed_over.map_err(|error| self.state.fail(Protocol::Import, &error))?;
         self.settle(handed_over, total).await?;
         Ok(rest)
     }
 
     /// Awaits batches that the store took, and hands over those that wait for it. No thread of the pool waits.
-    async fn settle(&self, mut handed_over: HandedOver, total: &mut IngestReport) -> Result<(), Refusal> {
+    async fn settle(&mut self, mut handed_over: HandedOver, total: &mut IngestReport) -> Result<(), Refusal> {
         let deadline = Instant::now() + BUSY_WAIT_MAX;
         loop {
             for pending in handed_over.pending {
@@ -233,9 +255,13 @@ impl Import<'_> {
             }
             // The store finds the words for why not.
             let patience = if Instant::now() < deadline { Patience::Waits } else { Patience::Ended };
-            let (tenant, waiting) = (self.admission.tenant().clone(), handed_over.waiting);
-            let work = move |ingestor: &Ingestor| HandedOver::new(ingestor, &tenant, waiting, patience);
-            handed_over = self.state.work(self.admission.tenant(), 0, work).await?;
+            let (tenant, quota) = (self.admission.tenant().clone(), self.admission.quota().clone());
+            let waiting = handed_over.waiting;
+            let job = move |ingestor: &Ingestor, _: &mut TextImport| {
+                HandedOver::new(ingestor, &tenant, &quota, waiting, patience)
+            };
+            let Some(more) = self.on_a_thread(0, job).await? else { return Ok(()) };
+            handed_over = more;
         }
     }
 }
@@ -249,18 +275,24 @@ enum Patience {
 
 /// Batches on their way to the store.
 struct HandedOver {
-    pending: Vec<PendingReport>,
+    pending: Vec<Charged>,
     /// What the store would refuse now. A batch that it refuses is gone, and to copy each for that would cost more than
     /// to read it.
     waiting: Vec<DecodedMetrics>,
 }
 
 impl HandedOver {
-    fn new(ingestor: &Ingestor, tenant: &TenantId, batches: Vec<DecodedMetrics>, patience: Patience) -> Self {
+    fn new(
+        ingestor: &Ingestor,
+        tenant: &TenantId,
+        quota: &Quota,
+        batches: Vec<DecodedMetrics>,
+        patience: Patience,
+    ) -> Self {
         let (mut batches, mut pending) = (batches.into_iter(), Vec::new());
         while patience == Patience::Ended || !ingestor.is_metrics_busy() {
             let Some(batch) = batches.next() else { break };
-            pending.push(ingestor.append_metrics(tenant, batch));
+            pending.push(append_series(ingestor, tenant, quota, batch));
         }
         Self { pending, waiting: batches.collect() }
     }

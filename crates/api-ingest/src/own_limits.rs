@@ -2,6 +2,9 @@
 //! reading remembers of series is shared by all tenants. Only who has such limits pays for it.
 //!
 //! The tenant's limit of active series is the store's to keep: it knows which ones these are.
+//!
+//! Runs that stand or fall together are refused together, for what breaks a limit in one of them, and count as the items that
+//! they are.
 
 use pharos_gateway::{LimitOverrides, Quota};
 use pharos_ingest::DecodedMetrics;
@@ -23,27 +26,31 @@ pub(crate) fn keep_series(decoded: &mut DecodedMetrics, quota: &Quota) {
     let batch = &decoded.batch;
     let mut refused = AppendOutcome { rejections: std::mem::take(&mut decoded.rejections), ..AppendOutcome::default() };
     let mut exemplars_dropped = 0;
-    let kept: Vec<bool> = batch
-        .series
-        .iter()
-        .map(|run| {
+    let (mut kept, mut fingerprints) = (vec![true; batch.series.len()], Vec::new());
+    for unit in batch.units() {
+        let runs = || unit.places().map(|place| &batch.series[place]);
+        let mut faults = runs().filter_map(|run| {
             let encoded = batch.encoded_labels(run);
-            let count = (run.samples.len() + run.histograms.len()).max(1) as u64;
-            if let Some(fault) = fault_of_series(encoded, limits) {
-                refused.reject(RejectReason::Limit, count, || {
-                    format!("series of {}: {}", name_of(encoded), fault.words())
-                });
-            } else if gate.as_mut().is_some_and(|gate| !gate.admits(batch.fingerprint(run) as u64)) {
-                let over = || gate.as_ref().map_or_else(String::new, |gate| gate.over().to_string());
-                refused
-                    .reject(RejectReason::SeriesLimit, count, || format!("series of {}: {}", name_of(encoded), over()));
-            } else {
-                return true;
+            Some((encoded, fault_of_series(encoded, limits)?))
+        });
+        if let Some((encoded, fault)) = faults.next() {
+            let words = || format!("series of {}: {}", name_of(encoded), fault.words());
+            refused.reject(RejectReason::Limit, unit.items, words);
+        } else if let Some(gate) = &mut gate {
+            fingerprints.clear();
+            fingerprints.extend(runs().map(|run| batch.fingerprint(run) as u64));
+            if gate.admits(&fingerprints) {
+                continue;
             }
-            exemplars_dropped += run.exemplars.len() as u64;
-            false
-        })
-        .collect();
+            let name = runs().next().map_or("", |run| name_of(batch.encoded_labels(run)));
+            let words = || format!("series of {name}: {}", gate.over());
+            refused.reject(RejectReason::SeriesLimit, unit.items, words);
+        } else {
+            continue;
+        }
+        exemplars_dropped += runs().map(|run| run.exemplars.len() as u64).sum::<u64>();
+        unit.places().for_each(|place| kept[place] = false);
+    }
     drop(gate);
     decoded.rejections = refused.rejections;
     decoded.exemplars_dropped += exemplars_dropped;

@@ -1,4 +1,11 @@
 //! What all doors share.
+//!
+//! Invariants
+//! - A1 What is handed to a store is charged where that happens, whether or not its sender stays to hear of it; what the store did
+//!   not take is given back.
+//! - A2 A request's place among those under way and its share of all bodies are held for as long as a thread works for it, and while
+//!   its sender waits.
+//! - A3 What is limited and charged is what is to be stored: duplicates are left out and labels are set before.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -34,7 +41,7 @@ pub struct DoorState {
     metrics: DoorMetrics,
 }
 
-/// A request that may be read: whose it is, and what it may hold. Its place among those under way is given back when dropped.
+/// A request that may be read: whose it is, and what it may hold.
 #[derive(Debug)]
 pub(crate) struct Admission {
     tenant: TenantId,
@@ -43,8 +50,11 @@ pub(crate) struct Admission {
     labels: Option<Arc<LabelRewrite>>,
     quota: Quota,
     body_max: ByteSize,
-    _in_flight: InFlight,
+    in_flight: Place,
 }
+
+/// A place among the requests under way, free once all who share it are gone.
+pub(crate) type Place = Arc<InFlight>;
 
 /// A body as the stores take it.
 pub(crate) enum Decoded {
@@ -54,14 +64,11 @@ pub(crate) enum Decoded {
     Spans(DecodedSpans),
 }
 
-impl Decoded {
-    /// Leaves what breaks no limit.
-    fn keep(&mut self, quota: &Quota) {
-        match self {
-            Self::Metrics(decoded) | Self::RemoteWrite(decoded) => keep_series(decoded, quota),
-            Self::Spans(decoded) => keep_spans(decoded, quota.limits()),
-        }
-    }
+/// What a store was given, on its way.
+pub(crate) struct Charged {
+    pending: PendingReport,
+    /// What was charged for it.
+    units: u64,
 }
 
 /// Why a body did not come to the store.
@@ -120,7 +127,7 @@ impl DoorState {
         let in_flight = within.map_err(|over| self.over(over))?;
         let server_max = self.ingestor.settings().limits.body_max;
         let body_max = quota.limits().body_max.map_or(server_max, |own| own.min(server_max));
-        Ok(Admission { tenant, signal, labels: labels(principal), quota, body_max, _in_flight: in_flight })
+        Ok(Admission { tenant, signal, labels: labels(principal), quota, body_max, in_flight: Arc::new(in_flight) })
     }
 
     /// Runs `decode` (inflate, read) on the pool, hands what it found to the store and awaits that.
@@ -136,27 +143,30 @@ impl DoorState {
         self.count_body(protocol, &admission, length);
         let (ingestor, tenant) = (Arc::clone(&self.ingestor), admission.tenant.clone());
         let (labels, quota) = (admission.labels.clone(), admission.quota.clone());
-        let job = move || match catch_unwind(AssertUnwindSafe(|| decode(&ingestor, &tenant, body))) {
-            Ok(Ok(mut decoded)) => {
-                decoded.keep(&quota);
-                Ok(append(&ingestor, &tenant, labels.as_ref(), decoded))
-            }
-            Ok(Err(error)) => Err(NotAppended::Refused(error)),
-            Err(_) => Err(NotAppended::Panicked),
+        // The thread has them, as it may work on when the sender is gone (A2), and gives them back.
+        let held = (held, admission.place());
+        let job = move || {
+            let done = match catch_unwind(AssertUnwindSafe(|| decode(&ingestor, &tenant, body))) {
+                Ok(Ok(decoded)) => Ok(hand_over(&ingestor, &tenant, labels.as_ref(), &quota, decoded)),
+                Ok(Err(error)) => Err(NotAppended::Refused(error)),
+                Err(_) => Err(NotAppended::Panicked),
+            };
+            (done, held)
         };
         let signal = admission.signal;
         let store_is_busy = || match signal {
             Signal::Metrics => self.ingestor.is_metrics_busy(),
             Signal::Traces => self.ingestor.is_traces_busy(),
         };
-        let done = match self.pool(signal).run(&admission.tenant, length, store_is_busy, job).await {
-            Ok(Ok(pending)) => self.settle(protocol, &admission, pending).await,
-            Ok(Err(NotAppended::Refused(error))) => Err(self.fail(protocol, &error)),
-            Ok(Err(NotAppended::Panicked)) => Err(self.unreadable(protocol)),
-            Err(error) => Err(self.not_run(signal, error)),
+        let ran = self.pool(signal).run(&admission.tenant, length, store_is_busy, job).await;
+        let (done, held) = ran.map_err(|error| self.not_run(signal, error))?;
+        let told = match done {
+            Ok(charged) => self.settle(protocol, &admission, charged).await,
+            Err(NotAppended::Refused(error)) => Err(self.fail(protocol, &error)),
+            Err(NotAppended::Panicked) => Err(self.unreadable(protocol)),
         };
         drop(held);
-        done
+        told
     }
 
     fn pool(&self, signal: Signal) -> &DecodePool {
@@ -191,16 +201,18 @@ impl DoorState {
         done.map_err(|error| self.not_run(Signal::Metrics, error))
     }
 
-    /// Awaits the store, and counts.
+    /// Awaits the store, and counts; what it did not take is not charged.
     pub(crate) async fn settle(
         &self,
         protocol: Protocol,
         admission: &Admission,
-        pending: PendingReport,
+        Charged { pending, units }: Charged,
     ) -> Result<IngestReport, Refusal> {
-        match pending.await {
+        let answer = pending.await;
+        let stored = answer.as_ref().map_or(0, |report| report.items + report.histograms);
+        admission.quota.give_back(admission.signal.unit(), units.saturating_sub(stored));
+        match answer {
             Ok(report) => {
-                admission.quota.take(admission.signal.unit(), report.items + report.histograms);
                 self.metrics.report(protocol, admission.signal, &report);
                 Ok(report)
             }
@@ -274,30 +286,51 @@ impl Admission {
         &self.quota
     }
 
+    /// Its place among the requests under way, to be held by who works for it.
+    pub(crate) fn place(&self) -> Place {
+        Arc::clone(&self.in_flight)
+    }
+
     /// Whether more of it may come now, for what comes piece by piece.
     pub(crate) fn goes_on(&self) -> Result<(), OverLimit> {
         self.quota.check(Unit::Bytes).and_then(|()| self.quota.check(self.signal.unit()))
     }
 }
 
-/// Hands what was read to the store, with the labels of its sender's credential.
-fn append(
+/// Hands what was read to its store, and charges for it: with the labels of its sender's credential, as far as it breaks no limit.
+fn hand_over(
     ingestor: &Ingestor,
     tenant: &TenantId,
     labels: Option<&Arc<LabelRewrite>>,
+    quota: &Quota,
     decoded: Decoded,
-) -> PendingReport {
-    match decoded {
+) -> Charged {
+    let mut decoded = match decoded {
         Decoded::Metrics(mut decoded) => {
             ingestor.label_metrics(&mut decoded, labels);
-            ingestor.append_metrics(tenant, decoded)
+            decoded
         }
-        Decoded::RemoteWrite(decoded) => ingestor.append_remote_write(tenant, decoded, labels),
+        Decoded::RemoteWrite(mut decoded) => {
+            ingestor.elect_and_label(tenant, &mut decoded, labels);
+            decoded
+        }
         Decoded::Spans(mut decoded) => {
+            keep_spans(&mut decoded, quota.limits());
             ingestor.label_spans(&mut decoded, labels);
-            ingestor.append_spans(tenant, decoded)
+            let units = decoded.batch.span_count() as u64;
+            quota.take(Unit::Spans, units);
+            return Charged { pending: ingestor.append_spans(tenant, decoded), units };
         }
-    }
+    };
+    keep_series(&mut decoded, quota);
+    append_series(ingestor, tenant, quota, decoded)
+}
+
+/// Hands samples to the store, and charges for them.
+pub(crate) fn append_series(ingestor: &Ingestor, tenant: &TenantId, quota: &Quota, decoded: DecodedMetrics) -> Charged {
+    let units = decoded.batch.sample_count() as u64;
+    quota.take(Unit::Samples, units);
+    Charged { pending: ingestor.append_metrics(tenant, decoded), units }
 }
 
 /// What the sender's credential says about labels, if anything.

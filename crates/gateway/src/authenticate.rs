@@ -162,7 +162,7 @@ impl Authenticator {
     /// What the queries of this principal may, for the tenant that it asks for; `None` where nothing is limited.
     pub(crate) fn query_limits(&self, principal: &Principal) -> Option<QueryLimits> {
         let tenant = principal.tenant_for(None).ok()?;
-        let limits = self.quotas.as_ref()?.limits(principal, &tenant).of_queries();
+        let limits = self.quotas.as_ref()?.of_queries(principal, &tenant);
         (limits != QueryLimits::default()).then_some(limits)
     }
 

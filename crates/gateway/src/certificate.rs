@@ -3,6 +3,8 @@
 //! The port has checked the certificate against its authorities; here its names are held against rules. The first rule of the list
 //! that fits counts, whatever other names the certificate has.
 
+use std::sync::Arc;
+
 use pharos_http::ClientCertificate;
 
 use crate::identities::{CertificateMatch, CertificateSettings, GrantSettings, is_name};
@@ -19,6 +21,8 @@ pub(crate) struct CertificateRules(Vec<Rule>);
 
 #[derive(Debug)]
 struct Rule {
+    /// Field and pattern, for [`Grant::authority`].
+    authority: Arc<str>,
     field: Field,
     pattern: String,
     name: String,
@@ -93,6 +97,7 @@ impl CertificateRules {
         let rules = settings.iter().filter_map(|settings| {
             let (field, pattern) = settings.matches.only()?;
             Some(Rule {
+                authority: format!("{field:?} {pattern}").into(),
                 field,
                 pattern: pattern.to_owned(),
                 name: if settings.name.is_empty() { field.placeholder() } else { &settings.name }.to_owned(),
@@ -127,7 +132,8 @@ impl Rule {
         let grant = self.grant.grant(&name, self.tenants.clone(), &[]);
         // Inclusive there, exclusive here.
         let expires_s = Some(certificate.not_after_s.saturating_add(1));
-        Some(Grant { not_before_s: Some(certificate.not_before_s), expires_s, ..grant })
+        let authority = Arc::clone(&self.authority);
+        Some(Grant { authority, not_before_s: Some(certificate.not_before_s), expires_s, ..grant })
     }
 
     /// Names of hosts are the same in capitals; URIs and common names are not.

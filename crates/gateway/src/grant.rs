@@ -11,8 +11,10 @@ use crate::{AccessRules, LimitOverrides, Scope, TenantAccess};
 /// Made once for a token of the file, an issuer's claims, a certificate or a proxy's header, and shared by all requests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grant {
-    /// For people, logs and metrics; unique among credentials of a kind.
+    /// For people, logs and metrics; unique among those of one authority.
     pub name: Arc<str>,
+    /// Who vouches for the name: an issuer, a rule for certificates, a proxy; empty for the token file.
+    pub authority: Arc<str>,
     /// What it allows.
     pub scopes: Vec<Scope>,
     /// Which tenants it reaches.
@@ -35,6 +37,7 @@ impl Grant {
     pub fn new(name: &str, scopes: &[Scope], tenants: TenantAccess) -> Self {
         Self {
             name: Arc::from(name),
+            authority: Arc::default(),
             scopes: scopes.to_vec(),
             tenants,
             extra_labels: Vec::new(),

@@ -51,7 +51,7 @@ pub use login::session_routes;
 pub use presented::Presented;
 pub use principal::{GatewayError, Principal, Scope, TenantAccess};
 pub use proxy::ProxyError;
-pub use quota::{InFlight, LimitSettings, OverLimit, Quota, Quotas, SeriesGate, TenantLimits, Unit, Whose};
+pub use quota::{Credential, InFlight, LimitSettings, OverLimit, Quota, Quotas, SeriesGate, TenantLimits, Unit, Whose};
 pub use routes::{Access, INSIDE_SCOPES, Reach, Route};
 pub use rules::{AccessRule, AccessRules};
 pub use token_file::{NewToken, Revoked, TokenEntry, TokenFile, TokenFileError, TokenSecret};

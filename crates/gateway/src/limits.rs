@@ -87,12 +87,13 @@ impl LimitOverrides {
         *self == Self::default()
     }
 
-    /// Those of queries.
+    /// Those of queries, as a tenant's.
     #[must_use]
     pub fn of_queries(&self) -> QueryLimits {
         QueryLimits {
             in_flight: self.queries_in_flight,
             queued: self.queries_queued,
+            own: None,
             timeout: self.query_timeout.map(|timeout| timeout.0),
             memory_bytes_max: self.query_memory_max.map(|bytes| bytes.0),
             samples_max: self.query_samples_max,

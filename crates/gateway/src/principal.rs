@@ -72,7 +72,7 @@ impl FromStr for Scope {
 }
 
 /// Which tenants a credential reaches.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TenantAccess {
     /// This one only.
     One(TenantId),

@@ -4,6 +4,7 @@
 //! From anyone else the header is as if it were not there.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -45,6 +46,8 @@ pub(crate) struct Proxies(Vec<Proxy>);
 
 #[derive(Debug)]
 struct Proxy {
+    /// Its place in the settings and its header, for [`Grant::authority`].
+    authority: Arc<str>,
     networks: Vec<IpNet>,
     header: HeaderName,
     says: Says,
@@ -103,7 +106,7 @@ impl ProxySettings {
 impl Proxies {
     /// Of settings without faults; proxies with faults would be left out.
     pub(crate) fn new(settings: &[ProxySettings]) -> Self {
-        Self(settings.iter().filter_map(Proxy::new).collect())
+        Self(settings.iter().enumerate().filter_map(|(at, settings)| Proxy::new(at, settings)).collect())
     }
 
     /// The first proxy of `peer`'s network whose header is there decides.
@@ -126,7 +129,7 @@ impl Proxies {
 }
 
 impl Proxy {
-    fn new(settings: &ProxySettings) -> Option<Self> {
+    fn new(at: usize, settings: &ProxySettings) -> Option<Self> {
         let (header, says) = if let Some(name) = &settings.certificate_header {
             (name, Says::Certificate)
         } else {
@@ -134,7 +137,8 @@ impl Proxy {
             let (tenants, grant) = (settings.grant.tenants().ok()?, Box::new(settings.grant.clone()));
             (&settings.header, Says::Name { tenant_header, tenants, grant })
         };
-        Some(Self { networks: settings.networks.clone(), header: header.parse().ok()?, says })
+        let (authority, networks) = (format!("{at} {header}").into(), settings.networks.clone());
+        Some(Self { authority, networks, header: header.parse().ok()?, says })
     }
 
     fn vouched(&self, value: &HeaderValue, headers: &HeaderMap, now_s: i64) -> Result<Vouched, ProxyError> {
@@ -168,7 +172,8 @@ impl Proxy {
                 return Err(ProxyError::NoTenant { header });
             }
         };
-        Ok(Vouched::For(Box::new(grant.grant(name, tenants, &[]))))
+        let authority = Arc::clone(&self.authority);
+        Ok(Vouched::For(Box::new(Grant { authority, ..grant.grant(name, tenants, &[]) })))
     }
 }
 

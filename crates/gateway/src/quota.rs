@@ -1,12 +1,15 @@
 //! How much: the limits of a tenant and of a credential, and what they have taken of them.
 //!
 //! A request is admitted before its body is read, and charged for what it brought when that is known: [`bucket`] says how both fit.
-//! Both accounts are asked, the credential's (its own limits alone) and the tenant's (its own, else those of all).
+//! Both accounts are asked, the credential's (its own limits alone) and the tenant's (its own, else those of all). Queries are
+//! counted where they run: see [`Quotas::of_queries`].
 //!
 //! Invariants
 //! - L1 Who has no limits costs nothing: there is no account.
-//! - L2 Accounts are bounded in number; only owners that were admitted have one, and idle ones are forgotten.
-//! - L3 Settings may change under requests that are under way: accounts keep their counts.
+//! - L2 Accounts are bounded in number; only owners that were admitted have one. Those are forgotten of which nothing is lost: no
+//!   request, no debt, no active series.
+//! - L3 Settings may change under requests that are under way: accounts keep their counts, and none has limits of before a
+//!   reload once that has returned.
 //!
 //! Lock order: `accounts` alone.
 
@@ -17,16 +20,19 @@ mod series;
 mod settings;
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use pharos_base::Clock;
+use pharos_http::{OwnLimits, QueryLimits};
 use pharos_model::TenantId;
 
 use crate::{LimitOverrides, Principal};
-pub use account::{Unit, Whose};
+pub use account::{Credential, Unit, Whose};
 pub use over_limit::OverLimit;
 pub use series::SeriesGate;
 pub use settings::{LimitSettings, TenantLimits};
@@ -45,8 +51,11 @@ const SWEEP_STEP: usize = 1_000;
 pub struct Quotas {
     clock: Arc<dyn Clock>,
     begun_at: Instant,
+    /// Replaced only by who holds `accounts` alone.
     limits: ArcSwap<Limits>,
     accounts: RwLock<HashMap<Whose, Arc<Account>>>,
+    /// Of the numbers by which queries know a credential.
+    hasher: RandomState,
 }
 
 /// The settings in the form that is asked.
@@ -78,7 +87,7 @@ impl Quotas {
     #[must_use]
     pub fn new(settings: &LimitSettings, tenants: &[TenantLimits], clock: Arc<dyn Clock>) -> Self {
         let limits = ArcSwap::from_pointee(Limits::new(settings, tenants));
-        Self { begun_at: clock.monotonic(), clock, limits, accounts: RwLock::default() }
+        Self { begun_at: clock.monotonic(), clock, limits, accounts: RwLock::default(), hasher: RandomState::new() }
     }
 
     /// No limits at all.
@@ -89,13 +98,15 @@ impl Quotas {
 
     /// Takes other settings; what was taken so far stays taken.
     pub fn reload(&self, settings: &LimitSettings, tenants: &[TenantLimits]) {
-        let limits = Limits::new(settings, tenants);
-        for account in self.accounts.read().values() {
+        let limits = Arc::new(Limits::new(settings, tenants));
+        // Alone with the accounts: nobody makes or finds one with limits that were read before.
+        let accounts = self.accounts.write();
+        self.limits.store(Arc::clone(&limits));
+        for account in accounts.values() {
             if let Whose::Tenant(tenant) = &account.whose {
                 account.limits.store(Arc::clone(limits.of(tenant)));
             }
         }
-        self.limits.store(Arc::new(limits));
     }
 
     /// The limits of a tenant, whoever asks.
@@ -104,11 +115,23 @@ impl Quotas {
         Arc::clone(self.limits.load().of(tenant))
     }
 
-    /// The strictest limits of requests of `principal` for `tenant`.
+    /// What queries of `principal` for `tenant` may. Those that run and wait are counted for the tenant by the tenant's limits, and
+    /// for the credential by its own; of all others the stricter counts.
     #[must_use]
-    pub fn limits(&self, principal: &Principal, tenant: &TenantId) -> Arc<LimitOverrides> {
+    pub fn of_queries(&self, principal: &Principal, tenant: &TenantId) -> QueryLimits {
         let (of_tenant, own) = (self.of_tenant(tenant), &principal.grant().limits);
-        if own.is_empty() { of_tenant } else { Arc::new(own.strictest_with(&of_tenant)) }
+        if own.is_empty() {
+            return of_tenant.of_queries();
+        }
+        let (held_max, waiting_max) = (own.queries_in_flight, own.queries_queued);
+        let whose = || self.hasher.hash_one(Credential::of(principal));
+        let is_counted = held_max.is_some() || waiting_max.is_some();
+        QueryLimits {
+            in_flight: of_tenant.queries_in_flight,
+            queued: of_tenant.queries_queued,
+            own: is_counted.then(|| OwnLimits { whose: whose(), held_max, waiting_max }),
+            ..own.strictest_with(&of_tenant).of_queries()
+        }
     }
 
     /// The quota of requests of `principal` for `tenant`.
@@ -118,23 +141,32 @@ impl Quotas {
         let (of_tenant, own) = (limits.of(tenant), &principal.grant().limits);
         let mut accounts = [None, None];
         if own.counts() || own.series_active.is_some() {
-            let whose = Whose::Credential(principal.source().as_str(), Arc::clone(&principal.grant().name));
-            let account = self.account(whose, || Arc::new(own.clone()));
-            if **account.limits.load() != *own {
-                account.limits.store(Arc::new(own.clone()));
-            }
-            accounts[0] = Some(account);
+            let whose = Whose::Credential(Credential::of(principal));
+            accounts[0] = Some(self.account(whose, |known| **known == *own, || Arc::new(own.clone())));
         }
         if of_tenant.counts() {
-            accounts[1] = Some(self.account(Whose::Tenant(tenant.clone()), || Arc::clone(of_tenant)));
+            let now = || self.of_tenant(tenant);
+            accounts[1] = Some(self.account(Whose::Tenant(tenant.clone()), |known| Arc::ptr_eq(known, &now()), now));
         }
         let strictest = if own.is_empty() { Arc::clone(of_tenant) } else { Arc::new(own.strictest_with(of_tenant)) };
         Quota { quotas: Arc::clone(self), burst: limits.burst, accounts, limits: strictest }
     }
 
-    fn account(&self, whose: Whose, limits: impl FnOnce() -> Arc<LimitOverrides>) -> Arc<Account> {
+    /// The account of an owner, with the limits that it has now.
+    fn account(
+        &self,
+        whose: Whose,
+        are_current: impl Fn(&Arc<LimitOverrides>) -> bool,
+        limits: impl Fn() -> Arc<LimitOverrides>,
+    ) -> Arc<Account> {
+        let with_limits = |account: &Arc<Account>| {
+            if !are_current(&account.limits.load()) {
+                account.limits.store(limits());
+            }
+            Arc::clone(account)
+        };
         if let Some(account) = self.accounts.read().get(&whose) {
-            return Arc::clone(account);
+            return with_limits(account);
         }
         let mut accounts = self.accounts.write();
         if accounts.len() >= SWEEP_STEP && accounts.len() == accounts.capacity() || accounts.len() >= ACCOUNTS_MAX {
@@ -146,7 +178,7 @@ impl Quotas {
             return Arc::new(Account::new(whose, limits()));
         }
         let made = || Arc::new(Account::new(whose.clone(), limits()));
-        Arc::clone(accounts.entry(whose.clone()).or_insert_with(made))
+        with_limits(accounts.entry(whose.clone()).or_insert_with(made))
     }
 
     fn now_ns(&self) -> u64 {
@@ -198,7 +230,7 @@ impl Quota {
         self.accounts.iter().flatten().try_for_each(|account| account.check(unit, self.burst, self.quotas.now_ns()))
     }
 
-    /// Asks for the series of a batch one by one; `None` where the credential has no limit of its own. The tenant's is the store's to
+    /// Asks for the series of a batch; `None` where the credential has no limit of its own. The tenant's is the store's to
     /// keep. Others of the same credential wait until it is dropped.
     #[must_use]
     pub fn series(&self) -> Option<SeriesGate<'_>> {
@@ -211,6 +243,13 @@ impl Quota {
     pub fn take(&self, unit: Unit, units: u64) {
         for account in self.accounts.iter().flatten() {
             account.take(unit, units, self.burst, self.quotas.now_ns());
+        }
+    }
+
+    /// Takes back what was counted and did not come to be stored.
+    pub fn give_back(&self, unit: Unit, units: u64) {
+        for account in self.accounts.iter().flatten().filter(|_| units > 0) {
+            account.give_back(unit, units, self.burst);
         }
     }
 }

@@ -3,13 +3,19 @@
 //! Nobody is kept waiting while a place is free: a tenant that is alone has them all. What it has beyond half of them goes
 //! to others first, as soon as it is given back; and where nobody else may wait any more for it, its own newest waiter goes.
 //!
+//! A tenant's lane has the tenant's limits. Who comes with a credential that has limits of its own is counted for that credential
+//! as well, over all lanes, and lets those behind it in its lane go first while its credential holds what it may.
+//!
 //! Invariants
-//! - F1 Places that are held and free ones are as many as there are; `held` of a lane counts its own.
-//! - F2 A lane is kept while it holds or waits: there are never more than places and waiters.
+//! - F1 Places that are held and free ones are as many as there are; `held` of a lane counts its own, that of a credential those
+//!   that were taken with it.
+//! - F2 A lane, or a credential, is kept while it holds or waits: there are never more than places and waiters.
 //! - F3 A lane is in `turns` exactly once if somebody waits in it, else not.
-//! - F4 While a place is free nobody waits but who has as many as its own limit allows.
+//! - F4 While a place is free nobody waits but whose tenant or credential has as many as its own limit allows.
 //!
 //! Lock: one, never held over an await.
+
+mod limits;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,23 +24,27 @@ use parking_lot::Mutex;
 use pharos_model::TenantId;
 use tokio::sync::oneshot;
 
+pub use limits::{LaneLimits, LimitOf, NoPlace, OwnLimits};
+
 /// Hands out places; clones share them.
 #[derive(Debug, Clone)]
 pub struct FairPlaces(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    places: usize,
     waiting_max: usize,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    places: usize,
     free: usize,
     waiting: usize,
     next_id: u64,
     lanes: HashMap<TenantId, Lane>,
+    /// Those that have limits of their own, by [`OwnLimits::whose`].
+    credentials: HashMap<u64, Credential>,
     /// Lanes in which somebody waits, the one that is next first.
     turns: VecDeque<TenantId>,
 }
@@ -42,14 +52,24 @@ struct State {
 #[derive(Debug, Default)]
 struct Lane {
     held: usize,
-    /// What it may hold, as of the last who came.
+    /// What the tenant may hold, as of the last who came: its limits may change.
     held_max: usize,
     waiters: VecDeque<Waiter>,
+}
+
+#[derive(Debug, Default)]
+struct Credential {
+    held: usize,
+    /// As of the last who came with it.
+    held_max: usize,
+    waiting: usize,
 }
 
 #[derive(Debug)]
 struct Waiter {
     id: u64,
+    /// The credential that is counted for it.
+    credential: Option<u64>,
     told: oneshot::Sender<Told>,
 }
 
@@ -62,32 +82,12 @@ enum Told {
     Displaced,
 }
 
-/// What one tenant may have; `None`: no limit of its own.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LaneLimits {
-    /// Places at a time.
-    pub held_max: Option<u32>,
-    /// Waiting at a time.
-    pub waiting_max: Option<u32>,
-}
-
-/// Why there is no place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoPlace {
-    /// As many wait as may.
-    QueueFull,
-    /// As many of this tenant wait as it may have waiting.
-    LaneFull {
-        /// How many that is.
-        waiting_max: u32,
-    },
-}
-
 /// A place; dropped, it is free.
 #[derive(Debug)]
 pub struct FairPlace {
     shared: Arc<Shared>,
     lane: TenantId,
+    credential: Option<u64>,
 }
 
 /// A wait under way; dropped, it ends.
@@ -95,6 +95,7 @@ pub struct FairPlace {
 struct Waiting<'a> {
     shared: &'a Arc<Shared>,
     lane: &'a TenantId,
+    credential: Option<u64>,
     id: u64,
     told: oneshot::Receiver<Told>,
     is_told: bool,
@@ -104,15 +105,23 @@ impl FairPlaces {
     /// So many places, for which so many may wait.
     #[must_use]
     pub fn new(places: usize, waiting_max: usize) -> Self {
-        let state = State { free: places, waiting: 0, next_id: 0, lanes: HashMap::new(), turns: VecDeque::new() };
-        Self(Arc::new(Shared { places, waiting_max, state: Mutex::new(state) }))
+        let state = State {
+            places,
+            free: places,
+            waiting: 0,
+            next_id: 0,
+            lanes: HashMap::new(),
+            credentials: HashMap::new(),
+            turns: VecDeque::new(),
+        };
+        Self(Arc::new(Shared { waiting_max, state: Mutex::new(state) }))
     }
 
     /// Takes a place if one is free that nobody waits for.
     #[must_use]
     pub fn try_take(&self, lane: &TenantId, limits: LaneLimits) -> Option<FairPlace> {
         let is_taken = self.0.state.lock().try_take(lane, limits);
-        is_taken.then(|| FairPlace { shared: Arc::clone(&self.0), lane: lane.clone() })
+        is_taken.then(|| self.place(lane, limits))
     }
 
     /// Takes a place, when its turn has come.
@@ -125,18 +134,32 @@ impl FairPlaces {
         let mut waiting = {
             let mut state = shared.state.lock();
             if state.try_take(lane, limits) {
-                return Ok(FairPlace { shared: Arc::clone(shared), lane: lane.clone() });
+                return Ok(self.place(lane, limits));
             }
             let id = state.enqueue(lane, limits, shared.waiting_max, tell)?;
-            Waiting { shared, lane, id, told, is_told: false }
+            Waiting { shared, lane, credential: credential_of(limits), id, told, is_told: false }
         };
         let told = (&mut waiting.told).await;
         // Whatever it was told, it is no longer in the queue.
         waiting.is_told = true;
         match told {
-            Ok(Told::Yours) => Ok(FairPlace { shared: Arc::clone(shared), lane: lane.clone() }),
+            Ok(Told::Yours) => Ok(self.place(lane, limits)),
             Ok(Told::Displaced) | Err(_) => Err(NoPlace::QueueFull),
         }
+    }
+
+    fn place(&self, lane: &TenantId, limits: LaneLimits) -> FairPlace {
+        FairPlace { shared: Arc::clone(&self.0), lane: lane.clone(), credential: credential_of(limits) }
+    }
+
+    /// Whose limit keeps one who comes with these limits waiting, even where a place is free; and how many that is.
+    #[must_use]
+    pub fn limit_reached(&self, lane: &TenantId, limits: LaneLimits) -> Option<(LimitOf, u32)> {
+        let state = self.0.state.lock();
+        let own = limits.own.and_then(|own| Some((LimitOf::Credential, state.held_with(own.whose), own.held_max?)));
+        let of_tenant = limits.held_max.map(|max| (LimitOf::Tenant, state.held_by(lane), max));
+        let reached = own.into_iter().chain(of_tenant).find(|(_, held, max)| *held >= *max as usize);
+        reached.map(|(of, _, max)| (of, max))
     }
 
     /// Lanes that hold or wait.
@@ -152,23 +175,58 @@ impl FairPlaces {
     }
 }
 
+fn most(limit: Option<u32>) -> usize {
+    limit.map_or(usize::MAX, |limit| limit as usize)
+}
+
+fn credential_of(limits: LaneLimits) -> Option<u64> {
+    limits.own.map(|own| own.whose)
+}
+
 impl State {
-    fn try_take(&mut self, lane: &TenantId, limits: LaneLimits) -> bool {
-        // Who came before is served first, but for those that wait for their own tenant's limit alone (F4).
-        if self.free == 0 {
-            return false;
-        }
-        let held_max = limits.held_max.map_or(usize::MAX, |max| max as usize);
-        let is_new = !self.lanes.contains_key(lane);
-        let entry = self.lanes.entry(lane.clone()).or_default();
-        entry.held_max = held_max;
-        if entry.held >= held_max || !entry.waiters.is_empty() {
-            if is_new {
-                self.lanes.remove(lane);
+    fn held_by(&self, lane: &TenantId) -> usize {
+        self.lanes.get(lane).map_or(0, |lane| lane.held)
+    }
+
+    fn held_with(&self, credential: u64) -> usize {
+        self.credentials.get(&credential).map_or(0, |credential| credential.held)
+    }
+
+    /// Learns limits that have changed. Who waited for a higher one is served before whoever brought it.
+    fn learn(&mut self, lane: &TenantId, limits: LaneLimits) {
+        let mut is_raised = false;
+        let mut learn = |known: Option<&mut usize>, limit: Option<u32>| {
+            if let Some(known) = known {
+                is_raised |= most(limit) > *known;
+                *known = most(limit);
             }
+        };
+        learn(self.lanes.get_mut(lane).map(|lane| &mut lane.held_max), limits.held_max);
+        if let Some(own) = limits.own {
+            learn(self.credentials.get_mut(&own.whose).map(|credential| &mut credential.held_max), own.held_max);
+        }
+        if is_raised {
+            self.serve();
+        }
+    }
+
+    fn try_take(&mut self, lane: &TenantId, limits: LaneLimits) -> bool {
+        self.learn(lane, limits);
+        // Where a place is free, those that came before wait for limits alone (F4), and for others than are looked at here: their
+        // credentials'.
+        let is_within = self.held_by(lane) < most(limits.held_max)
+            && limits.own.is_none_or(|own| self.held_with(own.whose) < most(own.held_max));
+        if self.free == 0 || !is_within {
             return false;
         }
+        let entry = self.lanes.entry(lane.clone()).or_default();
         entry.held += 1;
+        entry.held_max = most(limits.held_max);
+        if let Some(own) = limits.own {
+            let credential = self.credentials.entry(own.whose).or_default();
+            credential.held += 1;
+            credential.held_max = most(own.held_max);
+        }
         self.free -= 1;
         true
     }
@@ -181,8 +239,14 @@ impl State {
         told: oneshot::Sender<Told>,
     ) -> Result<u64, NoPlace> {
         let of_lane = self.lanes.get(lane).map_or(0, |lane| lane.waiters.len());
-        if let Some(max) = limits.waiting_max.filter(|max| of_lane >= *max as usize) {
-            return Err(NoPlace::LaneFull { waiting_max: max });
+        let own = limits.own.and_then(|own| {
+            let waiting = self.credentials.get(&own.whose).map_or(0, |credential| credential.waiting);
+            Some((LimitOf::Credential, waiting, own.waiting_max?))
+        });
+        let of_tenant = limits.waiting_max.map(|max| (LimitOf::Tenant, of_lane, max));
+        let reached = own.into_iter().chain(of_tenant).find(|(_, waiting, max)| *waiting >= *max as usize);
+        if let Some((of, _, waiting_max)) = reached {
+            return Err(NoPlace::TooManyWait { of, waiting_max });
         }
         if self.waiting >= waiting_max && !self.displace(of_lane + 1) {
             return Err(NoPlace::QueueFull);
@@ -190,12 +254,17 @@ impl State {
         let id = self.next_id;
         self.next_id += 1;
         self.waiting += 1;
+        if let Some(own) = limits.own {
+            let credential = self.credentials.entry(own.whose).or_default();
+            credential.waiting += 1;
+            credential.held_max = most(own.held_max);
+        }
         let entry = self.lanes.entry(lane.clone()).or_default();
-        entry.held_max = limits.held_max.map_or(usize::MAX, |max| max as usize);
+        entry.held_max = most(limits.held_max);
         if entry.waiters.is_empty() {
             self.turns.push_back(lane.clone());
         }
-        entry.waiters.push_back(Waiter { id, told });
+        entry.waiters.push_back(Waiter { id, credential: credential_of(limits), told });
         Ok(id)
     }
 
@@ -205,7 +274,7 @@ impl State {
         let Some(longest) = longest.cloned() else { return false };
         let Some(lane) = self.lanes.get_mut(&longest).filter(|lane| lane.waiters.len() > than) else { return false };
         if let Some(waiter) = lane.waiters.pop_back() {
-            self.waiting -= 1;
+            self.waits_no_more(waiter.credential);
             // Its receiver is there: who leaves takes its waiter away first.
             let _ = waiter.told.send(Told::Displaced);
         }
@@ -214,34 +283,63 @@ impl State {
     }
 
     /// Gives free places to those who wait: in turn, those first that hold less than half of all.
-    fn serve(&mut self, places: usize) {
-        let half = (places / 2).max(1);
+    fn serve(&mut self) {
+        let half = (self.places / 2).max(1);
         while self.free > 0 {
-            let may_take = |lane: &TenantId, most: usize| {
-                self.lanes.get(lane).is_some_and(|lane| lane.held < most.min(lane.held_max))
-            };
-            let next = self.turns.iter().position(|lane| may_take(lane, half));
-            let next = next.or_else(|| self.turns.iter().position(|lane| may_take(lane, usize::MAX)));
-            let Some(id) = next.and_then(|at| self.turns.remove(at)) else { return };
+            let next = self.next_in_turn(half).or_else(|| self.next_in_turn(usize::MAX));
+            let Some((turn, waiter)) = next else { return };
+            let Some(id) = self.turns.remove(turn) else { return };
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            let Some(waiter) = lane.waiters.pop_front() else { continue };
+            let Some(waiter) = lane.waiters.remove(waiter) else { continue };
             lane.held += 1;
             self.free -= 1;
-            self.waiting -= 1;
             if !lane.waiters.is_empty() {
                 self.turns.push_back(id);
             }
+            if let Some(credential) = waiter.credential.and_then(|whose| self.credentials.get_mut(&whose)) {
+                credential.held += 1;
+            }
+            self.waits_no_more(waiter.credential);
             let _ = waiter.told.send(Told::Yours);
         }
     }
 
-    fn give_back(&mut self, lane: &TenantId, places: usize) {
+    /// The first lane that holds less than `most` and has a waiter who may be served, and which one that is.
+    fn next_in_turn(&self, most: usize) -> Option<(usize, usize)> {
+        let may_hold = |waiter: &Waiter| {
+            let credential = waiter.credential.and_then(|whose| self.credentials.get(&whose));
+            credential.is_none_or(|credential| credential.held < credential.held_max)
+        };
+        self.turns.iter().enumerate().find_map(|(turn, id)| {
+            let lane = self.lanes.get(id).filter(|lane| lane.held < most.min(lane.held_max))?;
+            Some((turn, lane.waiters.iter().position(may_hold)?))
+        })
+    }
+
+    fn give_back(&mut self, lane: &TenantId, credential: Option<u64>) {
         self.free += 1;
         if let Some(entry) = self.lanes.get_mut(lane) {
             entry.held -= 1;
         }
         self.tidy(lane);
-        self.serve(places);
+        if let Some(whose) = credential
+            && let Some(entry) = self.credentials.get_mut(&whose)
+        {
+            entry.held -= 1;
+            self.tidy_credential(whose);
+        }
+        self.serve();
+    }
+
+    /// Counts one who waited and does no longer.
+    fn waits_no_more(&mut self, credential: Option<u64>) {
+        self.waiting -= 1;
+        if let Some(whose) = credential
+            && let Some(entry) = self.credentials.get_mut(&whose)
+        {
+            entry.waiting -= 1;
+            self.tidy_credential(whose);
+        }
     }
 
     /// Forgets a lane that neither holds nor waits (F2), and its turn if nobody waits in it (F3).
@@ -251,6 +349,13 @@ impl State {
         self.turns.retain(|other| other != lane);
         if is_empty {
             self.lanes.remove(lane);
+        }
+    }
+
+    /// Forgets a credential that neither holds nor waits (F2).
+    fn tidy_credential(&mut self, whose: u64) {
+        if self.credentials.get(&whose).is_some_and(|credential| credential.held == 0 && credential.waiting == 0) {
+            self.credentials.remove(&whose);
         }
     }
 }
@@ -266,17 +371,17 @@ impl Drop for Waiting<'_> {
             lane.waiters.remove(at)
         });
         if found.is_some() {
-            state.waiting -= 1;
+            state.waits_no_more(self.credential);
             state.tidy(self.lane);
         } else if matches!(self.told.try_recv(), Ok(Told::Yours)) {
-            state.give_back(self.lane, self.shared.places);
+            state.give_back(self.lane, self.credential);
         }
     }
 }
 
 impl Drop for FairPlace {
     fn drop(&mut self) {
-        self.shared.state.lock().give_back(&self.lane, self.shared.places);
+        self.shared.state.lock().give_back(&self.lane, self.credential);
     }
 }
 

@@ -14,7 +14,7 @@ use pharos_base::{CancelToken, Clock, ErrorClass, Interrupted, SystemClock};
 use pharos_model::TenantId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::fair::{FairPlaces, LaneLimits, NoPlace};
+use crate::fair::{FairPlaces, LaneLimits, LimitOf, NoPlace};
 use crate::{Queries, Refusal, RunningQuery};
 
 /// How long work may hold up the other connections of its thread.
@@ -175,11 +175,15 @@ impl QueryPool {
         self.run_until(lane, CancelToken::new(), std::future::pending(), work).await
     }
 
-    /// What is told who finds no place; `own_max`: how many places its tenant may have.
-    fn busy(&self, own_max: Option<u32>) -> Refusal {
-        let own = own_max
-            .map(|max| format!(" (of this tenant or credential, limits.queries_in_flight = {max} may run at a time)"));
-        let message = format!("{}{}", self.busy, own.unwrap_or_default());
+    /// What is told who finds no place; `reached`: whose limit is the reason, and how many queries that allows.
+    fn busy(&self, reached: Option<(LimitOf, u32)>) -> Refusal {
+        let message = match reached {
+            None => self.busy.to_owned(),
+            Some((of, max)) => format!(
+                "as many queries of this {0} run as may, limits.queries_in_flight = {max}: ask fewer at a time, or raise it for this {0}",
+                of.as_str()
+            ),
+        };
         Refusal::new(ErrorClass::Unavailable, message).with_retry_after(Some(RETRY_AFTER))
     }
 
@@ -202,7 +206,7 @@ impl QueryPool {
         let place = match taken {
             Some(Ok(place)) => place,
             Some(Err(NoPlace::QueueFull)) => return Err(self.busy(None)),
-            Some(Err(NoPlace::LaneFull { waiting_max })) => return Err(too_many_wait(waiting_max)),
+            Some(Err(NoPlace::TooManyWait { of, waiting_max })) => return Err(too_many_wait(of, waiting_max)),
             None => {
                 return Err(match token.check() {
                     Err(Interrupted::Cancelled) => {
@@ -211,7 +215,7 @@ impl QueryPool {
                     Err(Interrupted::DeadlineExceeded) => {
                         Refusal::new(ErrorClass::Timeout, "query timed out in query queue")
                     }
-                    Ok(()) => self.busy(limits.held_max),
+                    Ok(()) => self.busy(self.places.limit_reached(tenant, limits)),
                 });
             }
         };
@@ -229,9 +233,10 @@ impl QueryPool {
 }
 
 /// What a client is told whose own queue is full.
-fn too_many_wait(waiting_max: u32) -> Refusal {
+fn too_many_wait(of: LimitOf, waiting_max: u32) -> Refusal {
     let message = format!(
-        "as many queries of this tenant or credential wait as may, limits.queries_queued = {waiting_max}: ask fewer at a time, or raise it"
+        "as many queries of this {0} wait as may, limits.queries_queued = {waiting_max}: ask fewer at a time, or raise it for this {0}",
+        of.as_str()
     );
     Refusal::new(ErrorClass::Unavailable, message).with_retry_after(Some(RETRY_AFTER))
 }
@@ -247,7 +252,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::{Asked, QueryKind, QueryLoad, Watched};
+    use crate::{Asked, OwnLimits, QueryKind, QueryLoad, Watched};
     use parking_lot::Mutex;
     use tokio::sync::oneshot;
 
@@ -285,6 +290,10 @@ mod tests {
     }
 
     fn listed_until(pool: &QueryPool, deadline: Option<Instant>) -> Arc<RunningQuery> {
+        listed_with(pool, deadline, crate::QueryLimits::default())
+    }
+
+    fn listed_with(pool: &QueryPool, deadline: Option<Instant>, limits: crate::QueryLimits) -> Arc<RunningQuery> {
         let asked = Asked {
             kind: QueryKind::Instant,
             text: "up".to_owned(),
@@ -293,7 +302,7 @@ mod tests {
             principal: Arc::from("test"),
             remote_address: String::new(),
             deadline,
-            limits: crate::QueryLimits::default(),
+            limits,
         };
         pool.queries().begin(asked, Arc::new(Nothing))
     }
@@ -321,6 +330,23 @@ mod tests {
         assert_eq!((refused.class(), refused.message()), (ErrorClass::Timeout, "query timed out in query queue"));
         free.send(()).unwrap();
         tasks.join_next().await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_is_kept_waiting_by_a_limit_is_told_whose_it_is() {
+        let pool = QueryPool::new(4, Duration::from_millis(1));
+        let own = |waiting_max| Some(OwnLimits { whose: 1, held_max: Some(0), waiting_max });
+        let none = crate::QueryLimits::default();
+        for (limits, told) in [
+            (crate::QueryLimits { own: own(None), ..none }, ["this credential run", "limits.queries_in_flight = 0"]),
+            (crate::QueryLimits { own: own(Some(0)), ..none }, ["this credential wait", "limits.queries_queued = 0"]),
+            (crate::QueryLimits { in_flight: Some(0), ..none }, ["this tenant run", "limits.queries_in_flight = 0"]),
+        ] {
+            let refused = pool.run_query(&listed_with(&pool, None, limits), |_| ()).await.unwrap_err();
+            assert!(told.iter().all(|told| refused.message().contains(told)), "{}", refused.message());
+            assert_eq!((refused.class(), refused.retry_after()), (ErrorClass::Unavailable, Some(RETRY_AFTER)));
+        }
+        assert!(pool.run_query(&listed(&pool), |_| ()).await.is_ok());
     }
 
     #[tokio::test]

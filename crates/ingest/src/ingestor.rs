@@ -255,19 +255,11 @@ impl Ingestor {
         self.ha.stats()
     }
 
-    /// Hands samples that came by remote write to the store: with the labels of their sender's credential, without those of
-    /// another replica than the elected one (see [`HaSettings`]).
-    pub fn append_remote_write(
-        &self,
-        tenant: &TenantId,
-        mut decoded: DecodedMetrics,
-        labels: Option<&Arc<LabelRewrite>>,
-    ) -> PendingReport {
+    /// Makes of samples that came by remote write what is to be stored: with the labels of their sender's credential, without those
+    /// of another replica than the elected one (see [`HaSettings`]). What is limited or counted is what is left.
+    pub fn elect_and_label(&self, tenant: &TenantId, decoded: &mut DecodedMetrics, labels: Option<&Arc<LabelRewrite>>) {
         let settings = self.ha.settings(tenant);
-        let Some(replica_label) = settings.replica() else {
-            self.label_metrics(&mut decoded, labels);
-            return self.append_metrics(tenant, decoded);
-        };
+        let Some(replica_label) = settings.replica() else { return self.label_metrics(decoded, labels) };
         let now = self.components.clock.monotonic();
         let verdicts = self.ha.judge((tenant, &settings), &decoded.batch, labels.map(AsRef::as_ref), now);
         let set = labels.map_or(&[][..], |labels| labels.set());
@@ -277,8 +269,7 @@ impl Ingestor {
             Verdict::Elected => of_pairs.as_ref(),
             Verdict::Duplicate | Verdict::OneTooMany => None,
         });
-        let duplicates = self.ha.leave_out(&settings, &verdicts, &mut decoded);
-        self.append_metrics(tenant, decoded).with_duplicates(duplicates)
+        decoded.duplicates = self.ha.leave_out(&settings, &verdicts, decoded);
     }
 
     /// Whether the metrics store asks writers to wait: see [`MetricStore::is_busy`].
@@ -312,8 +303,8 @@ impl Ingestor {
     /// Hands samples to the store, with zeros where counters start if the settings ask for them.
     pub fn append_metrics(&self, tenant: &TenantId, mut decoded: DecodedMetrics) -> PendingReport {
         let zeros = self.starts.add_zeros(tenant, &mut decoded, self.window().min_ms, self.now_ms());
-        let DecodedMetrics { batch, rejections, exemplars_dropped, warnings, .. } = decoded;
-        let ahead = IngestReport { exemplars_dropped, rejections, warnings, ..IngestReport::default() };
+        let DecodedMetrics { batch, rejections, exemplars_dropped, warnings, duplicates, .. } = decoded;
+        let ahead = IngestReport { exemplars_dropped, rejections, warnings, duplicates, ..IngestReport::default() };
         let completion = if batch.is_empty() {
             Completion::ready(Ok(pharos_storage::AppendOutcome::default()))
         } else {

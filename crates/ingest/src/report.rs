@@ -53,8 +53,10 @@ impl IngestReport {
     /// All rejections and warnings in one line; empty if there are none.
     #[must_use]
     pub fn message(&self) -> String {
-        let refused =
-            self.rejections.iter().map(|r| format!("{} refused ({}): {}", r.count, r.reason.as_str(), r.message));
+        let refused = self.rejections.iter().map(|Rejection { reason, count, message }| match count {
+            0 => format!("what is made of points refused ({}): {message}", reason.as_str()),
+            count => format!("{count} refused ({}): {message}", reason.as_str()),
+        });
         refused.chain(self.warnings.iter().cloned()).collect::<Vec<_>>().join("; ")
     }
 }
@@ -87,11 +89,6 @@ impl PendingReport {
         self
     }
 
-    pub(crate) fn with_duplicates(mut self, duplicates: Duplicates) -> Self {
-        self.ahead.duplicates = duplicates;
-        self
-    }
-
     /// Blocks until the store answers. Not on an async worker.
     ///
     /// # Errors
@@ -104,17 +101,17 @@ impl PendingReport {
 
     fn settle(&mut self, answer: Option<Result<AppendOutcome, StorageError>>) -> Result<IngestReport, IngestError> {
         let noticed = self.noticed.take();
-        let mut report = join(std::mem::take(&mut self.ahead), answer);
-        if let (Some(zeros), Ok(report)) = (self.zeros.take(), &mut report) {
-            // What is counted is what was sent.
-            report.items = report.items.saturating_sub(zeros.samples());
-            report.histograms = report.histograms.saturating_sub(zeros.histograms());
-            zeros.stored();
+        let mut outcome = answer.ok_or(IngestError::Closing)??;
+        if let Some(zeros) = self.zeros.take() {
+            // What is counted is what was sent; a zero that was refused with its series was not counted.
+            let (samples, histograms) = zeros.stored_but(&outcome.refused_runs);
+            outcome.items = outcome.items.saturating_sub(samples);
+            outcome.histograms = outcome.histograms.saturating_sub(histograms);
         }
-        if let (Some(noticed), Ok(_)) = (noticed, &report) {
+        if let Some(noticed) = noticed {
             noticed.stored();
         }
-        report
+        Ok(join(std::mem::take(&mut self.ahead), outcome))
     }
 }
 
@@ -138,11 +135,7 @@ impl Future for PendingReport {
     }
 }
 
-fn join(
-    mut report: IngestReport,
-    answer: Option<Result<AppendOutcome, StorageError>>,
-) -> Result<IngestReport, IngestError> {
-    let outcome = answer.ok_or(IngestError::Closing)??;
+fn join(mut report: IngestReport, outcome: AppendOutcome) -> IngestReport {
     report.items = outcome.items;
     report.histograms = outcome.histograms;
     report.exemplars = outcome.exemplars;
@@ -151,7 +144,7 @@ fn join(
         all.reject(reason, count, || message);
     }
     report.rejections = all.rejections;
-    Ok(report)
+    report
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use pharos_model::{
 use pharos_storage::{AppendOutcome, RejectReason, Rejection};
 
 use crate::limits::cut;
-use crate::{IngestError, Limits, TimeWindow};
+use crate::{Duplicates, IngestError, Limits, TimeWindow};
 
 /// What a series takes in a batch beside its label text.
 const SERIES_BYTES: u64 = 128;
@@ -33,6 +33,8 @@ pub struct DecodedMetrics {
     pub warnings: Vec<String>,
     /// Whether a run of the batch counts up from zero since its start, by its place; empty where nobody asked.
     pub counted: Vec<bool>,
+    /// What was left out because another replica of a pair brings it.
+    pub duplicates: Duplicates,
 }
 
 impl DecodedMetrics {
@@ -117,6 +119,17 @@ impl<'a> SeriesSink<'a> {
         if let Some(counted) = &mut self.counted {
             counted.resize(self.builder.series_count(), self.counts);
         }
+    }
+
+    /// Series of the batch so far.
+    pub(crate) fn series_count(&self) -> usize {
+        self.builder.series_count()
+    }
+
+    /// Makes the series since there were `series_before` of them one item, or what is made of others (0): they are stored together
+    /// or not at all.
+    pub(crate) fn group_since(&mut self, series_before: usize, items: u64) {
+        self.builder.group_since(series_before, items);
     }
 
     /// Samples and histograms in the batch so far.
@@ -391,6 +404,7 @@ impl<'a> SeriesSink<'a> {
             exemplars_dropped: self.exemplars_dropped,
             warnings: Vec::new(),
             counted: self.counted.unwrap_or_default(),
+            duplicates: Duplicates::default(),
         }
     }
 

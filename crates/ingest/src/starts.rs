@@ -6,6 +6,8 @@
 //! Stores keep the sample that is appended last. So what must never happen is a zero at the instant of a real sample: some
 //! senders start at the instant of their first sample, which is none; and a sum begins anew where the one before it ended.
 //!
+//! A zero is of the group of its run: a store that refuses the one refuses the other, and says so.
+//!
 //! Invariants
 //! - Z1 A zero is added only at an instant later than every sample of its series that told a start before; where the series is
 //!   not remembered, later than `floor_ms`, which is no earlier than any such sample of a series that is not remembered.
@@ -21,7 +23,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use pharos_model::{
-    Fingerprint, Histogram, HistogramSample, MetricBatch, ResetHint, Sample, SeriesRun, TenantId, is_stale_nan,
+    Fingerprint, Histogram, HistogramSample, MetricBatch, ResetHint, RunGroup, Sample, SeriesRun, TenantId,
+    is_stale_nan,
 };
 
 use crate::DecodedMetrics;
@@ -76,8 +79,15 @@ struct Zero {
 #[derive(Debug)]
 pub(crate) struct AddedZeros {
     starts: Arc<Mutex<TenantStarts>>,
-    of_series: Vec<(Fingerprint, i64)>,
-    histograms: u64,
+    /// In the order of their runs, the first of the batch.
+    of_series: Vec<AddedZero>,
+}
+
+#[derive(Debug)]
+struct AddedZero {
+    series: Fingerprint,
+    at_ms: i64,
+    is_histogram: bool,
 }
 
 impl StartMemory {
@@ -112,10 +122,15 @@ impl StartMemory {
         if zeros.is_empty() {
             return None;
         }
-        let of_series = zeros.iter().map(|zero| (batch.fingerprint(&batch.series[zero.place]), zero.at_ms)).collect();
-        let histograms = zeros.iter().filter(|zero| zero.like.is_some()).count() as u64;
+        let added = |zero: &Zero| AddedZero {
+            series: batch.fingerprint(&batch.series[zero.place]),
+            at_ms: zero.at_ms,
+            is_histogram: zero.like.is_some(),
+        };
+        let of_series = zeros.iter().map(added).collect();
+        batch.groups = groups_with(batch, &zeros);
         push_front(batch, &zeros);
-        Some(AddedZeros { starts, of_series, histograms })
+        Some(AddedZeros { starts, of_series })
     }
 
     fn of(&self, tenant: &TenantId, now_ms: i64) -> Arc<Mutex<TenantStarts>> {
@@ -221,24 +236,42 @@ impl TenantStarts {
 }
 
 impl AddedZeros {
-    /// Float samples among them.
-    pub(crate) fn samples(&self) -> u64 {
-        self.of_series.len() as u64 - self.histograms
-    }
-
-    /// Histograms among them.
-    pub(crate) fn histograms(&self) -> u64 {
-        self.histograms
-    }
-
-    /// They are stored, and will not be added again.
-    pub(crate) fn stored(self) {
+    /// They are stored, and will not be added again, but for those whose runs the store refused (ascending). Answers how many
+    /// float samples and histograms that are.
+    pub(crate) fn stored_but(self, refused_runs: &[usize]) -> (u64, u64) {
+        let (mut samples, mut histograms) = (0, 0);
+        let mut refused = refused_runs.iter().peekable();
         let mut starts = self.starts.lock();
-        for (fingerprint, at_ms) in self.of_series {
-            if let Some(series) = starts.series.get_mut(&fingerprint).filter(|series| series.zero_ms == at_ms) {
+        for (place, zero) in self.of_series.into_iter().enumerate() {
+            if refused.next_if(|refused| **refused == place).is_some() {
+                continue;
+            }
+            *(if zero.is_histogram { &mut histograms } else { &mut samples }) += 1;
+            if let Some(series) = starts.series.get_mut(&zero.series).filter(|series| series.zero_ms == zero.at_ms) {
                 series.zero_ms = NEVER_MS;
             }
         }
+        (samples, histograms)
+    }
+}
+
+/// The groups of a batch once these zeros (ascending by place) are in front of it: a zero joins the group of its run, or makes one
+/// with it.
+fn groups_with(batch: &MetricBatch, zeros: &[Zero]) -> Vec<RunGroup> {
+    let mut groups = Vec::with_capacity(batch.groups.len() + zeros.len());
+    let mut before = batch.groups.iter().peekable();
+    let mut added = 0;
+    loop {
+        let zero = zeros.get(added);
+        let group = match (before.next_if(|group| zero.is_none_or(|zero| group.runs.start <= zero.place)), zero) {
+            (Some(group), _) => group.clone(),
+            (None, Some(zero)) => RunGroup::alone(zero.place, &batch.series[zero.place]),
+            (None, None) => return groups,
+        };
+        let first = added;
+        added += zeros[first..].iter().take_while(|zero| zero.place < group.runs.end).count();
+        let runs = group.runs.start + zeros.len()..group.runs.end + zeros.len();
+        groups.push(RunGroup { runs, added: first..added, items: group.items });
     }
 }
 

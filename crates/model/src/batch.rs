@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::labels::{Fingerprint, LabelError, Labels, LabelsBuilder, fingerprint};
-use crate::{Exemplar, Histogram, HistogramSample, MetricMetadata, Sample};
+use crate::run_group::groups_left;
+use crate::{Exemplar, Histogram, HistogramSample, MetricMetadata, RunGroup, Sample};
 
 /// The labels of a run, in canonical form. [`MetricBatch::encoded_labels`] reads both.
 #[derive(Debug, Clone)]
@@ -44,6 +45,12 @@ impl SeriesRun {
     pub fn empty() -> Self {
         Self { labels: RunLabels::NONE, samples: 0..0, histograms: 0..0, exemplars: 0..0 }
     }
+
+    /// What it counts for where it is refused by itself: its samples and histograms, one at least.
+    #[must_use]
+    pub fn items(&self) -> u64 {
+        (self.samples.len() + self.histograms.len()).max(1) as u64
+    }
 }
 
 /// Samples, histograms, exemplars and metadata of one request, by series, in the order of arrival.
@@ -53,6 +60,8 @@ impl SeriesRun {
 pub struct MetricBatch {
     /// All series runs.
     pub series: Vec<SeriesRun>,
+    /// Runs that stand or fall together, ascending and without overlap; each other one stands by itself.
+    pub groups: Vec<RunGroup>,
     /// Encoded labels of all runs that have them inline, see [`Labels`].
     pub label_bytes: Vec<u8>,
     /// Float samples of all runs.
@@ -108,9 +117,10 @@ impl MetricBatch {
     /// Leaves out the runs whose place `keep` does not want, with all that is in them; metadata stays. Costs a copy of the rest.
     pub fn keep_series(&mut self, mut keep: impl FnMut(usize) -> bool) {
         let before = std::mem::take(self);
+        let kept: Vec<bool> = (0..before.series.len()).map(&mut keep).collect();
         let mut builder = BatchBuilder::with_room(before.series.len(), before.samples.len());
         let start = |column: &[i64], at: usize| column.get(at).copied().unwrap_or(0);
-        for (_, run) in before.series.iter().enumerate().filter(|(place, _)| keep(*place)) {
+        for (run, _) in before.series.iter().zip(&kept).filter(|(_, kept)| **kept) {
             for at in run.samples.clone() {
                 builder.push_sample(before.samples[at], start(&before.start_ms, at));
             }
@@ -127,7 +137,8 @@ impl MetricBatch {
                 RunLabels::Shared(labels) => builder.finish_series_shared(labels),
             }
         }
-        *self = MetricBatch { metadata: before.metadata, ..builder.build() };
+        let groups = groups_left(&before.groups, &kept);
+        *self = MetricBatch { groups, metadata: before.metadata, ..builder.build() };
     }
 
     /// Float samples and histograms together.
@@ -147,6 +158,7 @@ impl MetricBatch {
     pub fn memory_bytes(&self) -> usize {
         self.label_bytes.len()
             + size_of_val(self.series.as_slice())
+            + size_of_val(self.groups.as_slice())
             + size_of_val(self.samples.as_slice())
             + 8 * (self.start_ms.len() + self.histogram_start_ms.len())
             + self.histograms.iter().map(|h| 128 + 8 * h.histogram.positive.counts.len()).sum::<usize>()
@@ -249,6 +261,15 @@ impl BatchBuilder {
     #[inline]
     pub fn finish_series_shared(&mut self, labels: &Labels) {
         self.push_run(|| RunLabels::Shared(labels.clone()));
+    }
+
+    /// Makes the runs since there were `runs_before` of them ([`series_count`](Self::series_count)) stand or fall together, and count for
+    /// `items` of their sender's where they are refused.
+    pub fn group_since(&mut self, runs_before: usize, items: u64) {
+        let runs = runs_before..self.batch.series.len();
+        if !runs.is_empty() {
+            self.batch.groups.push(RunGroup { runs, added: 0..0, items });
+        }
     }
 
     /// Drops what was pushed for the current series.

@@ -13,6 +13,7 @@ mod labels;
 mod matcher;
 mod metadata;
 mod pattern;
+mod run_group;
 mod sample;
 mod span;
 mod tenant;
@@ -34,6 +35,7 @@ pub use pattern::{
     PatternError, PatternWalk, Replacement, SEARCH_PATTERNS_BYTES_MAX, SEARCH_PATTERNS_MAX, SearchPattern,
     SearchPatterns,
 };
+pub use run_group::RunGroup;
 pub use sample::{HistogramSample, STALE_NAN_BITS, Sample, is_stale_nan, stale_nan};
 pub use span::{
     Attribute, AttributeValue, Attributes, Link, Resource, Scope, Span, SpanBatch, SpanEvent, SpanGroup, SpanId,

@@ -67,7 +67,7 @@ impl RejectReason {
 pub struct Rejection {
     /// Why.
     pub reason: RejectReason,
-    /// How many items: samples, or spans.
+    /// How many items: samples, points of the sender's, or spans. 0 if nothing of what was sent is lost, only what was made of it.
     pub count: u64,
     /// In words for the sender, with one example.
     pub message: String,
@@ -84,6 +84,9 @@ pub struct AppendOutcome {
     pub exemplars: u64,
     /// What was not stored.
     pub rejections: Vec<Rejection>,
+    /// Which runs of a batch of samples were not stored, by their places in [`MetricBatch::series`](pharos_model::MetricBatch::series),
+    /// ascending.
+    pub refused_runs: Vec<usize>,
 }
 
 impl AppendOutcome {

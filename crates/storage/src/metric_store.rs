@@ -134,6 +134,10 @@ pub trait MetricStore: Send + Sync {
     /// timestamps lie where the caller wants them, none at `i64::MAX`, which is in no half-open range. A completion that yields `None` means the store
     /// was closed before the batch was durable.
     ///
+    /// Runs of a [group](MetricBatch::groups) are stored together or not at all: where there is no room for all new series of a
+    /// group, its runs of known series are refused, too, none of its series counts against the limit, and the rejection counts the
+    /// items of the group. [`AppendOutcome::refused_runs`] names the runs.
+    ///
     /// # Errors
     /// [`StorageError::Unavailable`] if the batch cannot be made durable now; series that a limit refuses
     /// are rejections in the outcome.

@@ -49,6 +49,7 @@ mod merge_exemplars;
 mod merge_plan;
 mod metadata;
 mod narrow;
+mod newcomers;
 mod newest;
 mod open;
 mod pace;

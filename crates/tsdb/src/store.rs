@@ -216,8 +216,9 @@ impl Tsdb {
             let limit = crate::log::frame::RECORD_BYTES_MAX as u64;
             return Completion::ready(Err(StorageError::LimitExceeded { what: "batch bytes", limit, hint }));
         };
-        // From here on series are numbers.
+        // From here on series are numbers, and none of them is refused any more.
         batch.drop_labels();
+        batch.groups = Vec::new();
         let (completer, completion) = Completion::pair();
         shared.queue.append(Submission {
             tenant,

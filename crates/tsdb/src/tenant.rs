@@ -11,11 +11,12 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
-use pharos_model::{Labels, MetricBatch, MetricMetadata, RunLabels, SeriesRun, TenantId};
-use pharos_storage::{AppendOutcome, ChangeLog, RejectReason};
+use pharos_model::{Labels, MetricBatch, MetricMetadata, RunGroup, RunLabels, SeriesRun, TenantId};
+use pharos_storage::{AppendOutcome, ChangeLog};
 
 use crate::head::generation::{Generation, REFUSED};
 use crate::head::registry::{Registry, SeriesNumber};
+use crate::newcomers::{Newcomers, Room};
 use crate::part::Part;
 use crate::settings::Settings;
 use crate::tombstones::Tombstone;
@@ -161,12 +162,14 @@ impl Tenants {
         if !unknown.is_empty() {
             self.add_unknown(tenant, batch, &unknown, settings, &mut resolved, &mut refused_items);
         }
+        resolved.outcome.refused_runs.sort_unstable();
         resolved.outcome.items = batch.samples.len() as u64 - refused_items[0];
         resolved.outcome.histograms = batch.histograms.len() as u64 - refused_items[1];
         resolved.outcome.exemplars = batch.exemplars.len() as u64 - refused_items[2];
         resolved
     }
 
+    /// Adds the series of `unknown` runs, as far as the limits allow; notes what they do not.
     fn add_unknown(
         &self,
         tenant: &Tenant,
@@ -176,41 +179,25 @@ impl Tenants {
         resolved: &mut Resolved,
         refused: &mut [u64; 3],
     ) {
-        let mut registry = resolved.registry.write();
-        let series_max = tenant.series_max.load(Ordering::Relaxed).min(u64::from(REFUSED));
-        let series_bytes_max = settings.series_memory_max();
-        let (bytes_before, others) = (registry.bytes(), self.series_bytes.load(Ordering::Relaxed));
-        for index in unknown {
-            let run = &batch.series[*index];
-            let (fingerprint, encoded) = (batch.fingerprint(run), batch.encoded_labels(run));
-            let (reason, message) = if others + (registry.bytes() - bytes_before) >= series_bytes_max
-                && registry.find(fingerprint, encoded).is_none()
-            {
-                let message = format!(
-                    "series in memory take {series_bytes_max} bytes, half of head_memory_limit; raise it or send fewer series"
-                );
-                (RejectReason::Limit, message)
-            } else if registry.len() as u64 >= series_max && registry.find(fingerprint, encoded).is_none() {
-                let message = format!(
-                    "tenant {} has {series_max} active series, its limit; send fewer, or raise limits.series_active (of all tenants, or of this one under tenants) or tsdb.series_max_per_tenant",
-                    tenant.id
-                );
-                (RejectReason::SeriesLimit, message)
-            } else {
-                match registry.find_or_add(fingerprint, encoded, || batch.labels(run), &self.next_log_id) {
-                    Ok(number) => {
-                        resolved.numbers[*index] = number;
-                        resolved.log_ids[*index] = registry.series(number).log_id;
-                        continue;
-                    }
-                    Err(error) => (RejectReason::InvalidLabels, error.to_string()),
-                }
-            };
-            refused[0] += run.samples.len() as u64;
-            refused[1] += run.histograms.len() as u64;
-            refused[2] += run.exemplars.len() as u64;
-            let count = (run.samples.len() + run.histograms.len()).max(1) as u64;
-            resolved.outcome.reject(reason, count, || message);
+        let shared = Arc::clone(&resolved.registry);
+        let mut registry = shared.write();
+        let bytes_before = registry.bytes();
+        let room = Room {
+            tenant: &tenant.id,
+            series_max: tenant.series_max.load(Ordering::Relaxed).min(u64::from(REFUSED)),
+            series_bytes_max: settings.series_memory_max(),
+            // What other tenants have; those of this one are counted anew with each series.
+            other_bytes: self.series_bytes.load(Ordering::Relaxed).saturating_sub(bytes_before),
+        };
+        let mut newcomers = Newcomers { batch, room, next_log_id: &self.next_log_id, resolved, refused };
+        if batch.groups.is_empty() {
+            for place in unknown {
+                newcomers.add(&mut registry, &RunGroup::alone(*place, &batch.series[*place]));
+            }
+        } else {
+            for unit in batch.units() {
+                newcomers.add(&mut registry, &unit);
+            }
         }
         self.series_bytes.fetch_add(registry.bytes() - bytes_before, Ordering::Relaxed);
     }

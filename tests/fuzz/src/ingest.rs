@@ -116,6 +116,9 @@ fn check(body: &[u8], first: &Result<DecodedMetrics, IngestError>, again: &Resul
     let Ok(DecodedMetrics { batch, counted, .. }) = first else { return };
     assert!(counted.is_empty() || counted.len() == batch.series.len());
     assert!(batch.memory_bytes() <= GROWTH_MAX * body.len() + 4 * LIMIT_BYTES as usize);
+    let mut places: Vec<usize> = batch.units().flat_map(|unit| unit.places()).collect();
+    places.sort_unstable();
+    assert!(places.into_iter().eq(0..batch.series.len()), "every run is of one group, or of none");
     for run in &batch.series {
         let labels = pharos_model::Labels::from_encoded(batch.encoded_labels(run)).expect("labels are canonical");
         assert!(!labels.metric_name().is_empty());

@@ -1,9 +1,9 @@
 //! Doors on memory stores, a principal in front, and what the tests ask of them.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -19,6 +19,7 @@ use pharos_storage::{
     TraceStore,
 };
 use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
 use tower::ServiceExt;
 
 pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
@@ -76,6 +77,31 @@ pub(crate) fn doors_with(principal: Principal, settings: IngestSettings, limits:
     let stores =
         (Arc::new(MoodyMetrics(Arc::clone(&metrics), moods)) as _, Arc::new(KnownTraces(Arc::clone(&traces))) as _);
     build(principal, settings, limits, stores, metrics, traces)
+}
+
+/// Doors within limits to a store that takes few series of each tenant.
+pub(crate) fn doors_to_few_series(settings: IngestSettings, series_max: usize) -> Doors {
+    let metrics = Arc::new(MemoryMetricStore::with_series_max(series_max));
+    let traces = Arc::new(MemoryTraceStore::new());
+    let stores = (Arc::clone(&metrics) as _, Arc::clone(&traces) as _);
+    build(Principal::anonymous(), settings, &LimitSettings::default(), stores, metrics, traces)
+}
+
+/// Doors within limits to stores that hold up what they are given until the gate's keeper lets it in.
+pub(crate) fn doors_behind_a_gate(settings: IngestSettings, limits: &LimitSettings) -> (Doors, GateKeeper) {
+    let (metrics, traces) = (Arc::new(MemoryMetricStore::new()), Arc::new(MemoryTraceStore::new()));
+    let (gate, keeper) = gate();
+    let moods = Moody { takes: u64::MAX.into(), gate: Some(gate.clone()), ..Moody::default() };
+    let metric_store = Arc::new(MoodyMetrics(Arc::clone(&metrics), moods));
+    let trace_store = Arc::new(GatedTraces(Arc::clone(&traces), gate));
+    (build(Principal::anonymous(), settings, limits, (metric_store, trace_store), metrics, traces), keeper)
+}
+
+/// Doors within limits to a metrics store of such moods.
+pub(crate) fn doors_within_to(limits: &LimitSettings, moods: Moody) -> Doors {
+    let (metrics, traces) = (Arc::new(MemoryMetricStore::new()), Arc::new(MemoryTraceStore::new()));
+    let stores = (Arc::new(MoodyMetrics(Arc::clone(&metrics), moods)) as _, Arc::clone(&traces) as _);
+    build(Principal::anonymous(), IngestSettings::default(), limits, stores, metrics, traces)
 }
 
 /// Doors within limits.
@@ -215,6 +241,34 @@ pub(crate) struct Moody {
     pub(crate) takes: AtomicU64,
     /// So many times it says that it is busy, and refuses batches meanwhile.
     pub(crate) busy: AtomicU64,
+    /// What each batch has to pass first.
+    pub(crate) gate: Option<Gate>,
+}
+
+/// Where a thread that appends waits.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    reached: mpsc::UnboundedSender<()>,
+    /// One passes for each that is in it, all once it has no sender.
+    let_in: Arc<Mutex<std::sync::mpsc::Receiver<()>>>,
+}
+
+/// Sees who reaches a gate, and lets them in.
+pub(crate) struct GateKeeper {
+    pub(crate) reached: mpsc::UnboundedReceiver<()>,
+    pub(crate) let_in: std::sync::mpsc::Sender<()>,
+}
+
+fn gate() -> (Gate, GateKeeper) {
+    let ((reach, reached), (let_in, go)) = (mpsc::unbounded_channel(), std::sync::mpsc::channel());
+    (Gate { reached: reach, let_in: Arc::new(Mutex::new(go)) }, GateKeeper { reached, let_in })
+}
+
+impl Gate {
+    fn pass(&self) {
+        let _ = self.reached.send(());
+        let _ = self.let_in.lock().unwrap().recv();
+    }
 }
 
 impl Moody {
@@ -227,6 +281,8 @@ impl Moody {
 struct MoodyMetrics(Arc<MemoryMetricStore>, Moody);
 
 struct FullTraces(Arc<MemoryTraceStore>);
+
+struct GatedTraces(Arc<MemoryTraceStore>, Gate);
 
 /// Takes spans of all tenants but [`STRANGER`].
 struct KnownTraces(Arc<MemoryTraceStore>);
@@ -249,6 +305,7 @@ impl MetricStore for MoodyMetrics {
         batch: MetricBatch,
         id: BatchId,
     ) -> Completion<Result<AppendOutcome, StorageError>> {
+        self.1.gate.iter().for_each(Gate::pass);
         if self.1.busy.load(Relaxed) == 0 && !Moody::is_left(&self.1.refuses) && Moody::is_left(&self.1.takes) {
             self.0.append(tenant, batch, id)
         } else {
@@ -315,6 +372,20 @@ impl TraceStore for KnownTraces {
 
     fn admits(&self, tenant: &TenantId) -> Result<(), StorageError> {
         admits(tenant)
+    }
+
+    delegate_traces!();
+}
+
+impl TraceStore for GatedTraces {
+    fn append(
+        &self,
+        tenant: &TenantId,
+        batch: SpanBatch,
+        id: BatchId,
+    ) -> Completion<Result<AppendOutcome, StorageError>> {
+        self.1.pass();
+        self.0.append(tenant, batch, id)
     }
 
     delegate_traces!();

@@ -3,6 +3,7 @@
 
 mod fixture;
 mod grpc;
+mod hang_ups;
 mod hints;
 mod import;
 mod limits;
@@ -11,3 +12,4 @@ mod otlp_http;
 mod over_limits;
 mod remote_write;
 mod remote_write_duties;
+mod whole_points;

@@ -24,7 +24,7 @@ use crate::fixture::{Answer, Doors, NOW_MS, STRANGER, doors_with, post, snappy};
 use crate::otlp_http::spans;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dialect {
+pub(crate) enum Dialect {
     OtlpProtobuf,
     OtlpJson,
     Grpc,
@@ -32,12 +32,12 @@ enum Dialect {
     Import,
 }
 
-use Dialect::{Grpc, Import, OtlpJson, OtlpProtobuf, RemoteWrite};
+pub(crate) use Dialect::{Grpc, Import, OtlpJson, OtlpProtobuf, RemoteWrite};
 
-const OTLP: &[Dialect] = &[OtlpProtobuf, OtlpJson, Grpc];
+pub(crate) const OTLP: &[Dialect] = &[OtlpProtobuf, OtlpJson, Grpc];
 /// What takes a body as a whole.
 const WHOLE: &[Dialect] = &[OtlpProtobuf, OtlpJson, Grpc, RemoteWrite];
-const ALL: &[Dialect] = &[OtlpProtobuf, OtlpJson, Grpc, RemoteWrite, Import];
+pub(crate) const ALL: &[Dialect] = &[OtlpProtobuf, OtlpJson, Grpc, RemoteWrite, Import];
 
 /// What becomes of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ enum Outcome {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Signal {
+pub(crate) enum Signal {
     Metrics,
     Traces,
 }
@@ -334,7 +334,7 @@ fn traces(dialect: Dialect) -> Vec<u8> {
     if dialect == OtlpJson { serde_json::to_vec(&request).unwrap() } else { request.encode_to_vec() }
 }
 
-fn request(dialect: Dialect, signal: Signal) -> http::request::Builder {
+pub(crate) fn request(dialect: Dialect, signal: Signal) -> http::request::Builder {
     let of = |metrics: &'static str, traces: &'static str| if signal == Signal::Metrics { metrics } else { traces };
     match dialect {
         OtlpProtobuf => post(of("/v1/metrics", "/v1/traces")).header("content-type", "application/x-protobuf"),
@@ -350,7 +350,7 @@ fn request(dialect: Dialect, signal: Signal) -> http::request::Builder {
     }
 }
 
-fn body(dialect: Dialect, signal: Signal) -> Vec<u8> {
+pub(crate) fn body(dialect: Dialect, signal: Signal) -> Vec<u8> {
     let plain = if signal == Signal::Metrics { metrics(dialect) } else { traces(dialect) };
     match dialect {
         Grpc => [&[0][..], &u32::try_from(plain.len()).unwrap().to_be_bytes(), &plain].concat(),
@@ -360,7 +360,7 @@ fn body(dialect: Dialect, signal: Signal) -> Vec<u8> {
 }
 
 /// What the answer says, and whether it says when to come again.
-fn said(dialect: Dialect, answer: &Answer) -> (String, bool) {
+pub(crate) fn said(dialect: Dialect, answer: &Answer) -> (String, bool) {
     if dialect != Grpc {
         return (answer.text(), !answer.header("retry-after").is_empty());
     }

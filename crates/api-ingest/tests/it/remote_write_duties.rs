@@ -364,6 +364,34 @@ async fn of_two_replicas_one_is_stored() {
     assert_eq!(stored, expected.map(|series| format!("{series}{NOW_MS}")));
 }
 
+/// What is limited is what is stored: the series of a pair are the same whoever is elected, and those that are left out take no
+/// place from them.
+#[tokio::test]
+async fn a_pair_has_its_series_once_whoever_is_elected() {
+    let mut grant = Grant::new("pair", &Scope::ALL, TenantAccess::Any);
+    grant.limits = serde_json::from_value(serde_json::json!({"series_active": 2, "labels_max": 3})).unwrap();
+    let doors = doors_for(Principal::of(grant.into(), IdentitySource::Token), pair_settings());
+    let from = |replica, at| {
+        let of = |name| [("__name__", name), ("__replica__", replica), ("cluster", "c"), ("job", "x")];
+        body(&[(&of("up"), at), (&of("down"), at)])
+    };
+    let send = async |replica, at| {
+        let answer = write(&doors, &[], from(replica, at)).await;
+        assert_eq!(
+            (answer.status, written(&answer)[0].as_str()),
+            (StatusCode::NO_CONTENT, "2"),
+            "{replica}: {}",
+            answer.text()
+        );
+    };
+    send("a", NOW_MS).await;
+    send("b", NOW_MS + 1).await;
+    doors.clock.advance_ms(30_000);
+    send("b", NOW_MS + 2).await;
+    let at = |series: &str| [NOW_MS, NOW_MS + 2].map(|at| format!(r#"{series}{{cluster="c", job="x"}} 1@{at}"#));
+    assert_eq!(doors.stored("0"), [at("down"), at("up")].concat());
+}
+
 /// A counter of 2.0 with its unit: value, instant and start.
 fn counter(samples: &[(f64, i64, i64)]) -> Vec<u8> {
     let sample = |(value, timestamp, start_timestamp): &(f64, i64, i64)| v2::Sample {

@@ -1,5 +1,7 @@
 //! From claims that are proved to a grant.
 
+use std::sync::Arc;
+
 use pharos_model::{Matcher, TenantId};
 use serde_json::{Map, Value};
 
@@ -14,6 +16,7 @@ const TENANTS_MAX: usize = 100;
 /// What the claims of one issuer's tokens mean.
 #[derive(Debug)]
 pub(super) struct ClaimRules {
+    issuer: Arc<str>,
     audience: Vec<String>,
     leeway_s: i64,
     claims: ClaimNames,
@@ -26,6 +29,7 @@ pub(super) struct ClaimRules {
 impl ClaimRules {
     pub(super) fn new(settings: &IssuerSettings) -> Result<Self, String> {
         Ok(Self {
+            issuer: Arc::from(settings.issuer.as_str()),
             audience: settings.audience.clone(),
             leeway_s: settings.leeway.as_ms().div_euclid(1_000),
             claims: settings.claims.clone(),
@@ -58,7 +62,8 @@ impl ClaimRules {
         }
         let name = self.name(claims)?;
         let grant = self.grant.grant(name, self.tenants(claims)?, &self.scopes(claims)?);
-        Ok(Grant { not_before_s, expires_s: Some(expires_s), ..grant })
+        let authority = Arc::clone(&self.issuer);
+        Ok(Grant { authority, not_before_s, expires_s: Some(expires_s), ..grant })
     }
 
     /// When the token of a grant ends by its issuer's clock, without the leeway.

@@ -11,15 +11,47 @@ use pharos_model::TenantId;
 use super::bucket::{Bucket, Rate};
 use super::over_limit::OverLimit;
 use super::series::{ActiveSeries, SeriesGate};
-use crate::LimitOverrides;
+use crate::{IdentitySource, LimitOverrides, Principal, TenantAccess};
 
 /// Whose limits they are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Whose {
     /// All requests for a tenant.
     Tenant(TenantId),
-    /// All requests with a credential of this kind and name.
-    Credential(&'static str, Arc<str>),
+    /// All requests with a credential.
+    Credential(Credential),
+}
+
+/// A credential, told from all others: names are unique only among those of one authority, and what one of them says
+/// of a name's tenants may differ from request to request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Credential {
+    /// The word for its kind.
+    pub kind: &'static str,
+    /// Who vouches for the name.
+    pub authority: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Which tenants it reaches.
+    pub tenants: TenantAccess,
+}
+
+impl Credential {
+    /// The one that admitted a request. A browser's session is the token that opened it.
+    #[must_use]
+    pub fn of(principal: &Principal) -> Self {
+        let source = match principal.source() {
+            IdentitySource::Session => IdentitySource::Token,
+            other => other,
+        };
+        let grant = principal.grant();
+        Self {
+            kind: source.as_str(),
+            authority: Arc::clone(&grant.authority),
+            name: Arc::clone(&grant.name),
+            tenants: grant.tenants.clone(),
+        }
+    }
 }
 
 /// Something of which only so much a second may pass.
@@ -115,10 +147,24 @@ impl Account {
         }
     }
 
-    /// Whether nothing is lost if it is forgotten: nobody used it for `idle`, so nothing is owed for longer either.
+    /// Takes back what was counted.
+    pub(crate) fn give_back(&self, unit: Unit, units: u64, burst: Duration) {
+        if let Some((_, rate)) = self.rate(unit, burst) {
+            self.bucket(unit).give_back(rate, units);
+        }
+    }
+
+    /// Whether nothing is lost if it is forgotten: nobody used it for `idle`, nothing is owed, and no series is active.
     pub(crate) fn is_idle(&self, idle: Duration, now_ns: u64) -> bool {
         let used = now_ns.saturating_sub(self.used_ns.load(Ordering::Relaxed));
-        self.in_flight.load(Ordering::Relaxed) == 0 && u128::from(used) > idle.as_nanos()
+        self.in_flight.load(Ordering::Relaxed) == 0
+            && u128::from(used) > idle.as_nanos()
+            && [&self.bytes, &self.samples, &self.spans].iter().all(|bucket| bucket.is_paid(now_ns))
+            // Who has the lock is using it.
+            && self.series.try_lock().is_some_and(|mut series| {
+                series.turn(now_ns);
+                series.is_empty()
+            })
     }
 
     fn rate(&self, unit: Unit, burst: Duration) -> Option<(&'static str, Rate)> {

@@ -38,12 +38,30 @@ impl Bucket {
 
     /// Takes `units`, beyond what is in it where it must.
     pub(crate) fn take(&self, rate: Rate, units: u64, now_ns: u64) {
-        let cost = u128::from(units) * NS_PER_S / u128::from(rate.per_second.max(1));
-        let cost = u64::try_from(cost).unwrap_or(u64::MAX / 4);
+        let cost = cost_ns(rate, units);
         let _ = self
             .paid_until_ns
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |paid| Some(paid.max(now_ns).saturating_add(cost)));
     }
+
+    /// Takes back what [`Bucket::take`] took at the same rate. What is paid for already is gone, as it would be saved up beyond the burst.
+    pub(crate) fn give_back(&self, rate: Rate, units: u64) {
+        let cost = cost_ns(rate, units);
+        let _ = self
+            .paid_until_ns
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |paid| Some(paid.saturating_sub(cost)));
+    }
+
+    /// Whether nothing is owed.
+    pub(crate) fn is_paid(&self, now_ns: u64) -> bool {
+        self.paid_until_ns.load(Ordering::Relaxed) <= now_ns
+    }
+}
+
+/// How long it takes until so many units are paid for, nanoseconds.
+fn cost_ns(rate: Rate, units: u64) -> u64 {
+    let cost = u128::from(units) * NS_PER_S / u128::from(rate.per_second.max(1));
+    u64::try_from(cost).unwrap_or(u64::MAX / 4)
 }
 
 #[cfg(test)]
@@ -75,6 +93,18 @@ mod tests {
         assert_eq!(bucket.wait(rate, SECOND), Some(Duration::from_secs(99)));
         assert_eq!(bucket.wait(rate, 99 * SECOND), Some(Duration::from_secs(1)));
         assert_eq!(bucket.wait(rate, 101 * SECOND), None);
+    }
+
+    #[test]
+    fn what_is_given_back_is_not_owed_and_what_is_paid_is_not_saved_up() {
+        let (bucket, rate) = (Bucket::default(), Rate { per_second: 10, burst: Duration::from_secs(1) });
+        bucket.take(rate, 1_000, SECOND);
+        bucket.give_back(rate, 900);
+        assert_eq!(bucket.wait(rate, SECOND), Some(Duration::from_secs(9)));
+        assert!(!bucket.is_paid(10 * SECOND) && bucket.is_paid(11 * SECOND));
+        bucket.give_back(rate, u64::MAX);
+        bucket.take(rate, 20, 100 * SECOND);
+        assert_eq!(bucket.wait(rate, 100 * SECOND), Some(Duration::from_secs(1)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pharos_base::ErrorClass;
 use pharos_http::Refusal;
 
-use super::Whose;
+use super::{Credential, Whose};
 
 /// Nobody is told to come back sooner.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ impl fmt::Display for OverLimit {
                 f,
                 "tenant {tenant} is over its limit {limit} = {value}: send less, or raise it in pharos.yaml, under limits: for all tenants or under tenants: for this one"
             ),
-            Whose::Credential(kind, name) => write!(
+            Whose::Credential(Credential { kind, name, .. }) => write!(
                 f,
                 "the {kind} {name:?} is over its own limit {limit} = {value}: send less, or raise the limit of this {kind}"
             ),

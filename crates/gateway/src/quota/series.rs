@@ -32,20 +32,41 @@ impl ActiveSeries {
         self.old = if generations == 1 { young } else { HashSet::new() };
     }
 
-    /// Whether the series is active, or may become so.
-    pub(crate) fn admits(&mut self, fingerprint: u64, max: u64) -> bool {
-        if self.young.contains(&fingerprint) {
-            return true;
+    /// Whether none is active.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.young.is_empty() && self.old.is_empty()
+    }
+
+    /// Whether these series are active, or may become so, all of them.
+    pub(crate) fn admits(&mut self, fingerprints: &[u64], max: u64) -> bool {
+        let (mut added, mut is_any_old) = (Vec::new(), false);
+        for fingerprint in fingerprints {
+            if self.young.contains(fingerprint) {
+                continue;
+            }
+            if self.old.contains(fingerprint) {
+                is_any_old = true;
+                continue;
+            }
+            if (self.young.len() + self.old.len()) as u64 >= max {
+                for fingerprint in added {
+                    self.young.remove(&fingerprint);
+                }
+                return false;
+            }
+            self.young.insert(*fingerprint);
+            added.push(*fingerprint);
         }
-        let is_old = self.old.remove(&fingerprint);
-        if !is_old && (self.young.len() + self.old.len()) as u64 >= max {
-            return false;
+        if is_any_old {
+            for fingerprint in fingerprints.iter().filter(|fingerprint| self.old.remove(*fingerprint)) {
+                self.young.insert(*fingerprint);
+            }
         }
-        self.young.insert(fingerprint)
+        true
     }
 }
 
-/// Asks series by series whether a credential may write it.
+/// Asks whether a credential may write series.
 #[derive(Debug)]
 pub struct SeriesGate<'a> {
     pub(super) series: MutexGuard<'a, ActiveSeries>,
@@ -55,9 +76,9 @@ pub struct SeriesGate<'a> {
 }
 
 impl SeriesGate<'_> {
-    /// Whether it may; a series that is admitted is active from then on.
-    pub fn admits(&mut self, fingerprint: u64) -> bool {
-        self.series.admits(fingerprint, self.max)
+    /// Whether it may write these, all of them or none; series that are admitted are active from then on.
+    pub fn admits(&mut self, fingerprints: &[u64]) -> bool {
+        self.series.admits(fingerprints, self.max)
     }
 
     /// The limit, in words.
@@ -78,14 +99,27 @@ mod tests {
     #[test]
     fn known_series_go_on_and_idle_ones_make_room() {
         let mut series = ActiveSeries::default();
-        assert!(series.admits(1, 2) && series.admits(2, 2) && series.admits(1, 2));
-        assert!(!series.admits(3, 2));
+        assert!(series.admits(&[1], 2) && series.admits(&[2], 2) && series.admits(&[1], 2));
+        assert!(!series.admits(&[3], 2));
         series.turn(ns(1.1));
-        assert!(series.admits(1, 2), "of the older generation");
-        assert!(!series.admits(3, 2), "2 is still active");
+        assert!(series.admits(&[1], 2), "of the older generation");
+        assert!(!series.admits(&[3], 2), "2 is still active");
         series.turn(ns(2.2));
-        assert!(series.admits(3, 2) && series.admits(1, 2) && !series.admits(2, 2));
+        assert!(series.admits(&[3], 2) && series.admits(&[1], 2) && !series.admits(&[2], 2));
         series.turn(ns(9.0));
-        assert!(series.admits(4, 1));
+        assert!(series.admits(&[4], 1));
+    }
+
+    #[test]
+    fn series_that_belong_together_are_admitted_together() {
+        let mut series = ActiveSeries::default();
+        assert!(series.admits(&[1, 2, 2], 4));
+        assert!(!series.admits(&[2, 3, 4, 5], 4), "two are free, and it has three new ones");
+        assert!(series.admits(&[3, 4], 4), "nothing of what was refused is active");
+        series.turn(ns(1.1));
+        assert!(series.admits(&[1, 3], 4) && !series.admits(&[1, 5], 4));
+        series.turn(ns(2.2));
+        assert!(series.admits(&[5, 6], 4), "2 and 4 have gone");
+        assert!(!series.is_empty());
     }
 }

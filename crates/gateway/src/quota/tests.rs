@@ -22,11 +22,17 @@ fn fixture(limits: serde_json::Value, tenants: serde_json::Value) -> Fixture {
 
 impl Fixture {
     fn quota(&self, token_limits: serde_json::Value, tenant: &str) -> Quota {
-        let mut grant = Grant::new("agent", &Scope::ALL, TenantAccess::Any);
-        grant.limits = serde_json::from_value(token_limits).unwrap();
-        let principal = Principal::of(Arc::new(grant), IdentitySource::Token);
-        self.quotas.of(&principal, &tenant.parse().unwrap())
+        let grant = Grant::new("agent", &Scope::ALL, TenantAccess::Any);
+        self.quota_of(grant, IdentitySource::Token, token_limits, tenant)
     }
+
+    fn quota_of(&self, grant: Grant, source: IdentitySource, limits: serde_json::Value, tenant: &str) -> Quota {
+        self.quotas.of(&principal(grant, source, limits), &tenant.parse().unwrap())
+    }
+}
+
+fn principal(grant: Grant, source: IdentitySource, limits: serde_json::Value) -> Principal {
+    Principal::of(Arc::new(Grant { limits: serde_json::from_value(limits).unwrap(), ..grant }), source)
 }
 
 #[test]
@@ -55,7 +61,10 @@ fn a_token_and_its_tenant_both_count() {
     let limited = fixture.quota(json!({"requests_in_flight": 1}), "7");
     let first = limited.begin().unwrap();
     let over = limited.begin().unwrap_err();
-    assert!(matches!(&over.whose, Whose::Credential("token", name) if &**name == "agent"), "{over:?}");
+    assert!(
+        matches!(&over.whose, Whose::Credential(Credential { kind: "token", name, .. }) if &**name == "agent"),
+        "{over:?}"
+    );
     let second = fixture.quota(json!({}), "7").begin().unwrap();
     assert!(matches!(fixture.quota(json!({}), "7").begin().unwrap_err().whose, Whose::Tenant(_)));
     assert!(fixture.quota(json!({}), "8").begin().is_ok());
@@ -80,6 +89,110 @@ fn lowered_limits_meet_requests_under_way() {
     assert_eq!(fixture.quota(json!({}), "0").begin().unwrap_err().value, 1);
     drop(under_way);
     assert!(fixture.quota(json!({}), "0").begin().is_ok());
+}
+
+/// A login with the token is no second token: it has the same rate, and the same active series.
+#[test]
+fn a_session_is_the_token_that_opened_it() {
+    let fixture = fixture(json!({"burst": "1s"}), json!([]));
+    let limits = json!({"samples_per_second": 10, "series_active": 1});
+    let quota =
+        |source| fixture.quota_of(Grant::new("agent", &Scope::ALL, TenantAccess::Any), source, limits.clone(), "7");
+    let (token, session) = (quota(IdentitySource::Token), quota(IdentitySource::Session));
+    token.take(Unit::Samples, 100);
+    assert_eq!(session.check(Unit::Samples).unwrap_err().limit, "samples_per_second");
+    assert!(token.series().unwrap().admits(&[1]));
+    assert!(!session.series().unwrap().admits(&[2]));
+}
+
+/// Names are unique only among those of one authority, and those of one tenant are not another's.
+#[test]
+fn who_is_called_alike_elsewhere_has_an_account_of_its_own() {
+    let fixture = fixture(json!({"burst": "1s"}), json!([]));
+    let limits = |rate: u64| json!({"samples_per_second": rate});
+    let grant = |authority: &str, tenants: &str| Grant {
+        authority: authority.into(),
+        ..Grant::new("agent", &Scope::ALL, tenants.parse().unwrap())
+    };
+    let owners = [
+        (grant("https://a.example.com", "7"), IdentitySource::Jwt, 10),
+        (grant("https://b.example.com", "7"), IdentitySource::Jwt, 20),
+        (grant("https://a.example.com", "8"), IdentitySource::Jwt, 30),
+        (grant("0 x-user", "7"), IdentitySource::Proxy, 40),
+        (grant("1 x-user", "7"), IdentitySource::Proxy, 50),
+        (grant("Dns agent", "7"), IdentitySource::Certificate, 60),
+        (grant("", "7"), IdentitySource::Token, 70),
+    ];
+    for (at, (grant, source, rate)) in owners.iter().enumerate() {
+        let quota = fixture.quota_of(grant.clone(), *source, limits(*rate), "7");
+        assert!(quota.check(Unit::Samples).is_ok(), "{at}: what others have taken");
+        quota.take(Unit::Samples, 1_000_000);
+    }
+    for (grant, source, rate) in owners {
+        let over = fixture.quota_of(grant, source, limits(rate), "7").check(Unit::Samples).unwrap_err();
+        assert_eq!(over.value, rate, "its own limit");
+    }
+}
+
+#[test]
+fn queries_are_counted_for_the_tenant_by_its_limits_and_for_the_credential_by_its_own() {
+    let fixture = fixture(json!({"queries_in_flight": 9, "query_series_max": 5}), json!([]));
+    let of = |name: &str, source, limits| {
+        let grant = Grant::new(name, &Scope::ALL, TenantAccess::Any);
+        fixture.quotas.of_queries(&principal(grant, source, limits), &TenantId::default())
+    };
+    let dashboards = of("dashboards", IdentitySource::Token, json!({}));
+    assert_eq!((dashboards.in_flight, dashboards.own), (Some(9), None));
+    let one = || json!({"queries_in_flight": 1, "query_series_max": 7});
+    let adhoc = of("adhoc", IdentitySource::Token, one());
+    let own = adhoc.own.unwrap();
+    assert_eq!((adhoc.in_flight, own.held_max, own.waiting_max), (Some(9), Some(1), None));
+    assert_eq!(adhoc.series_max, Some(5), "the stricter of sizes");
+    assert_eq!(of("adhoc", IdentitySource::Session, one()).own, Some(own));
+    assert_ne!(of("other", IdentitySource::Token, one()).own.unwrap().whose, own.whose);
+    assert_eq!(of("adhoc", IdentitySource::Token, json!({"query_series_max": 1})).own, None);
+}
+
+/// One that is made while the settings change has those of after the change, not of before.
+#[test]
+fn no_account_keeps_limits_of_before_a_reload() {
+    let fixture = fixture(json!({"requests_in_flight": 1}), json!([]));
+    for round in 2..500_u32 {
+        let tenant = format!("t{round}");
+        let both = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                both.wait();
+                fixture.quota(json!({}), &tenant)
+            });
+            both.wait();
+            fixture.quotas.reload(&serde_json::from_value(json!({"requests_in_flight": round})).unwrap(), &[]);
+        });
+        let accounts = fixture.quotas.accounts.read();
+        let account = &accounts[&Whose::Tenant(tenant.parse().unwrap())];
+        assert_eq!(account.limits.load().requests_in_flight, Some(round));
+    }
+}
+
+/// Who owes for hours is not let off by staying away, and who wrote series has them while they are active.
+#[test]
+fn accounts_are_forgotten_when_nothing_is_owed_and_no_series_is_active() {
+    let fixture = fixture(json!({"samples_per_second": 100, "burst": "1s"}), json!([]));
+    fixture.quota(json!({}), "debtor").take(Unit::Samples, 1_000_000);
+    let limited = || fixture.quota(json!({"series_active": 1}), "7");
+    assert!(limited().series().unwrap().admits(&[1]));
+    let idle = fixture.quota(json!({}), "idle");
+    assert!(idle.check(Unit::Samples).is_ok());
+    drop(idle);
+    fixture.clock.advance_ms(11 * 60_000);
+    let known = |name: &str| fixture.quotas.accounts.read().contains_key(&Whose::Tenant(name.parse().unwrap()));
+    for at in 0..5_000 {
+        drop(fixture.quota(json!({}), &format!("t{at}")));
+    }
+    assert!(known("debtor") && !known("idle"));
+    let over = fixture.quota(json!({}), "debtor").check(Unit::Samples).unwrap_err();
+    assert_eq!(over.limit, "samples_per_second", "it owes 10,000 seconds");
+    assert!(!limited().series().unwrap().admits(&[2]), "the first is active for half an hour at least");
 }
 
 #[test]

@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use http::Extensions;
 
-use crate::fair::LaneLimits;
+use crate::fair::{LaneLimits, OwnLimits};
 
 /// Limits of queries; `None`: the server's alone. They only lower these.
 ///
 /// Who admits a request leaves them in its extensions, and who answers it finds them there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueryLimits {
-    /// Queries that may run at a time.
+    /// Queries of the tenant that may run at a time, whoever asks.
     pub in_flight: Option<u32>,
-    /// Queries that may wait for their turn.
+    /// Queries of the tenant that may wait for their turn.
     pub queued: Option<u32>,
+    /// What the credential's own queries may of both, if it has limits of its own.
+    pub own: Option<OwnLimits>,
     /// Longest time, the wait included.
     pub timeout: Option<Duration>,
     /// Memory of one query, bytes.
@@ -39,6 +41,6 @@ impl QueryLimits {
     }
 
     pub(crate) fn lane(&self) -> LaneLimits {
-        LaneLimits { held_max: self.in_flight, waiting_max: self.queued }
+        LaneLimits { held_max: self.in_flight, waiting_max: self.queued, own: self.own }
     }
 }

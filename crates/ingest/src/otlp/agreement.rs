@@ -45,7 +45,8 @@ fn seen(decoded: &DecodedMetrics) -> Vec<String> {
             .collect();
         format!("{labels:?} {samples:?} {starts:?} {histograms:?} {histogram_starts:?} {exemplars:?}")
     });
-    let rest = format!("{:?} {} {:?}", decoded.rejections, decoded.exemplars_dropped, decoded.warnings);
+    let DecodedMetrics { rejections, exemplars_dropped, warnings, .. } = decoded;
+    let rest = format!("{:?} {rejections:?} {exemplars_dropped} {warnings:?}", batch.groups);
     runs.chain(batch.metadata.iter().map(|metadata| format!("{metadata:?}"))).chain([rest]).collect()
 }
 

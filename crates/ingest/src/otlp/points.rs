@@ -1,7 +1,7 @@
 //! Data points: what each kind of OTLP point becomes.
 //!
-//! A point is checked as a whole before its first series is written: it is stored entirely or
-//! refused as one.
+//! A point is checked as a whole before its first series is written, and its series are a group of the batch: it is stored
+//! entirely or refused as one.
 
 use pharos_model::{BucketSide, Histogram, HistogramSample, ResetHint, ns_to_ms};
 use pharos_storage::RejectReason;
@@ -84,6 +84,7 @@ impl Translator<'_> {
         }
         let Some((time, histogram)) = self.cumulative_buckets(histogram, pass) else { return Ok(()) };
         let (point, bounds) = (&histogram.point, &histogram.explicit_bounds);
+        let before = self.sink.series_count();
         if let Some(sum) = histogram.sum {
             self.emit(SUM, time, sum, pass)?;
         }
@@ -97,7 +98,9 @@ impl Translator<'_> {
             lower = bound;
         }
         self.exemplars(&exemplars, |value| lower < value || value == f64::NEG_INFINITY || value.is_nan())?;
-        Ok(self.emit(REST + bounds.len(), time, histogram.count as f64, pass)?)
+        self.emit(REST + bounds.len(), time, histogram.count as f64, pass)?;
+        self.sink.group_since(before, 1);
+        Ok(())
     }
 
     /// A native histogram with custom buckets.
@@ -160,6 +163,7 @@ impl Translator<'_> {
         if !self.begin(time, point, Shape::Quantiles(quantiles), pass)? {
             return Ok(());
         }
+        let before = self.sink.series_count();
         self.emit(SUM, time, summary.sum, pass)?;
         self.emit(COUNT, time, summary.count as f64, pass)?;
         let counts = std::mem::take(&mut self.sink.counts);
@@ -167,6 +171,7 @@ impl Translator<'_> {
             self.emit(REST + index, time, *value, pass)?;
         }
         self.sink.counts = counts;
+        self.sink.group_since(before, 1);
         Ok(())
     }
 

@@ -65,7 +65,10 @@ impl TargetInfo {
                 }
             }
             sink.push_sample(Sample { timestamp_ms: last_ms, value: 1.0 }, 0);
+            let before = sink.series_count();
             sink.finish_checked()?;
+            // Nobody sent it: it is none of the points that are refused.
+            sink.group_since(before, 0);
         }
         Ok(())
     }

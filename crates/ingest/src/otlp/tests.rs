@@ -120,6 +120,27 @@ fn resource_becomes_job_instance_and_target_info() {
     assert_eq!(samples(&only_identity), [r#"g{job="shop"} 1.5"#]);
 }
 
+/// The series of a point stand or fall together, and count as it; `target_info` counts as nothing that was sent.
+#[test]
+fn points_of_several_series_are_groups() {
+    let metrics = format!(
+        r#"{{"name":"g","gauge":{{"dataPoints":[{{"timeUnixNano":"{NS}","asDouble":1}}]}}}},
+           {{"name":"h","histogram":{{"aggregationTemporality":2,"dataPoints":[
+              {{"timeUnixNano":"{NS}","count":"3","sum":1,"bucketCounts":["1","2"],"explicitBounds":[1]}},
+              {{"timeUnixNano":"{NS}","count":"3","bucketCounts":[],"attributes":[{}]}}]}}}},
+           {{"name":"s","summary":{{"dataPoints":[{{"timeUnixNano":"{NS}","count":"3","sum":1}}]}}}}"#,
+        text("a", "b")
+    );
+    let resource = [text("service.name", "s"), text("a", "b")].join(",");
+    let decoded = decode_with(&OtlpSettings::default(), &Limits::default(), &resource, &metrics);
+    let units: Vec<_> = decoded.batch.units().map(|unit| (unit.runs, unit.items)).collect();
+    assert_eq!(units, [(0..1, 1), (1..5, 1), (5..7, 1), (7..9, 1), (9..10, 0)]);
+    assert_eq!(decoded.batch.groups.len(), 4, "what stands alone costs nothing");
+    let nhcb = OtlpSettings { convert_histograms_to_nhcb: true, ..OtlpSettings::default() };
+    let native = decode_with(&nhcb, &Limits::default(), "", &metrics);
+    assert_eq!(native.batch.groups.len(), 1, "a native histogram is one series");
+}
+
 #[test]
 fn target_info_covers_the_span_of_its_points() {
     let point = |ms: i64| format!(r#"{{"timeUnixNano":"{ms}000000","asInt":1}}"#);

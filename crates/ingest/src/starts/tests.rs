@@ -41,7 +41,7 @@ impl World {
     fn write_as(&mut self, tenant: &str, mut decoded: DecodedMetrics, is_told: bool) -> Vec<i64> {
         let sent = decoded.batch.samples.len();
         let added = self.starts.add_zeros(&tenant.parse().unwrap(), &mut decoded, 0, self.now_ms);
-        let zeros: Vec<_> = added.iter().flat_map(|added| added.of_series.iter().map(|(_, at_ms)| *at_ms)).collect();
+        let zeros: Vec<_> = added.iter().flat_map(|added| added.of_series.iter().map(|zero| zero.at_ms)).collect();
         let MetricBatch { series, samples, .. } = &decoded.batch;
         assert_eq!(samples.len() - sent, zeros.len());
         for run in series {
@@ -51,7 +51,7 @@ impl World {
             }
         }
         if let (Some(added), true) = (added, is_told) {
-            added.stored();
+            added.stored_but(&[]);
         }
         zeros
     }
@@ -150,6 +150,30 @@ fn zeros_are_those_of_the_series_that_stay() {
     assert_eq!(zeros, ["counter"]);
 }
 
+/// A store that has no room for a series refuses its zero with it: that is not counted, and comes again.
+#[test]
+fn a_zero_goes_with_its_series() {
+    let starts = StartMemory::new(10, BEGUN_MS);
+    let sample = [(BEGUN_MS + 5, BEGUN_MS + 10, 3.0)];
+    let batch = || {
+        let mut decoded = decoded(&["a", "h_sum", "h_count", "b"].map(|name| (name, &sample[..])));
+        decoded.counted[0] = false;
+        decoded.batch.groups = vec![RunGroup { runs: 1..3, added: 0..0, items: 1 }];
+        decoded
+    };
+    let mut first = batch();
+    let added = starts.add_zeros(&TenantId::default(), &mut first, 0, BEGUN_MS).unwrap();
+    let units: Vec<_> = first.batch.units().map(|unit| (unit.places().collect::<Vec<_>>(), unit.items)).collect();
+    assert_eq!(units, [(vec![3], 1), (vec![0, 1, 4, 5], 1), (vec![2, 6], 1)]);
+    assert_eq!(added.stored_but(&[2, 6]), (2, 0));
+    let mut second = batch();
+    let again = starts.add_zeros(&TenantId::default(), &mut second, 0, BEGUN_MS).unwrap();
+    let names: Vec<_> = (0..again.of_series.len())
+        .map(|place| second.batch.labels(&second.batch.series[place]).unwrap().metric_name().to_owned())
+        .collect();
+    assert_eq!(names, ["b"]);
+}
+
 #[test]
 fn a_full_memory_gives_fewer_zeros_and_idle_series_make_room() {
     let mut world = world(1);
@@ -193,7 +217,6 @@ fn histograms_get_an_empty_one_of_their_form() {
     }
     let mut decoded = DecodedMetrics { batch: builder.build(), counted: vec![true; 3], ..DecodedMetrics::default() };
     let added = StartMemory::new(10, BEGUN_MS).add_zeros(&TenantId::default(), &mut decoded, 0, BEGUN_MS).unwrap();
-    assert_eq!((added.samples(), added.histograms()), (0, 1));
     let MetricBatch { series, histograms, histogram_start_ms, .. } = &decoded.batch;
     assert_eq!(
         (series.len(), histograms.len(), histogram_start_ms.as_slice()),
@@ -204,6 +227,7 @@ fn histograms_get_an_empty_one_of_their_form() {
     let expected = Histogram { reset_hint: ResetHint::Reset, count: 0.0, ..custom };
     assert_eq!(*zero.histogram, expected);
     assert_eq!(decoded.batch.labels(&series[0]).unwrap().metric_name(), "h");
+    assert_eq!(added.stored_but(&[]), (0, 1));
 }
 
 proptest! {

@@ -4,6 +4,7 @@
 
 mod claiming;
 mod grids;
+pub mod groups;
 pub mod metrics;
 mod pieces;
 pub mod traces;

@@ -17,14 +17,16 @@ use pharos_model::{
 use crate::{
     Aggregation, AppendOutcome, BatchId, Capabilities, CardinalityEntry, CardinalityStatus, ChangeLog, ChangeMark,
     ExemplarSeries, GridEvaluator, GridPlan, GridSeries, Grouping, LabelQuery, LeafPieces, LeafPlan, LeafSeries,
-    LeafStream, MetricStore, MetricStoreStats, OpenLeaf, RawPlan, RawSeries, ReadContext, SeriesStream, StorageError,
-    WholeLeaf,
+    LeafStream, MetricStore, MetricStoreStats, OpenLeaf, RawPlan, RawSeries, ReadContext, RejectReason, SeriesStream,
+    StorageError, WholeLeaf,
 };
 
 /// A store of metrics in memory.
 #[derive(Debug, Default)]
 pub struct MemoryMetricStore {
     tenants: RwLock<HashMap<TenantId, Tenant>>,
+    /// Of each tenant; `None`: no limit.
+    series_max: Option<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +54,12 @@ impl MemoryMetricStore {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store that takes so many series of each tenant.
+    #[must_use]
+    pub fn with_series_max(series_max: usize) -> Self {
+        Self { series_max: Some(series_max), ..Self::default() }
     }
 
     fn with_selected<T>(
@@ -162,23 +170,38 @@ fn aggregate(
 }
 
 impl Tenant {
-    fn append(&mut self, batch: &MetricBatch) -> Result<AppendOutcome, StorageError> {
+    fn append(&mut self, batch: &MetricBatch, series_max: usize) -> Result<AppendOutcome, StorageError> {
         // All labels before the first sample: a refused batch leaves nothing behind.
         let labels = batch.series.iter().map(|run| batch.labels(run)).collect::<Result<Vec<_>, _>>();
         let labels = labels.map_err(|error| StorageError::Invalid { message: error.to_string() })?;
-        for (labels, run) in labels.into_iter().zip(&batch.series) {
+        let mut outcome = AppendOutcome::default();
+        let mut is_refused = vec![false; labels.len()];
+        for unit in batch.units() {
+            let new: BTreeSet<_> =
+                unit.places().map(|at| &labels[at]).filter(|it| !self.series.contains_key(it)).collect();
+            if !new.is_empty() && self.series.len() + new.len() > series_max {
+                let message = || format!("the tenant has {series_max} active series, its limit");
+                outcome.reject(RejectReason::SeriesLimit, unit.items, message);
+                unit.places().for_each(|at| is_refused[at] = true);
+            } else {
+                self.series.extend(new.into_iter().map(|labels| (labels.clone(), Series::default())));
+            }
+        }
+        for (at, (labels, run)) in labels.into_iter().zip(&batch.series).enumerate() {
+            if is_refused[at] {
+                outcome.refused_runs.push(at);
+                continue;
+            }
             self.series.entry(labels).or_default().append(batch, run);
+            outcome.items += run.samples.len() as u64;
+            outcome.histograms += run.histograms.len() as u64;
+            outcome.exemplars += run.exemplars.len() as u64;
         }
         self.changes.appended(batch);
         for metadata in &batch.metadata {
             self.metadata.insert(metadata.metric.clone(), metadata.clone());
         }
-        Ok(AppendOutcome {
-            items: batch.samples.len() as u64,
-            histograms: batch.histograms.len() as u64,
-            exemplars: batch.exemplars.len() as u64,
-            rejections: Vec::new(),
-        })
+        Ok(outcome)
     }
 }
 
@@ -245,7 +268,8 @@ impl MetricStore for MemoryMetricStore {
         batch: MetricBatch,
         _id: BatchId,
     ) -> Completion<Result<AppendOutcome, StorageError>> {
-        Completion::ready(self.tenants.write().entry(tenant.clone()).or_default().append(&batch))
+        let series_max = self.series_max.unwrap_or(usize::MAX);
+        Completion::ready(self.tenants.write().entry(tenant.clone()).or_default().append(&batch, series_max))
     }
 
     fn change_mark(&self, tenant: &TenantId) -> Option<ChangeMark> {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use pharos_base::{ByteSize, HumanDuration, SimClock};
 use pharos_model::{
-    BatchBuilder, BucketSide, BucketSpan, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, Sample, TenantId,
-    TimeRange,
+    BatchBuilder, BucketSide, BucketSpan, Exemplar, Histogram, Labels, LabelsBuilder, METRIC_NAME, RunGroup, Sample,
+    TenantId, TimeRange,
 };
+use pharos_storage::conformance::groups;
 use pharos_storage::conformance::metrics::{CASE_TIME_MS, float_batch};
 use pharos_storage::{BatchId, MetricStore, ReadContext, RejectReason, StorageError};
 use pharos_tsdb::{Components, RealDisk, SeriesLimits, Settings, Tsdb, TsdbError};
@@ -33,6 +34,34 @@ fn series_above_the_limit_are_refused_and_known_ones_go_on() {
     let other: &[(&str, &str)] = &[("__name__", "other")];
     let outcome = try_append(&store, float_batch(&[(other, &[(CASE_TIME_MS, 1.0)])])).unwrap();
     assert_eq!(outcome.rejected(), 0);
+}
+
+#[test]
+fn series_that_belong_together_are_stored_together() {
+    let dir = TempDir::new().unwrap();
+    let settings =
+        Settings { series_max_per_tenant: NonZeroU64::new(groups::SERIES_MAX as u64), ..Settings::for_tests() };
+    let store = open_with(dir.path(), settings, Arc::new(RealDisk)).unwrap();
+    groups::groups_are_stored_whole(&store);
+}
+
+/// Where the memory of series is used up, all new ones are refused, and a group with one of them.
+#[test]
+fn series_beyond_their_memory_are_refused_group_by_group() {
+    let dir = TempDir::new().unwrap();
+    let settings =
+        Settings { head_memory_max: ByteSize::mib(1), head_memory_limit: ByteSize::mib(4), ..Settings::for_tests() };
+    let store = open_with(dir.path(), settings, Arc::new(RealDisk)).unwrap();
+    let known: &[(&str, &str)] = &[("__name__", "h_count")];
+    append(&store, float_batch(&[(known, &[(CASE_TIME_MS, 1.0)])]));
+    assert!(try_append(&store, batch(1, 20_000)).unwrap().rejected() > 0);
+    store.flush().unwrap();
+    let new: &[(&str, &str)] = &[("__name__", "h_bucket")];
+    let mut histogram = float_batch(&[(known, &[(CASE_TIME_MS + 1, 1.0)]), (new, &[(CASE_TIME_MS + 1, 1.0)])]);
+    histogram.groups = vec![RunGroup { runs: 0..2, added: 0..0, items: 1 }];
+    let outcome = try_append(&store, histogram).unwrap();
+    assert_eq!((outcome.items, outcome.rejected(), outcome.refused_runs), (0, 1, vec![0, 1]));
+    assert_eq!(outcome.rejections[0].reason, RejectReason::Limit);
 }
 
 #[test]

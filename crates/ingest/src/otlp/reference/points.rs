@@ -58,6 +58,7 @@ impl Translator<'_> {
         if !self.begin(time, &point.attributes, true)? {
             return Ok(());
         }
+        let before = self.sink.series_count();
         if let Some(sum) = point.sum {
             self.emit("_sum", None, time, sum)?;
         }
@@ -70,7 +71,9 @@ impl Translator<'_> {
             lower = bound;
         }
         self.exemplars(&point.exemplars, |value| lower < value || value == f64::NEG_INFINITY || value.is_nan());
-        self.emit("_bucket", Some(("le", "+Inf")), time, point.count as f64)
+        self.emit("_bucket", Some(("le", "+Inf")), time, point.count as f64)?;
+        self.sink.group_since(before, 1);
+        Ok(())
     }
 
     /// An explicit-bucket histogram as a native one with custom buckets.
@@ -111,11 +114,13 @@ impl Translator<'_> {
         if !self.begin(time, &point.attributes, true)? {
             return Ok(());
         }
+        let before = self.sink.series_count();
         self.emit("_sum", None, time, point.sum)?;
         self.emit("_count", None, time, point.count as f64)?;
         for value in &point.quantile_values {
             self.emit("", Some(("quantile", &value.quantile.to_string())), time, value.value)?;
         }
+        self.sink.group_since(before, 1);
         Ok(())
     }
 
