@@ -73,7 +73,8 @@ impl HaSettings {
     pub fn faults(&self) -> Vec<String> {
         [("failover", self.failover.as_ms() == 0), ("clusters_max", self.clusters_max == 0)]
             .into_iter()
-            .filter_map(|(name, is_zero)| is_zero.then(|| format!("{name}: must be more than 0")))
+            .filter(|(_, is_zero)| *is_zero)
+            .map(|(name, _)| format!("{name}: must be more than 0"))
             .collect()
     }
 }

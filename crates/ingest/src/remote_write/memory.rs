@@ -131,6 +131,14 @@ impl SeriesMemory {
         }
     }
 
+    /// Forgets what nobody names any more, where there is too little of it to be worth a look for this tenant alone.
+    fn sweep_if_small(&self) {
+        let mut known = self.known.write();
+        if known.is_small() {
+            known.sweep();
+        }
+    }
+
     fn learn(&self, learned: Vec<Learned>) {
         let mut known = self.known.write();
         let mut previous = None;

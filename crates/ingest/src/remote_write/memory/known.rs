@@ -203,7 +203,12 @@ impl Known {
         }
     }
 
-    fn sweep(&mut self) {
+    /// Whether there are too few for a sweep of their own.
+    pub(super) fn is_small(&self) -> bool {
+        self.len() < self.sweep_min
+    }
+
+    pub(super) fn sweep(&mut self) {
         let before = std::mem::take(&mut self.entries);
         let orders = std::mem::take(&mut self.orders);
         self.by_hash = HashTable::new();

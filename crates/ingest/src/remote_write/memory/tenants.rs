@@ -11,7 +11,7 @@ use pharos_model::TenantId;
 use super::SeriesMemory;
 use crate::shares::{Budget, Shortage};
 
-/// When memory is short, that of tenants that sent nothing for so long goes.
+/// When memory is short, that of tenants that sent nothing for so long goes, and what of the others was not named for so long.
 const IDLE_MINUTES: u32 = 10;
 
 /// A memory for each tenant.
@@ -19,6 +19,7 @@ const IDLE_MINUTES: u32 = 10;
 pub(crate) struct SeriesMemories {
     budget: Arc<Budget>,
     tenants: RwLock<HashMap<TenantId, Arc<OfTenant>>>,
+    swept_minute: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -31,7 +32,8 @@ pub(crate) struct OfTenant {
 impl SeriesMemories {
     /// Empty memories that may take so much together.
     pub(crate) fn new(memory_max: ByteSize) -> Self {
-        Self { budget: Arc::new(Budget::new(memory_max.0)), tenants: RwLock::default() }
+        let budget = Arc::new(Budget::new(memory_max.0));
+        Self { budget, tenants: RwLock::default(), swept_minute: AtomicU32::new(0) }
     }
 
     /// That of a tenant, whose request it is; empty at first, and after it made room for others.
@@ -56,25 +58,38 @@ impl SeriesMemories {
         tenants.iter().map(|tenant| tenant.memory.series_count()).sum()
     }
 
-    /// If memory was short since the last time, forgets who sent nothing for long, and who has the most if another has next to
-    /// nothing and could not have more. What is forgotten goes when its last request is read.
+    /// If memory was short since the last time, forgets who sent nothing for long, from time to time what nobody names any more, and
+    /// who has the most if another has next to nothing and could not have more. What is forgotten goes when its last request is read.
     fn tidy(&self, minute: u32) {
         let shortage = self.budget.look(minute);
         if shortage == Shortage::None {
             return;
         }
+        let oldest_minute = minute.saturating_sub(IDLE_MINUTES);
+        let before_bytes = self.memory_bytes();
+        let is_idle = |known: &OfTenant| known.used_minute.load(Ordering::Relaxed) < oldest_minute;
         let tenants: Vec<_> =
             self.tenants.read().iter().map(|(tenant, known)| (tenant.clone(), Arc::clone(known))).collect();
-        let oldest_minute = minute.saturating_sub(IDLE_MINUTES);
-        let mut going: Vec<_> =
-            tenants.iter().filter(|(_, known)| known.used_minute.load(Ordering::Relaxed) < oldest_minute).collect();
-        if shortage == Shortage::Pressed && going.is_empty() {
-            going.extend(tenants.iter().max_by_key(|(_, known)| known.memory.memory_bytes()));
+        let (idle, tenants): (Vec<_>, Vec<_>) = tenants.into_iter().partition(|(_, known)| is_idle(known));
+        // What goes is given back where nobody waits for the lock: a million series take a while.
+        for (tenant, _) in idle {
+            drop(self.take_out(&tenant));
         }
-        for (tenant, _) in going {
-            self.tenants.write().remove(tenant);
+        if self.swept_minute.load(Ordering::Relaxed) <= oldest_minute {
+            self.swept_minute.store(minute, Ordering::Relaxed);
+            for (_, known) in &tenants {
+                known.memory.sweep_if_small();
+            }
         }
-        // What goes is given back here, where nobody waits for the lock: a million series take a while.
+        let is_relieved = self.memory_bytes() < before_bytes / 4 * 3;
+        if shortage == Shortage::Pressed && !is_relieved {
+            let most = tenants.iter().max_by_key(|(_, known)| known.memory.memory_bytes());
+            most.inspect(|(tenant, _)| drop(self.take_out(tenant)));
+        }
+    }
+
+    fn take_out(&self, tenant: &TenantId) -> Option<Arc<OfTenant>> {
+        self.tenants.write().remove(tenant)
     }
 }
 
@@ -122,6 +137,23 @@ mod tests {
             assert_eq!(steady(minute), 199, "minute {minute}");
             assert!(memories.memory_bytes() <= full + full / 100);
         }
+    }
+
+    /// Each has too few series to look through for itself.
+    #[test]
+    fn what_nobody_names_any_more_makes_room_for_other_tenants() {
+        let memories = memories(1_000);
+        let churned = |minute, numbers| send(&memories.of(&tenant("churned"), minute).memory, numbers).1;
+        let growing = |minute, count| send(&memories.of(&tenant("growing"), minute).memory, 0..count).1;
+        churned(20, 0..650);
+        churned(20, 0..10);
+        growing(20, 300);
+        growing(20, 500);
+        assert!(memories.series_count() > 980, "{}", memories.series_count());
+        churned(21, 0..10);
+        growing(21, 500);
+        assert_eq!((growing(22, 500), churned(22, 0..10)), (499, 9));
+        assert_eq!(memories.series_count(), 510);
     }
 
     #[test]
