@@ -38,9 +38,16 @@ pub(crate) struct Submission {
     pub(crate) registry: Arc<RwLock<Registry>>,
     pub(crate) numbers: Vec<SeriesNumber>,
     pub(crate) batch: MetricBatch,
-    pub(crate) payload: Payload,
+    /// Mostly one; a large batch is several records of one group.
+    pub(crate) payloads: Vec<Payload>,
     pub(crate) outcome: AppendOutcome,
     pub(crate) completer: Completer<Result<AppendOutcome, StorageError>>,
+}
+
+impl Submission {
+    fn record_bytes(&self) -> usize {
+        self.payloads.iter().map(Payload::record_len).sum()
+    }
 }
 
 /// What a swap of generations left behind.
@@ -119,7 +126,8 @@ impl CommitQueue {
             Some("the store is closing")
         } else if self.is_poisoned() {
             Some(POISONED)
-        } else if queue.bytes > 0 && queue.bytes + bytes > self.queue_bytes_max {
+        } else if queue.bytes >= self.queue_bytes_max {
+            // Not one that would pass the limit: a large batch would find no room as long as small ones come.
             Some("too many batches wait for the log")
         } else {
             None
@@ -206,7 +214,7 @@ const DEFINITION_BYTES: usize = 16 << 20;
 const POISONED: &str = "writing the log failed; restart the store to recover";
 
 fn submission_bytes(submission: &Submission) -> u64 {
-    (submission.batch.memory_bytes() + submission.payload.record_len() + submission.numbers.len() * 4) as u64
+    (submission.batch.memory_bytes() + submission.record_bytes() + submission.numbers.len() * 4) as u64
 }
 
 /// The commit thread's state.
@@ -286,14 +294,14 @@ impl Committer {
         if self.queue.is_poisoned() {
             return Err(POISONED.to_owned());
         }
-        let record_bytes: usize = group.iter().map(|submission| submission.payload.record_len()).sum();
+        let record_bytes: usize = group.iter().map(Submission::record_bytes).sum();
         self.check_free_space(record_bytes as u64)?;
         self.ensure_segment()?;
         let Some(writer) = &mut self.writer else { return Err(POISONED.to_owned()) };
         let mut bytes = Vec::with_capacity(record_bytes);
         for submission in group {
             write_definitions(submission, writer.number, &mut bytes, self.unsynced);
-            submission.payload.write(&mut bytes, self.unsynced);
+            submission.payloads.iter().for_each(|payload| payload.write(&mut bytes, self.unsynced));
         }
         if let Err(error) = writer.write(&bytes) {
             return Err(self.give_up(&error, "write"));

@@ -94,8 +94,8 @@ pub struct Settings {
     pub log_size_max: ByteSize,
     /// Size at which a log segment is closed and the next one begun. Default 128MiB, minimum 64KiB.
     pub log_segment_size: ByteSize,
-    /// Batches that wait for the log take at most this much; more are refused, and writers kept waiting above a quarter of it.
-    /// Default 16MiB, minimum 1MiB.
+    /// Batches that wait for the log take at most this much, and one batch more, so that a large one waits its turn as others do;
+    /// then they are refused. Writers are kept waiting above a quarter of it. Default 16MiB, minimum 1MiB.
     pub queue_memory_max: ByteSize,
     /// Series of one tenant that may be active; samples of further ones are refused. Default: no limit.
     pub series_max_per_tenant: Option<NonZeroU64>,

@@ -18,6 +18,7 @@ use crate::cache::BlockCache;
 use crate::commit::{CommitQueue, Committer, Submission};
 use crate::damage::DamageLog;
 use crate::disk::{Disk, RealDisk};
+use crate::log::frame::RECORD_BYTES_MAX;
 use crate::log::record::encode_batch;
 use crate::log::{recovery, segment};
 use crate::maintenance;
@@ -211,10 +212,12 @@ impl Tsdb {
         if batch.is_empty() {
             return Completion::ready(Ok(resolved.outcome));
         }
-        let Some(payload) = encode_batch(&tenant.id, &batch, &resolved.numbers, &resolved.log_ids) else {
-            let hint = "send smaller batches";
-            let limit = crate::log::frame::RECORD_BYTES_MAX as u64;
-            return Completion::ready(Err(StorageError::LimitExceeded { what: "batch bytes", limit, hint }));
+        let Some(payloads) = encode_batch(&tenant.id, &batch, &resolved.numbers, &resolved.log_ids) else {
+            // No repetition makes it smaller.
+            let message = format!(
+                "one histogram, exemplar or metadata is longer than a record of the log may be: {RECORD_BYTES_MAX} bytes"
+            );
+            return Completion::ready(Err(StorageError::Invalid { message }));
         };
         // From here on series are numbers, and none of them is refused any more.
         batch.drop_labels();
@@ -225,7 +228,7 @@ impl Tsdb {
             registry: resolved.registry,
             numbers: resolved.numbers,
             batch,
-            payload,
+            payloads,
             outcome: resolved.outcome,
             completer,
         });

@@ -168,7 +168,7 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("ingest.limits.body_max", "Largest request body, counted while inflating. Above: 413"),
     (
         "ingest.limits.decoded_max",
-        "Memory that one OTLP request may take, decoded: a message of 2 bytes can be one of hundreds in memory. Above: 413",
+        "Memory that one request may take, decoded: a message of 2 bytes can be one of hundreds in memory. Above: 413",
     ),
     (
         "ingest.limits.label_bytes_max",
@@ -282,7 +282,7 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "tsdb.data_cache_max",
         "Decoded blocks of all parts but of their indexes (chunk headers, instants, newest samples) take at most this much; 0B keeps none",
     ),
-    ("tsdb.queue_memory_max", "Batches that wait for the log take at most this much; more are refused"),
+    ("tsdb.queue_memory_max", "Batches that wait for the log take at most this much, and one batch more; then they are refused"),
     (
         "tsdb.series_max_per_tenant",
         "Series of one tenant that may be active; samples of further ones are refused. null: no limit",

@@ -2,6 +2,7 @@
 //!
 //! Bytes: `docs/wal.md`. One thread writes ([`crate::commit`]); recovery reads before that thread starts.
 
+mod cut;
 pub(crate) mod frame;
 pub(crate) mod record;
 pub(crate) mod recovery;

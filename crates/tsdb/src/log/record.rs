@@ -8,12 +8,15 @@ use pharos_model::{
     Exemplar, Histogram, HistogramSample, Labels, MetricBatch, MetricKind, MetricMetadata, Sample, SeriesRun, TenantId,
 };
 
+use super::cut::{self, Part};
 use super::frame::{Kind, Payload, Record};
 use crate::head::generation::REFUSED;
 use crate::head::registry::SeriesNumber;
 
 /// Histograms encoded together.
-const HISTOGRAM_GROUP: usize = 128;
+pub(super) const HISTOGRAM_GROUP: usize = 128;
+/// Size of the records that a large batch is cut into, by what its items take at most: far below what a record may have.
+const CUT_BYTES: usize = 32 << 20;
 
 /// A record, taken apart.
 #[derive(Debug)]
@@ -93,66 +96,94 @@ impl Definitions {
     }
 }
 
-/// Encodes a batch. `numbers` are the series of its runs, refused ones left out; `log_ids` what the log
-/// calls them. `None` if it is too large for a record.
+/// Encodes a batch as a record, or as several of about [`CUT_BYTES`] where it is large: each is a batch of its own, and all of them go
+/// into one group. `numbers` are the series of its runs, refused ones left out; `log_ids` what the log calls them. `None` if one item
+/// alone is too large for a record.
 pub(crate) fn encode_batch(
     tenant: &TenantId,
     batch: &MetricBatch,
     numbers: &[SeriesNumber],
     log_ids: &[u64],
+) -> Option<Vec<Payload>> {
+    encode_cut(tenant, batch, (numbers, log_ids), CUT_BYTES)
+}
+
+fn encode_cut(
+    tenant: &TenantId,
+    batch: &MetricBatch,
+    (numbers, log_ids): (&[SeriesNumber], &[u64]),
+    bytes_max: usize,
+) -> Option<Vec<Payload>> {
+    let runs = batch.series.iter().zip(numbers).zip(log_ids);
+    let kept = runs.filter(|((_, number), _)| **number != REFUSED).map(|((run, _), log_id)| Part::whole(*log_id, run));
+    if cut::fits(batch, bytes_max) {
+        let count = if numbers.contains(&REFUSED) { kept.clone().count() } else { numbers.len() };
+        return Some(vec![encode(tenant, batch, (kept, count), &batch.metadata)?]);
+    }
+    let records = cut::records(batch, kept, bytes_max);
+    let parts = |record: &cut::Record| (record.parts.clone(), record.metadata.clone());
+    records
+        .iter()
+        .map(parts)
+        .map(|(parts, metadata)| {
+            let count = parts.len();
+            encode(tenant, batch, (parts.into_iter(), count), &batch.metadata[metadata])
+        })
+        .collect()
+}
+
+/// Encodes parts of a batch, `kept_count` of them, as one record; `None` if that is longer than a record may be.
+fn encode(
+    tenant: &TenantId,
+    batch: &MetricBatch,
+    (kept, kept_count): (impl Iterator<Item = Part> + Clone, usize),
+    metadata: &[MetricMetadata],
 ) -> Option<Payload> {
     let mut out = Vec::with_capacity(64 + batch.series.len() * 6 + batch.samples.len() * 11);
     push_slice(&mut out, tenant.as_str().as_bytes());
-    let kept = || batch.series.iter().zip(numbers).zip(log_ids).filter(|((_, number), _)| **number != REFUSED);
-    let kept_count = if numbers.contains(&REFUSED) { kept().count() } else { numbers.len() };
     push_varint(&mut out, kept_count as u64);
     let mut previous = 0_u64;
-    for (_, log_id) in kept() {
-        push_zigzag(&mut out, log_id.wrapping_sub(previous) as i64);
-        previous = *log_id;
+    for part in kept.clone() {
+        push_zigzag(&mut out, part.log_id.wrapping_sub(previous) as i64);
+        previous = part.log_id;
     }
-    let runs = || kept().map(|((run, _), _)| run);
-    push_counts(&mut out, kept_count, batch.samples.len(), runs().map(|run| run.samples.len()));
-    push_counts(&mut out, kept_count, batch.histograms.len(), runs().map(|run| run.histograms.len()));
-    push_counts(&mut out, kept_count, batch.exemplars.len(), runs().map(|run| run.exemplars.len()));
+    let parts = || kept.clone();
+    push_counts(&mut out, kept_count, batch.samples.len(), parts().map(|part| part.samples.len()));
+    push_counts(&mut out, kept_count, batch.histograms.len(), parts().map(|part| part.histograms.len()));
+    push_counts(&mut out, kept_count, batch.exemplars.len(), parts().map(|part| part.exemplars.len()));
     let mut previous = 0_i64;
     let mut push_time = |out: &mut Vec<u8>, time: i64| {
         push_zigzag(out, time.wrapping_sub(previous));
         previous = time;
     };
-    for run in runs() {
-        for sample in &batch.samples[run.samples.clone()] {
+    for part in parts() {
+        for sample in &batch.samples[part.samples] {
             push_time(&mut out, sample.timestamp_ms);
         }
     }
-    for run in runs() {
-        for sample in &batch.samples[run.samples.clone()] {
+    for part in parts() {
+        for sample in &batch.samples[part.samples] {
             out.extend_from_slice(&sample.value.to_bits().to_le_bytes());
         }
     }
-    push_starts(&mut out, &batch.start_ms, runs().flat_map(|run| run.samples.clone()));
-    for run in runs() {
-        for sample in &batch.histograms[run.histograms.clone()] {
+    push_starts(&mut out, &batch.start_ms, parts().flat_map(|part| part.samples));
+    for part in parts() {
+        for sample in &batch.histograms[part.histograms] {
             push_time(&mut out, sample.timestamp_ms);
         }
     }
-    push_starts(&mut out, &batch.histogram_start_ms, runs().flat_map(|run| run.histograms.clone()));
+    push_starts(&mut out, &batch.histogram_start_ms, parts().flat_map(|part| part.histograms));
     let all: Vec<_> =
-        runs().flat_map(|run| &batch.histograms[run.histograms.clone()]).map(|h| Arc::clone(&h.histogram)).collect();
-    // What could not be read back must not be acknowledged.
-    let buckets = |group: &[Arc<Histogram>]| group.iter().map(|one| histograms::bucket_count(one)).sum::<usize>();
-    if all.chunks(HISTOGRAM_GROUP).any(|group| group.len() > 1 && buckets(group) > histograms::CHUNK_BUCKETS_MAX) {
-        return None;
-    }
+        parts().flat_map(|part| &batch.histograms[part.histograms]).map(|h| Arc::clone(&h.histogram)).collect();
     push_histograms(&mut out, &all);
-    for run in runs() {
-        for exemplar in &batch.exemplars[run.exemplars.clone()] {
+    for part in parts() {
+        for exemplar in &batch.exemplars[part.exemplars] {
             push_time(&mut out, exemplar.timestamp_ms);
             out.extend_from_slice(&exemplar.value.to_bits().to_le_bytes());
             push_slice(&mut out, exemplar.labels.encoded());
         }
     }
-    push_metadata(&mut out, &batch.metadata);
+    push_metadata(&mut out, metadata);
     Payload::new(Kind::Batch, out)
 }
 
@@ -316,9 +347,101 @@ fn kind_of(byte: u8) -> Result<MetricKind, ChunkError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pharos_model::{BatchBuilder, BucketSide, BucketSpan};
     use proptest::prelude::*;
 
+    use crate::log::frame;
+
+    /// The items of a batch by series, in order; and its metadata.
+    type Items = (Vec<(u64, Vec<String>)>, Vec<MetricMetadata>);
+
+    fn items(log_ids: &[u64], batch: &MetricBatch, found: &mut Items) {
+        let start = |column: &[i64], at: usize| column.get(at).copied().unwrap_or(0);
+        for (log_id, run) in log_ids.iter().zip(&batch.series) {
+            let samples =
+                run.samples.clone().map(|at| format!("{:?} {}", batch.samples[at], start(&batch.start_ms, at)));
+            let histograms = run.histograms.clone();
+            let histograms =
+                histograms.map(|at| format!("{:?} {}", batch.histograms[at], start(&batch.histogram_start_ms, at)));
+            let exemplars = batch.exemplars[run.exemplars.clone()].iter().map(|exemplar| format!("{exemplar:?}"));
+            let of_run = samples.chain(histograms).chain(exemplars);
+            match found.0.last_mut().filter(|(last, _)| last == log_id) {
+                Some((_, last)) => last.extend(of_run),
+                None => found.0.push((*log_id, of_run.collect())),
+            }
+        }
+        found.1.extend_from_slice(&batch.metadata);
+    }
+
+    fn wide(buckets: u32) -> Histogram {
+        let counts = (0..buckets).map(f64::from).collect();
+        Histogram {
+            positive: BucketSide { spans: vec![BucketSpan { offset: 0, length: buckets }], counts },
+            ..Histogram::empty(0)
+        }
+    }
+
+    fn arb_batch() -> impl Strategy<Value = (MetricBatch, Vec<SeriesNumber>)> {
+        let series = (0..6_usize, 0..4_usize, 0..3_usize, 0..50_u32, any::<bool>(), 0..8_u32);
+        let metadata = prop::collection::vec("[a-z]{1,40}", 0..4);
+        (prop::collection::vec(series, 1..12), metadata).prop_map(|(all, metadata)| {
+            let (mut builder, mut numbers) = (BatchBuilder::new(), Vec::new());
+            for (at, (samples, histograms, exemplars, buckets, has_start, number)) in all.into_iter().enumerate() {
+                let instant = |index: usize| (at * 1000 + index) as i64;
+                let start_ms = if has_start { 5 } else { 0 };
+                for index in 0..samples {
+                    builder.push_sample(Sample { timestamp_ms: instant(index), value: index as f64 }, start_ms);
+                }
+                for index in 0..histograms {
+                    builder.push_histogram(instant(index), wide(buckets), start_ms);
+                }
+                for index in 0..exemplars {
+                    let labels = Labels::from_pairs([("x", "y")]).unwrap();
+                    builder.push_exemplar(Exemplar { labels, timestamp_ms: instant(index), value: 0.5 });
+                }
+                if samples + histograms + exemplars > 0 {
+                    builder.finish_series_shared(&Labels::from_pairs([("__name__", "m")]).unwrap());
+                    numbers.push(if number == 0 { REFUSED } else { at as SeriesNumber });
+                }
+            }
+            for metric in metadata {
+                builder.push_metadata(MetricMetadata {
+                    metric,
+                    kind: MetricKind::Gauge,
+                    help: String::new(),
+                    unit: String::new(),
+                });
+            }
+            (builder.build(), numbers)
+        })
+    }
+
     proptest! {
+        /// Wherever a batch is cut, its records together say what it said, in order; and a smaller limit makes smaller records.
+        #[test]
+        fn a_batch_in_several_records_is_the_same((batch, numbers) in arb_batch(), bytes_max in 1..3000_usize) {
+            let log_ids: Vec<u64> = (0..numbers.len() as u64).map(|at| at * 7 + 1).collect();
+            let kept = log_ids.iter().zip(&batch.series).zip(&numbers).filter(|(_, number)| **number != REFUSED);
+            let (kept_ids, series): (Vec<_>, Vec<_>) = kept.map(|((log_id, run), _)| (*log_id, run.clone())).unzip();
+            let sent = MetricBatch { series, ..batch.clone() };
+            let (mut expected, mut found) = (Items::default(), Items::default());
+            items(&kept_ids, &sent, &mut expected);
+            let tenant = TenantId::default();
+            let records = encode_cut(&tenant, &batch, (&numbers, &log_ids), bytes_max).unwrap();
+            for payload in &records {
+                let mut bytes = Vec::new();
+                payload.write(&mut bytes, 0);
+                let plain = frame::read(&bytes).unwrap().plain;
+                let (of, log_ids, one) = decode_batch(&plain).unwrap();
+                prop_assert_eq!(of, tenant.clone());
+                let item_count = one.sample_count() + one.exemplars.len() + one.metadata.len();
+                prop_assert!(records.len() == 1 || item_count == 1 || plain.len() <= bytes_max + 64, "{}", plain.len());
+                prop_assert!(item_count > 0 || records.len() == 1);
+                items(&log_ids, &one, &mut found);
+            }
+            prop_assert_eq!(found, expected);
+        }
+
         /// Bytes whose checksum happens to be right are still no reason to panic.
         #[test]
         fn hostile_records_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

@@ -157,12 +157,17 @@ impl FaultDisk {
         self.change_stall(|stall| stall.all = stalled);
     }
 
+    /// Waits until a sync is held up by [`set_stalled`](Self::set_stalled).
+    pub(crate) fn await_stall(&self) {
+        let stalled = self.1.stalled.lock().unwrap();
+        drop(self.1.changed.wait_while(stalled, |stalled| stalled.waiting == 0).unwrap());
+    }
+
     /// Syncs of files with this word in their names wait until a merge begins; and this, until one waits.
     pub(crate) fn stall_until_merge(&self, word: &'static str, meanwhile: impl FnOnce()) {
         self.change_stall(|stall| stall.until_merge = Some(word));
         meanwhile();
-        let stalled = self.1.stalled.lock().unwrap();
-        drop(self.1.changed.wait_while(stalled, |stalled| stalled.waiting == 0).unwrap());
+        self.await_stall();
     }
 
     /// Waits until so many parts got their names; false if that takes a minute.

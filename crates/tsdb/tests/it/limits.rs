@@ -1,7 +1,9 @@
 //! Every limit of the settings, reached.
 
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use pharos_base::{ByteSize, HumanDuration, SimClock};
 use pharos_model::{
@@ -9,13 +11,13 @@ use pharos_model::{
     TenantId, TimeRange,
 };
 use pharos_storage::conformance::groups;
-use pharos_storage::conformance::metrics::{CASE_TIME_MS, float_batch};
+use pharos_storage::conformance::metrics::{CASE_TIME_MS, float_batch, read_all};
 use pharos_storage::{BatchId, MetricStore, ReadContext, RejectReason, StorageError};
 use pharos_tsdb::{Components, RealDisk, SeriesLimits, Settings, Tsdb, TsdbError};
 use tempfile::TempDir;
 
 use crate::fault_disk::{Fault, FaultDisk};
-use crate::support::{append, batch, open, open_with, seconds, try_append};
+use crate::support::{all_series, append, batch, open, open_with, seconds, try_append};
 
 #[test]
 fn series_above_the_limit_are_refused_and_known_ones_go_on() {
@@ -170,7 +172,7 @@ fn settings_below_their_minimum_are_named() {
 
 /// The log keeps histograms in groups that can be read back only up to a size: more is refused, not lost.
 #[test]
-fn histograms_too_large_for_the_log_are_refused_and_the_store_opens() {
+fn a_batch_too_large_for_one_record_is_stored_in_several() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
     let wide = |buckets: u32| Histogram {
@@ -186,11 +188,53 @@ fn histograms_too_large_for_the_log_are_refused_and_the_store_opens() {
     }
     labels.push("__name__", "wide");
     builder.finish_series(&mut labels).unwrap();
-    let refused = try_append(&store, builder.build());
-    assert!(matches!(refused, Err(StorageError::LimitExceeded { .. })), "{refused:?}");
+    builder.push_sample(Sample { timestamp_ms: CASE_TIME_MS + 1000, value: 1.0 }, 0);
+    labels.push("__name__", "narrow");
+    builder.finish_series(&mut labels).unwrap();
+    let outcome = try_append(&store, builder.build()).unwrap();
+    assert_eq!((outcome.histograms, outcome.items), (100, 1));
     append(&store, batch(1, 1));
+    // Replayed from the log, and again from a part.
     drop(store);
-    assert_eq!(seconds(&open(dir.path())), [[1]]);
+    for _ in 0..2 {
+        let store = open(dir.path());
+        let all = read_all(&store, &TenantId::default(), all_series(), TimeRange::ALL);
+        let of = |name: &str| all.values().find(|series| series.labels.metric_name() == name).unwrap();
+        assert_eq!(of("wide").histograms.len(), 100);
+        assert_eq!((of("narrow").values.as_slice(), of("m").values.len()), (&[1.0][..], 1));
+        store.flush().unwrap();
+    }
+}
+
+/// A batch that is larger than the queue is taken when others wait, too: it would never find the queue empty.
+#[test]
+fn a_large_batch_waits_its_turn() {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultDisk::default();
+    let settings = Settings { queue_memory_max: ByteSize::mib(1), ..Settings::for_tests() };
+    let store = open_with(dir.path(), settings, Arc::new(disk.clone())).unwrap();
+    append(&store, batch(0, 1));
+    disk.set_stalled(true);
+    let send = |batch| {
+        let mut pending = store.append(&TenantId::default(), batch, BatchId::random());
+        match pin!(&mut pending).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => Err(answer.expect("open").unwrap_err()),
+            Poll::Pending => Ok(pending),
+        }
+    };
+    let with_the_log = send(batch(1, 1)).unwrap();
+    disk.await_stall();
+    let first = send(batch(2, 1)).unwrap();
+    let large = batch(3, 20_000);
+    assert!(large.memory_bytes() > 1 << 20);
+    let large = send(large).expect("it waits behind the first");
+    let refused = send(batch(4, 1)).expect_err("what waits is more than may wait");
+    assert!(matches!(refused, StorageError::Unavailable { retry_after: Some(_), .. }), "{refused}");
+    disk.set_stalled(false);
+    for pending in [with_the_log, first, large] {
+        pending.wait().expect("open").expect("what was not refused is stored");
+    }
+    assert_eq!(seconds(&store).concat().len(), 3 + 20_000);
 }
 
 #[test]
