@@ -105,6 +105,18 @@ async fn send(pharos: &Pharos, path: &str, content_type: &str, encoding: &str, b
     (status, String::from_utf8_lossy(&answer.bytes().await.unwrap()).into_owned())
 }
 
+/// A message of a length, as a field.
+fn field(number: u8, message: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    prost::encoding::encode_varint(message.len() as u64, &mut field);
+    [&field[..], message].concat()
+}
+
+/// As many bytes as a body may have, but for its frames, of one piece again and again.
+fn repeated(piece: &[u8]) -> Vec<u8> {
+    piece.repeat((15 << 20) / piece.len())
+}
+
 /// Calls a gRPC service with a message that no client would make; answers its code.
 async fn call(pharos: &Pharos, signal: &str, encoding: &str, frame: Vec<u8>) -> String {
     let client = Client::builder().http2_prior_knowledge().build().unwrap();
@@ -207,6 +219,68 @@ async fn lengths_and_depths_that_nothing_can_have() {
     let promised = [&[0][..], &u32::MAX.to_be_bytes(), b"x"].concat();
     assert_eq!(call(&pharos, "metrics", "identity", promised).await, "8", "a length over the limit");
     watch.end("grpc lengths", RISE_BYTES_MAX).await;
+}
+
+/// Bodies of a few kilobytes that fit every limit of a body, and are made of what is small there and large in memory.
+#[tokio::test]
+async fn small_things_that_are_large_in_memory() {
+    const V2: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+    let builder = Pharos::builder().option("--ingest-limits-body-max", BODY_MAX);
+    let pharos = builder.option("--ingest-limits-decoded-max", "32MiB").start().await;
+    assert_alive(&pharos).await;
+    let mut now = Vec::new();
+    prost::encoding::encode_varint(now_ms().try_into().unwrap(), &mut now);
+    // A sample and a histogram of 1.0 have their instant in fields 2 and 15.
+    let (at_2, at_15) = ([&[2 << 3][..], &now].concat(), [&[15 << 3][..], &now].concat());
+    let name = field(1, &[field(1, b"__name__"), field(2, b"hostile")].concat());
+    let series = |fields: Vec<u8>| field(1, &[name.clone(), fields].concat());
+    let described = |at: u32| {
+        let mut references = vec![1];
+        prost::encoding::encode_varint(at.into(), &mut references);
+        field(5, &[field(1, &references), field(5, &[1 << 3, 1, 3 << 3, 2])].concat())
+    };
+    let families = 100_000..200_000_u32;
+    let symbols = [field(4, b""), field(4, b"__name__"), field(4, &[b'h'; 2048])].concat();
+    let named = families.clone().flat_map(|family| field(4, family.to_string().as_bytes())).collect::<Vec<_>>();
+    let helped = (3..3 + families.len() as u32).flat_map(described).collect::<Vec<_>>();
+    let spans = field(11, &[]);
+    for (what, content_type, body, status, limit) in [
+        ("histograms", PROTOBUF, series(repeated(&field(4, &at_15))), 413, "decoded_max"),
+        ("exemplars", PROTOBUF, series(repeated(&field(3, &[&[3 << 3][..], &now].concat()))), 413, "decoded_max"),
+        ("samples", PROTOBUF, series(repeated(&field(2, &at_2))), 413, "decoded_max"),
+        ("deltas", PROTOBUF, series(field(4, &field(12, &repeated(&[0])))), 400, "histogram_buckets_max"),
+        ("spans", PROTOBUF, series(field(4, &repeated(&spans))), 400, "histogram_buckets_max"),
+        (
+            "bounds",
+            PROTOBUF,
+            series(field(4, &[&[0x82, 1][..], &field(0, &repeated(&[0; 8]))[1..]].concat())),
+            400,
+            "histogram_buckets_max",
+        ),
+        ("metadata", PROTOBUF, repeated(&field(3, &field(2, b"m"))), 413, "decoded_max"),
+        ("symbols", V2, repeated(&field(4, b"")), 413, "decoded_max"),
+        ("help", V2, [symbols, named, helped].concat(), 413, "decoded_max"),
+    ] {
+        let body = zstd::encode_all(&body[..], 1).unwrap();
+        assert!(body.len() < 2 << 20, "{what}: {} bytes", body.len());
+        let watch = Watch::new(&pharos);
+        let (answered, answer) = send(&pharos, "/api/v1/write", content_type, "zstd", body).await;
+        assert_eq!(answered, status, "{what}: {answer}");
+        assert!(answer.contains(limit), "{what}: {answer}");
+        watch.end(what, RISE_BYTES_MAX).await;
+    }
+    for list in ["bucketCounts", "explicitBounds"] {
+        let numbers = String::from_utf8(repeated(b"0,")).unwrap();
+        let body = format!(
+            "{{\"resourceMetrics\":[{{\"scopeMetrics\":[{{\"metrics\":[{{\"name\":\"h\",\"histogram\":{{\"dataPoints\":[{{\"{list}\":[{numbers}0]}}]}}}}]}}]}}]}}"
+        );
+        let body = zstd::encode_all(body.as_bytes(), 1).unwrap();
+        let watch = Watch::new(&pharos);
+        let (answered, answer) = send(&pharos, "/v1/metrics", "application/json", "zstd", body).await;
+        assert_eq!(answered, 413, "{list}: {answer}");
+        assert!(answer.contains("decoded_max"), "{list}: {answer}");
+        watch.end(list, RISE_BYTES_MAX).await;
+    }
 }
 
 #[tokio::test]

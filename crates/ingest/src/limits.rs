@@ -18,8 +18,8 @@ pub struct Limits {
     /// The same while overload lasts: once somebody waited at all times for as long as `queue_wait`, or was refused, until nobody was
     /// for ten seconds. Bursts may wait, a crowd that stays is turned away early. Default 50 ms.
     pub overload_wait: HumanDuration,
-    /// Memory that one OTLP request may take, decoded: a message of 2 bytes can be one of hundreds in memory.
-    /// Default 512 MiB. Above: 413.
+    /// Memory that one request may take, decoded, beside its body and the text of its labels: a message of 2 bytes can be one of
+    /// hundreds in memory. OTLP's JSON counts as the message it becomes, symbols of remote write as a table. Default 512 MiB. Above: 413.
     pub decoded_max: ByteSize,
     /// Bytes of label text of one decoded request, all series together and 128 more for each: a bound on what a
     /// small body can grow to by repeating. Default 512 MiB. Above: 413.

@@ -45,9 +45,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pharos_model::{LabelRewrite, TenantId};
 
+use crate::sink::beyond_memory;
 use crate::wire::WireError;
 use crate::{DecodedMetrics, IngestError, Limits, TimeWindow};
 use delta::{DeltaPass, DeltaStreams};
+use json::JsonError;
 use known::Known;
 use metrics::Rules;
 
@@ -173,7 +175,7 @@ impl MetricsDecoder {
         let streams = deltas.as_ref().map(|deltas| deltas.of(tenant, now_ms));
         let deltas =
             streams.as_deref().map(|streams| DeltaPass::new(streams, labels.map_or(0, LabelRewrite::digest), now_ms));
-        metrics::translate(&wire, rules, deltas).map_err(|failure| failure.of(METRICS_REQUEST))
+        metrics::translate(&wire, owned_bytes(&wire), rules, deltas).map_err(|failure| failure.of(METRICS_REQUEST))
     }
 }
 
@@ -206,7 +208,7 @@ impl Failure {
 /// - [`IngestError::BatchTooLarge`]: the message grows beyond its limit.
 pub fn decode_traces(body: &[u8], form: WireForm, limits: &Limits) -> Result<DecodedSpans, IngestError> {
     let wire = wire_bytes(body, form, &json::TRACES_REQUEST, TRACES_REQUEST, limits)?;
-    traces::translate(&wire, limits).map_err(|failure| failure.of(TRACES_REQUEST))
+    traces::translate(&wire, owned_bytes(&wire), limits).map_err(|failure| failure.of(TRACES_REQUEST))
 }
 
 fn wire_bytes<'a>(
@@ -219,9 +221,20 @@ fn wire_bytes<'a>(
     match form {
         WireForm::Protobuf => Ok(Cow::Borrowed(body)),
         WireForm::Json => {
-            let wire = json::to_wire(body, schema, limits.nesting_max).map_err(|error| damaged(name, &error))?;
-            Ok(Cow::Owned(wire))
+            let wire = json::to_wire(body, schema, limits.nesting_max, limits.decoded_max.0);
+            wire.map(Cow::Owned).map_err(|error| match error {
+                JsonError::TooLong => beyond_memory(limits),
+                JsonError::Text(error) => damaged(name, &error),
+            })
         }
+    }
+}
+
+/// What a message takes beside the body that it came in.
+fn owned_bytes(wire: &Cow<'_, [u8]>) -> usize {
+    match wire {
+        Cow::Borrowed(_) => 0,
+        Cow::Owned(bytes) => bytes.len(),
     }
 }
 

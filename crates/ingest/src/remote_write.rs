@@ -19,7 +19,7 @@ pub use memory::SeriesMemory;
 use pharos_model::MetricKind;
 use serde::{Deserialize, Serialize};
 
-use crate::wire::WireError;
+use crate::wire::{Reader, WireError};
 use crate::{DecodedMetrics, IngestError, Limits, TimeWindow};
 
 /// The version of the protocol, which the content type tells.
@@ -68,7 +68,7 @@ pub struct Rules<'a> {
 ///
 /// # Errors
 /// - [`IngestError::Decode`]: the bytes are no such message.
-/// - [`IngestError::BatchTooLarge`]: the labels grow beyond the limit.
+/// - [`IngestError::BatchTooLarge`]: the labels, or all the rest, grow beyond their limit.
 pub fn decode(
     body: &[u8],
     version: RemoteWriteVersion,
@@ -93,6 +93,14 @@ enum DecodeError {
     Wire(#[from] WireError),
     #[error(transparent)]
     Ingest(#[from] IngestError),
+}
+
+/// How many fields of this number a message has, as far as it is sound.
+#[cold]
+fn field_count(message: &[u8], number: u32) -> u64 {
+    let mut reader = Reader::new(message);
+    let fields = std::iter::from_fn(|| reader.next().ok().flatten());
+    fields.filter(|field| field.number == number).count() as u64
 }
 
 /// A metric type; both versions number them alike.

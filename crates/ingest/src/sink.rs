@@ -5,10 +5,12 @@
 //!   histograms, timestamps inside the window. Stores need not look again.
 //! - K2 Every sample pushed is either in the batch or counted in exactly one rejection; every exemplar is in the batch or counted as
 //!   dropped. A series that is refused for its labels is told even if it has exemplars alone.
+//! - K3 What a batch takes in memory is counted while it grows: label text against `label_bytes_max`, everything else against
+//!   `decoded_max`, and so is what decoders hold beside it ([`charge`](SeriesSink::charge)).
 
 use pharos_model::{
-    BatchBuilder, Exemplar, Fingerprint, Histogram, Labels, LabelsBuilder, METRIC_NAME, MetricBatch, MetricKind,
-    MetricMetadata, Sample,
+    BatchBuilder, BucketSide, BucketSpan, Exemplar, Fingerprint, Histogram, Labels, LabelsBuilder, METRIC_NAME,
+    MetricBatch, MetricKind, MetricMetadata, Sample,
 };
 use pharos_storage::{AppendOutcome, RejectReason, Rejection};
 
@@ -17,6 +19,16 @@ use crate::{Duplicates, IngestError, Limits, TimeWindow};
 
 /// What a series takes in a batch beside its label text.
 const SERIES_BYTES: u64 = 128;
+/// What a sample or a histogram takes in the columns of a batch, start included; twice, as columns grow by copying.
+const SAMPLE_BYTES: u64 = 48;
+/// No message of a sample takes less of a body: tag and length.
+const SAMPLE_MESSAGE_BYTES_MIN: u64 = 2;
+/// What a histogram takes beside its buckets: itself, and two counts of those who share it.
+const HISTOGRAM_BYTES: usize = size_of::<Histogram>() + 16;
+/// What an exemplar takes in a batch beside its labels, and what allocations waste.
+const EXEMPLAR_BYTES: usize = 2 * size_of::<Exemplar>() + 64;
+/// What metadata takes beside its texts, and what allocations waste.
+const METADATA_BYTES: usize = 2 * size_of::<MetricMetadata>() + 48;
 /// Longest example of a series in a message, bytes.
 const EXAMPLE_BYTES_MAX: usize = 256;
 
@@ -59,6 +71,8 @@ pub(crate) struct SeriesSink<'a> {
     refused: AppendOutcome,
     exemplars_dropped: u64,
     label_bytes: u64,
+    /// What the request may still take in memory beside label text.
+    memory_left: u64,
     kept: u64,
     late: [Late; 2],
     /// [`DecodedMetrics::counted`], if it is asked for.
@@ -98,6 +112,7 @@ impl<'a> SeriesSink<'a> {
             refused: AppendOutcome::default(),
             exemplars_dropped: 0,
             label_bytes: 0,
+            memory_left: limits.decoded_max.0,
             kept: 0,
             late: [Late::default(); 2],
         }
@@ -142,6 +157,38 @@ impl<'a> SeriesSink<'a> {
         self.label_bytes
     }
 
+    /// Fails if the request may not take so much memory more.
+    ///
+    /// # Errors
+    /// [`IngestError::BatchTooLarge`]: `decoded_max` would be passed.
+    pub(crate) fn require(&self, bytes: u64) -> Result<(), IngestError> {
+        if bytes <= self.memory_left { Ok(()) } else { Err(beyond_memory(self.limits)) }
+    }
+
+    /// Counts memory that the request takes, in the batch or beside it.
+    ///
+    /// # Errors
+    /// As [`require`](Self::require).
+    #[inline]
+    pub(crate) fn charge(&mut self, bytes: u64) -> Result<(), IngestError> {
+        self.memory_left = self.memory_left.checked_sub(bytes).ok_or_else(|| beyond_memory(self.limits))?;
+        Ok(())
+    }
+
+    /// Fails if the samples of a series' message may not be held, before any is read: they are counted when the series ends.
+    /// `count` tells how many there are; it is asked only where as many as the message has room for would be too many.
+    ///
+    /// # Errors
+    /// As [`require`](Self::require).
+    #[inline]
+    pub(crate) fn require_samples(&self, message_bytes: usize, count: impl FnOnce() -> u64) -> Result<(), IngestError> {
+        let count_max = message_bytes as u64 / SAMPLE_MESSAGE_BYTES_MIN;
+        if count_max.saturating_mul(SAMPLE_BYTES) <= self.memory_left {
+            return Ok(());
+        }
+        self.require(count().saturating_mul(SAMPLE_BYTES))
+    }
+
     /// Why a sample of this instant is refused, if it is.
     pub(crate) fn outside(&self, timestamp_ms: i64) -> Option<RejectReason> {
         if timestamp_ms < self.window.min_ms {
@@ -172,22 +219,38 @@ impl<'a> SeriesSink<'a> {
     }
 
     /// Adds a histogram that [`check_histogram`](Self::check_histogram) passed, or counts why not.
-    pub(crate) fn push_histogram(&mut self, timestamp_ms: i64, histogram: Histogram, start_ms: i64) {
+    ///
+    /// # Errors
+    /// As [`require`](Self::require).
+    pub(crate) fn push_histogram(
+        &mut self,
+        timestamp_ms: i64,
+        histogram: Histogram,
+        start_ms: i64,
+    ) -> Result<(), IngestError> {
         if let Err(refusal) = self.check_histogram(&histogram) {
             self.reject(1, refusal);
         } else if self.admit(timestamp_ms) {
+            self.charge(histogram_bytes(&histogram) as u64)?;
             self.builder.push_histogram(timestamp_ms, histogram, start_ms);
         }
+        Ok(())
     }
 
     pub(crate) fn check_histogram(&self, histogram: &Histogram) -> Result<(), Refusal> {
-        let (buckets, limit) =
-            (histogram.positive.counts.len() + histogram.negative.counts.len(), self.limits.histogram_buckets_max);
-        if buckets > limit || histogram.custom_bounds.len() > limit {
-            let message = format!(
-                "native histogram has {buckets} buckets, more than ingest.limits.histogram_buckets_max = {limit}"
-            );
-            return Err(Refusal { reason: RejectReason::Limit, message });
+        let limit = self.limits.histogram_buckets_max;
+        let Histogram { positive, negative, custom_bounds, .. } = histogram;
+        // Readers stop at one more than the limit: nobody knows how many there were.
+        for (what, count) in [
+            ("buckets", positive.counts.len() + negative.counts.len()),
+            ("spans of buckets", positive.spans.len().max(negative.spans.len())),
+            ("bounds of buckets", custom_bounds.len()),
+        ] {
+            if count > limit {
+                let message =
+                    format!("native histogram has more {what} than ingest.limits.histogram_buckets_max = {limit}");
+                return Err(Refusal { reason: RejectReason::Limit, message });
+            }
         }
         let invalid = |error: pharos_model::HistogramError| Refusal {
             reason: RejectReason::InvalidHistogram,
@@ -197,14 +260,19 @@ impl<'a> SeriesSink<'a> {
     }
 
     /// Adds an exemplar, or drops it: too many characters, or outside the window.
-    pub(crate) fn push_exemplar(&mut self, exemplar: Exemplar) {
+    ///
+    /// # Errors
+    /// As [`require`](Self::require).
+    pub(crate) fn push_exemplar(&mut self, exemplar: Exemplar) -> Result<(), IngestError> {
         let chars: usize =
             exemplar.labels.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum();
         if chars > self.limits.exemplar_label_chars_max || self.outside(exemplar.timestamp_ms).is_some() {
             self.drop_exemplar();
         } else {
+            self.charge((EXEMPLAR_BYTES + exemplar.labels.encoded().len()) as u64)?;
             self.builder.push_exemplar(exemplar);
         }
+        Ok(())
     }
 
     pub(crate) fn drop_exemplar(&mut self) {
@@ -212,17 +280,36 @@ impl<'a> SeriesSink<'a> {
     }
 
     /// Adds metadata; help and unit are cut at their limit, a family without a usable name is left out.
-    pub(crate) fn push_metadata(&mut self, metric: &str, kind: MetricKind, help: &str, unit: &str) {
+    ///
+    /// # Errors
+    /// As [`require`](Self::require): a few bytes of a message can name a long text again and again.
+    pub(crate) fn push_metadata(
+        &mut self,
+        metric: &str,
+        kind: MetricKind,
+        help: &str,
+        unit: &str,
+    ) -> Result<(), IngestError> {
         if metric.is_empty() || metric.len() > self.limits.label_value_bytes_max {
-            return;
+            return Ok(());
         }
-        let short = |text| cut(text, self.limits.help_bytes_max).to_owned();
+        let [help, unit] = [help, unit].map(|text| cut(text, self.limits.help_bytes_max));
+        self.charge((METADATA_BYTES + metric.len() + help.len() + unit.len()) as u64)?;
         self.builder.push_metadata(MetricMetadata {
             metric: metric.to_owned(),
             kind,
-            help: short(help),
-            unit: short(unit),
+            help: help.to_owned(),
+            unit: unit.to_owned(),
         });
+        Ok(())
+    }
+
+    /// Adds a label to the current series. One more than a series may have is kept, so that the series is refused.
+    #[inline]
+    pub(crate) fn push_label(&mut self, name: &str, value: &str) {
+        if self.labels.count() <= self.limits.labels_max {
+            self.labels.push(name, value);
+        }
     }
 
     /// Checks the current labels, as if they had `labels_more` labels and a metric name of `name_more`
@@ -238,7 +325,7 @@ impl<'a> SeriesSink<'a> {
         }
         if count > self.limits.labels_max {
             let limit = self.limits.labels_max;
-            return Err(self.limit(&format!("series has {count} labels, more than ingest.limits.labels_max = {limit}")));
+            return Err(self.limit(&format!("series has more labels than ingest.limits.labels_max = {limit}")));
         }
         if !named {
             let message = format!("series has no metric name (label {METRIC_NAME}): {}", example(&self.labels));
@@ -379,8 +466,9 @@ impl<'a> SeriesSink<'a> {
         self.add_label_bytes(self.labels.pairs().map(|(name, value)| name.len() + value.len()).sum::<usize>() as u64)
     }
 
-    /// Counts text that was copied, kept or not: work is bounded as well as memory.
+    /// Counts what ends with a series: its samples, and text that was copied, kept or not: work is bounded as well as memory.
     fn add_label_bytes(&mut self, text: u64) -> Result<(), IngestError> {
+        self.charge(self.kept.saturating_mul(SAMPLE_BYTES))?;
         let limit = self.limits.label_bytes_max.0;
         self.label_bytes += SERIES_BYTES + text;
         if self.label_bytes > limit {
@@ -442,6 +530,20 @@ pub(crate) fn check_shared(pairs: &[(String, String)], limits: &Limits) -> Resul
         )));
     }
     pairs.iter().try_for_each(|(name, value)| check_pair(name, value.len(), limits).map_err(refuse))
+}
+
+/// What is told where a request takes more memory than it may.
+pub(crate) fn beyond_memory(limits: &Limits) -> IngestError {
+    let (what, setting) = ("bytes of memory", "ingest.limits.decoded_max");
+    IngestError::BatchTooLarge { what, setting, limit: limits.decoded_max.0 }
+}
+
+/// What a histogram takes beside its place in a column.
+fn histogram_bytes(histogram: &Histogram) -> usize {
+    let side =
+        |side: &BucketSide| size_of::<BucketSpan>() * side.spans.capacity() + size_of::<f64>() * side.counts.capacity();
+    let bounds = size_of::<f64>() * histogram.custom_bounds.capacity();
+    HISTOGRAM_BYTES + side(&histogram.positive) + side(&histogram.negative) + bounds
 }
 
 /// Labels as text for a message, cut.

@@ -194,7 +194,7 @@ impl TextImport {
             self.next_line += 1;
         }
         if let (true, LineReader::Exposition(exposition)) = (last, &mut self.lines) {
-            exposition.finish(&mut output);
+            exposition.finish(&mut output)?;
             if let Some(reason) = exposition.missing_end() {
                 self.bad.count += 1;
                 self.bad.first.get_or_insert(BadLine { number: self.next_line, reason: reason.to_owned() });

@@ -218,6 +218,12 @@ impl LabelsBuilder {
         self.pairs.retain(|pair| &text[pair.name_start..pair.value_start] != name);
     }
 
+    /// How many pairs it has.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.pairs.len()
+    }
+
     /// Whether a pair called `name` was added.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {

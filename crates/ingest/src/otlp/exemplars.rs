@@ -1,15 +1,10 @@
 //! Exemplars of data points.
 
-use pharos_model::Exemplar;
-
 use super::attribute::attributes;
 use super::metrics::Translator;
 use super::point_rules::{self, ExemplarPoint};
 use crate::IngestError;
 use crate::wire::{Payload, Reader};
-
-/// What an exemplar takes in a batch beside its labels, and what allocations waste.
-const EXEMPLAR_BYTES: usize = size_of::<Exemplar>() + 64;
 
 /// An `Exemplar` as it stands on the wire.
 #[derive(Debug)]
@@ -50,10 +45,7 @@ impl Translator<'_> {
     ) -> Result<(), IngestError> {
         for ExemplarFields { point, message } in exemplars.iter().filter(|exemplar| belongs(exemplar.point.value)) {
             match point_rules::exemplar(*point, attributes(message, 7), self.rules.limits) {
-                Some(exemplar) => {
-                    self.charge(EXEMPLAR_BYTES + exemplar.labels.encoded().len())?;
-                    self.sink.push_exemplar(exemplar);
-                }
+                Some(exemplar) => self.sink.push_exemplar(exemplar)?,
                 None => self.sink.drop_exemplar(),
             }
         }

@@ -2,8 +2,10 @@
 //!
 //! Protobuf's JSON mapping with OpenTelemetry's changes: ids are hexadecimal of either case, 64-bit
 //! integers are strings or numbers, enumerations numbers (names are taken too), unknown fields are
-//! ignored, null is the default, keys are lowerCamelCase. Values are written as they are read, so
-//! memory is bounded by the body; nesting is bounded by a limit.
+//! ignored, null is the default, keys are lowerCamelCase. Nesting is bounded by a limit.
+//!
+//! Values are written as they are read, into one piece of memory: a message in another is written where it belongs, its length
+//! before it once that is known. What is written has a limit of its own, as numbers can be longer there than in JSON.
 //!
 //! Source: OpenTelemetry protocol specification, "JSON Protobuf Encoding".
 
@@ -12,9 +14,10 @@ mod schema;
 
 use std::fmt;
 
-use prost::encoding::{WireType, encode_key, encode_varint};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use scalar::ScalarSeed;
 use schema::FieldSchema;
 pub(super) use schema::{
     ANY_VALUE, BUCKETS, EVENT, EXEMPLAR, EXPONENTIAL_HISTOGRAM, GAUGE, HISTOGRAM, KEY_VALUE, Kind, LINK,
@@ -22,25 +25,79 @@ pub(super) use schema::{
     TRACES_REQUEST, VALUE_AT_QUANTILE,
 };
 
-/// Turns a JSON text into the wire form of the message that `schema` describes.
+/// Why a JSON text is not turned into a message.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JsonError {
+    /// It is no such message.
+    #[error(transparent)]
+    Text(#[from] serde_json::Error),
+    /// The message would be longer than it may be.
+    #[error("the message is too long")]
+    TooLong,
+}
+
+/// Turns a JSON text into the wire form of the message that `schema` describes, of at most `bytes_max`.
 pub(super) fn to_wire(
     body: &[u8],
     schema: &'static MessageSchema,
     nesting_max: usize,
-) -> Result<Vec<u8>, serde_json::Error> {
-    let mut out = Vec::with_capacity(body.len() / 2);
+    bytes_max: u64,
+) -> Result<Vec<u8>, JsonError> {
+    let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+    let mut out = Out { bytes: Vec::with_capacity((body.len() / 2).min(bytes_max)), bytes_max, is_full: false };
     let mut json = serde_json::Deserializer::from_slice(body);
     // Messages of a request nest 8 deep around its attribute values, which nest two levels each.
     let depth_left = 8 + 2 * nesting_max;
-    MessageSeed { schema, depth_left, out: &mut out }.deserialize(&mut json)?;
-    json.end()?;
-    Ok(out)
+    let read = MessageSeed { schema, depth_left, out: &mut out }.deserialize(&mut json).and_then(|()| json.end());
+    if out.is_full {
+        return Err(JsonError::TooLong);
+    }
+    Ok(read.map(|()| out.bytes)?)
+}
+
+/// The message so far.
+struct Out {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+    /// Whether more was to be written than may be; what the reader says of that is not heard.
+    is_full: bool,
+}
+
+impl Out {
+    /// Writes the key of a field whose length comes next, and answers where its content begins; [`end`](Self::end) ends it.
+    fn begin(&mut self, field: u32) -> usize {
+        encode_key(field, WireType::LengthDelimited, &mut self.bytes);
+        // Most lengths are of one byte.
+        self.bytes.push(0);
+        self.bytes.len()
+    }
+
+    /// Writes the length of what was written since [`begin`](Self::begin).
+    fn end(&mut self, start: usize) {
+        let length = self.bytes.len() - start;
+        let prefix = encoded_len_varint(length as u64);
+        if prefix > 1 {
+            self.bytes.resize(start + length + prefix - 1, 0);
+            self.bytes.copy_within(start..start + length, start + prefix - 1);
+        }
+        let mut at = &mut self.bytes[start - 1..start - 1 + prefix];
+        encode_varint(length as u64, &mut at);
+    }
+
+    /// Fails once more is written than may be.
+    fn check<E: Error>(&mut self) -> Result<(), E> {
+        if self.bytes.len() > self.bytes_max {
+            self.is_full = true;
+            return Err(E::custom("the message is too long"));
+        }
+        Ok(())
+    }
 }
 
 struct MessageSeed<'o> {
     schema: &'static MessageSchema,
     depth_left: usize,
-    out: &'o mut Vec<u8>,
+    out: &'o mut Out,
 }
 
 impl<'de> DeserializeSeed<'de> for MessageSeed<'_> {
@@ -103,7 +160,7 @@ impl Visitor<'_> for FieldName {
 struct FieldSeed<'o> {
     field: &'static FieldSchema,
     depth_left: usize,
-    out: &'o mut Vec<u8>,
+    out: &'o mut Out,
 }
 
 impl<'de> DeserializeSeed<'de> for FieldSeed<'_> {
@@ -139,7 +196,18 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
         let Self { field, depth_left, out } = self;
-        while elements.next_element_seed(ElementSeed { field, depth_left, out })?.is_some() {}
+        if !field.kind.is_packed() {
+            while elements.next_element_seed(ElementSeed { field, depth_left, out })?.is_some() {}
+            return Ok(());
+        }
+        let before = out.bytes.len();
+        let start = out.begin(field.number);
+        while elements.next_element_seed(ScalarSeed { field, is_keyed: false, out })?.is_some() {}
+        if out.bytes.len() == start {
+            out.bytes.truncate(before);
+        } else {
+            out.end(start);
+        }
         Ok(())
     }
 }
@@ -148,7 +216,7 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
 struct ElementSeed<'o> {
     field: &'static FieldSchema,
     depth_left: usize,
-    out: &'o mut Vec<u8>,
+    out: &'o mut Out,
 }
 
 impl<'de> DeserializeSeed<'de> for ElementSeed<'_> {
@@ -157,14 +225,12 @@ impl<'de> DeserializeSeed<'de> for ElementSeed<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         let Self { field, depth_left, out } = self;
         let Kind::Message(schema) = field.kind else {
-            return scalar::ScalarSeed { field, out }.deserialize(deserializer);
+            return ScalarSeed { field, is_keyed: true, out }.deserialize(deserializer);
         };
-        let mut message = Vec::new();
-        MessageSeed { schema, depth_left, out: &mut message }.deserialize(deserializer)?;
-        encode_key(field.number, WireType::LengthDelimited, out);
-        encode_varint(message.len() as u64, out);
-        out.extend_from_slice(&message);
-        Ok(())
+        let start = out.begin(field.number);
+        MessageSeed { schema, depth_left, out }.deserialize(deserializer)?;
+        out.end(start);
+        out.check()
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashSet;
-use pharos_model::{LabelsBuilder, MetricKind, MetricMetadata};
+use pharos_model::{LabelsBuilder, MetricKind};
 use pharos_storage::RejectReason;
 
 use super::attribute::attributes;
@@ -34,6 +34,8 @@ const WARNINGS_MAX: usize = 8;
 const ATTRIBUTE_BYTES: usize = 256;
 /// Three copies, of JSON that may be six times as long as its message, and what the message itself takes.
 const ATTRIBUTE_COPIES: usize = 20;
+/// What a family that was described takes beside its name in the set of them; with its empty slots, and while the set grows.
+const FAMILY_BYTES: usize = 4 * (size_of::<String>() + 1);
 
 /// What translation goes by.
 #[derive(Debug, Clone, Copy)]
@@ -59,14 +61,16 @@ impl Rules<'_> {
     }
 }
 
-/// Translates a request by the rules of Prometheus 3. Deltas go through `deltas`; without it they are none, or stay what
-/// they are.
+/// Translates a request by the rules of Prometheus 3; `bytes_taken` count as its memory already. Deltas go through `deltas`;
+/// without it they are none, or stay what they are.
 pub(super) fn translate(
     request: &[u8],
+    bytes_taken: usize,
     rules: Rules<'_>,
     deltas: Option<DeltaPass<'_>>,
 ) -> Result<DecodedMetrics, Failure> {
     let mut translator = Translator::new(rules, deltas);
+    translator.charge(bytes_taken)?;
     let mut target_info = TargetInfo::default();
     let mut reader = Reader::new(request);
     while let Some(field) = reader.next()? {
@@ -95,8 +99,6 @@ pub(super) struct Translator<'a> {
     /// The same before the current point.
     pub seen_before_ms: Option<(i64, i64)>,
     pub deltas: Option<DeltaPass<'a>>,
-    /// What the request may still take in memory beside label text.
-    memory_left: u64,
     families: HashSet<String>,
     warnings: Vec<String>,
 }
@@ -120,7 +122,6 @@ impl<'a> Translator<'a> {
             label_sets: LabelSetsBuilder::default(),
             seen_ms: None,
             seen_before_ms: None,
-            memory_left: rules.limits.decoded_max.0,
             families: HashSet::new(),
             warnings: Vec::new(),
         }
@@ -290,10 +291,8 @@ impl<'a> Translator<'a> {
         if self.families.contains(&metric.name) {
             return Ok(());
         }
-        let texts =
-            2 * metric.name.len() + metric.unit.len() + cut(description, self.rules.limits.help_bytes_max).len();
-        self.charge(2 * size_of::<MetricMetadata>() + texts)?;
-        self.sink.push_metadata(&metric.name, kind, description, &metric.unit);
+        self.charge(FAMILY_BYTES + metric.name.len())?;
+        self.sink.push_metadata(&metric.name, kind, description, &metric.unit)?;
         self.families.insert(metric.name.clone());
         Ok(())
     }
@@ -339,17 +338,11 @@ impl<'a> Translator<'a> {
 
     /// Fails if the request may not take so much memory more.
     pub(super) fn require(&self, bytes: usize) -> Result<(), IngestError> {
-        if bytes as u64 <= self.memory_left {
-            return Ok(());
-        }
-        let (what, setting) = ("bytes of memory", "ingest.limits.decoded_max");
-        Err(IngestError::BatchTooLarge { what, setting, limit: self.rules.limits.decoded_max.0 })
+        self.sink.require(bytes as u64)
     }
 
     /// Counts memory that the request takes.
     pub(super) fn charge(&mut self, bytes: usize) -> Result<(), IngestError> {
-        self.require(bytes)?;
-        self.memory_left -= bytes as u64;
-        Ok(())
+        self.sink.charge(bytes as u64)
     }
 }

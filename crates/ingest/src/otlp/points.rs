@@ -3,7 +3,7 @@
 //! A point is checked as a whole before its first series is written, and its series are a group of the batch: it is stored
 //! entirely or refused as one.
 
-use pharos_model::{BucketSide, Histogram, HistogramSample, ResetHint, ns_to_ms};
+use pharos_model::{Histogram, ResetHint, ns_to_ms};
 use pharos_storage::RejectReason;
 
 use super::Failure;
@@ -205,8 +205,7 @@ impl Translator<'_> {
             histogram.reset_hint = ResetHint::Gauge;
         }
         self.exemplars(&ExemplarFields::read_all(&point.exemplars), |_| true)?;
-        self.charge(histogram_bytes(&histogram))?;
-        self.sink.push_histogram(time.at_ms, histogram, time.start_ms);
+        self.sink.push_histogram(time.at_ms, histogram, time.start_ms)?;
         Ok(self.finish(SUM, pass)?)
     }
 
@@ -331,15 +330,4 @@ fn check_delta(delta: &Value, deltas: Deltas) -> Result<(), Refusal> {
         return Ok(());
     };
     Err(Refusal { reason: RejectReason::Unsupported, message })
-}
-
-/// What a histogram takes in a batch.
-fn histogram_bytes(histogram: &Histogram) -> usize {
-    let side = |side: &BucketSide| size_of_val(side.spans.as_slice()) + size_of_val(side.counts.as_slice());
-    let bounds = size_of_val(histogram.custom_bounds.as_slice());
-    size_of::<HistogramSample>()
-        + size_of::<Histogram>()
-        + side(&histogram.positive)
-        + side(&histogram.negative)
-        + bounds
 }

@@ -145,7 +145,7 @@ impl<'a> Translator<'a> {
         };
         self.name = name;
         if !self.families.contains(&self.name) {
-            self.sink.push_metadata(&self.name, kind, &metric.description, &unit_text(&metric.unit));
+            self.sink.push_metadata(&self.name, kind, &metric.description, &unit_text(&metric.unit))?;
             self.families.insert(self.name.clone());
         }
         self.points(data)

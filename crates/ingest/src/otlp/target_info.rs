@@ -46,7 +46,7 @@ impl TargetInfo {
             return Ok(());
         }
         sink.counts = false;
-        sink.push_metadata(NAME, MetricKind::Gauge, HELP, "");
+        sink.push_metadata(NAME, MetricKind::Gauge, HELP, "")?;
         let step_ms = (lookback_ms / 2).max(1);
         let mut samples_left = SAMPLES_MAX;
         for (labels, span) in self.spans {

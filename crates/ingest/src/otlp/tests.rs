@@ -543,9 +543,37 @@ fn spans_without_valid_ids_are_refused_one_by_one() {
         span(trace, id, r#","parentSpanId":"0102""#),
         span(trace, id, r#","links":[{"traceId":"01"}]"#),
         span(trace, id, r#","links":[{}],"parentSpanId":"0000000000000000""#),
+        // What is no hexadecimal text costs its own span, no other.
+        span("xyz", id, ""),
+        span(&trace[1..], id, ""),
+        span(trace, "eee19b7ec3c1b17g", ""),
+        span(trace, id, r#","parentSpanId":"xyz""#),
+        span(trace, id, r#","links":[{"spanId":"0"}]"#),
     ];
     let decoded = spans(&all.join(","), &Limits::default());
-    assert_eq!((decoded.batch.span_count(), told(&decoded.rejections)), (2, vec![(RejectReason::InvalidSpan, 6)]));
+    assert_eq!((decoded.batch.span_count(), told(&decoded.rejections)), (2, vec![(RejectReason::InvalidSpan, 11)]));
+    assert!(decoded.rejections[0].message.contains("in JSON 32 and 16 hexadecimal digits"), "{:?}", decoded.rejections);
+}
+
+#[test]
+fn an_exemplar_is_kept_without_ids_that_are_none() {
+    let decoded = decode(&histogram(&format!(
+        r#""count":"1","bucketCounts":[1],"exemplars":[{{"timeUnixNano":"{NS}","traceId":"xyz","spanId":"eee19b7ec3c1b174","asInt":"1"}}]"#
+    )));
+    let kept: Vec<_> = decoded.batch.exemplars.iter().map(|exemplar| exemplar.labels.to_string()).collect();
+    assert_eq!((kept, decoded.exemplars_dropped), (vec![r#"{span_id="eee19b7ec3c1b174"}"#.to_owned()], 0));
+}
+
+/// JSON is read as the message that it becomes, which counts.
+#[test]
+fn json_that_becomes_more_than_a_request_may_take_is_too_large() {
+    let limits = Limits { decoded_max: ByteSize(2000), ..Limits::default() };
+    let text = |bytes: usize| format!(r#"{{"resourceSpans":[{{"schemaUrl":"{}"}}]}}"#, "x".repeat(bytes));
+    for (bytes, is_too_large) in [(500, false), (2000, true)] {
+        let decoded = decode_traces(text(bytes).as_bytes(), WireForm::Json, &limits);
+        let told = matches!(decoded, Err(IngestError::BatchTooLarge { setting: "ingest.limits.decoded_max", .. }));
+        assert_eq!(told, is_too_large, "{bytes}: {decoded:?}");
+    }
 }
 
 #[test]

@@ -58,8 +58,8 @@ impl DecodedSpans {
     }
 }
 
-/// Translates a request, span by span from the wire.
-pub(super) fn translate(request: &[u8], limits: &Limits) -> Result<DecodedSpans, Failure> {
+/// Translates a request, span by span from the wire; `bytes_taken` count as its memory already.
+pub(super) fn translate(request: &[u8], bytes_taken: usize, limits: &Limits) -> Result<DecodedSpans, Failure> {
     let mut translator = Translator {
         limits,
         footprint: Footprint::new(limits.decoded_max),
@@ -67,6 +67,7 @@ pub(super) fn translate(request: &[u8], limits: &Limits) -> Result<DecodedSpans,
         refused: AppendOutcome::default(),
         hints: Hints::default(),
     };
+    translator.footprint.take_bytes(bytes_taken)?;
     let mut reader = Reader::new(request);
     while let Some(field) = reader.next()? {
         if field.number == 1 {
@@ -195,7 +196,7 @@ pub(super) fn span(message: OtlpSpan, limits: &Limits) -> Result<Span, Refusal> 
     let span_id = span_id(&message.span_id).filter(|id| !id.is_zero());
     let (Some(trace_id), Some(span_id)) = (trace_id, span_id) else {
         let what = format!(
-            "ids ({} and {} bytes, must be 16 and 8 and not all zero)",
+            "ids ({} and {} bytes, must be 16 and 8 and not all zero; in JSON 32 and 16 hexadecimal digits)",
             message.trace_id.len(),
             message.span_id.len()
         );
@@ -203,7 +204,8 @@ pub(super) fn span(message: OtlpSpan, limits: &Limits) -> Result<Span, Refusal> 
     };
     let parent_span_id = match message.parent_span_id.as_slice() {
         [] => SpanId::default(),
-        bytes => self::span_id(bytes).ok_or_else(|| invalid(about("parent id (must be 8 bytes)")))?,
+        bytes => self::span_id(bytes)
+            .ok_or_else(|| invalid(about("parent id (must be 8 bytes, in JSON 16 hexadecimal digits)")))?,
     };
     check_count("events", message.events.len(), ("span_events_max", limits.span_events_max))?;
     check_count("links", message.links.len(), ("span_links_max", limits.span_links_max))?;
@@ -244,7 +246,7 @@ pub(super) fn link(message: OtlpLink, limits: &Limits) -> Result<Link, Refusal> 
     let trace_id = if message.trace_id.is_empty() { Some(TraceId::default()) } else { trace_id(&message.trace_id) };
     let span_id = if message.span_id.is_empty() { Some(SpanId::default()) } else { span_id(&message.span_id) };
     let (Some(trace_id), Some(span_id)) = (trace_id, span_id) else {
-        let message = "ids of a link (must be 16 and 8 bytes)".to_owned();
+        let message = "ids of a link (must be 16 and 8 bytes, in JSON 32 and 16 hexadecimal digits)".to_owned();
         return Err(Refusal { reason: RejectReason::InvalidSpan, message });
     };
     Ok(Link {

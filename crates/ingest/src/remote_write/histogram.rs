@@ -24,8 +24,17 @@ struct Side {
     counts: Vec<f64>,
 }
 
-/// Reads a histogram message. What it says is checked later; only damaged bytes are errors.
-pub(super) fn decode(message: &[u8]) -> Result<HistogramPoint, WireError> {
+/// Adds an element to a list of which `max` may be kept; one more is, so that its histogram is refused.
+#[inline]
+fn keep<T>(list: &mut Vec<T>, max: usize, element: T) {
+    if list.len() <= max {
+        list.push(element);
+    }
+}
+
+/// Reads a histogram message. What it says is checked later; only damaged bytes are errors. Of buckets, spans and bounds no
+/// more than one above `buckets_max` is kept, whatever the message has.
+pub(super) fn decode(message: &[u8], buckets_max: usize) -> Result<HistogramPoint, WireError> {
     let mut histogram = Histogram { is_integer: true, ..Histogram::empty(0) };
     let (mut positive, mut negative) = (Side::default(), Side::default());
     let (mut timestamp_ms, mut start_ms) = (0, 0);
@@ -39,15 +48,15 @@ pub(super) fn decode(message: &[u8]) -> Result<HistogramPoint, WireError> {
             5 => histogram.zero_threshold = field.double()?,
             6 => histogram.zero_count = field.varint()? as f64,
             7 => histogram.zero_count = field.double()?,
-            8 => negative.spans.push(span(field)?),
-            9 => field.each_varint(|delta| negative.deltas.push(unzigzag(delta)))?,
-            10 => field.each_double(|count| negative.counts.push(count))?,
-            11 => positive.spans.push(span(field)?),
-            12 => field.each_varint(|delta| positive.deltas.push(unzigzag(delta)))?,
-            13 => field.each_double(|count| positive.counts.push(count))?,
+            8 => keep(&mut negative.spans, buckets_max, span(field)?),
+            9 => field.each_varint(|delta| keep(&mut negative.deltas, buckets_max, unzigzag(delta)))?,
+            10 => field.each_double(|count| keep(&mut negative.counts, buckets_max, count))?,
+            11 => keep(&mut positive.spans, buckets_max, span(field)?),
+            12 => field.each_varint(|delta| keep(&mut positive.deltas, buckets_max, unzigzag(delta)))?,
+            13 => field.each_double(|count| keep(&mut positive.counts, buckets_max, count))?,
             14 => histogram.reset_hint = reset_hint(field.varint()?),
             15 => timestamp_ms = field.varint()? as i64,
-            16 => field.each_double(|bound| histogram.custom_bounds.push(bound))?,
+            16 => field.each_double(|bound| keep(&mut histogram.custom_bounds, buckets_max, bound))?,
             17 => start_ms = field.varint()? as i64,
             _ => {}
         }

@@ -12,12 +12,13 @@ pub(super) struct Symbols<'a> {
 
 impl<'a> Symbols<'a> {
     /// The table of a message, wherever in it it stands. Its first text is the empty one, which the protocol demands: references
-    /// that are left out mean it.
-    pub(super) fn read(body: &'a [u8]) -> Result<Self, WireError> {
+    /// that are left out mean it. `None` if there are more than `texts_max`.
+    pub(super) fn read(body: &'a [u8], texts_max: usize) -> Result<Option<Self>, WireError> {
         let (mut texts, mut series_count) = (Vec::new(), 0);
         let mut reader = Reader::new(body);
         while let Some(field) = reader.next()? {
             match field.number {
+                4 if texts.len() == texts_max => return Ok(None),
                 4 => texts.push(field.text()?),
                 5 => series_count += 1,
                 _ => {}
@@ -26,7 +27,7 @@ impl<'a> Symbols<'a> {
         if texts.first().is_some_and(|first| !first.is_empty()) {
             return Err(WireError::Symbols);
         }
-        Ok(Self { body, texts, series_count })
+        Ok(Some(Self { body, texts, series_count }))
     }
 
     /// How many series the message has.
@@ -116,7 +117,7 @@ mod tests {
         ) {
             let symbols: Vec<_> = [String::new()].into_iter().chain(texts).collect();
             let body = v2::Request { symbols: symbols.clone(), timeseries: Vec::new() }.encode_to_vec();
-            let table = Symbols::read(&body).unwrap();
+            let table = Symbols::read(&body, usize::MAX).unwrap().unwrap();
             let known = Labels::from_pairs(known.iter().filter(|(_, value)| !value.is_empty())).unwrap();
             let pairs: Option<Vec<_>> = named.iter().map(|reference| table.get(*reference)).collect();
             let pairs: Vec<_> = pairs.iter().flatten().copied().collect();
@@ -133,7 +134,8 @@ mod tests {
     #[test]
     fn references_beyond_the_table_are_nothing() {
         let body = v2::Request { symbols: vec![String::new(), "a".into()], timeseries: Vec::new() }.encode_to_vec();
-        let table = Symbols::read(&body).unwrap();
+        let table = Symbols::read(&body, 2).unwrap().unwrap();
+        assert!(Symbols::read(&body, 1).unwrap().is_none(), "one too many");
         let known = Labels::from_pairs([("a", "a")]).unwrap();
         assert!(table.are(&[1, 1], known.encoded()));
         for references in [&[1, 2][..], &[1], &[1, 1, 1], &[], &[u32::MAX, 0]] {

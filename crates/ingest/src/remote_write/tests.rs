@@ -294,6 +294,116 @@ fn a_few_references_cannot_grow_without_bound() {
     assert!(matches!(refused, Err(IngestError::BatchTooLarge { limit: 100_000, .. })), "{refused:?}");
 }
 
+/// A series of 1.0 named `m` that has this field so many times; ten of its bytes are its name.
+fn repeated_v1(field: &[u8], times: usize) -> Vec<u8> {
+    let series = [series_v1(&[("__name__", "m")], &[]).encode_to_vec(), field.repeat(times)].concat();
+    let mut body = vec![1 << 3 | 2];
+    prost::encoding::encode_varint(series.len() as u64, &mut body);
+    [body, series].concat()
+}
+
+/// Two bytes of a message can be two hundred in memory, whatever they are.
+#[test]
+fn what_a_request_takes_in_memory_is_limited() {
+    let help_of_others = |times: usize| {
+        let families = (0..times).map(|at| format!("f{at}"));
+        let symbols = [String::new(), "__name__".into(), "x".repeat(2000)].into_iter().chain(families).collect();
+        let metadata = Some(v2::Metadata { r#type: 1, help_ref: 2, unit_ref: 0 });
+        let described = |at| v2::TimeSeries { labels_refs: vec![1, at], metadata, ..v2::TimeSeries::default() };
+        v2::Request { symbols, timeseries: (3..3 + times as u32).map(described).collect() }.encode_to_vec()
+    };
+    let family = [3 << 3 | 2, 3, 2 << 3 | 2, 1, b'a'];
+    let repeated = |field: &[u8]| -> Box<dyn Fn(usize) -> Vec<u8>> {
+        let field = field.to_vec();
+        Box::new(move |times| repeated_v1(&field, times))
+    };
+    let of_body = |field: &'static [u8]| -> Box<dyn Fn(usize) -> Vec<u8>> { Box::new(|times| field.repeat(times)) };
+    for (what, version, of, bytes_each) in [
+        ("samples", V1, repeated(&[2 << 3 | 2, 0]), 48),
+        ("samples with an instant", V1, repeated(&[2 << 3 | 2, 2, 2 << 3, 7]), 48),
+        ("exemplars", V1, repeated(&[3 << 3 | 2, 0]), 100),
+        ("histograms", V1, repeated(&[4 << 3 | 2, 0]), 200),
+        ("metadata", V1, Box::new(|times| family.repeat(times)), 160),
+        ("symbols", V2, of_body(&[4 << 3 | 2, 0]), 32),
+        ("metadata that names one text", V2, Box::new(help_of_others), 2000),
+    ] {
+        let body = of(100);
+        let decode = |bytes| {
+            let limits = Limits { decoded_max: pharos_base::ByteSize(bytes), ..Limits::default() };
+            decode_twice(&body, version, &limits, TimeWindow::ALL)
+        };
+        let refused = decode(100 * bytes_each - 1);
+        let expected = "ingest.limits.decoded_max";
+        assert!(
+            matches!(refused, Err(IngestError::BatchTooLarge { setting, .. }) if setting == expected),
+            "{what}: {refused:?}"
+        );
+        assert!(decode(100 * (2 * bytes_each + 200)).is_ok(), "{what}");
+    }
+}
+
+/// What a body of this length can hold at most is not what it holds: a large series of few samples is taken.
+#[test]
+fn samples_are_counted_before_they_are_refused() {
+    let sample = [&[2 << 3 | 2, 10, 2 << 3, 7][..], &[6 << 3, 1].repeat(4)].concat();
+    let (body, limit) = (repeated_v1(&sample, 100), 100 * 48);
+    for (bytes, is_taken) in [(limit, true), (limit - 1, false)] {
+        let limits = Limits { decoded_max: pharos_base::ByteSize(bytes), ..Limits::default() };
+        assert_eq!(decode_twice(&body, V1, &limits, TimeWindow::ALL).is_ok(), is_taken, "{bytes}");
+    }
+}
+
+/// What a limit refuses is not collected first.
+#[test]
+fn lists_end_at_their_limits() {
+    const MANY: usize = 100_000;
+    let limits = Limits { histogram_buckets_max: 3, labels_max: 3, exemplar_label_chars_max: 3, ..Limits::default() };
+    let packed = |field: u8, element: &[u8]| {
+        let mut message = vec![field << 3 | 2];
+        prost::encoding::encode_varint((MANY * element.len()) as u64, &mut message);
+        [message, element.repeat(MANY)].concat()
+    };
+    let lists = [
+        ("negative spans", [8 << 3 | 2, 0].repeat(MANY)),
+        ("negative deltas", packed(9, &[0])),
+        ("negative counts", [&[2 << 3 | 1][..], &[0; 8], &packed(10, &[0; 8])].concat()),
+        ("positive spans", [11 << 3 | 2, 0].repeat(MANY)),
+        ("positive deltas", packed(12, &[0])),
+        ("positive deltas, not packed", [12 << 3, 0].repeat(MANY)),
+        ("positive counts", [&[2 << 3 | 1][..], &[0; 8], &packed(13, &[0; 8])].concat()),
+        ("bounds", [&[0x82, 0x01][..], &packed(16, &[0; 8])[1..]].concat()),
+    ];
+    for (what, message) in lists {
+        let Ok(point) = histogram::decode(&message, limits.histogram_buckets_max) else { panic!("{what}") };
+        let histogram = &point.histogram;
+        let sizes = [&histogram.positive, &histogram.negative].map(|side| side.counts.len().max(side.spans.len()));
+        assert_eq!(sizes.into_iter().max().max(Some(histogram.custom_bounds.len())), Some(4), "{what}: one too many");
+        let mut field = vec![4 << 3 | 2];
+        prost::encoding::encode_varint(message.len() as u64, &mut field);
+        let body = repeated_v1(&[field, message].concat(), 1);
+        let decoded = decode_twice(&body, V1, &limits, TimeWindow::ALL).unwrap();
+        let told: Vec<_> = decoded.rejections.iter().map(|r| (r.reason, r.count)).collect();
+        assert_eq!((decoded.batch.sample_count(), told), (0, vec![(RejectReason::Limit, 1)]), "{what}");
+        assert!(decoded.rejections[0].message.contains("histogram_buckets_max = 3"), "{what}: {decoded:?}");
+    }
+    // Labels: of a series in either form, and of an exemplar, which is dropped.
+    let body = repeated_v1(&[&[2 << 3 | 2, 0][..], &[1 << 3 | 2, 3, 2 << 3 | 2, 1, b'v'].repeat(MANY)].concat(), 1);
+    let usual = repeated_v1(
+        &[[1 << 3 | 2, 6, 1 << 3 | 2, 1, b'n', 2 << 3 | 2, 1, b'v'].repeat(MANY), vec![2 << 3 | 2, 0]].concat(),
+        1,
+    );
+    for body in [body, usual] {
+        let decoded = decode_twice(&body, V1, &limits, TimeWindow::ALL).unwrap();
+        assert_eq!((decoded.batch.sample_count(), decoded.rejections[0].reason), (0, RejectReason::Limit));
+        assert!(decoded.rejections[0].message.contains("labels_max = 3"), "{decoded:?}");
+    }
+    let labels = (0..4).map(|at| label(&at.to_string(), "v")).collect();
+    let exemplar = v1::Exemplar { labels, value: 1.0, timestamp: 1 };
+    let one = v1::TimeSeries { exemplars: vec![exemplar], ..series_v1(&[("__name__", "m")], &[1]) };
+    let decoded = decode_twice(&request_v1(vec![one]), V1, &limits, TimeWindow::ALL).unwrap();
+    assert_eq!((decoded.batch.sample_count(), decoded.exemplars_dropped), (1, 1));
+}
+
 fn arb_label() -> impl Strategy<Value = v1::Label> {
     ("[a-e_]{0,3}", ".{0,6}").prop_map(|(name, value)| v1::Label { name, value })
 }

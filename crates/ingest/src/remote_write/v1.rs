@@ -4,7 +4,7 @@ use pharos_model::{Exemplar, LabelsBuilder, Sample, iter_encoded};
 
 use super::canonical::Canonical;
 use super::memory::Walk;
-use super::{DecodeError, SeriesMemory, framed, histogram, metric_kind};
+use super::{DecodeError, SeriesMemory, field_count, framed, histogram, metric_kind};
 use crate::sink::{SeriesSink, exemplar_labels};
 use crate::wire::{Reader, WireError};
 use crate::{DecodedMetrics, Limits, TimeWindow};
@@ -62,6 +62,7 @@ enum Front {
 
 impl Request<'_> {
     fn series(&mut self, message: &[u8]) -> Result<(), DecodeError> {
+        self.sink.require_samples(message.len(), || field_count(message, 2))?;
         let (mut front, mut done) = self.labels(message);
         while let Some((sample, length)) = common_sample(&message[done..]) {
             self.sink.push_sample(sample, 0);
@@ -74,16 +75,17 @@ impl Request<'_> {
                     // Labels behind samples, which nobody sends: all of them go the general way.
                     self.take_back(front);
                     front = Front::Taken;
-                    label(field.bytes()?, &mut self.sink.labels)?;
+                    let (name, value) = label(field.bytes()?)?;
+                    self.sink.push_label(name, value);
                 }
                 2 => self.sink.push_sample(sample(field.bytes()?)?, 0),
-                3 => match exemplar(field.bytes()?, &mut self.exemplar_labels)? {
-                    Some(exemplar) => self.sink.push_exemplar(exemplar),
+                3 => match exemplar(field.bytes()?, &mut self.exemplar_labels, self.sink.limits())? {
+                    Some(exemplar) => self.sink.push_exemplar(exemplar)?,
                     None => self.sink.drop_exemplar(),
                 },
                 4 => {
-                    let point = histogram::decode(field.bytes()?)?;
-                    self.sink.push_histogram(point.timestamp_ms, point.histogram, 0);
+                    let point = histogram::decode(field.bytes()?, self.sink.limits().histogram_buckets_max)?;
+                    self.sink.push_histogram(point.timestamp_ms, point.histogram, 0)?;
                 }
                 _ => {}
             }
@@ -97,7 +99,7 @@ impl Request<'_> {
         }
         match self.canonical.take(message, self.sink.limits()) {
             Some(done) => (Front::Canonical, done),
-            None => (Front::Taken, common_labels(message, &mut self.sink.labels)),
+            None => (Front::Taken, common_labels(message, &mut self.sink)),
         }
     }
 
@@ -107,7 +109,7 @@ impl Request<'_> {
             Front::Canonical => self.canonical.encoded(),
             Front::Taken => return,
         };
-        iter_encoded(encoded).for_each(|(name, value)| self.sink.labels.push(name, value));
+        iter_encoded(encoded).for_each(|(name, value)| self.sink.push_label(name, value));
     }
 
     fn finish(&mut self, front: Front) -> Result<(), DecodeError> {
@@ -153,7 +155,7 @@ pub(super) fn common_sample(rest: &[u8]) -> Option<(Sample, usize)> {
 ///
 /// All bytes of such a frame are ASCII, so that one look at the whole tells whether every text in it is
 /// UTF-8, as long as each begins and ends between characters.
-fn common_labels(message: &[u8], labels: &mut LabelsBuilder) -> usize {
+fn common_labels(message: &[u8], sink: &mut SeriesSink<'_>) -> usize {
     const NAME: u8 = 1 << 3 | 2;
     const VALUE: u8 = 2 << 3 | 2;
     let mut end = 0;
@@ -179,14 +181,14 @@ fn common_labels(message: &[u8], labels: &mut LabelsBuilder) -> usize {
             _ => None,
         };
         let Some((name, value)) = pair else { return at };
-        labels.push(name, value);
+        sink.push_label(name, value);
         at = label_end;
     }
     end
 }
 
 #[inline]
-fn label(message: &[u8], labels: &mut LabelsBuilder) -> Result<(), WireError> {
+fn label(message: &[u8]) -> Result<(&str, &str), WireError> {
     let (mut name, mut value) = ("", "");
     let mut reader = Reader::new(message);
     while let Some(field) = reader.next()? {
@@ -196,8 +198,7 @@ fn label(message: &[u8], labels: &mut LabelsBuilder) -> Result<(), WireError> {
             _ => {}
         }
     }
-    labels.push(name, value);
-    Ok(())
+    Ok((name, value))
 }
 
 #[inline]
@@ -214,13 +215,19 @@ fn sample(message: &[u8]) -> Result<Sample, WireError> {
     Ok(sample)
 }
 
-fn exemplar(message: &[u8], scratch: &mut LabelsBuilder) -> Result<Option<Exemplar>, WireError> {
+fn exemplar(message: &[u8], scratch: &mut LabelsBuilder, limits: &Limits) -> Result<Option<Exemplar>, WireError> {
     let (mut value, mut timestamp_ms) = (0.0, 0);
     scratch.clear();
     let mut reader = Reader::new(message);
     while let Some(field) = reader.next()? {
         match field.number {
-            1 => label(field.bytes()?, scratch)?,
+            1 => {
+                let (name, value) = label(field.bytes()?)?;
+                // A label has a character at least: one more is too many.
+                if scratch.count() <= limits.exemplar_label_chars_max {
+                    scratch.push(name, value);
+                }
+            }
             2 => value = field.double()?,
             3 => timestamp_ms = field.varint()? as i64,
             _ => {}
@@ -229,7 +236,7 @@ fn exemplar(message: &[u8], scratch: &mut LabelsBuilder) -> Result<Option<Exempl
     Ok(exemplar_labels(scratch).map(|labels| Exemplar { labels, timestamp_ms, value }))
 }
 
-fn metadata(message: &[u8], sink: &mut SeriesSink<'_>) -> Result<(), WireError> {
+fn metadata(message: &[u8], sink: &mut SeriesSink<'_>) -> Result<(), DecodeError> {
     let (mut kind, mut metric, mut help, mut unit) = (0, "", "", "");
     let mut reader = Reader::new(message);
     while let Some(field) = reader.next()? {
@@ -241,6 +248,5 @@ fn metadata(message: &[u8], sink: &mut SeriesSink<'_>) -> Result<(), WireError> 
             _ => {}
         }
     }
-    sink.push_metadata(metric, metric_kind(kind), help, unit);
-    Ok(())
+    Ok(sink.push_metadata(metric, metric_kind(kind), help, unit)?)
 }

@@ -1,7 +1,8 @@
 //! Remote write 2.0: label texts are numbers into a table of symbols.
 //!
 //! A few bytes of references can name megabytes of symbols, so lengths are checked before text is
-//! copied, and the sink bounds the text of the whole request.
+//! copied, and the sink bounds the text of the whole request. The table is counted as memory of the request, too: two bytes of
+//! a message are a symbol.
 
 use hashbrown::HashSet;
 use pharos_model::{Exemplar, LabelsBuilder, METRIC_NAME, MetricKind, Sample};
@@ -10,24 +11,31 @@ use pharos_storage::RejectReason;
 use super::memory::Walk;
 use super::symbols::Symbols;
 use super::v1::common_sample;
-use super::{DecodeError, Rules, SeriesMemory, histogram, metric_kind};
-use crate::sink::{Refusal, SeriesSink, exemplar_labels};
+use super::{DecodeError, Rules, SeriesMemory, field_count, histogram, metric_kind};
+use crate::sink::{Refusal, SeriesSink, beyond_memory, exemplar_labels};
 use crate::wire::{Field, Reader, WireError};
-use crate::{DecodedMetrics, Limits};
+use crate::{DecodedMetrics, IngestError, Limits};
 
 /// References of one label set: twice the largest count of labels any setting makes sense for.
 const REFERENCES_MAX: usize = 4096;
 /// Few series with a sample take fewer bytes of a body; a bound on what is reserved for one.
 const SERIES_BYTES_MIN: usize = 40;
+/// What a symbol takes beside the body; twice, as the table grows by copying.
+const SYMBOL_BYTES: u64 = 2 * size_of::<&str>() as u64;
+/// What a family that was described takes in the set of them; with its empty slots, and while the set grows.
+const FAMILY_BYTES: u64 = 4 * (size_of::<&str>() as u64 + 1);
 const TYPE: &str = "__type__";
 const UNIT: &str = "__unit__";
 /// The label that tells quantiles of a summary from its sum and count.
 const QUANTILE: &str = "quantile";
 
 pub(super) fn decode(body: &[u8], rules: Rules<'_>, memory: &SeriesMemory) -> Result<DecodedMetrics, DecodeError> {
-    let symbols = Symbols::read(body)?;
+    let symbols_max = rules.limits.decoded_max.0 / SYMBOL_BYTES;
+    let symbols = Symbols::read(body, usize::try_from(symbols_max).unwrap_or(usize::MAX))?;
+    let symbols = symbols.ok_or_else(|| beyond_memory(rules.limits))?;
     let room = symbols.series_count().min(body.len() / SERIES_BYTES_MIN);
-    let sink = SeriesSink::with_room(rules.limits, rules.window, room).noting_counts(rules.settings.created_zero);
+    let mut sink = SeriesSink::with_room(rules.limits, rules.window, room).noting_counts(rules.settings.created_zero);
+    sink.charge(symbols.len() as u64 * SYMBOL_BYTES)?;
     let mut request = Request {
         symbols,
         rules,
@@ -72,6 +80,7 @@ impl<'a> Request<'a, '_> {
         let (mut points, mut exemplars, mut meta) = (0_usize, 0_usize, Metadata::default());
         let mut references = std::mem::take(&mut self.scratch.references);
         references.clear();
+        self.sink.require_samples(message.len(), || field_count(message, 2))?;
         let mut reader = Reader::new(message);
         loop {
             while let Some((sample, length)) = common_sample(reader.rest()) {
@@ -88,13 +97,13 @@ impl<'a> Request<'a, '_> {
                     points += 1;
                 }
                 3 => {
-                    let point = histogram::decode(field.bytes()?)?;
-                    self.sink.push_histogram(point.timestamp_ms, point.histogram, point.start_ms);
+                    let point = histogram::decode(field.bytes()?, self.rules.limits.histogram_buckets_max)?;
+                    self.sink.push_histogram(point.timestamp_ms, point.histogram, point.start_ms)?;
                     points += 1;
                 }
                 4 => {
                     match self.exemplar(field.bytes()?)? {
-                        Some(exemplar) => self.sink.push_exemplar(exemplar),
+                        Some(exemplar) => self.sink.push_exemplar(exemplar)?,
                         None => self.sink.drop_exemplar(),
                     }
                     exemplars += 1;
@@ -122,7 +131,7 @@ impl<'a> Request<'a, '_> {
         let symbols = &self.symbols;
         let is_empty = points + exemplars == 0;
         if !is_empty && !is_labelled && self.walk.recognise_by(|encoded| symbols.are(references, encoded)) {
-            self.metadata(references, meta);
+            self.metadata(references, meta)?;
             if let Some(labels) = self.walk.labels() {
                 self.sink.finish_shared(labels, references.len() / 2)?;
             }
@@ -133,7 +142,7 @@ impl<'a> Request<'a, '_> {
             let told = if points == 0 { self.sink.refuse(refusal) } else { self.sink.discard(refusal) };
             return Ok(told?);
         }
-        self.metadata(references, meta);
+        self.metadata(references, meta)?;
         if is_empty {
             let message = "series with neither sample nor histogram nor exemplar".to_owned();
             let refusal = Refusal { reason: RejectReason::Unsupported, message };
@@ -184,21 +193,23 @@ impl<'a> Request<'a, '_> {
     }
 
     /// Metadata comes with every series of a family; one of them is enough.
-    fn metadata(&mut self, references: &[u32], meta: Metadata) {
+    fn metadata(&mut self, references: &[u32], meta: Metadata) -> Result<(), IngestError> {
         if meta == Metadata::default() {
-            return;
+            return Ok(());
         }
         let is_name = |pair: &&[u32]| self.symbols.text(pair[0]) == METRIC_NAME;
-        let Some(name) = references.chunks_exact(2).find(is_name).map(|pair| pair[1]) else { return };
+        let Some(name) = references.chunks_exact(2).find(is_name).map(|pair| pair[1]) else { return Ok(()) };
         if self.last_described == Some((name, meta)) {
-            return;
+            return Ok(());
         }
         self.last_described = Some((name, meta));
         let family = family_name(self.symbols.text(name), meta.kind);
         if self.families.insert(family) {
+            self.sink.charge(FAMILY_BYTES)?;
             let (help, unit) = (self.symbols.text(meta.help), self.symbols.text(meta.unit));
-            self.sink.push_metadata(family, meta.kind, help, unit);
+            self.sink.push_metadata(family, meta.kind, help, unit)?;
         }
+        Ok(())
     }
 }
 

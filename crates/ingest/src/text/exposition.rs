@@ -6,6 +6,7 @@
 use pharos_model::{Exemplar, LabelsBuilder, METRIC_NAME, MetricKind, Sample};
 
 use super::{LineError, ORDINARY_NAN_BITS, Output, bad};
+use crate::IngestError;
 use crate::sink::exemplar_labels;
 
 /// Timestamps of smaller magnitude are seconds: as milliseconds they would lie in January 1970.
@@ -48,8 +49,7 @@ impl Exposition {
             if self.ended.is_some() && comment == " EOF" {
                 self.ended = Some(true);
             }
-            self.comment(comment, output);
-            return Ok(());
+            return Ok(self.comment(comment, output)?);
         }
         let read = self.sample(line, output);
         if read.is_err() {
@@ -60,25 +60,29 @@ impl Exposition {
     }
 
     /// Hands out the last family's metadata.
-    pub(super) fn finish(&mut self, output: &mut Output<'_>) {
-        if let Some(Family { name, kind, help, unit }) = self.family.take() {
-            output.sink.push_metadata(&name, kind, &help, &unit);
+    ///
+    /// # Errors
+    /// [`IngestError::BatchTooLarge`]: the block takes more memory than it may.
+    pub(super) fn finish(&mut self, output: &mut Output<'_>) -> Result<(), IngestError> {
+        match self.family.take() {
+            Some(Family { name, kind, help, unit }) => output.sink.push_metadata(&name, kind, &help, &unit),
+            None => Ok(()),
         }
     }
 
     /// `TYPE`, `HELP` and `UNIT`; every other comment says nothing to us.
-    fn comment(&mut self, comment: &str, output: &mut Output<'_>) {
-        let Some((keyword, rest)) = split_word(comment) else { return };
+    fn comment(&mut self, comment: &str, output: &mut Output<'_>) -> Result<(), IngestError> {
+        let Some((keyword, rest)) = split_word(comment) else { return Ok(()) };
         if !matches!(keyword, "TYPE" | "HELP" | "UNIT") {
-            return;
+            return Ok(());
         }
         let rest = rest.trim_start();
         let mut cursor = Cursor(rest);
         let name = if rest.starts_with('"') { cursor.quoted().ok() } else { Some(cursor.word().to_owned()) };
-        let Some(name) = name.filter(|name| !name.is_empty()) else { return };
+        let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(()) };
         let text = cursor.0.trim();
         if self.family.as_ref().is_none_or(|family| family.name != name) {
-            self.finish(output);
+            self.finish(output)?;
         }
         let family = self.family.get_or_insert_with(|| Family { name, ..Family::default() });
         match keyword {
@@ -86,6 +90,7 @@ impl Exposition {
             "HELP" => family.help = unescape(text),
             _ => text.clone_into(&mut family.unit),
         }
+        Ok(())
     }
 
     fn sample(&mut self, line: &str, output: &mut Output<'_>) -> Result<(), LineError> {
@@ -115,7 +120,7 @@ impl Exposition {
         }
         output.sink.push_sample(Sample { timestamp_ms, value }, 0);
         match exemplar {
-            Some(Some(exemplar)) => output.sink.push_exemplar(exemplar),
+            Some(Some(exemplar)) => output.sink.push_exemplar(exemplar)?,
             Some(None) => output.sink.drop_exemplar(),
             None => {}
         }

@@ -8,12 +8,19 @@ use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeCo
 use prost::encoding::{WireType, encode_key, encode_varint};
 use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
 
+use super::Out;
 use super::schema::{FieldSchema, Kind};
 
-/// Reads one scalar and writes it with its key.
+/// What stands for an id that is no hexadecimal text. It is no id of spans, so that the span which has it is refused by
+/// itself, as one with an id of a wrong length in protobuf is; to an exemplar it is an absent one, as all zeros are.
+const NO_ID: &[u8] = &[0];
+
+/// Reads one scalar and writes it.
 pub(super) struct ScalarSeed<'o> {
     pub field: &'static FieldSchema,
-    pub out: &'o mut Vec<u8>,
+    /// Whether its key is written before it.
+    pub is_keyed: bool,
+    pub out: &'o mut Out,
 }
 
 impl<'de> DeserializeSeed<'de> for ScalarSeed<'_> {
@@ -31,7 +38,7 @@ impl Visitor<'_> for ScalarSeed<'_> {
         let what = match self.field.kind {
             Kind::Message(_) => "an object",
             Kind::Text => "text",
-            Kind::Hex => "hexadecimal text",
+            Kind::Hex => "text",
             Kind::Base64 => "base64 text",
             Kind::Bool => "true or false",
             Kind::Double => "a number, \"NaN\", \"Infinity\" or \"-Infinity\"",
@@ -58,8 +65,8 @@ impl Visitor<'_> for ScalarSeed<'_> {
     fn visit_f64<E: Error>(mut self, value: f64) -> Result<(), E> {
         self.write(match self.field.kind {
             Kind::Double => Some(Scalar::Fixed64(value.to_bits())),
-            // `1.0` and `1e3` are integers to protobuf.
-            kind if value.fract() == 0.0 && value.abs() < 1e15 => integer(kind, value as i128),
+            // `1.0` and `1.7e18` are integers to protobuf. The cast stops at its ends, where no kind reaches.
+            kind if value.fract() == 0.0 => integer(kind, value as i128),
             _ => None,
         })
     }
@@ -75,8 +82,11 @@ impl ScalarSeed<'_> {
         let Some(scalar) = scalar else {
             return Err(E::custom(format_args!("expected {}", Expecting(self))));
         };
-        scalar.write(self.field.number, self.out);
-        Ok(())
+        if self.is_keyed {
+            encode_key(self.field.number, scalar.wire_type(), &mut self.out.bytes);
+        }
+        scalar.write(&mut self.out.bytes);
+        self.out.check()
     }
 }
 
@@ -89,22 +99,21 @@ enum Scalar<'a> {
 }
 
 impl Scalar<'_> {
-    fn write(&self, field: u32, out: &mut Vec<u8>) {
+    fn wire_type(&self) -> WireType {
         match self {
-            Self::Varint(value) => {
-                encode_key(field, WireType::Varint, out);
-                encode_varint(*value, out);
-            }
-            Self::Fixed64(bits) => {
-                encode_key(field, WireType::SixtyFourBit, out);
-                out.extend_from_slice(&bits.to_le_bytes());
-            }
-            Self::Fixed32(bits) => {
-                encode_key(field, WireType::ThirtyTwoBit, out);
-                out.extend_from_slice(&bits.to_le_bytes());
-            }
+            Self::Varint(_) => WireType::Varint,
+            Self::Fixed64(_) => WireType::SixtyFourBit,
+            Self::Fixed32(_) => WireType::ThirtyTwoBit,
+            Self::Bytes(_) => WireType::LengthDelimited,
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Varint(value) => encode_varint(*value, out),
+            Self::Fixed64(bits) => out.extend_from_slice(&bits.to_le_bytes()),
+            Self::Fixed32(bits) => out.extend_from_slice(&bits.to_le_bytes()),
             Self::Bytes(bytes) => {
-                encode_key(field, WireType::LengthDelimited, out);
                 encode_varint(bytes.len() as u64, out);
                 out.extend_from_slice(bytes);
             }
@@ -115,15 +124,35 @@ impl Scalar<'_> {
 fn text(kind: Kind, text: &str) -> Option<Scalar<'_>> {
     match kind {
         Kind::Text => Some(Scalar::Bytes(Cow::Borrowed(text.as_bytes()))),
-        Kind::Hex => hex::decode(text).ok().map(|bytes| Scalar::Bytes(Cow::Owned(bytes))),
+        Kind::Hex => Some(Scalar::Bytes(hex::decode(text).map_or(Cow::Borrowed(NO_ID), Cow::Owned))),
         Kind::Base64 => base64(text).map(|bytes| Scalar::Bytes(Cow::Owned(bytes))),
         Kind::Double => double(text).map(|value| Scalar::Fixed64(value.to_bits())),
         Kind::Enum(by_name) => by_name(text).map(|number| Scalar::Varint(number as u64)),
         Kind::Bool | Kind::Message(_) => None,
         Kind::Fixed64 | Kind::Fixed32 | Kind::SignedFixed64 | Kind::Varint | Kind::Zigzag => {
-            integer(kind, text.parse().ok()?)
+            integer(kind, text.parse().ok().or_else(|| decimal(text))?)
         }
     }
+}
+
+/// An integer written with a fraction or an exponent, as `1.0` and `1.7e18` are; exact, `None` if it is none.
+fn decimal(text: &str) -> Option<i128> {
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let (sign, text) = text.strip_prefix('-').map_or((1, text), |text| (-1, text));
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
+    if !is_number(whole) || !is_number(fraction) || !is_number(exponent.trim_start_matches(['+', '-'])) {
+        return None;
+    }
+    let digits = [whole, fraction].concat();
+    let significant = digits.trim_end_matches('0');
+    if significant.is_empty() {
+        return Some(0);
+    }
+    let zeros = (digits.len() - significant.len()) as i64;
+    let scale = exponent.parse::<i64>().ok()?.checked_add(zeros)?.checked_sub(fraction.len() as i64)?;
+    let power = 10_i128.checked_pow(u32::try_from(scale).ok()?)?;
+    significant.parse::<i128>().ok()?.checked_mul(power).map(|value| sign * value)
 }
 
 fn integer(kind: Kind, value: i128) -> Option<Scalar<'static>> {
@@ -172,6 +201,33 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn integers_with_fractions_and_exponents_are_exact() {
+        for (text, value) in [
+            ("1.0", Some(1)),
+            ("-1.50e1", Some(-15)),
+            ("1e3", Some(1000)),
+            ("1.700000000123456789E+18", Some(1_700_000_000_123_456_789)),
+            ("1200e-2", Some(12)),
+            ("0.0e99999999999", Some(0)),
+            ("0e999", Some(0)),
+            ("1.5", None),
+            ("15e-1", None),
+            ("1e39", None),
+            ("1e-9223372036854775808", None),
+            ("", None),
+            ("e3", None),
+            ("1.", None),
+            (".5e1", None),
+            ("1e", None),
+            ("1e+-2", None),
+            ("--1e1", None),
+            ("1_0e1", None),
+        ] {
+            assert_eq!(decimal(text), value, "{text:?}");
+        }
+    }
 
     #[test]
     fn base64_of_every_kind() {

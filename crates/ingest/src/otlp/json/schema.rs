@@ -41,7 +41,8 @@ pub(in crate::otlp) struct FieldSchema {
 pub(in crate::otlp) enum Kind {
     Message(&'static MessageSchema),
     Text,
-    /// Bytes as hexadecimal: ids.
+    /// Bytes as hexadecimal: ids. What is none is written as one byte of zeros: as long as no id, and as good as none where no
+    /// length is asked for.
     Hex,
     /// Bytes as base64.
     Base64,
@@ -56,6 +57,23 @@ pub(in crate::otlp) enum Kind {
     Zigzag,
     /// A number or a name.
     Enum(fn(&str) -> Option<i32>),
+}
+
+impl Kind {
+    /// Whether a list of them is written packed: one key for all.
+    pub(super) fn is_packed(self) -> bool {
+        match self {
+            Self::Message(_) | Self::Text | Self::Hex | Self::Base64 => false,
+            Self::Bool
+            | Self::Double
+            | Self::Fixed64
+            | Self::Fixed32
+            | Self::SignedFixed64
+            | Self::Varint
+            | Self::Zigzag
+            | Self::Enum(_) => true,
+        }
+    }
 }
 
 const fn one(name: &'static str, number: u32, kind: Kind) -> FieldSchema {

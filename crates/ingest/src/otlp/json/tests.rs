@@ -8,12 +8,12 @@ use prost::Message;
 use super::*;
 
 fn traces(json: &str) -> Result<ExportTraceServiceRequest, String> {
-    let wire = to_wire(json.as_bytes(), &TRACES_REQUEST, 8).map_err(|error| error.to_string())?;
+    let wire = to_wire(json.as_bytes(), &TRACES_REQUEST, 8, u64::MAX).map_err(|error| error.to_string())?;
     Ok(ExportTraceServiceRequest::decode(&*wire).expect("own wire form decodes"))
 }
 
 fn metrics(json: &str) -> Result<ExportMetricsServiceRequest, String> {
-    let wire = to_wire(json.as_bytes(), &METRICS_REQUEST, 8).map_err(|error| error.to_string())?;
+    let wire = to_wire(json.as_bytes(), &METRICS_REQUEST, 8, u64::MAX).map_err(|error| error.to_string())?;
     Ok(ExportMetricsServiceRequest::decode(&*wire).expect("own wire form decodes"))
 }
 
@@ -27,8 +27,11 @@ fn ids_are_hexadecimal_of_either_case() {
     let span = span_with(r#""traceId":"5B8EFFF798038103D269B633813FC60C","spanId":"eee19b7ec3c1b174""#).unwrap();
     assert_eq!(span.trace_id[..4], [0x5b, 0x8e, 0xff, 0xf7]);
     assert_eq!(span.span_id.len(), 8);
-    let error = span_with(r#""traceId":"W47/95gDgQPSabYzgT/GDA==""#).unwrap_err();
-    assert!(error.contains("hexadecimal text in \"traceId\""), "{error}");
+    for wrong in ["W47/95gDgQPSabYzgT/GDA==", "xyz", "abc", "5B8EFFF798038103D269B633813FC60"] {
+        let span = span_with(&format!(r#""traceId":"{wrong}","spanId":"{wrong}","parentSpanId":"{wrong}""#)).unwrap();
+        assert_eq!([span.trace_id, span.span_id, span.parent_span_id], [[0], [0], [0]], "{wrong}: of no id's length");
+    }
+    assert!(span_with(r#""traceId":7"#).is_err());
 }
 
 #[test]
@@ -40,7 +43,27 @@ fn integers_are_numbers_or_text_and_enumerations_numbers_or_names() {
         assert_eq!(span.start_time_unix_nano, 1_544_712_660_300_000_001);
         assert_eq!((span.kind, span.dropped_events_count, span.flags), (2, 3, 257));
     }
+    for (start, expected) in [
+        ("1.7e18", 1_700_000_000_000_000_000),
+        ("\"1.700000000123456789e18\"", 1_700_000_000_123_456_789),
+        ("1.8446744073709549568e19", u64::MAX - 2047),
+        ("\"1e3\"", 1000),
+        ("\"1.0\"", 1),
+        ("-0.0", 0),
+    ] {
+        assert_eq!(
+            span_with(&format!(r#""startTimeUnixNano":{start}"#)).unwrap().start_time_unix_nano,
+            expected,
+            "{start}"
+        );
+    }
     for wrong in [
+        r#""startTimeUnixNano":1.8446744073709551616e19"#,
+        r#""startTimeUnixNano":"1.5e0""#,
+        r#""startTimeUnixNano":1e300"#,
+        r#""startTimeUnixNano":-1e3"#,
+        r#""kind":3e9"#,
+        r#""flags":4.294967296e9"#,
         r#""startTimeUnixNano":-1"#,
         r#""startTimeUnixNano":1.5"#,
         r#""kind":"SERVER""#,
@@ -90,6 +113,43 @@ fn depth_is_bounded() {
     assert!(nested(7).is_ok());
     for depth in [20, 10_000] {
         assert!(nested(depth).is_err(), "{depth}");
+    }
+}
+
+/// An element of two bytes is one of eight in a message: what is written has a limit.
+#[test]
+fn a_message_may_not_be_longer_than_its_limit() {
+    let counts = vec!["0"; 1000].join(",");
+    let body = format!(
+        r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"histogram":{{"dataPoints":[{{"bucketCounts":[{counts}]}}]}}}}]}}]}}]}}"#
+    );
+    let written = |bytes_max| to_wire(body.as_bytes(), &METRICS_REQUEST, 8, bytes_max);
+    // Packed: eight bytes an element, and key and length of each message around.
+    let length = written(u64::MAX).unwrap().len();
+    assert_eq!(length, 8000 + 6 * 3);
+    assert_eq!(written(length as u64).unwrap().len(), length);
+    for limit in [0, 100, 7999, length as u64 - 1] {
+        assert!(matches!(written(limit), Err(JsonError::TooLong)), "{limit}");
+    }
+    assert!(matches!(to_wire(b"{]", &METRICS_REQUEST, 8, 0), Err(JsonError::Text(_))));
+}
+
+#[test]
+fn lists_of_numbers_are_packed() {
+    let point = r#"{"bucketCounts":[],"explicitBounds":[1.5,"NaN",2],"timeUnixNano":"7"}"#;
+    let request = |point: &str| {
+        format!(
+            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"histogram":{{"dataPoints":[{point}]}}}}]}}]}}]}}"#
+        )
+    };
+    let wire = to_wire(request(point).as_bytes(), &METRICS_REQUEST, 8, u64::MAX).unwrap();
+    let packed =
+        [&[7 << 3 | 2, 24][..], &1.5_f64.to_le_bytes(), &f64::NAN.to_le_bytes(), &2_f64.to_le_bytes()].concat();
+    assert!(wire.windows(packed.len()).any(|window| window == packed), "{wire:?}");
+    let found = ExportMetricsServiceRequest::decode(&*wire).unwrap();
+    assert!(format!("{found:?}").contains("bucket_counts: [], explicit_bounds: [1.5, NaN, 2.0]"), "{found:?}");
+    for wrong in ["[1,null]", "[\"x\"]", "[[1]]", "7"] {
+        assert!(metrics(&request(&format!(r#"{{"bucketCounts":{wrong}}}"#))).is_err(), "{wrong}");
     }
 }
 

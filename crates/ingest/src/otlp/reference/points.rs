@@ -43,7 +43,7 @@ impl Translator<'_> {
             return Ok(());
         }
         if has_exemplars {
-            self.exemplars(&point.exemplars, |_| true);
+            self.exemplars(&point.exemplars, |_| true)?;
         }
         self.emit("", None, time, value)
     }
@@ -66,11 +66,11 @@ impl Translator<'_> {
         let (mut cumulative, mut lower) = (0_u64, f64::NEG_INFINITY);
         for (&bound, &count) in point.explicit_bounds.iter().zip(&point.bucket_counts) {
             cumulative = cumulative.saturating_add(count);
-            self.exemplars(&point.exemplars, |value| lower < value && value <= bound);
+            self.exemplars(&point.exemplars, |value| lower < value && value <= bound)?;
             self.emit("_bucket", Some(("le", &bound.to_string())), time, cumulative as f64)?;
             lower = bound;
         }
-        self.exemplars(&point.exemplars, |value| lower < value || value == f64::NEG_INFINITY || value.is_nan());
+        self.exemplars(&point.exemplars, |value| lower < value || value == f64::NEG_INFINITY || value.is_nan())?;
         self.emit("_bucket", Some(("le", "+Inf")), time, point.count as f64)?;
         self.sink.group_since(before, 1);
         Ok(())
@@ -140,8 +140,8 @@ impl Translator<'_> {
         if !self.begin(time, attributes, false)? {
             return Ok(());
         }
-        self.exemplars(exemplars, |_| true);
-        self.sink.push_histogram(time.at_ms, histogram, time.start_ms);
+        self.exemplars(exemplars, |_| true)?;
+        self.sink.push_histogram(time.at_ms, histogram, time.start_ms)?;
         self.push_labels("", None);
         self.sink.finish_checked()
     }
@@ -211,7 +211,11 @@ impl Translator<'_> {
         self.sink.finish_checked()
     }
 
-    fn exemplars(&mut self, exemplars: &[OtlpExemplar], mut belongs: impl FnMut(f64) -> bool) {
+    fn exemplars(
+        &mut self,
+        exemplars: &[OtlpExemplar],
+        mut belongs: impl FnMut(f64) -> bool,
+    ) -> Result<(), IngestError> {
         for exemplar in exemplars.iter().take(EXEMPLARS_MAX) {
             let value = match exemplar.value {
                 Some(exemplar::Value::AsDouble(value)) => value,
@@ -228,10 +232,11 @@ impl Translator<'_> {
                 let attributes = messages(&exemplar.filtered_attributes);
                 let attributes = attributes.iter().map(|message| Attribute::new(message));
                 match point_rules::exemplar(point, attributes, self.limits) {
-                    Some(exemplar) => self.sink.push_exemplar(exemplar),
+                    Some(exemplar) => self.sink.push_exemplar(exemplar)?,
                     None => self.sink.drop_exemplar(),
                 }
             }
         }
+        Ok(())
     }
 }
