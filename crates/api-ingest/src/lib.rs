@@ -12,6 +12,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod body;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod grpc;
 mod hints;
 mod import;

@@ -24,12 +24,13 @@ use pharos_tsdb::{Resolution, TsdbError, fuzzing};
 pub type Target = fn(&Path, &[u8]);
 
 /// All targets by name, which is that of their corpus.
-pub const TARGETS: [(&str, Target); 24] = [
+pub const TARGETS: [(&str, Target); 25] = [
     ("blocks", |_, bytes| blocks::blocks(bytes)),
     ("certificate", |_, bytes| pharos_gateway::fuzzing::certificate(bytes)),
     ("chunk", |_, bytes| chunk(bytes)),
     ("exposition", |_, bytes| text::exposition(bytes)),
     ("forwarded", |_, bytes| pharos_gateway::fuzzing::forwarded(bytes)),
+    ("grpc-frame", |_, bytes| pharos_api_ingest::fuzzing::grpc_frame(bytes)),
     ("index", fuzzing::index),
     ("inflate", |_, bytes| text::inflated(bytes)),
     ("json-lines", |_, bytes| text::json_lines(bytes)),

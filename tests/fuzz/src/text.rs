@@ -1,11 +1,19 @@
 //! Bodies before they are messages: what is compressed, what is text. Whatever is taken is sound and bounded, and the same
 //! in whatever pieces it arrives.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use pharos_base::ByteSize;
+use pharos_base::{ByteSize, SimClock};
+use pharos_ingest::remote_write::RemoteWriteVersion;
 use pharos_ingest::text::{BadLines, TextFormat, TextImport, TextOptions};
-use pharos_ingest::{DecodedMetrics, Encoding, IngestError, Limits, TimeWindow, inflate};
-use pharos_model::Labels;
+use pharos_ingest::{
+    DecodedMetrics, Encoding, IngestComponents, IngestError, IngestSettings, Ingestor, Limits, TimeWindow, inflate,
+};
+use pharos_model::{Labels, TenantId};
+use pharos_storage::memory::{MemoryMetricStore, MemoryTraceStore};
+
+use crate::ingest;
 
 /// Bytes that a body may inflate to.
 const LIMIT_BYTES: u64 = 1 << 20;
@@ -13,7 +21,7 @@ const WINDOW: TimeWindow = TimeWindow { min_ms: 0, max_ms: 1_800_000_000_000 };
 const NOW_MS: i64 = 1_700_000_000_000;
 const ENCODINGS: [Encoding; 4] = [Encoding::Identity, Encoding::Gzip, Encoding::Zstd, Encoding::Snappy];
 
-/// Compressed bodies. Input: which encoding, and the body.
+/// Compressed bodies, of OTLP, of remote write and of imports. Input: which encoding, and the body.
 pub(crate) fn inflated(bytes: &[u8]) {
     let Some((encoding, body)) = bytes.split_first() else { return };
     let encoding = ENCODINGS[usize::from(encoding % 4)];
@@ -33,10 +41,49 @@ pub(crate) fn inflated(bytes: &[u8]) {
             assert!(matches!(short, Err(IngestError::BodyTooLarge { .. })));
         }
     }
+    remote_write(body);
     // The way of imports, piece by piece.
     let (whole, pieces) =
         (import(TextFormat::JsonLines, encoding, body, usize::MAX), import(TextFormat::JsonLines, encoding, body, 7));
     assert_eq!(whole, pieces);
+}
+
+/// Bodies of remote write, which may be snappy where they say zstd and the other way round, and either where they say
+/// nothing: what comes of it is what the plain body says, whatever was read into the same memory before.
+fn remote_write(body: &[u8]) {
+    use Encoding::{Gzip, Identity, Snappy, Zstd};
+    let clock = SimClock::at_ms(NOW_MS);
+    let (metrics, traces) = (Arc::new(MemoryMetricStore::default()), Arc::new(MemoryTraceStore::default()));
+    let components = IngestComponents { metrics, traces, clock, metrics_retention: None };
+    let ingestor = Ingestor::new(components, IngestSettings::default());
+    let take = |body: &[u8], declared| {
+        let (body, limit) = (Bytes::copy_from_slice(body), ByteSize(LIMIT_BYTES));
+        let decoded =
+            ingestor.decode_remote_write(&TenantId::default(), body, declared, RemoteWriteVersion::V1, limit);
+        decoded.map_err(|error| error.to_string())
+    };
+    let plain = |encoding| inflate(Bytes::copy_from_slice(body), encoding, ByteSize(LIMIT_BYTES));
+    for (declared, first, second) in [
+        (Some(Snappy), Snappy, Some(Zstd)),
+        (Some(Zstd), Zstd, Some(Snappy)),
+        (Some(Gzip), Gzip, None),
+        (Some(Identity), Identity, None),
+        (None, Snappy, Some(Identity)),
+    ] {
+        let mut inflated = plain(first);
+        let may_be_other = declared.is_none() || matches!(inflated, Err(IngestError::Inflate { .. }));
+        if let (Err(_), true, Some(Ok(other))) = (&inflated, may_be_other, second.map(plain)) {
+            inflated = Ok(other);
+        }
+        let expected = inflated.map_err(|error| error.to_string()).and_then(|plain| take(&plain, Some(Identity)));
+        let found = take(body, declared);
+        assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{declared:?}");
+        if let Ok(decoded) = found {
+            assert!(
+                decoded.batch.series.iter().all(|run| Labels::from_encoded(decoded.batch.encoded_labels(run)).is_ok())
+            );
+        }
+    }
 }
 
 /// The exposition format, and OpenMetrics. Input: an odd number for OpenMetrics, else an even one; and the text.
@@ -113,6 +160,33 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             }
         }
     }
+    let message = ingest::remote_write_1_seed(&["__name__", "a", "b"]);
+    found.push(("inflate", front(0, &message)));
+    for (number, encoding) in ENCODINGS.into_iter().enumerate().skip(1) {
+        if let Some(packed) = pharos_ingest::deflate(&message, encoding) {
+            // As what it is, and as what it is not.
+            found.extend([0, number].map(|number| ("inflate", front(number as u8, &packed))));
+        }
+    }
+    found.extend(frames().into_iter().map(|frame| ("grpc-frame", frame)));
+    found
+}
+
+/// Bodies of gRPC calls: sound ones, some that say more or less than they have, and some over the limit.
+fn frames() -> Vec<Vec<u8>> {
+    let message = ingest::remote_write_1_seed(&["__name__"]);
+    let mut found = Vec::new();
+    for pieces in [0, 1, 2, 9, 255] {
+        for (flag, more) in [(0, 0), (1, 0), (2, 0), (0, 1), (0, -1), (1, i64::from(u32::MAX) - 300)] {
+            let length = (message.len() as i64 + more) as u32;
+            let body = [&[flag][..], &length.to_be_bytes(), &message].concat();
+            for limit in [0, 100, 255] {
+                found.push([&[pieces, limit][..], &body].concat());
+            }
+        }
+    }
+    found.extend([1, 2, 5, 6].map(|cut| [&[3, 9][..], &[0, 0, 0, 0, 1, 7][..cut]].concat()));
+    found.push(vec![3, 9, 0, 0, 0, 0, 0]);
     found
 }
 
