@@ -63,7 +63,8 @@ fn mark(tenant: &str) -> String {
 
 /// The same as a trace's id: sixteen letters.
 fn marked_trace_id(tenant: &str) -> String {
-    format!("{:_<16}", mark(tenant)).bytes().map(|byte| format!("{byte:02x}")).collect()
+    let letters: [u8; 16] = format!("{:_<16}", mark(tenant)).into_bytes().try_into().unwrap();
+    format!("{:032x}", u128::from_be_bytes(letters))
 }
 
 async fn send(router: &Router, request: Request<Body>) -> (StatusCode, String) {
@@ -118,8 +119,8 @@ fn lines(mark: &str, now_ms: i64) -> String {
         monitored("duration_milliseconds_bucket", "le", "10"),
         monitored("duration_milliseconds_bucket", "le", "+Inf"),
     ];
-    let line = |metric| serde_json::json!({"metric": metric, "values": growing, "timestamps": minutes});
-    metrics.into_iter().map(|metric| format!("{}\n", line(metric))).collect()
+    let line = |metric| serde_json::json!({"metric": metric, "values": growing, "timestamps": minutes}).to_string();
+    metrics.map(line).join("\n")
 }
 
 /// A metric with a description and an exemplar.

@@ -31,13 +31,13 @@ struct Data {
 }
 
 impl Data {
-    fn at(&self, offset_ms: i64) -> Option<Timestamp> {
-        Some(Timestamp { seconds: (self.now_ms + offset_ms) / 1_000, nanos: 0 })
+    fn at(&self, offset_ms: i64) -> Timestamp {
+        Timestamp { seconds: (self.now_ms + offset_ms) / 1_000, nanos: 0 }
     }
 
     /// From before the first span to after the last one.
     fn range(&self) -> (Option<Timestamp>, Option<Timestamp>) {
-        (self.at(-600_000), self.at(1_000))
+        (Some(self.at(-600_000)), Some(self.at(1_000)))
     }
 
     fn trace_id() -> Vec<u8> {
@@ -137,7 +137,7 @@ impl Data {
         let base_request = Some(metrics::MetricsQueryBaseRequest {
             service_names: vec![Self::service()],
             group_by_operation: true,
-            end_time: self.at(0),
+            end_time: Some(self.at(0)),
             lookback: seconds(600),
             step: seconds(60),
             rate_per: seconds(600),
