@@ -36,7 +36,7 @@ pub struct AccessRule {
     /// too, and letters that are percent-encoded do not hide a path.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
-    /// Methods in capitals; any if empty.
+    /// Methods, in letters of any case: nobody who writes `delete` means that it counts for nothing. Any if empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
 }
@@ -84,7 +84,7 @@ impl AccessRule {
     }
 
     fn is_for_method(&self, method: &Method) -> bool {
-        self.methods.is_empty() || self.methods.iter().any(|name| name == method.as_str())
+        self.methods.is_empty() || self.methods.iter().any(|name| name.eq_ignore_ascii_case(method.as_str()))
     }
 }
 
@@ -199,6 +199,14 @@ mod tests {
             for name in names {
                 assert!(!permits(&denied, "", name, &Method::POST), "{pattern} lets {name} through");
             }
+        }
+    }
+
+    #[test]
+    fn methods_count_in_letters_of_any_case() {
+        let rules = rules(r#"{"deny":[{"methods":["delete","POST"]}]}"#);
+        for (method, expected) in [(Method::DELETE, false), (Method::POST, false), (Method::GET, true)] {
+            assert_eq!(permits(&rules, "", "/x", &method), expected, "{method}");
         }
     }
 

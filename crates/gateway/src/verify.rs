@@ -108,3 +108,98 @@ fn is_needed_escape(rest: &str) -> bool {
         !is_unreserved && !octet.is_ascii_control() && !b"/\\%".contains(&octet)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use percent_encoding::percent_decode_str;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::names::names_of;
+
+    /// Paths near those that we know, each of their letters perhaps percent-encoded.
+    fn arb_path() -> impl Strategy<Value = String> {
+        let word = prop_oneof![
+            prop::sample::select(vec![
+                "api",
+                "v1",
+                "v3",
+                "admin",
+                "tsdb",
+                "query",
+                "export",
+                "select",
+                "insert",
+                "delete",
+                "prometheus",
+                "jaeger",
+                "tempo",
+                "7",
+                "8:1",
+                "metrics",
+                "traces",
+                "write",
+                "otlp",
+                "-",
+                "flush",
+                "snapshot",
+                "auth",
+                "assets",
+                ".",
+                "..",
+                "a b",
+                "é",
+                "jaeger.api_v3.QueryService",
+                "opentelemetry",
+            ])
+            .prop_map(str::to_owned),
+            ".{0,3}",
+        ];
+        let letters = prop::collection::vec(word, 0..7).prop_map(|words| format!("/{}", words.join("/")));
+        (letters, prop::collection::vec(0_u8..40, 1..20)).prop_map(|(path, chosen)| {
+            let spelled = path.bytes().zip(chosen.iter().cycle()).map(|(byte, chosen)| match chosen {
+                0 => format!("%{byte:02x}"),
+                1 => format!("%{byte:02X}"),
+                _ if byte.is_ascii_graphic() => char::from(byte).to_string(),
+                _ => format!("%{byte:02X}"),
+            });
+            spelled.collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+        /// V4: who decodes the path before he looks at it reads the same scope, reach and tenant, and no door that a rule could
+        /// have closed.
+        #[test]
+        fn what_passes_is_read_alike_by_who_decodes_it_first(path in arb_path()) {
+            if !is_plain(&path) {
+                return Ok(());
+            }
+            let decoded = percent_decode_str(&path).decode_utf8_lossy().into_owned();
+            let (here, there) = (Route::of(&path), Route::of(&decoded));
+            prop_assert_eq!((here.access, here.reach, here.changes), (there.access, there.reach, there.changes));
+            let tenant = here.tenant.map(|tenant| percent_decode_str(tenant).decode_utf8_lossy().into_owned());
+            prop_assert_eq!(tenant.as_deref(), there.tenant);
+            let names = names_of(&path);
+            for name in names_of(&decoded) {
+                prop_assert!(names.contains(&name), "{} is not among {:?}", name, names);
+            }
+        }
+    }
+
+    #[test]
+    fn paths_of_programs_pass() {
+        for path in [
+            "/",
+            "/api/v1/query",
+            "/insert/7:1/prometheus",
+            "/api/v1/label/a%20b/values",
+            "/x/~user/a_b-c.d",
+            "/%C3%A9",
+        ] {
+            assert!(is_plain(path), "{path}");
+        }
+    }
+}
