@@ -227,7 +227,7 @@ impl Import<'_> {
                 if rest.is_empty() { reader.finish(limits, window) } else { reader.feed(&mut rest, limits, window) };
             let hand_over = |mut batches: Vec<DecodedMetrics>| {
                 for batch in &mut batches {
-                    ingestor.label_metrics(batch, labels.as_ref());
+                    ingestor.label_metrics(&tenant, batch, labels.as_ref());
                     keep_series(batch, &quota);
                 }
                 HandedOver::new(ingestor, &tenant, &quota, batches, Patience::Waits)

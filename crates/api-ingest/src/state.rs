@@ -307,7 +307,7 @@ fn hand_over(
 ) -> Charged {
     let mut decoded = match decoded {
         Decoded::Metrics(mut decoded) => {
-            ingestor.label_metrics(&mut decoded, labels);
+            ingestor.label_metrics(tenant, &mut decoded, labels);
             decoded
         }
         Decoded::RemoteWrite(mut decoded) => {

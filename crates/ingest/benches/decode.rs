@@ -228,7 +228,7 @@ fn labelled(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, body: Vec<u8>)
                     ingestor.decode_remote_write(&tenant, body.clone(), Some(Encoding::Identity), version, body_max)
                 };
                 decoded.map(|mut decoded| {
-                    ingestor.label_metrics(&mut decoded, labels.as_ref());
+                    ingestor.label_metrics(&tenant, &mut decoded, labels.as_ref());
                     decoded.batch.series.len()
                 })
             });

@@ -13,7 +13,7 @@ use pharos_storage::{BatchId, Completion, MetricStore, SpanGate, SpanRequest, Sp
 use crate::ha::{HaTracker, Verdict};
 use crate::inflate::ScratchPool;
 use crate::otlp::{DecodedSpans, MetricsDecoder, OtlpSettings, WireForm};
-use crate::relabel::{self, RewriteMemory};
+use crate::relabel::{self, RewriteMemories};
 use crate::remote_write::{RemoteWriteSettings, RemoteWriteVersion, SeriesMemories};
 use crate::report::{IngestReport, PendingReport};
 use crate::starts::StartMemory;
@@ -77,7 +77,7 @@ pub struct Ingestor {
     otlp_metrics: MetricsDecoder,
     /// They serve one set of limits.
     memories: SeriesMemories,
-    rewritten: RewriteMemory,
+    rewritten: RewriteMemories,
     ha: HaTracker,
     starts: StartMemory,
     scratch: ScratchPool,
@@ -97,7 +97,7 @@ impl Ingestor {
     pub fn new(components: IngestComponents, settings: IngestSettings) -> Self {
         let otlp_metrics = MetricsDecoder::new(settings.otlp.clone(), settings.limits.clone());
         let memories = SeriesMemories::new(settings.limits.remote_write_memory_max);
-        let rewritten = RewriteMemory::new(settings.limits.remote_write_memory_max);
+        let rewritten = RewriteMemories::new(settings.limits.remote_write_memory_max);
         let starts = StartMemory::new(settings.limits.start_series_max, components.clock.unix_ms());
         let ha = HaTracker::new(Arc::new(HaRules::new(&settings.ha, [])));
         let scratch = ScratchPool::default();
@@ -145,6 +145,10 @@ impl Ingestor {
         self.components.clock.unix_ms()
     }
 
+    fn now_minute(&self) -> u32 {
+        (self.now_ms() / MINUTE_MS) as u32
+    }
+
     /// Where a sample's timestamp may lie now.
     #[must_use]
     pub fn window(&self) -> TimeWindow {
@@ -185,11 +189,11 @@ impl Ingestor {
         body_max: ByteSize,
     ) -> Result<DecodedMetrics, IngestError> {
         let IngestSettings { limits, remote_write: settings, .. } = &self.settings;
-        let known = self.memories.of(tenant, (self.now_ms() / MINUTE_MS) as u32);
+        let known = self.memories.of(tenant, self.now_minute());
         self.scratch.lend(|scratch| {
             let plain = inflate::inflate_remote_write(body, encoding, body_max, scratch)?;
             let rules = remote_write::Rules { settings, limits, window: self.window() };
-            remote_write::decode(&plain, version, rules, &known.memory)
+            remote_write::decode(&plain, version, rules, &known)
         })
     }
 
@@ -226,10 +230,10 @@ impl Ingestor {
         Ok(decoded)
     }
 
-    /// Sets labels on every series, whatever its sender said.
-    pub fn label_metrics(&self, decoded: &mut DecodedMetrics, labels: Option<&Arc<LabelRewrite>>) {
+    /// Sets labels on every series of a tenant, whatever its sender said.
+    pub fn label_metrics(&self, tenant: &TenantId, decoded: &mut DecodedMetrics, labels: Option<&Arc<LabelRewrite>>) {
         if let Some(labels) = labels {
-            self.rewritten.rewrite(&mut decoded.batch, |_| Some(labels));
+            self.rewritten.of(tenant, self.now_minute()).rewrite(&mut decoded.batch, |_| Some(labels));
         }
     }
 
@@ -259,12 +263,13 @@ impl Ingestor {
     /// of another replica than the elected one (see [`HaSettings`]). What is limited or counted is what is left.
     pub fn elect_and_label(&self, tenant: &TenantId, decoded: &mut DecodedMetrics, labels: Option<&Arc<LabelRewrite>>) {
         let settings = self.ha.settings(tenant);
-        let Some(replica_label) = settings.replica() else { return self.label_metrics(decoded, labels) };
+        let Some(replica_label) = settings.replica() else { return self.label_metrics(tenant, decoded, labels) };
         let now = self.components.clock.monotonic();
         let verdicts = self.ha.judge((tenant, &settings), &decoded.batch, labels.map(AsRef::as_ref), now);
         let set = labels.map_or(&[][..], |labels| labels.set());
         let of_pairs = LabelRewrite::new(set, Some(replica_label)).map(Arc::new);
-        self.rewritten.rewrite(&mut decoded.batch, |place| match verdicts[place] {
+        let rewritten = self.rewritten.of(tenant, self.now_minute());
+        rewritten.rewrite(&mut decoded.batch, |place| match verdicts[place] {
             Verdict::Single => labels,
             Verdict::Elected => of_pairs.as_ref(),
             Verdict::Duplicate | Verdict::OneTooMany => None,
@@ -304,7 +309,7 @@ impl Ingestor {
     pub fn append_metrics(&self, tenant: &TenantId, mut decoded: DecodedMetrics) -> PendingReport {
         let zeros = self.starts.add_zeros(tenant, &mut decoded, self.window().min_ms, self.now_ms());
         let DecodedMetrics { batch, rejections, exemplars_dropped, warnings, duplicates, .. } = decoded;
-        let ahead = IngestReport { exemplars_dropped, rejections, warnings, duplicates, ..IngestReport::default() };
+        let ahead = IngestReport { exemplars_dropped, duplicates, rejections, warnings, ..IngestReport::default() };
         let completion = if batch.is_empty() {
             Completion::ready(Ok(pharos_storage::AppendOutcome::default()))
         } else {

@@ -6,9 +6,9 @@
 //!
 //! Invariants
 //! - L1 An answer is for an equal rewrite of equal labels; a hash only finds candidates. So no credential ever gets the labels
-//!   of another, whoever the sender and whatever the tenant.
-//! - L2 The memory takes no more bytes than it may, of all rewrites together: when half of it is full what was not named since
-//!   the half before is forgotten.
+//!   of another, whoever the sender.
+//! - L2 The memory takes no more bytes than it may, of all rewrites of a tenant together: when half of it is full what was not named
+//!   since the half before is forgotten. What tenants may have is shared out by the rules of [`shares`](crate::shares).
 //!
 //! Lock: one, shared while a request is rewritten, held alone while what it brought is learned.
 
@@ -18,7 +18,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashTable;
 use parking_lot::RwLock;
-use pharos_base::ByteSize;
 use pharos_model::{
     Attribute, AttributeValue, Attributes, LabelRewrite, Labels, LabelsBuilder, MetricBatch, Resource, RunLabels,
     SpanBatch,
@@ -26,16 +25,21 @@ use pharos_model::{
 use prost::Message;
 
 use crate::otlp::each_message;
+use crate::shares::{Account, ByTenant, TenantMemory};
 
 /// Longer label sets are not remembered.
 const LABELS_BYTES_MAX: usize = 4096;
 /// What an entry takes beside its label bytes: itself with the vector's slack, a slot of the table, counts of the labels.
 const ENTRY_BYTES: u64 = size_of::<Entry>() as u64 * 3 / 2 + 10 + 64;
 
-/// What became of label sets.
+/// The memories of all tenants.
+pub(crate) type RewriteMemories = ByTenant<RewriteMemory>;
+
+/// What became of the label sets of a tenant.
 pub(crate) struct RewriteMemory {
     known: RwLock<Known>,
-    generation_bytes_max: u64,
+    /// Where the bytes of both generations are taken from.
+    account: Account,
 }
 
 #[derive(Default)]
@@ -97,17 +101,22 @@ impl Generation {
     }
 }
 
+impl TenantMemory for RewriteMemory {
+    fn open(account: Account) -> Self {
+        Self { known: RwLock::default(), account }
+    }
+
+    /// As if no store shared the labels.
+    fn memory_bytes(&self) -> u64 {
+        self.account.taken_bytes()
+    }
+
+    fn tidy(&self) {
+        self.turn(&mut self.known.write());
+    }
+}
+
 impl RewriteMemory {
-    pub(crate) fn new(memory_max: ByteSize) -> Self {
-        Self { known: RwLock::default(), generation_bytes_max: memory_max.0 / 2 }
-    }
-
-    /// Memory taken, bytes, as if no store shared the labels.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        let known = self.known.read();
-        known.young.bytes + known.old.bytes
-    }
-
     /// Rewrites the labels of each run as `rule` says for its place in the batch. Runs may have equal labels afterwards.
     pub(crate) fn rewrite<'r>(&self, batch: &mut MetricBatch, rule: impl Fn(usize) -> Option<&'r Arc<LabelRewrite>>) {
         let MetricBatch { series, label_bytes, .. } = batch;
@@ -149,16 +158,25 @@ impl RewriteMemory {
         let mut known = self.known.write();
         for entry in learned {
             let named = Named { encoded: entry.before.encoded(), shared: Some(&entry.before) };
-            if entry.bytes() > self.generation_bytes_max
-                || known.young.find(entry.hash, &entry.rewrite, named).is_some()
-            {
+            if known.young.find(entry.hash, &entry.rewrite, named).is_some() {
                 continue;
             }
-            if known.young.bytes + entry.bytes() > self.generation_bytes_max {
-                known.old = std::mem::take(&mut known.young);
+            let is_half_full = known.young.bytes + entry.bytes() > self.account.bytes_max() / 2;
+            let mut has_room = !is_half_full && self.account.take(entry.bytes());
+            if !has_room {
+                self.turn(&mut known);
+                has_room = self.account.take(entry.bytes());
             }
-            known.young.add(entry);
+            if has_room {
+                known.young.add(entry);
+            }
         }
+    }
+
+    /// Forgets what was not named since the last time.
+    fn turn(&self, known: &mut Known) {
+        let old = std::mem::replace(&mut known.old, std::mem::take(&mut known.young));
+        self.account.give_back(old.bytes);
     }
 }
 

@@ -7,8 +7,12 @@
 //!
 //! Numbers are read and written one by one: of tenants that take at the same moment one may be turned away that would have fitted.
 
+mod by_tenant;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+pub(crate) use by_tenant::{ByTenant, TenantMemory};
 
 /// How long a tenant takes no more than it leaves to others, after one was turned away.
 const CALM_MINUTES: u32 = 10;

@@ -4,6 +4,7 @@ use pharos_model::{BatchBuilder, Sample, SpanGroup};
 use proptest::prelude::*;
 
 use super::*;
+use crate::shares::Budget;
 
 fn rewrite(set: &[(&str, &str)], removed: Option<&str>) -> Arc<LabelRewrite> {
     let set: Vec<_> = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -35,8 +36,12 @@ fn rewritten(memory: &RewriteMemory, rule: &Arc<LabelRewrite>, series: &[usize])
     batch.series.iter().map(|run| batch.labels(run).unwrap()).collect()
 }
 
+fn memory_of(bytes: u64) -> RewriteMemory {
+    RewriteMemory::open(Account::open(&Arc::new(Budget::new(bytes))))
+}
+
 fn memory() -> RewriteMemory {
-    RewriteMemory::new(ByteSize(1 << 20))
+    memory_of(1 << 20)
 }
 
 #[test]
@@ -69,16 +74,34 @@ fn no_credential_gets_the_labels_of_another() {
 
 #[test]
 fn the_memory_is_bounded_over_all_rewrites() {
-    let memory = RewriteMemory::new(ByteSize(40 * (ENTRY_BYTES + 60)));
+    let memory = memory_of(40 * (ENTRY_BYTES + 60));
     for team in 0..20 {
         let rule = rewrite(&[("team", &team.to_string())], None);
         let series: Vec<_> = (0..30).collect();
         assert_eq!(rewritten(&memory, &rule, &series)[29].get("team"), Some(team.to_string().as_str()));
         assert!(memory.memory_bytes() <= 40 * (ENTRY_BYTES + 60), "{}", memory.memory_bytes());
     }
-    let nothing = RewriteMemory::new(ByteSize(0));
+    let nothing = memory_of(0);
     assert_eq!(rewritten(&nothing, &rewrite(&[("a", "b")], None), &[1])[0].get("a"), Some("b"));
     assert_eq!(nothing.memory_bytes(), 0);
+}
+
+#[test]
+fn a_tenant_whose_labels_change_all_the_time_leaves_room_for_others() {
+    let memories = RewriteMemories::new(pharos_base::ByteSize(100 * (ENTRY_BYTES + 60)));
+    let of = |tenant: &str, minute| memories.of(&tenant.parse().unwrap(), minute);
+    let rule = rewrite(&[("team", "a")], None);
+    let steady: Vec<_> = (0..10).collect();
+    let mut last = Vec::new();
+    for minute in 1..40 {
+        let churning: Vec<_> = (0..200).map(|index| 1_000 * minute as usize + index).collect();
+        rewritten(&of("churning", minute), &rule, &churning);
+        let found = rewritten(&of("steady", minute), &rule, &steady);
+        let is_known = last.iter().zip(&found).all(|(last, found): (&Labels, &Labels)| last.is_same(found));
+        assert!(is_known || minute <= 3, "minute {minute}");
+        last = found;
+        assert!(memories.memory_bytes() <= 100 * (ENTRY_BYTES + 60));
+    }
 }
 
 #[test]
@@ -104,7 +127,7 @@ proptest! {
     /// Few bytes of memory, few rewrites and few series: everything collides, nothing is mixed up.
     #[test]
     fn what_comes_out_is_what_the_rewrite_makes(requests in proptest::collection::vec((0..3_usize, proptest::collection::vec(0..9_usize, 0..12)), 0..20), bytes in 0..3000_u64) {
-        let memory = RewriteMemory::new(ByteSize(bytes));
+        let memory = memory_of(bytes);
         let rules = [rewrite(&[("team", "a")], None), rewrite(&[("team", "b")], None), rewrite(&[], Some("team"))];
         for (rule, series) in requests {
             let found = rewritten(&memory, &rules[rule], &series);

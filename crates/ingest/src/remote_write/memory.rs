@@ -31,7 +31,7 @@ use pharos_model::{Fingerprint, Labels};
 
 use super::framed;
 use crate::Limits;
-use crate::shares::{Account, Budget};
+use crate::shares::{Account, Budget, TenantMemory};
 use known::{Entry, Known, LABELS_BYTES_MAX};
 
 /// No series with a sample takes fewer bytes of a body; a bound on what is reserved for one.
@@ -90,12 +90,7 @@ impl SeriesMemory {
     /// An empty memory that may take so much.
     #[must_use]
     pub fn new(memory_max: ByteSize) -> Self {
-        Self::within(&Arc::new(Budget::new(memory_max.0)))
-    }
-
-    /// One of those that share a budget.
-    fn within(budget: &Arc<Budget>) -> Self {
-        Self::with(pharos_model::fingerprint, Known::new(Account::open(budget)))
+        Self::open(Account::open(&Arc::new(Budget::new(memory_max.0))))
     }
 
     fn with(hash: fn(&[u8]) -> Fingerprint, known: Known) -> Self {
@@ -128,14 +123,6 @@ impl SeriesMemory {
     pub(super) fn note_size(&self, body_bytes: usize, series: usize) {
         if let Some(bytes) = body_bytes.checked_div(series) {
             self.bytes_per_series.store(bytes.max(SERIES_BYTES_MIN), Ordering::Relaxed);
-        }
-    }
-
-    /// Forgets what nobody names any more, where there is too little of it to be worth a look for this tenant alone.
-    fn sweep_if_small(&self) {
-        let mut known = self.known.write();
-        if known.is_small() {
-            known.sweep();
         }
     }
 
