@@ -8,8 +8,8 @@
 //! - L1 Who has no limits costs nothing: there is no account.
 //! - L2 Accounts are bounded in number; only owners that were admitted have one. Those are forgotten of which nothing is lost: no
 //!   request, no debt, no active series.
-//! - L3 Settings may change under requests that are under way: accounts keep their counts, and none has limits of before a
-//!   reload once that has returned.
+//! - L3 Settings may change under requests that are under way: accounts keep their counts (what is owed is owed in units, whatever the
+//!   rate becomes), and none has limits of before a reload once that has returned.
 //!
 //! Lock order: `accounts` alone.
 
@@ -104,7 +104,7 @@ impl Quotas {
         self.limits.store(Arc::clone(&limits));
         for account in accounts.values() {
             if let Whose::Tenant(tenant) = &account.whose {
-                account.limits.store(Arc::clone(limits.of(tenant)));
+                account.limit(Arc::clone(limits.of(tenant)), self.now_ns());
             }
         }
     }
@@ -160,8 +160,8 @@ impl Quotas {
         limits: impl Fn() -> Arc<LimitOverrides>,
     ) -> Arc<Account> {
         let with_limits = |account: &Arc<Account>| {
-            if !are_current(&account.limits.load()) {
-                account.limits.store(limits());
+            if !are_current(&account.limits()) {
+                account.limit(limits(), self.now_ns());
             }
             Arc::clone(account)
         };
@@ -235,7 +235,7 @@ impl Quota {
     #[must_use]
     pub fn series(&self) -> Option<SeriesGate<'_>> {
         let account = self.accounts[0].as_ref()?;
-        let max = account.limits.load().series_active?;
+        let max = account.limits().series_active?;
         Some(account.series(max, self.quotas.now_ns()))
     }
 

@@ -60,7 +60,11 @@ async fn what_is_held_for_who_hung_up_is_held_until_it_is_done() {
         for (signal, dialect) in ways() {
             let (doors, mut keeper) = doors_behind_a_gate(settings.clone(), &limits);
             hang_up(&doors, &mut keeper, (signal, dialect)).await;
-            let refused = told(&doors, signal).await;
+            let refused = tokio::select! {
+                biased;
+                _ = keeper.reached.recv() => panic!("{signal:?} {dialect:?}: another one was let in"),
+                told = told(&doors, signal) => told,
+            };
             assert!(refused.contains(says), "{signal:?} {dialect:?}: {refused}");
             drop(keeper.let_in);
             // The thread ends, and gives everything back.

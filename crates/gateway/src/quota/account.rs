@@ -37,14 +37,15 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// The one that admitted a request. A browser's session is the token that opened it.
+    /// The one that admitted a request. A browser's session is the token that opened it: one of the file, or one of an issuer.
     #[must_use]
     pub fn of(principal: &Principal) -> Self {
+        let grant = principal.grant();
         let source = match principal.source() {
-            IdentitySource::Session => IdentitySource::Token,
+            IdentitySource::Session if grant.authority.is_empty() => IdentitySource::Token,
+            IdentitySource::Session => IdentitySource::Jwt,
             other => other,
         };
-        let grant = principal.grant();
         Self {
             kind: source.as_str(),
             authority: Arc::clone(&grant.authority),
@@ -69,7 +70,7 @@ pub enum Unit {
 #[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) whose: Whose,
-    pub(crate) limits: ArcSwap<LimitOverrides>,
+    limits: ArcSwap<LimitOverrides>,
     in_flight: AtomicU32,
     bytes: Bucket,
     samples: Bucket,
@@ -89,6 +90,24 @@ impl Account {
             spans: Bucket::default(),
             series: Mutex::default(),
             used_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// The limits that it has.
+    pub(crate) fn limits(&self) -> Arc<LimitOverrides> {
+        self.limits.load_full()
+    }
+
+    /// Has other limits from now on; what was taken stays taken.
+    pub(crate) fn limit(&self, limits: Arc<LimitOverrides>, now_ns: u64) {
+        let before = self.limits.swap(Arc::clone(&limits));
+        for unit in [Unit::Bytes, Unit::Samples, Unit::Spans] {
+            // Without a rate before nothing is owed, and without one now nobody asks.
+            if let (Some((_, from)), Some((_, to))) = (rate(&before, unit), rate(&limits, unit))
+                && from != to
+            {
+                self.bucket(unit).change_rate(from, to, now_ns);
+            }
         }
     }
 
@@ -168,13 +187,7 @@ impl Account {
     }
 
     fn rate(&self, unit: Unit, burst: Duration) -> Option<(&'static str, Rate)> {
-        let limits = self.limits.load();
-        let (name, per_second) = match unit {
-            Unit::Bytes => ("bytes_per_second", limits.bytes_per_second.map(|bytes| bytes.0)),
-            Unit::Samples => ("samples_per_second", limits.samples_per_second),
-            Unit::Spans => ("spans_per_second", limits.spans_per_second),
-        };
-        per_second.map(|per_second| (name, Rate { per_second, burst }))
+        rate(&self.limits.load(), unit).map(|(name, per_second)| (name, Rate { per_second, burst }))
     }
 
     fn bucket(&self, unit: Unit) -> &Bucket {
@@ -184,4 +197,14 @@ impl Account {
             Unit::Spans => &self.spans,
         }
     }
+}
+
+/// The rate at which units may come, and the limit's name.
+fn rate(limits: &LimitOverrides, unit: Unit) -> Option<(&'static str, u64)> {
+    let (name, per_second) = match unit {
+        Unit::Bytes => ("bytes_per_second", limits.bytes_per_second.map(|bytes| bytes.0)),
+        Unit::Samples => ("samples_per_second", limits.samples_per_second),
+        Unit::Spans => ("spans_per_second", limits.spans_per_second),
+    };
+    per_second.map(|per_second| (name, per_second))
 }

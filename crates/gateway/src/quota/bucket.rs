@@ -52,6 +52,14 @@ impl Bucket {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |paid| Some(paid.saturating_sub(cost)));
     }
 
+    /// Goes on at another rate: what is owed is owed in units, so that who has a higher rate pays it off sooner.
+    pub(crate) fn change_rate(&self, from: u64, to: u64, now_ns: u64) {
+        let _ = self.paid_until_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |paid| {
+            let owed = u128::from(paid.checked_sub(now_ns)?) * u128::from(from.max(1)) / u128::from(to.max(1));
+            Some(now_ns.saturating_add(u64::try_from(owed).unwrap_or(u64::MAX / 4)))
+        });
+    }
+
     /// Whether nothing is owed.
     pub(crate) fn is_paid(&self, now_ns: u64) -> bool {
         self.paid_until_ns.load(Ordering::Relaxed) <= now_ns
@@ -105,6 +113,19 @@ mod tests {
         bucket.give_back(rate, u64::MAX);
         bucket.take(rate, 20, 100 * SECOND);
         assert_eq!(bucket.wait(rate, 100 * SECOND), Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_is_owed_is_owed_in_units_whatever_the_rate_becomes() {
+        let rate = |per_second| Rate { per_second, burst: Duration::from_secs(1) };
+        let bucket = Bucket::default();
+        bucket.take(rate(10), 1_000, SECOND);
+        bucket.change_rate(10, 100, SECOND);
+        assert_eq!(bucket.wait(rate(100), SECOND), Some(Duration::from_secs(9)));
+        bucket.change_rate(100, 1, 6 * SECOND);
+        assert_eq!(bucket.wait(rate(1), 6 * SECOND), Some(Duration::from_secs(499)));
+        bucket.change_rate(1, 1_000, 600 * SECOND);
+        assert_eq!(bucket.wait(rate(1_000), 600 * SECOND), None, "it was paid");
     }
 
     #[test]

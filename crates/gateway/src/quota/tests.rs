@@ -91,18 +91,22 @@ fn lowered_limits_meet_requests_under_way() {
     assert!(fixture.quota(json!({}), "0").begin().is_ok());
 }
 
-/// A login with the token is no second token: it has the same rate, and the same active series.
+/// A login with a token is no second token: it has the same rate, and the same active series.
 #[test]
 fn a_session_is_the_token_that_opened_it() {
     let fixture = fixture(json!({"burst": "1s"}), json!([]));
     let limits = json!({"samples_per_second": 10, "series_active": 1});
-    let quota =
-        |source| fixture.quota_of(Grant::new("agent", &Scope::ALL, TenantAccess::Any), source, limits.clone(), "7");
-    let (token, session) = (quota(IdentitySource::Token), quota(IdentitySource::Session));
-    token.take(Unit::Samples, 100);
-    assert_eq!(session.check(Unit::Samples).unwrap_err().limit, "samples_per_second");
-    assert!(token.series().unwrap().admits(&[1]));
-    assert!(!session.series().unwrap().admits(&[2]));
+    for (authority, source) in [("", IdentitySource::Token), ("https://issuer.example.com", IdentitySource::Jwt)] {
+        let grant = Grant { authority: authority.into(), ..Grant::new("agent", &Scope::ALL, TenantAccess::Any) };
+        let quota = |source| fixture.quota_of(grant.clone(), source, limits.clone(), "7");
+        let (token, session) = (quota(source), quota(IdentitySource::Session));
+        assert!(token.check(Unit::Samples).is_ok());
+        token.take(Unit::Samples, 100);
+        let over = session.check(Unit::Samples).unwrap_err();
+        assert!(over.to_string().contains(source.as_str()), "{over}");
+        assert!(token.series().unwrap().admits(&[1]));
+        assert!(!session.series().unwrap().admits(&[2]));
+    }
 }
 
 /// Names are unique only among those of one authority, and those of one tenant are not another's.
@@ -170,7 +174,7 @@ fn no_account_keeps_limits_of_before_a_reload() {
         });
         let accounts = fixture.quotas.accounts.read();
         let account = &accounts[&Whose::Tenant(tenant.parse().unwrap())];
-        assert_eq!(account.limits.load().requests_in_flight, Some(round));
+        assert_eq!(account.limits().requests_in_flight, Some(round));
     }
 }
 
@@ -193,6 +197,20 @@ fn accounts_are_forgotten_when_nothing_is_owed_and_no_series_is_active() {
     let over = fixture.quota(json!({}), "debtor").check(Unit::Samples).unwrap_err();
     assert_eq!(over.limit, "samples_per_second", "it owes 10,000 seconds");
     assert!(!limited().series().unwrap().admits(&[2]), "the first is active for half an hour at least");
+}
+
+/// The way out that a refusal names is one.
+#[test]
+fn a_raised_rate_lets_the_debtor_in() {
+    let fixture = fixture(json!({"samples_per_second": 1, "burst": "1s"}), json!([]));
+    fixture.quota(json!({}), "0").take(Unit::Samples, 1_000_000);
+    let raised = serde_json::from_value(json!({"samples_per_second": 1_000_000, "burst": "1s"})).unwrap();
+    fixture.quotas.reload(&raised, &[]);
+    fixture.clock.advance_ms(1);
+    assert!(fixture.quota(json!({}), "0").check(Unit::Samples).is_ok());
+    let own = |rate: u64| fixture.quota(json!({"spans_per_second": rate}), "0");
+    own(1).take(Unit::Spans, 1_000);
+    assert!(own(1).check(Unit::Spans).is_err() && own(1_001).check(Unit::Spans).is_ok());
 }
 
 #[test]
