@@ -1,128 +1,18 @@
 //! Reading a request's body, bounded while it arrives.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use axum::body::Body;
-use bytes::{Buf, Bytes, BytesMut};
-use hashbrown::HashMap;
+use bytes::Buf;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
-use http_body_util::BodyExt;
-use parking_lot::Mutex;
 use pharos_base::{ByteSize, ErrorClass};
-use pharos_http::{Refusal, body_cut_short, discard_body};
+use pharos_http::{BodyShare, HeldBody, Refusal, hold_body};
 use pharos_ingest::IngestError;
-use pharos_model::TenantId;
 
 use crate::refuse::refusal;
 
-/// Bytes that one permit stands for.
-const UNIT_BYTES: usize = 64 << 10;
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// What the bodies of all requests may hold together.
-///
-/// A tenant may hold as much as is left for others, so that however many it sends there is room for who comes: alone it has half, two
-/// that want all have a third each. A tenant's only body may take what is left.
-///
-/// Invariant B1: what is held of all tenants and what is free are what there is.
-#[derive(Debug, Clone)]
-pub(crate) struct BodyBudget(Arc<Books>);
-
-#[derive(Debug)]
-struct Books {
-    bytes_max: u64,
-    state: Mutex<Held>,
-}
-
-/// In units of [`UNIT_BYTES`].
-#[derive(Debug)]
-struct Held {
-    free: usize,
-    /// Of tenants that hold any.
-    tenants: HashMap<TenantId, usize>,
-}
-
-/// A body and its share of the budget, given back when dropped.
-#[derive(Debug)]
-pub(crate) struct HeldBody {
-    pub bytes: Bytes,
-    pub held: Share,
-}
-
-/// A share of the budget.
-#[derive(Debug)]
-pub(crate) struct Share {
-    books: Arc<Books>,
-    tenant: TenantId,
-    units: usize,
-}
-
-impl BodyBudget {
-    pub(crate) fn new(bytes_max: u64) -> Self {
-        let free = usize::try_from(bytes_max).unwrap_or(usize::MAX).div_ceil(UNIT_BYTES);
-        Self(Arc::new(Books { bytes_max, state: Mutex::new(Held { free, tenants: HashMap::new() }) }))
-    }
-
-    /// An empty share of a body of `tenant`.
-    pub(crate) fn share(&self, tenant: &TenantId) -> Share {
-        Share { books: Arc::clone(&self.0), tenant: tenant.clone(), units: 0 }
-    }
-}
-
-impl Share {
-    /// Grows it to `bytes`.
-    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let more = bytes.div_ceil(UNIT_BYTES).saturating_sub(self.units);
-        if more == 0 {
-            return Ok(());
-        }
-        let mut state = self.books.state.lock();
-        let of_tenant = state.tenants.get(&self.tenant).copied().unwrap_or(0);
-        let is_only_one = of_tenant == self.units;
-        if more > state.free || (!is_only_one && of_tenant + more > state.free - more) {
-            let all = more > state.free;
-            drop(state);
-            return Err(self.refusal(all));
-        }
-        state.free -= more;
-        *state.tenants.entry_ref(&self.tenant).or_default() += more;
-        self.units += more;
-        Ok(())
-    }
-
-    fn refusal(&self, is_used_up: bool) -> Refusal {
-        let who = if is_used_up {
-            "server holds as many bytes of request bodies as it may".to_owned()
-        } else {
-            format!("tenant {} holds its share of the bytes of request bodies", self.tenant)
-        };
-        let limit = ByteSize(self.books.bytes_max);
-        let message = format!("{who}, ingest.limits.bodies_max = {limit}; send the request again, or raise it");
-        Refusal::new(ErrorClass::Unavailable, message).with_retry_after(Some(RETRY_AFTER))
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        if self.units == 0 {
-            return;
-        }
-        let mut state = self.books.state.lock();
-        state.free += self.units;
-        if let Some(held) = state.tenants.get_mut(&self.tenant) {
-            *held -= self.units;
-            if *held == 0 {
-                state.tenants.remove(&self.tenant);
-            }
-        }
-    }
-}
-
 /// Reads the whole body, as it is encoded; its share of the budget grows while it arrives.
-pub(crate) async fn read(parts: &Parts, body: Body, bytes_max: usize, share: Share) -> Result<HeldBody, Refusal> {
+pub(crate) async fn read(parts: &Parts, body: Body, bytes_max: usize, share: BodyShare) -> Result<HeldBody, Refusal> {
     let declared: Option<u64> = text(&parts.headers, CONTENT_LENGTH).and_then(|value| value.parse().ok());
     let reading = Reading { bytes_max, declared: declared.map(length_of), framed: false };
     gather(parts, body, reading, share).await
@@ -142,7 +32,7 @@ pub(crate) async fn read_grpc(
     parts: &Parts,
     body: Body,
     bytes_max: usize,
-    share: Share,
+    share: BodyShare,
 ) -> Result<GrpcMessage, Refusal> {
     let reading = Reading { bytes_max, declared: None, framed: true };
     let mut body = gather(parts, body, reading, share).await?;
@@ -205,32 +95,9 @@ impl Reading {
     }
 }
 
-async fn gather(parts: &Parts, mut body: Body, reading: Reading, share: Share) -> Result<HeldBody, Refusal> {
-    let outcome = gather_within(&mut body, reading, share).await;
-    if outcome.is_err() {
-        discard_body(parts.version, &parts.headers, body).await;
-    }
-    outcome
-}
-
-async fn gather_within(body: &mut Body, mut reading: Reading, mut held: Share) -> Result<HeldBody, Refusal> {
-    reading.check(&[])?;
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|error| body_cut_short(&error))?.into_data() else { continue };
-        held.grow(bytes.len() + data.len())?;
-        if bytes.is_empty() {
-            // A body of one frame is not copied again.
-            bytes = data.try_into_mut().unwrap_or_else(|data| BytesMut::from(&data[..]));
-        } else {
-            let left = reading.declared.map_or(usize::MAX, |declared| declared.saturating_sub(bytes.len()));
-            // Twice as much, as all do, but not beyond what was declared.
-            bytes.reserve(data.len().max(bytes.len().min(left)));
-            bytes.extend_from_slice(&data);
-        }
-        reading.check(&bytes)?;
-    }
-    Ok(HeldBody { bytes: bytes.freeze(), held })
+async fn gather(parts: &Parts, body: Body, mut reading: Reading, share: BodyShare) -> Result<HeldBody, Refusal> {
+    let check = move |bytes: &[u8]| reading.check(bytes).map(|()| reading.declared);
+    hold_body(parts, body, share, check).await
 }
 
 /// The request's content encoding; `None` where it names none.
@@ -252,61 +119,35 @@ fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
+    use bytes::Bytes;
     use futures::StreamExt;
+    use pharos_http::BodyBudget;
+    use pharos_model::TenantId;
+
+    use super::*;
+
+    const UNIT_BYTES: usize = 64 << 10;
+    const RETRY_AFTER: Duration = Duration::from_secs(1);
 
     fn parts() -> Parts {
         http::Request::new(()).into_parts().0
     }
 
-    fn share(budget: &BodyBudget) -> Share {
+    fn budget(bytes_max: usize) -> BodyBudget {
+        BodyBudget::new("ingest.limits.bodies_max", bytes_max as u64)
+    }
+
+    fn share(budget: &BodyBudget) -> BodyShare {
         budget.share(&TenantId::default())
-    }
-
-    #[test]
-    fn a_tenant_leaves_room_for_others() {
-        let budget = BodyBudget::new(12 * UNIT_BYTES as u64);
-        let grown = |tenant: &str, units: usize| {
-            let mut share = budget.share(&tenant.parse().unwrap());
-            share.grow(units * UNIT_BYTES).map(|()| share)
-        };
-        let of_greedy: Vec<_> = (0..6).map(|_| grown("greedy", 1).unwrap()).collect();
-        let refused = grown("greedy", 1).unwrap_err();
-        assert!(
-            refused.message().contains("tenant greedy") && refused.message().contains("bodies_max = 768KiB"),
-            "{refused:?}"
-        );
-        let of_other: Vec<_> = (0..3).map(|_| grown("other", 1).unwrap()).collect();
-        assert!(grown("other", 1).is_err(), "3 are left, and it has 3");
-        let alone = grown("alone", 3).unwrap();
-        let refused = grown("late", 1).unwrap_err();
-        assert!(refused.message().starts_with("server holds"), "{refused:?}");
-        drop((of_greedy, of_other, alone));
-        assert!(grown("greedy", 12).is_ok(), "a tenant's only body");
-        let state = budget.0.state.lock();
-        assert_eq!((state.free, state.tenants.len()), (12, 0), "B1");
-    }
-
-    #[tokio::test]
-    async fn bodies_share_a_budget_and_give_it_back() {
-        let budget = BodyBudget::new(2 * UNIT_BYTES as u64);
-        let read = |length: usize| {
-            let budget = budget.clone();
-            async move { read(&parts(), Body::from(vec![7; length]), 1 << 20, share(&budget)).await }
-        };
-        let first = read(UNIT_BYTES).await.unwrap();
-        assert_eq!(first.bytes.len(), UNIT_BYTES);
-        let refused = read(UNIT_BYTES + 1).await.unwrap_err();
-        assert_eq!((refused.class(), refused.retry_after()), (ErrorClass::Unavailable, Some(RETRY_AFTER)));
-        drop(first);
-        assert_eq!(read(2 * UNIT_BYTES).await.unwrap().bytes.len(), 2 * UNIT_BYTES);
     }
 
     #[tokio::test]
     async fn a_body_in_pieces_is_put_together() {
         let pieces = ["ab", "", "cde"].map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes())));
         let body = Body::from_stream(futures::stream::iter(pieces));
-        let read = read(&parts(), body, 5, share(&BodyBudget::new(1))).await.unwrap();
+        let read = read(&parts(), body, 5, share(&budget(1))).await.unwrap();
         assert_eq!(read.bytes, "abcde");
     }
 
@@ -321,7 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_grpc_message_is_counted_while_it_arrives() {
-        let budget = BodyBudget::new(4 * UNIT_BYTES as u64);
+        let budget = budget(4 * UNIT_BYTES);
         let whole = framed(1, 3, b"abc");
         let one_by_one = whole.iter().map(|byte| vec![*byte]).collect();
         let message = grpc(one_by_one, 3, &budget).await.unwrap();
@@ -336,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_prefix_is_checked_before_the_message_is_read() {
-        let budget = BodyBudget::new(1 << 20);
+        let budget = budget(1 << 20);
         let endless = futures::stream::once(async { framed(0, u32::MAX, b"x") })
             .chain(futures::stream::pending())
             .map(Ok::<_, std::io::Error>);
@@ -352,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_we_cut_may_come_again_and_a_short_one_may_not() {
-        let budget = BodyBudget::new(1 << 20);
+        let budget = budget(1 << 20);
         let cut = |kind: Option<std::io::ErrorKind>| {
             let error: Box<dyn std::error::Error + Send + Sync> = match kind {
                 Some(kind) => Box::new(std::io::Error::from(kind)),

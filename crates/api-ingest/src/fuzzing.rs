@@ -13,8 +13,8 @@ use http::request::Parts;
 use pharos_base::ErrorClass;
 use pharos_model::TenantId;
 
-use crate::body::{BodyBudget, GrpcMessage, read_grpc};
-use pharos_http::Refusal;
+use crate::body::{GrpcMessage, read_grpc};
+use pharos_http::{BodyBudget, Refusal};
 
 /// What all bodies may hold.
 const BUDGET_BYTES: u64 = 64 << 20;
@@ -32,7 +32,7 @@ pub fn grpc_frame(bytes: &[u8]) {
     let told = body.first_chunk().map(|&[flag, length @ ..]: &[u8; PREFIX_BYTES]| (flag, u32::from_be_bytes(length)));
     let exact = told.map(|(_, length)| length as usize).filter(|length| pieces & 1 == 1 && *length <= body.len());
     let bytes_max = exact.unwrap_or(usize::from(*limit));
-    let budget = BodyBudget::new(BUDGET_BYTES);
+    let budget = BodyBudget::new("ingest.limits.bodies_max", BUDGET_BYTES);
     let whole = read(body, body.len().max(1), bytes_max, &budget);
     let in_pieces = read(body, usize::from(pieces >> 1) + 1, bytes_max, &budget);
     assert_eq!(outcome(&whole), outcome(&in_pieces));

@@ -23,13 +23,13 @@ use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use pharos_base::ErrorClass;
 use pharos_gateway::Quota;
-use pharos_http::{Dialect, Refusal, body_cut_short, discard_body};
+use pharos_http::{BodyShare, Dialect, Refusal, body_cut_short, discard_body};
 use pharos_ingest::text::{BadLine, BadLines, TextFormat, TextImport, TextOptions};
 use pharos_ingest::{DecodedMetrics, Encoding, IngestReport, Ingestor};
 use pharos_model::TenantId;
 use tokio::time::Instant;
 
-use crate::body::{self, Share};
+use crate::body;
 use crate::metrics::{Protocol, Signal};
 use crate::own_limits::keep_series;
 use crate::refuse::unsupported_media;
@@ -146,7 +146,7 @@ struct Import<'a> {
 struct Work {
     reader: TextImport,
     /// What it takes from the budget of all bodies.
-    held: Share,
+    held: BodyShare,
     _place: Place,
 }
 

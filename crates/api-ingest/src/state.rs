@@ -16,13 +16,12 @@ use http::StatusCode;
 use http::request::Parts;
 use pharos_base::{ByteSize, ErrorClass};
 use pharos_gateway::{InFlight, OverLimit, Principal, Quota, Quotas, Scope, Unit};
-use pharos_http::Refusal;
+use pharos_http::{BodyBudget, BodyShare, HeldBody, Refusal};
 use pharos_ingest::otlp::DecodedSpans;
 use pharos_ingest::{DecodedMetrics, IngestError, IngestReport, Ingestor, PendingReport};
 use pharos_model::{LabelRewrite, TenantId};
 use prometheus_client::registry::Registry;
 
-use crate::body::{BodyBudget, HeldBody, Share};
 use crate::metrics::{DoorMetrics, Protocol, Signal};
 use crate::own_limits::{keep_series, keep_spans};
 use crate::patience::Patience;
@@ -83,7 +82,7 @@ impl DoorState {
     #[must_use]
     pub fn new(ingestor: Arc<Ingestor>, quotas: Arc<Quotas>, registry: &mut Registry) -> Self {
         let limits = &ingestor.settings().limits;
-        let bodies = BodyBudget::new(limits.bodies_max.0.max(limits.body_max.0));
+        let bodies = BodyBudget::new("ingest.limits.bodies_max", limits.bodies_max.0.max(limits.body_max.0));
         let pool = || DecodePool::for_this_machine(Patience::new(limits.queue_wait.0, limits.overload_wait.0));
         let (samples_pool, spans_pool) = (pool(), pool());
         registry.register_collector(Box::new(Memories(Arc::clone(&ingestor))));
@@ -91,7 +90,7 @@ impl DoorState {
     }
 
     /// An empty share of what bodies may hold together, for one of this request.
-    pub(crate) fn share(&self, admission: &Admission) -> Share {
+    pub(crate) fn share(&self, admission: &Admission) -> BodyShare {
         self.bodies.share(&admission.tenant)
     }
 

@@ -19,7 +19,7 @@ use crate::rendering::{Rendered, Rendering};
 use crate::routes::JaegerApi;
 
 /// After this time other queries may have ended.
-pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 const NS_PER_MS: u64 = 1_000_000;
 
 /// What a path names beside its tenant: a trace.

@@ -2,23 +2,25 @@
 
 use std::sync::Arc;
 
+use axum::middleware::from_fn_with_state;
 use opentelemetry_proto::tonic::trace::v1::TracesData;
+use pharos_gateway::hold_reader_body;
 use pharos_proto::jaeger::api_v3::capabilities_server::{Capabilities, CapabilitiesServer};
 use pharos_proto::jaeger::api_v3::query_service_server::{QueryService, QueryServiceServer};
 use pharos_proto::jaeger::api_v3::{
     DependenciesResponse, Dependency, FilterCapabilities, FindTraceSummariesRequest, FindTraceSummariesResponse,
     FindTracesRequest, GetCapabilitiesRequest, GetCapabilitiesResponse, GetDependenciesRequest, GetOperationsRequest,
     GetOperationsResponse, GetServicesRequest, GetServicesResponse, GetTraceRequest, Operation, SearchCapabilities,
-    ServiceSummary, TraceSummary,
+    ServiceSummary, TraceQueryParameters, TraceSummary,
 };
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::filter_tree::{LEVELS, OPERATORS};
-use crate::grpc_call::{REQUEST_BYTES_MAX, asked_query, opened};
+use crate::grpc_call::{asked_query, opened};
 use crate::grpc_messages::{count, send_batches, send_traces};
-use crate::grpc_params::{dependency_range, lookup, operations, query};
+use crate::grpc_params::{bounded, dependency_range, lookup, operations, query};
 use crate::grpc_stream::{Failure, Messages};
 use crate::routes::JaegerApi;
 use crate::{grpc_storage, grpc_v2, monitor};
@@ -32,14 +34,14 @@ pub fn grpc_routes(api: JaegerApi) -> Routes {
         .accept_compressed(CompressionEncoding::Zstd)
         .send_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Zstd)
-        .max_decoding_message_size(REQUEST_BYTES_MAX);
+        .max_decoding_message_size(api.bodies.limit().len_max());
     let router = axum::Router::new()
         .route_service("/jaeger.api_v3.QueryService/{method}", query)
         .route_service("/jaeger.api_v3.Capabilities/{method}", CapabilitiesServer::new(Offer))
         .merge(grpc_storage::routes(&api))
         .merge(grpc_v2::routes(&api))
         .merge(monitor::grpc_routes(&api));
-    Routes::from(router)
+    Routes::from(router.route_layer(from_fn_with_state(Arc::new(api.bodies.clone()), hold_reader_body)))
 }
 
 /// The services behind [`grpc_routes`], and `pharos.query.v1.QueryService`, which stands beside them on every port.
@@ -56,6 +58,10 @@ pub const GRPC_SERVICES: [&str; 8] = [
 
 struct Query {
     api: Arc<JaegerApi>,
+}
+
+fn bounded_search(query: Option<&TraceQueryParameters>) -> Result<(), Status> {
+    query.map_or(Ok(()), |query| bounded("query.attributes", query.attributes.len(), query.filter.as_ref()))
 }
 
 #[tonic::async_trait]
@@ -83,6 +89,7 @@ impl QueryService for Query {
         request: Request<FindTracesRequest>,
     ) -> Result<Response<Self::FindTracesStream>, Status> {
         let (asker, request) = opened(request)?;
+        bounded_search(request.query.as_ref())?;
         let is_raw = request.query.as_ref().is_some_and(|query| query.raw_traces);
         let adjusting = self.api.adjusting_unless(is_raw);
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
@@ -99,6 +106,7 @@ impl QueryService for Query {
         request: Request<FindTraceSummariesRequest>,
     ) -> Result<Response<Self::FindTraceSummariesStream>, Status> {
         let (asker, request) = opened(request)?;
+        bounded_search(request.query.as_ref())?;
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
             let query = asked_query(query(request.query))?;
             let found = api.search(tenant, &query, context)?;

@@ -14,9 +14,6 @@ use crate::grpc_stream::{Failure, Messages, Outlet, run};
 use crate::listed::Listed;
 use crate::routes::JaegerApi;
 
-/// Largest request: a filter of all the operators it may have fits several times.
-pub(crate) const REQUEST_BYTES_MAX: usize = 4 << 20;
-
 /// Of a request's text this much is made, which is more than is kept.
 const TEXT_BYTES_MAX: usize = 8 << 10;
 

@@ -5,9 +5,10 @@ use pharos_proto::jaeger::api_v3::{GetTraceRequest, TraceQueryParameters};
 use pharos_proto::jaeger::expression_v1::Call;
 use pharos_storage::{OperationQuery, SpanFilter, TraceLookup, TraceQuery};
 use prost_types::{Duration, Timestamp};
+use tonic::Status;
 
 use crate::filter::{filter_of, kind_of};
-use crate::filter_tree::predicate_of;
+use crate::filter_tree::{check_size, predicate_of};
 use crate::params::{checked_query, with_predicate};
 use crate::trace_id::parse_trace_id;
 
@@ -83,6 +84,20 @@ impl Search {
         let found = checked_query(found, ["query.duration_min", "query.duration_max", "query.search_depth"])?;
         with_predicate(found, predicate)
     }
+}
+
+/// Attributes a search asks for, and traces that are read at a time.
+const LISTED_MAX: usize = 10_000;
+
+/// Refuses what is more than any question may hold, before it waits for its turn.
+pub(crate) fn bounded(what: &str, count: usize, filter: Option<&Call>) -> Result<(), Status> {
+    if count > LISTED_MAX {
+        return Err(Status::invalid_argument(format!(
+            "{what}: {count}, more than {LISTED_MAX}: ask for less at a time"
+        )));
+    }
+    let filter = filter.map_or(Ok(()), check_size);
+    filter.map_err(|problem| Status::invalid_argument(format!("query.{problem}")))
 }
 
 pub(crate) fn operations(service: String, kind: &str) -> Result<OperationQuery, String> {

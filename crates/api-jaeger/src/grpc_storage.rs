@@ -13,15 +13,16 @@ use pharos_proto::jaeger::storage_v2::{
     Dependency, FilterCapabilities, FindTraceIDsRequest, FindTraceIDsResponse, FindTraceSummariesRequest,
     FindTraceSummariesResponse, FindTracesRequest, FoundTraceId, GetCapabilitiesRequest, GetCapabilitiesResponse,
     GetDependenciesRequest, GetDependenciesResponse, GetOperationsRequest, GetOperationsResponse, GetServicesRequest,
-    GetServicesResponse, GetTracesRequest, Operation, SearchCapabilities, ServiceSummary, TraceSummary,
+    GetServicesResponse, GetTracesRequest, Operation, SearchCapabilities, ServiceSummary, TraceQueryParameters,
+    TraceSummary,
 };
 use tonic::codec::CompressionEncoding::{Gzip, Zstd};
 use tonic::{Request, Response, Status};
 
 use crate::filter_tree::{LEVELS, OPERATORS};
-use crate::grpc_call::{REQUEST_BYTES_MAX, asked_query, opened};
+use crate::grpc_call::{asked_query, opened};
 use crate::grpc_messages::{count, send_batches, send_traces};
-use crate::grpc_params::{dependency_range, operations};
+use crate::grpc_params::{bounded, dependency_range, operations};
 use crate::grpc_storage_params::{lookups, query};
 use crate::grpc_stream::Messages;
 use crate::routes::JaegerApi;
@@ -39,7 +40,7 @@ pub(crate) fn routes(api: &Arc<JaegerApi>) -> axum::Router {
                 .accept_compressed(Zstd)
                 .send_compressed(Gzip)
                 .send_compressed(Zstd)
-                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_decoding_message_size(api.bodies.limit().len_max())
         };
     }
     axum::Router::new()
@@ -55,6 +56,10 @@ struct Storage {
     api: Arc<JaegerApi>,
 }
 
+fn bounded_search(query: Option<&TraceQueryParameters>) -> Result<(), Status> {
+    query.map_or(Ok(()), |query| bounded("query.attributes", query.attributes.len(), query.filter.as_ref()))
+}
+
 #[tonic::async_trait]
 impl TraceReader for Storage {
     type GetTracesStream = Messages<TracesData>;
@@ -63,6 +68,7 @@ impl TraceReader for Storage {
 
     async fn get_traces(&self, request: Request<GetTracesRequest>) -> Result<Response<Self::GetTracesStream>, Status> {
         let (asker, request) = opened(request)?;
+        bounded("query", request.query.len(), None)?;
         let lookups = lookups(&request.query).map_err(Status::invalid_argument)?;
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
             send_traces(api.store.as_ref(), tenant, lookups.into(), None, (context, outlet))?;
@@ -97,6 +103,7 @@ impl TraceReader for Storage {
         request: Request<FindTracesRequest>,
     ) -> Result<Response<Self::FindTracesStream>, Status> {
         let (asker, request) = opened(request)?;
+        bounded_search(request.query.as_ref())?;
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
             let query = asked_query(query(request.query))?;
             let found = api.search(tenant, &query, context)?;
@@ -111,6 +118,7 @@ impl TraceReader for Storage {
         request: Request<FindTraceIDsRequest>,
     ) -> Result<Response<FindTraceIDsResponse>, Status> {
         let (asker, request) = opened(request)?;
+        bounded_search(request.query.as_ref())?;
         let find = move |api: &JaegerApi, tenant: &_, context: &_| {
             api.search(tenant, &asked_query(query(request.query))?, context)
         };
@@ -130,6 +138,7 @@ impl TraceReader for Storage {
         request: Request<FindTraceSummariesRequest>,
     ) -> Result<Response<Self::FindTraceSummariesStream>, Status> {
         let (asker, request) = opened(request)?;
+        bounded_search(request.query.as_ref())?;
         let read = asker.stream(&self.api, move |api, tenant, context, outlet| {
             let query = asked_query(query(request.query))?;
             let found = api.search(tenant, &query, context)?;

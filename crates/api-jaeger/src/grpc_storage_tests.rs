@@ -172,6 +172,30 @@ async fn everything_a_search_can_ask_is_offered() {
     assert_eq!(offered.operators.len(), 14);
 }
 
+/// A byte of a message may be a hundred in memory: what is too much does not wait for its turn with it.
+#[tokio::test]
+async fn a_question_is_bounded_before_it_waits() {
+    use pharos_proto::jaeger::expression_v1::{Call, Expression, List, expression::Term};
+
+    let server = Server::with(batch()).await;
+    let search = |query: TraceQueryParameters| {
+        let mut storage = server.storage();
+        async move { storage.find_trace_i_ds(FindTraceIDsRequest { query: Some(query) }).await.unwrap_err() }
+    };
+    let attributes = vec![KeyValue::default(); 10_001];
+    let refused = search(TraceQueryParameters { attributes, ..TraceQueryParameters::default() }).await;
+    assert_eq!(refused.message(), "query.attributes: 10001, more than 10000: ask for less at a time");
+    let list = List { values: vec![String::new(); 30_000], ..List::default() };
+    let expression = |term| Expression { term: Some(term), ..Expression::default() };
+    let call = Call { op: "in".to_owned(), args: vec![expression(Term::List(list))] };
+    let filter = Some(Call { op: "not".to_owned(), args: vec![expression(Term::Call(call))] });
+    let refused = search(TraceQueryParameters { filter, ..TraceQueryParameters::default() }).await;
+    assert_eq!(refused.message(), "query.filter: more than 30000 operands and list elements");
+    let query = vec![GetTraceParams::default(); 10_001];
+    let refused = server.storage().get_traces(GetTracesRequest { query }).await.unwrap_err();
+    assert_eq!(refused.message(), "query: 10001, more than 10000: ask for less at a time");
+}
+
 #[tokio::test]
 async fn a_call_without_credential_or_with_a_past_deadline_reads_nothing() {
     let anonymous = Server::start(api_over(batch()), None).await;

@@ -13,7 +13,7 @@ use pharos_storage::TraceLookup;
 use tonic::codec::CompressionEncoding::{Gzip, Zstd};
 use tonic::{Request, Response, Status};
 
-use crate::grpc_call::{REQUEST_BYTES_MAX, opened};
+use crate::grpc_call::opened;
 use crate::grpc_params::{dependency_range, lookup_range, operations};
 use crate::grpc_stream::{Failure, Messages};
 use crate::grpc_v2_model::send_spans;
@@ -27,7 +27,7 @@ pub(crate) fn routes(api: &Arc<JaegerApi>) -> axum::Router {
         .accept_compressed(Zstd)
         .send_compressed(Gzip)
         .send_compressed(Zstd)
-        .max_decoding_message_size(REQUEST_BYTES_MAX);
+        .max_decoding_message_size(api.bodies.limit().len_max());
     axum::Router::new().route_service("/jaeger.api_v2.QueryService/{method}", query)
 }
 

@@ -54,7 +54,8 @@ impl Watched for Holds {
 impl Listed {
     /// Announces a read.
     pub(crate) fn begin(api: &JaegerApi, asked: Asked) -> Self {
-        let memory = api.memory.part(asked.limits.memory_within(api.memory_bytes_max));
+        let bytes_max = asked.limits.memory_within(api.memory_bytes_max);
+        let memory = api.memory.part_of(asked.tenant.as_str(), bytes_max);
         let holds = Arc::new(Holds { memory, refusal: Mutex::default() });
         Self { query: api.pool.queries().begin(asked, Arc::clone(&holds) as Arc<dyn Watched>), holds }
     }
@@ -71,7 +72,7 @@ impl Listed {
     ) -> Result<T, Refusal> {
         let (shared, holds) = (Arc::clone(&api), Arc::clone(&self.holds));
         let work = move |cancel: CancelToken| {
-            let context = ReadContext { memory: holds.memory.clone(), ..shared.context(&cancel) };
+            let context = shared.context(&cancel, holds.memory.clone());
             let begun_at = SystemClock.monotonic();
             read(&context).inspect_err(|_| {
                 let now = SystemClock.monotonic();

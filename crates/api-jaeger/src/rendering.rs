@@ -93,7 +93,7 @@ impl<'a> Rendering<'a> {
 
 /// Of the common budget there may be more with time; of the read's own there never is.
 pub(crate) fn too_large(error: BudgetExceeded) -> StorageError {
-    if error.is_shared {
+    if error.is_shared() {
         return StorageError::Memory(error);
     }
     StorageError::LimitExceeded {

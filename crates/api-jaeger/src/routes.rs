@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use pharos_base::{CancelToken, Clock, MemoryBudget};
+use pharos_gateway::{BodyLimit, ReaderBodies, hold_reader_body};
 use pharos_http::QueryPool;
 use pharos_promql::Engine;
 use pharos_storage::{ReadContext, TraceStore};
@@ -29,8 +31,8 @@ pub struct JaegerApi {
     pub memory: MemoryBudget,
     /// What one read may hold in memory, bytes.
     pub memory_bytes_max: u64,
-    /// What the bodies of `POST /api/transform` that are being read may hold together.
-    pub uploads: MemoryBudget,
+    /// Bounds of messages, and of the bodies of `POST /api/transform`, that are being read.
+    pub bodies: ReaderBodies,
     /// What of the answers can be chosen.
     pub settings: Arc<Settings>,
     /// Answers questions about metrics of spans; none if nobody may ask.
@@ -39,17 +41,9 @@ pub struct JaegerApi {
 
 impl JaegerApi {
     /// The bounds of one read.
-    pub(crate) fn context(&self, cancel: &CancelToken) -> ReadContext {
-        ReadContext {
-            cancel: cancel.with_deadline_at(self.clock.monotonic() + self.timeout),
-            memory: self.memory_of_one(),
-            ..ReadContext::unlimited()
-        }
-    }
-
-    /// Memory for one read: a part of what all may hold.
-    pub(crate) fn memory_of_one(&self) -> MemoryBudget {
-        self.memory.part(self.memory_bytes_max)
+    pub(crate) fn context(&self, cancel: &CancelToken, memory: MemoryBudget) -> ReadContext {
+        let cancel = cancel.with_deadline_at(self.clock.monotonic() + self.timeout);
+        ReadContext { cancel, memory, ..ReadContext::unlimited() }
     }
 
     /// How traces are adjusted, unless they are wanted as they came.
@@ -62,11 +56,16 @@ impl JaegerApi {
 /// it has looked at the path, and its principal asks for that tenant.
 pub fn router(api: JaegerApi) -> Router {
     let api = Arc::new(api);
-    let below = |prefix: &str| routes(prefix).with_state(Arc::clone(&api));
+    let bytes_max = api.settings.transform_body_max.0;
+    let limit = BodyLimit { name: "jaeger_api.transform_body_max", bytes_max };
+    let uploads = Arc::new(api.bodies.with_limit(limit));
+    let below = |prefix: &str| routes(prefix, &uploads).with_state(Arc::clone(&api));
     Router::new().merge(below("/api")).merge(below("/jaeger/api")).merge(below("/select/{tenant}/jaeger/api"))
 }
 
-fn routes(prefix: &str) -> Router<Arc<JaegerApi>> {
+fn routes(prefix: &str, uploads: &Arc<ReaderBodies>) -> Router<Arc<JaegerApi>> {
+    let hold = from_fn_with_state(Arc::clone(uploads), hold_reader_body);
+    let transform = post(v1_transform::transform).layer(DefaultBodyLimit::disable()).layer(hold);
     let at = |path: &str| format!("{prefix}/{path}");
     Router::new()
         .route(&at("services"), get(v1::services))
@@ -75,7 +74,7 @@ fn routes(prefix: &str) -> Router<Arc<JaegerApi>> {
         .route(&at("traces"), get(v1::find))
         .route(&at("traces/{trace_id}"), get(v1::trace))
         .route(&at("archive/{trace_id}"), post(v1::archive))
-        .route(&at("transform"), post(v1_transform::transform).layer(DefaultBodyLimit::disable()))
+        .route(&at("transform"), transform)
         .route(&at("dependencies"), get(v1::dependencies))
         .route(&at("metrics/latencies"), get(monitor::latencies))
         .route(&at("metrics/calls"), get(monitor::calls))

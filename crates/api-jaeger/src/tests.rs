@@ -7,8 +7,8 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::{Request, StatusCode};
 use pharos_base::{MemoryBudget, SimClock};
-use pharos_gateway::Principal;
-use pharos_http::QueryPool;
+use pharos_gateway::{BodyLimit, Principal, ReaderBodies};
+use pharos_http::{BodyBudget, QueryPool};
 use pharos_model::{
     Attribute, AttributeValue, Link, Resource, Scope, Span, SpanBatch, SpanEvent, SpanGroup, SpanId, SpanKind,
     SpanStatus, StatusCode as Outcome, TenantId, TraceId,
@@ -81,6 +81,13 @@ pub(crate) fn batch() -> SpanBatch {
     SpanBatch { groups: vec![group("shop", root), group("db", child)] }
 }
 
+/// Bodies of a megabyte, of which so many bytes fit.
+pub(crate) fn bodies(bytes_max: u64) -> ReaderBodies {
+    let budget = BodyBudget::new("query.bodies_max", bytes_max);
+    let limit = BodyLimit { name: "query.body_max", bytes_max: 1 << 20 };
+    ReaderBodies::new(budget, limit, Duration::from_mins(10))
+}
+
 /// The API over a store that holds `batch`; one read at a time.
 pub(crate) fn api_over(batch: SpanBatch) -> JaegerApi {
     let store = Arc::new(MemoryTraceStore::new());
@@ -92,7 +99,7 @@ pub(crate) fn api_over(batch: SpanBatch) -> JaegerApi {
         timeout: Duration::from_mins(10),
         memory: MemoryBudget::unlimited(),
         memory_bytes_max: 1 << 30,
-        uploads: MemoryBudget::unlimited(),
+        bodies: bodies(32 << 20),
         settings: Arc::default(),
         monitor: None,
     }

@@ -2,20 +2,18 @@
 
 use std::collections::HashMap;
 
-use axum::body::Body;
-use axum::extract::{RawQuery, Request, State};
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use http::StatusCode;
-use http_body_util::BodyExt;
-use pharos_base::{BudgetExceeded, ByteSize, ErrorClass, Reservation};
-use pharos_http::{QueryKind, Refusal};
+use pharos_base::ByteSize;
+use pharos_http::QueryKind;
 use pharos_ingest::otlp::{WireForm, decode_traces};
 use pharos_ingest::{IngestError, Limits};
 use pharos_model::{SpanBatch, SpanGroup, TraceId};
 use pharos_storage::{StorageError, Trace};
 use serde_json::json;
 
-use crate::call::{Caller, RETRY_AFTER};
+use crate::call::Caller;
 use crate::params::Params;
 use crate::rendering::{Rendering, Traces};
 use crate::routes::JaegerApi;
@@ -27,26 +25,15 @@ const DECODED_RATIO_MAX: u64 = 8;
 /// What any body may take decoded.
 const DECODED_BYTES_MIN: u64 = 1 << 20;
 
-/// Reads a request in OTLP's JSON.
-pub(crate) async fn transform(
-    State(api): Api,
-    caller: Caller,
-    RawQuery(query): RawQuery,
-    request: Request,
-) -> Response {
+/// Reads a request in OTLP's JSON, which [`pharos_gateway::hold_reader_body`] holds.
+pub(crate) async fn transform(State(api): Api, caller: Caller, RawQuery(query): RawQuery, body: Bytes) -> Response {
     let pretty = Params::parse(query.as_deref()).v1_pretty();
-    let read = tokio::time::timeout(api.timeout, read(&api, request.into_body())).await;
-    let (body, held) = match read {
-        Ok(Ok(read)) => read,
-        Ok(Err(refusal)) => return caller.refuse(&refusal),
-        Err(_) => return caller.refuse(&Refusal::new(ErrorClass::Timeout, "the body took longer than a query may")),
-    };
     let render = move |_: &JaegerApi, _: &_, rendering: &Rendering<'_>| {
         let decoded_bytes_max = body.len() as u64 * DECODED_RATIO_MAX + DECODED_BYTES_MIN;
         let _decoded = rendering.context.memory.reserve(decoded_bytes_max)?;
         let limits = Limits { decoded_max: ByteSize(decoded_bytes_max), ..Limits::default() };
         let decoded = decode_traces(&body, WireForm::Json, &limits).map_err(|error| unreadable(&error))?;
-        drop((body, held));
+        drop(body);
         let traces = by_trace(decoded.batch);
         let refused: Vec<_> = decoded.rejections.iter().map(|refused| json!({"msg": refused.message})).collect();
         let traces = Traces::new(rendering, Box::new(traces.into_iter().map(Ok)), None);
@@ -54,34 +41,6 @@ pub(crate) async fn transform(
         finish_traces(rendering, &traces, &errors, pretty).map(Some)
     };
     respond(&caller, caller.render(&api, (QueryKind::TraceLists, None), render).await)
-}
-
-/// Reads a body. What has arrived of it counts among all bodies that are read here, and in the memory of all queries.
-async fn read(api: &JaegerApi, mut body: Body) -> Result<(Vec<u8>, Reservation), Refusal> {
-    let bytes_max = api.settings.transform_body_max;
-    let (mut bytes, mut held) = (Vec::new(), api.uploads.reserve(0).map_err(|error| crowded(&error))?);
-    while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| Refusal::new(ErrorClass::Invalid, format!("cannot read the body: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if (bytes.len() + data.len()) as u64 > bytes_max.0 {
-            let message = format!("the body is larger than jaeger_api.transform_body_max = {bytes_max}");
-            return Err(Refusal::new(ErrorClass::Invalid, message).with_status(StatusCode::PAYLOAD_TOO_LARGE));
-        }
-        if bytes.capacity() - bytes.len() < data.len() {
-            // As it would grow by itself, but not beyond the largest body.
-            let capacity = (2 * bytes.len()).max(bytes.len() + data.len()).min(bytes_max.0 as usize);
-            held.grow((capacity - bytes.capacity()) as u64).map_err(|error| crowded(&error))?;
-            bytes.reserve_exact(capacity - bytes.len());
-        }
-        bytes.extend_from_slice(&data);
-    }
-    Ok((bytes, held))
-}
-
-fn crowded(error: &BudgetExceeded) -> Refusal {
-    let message = format!("other bodies are being read, this one {error}; send it again");
-    Refusal::new(ErrorClass::Unavailable, message).with_retry_after(Some(RETRY_AFTER))
 }
 
 fn unreadable(error: &IngestError) -> StorageError {

@@ -13,13 +13,12 @@ use http::header::CONTENT_TYPE;
 use pharos_http::{Dialect, QueryKind};
 use pharos_model::{Histogram, Labels, METRIC_NAME, Matcher, TenantId, TimeRange, is_stale_nan};
 use pharos_promql::engine::SampleValue;
-use pharos_promql::parse_selector;
 use pharos_storage::{LeafPlan, LeafSeries, RawPlan, RawSeries, ReadContext, StorageError};
 
 use crate::call::Caller;
 use crate::labels::selectors;
 use crate::listed;
-use crate::params::{Params, bad};
+use crate::params::{Params, bad, parse_selectors};
 use crate::reply::ApiError;
 use crate::routes::PrometheusApi;
 
@@ -51,8 +50,7 @@ async fn answer(
     params: &Params,
 ) -> Result<(String, Vec<u8>), ApiError> {
     // Unlike elsewhere a selector may select everything.
-    let sets = params.all("match[]").map(parse_selector).collect::<Result<Vec<_>, _>>();
-    let sets = sets.map_err(|error| bad(error.to_string()))?;
+    let sets = parse_selectors(params.all("match[]")).map_err(bad)?;
     let format = Format::negotiated(headers);
     let asked = caller.asks(QueryKind::Federate, &selectors(params), None);
     let work = move |api: &PrometheusApi, context: &ReadContext| {

@@ -16,12 +16,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::middleware::from_fn_with_state;
 use futures::{Stream, stream};
 use pharos_base::{CancelToken, ErrorClass, Reservation};
-use pharos_gateway::{Principal, Scope};
+use pharos_gateway::{Principal, Scope, hold_reader_body};
 use pharos_http::{Asked, QueryKind, Refusal};
 use pharos_model::{Matcher, TimeRange};
-use pharos_promql::{QueryOptions, parse_selector};
+use pharos_promql::QueryOptions;
 use pharos_proto::query::v1 as pb;
 use pharos_proto::query::v1::query_service_server::{QueryService, QueryServiceServer};
 use pharos_storage::{LabelQuery, ReadContext, StorageError};
@@ -36,22 +37,25 @@ use self::status::{bad, deadline_of, status_of};
 use crate::call::Caller;
 use crate::evaluate::{Question, TRUNCATED, evaluate};
 use crate::listed::{self, listing_time};
+use crate::params::parse_selectors;
 use crate::reply::ApiError;
 use crate::routes::PrometheusApi;
 
-/// Largest request: a query with some hundreds of selectors fits in a tenth of this.
-const REQUEST_BYTES_MAX: usize = 4 << 20;
+/// Selectors of one request.
+const SELECTORS_MAX: usize = 10_000;
 
 /// The query service. The routes have no fallback, so that they merge with others.
 #[must_use]
 pub fn grpc_routes(api: PrometheusApi) -> Routes {
+    let bodies = Arc::new(api.bodies.clone());
     let service = QueryServiceServer::new(Door { api: Arc::new(api) })
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
         .send_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Zstd)
-        .max_decoding_message_size(REQUEST_BYTES_MAX);
-    Routes::from(axum::Router::new().route_service("/pharos.query.v1.QueryService/{method}", service))
+        .max_decoding_message_size(bodies.limit().len_max());
+    let router = axum::Router::new().route_service("/pharos.query.v1.QueryService/{method}", service);
+    Routes::from(router.route_layer(from_fn_with_state(bodies, hold_reader_body)))
 }
 
 struct Door {
@@ -159,7 +163,15 @@ struct ListingQuery {
 
 impl ListingQuery {
     fn new(selectors: &[String], start_ms: Option<i64>, end_ms: Option<i64>, most: u64) -> Result<Self, Status> {
-        let matcher_sets = selectors.iter().map(|text| selector(text)).collect::<Result<_, _>>()?;
+        if selectors.len() > SELECTORS_MAX {
+            let message = format!("selectors: {}, more than {SELECTORS_MAX}: ask for less at a time", selectors.len());
+            return Err(bad(&message));
+        }
+        let matcher_sets = parse_selectors(selectors.iter().map(String::as_str));
+        let matcher_sets = matcher_sets.map_err(|error| bad(&format!("selectors: {error}")))?;
+        if matcher_sets.iter().any(|matchers| matchers.iter().all(Matcher::matches_empty)) {
+            return Err(bad("selectors: each must contain at least one non-empty matcher"));
+        }
         let (start_ms, end_ms) = (start_ms.unwrap_or(i64::MIN), end_ms.unwrap_or(i64::MAX));
         if end_ms < start_ms {
             return Err(bad("end_unix_ms: it must not be before start_unix_ms"));
@@ -247,15 +259,6 @@ impl QueryService for Door {
         let frame = |series, end| pb::SeriesResponse { series, end };
         Ok(streamed(batches(sets, pb::LabelSet::encoded_len, end_of_listing(truncated), frame)))
     }
-}
-
-/// A selector that does not select everything.
-fn selector(text: &str) -> Result<Vec<Matcher>, Status> {
-    let matchers = parse_selector(text).map_err(|error| bad(&format!("selectors: {error}")))?;
-    if matchers.iter().all(Matcher::matches_empty) {
-        return Err(bad("selectors: each must contain at least one non-empty matcher"));
-    }
-    Ok(matchers)
 }
 
 /// Label sets of series and the memory they take, and whether the limit left something out.

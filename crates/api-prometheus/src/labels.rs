@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{RawPathParams, State};
-use pharos_base::{CancelToken, ErrorClass};
+use pharos_base::ErrorClass;
 use pharos_http::{Asked, QueryKind, Refusal};
 use pharos_model::{Labels, Matcher, TenantId, TimeRange};
 use pharos_storage::{LabelQuery, ReadContext, StorageError};
@@ -27,17 +27,6 @@ pub(crate) fn range(params: &Params) -> Result<TimeRange, ApiError> {
         return Err(ApiError(invalid("end", "end timestamp must not be before start timestamp")));
     }
     Ok(TimeRange::inclusive(start_ms, end_ms))
-}
-
-/// What a listing may cost: as long and as much memory as a query.
-#[expect(clippy::needless_pass_by_value, reason = "the pool hands the token over")]
-pub(crate) fn context(api: &PrometheusApi, cancel: CancelToken) -> ReadContext {
-    ReadContext {
-        cancel: cancel.with_deadline_at(api.clock.monotonic() + api.engine.settings().timeout),
-        memory: api.engine.memory_of_one(),
-        series_max: api.settings.listed_series_max,
-        ..ReadContext::unlimited()
-    }
 }
 
 /// All selectors of a request in one line.

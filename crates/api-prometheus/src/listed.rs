@@ -11,7 +11,6 @@ use pharos_model::TimeRange;
 use pharos_promql::engine::QueryWatch;
 use pharos_storage::{ReadContext, ReadMeter, StorageError};
 
-use crate::labels::context;
 use crate::reply::ApiError;
 use crate::routes::PrometheusApi;
 
@@ -63,7 +62,7 @@ impl Watched for EngineHolds {
 impl Listed {
     /// Announces a read.
     pub(crate) fn begin(api: &PrometheusApi, asked: Asked) -> Self {
-        let memory = api.engine.memory_within(asked.limits.memory_bytes_max);
+        let memory = api.engine.memory_of_one(&asked.tenant, asked.limits.memory_bytes_max);
         let holds = Arc::new(Holds { memory, meter: ReadMeter::default(), refusal: Mutex::default() });
         Self { query: api.pool.queries().begin(asked, Arc::clone(&holds) as Arc<dyn Watched>), holds }
     }
@@ -86,10 +85,11 @@ impl Listed {
     /// The bounds of the read. Who takes series raw counts them in its meter.
     pub(crate) fn context(&self, api: &PrometheusApi, cancel: CancelToken) -> ReadContext {
         let (memory, meter) = (self.holds.memory.clone(), self.holds.meter.clone());
-        let bounds = context(api, cancel);
-        let series_max =
-            self.query.asked().limits.series_max.map_or(bounds.series_max, |own| own.min(bounds.series_max));
-        ReadContext { memory, meter, series_max, ..bounds }
+        let series_max = api.settings.listed_series_max;
+        let series_max = self.query.asked().limits.series_max.map_or(series_max, |own| own.min(series_max));
+        // As long as a query.
+        let cancel = cancel.with_deadline_at(api.clock.monotonic() + api.engine.settings().timeout);
+        ReadContext { cancel, memory, meter, series_max }
     }
 }
 

@@ -3,18 +3,20 @@
 use std::fmt::Display;
 use std::num::{IntErrorKind, ParseIntError};
 
-use axum::body::{Bytes, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::response::Response;
+use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
 use pharos_base::{ErrorClass, HumanDuration};
 use pharos_http::{Dialect, Refusal};
 use pharos_model::Matcher;
+use pharos_promql::limits::PATTERNS_BYTES_MAX;
 use pharos_promql::parse_selector;
 
-/// A form with a query and hundreds of `match[]` fits in a tenth of this.
-const FORM_BYTES_MAX: usize = 16 << 20;
+/// Parameters of a request, those of its form included.
+const PARAMETERS_MAX: usize = 10_000;
 /// Prometheus' own sentinels for "the beginning" and "the end" of time; no RFC 3339 parser takes their years.
 const MIN_TIME: &str = "-292273086-05-16T16:47:06Z";
 const MAX_TIME: &str = "292277025-08-18T07:12:54.999999999Z";
@@ -33,17 +35,48 @@ impl<S: Send + Sync> FromRequest<S> for Params {
         let refuse = |message: String| Refusal::new(ErrorClass::Invalid, message).render(Dialect::Prometheus);
         let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
         let form = if content_type.starts_with("application/x-www-form-urlencoded") {
-            let read = to_bytes(body, FORM_BYTES_MAX).await;
-            read.map_err(|error| refuse(format!("cannot read the form: {error} (limit {FORM_BYTES_MAX} bytes)")))?
+            whole(body).await.map_err(&refuse)?
         } else {
             Bytes::new()
         };
-        let mut params = Vec::new();
-        for encoded in [form.as_ref(), parts.uri.query().unwrap_or("").as_bytes()] {
+        let encoded = [form.as_ref(), parts.uri.query().unwrap_or("").as_bytes()];
+        let count = encoded.iter().map(|encoded| pairs(encoded).count()).sum();
+        if count > PARAMETERS_MAX {
+            return Err(too_many(count).render(Dialect::Prometheus));
+        }
+        let mut params = Vec::with_capacity(count);
+        for encoded in encoded {
             params.extend(decode_form(encoded).map_err(&refuse)?);
         }
         Ok(Self(params))
     }
+}
+
+/// A body that [`pharos_gateway::hold_reader_body`] holds.
+async fn whole(body: Body) -> Result<Bytes, String> {
+    to_bytes(body, usize::MAX).await.map_err(|error| format!("cannot read the body: {error}"))
+}
+
+/// The body of a request that is no form, held by [`pharos_gateway::hold_reader_body`].
+pub(crate) struct HeldBytes(pub(crate) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for HeldBytes {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Response> {
+        let read = whole(request.into_body()).await.map(Self);
+        read.map_err(|message| Refusal::new(ErrorClass::Invalid, message).render(Dialect::Plain))
+    }
+}
+
+fn too_many(count: usize) -> Refusal {
+    let message = format!("the request has {count} parameters, more than {PARAMETERS_MAX}: ask for less at a time");
+    Refusal::new(ErrorClass::LimitExceeded, message).with_status(StatusCode::PAYLOAD_TOO_LARGE)
+}
+
+/// The pairs of `a=b&c=d`.
+fn pairs(encoded: &[u8]) -> impl Iterator<Item = &[u8]> {
+    encoded.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty())
 }
 
 /// `a=b&c=d` with percent escapes and `+` for a space. A malformed escape is refused wherever it stands: upstream's
@@ -58,8 +91,7 @@ fn decode_form(encoded: &[u8]) -> Result<Vec<(String, String)>, String> {
         let decoded = percent_encoding::percent_decode(&spaced).decode_utf8();
         decoded.map(std::borrow::Cow::into_owned).map_err(|_| "parameters must be UTF-8".to_owned())
     };
-    let pairs = encoded.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
-    pairs
+    pairs(encoded)
         .map(|pair| {
             let split = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
             Ok((text(&pair[..split])?, text(pair.get(split + 1..).unwrap_or(&[]))?))
@@ -162,15 +194,29 @@ impl Params {
 
     /// As [`Self::matcher_sets`]; what is wrong as text.
     pub(crate) fn plain_matcher_sets(&self) -> Result<Vec<Vec<Matcher>>, String> {
-        let set = |text: &str| {
+        let sets = parse_selectors(self.all("match[]"))?;
+        if sets.iter().any(|matchers| matchers.iter().all(Matcher::matches_empty)) {
+            return Err("match[] must contain at least one non-empty matcher".to_owned());
+        }
+        Ok(sets)
+    }
+}
+
+/// Selectors of a request; the patterns of all of them are bounded as those of one query.
+pub(crate) fn parse_selectors<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<Vec<Matcher>>, String> {
+    let mut pattern_bytes = 0;
+    texts
+        .map(|text| {
             let matchers = parse_selector(text).map_err(|error| error.to_string())?;
-            if matchers.iter().all(Matcher::matches_empty) {
-                return Err("match[] must contain at least one non-empty matcher".to_owned());
+            pattern_bytes += matchers.iter().map(Matcher::pattern_bytes).sum::<usize>();
+            if pattern_bytes > PATTERNS_BYTES_MAX {
+                return Err(format!(
+                    "patterns of all selectors are too large: at most {PATTERNS_BYTES_MAX} bytes compiled; send fewer at a time"
+                ));
             }
             Ok(matchers)
-        };
-        self.all("match[]").map(set).collect()
-    }
+        })
+        .collect()
 }
 
 /// A whole number, refused in the words of Go's `strconv.Atoi`.

@@ -168,17 +168,19 @@ fn json(body: Body) -> Response {
 #[cfg(test)]
 mod tests {
     use http::header::RETRY_AFTER;
-    use pharos_base::BudgetExceeded;
+    use pharos_base::{BudgetBound, BudgetExceeded};
 
     use super::*;
 
     /// What the query itself asks too much of stays refused; what others hold comes back.
     #[test]
     fn a_common_budget_that_is_used_up_is_asked_again() {
-        for (is_shared, status, retry_after) in
-            [(false, StatusCode::UNPROCESSABLE_ENTITY, None), (true, StatusCode::SERVICE_UNAVAILABLE, Some("1"))]
-        {
-            let exceeded = BudgetExceeded { limit_bytes: 1, is_shared };
+        for (bound, status, retry_after) in [
+            (BudgetBound::Own, StatusCode::UNPROCESSABLE_ENTITY, None),
+            (BudgetBound::Share, StatusCode::SERVICE_UNAVAILABLE, Some("1")),
+            (BudgetBound::Common, StatusCode::SERVICE_UNAVAILABLE, Some("1")),
+        ] {
+            let exceeded = BudgetExceeded { limit_bytes: 1, bound };
             for error in [ApiError::from(QueryError::Memory(exceeded)), StorageError::Memory(exceeded).into()] {
                 let response = error.into_response();
                 let told = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap());

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
 use http::StatusCode;
 use pharos_base::{Clock, ErrorClass};
+use pharos_gateway::{ReaderBodies, hold_reader_body};
 use pharos_http::{QueryPool, Refusal};
 use pharos_promql::Engine;
 use pharos_storage::{MetricStore, TraceStore};
@@ -65,6 +67,8 @@ pub struct PrometheusApi {
     pub own_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Bounds of what holds a connection without being a query.
     pub gates: Gates,
+    /// Bounds of forms and messages that are being read.
+    pub bodies: ReaderBodies,
     /// Cancelled when the server is about to stop: streams without an end end then.
     pub stop: CancellationToken,
 }
@@ -102,6 +106,7 @@ pub fn router(api: PrometheusApi) -> Router {
     let api = Arc::new(api);
     let below = |prefix: &str| api_routes(prefix).with_state(Arc::clone(&api));
     let version = Router::new().route("/version", get(status::version)).with_state(Arc::clone(&api));
+    let bodies = Arc::new(api.bodies.clone());
     Router::new()
         .merge(version)
         .merge(admin::router().with_state(Arc::clone(&api)))
@@ -109,6 +114,7 @@ pub fn router(api: PrometheusApi) -> Router {
         .merge(below(""))
         .merge(below("/prometheus"))
         .merge(below("/select/{tenant}/prometheus"))
+        .route_layer(from_fn_with_state(bodies, hold_reader_body))
 }
 
 /// What is served below each `/api/v1`, but for the listings of queries and exports. `openapi.yaml` describes it.

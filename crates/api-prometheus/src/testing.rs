@@ -9,8 +9,8 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::{Request, StatusCode};
 use pharos_base::SimClock;
-use pharos_gateway::Principal;
-use pharos_http::QueryPool;
+use pharos_gateway::{BodyLimit, Principal, ReaderBodies};
+use pharos_http::{BodyBudget, QueryPool};
 use pharos_model::{
     BatchBuilder, Exemplar, Labels, LabelsBuilder, MetricKind, MetricMetadata, Sample, TenantId, stale_nan,
 };
@@ -86,6 +86,12 @@ pub(crate) async fn settled(api: &PrometheusApi) {
     assert!(in_time.is_ok(), "{} bytes are held, {running:?} run", api.engine.memory_used_bytes());
 }
 
+/// Bodies of a megabyte, of which eight fit.
+pub(crate) fn bodies() -> ReaderBodies {
+    let budget = BodyBudget::new("query.bodies_max", 8 << 20);
+    ReaderBodies::new(budget, BodyLimit { name: "query.body_max", bytes_max: 1 << 20 }, WAIT_MAX)
+}
+
 /// The API over `store`, at [`NOW_MS`].
 pub(crate) fn api(store: Arc<dyn MetricStore>) -> PrometheusApi {
     PrometheusApi {
@@ -105,6 +111,7 @@ pub(crate) fn api(store: Arc<dyn MetricStore>) -> PrometheusApi {
         started_at_ms: NOW_MS,
         own_metrics: Arc::new(|| "# TYPE pharos_up gauge\npharos_up 1\n# EOF\n".to_owned()),
         gates: Gates::default(),
+        bodies: bodies(),
         stop: CancellationToken::new(),
     }
 }

@@ -1,5 +1,6 @@
 //! The API from outside, over the in-memory store.
 
+mod bodies;
 mod hangup;
 
 use axum::body::Body;

@@ -72,10 +72,9 @@ impl Caller {
         (kind, range): (QueryKind, Option<TimeRangeNs>),
         read: impl FnOnce(&TempoApi, &TenantId, &ReadContext) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, Response> {
-        let holds = Arc::new(Holds {
-            memory: api.memory.part(self.limits.memory_within(api.memory_bytes_max)),
-            refusal: Mutex::default(),
-        });
+        let bytes_max = self.limits.memory_within(api.memory_bytes_max);
+        let memory = api.memory.part_of(self.tenant.as_str(), bytes_max);
+        let holds = Arc::new(Holds { memory, refusal: Mutex::default() });
         let query = api.pool.queries().begin(self.asks(kind, range), Arc::clone(&holds) as Arc<dyn Watched>);
         let (shared, tenant) = (Arc::clone(api), self.tenant.clone());
         let work = move |cancel: CancelToken| {

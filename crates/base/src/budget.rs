@@ -1,25 +1,56 @@
 //! Memory budgets: what one piece of work may hold at a time, and what all of them together may.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 use crate::{Crossing, ErrorClass};
 
 /// More memory was asked for than a budget holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("needs more than {} of {limit_bytes} bytes", if *.is_shared { "is left of a common memory budget" } else { "its memory budget" })]
+#[error("needs more than {bound} of {limit_bytes} bytes")]
 pub struct BudgetExceeded {
     /// The size of the budget that is used up, bytes.
     pub limit_bytes: u64,
-    /// Whether others hold parts of that budget, too: with time there may be room again.
-    pub is_shared: bool,
+    /// What of it is used up.
+    pub bound: BudgetBound,
+}
+
+/// What of a budget is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BudgetBound {
+    /// All that one piece of work may hold.
+    Own,
+    /// What of a common budget its owner leaves to others.
+    Share,
+    /// All of a common budget.
+    Common,
+}
+
+impl fmt::Display for BudgetBound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Own => "its memory budget",
+            Self::Share => "the share that its owner may hold of a common memory budget",
+            Self::Common => "is left of a common memory budget",
+        })
+    }
 }
 
 impl BudgetExceeded {
+    /// Whether others hold parts of that budget, too: with time there may be room again.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.bound != BudgetBound::Own
+    }
+
     /// Of a common budget there may be more with time; of one's own there never is.
     #[must_use]
     pub fn class(&self) -> ErrorClass {
-        if self.is_shared { ErrorClass::Unavailable } else { ErrorClass::LimitExceeded }
+        if self.is_shared() { ErrorClass::Unavailable } else { ErrorClass::LimitExceeded }
     }
 }
 
@@ -30,10 +61,23 @@ struct Inner {
     peak_bytes: AtomicU64,
     crossing: Crossing,
     whole: Option<Arc<Inner>>,
+    /// Who answers for this part, among others of the whole.
+    owner: Option<Arc<Owner>>,
+    /// Of a whole: owners of its parts.
+    owners: Mutex<HashMap<Box<str>, Weak<Owner>>>,
+}
+
+/// All parts of one owner together.
+#[derive(Debug, Default)]
+struct Owner {
+    used_bytes: AtomicU64,
 }
 
 /// Counts bytes held on behalf of one piece of work; clones share the count. What it holds counts in the budget that
 /// it is a part of as well.
+///
+/// A part may have an owner. Owners hold of the whole as much as they leave to others, so that whoever comes finds room: alone one
+/// has half, two that want all have a third each. An owner's only part may take what is left.
 ///
 /// It also keeps when its piece of work first crossed a limit, be it this one or another that the work knows.
 ///
@@ -46,14 +90,25 @@ impl MemoryBudget {
     /// A budget of `limit_bytes`.
     #[must_use]
     pub fn new(limit_bytes: u64) -> Self {
-        Self(Inner::new(limit_bytes, None))
+        Self(Inner::new(limit_bytes, None, None))
     }
 
     /// A part of this budget, with a limit of its own. Parts of parts count in the first whole only.
     #[must_use]
     pub fn part(&self, limit_bytes: u64) -> Self {
-        let whole = self.0.whole.as_ref().unwrap_or(&self.0);
-        Self(Inner::new(limit_bytes, Some(Arc::clone(whole))))
+        Self(Inner::new(limit_bytes, Some(Arc::clone(self.whole())), None))
+    }
+
+    /// As [`MemoryBudget::part`], of an owner who shares the whole with others.
+    #[must_use]
+    pub fn part_of(&self, owner: &str, limit_bytes: u64) -> Self {
+        let whole = self.whole();
+        let owner = whole.owner(owner);
+        Self(Inner::new(limit_bytes, Some(Arc::clone(whole)), Some(owner)))
+    }
+
+    fn whole(&self) -> &Arc<Inner> {
+        self.0.whole.as_ref().unwrap_or(&self.0)
     }
 
     /// A budget that never refuses, for tests and tools.
@@ -75,7 +130,14 @@ impl MemoryBudget {
     /// Whether so many bytes are left at the moment: for work that knows a thriftier way.
     #[must_use]
     pub fn has_room(&self, bytes: u64) -> bool {
-        [Some(&self.0), self.0.whole.as_ref()].into_iter().flatten().all(|budget| budget.has_room(bytes))
+        let own = &self.0;
+        let leaves_room = |whole: &Arc<Inner>| {
+            let owner = own.owner.as_ref();
+            owner.is_none_or(|owner| {
+                owner.leaves_room(bytes, own.used(), whole.limit_bytes.saturating_sub(whole.used()))
+            })
+        };
+        own.has_room(bytes) && own.whole.as_ref().is_none_or(|whole| whole.has_room(bytes) && leaves_room(whole))
     }
 
     /// When its piece of work first crossed a limit: a refusal of this budget notes it.
@@ -98,14 +160,46 @@ impl MemoryBudget {
 }
 
 impl Inner {
-    fn new(limit_bytes: u64, whole: Option<Arc<Self>>) -> Arc<Self> {
+    fn new(limit_bytes: u64, whole: Option<Arc<Self>>, owner: Option<Arc<Owner>>) -> Arc<Self> {
         Arc::new(Self {
             limit_bytes,
             used_bytes: AtomicU64::new(0),
             peak_bytes: AtomicU64::new(0),
             crossing: Crossing::default(),
             whole,
+            owner,
+            owners: Mutex::default(),
         })
+    }
+
+    /// The books of an owner, who is forgotten some time after the last part.
+    fn owner(&self, name: &str) -> Arc<Owner> {
+        let mut owners = self.owners.lock();
+        if let Some(known) = owners.get(name).and_then(Weak::upgrade) {
+            return known;
+        }
+        if owners.len() == owners.capacity() {
+            owners.retain(|_, owner| owner.strong_count() > 0);
+        }
+        let owner = Arc::<Owner>::default();
+        owners.insert(name.into(), Arc::downgrade(&owner));
+        owner
+    }
+
+    fn used(&self) -> u64 {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes that `part` has taken for its owner, unless too little is left for others.
+    fn share(&self, part: &Self, owner: &Owner, bytes: u64) -> bool {
+        let before = owner.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let held = before.saturating_add(bytes);
+        // Other threads of the part count in it first, and then here: an owner's only part is never taken for one of several.
+        if held > part.used() && held > self.limit_bytes.saturating_sub(self.used()) {
+            owner.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        true
     }
 
     /// Takes the bytes, or says that there are not as many.
@@ -123,11 +217,19 @@ impl Inner {
     }
 
     fn has_room(&self, bytes: u64) -> bool {
-        self.used_bytes.load(Ordering::Relaxed).saturating_add(bytes) <= self.limit_bytes
+        self.used().saturating_add(bytes) <= self.limit_bytes
     }
 
     fn give_back(&self, bytes: u64) {
         self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Owner {
+    /// Whether this many more bytes of one of its parts, which holds `of_part`, leave as much to others, of whom `free` is left.
+    fn leaves_room(&self, bytes: u64, of_part: u64, free: u64) -> bool {
+        let held = self.used_bytes.load(Ordering::Relaxed);
+        held <= of_part || held.saturating_add(bytes) <= free.saturating_sub(bytes)
     }
 }
 
@@ -145,17 +247,25 @@ impl Reservation {
     /// [`BudgetExceeded`]; the reservation keeps what it had.
     pub fn grow(&mut self, more: u64) -> Result<(), BudgetExceeded> {
         let own = &*self.budget.0;
-        let Inner { crossing, whole, .. } = own;
+        let exceeded = |of: &Inner, bound| {
+            own.crossing.note();
+            Err(BudgetExceeded { limit_bytes: of.limit_bytes, bound })
+        };
         if !own.take(more) {
-            crossing.note();
-            return Err(BudgetExceeded { limit_bytes: own.limit_bytes, is_shared: false });
+            return exceeded(own, BudgetBound::Own);
         }
-        if let Some(whole) = whole
-            && !whole.take(more)
-        {
-            own.give_back(more);
-            crossing.note();
-            return Err(BudgetExceeded { limit_bytes: whole.limit_bytes, is_shared: true });
+        if let Some(whole) = &own.whole {
+            if !whole.take(more) {
+                own.give_back(more);
+                return exceeded(whole, BudgetBound::Common);
+            }
+            if let Some(owner) = &own.owner
+                && !whole.share(own, owner, more)
+            {
+                whole.give_back(more);
+                own.give_back(more);
+                return exceeded(whole, BudgetBound::Share);
+            }
         }
         self.bytes += more;
         Ok(())
@@ -171,6 +281,10 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         let own = &self.budget.0;
+        // The owner's first: what it holds of a part is never more than the part does.
+        if let Some(owner) = &own.owner {
+            owner.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
         own.give_back(self.bytes);
         if let Some(whole) = &own.whole {
             whole.give_back(self.bytes);
@@ -187,7 +301,7 @@ mod tests {
         let budget = MemoryBudget::new(100);
         let first = budget.reserve(60).unwrap();
         assert!(budget.has_room(40) && !budget.has_room(41) && budget.crossing().at().is_none());
-        assert_eq!(budget.reserve(41).unwrap_err(), BudgetExceeded { limit_bytes: 100, is_shared: false });
+        assert_eq!(budget.reserve(41).unwrap_err(), BudgetExceeded { limit_bytes: 100, bound: BudgetBound::Own });
         assert_eq!(budget.used_bytes(), 60);
         assert!(budget.crossing().at().is_some());
         drop(first);
@@ -201,15 +315,49 @@ mod tests {
         let whole = MemoryBudget::new(100);
         let (a, b) = (whole.part(80), whole.part(80));
         let held = a.reserve(70).unwrap();
-        assert_eq!(a.reserve(11).unwrap_err(), BudgetExceeded { limit_bytes: 80, is_shared: false });
+        assert_eq!(a.reserve(11).unwrap_err(), BudgetExceeded { limit_bytes: 80, bound: BudgetBound::Own });
         assert!(!b.has_room(31) && b.crossing().at().is_none());
         let error = b.reserve(31).unwrap_err();
-        assert_eq!(error, BudgetExceeded { limit_bytes: 100, is_shared: true });
+        assert_eq!(error, BudgetExceeded { limit_bytes: 100, bound: BudgetBound::Common });
         assert_eq!(error.to_string(), "needs more than is left of a common memory budget of 100 bytes");
         assert_eq!((whole.used_bytes(), a.used_bytes(), b.used_bytes()), (70, 70, 0), "a refusal takes nothing");
         assert!(b.crossing().at().is_some() && whole.crossing().at().is_none(), "of the part's work alone");
         drop(held);
         assert_eq!((whole.used_bytes(), a.used_bytes()), (0, 0));
         assert!(b.reserve(80).is_ok());
+    }
+    #[test]
+    fn an_owner_leaves_room_for_others() {
+        let whole = MemoryBudget::new(120);
+        let part = |owner: &str| whole.part_of(owner, 100);
+        let refused = |bound| BudgetExceeded { limit_bytes: 120, bound };
+        // Four queries of one, each within its own limit: half of the whole, and not more.
+        let greedy: Vec<_> = (0..4).map(|_| part("greedy")).collect();
+        let _held: Vec<_> = greedy.iter().take(3).map(|part| part.reserve(20).unwrap()).collect();
+        assert!(!greedy[3].has_room(1) && greedy[3].crossing().at().is_none());
+        assert_eq!(greedy[3].reserve(1).unwrap_err(), refused(BudgetBound::Share));
+        assert_eq!(greedy[0].reserve(1).unwrap_err(), refused(BudgetBound::Share));
+        assert_eq!((whole.used_bytes(), greedy[3].used_bytes()), (60, 0), "a refusal takes nothing");
+        // Who comes finds room: the only query of another may take what is left, two of them share it.
+        let (one, two) = (part("other"), part("other"));
+        let all = one.reserve(60).unwrap();
+        assert_eq!(two.reserve(1).unwrap_err(), refused(BudgetBound::Common));
+        drop(all);
+        assert!(two.has_room(60) && !two.has_room(61));
+        let _some = one.reserve(30).unwrap();
+        assert_eq!(two.reserve(1).unwrap_err(), refused(BudgetBound::Share), "30 are left, and it has 30");
+        assert!(part("third").reserve(30).is_ok());
+    }
+
+    #[test]
+    fn an_owners_only_part_may_have_all_and_nobody_is_remembered_for_ever() {
+        let whole = MemoryBudget::new(100);
+        for number in 0..1_000 {
+            let part = whole.part_of(&number.to_string(), 100);
+            let mut held = part.reserve(60).unwrap();
+            held.grow(40).unwrap();
+        }
+        assert_eq!(whole.used_bytes(), 0);
+        assert!(whole.0.owners.lock().len() < 10);
     }
 }

@@ -19,7 +19,7 @@ mod sort;
 mod threads;
 mod units;
 
-pub use budget::{BudgetExceeded, MemoryBudget, Reservation};
+pub use budget::{BudgetBound, BudgetExceeded, MemoryBudget, Reservation};
 pub use cancel::{CancelToken, Interrupted};
 pub use chain::full_message;
 pub use class::ErrorClass;

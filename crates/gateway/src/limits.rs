@@ -98,6 +98,7 @@ impl LimitOverrides {
             memory_bytes_max: self.query_memory_max.map(|bytes| bytes.0),
             samples_max: self.query_samples_max,
             series_max: self.query_series_max,
+            body_bytes_max: self.body_max.map(|bytes| bytes.0),
         }
     }
 

@@ -30,7 +30,7 @@ pub enum Dialect {
     Jaeger,
     /// `{"error":{"grpcCode":…,"httpCode":…,"message":…}}`, of Jaeger's API v3.
     JaegerV3,
-    /// One line of text: remote write, operation.
+    /// One line of text: remote write and read, operation.
     Plain,
 }
 
@@ -173,7 +173,7 @@ impl Dialect {
         let writes_samples = path.ends_with("/api/v1/write") || path.ends_with("/api/v1/push");
         if is_otlp(path) {
             if is_json { Self::OtlpJson } else { Self::OtlpProtobuf }
-        } else if writes_samples || path.contains("/api/v1/import") {
+        } else if writes_samples || path.contains("/api/v1/import") || path.ends_with("/api/v1/read") {
             Self::Plain
         } else if path.contains("/api/v1/") || path.ends_with("/federate") {
             Self::Prometheus

@@ -5,6 +5,7 @@
 //! Prometheus' JSON envelope, Jaeger's envelope, plain text elsewhere.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod bodies;
 mod conn;
 mod cut_short;
 mod deadline;
@@ -20,6 +21,7 @@ mod server;
 mod status;
 mod tls;
 
+pub use bodies::{BodyBudget, BodyShare, HeldBody, hold_body};
 pub use conn::{BodyTooSlow, Connection, ConnectionGate, ConnectionMetrics, ConnectionSettings};
 pub use cut_short::body_cut_short;
 pub use deadline::grpc_deadline;

@@ -35,7 +35,7 @@ pub struct QueryPool {
     long: Arc<LongKinds>,
     queries: Queries,
     /// What is told who finds the queue full or waits too long.
-    busy: &'static str,
+    busy: Arc<str>,
 }
 
 /// Hashes of the kinds of work that took longer than [`INLINE_MAX`] the last time; one forgets the other of its slot.
@@ -76,14 +76,18 @@ impl QueryPool {
             wait_max,
             long: Arc::new(LongKinds::new()),
             queries: Queries::default(),
-            busy: "too many queries at once; try again, or raise query.concurrency_max",
+            busy: format!(
+                "too many queries at once, query.concurrency_max = {running_max} run and ten times as many wait; try again, or raise it"
+            )
+            .into(),
         }
     }
 
     /// For work on the stores themselves: one at a time, ten in the queue, each for `wait_max` at most.
     #[must_use]
     pub fn upkeep(wait_max: Duration) -> Self {
-        Self { busy: "another snapshot or deletion is under way; try again later", ..Self::new(1, wait_max) }
+        let busy = "another snapshot or deletion is under way, and 1 may be at a time; try again later";
+        Self { busy: busy.into(), ..Self::new(1, wait_max) }
     }
 
     /// The same pool, whose queries are kept in `queries`.
@@ -178,7 +182,7 @@ impl QueryPool {
     /// What is told who finds no place; `reached`: whose limit is the reason, and how many queries that allows.
     fn busy(&self, reached: Option<(LimitOf, u32)>) -> Refusal {
         let message = match reached {
-            None => self.busy.to_owned(),
+            None => self.busy.to_string(),
             Some((of, max)) => format!(
                 "as many queries of this {0} run as may, limits.queries_in_flight = {max}: ask fewer at a time, or raise it for this {0}",
                 of.as_str()

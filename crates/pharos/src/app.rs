@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use pharos_api_jaeger::{JaegerUi, UiBuild, UiCapabilities};
 use pharos_api_prometheus::{ApiSettings, BuildInfo, Gates, PrometheusApi};
 use pharos_base::{Clock, Helpers, Secret, SystemClock, full_message};
-use pharos_gateway::{AuthSettings, Authenticator, Identities, Quotas, TokenFile};
-use pharos_http::{HttpMetrics, Queries, QueriesSettings, QueryPool, watch_tls_files};
+use pharos_gateway::{AuthSettings, Authenticator, BodyLimit, Identities, Quotas, ReaderBodies, TokenFile};
+use pharos_http::{BodyBudget, HttpMetrics, Queries, QueriesSettings, QueryPool, watch_tls_files};
 use pharos_ingest::otlp::{WireForm, decode_traces};
 use pharos_ingest::{HaRules, IngestComponents, Ingestor};
 use pharos_promql::{Engine, EngineSettings, ParserOptions};
@@ -309,6 +309,7 @@ fn doors(
         started_at_ms: clock.unix_ms(),
         own_metrics: Arc::new(move || self_metrics::text(&own_metrics)),
         gates: Gates::default(),
+        bodies: reader_bodies(settings),
         stop: stop.clone(),
     };
     let mut ingestor = Ingestor::new(components, settings.ingest.clone())
@@ -360,6 +361,14 @@ fn jaeger_ui(settings: &Settings) -> anyhow::Result<Option<JaegerUi>> {
         &build,
         UiCapabilities { metrics_storage: settings.jaeger_api.monitor.enabled },
     )?)
+}
+
+/// What bodies of readers may hold; the largest fits at any rate.
+fn reader_bodies(settings: &Settings) -> ReaderBodies {
+    let query = &settings.query;
+    let bytes_max = query.bodies_max.0.max(settings.jaeger_api.transform_body_max.0);
+    let limit = BodyLimit { name: "query.body_max", bytes_max: query.body_max.0 };
+    ReaderBodies::new(BodyBudget::new("query.bodies_max", bytes_max), limit, query.timeout.0)
 }
 
 fn engine_settings(settings: &Settings) -> EngineSettings {

@@ -77,15 +77,14 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         Arc::clone(&doors.quotas),
         doors.registry.lock().sub_registry_with_prefix("pharos"),
     );
-    let query_memory = doors.prometheus.engine.memory_of_one();
     let jaeger = JaegerApi {
         store: Arc::clone(&doors.traces),
         pool: doors.pool.clone(),
         clock: Arc::clone(&doors.clock),
         timeout: doors.query_timeout,
-        memory: doors.prometheus.engine.memory_of_one(),
+        memory: doors.prometheus.engine.memory().clone(),
         memory_bytes_max: doors.query_memory_bytes_max,
-        uploads: query_memory.part(doors.jaeger.transform_body_max.0.saturating_mul(2)),
+        bodies: doors.prometheus.bodies.clone(),
         settings: Arc::clone(&doors.jaeger),
         monitor: doors.jaeger.monitor.enabled.then(|| doors.prometheus.engine.clone()),
     };
@@ -94,7 +93,7 @@ pub(crate) fn routers(doors: &Doors) -> Routers {
         pool: doors.pool.clone(),
         clock: Arc::clone(&doors.clock),
         timeout: doors.query_timeout,
-        memory: doors.prometheus.engine.memory_of_one(),
+        memory: doors.prometheus.engine.memory().clone(),
         memory_bytes_max: doors.query_memory_bytes_max,
     };
     let ingest_http = pharos_api_ingest::http_router(ingest.clone());

@@ -111,6 +111,8 @@ pub(crate) struct Query {
     pub(crate) lookback: HumanDuration,
     pub(crate) memory_max: ByteSize,
     pub(crate) memory_total_max: ByteSize,
+    pub(crate) body_max: ByteSize,
+    pub(crate) bodies_max: ByteSize,
     pub(crate) samples_max: u64,
     pub(crate) points_max: u64,
     pub(crate) series_max: u64,
@@ -139,6 +141,8 @@ impl Default for Query {
             lookback: HumanDuration::from_ms(300_000),
             memory_max: ByteSize::gib(1),
             memory_total_max: ByteSize::gib(4),
+            body_max: ByteSize::mib(1),
+            bodies_max: ByteSize::mib(64),
             samples_max: 50_000_000,
             points_max: 50_000_000,
             series_max: 1_000_000,
@@ -301,6 +305,8 @@ impl Settings {
         let sizes = [
             ("query.memory_max", self.query.memory_max, ByteSize::mib(1)),
             ("query.memory_total_max", self.query.memory_total_max, self.query.memory_max),
+            ("query.body_max", self.query.body_max, ByteSize(1 << 10)),
+            ("query.bodies_max", self.query.bodies_max, self.query.body_max),
             ("ingest.limits.body_max", self.ingest.limits.body_max, ByteSize(1 << 10)),
             ("ingest.limits.bodies_max", self.ingest.limits.bodies_max, self.ingest.limits.body_max),
         ];

@@ -101,17 +101,18 @@ impl Engine {
         Self { helpers, ..self }
     }
 
-    /// Memory for one query, or for a listing, which counts as one: a part of what all of them may hold.
+    /// What all queries may hold together.
     #[must_use]
-    pub fn memory_of_one(&self) -> MemoryBudget {
-        self.memory_within(None)
+    pub fn memory(&self) -> &MemoryBudget {
+        &self.memory
     }
 
-    /// As [`Engine::memory_of_one`], where a caller may have less.
+    /// Memory for one query of a tenant, or for a listing, which counts as one: a part of what all of them may hold, of which each
+    /// tenant leaves as much to others as it holds. A caller may have less than the engine's limit.
     #[must_use]
-    pub fn memory_within(&self, own_bytes_max: Option<u64>) -> MemoryBudget {
+    pub fn memory_of_one(&self, tenant: &TenantId, own_bytes_max: Option<u64>) -> MemoryBudget {
         let bytes_max = self.settings.memory_bytes_max;
-        self.memory.part(own_bytes_max.map_or(bytes_max, |own| own.min(bytes_max)))
+        self.memory.part_of(tenant.as_str(), own_bytes_max.map_or(bytes_max, |own| own.min(bytes_max)))
     }
 
     /// What all running queries hold, and the answers that were not dropped yet, bytes.

@@ -1,5 +1,11 @@
-//! Prometheus remote read. Fields are described in `proto/prometheus/remote_read.proto`.
+//! Prometheus remote read. Fields are described in `proto/prometheus/remote_read.proto`; hints are of no use to us, and are not
+//! decoded.
+//!
+//! Of a message of two bytes decoding makes a hundred: [`ReadRequest::size`] says beforehand how much there is.
 #![expect(missing_docs, reason = "the fields of the .proto file, described there")]
+
+use prost::bytes::Buf;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use crate::remote_write::v1::{Label, TimeSeries};
 
@@ -9,6 +15,54 @@ pub struct ReadRequest {
     pub queries: Vec<Query>,
     #[prost(enumeration = "read_request::ResponseType", repeated, tag = "2")]
     pub accepted_response_types: Vec<i32>,
+}
+
+/// How much of everything that repeats a request has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReadRequestSize {
+    /// Queries.
+    pub queries: usize,
+    /// Matchers of all queries.
+    pub matchers: usize,
+    /// Bytes of the list of accepted forms, of which each takes at least one.
+    pub form_bytes: usize,
+}
+
+impl ReadRequest {
+    /// Counts what decoding `bytes` will make, and makes nothing. Where they are no request it counts at least what comes before
+    /// decoding finds that out.
+    #[must_use]
+    pub fn size(bytes: &[u8]) -> ReadRequestSize {
+        let mut size = ReadRequestSize::default();
+        each_field(bytes, |tag, content| match tag {
+            1 => {
+                size.queries += 1;
+                each_field(content, |tag, _| size.matchers += usize::from(tag == 3));
+            }
+            2 => size.form_bytes += content.len(),
+            _ => {}
+        });
+        size
+    }
+}
+
+/// Hands out the fields of a message with what is in them, as long as it is one.
+fn each_field<'a>(mut rest: &'a [u8], mut take: impl FnMut(u32, &'a [u8])) {
+    while let Ok((tag, wire_type)) = decode_key(&mut rest) {
+        let before = rest;
+        let content = if wire_type == WireType::LengthDelimited {
+            let Ok(length) = decode_varint(&mut rest) else { return };
+            let Some(content) = usize::try_from(length).ok().and_then(|length| rest.get(..length)) else { return };
+            rest.advance(content.len());
+            content
+        } else {
+            if skip_field(wire_type, tag, &mut rest, DecodeContext::default()).is_err() {
+                return;
+            }
+            &before[..before.len() - rest.len()]
+        };
+        take(tag, content);
+    }
 }
 
 pub mod read_request {
@@ -28,8 +82,6 @@ pub struct Query {
     pub end_timestamp_ms: i64,
     #[prost(message, repeated, tag = "3")]
     pub matchers: Vec<LabelMatcher>,
-    #[prost(message, optional, tag = "4")]
-    pub hints: Option<ReadHints>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
@@ -51,24 +103,6 @@ pub mod label_matcher {
         Re = 2,
         Nre = 3,
     }
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
-pub struct ReadHints {
-    #[prost(int64, tag = "1")]
-    pub step_ms: i64,
-    #[prost(string, tag = "2")]
-    pub func: String,
-    #[prost(int64, tag = "3")]
-    pub start_ms: i64,
-    #[prost(int64, tag = "4")]
-    pub end_ms: i64,
-    #[prost(string, repeated, tag = "5")]
-    pub grouping: Vec<String>,
-    #[prost(bool, tag = "6")]
-    pub by: bool,
-    #[prost(int64, tag = "7")]
-    pub range_ms: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -18,7 +18,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use pharos_base::{Completion, HumanDuration, spawn_named};
+use pharos_base::{ByteSize, Completion, HumanDuration, spawn_named};
 use pharos_model::{SpanBatch, TenantId, TraceId};
 use pharos_storage::{AppendOutcome, SpanGate, SpanRequest, StorageError};
 
@@ -245,10 +245,13 @@ impl SpanGate for TailSampler {
             return Completion::ready(Ok(AppendOutcome { rejections, ..AppendOutcome::default() }));
         }
         if shared.is_full_for(tenant) {
-            return refuse("spans that wait for a sampling decision take too much of tail_sampling.memory_max");
+            let limit = shared.settings.memory_max;
+            return refuse(&format!(
+                "spans that wait for a sampling decision take too much, tail_sampling.memory_max = {limit}; send again later, or raise it"
+            ));
         }
         if shared.queued_bytes.load(Relaxed) > QUEUE_BYTES_MAX {
-            return refuse("the sampling log does not keep up");
+            return refuse(&log_is_late());
         }
         let mut record = Vec::with_capacity(request.body.len() + 256);
         let encoded = Request {
@@ -269,13 +272,20 @@ impl SpanGate for TailSampler {
         shared.queued_bytes.fetch_add(bytes, Relaxed);
         let reason = match self.queue.lock().as_ref().map(|queue| queue.try_send(job)) {
             Some(Ok(())) => return completion,
-            Some(Err(TrySendError::Full(_))) => "the sampling log does not keep up",
-            Some(Err(TrySendError::Disconnected(_))) => "tail sampling has stopped, see the log",
-            None => "stopping",
+            Some(Err(TrySendError::Full(_))) => log_is_late(),
+            Some(Err(TrySendError::Disconnected(_))) => "tail sampling has stopped, see the log".to_owned(),
+            None => "stopping".to_owned(),
         };
         shared.queued_bytes.fetch_sub(bytes, Relaxed);
-        refuse(reason)
+        refuse(&reason)
     }
+}
+
+fn log_is_late() -> String {
+    let limit = ByteSize(QUEUE_BYTES_MAX);
+    format!(
+        "the disk does not keep up with the sampling log, for which {QUEUE_MAX} requests of {limit} together may wait; send again later, fewer at a time"
+    )
 }
 
 /// A panic amid judging leaves what waits in a state that nobody knows: nothing more is taken then.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pharos_base::{BudgetExceeded, ErrorClass, Interrupted};
+use pharos_base::{BudgetBound, BudgetExceeded, ErrorClass, Interrupted};
 
 /// What can go wrong in a store, whatever its engine.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub enum StorageError {
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
     /// The query's memory budget is used up.
-    #[error("query {0}; narrow the selection or the time range")]
+    #[error("query {0}; {advice}", advice = memory_advice(.0))]
     Memory(#[from] BudgetExceeded),
     /// Damaged data or a bug; `source` says which.
     #[error("{action} failed")]
@@ -58,5 +58,19 @@ impl StorageError {
     #[must_use]
     pub fn unavailable(reason: impl Into<String>) -> Self {
         Self::Unavailable { reason: reason.into(), retry_after: Some(Duration::from_secs(5)) }
+    }
+}
+
+/// What whoever asked can do about memory that is used up.
+#[must_use]
+pub fn memory_advice(exceeded: &BudgetExceeded) -> &'static str {
+    match exceeded.bound {
+        BudgetBound::Common => "other queries hold the rest: ask again later, or raise query.memory_total_max",
+        BudgetBound::Share => {
+            "other queries of this tenant hold it: ask again later, ask less at a time, or raise query.memory_total_max"
+        }
+        BudgetBound::Own => {
+            "narrow the selection or the time range, or raise query.memory_max (limits.query_memory_max where a tenant or credential has its own)"
+        }
     }
 }

@@ -45,7 +45,7 @@ pub use attribute_lists::{
     ValueQuery, is_meant, visit_attribute_keys, visit_listed_values, whole_days,
 };
 pub use changes::{ChangeLog, ChangeMark};
-pub use error::StorageError;
+pub use error::{StorageError, memory_advice};
 pub use evaluate::GridEvaluator;
 pub use leaf::{Capabilities, GridPlan, GridSeries, LeafPlan, LeafSeries, LeafStream, Precision, RawPlan, RawSeries};
 pub use metric_store::{

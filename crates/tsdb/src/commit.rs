@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, RwLock};
-use pharos_base::{Clock, Completer, Completion};
+use pharos_base::{ByteSize, Clock, Completer, Completion};
 use pharos_model::MetricBatch;
 use pharos_storage::{AppendOutcome, StorageError};
 
@@ -123,12 +123,15 @@ impl CommitQueue {
         let bytes = submission_bytes(&submission);
         let mut queue = self.queue.lock();
         let refusal = if queue.stopping {
-            Some("the store is closing")
+            Some("the store is closing".to_owned())
         } else if self.is_poisoned() {
-            Some(POISONED)
+            Some(POISONED.to_owned())
         } else if queue.bytes >= self.queue_bytes_max {
             // Not one that would pass the limit: a large batch would find no room as long as small ones come.
-            Some("too many batches wait for the log")
+            let limit = ByteSize(self.queue_bytes_max);
+            Some(format!(
+                "too many batches wait for the log, tsdb.queue_memory_max = {limit}; send again later, or raise it"
+            ))
         } else {
             None
         };

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use pharos_base::{Clock, Completion, Helpers, SystemClock, spawn_named};
+use pharos_base::{ByteSize, Clock, Completion, Helpers, SystemClock, spawn_named};
 use pharos_model::{MetricBatch, TenantId};
 use pharos_storage::{AppendOutcome, StorageError};
 use rustix::fs::{FlockOperation, flock};
@@ -236,16 +236,24 @@ impl Tsdb {
     }
 
     /// Why no batch is taken at the moment, if so; what can be done about it is begun.
-    pub(crate) fn refusal(&self) -> Option<&'static str> {
+    pub(crate) fn refusal(&self) -> Option<String> {
         let head_max = self.shared.head_bytes_max.load(Ordering::Relaxed);
         if self.shared.head_bytes.load(Ordering::Relaxed) > head_max {
             self.shared.wake.flush();
-            return Some("the head is full and its flush is not done");
+            // With many series it may hold more than the setting says.
+            let held = ByteSize(head_max);
+            return Some(format!(
+                "the head is full, twice tsdb.head_memory_max = {} or what its series are worth ({held} now), and its flush is not done; send again later, or raise it",
+                self.shared.settings.head_memory_max
+            ));
         }
         let log_max = self.shared.settings.log_size_max.0.saturating_mul(2);
         if self.shared.queue.log_bytes.load(Ordering::Relaxed) > log_max {
             self.shared.wake.flush();
-            return Some("the log is full and the flush that empties it is not done");
+            return Some(format!(
+                "the log is full, twice tsdb.log_size_max = {}, and the flush that empties it is not done; send again later, or raise it",
+                self.shared.settings.log_size_max
+            ));
         }
         None
     }

@@ -11,6 +11,7 @@ mod chunk;
 mod gateway;
 mod ingest;
 mod promql;
+mod remote_read;
 mod text;
 mod traceql;
 
@@ -24,7 +25,7 @@ use pharos_tsdb::{Resolution, TsdbError, fuzzing};
 pub type Target = fn(&Path, &[u8]);
 
 /// All targets by name, which is that of their corpus.
-pub const TARGETS: [(&str, Target); 25] = [
+pub const TARGETS: [(&str, Target); 26] = [
     ("blocks", |_, bytes| blocks::blocks(bytes)),
     ("certificate", |_, bytes| pharos_gateway::fuzzing::certificate(bytes)),
     ("chunk", |_, bytes| chunk(bytes)),
@@ -40,6 +41,7 @@ pub const TARGETS: [(&str, Target); 25] = [
     ("otlp-traces", |_, bytes| ingest::otlp_traces(bytes)),
     ("part", fuzzing::part),
     ("promql", |_, bytes| promql::promql(bytes)),
+    ("remote-read", |_, bytes| remote_read::remote_read(bytes)),
     ("remote-write-1", |_, bytes| ingest::remote_write_1(bytes)),
     ("remote-write-2", |_, bytes| ingest::remote_write_2(bytes)),
     ("rollup", fuzzing::rollup),
@@ -76,6 +78,7 @@ pub fn seeds(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, TsdbError> {
     found.extend(ingest::seeds());
     found.extend(text::seeds());
     found.extend(promql::seeds());
+    found.extend(remote_read::seeds());
     found.extend(traceql::seeds());
     found.extend(pharos_sampling::fuzzing::log_inputs().into_iter().map(|input| ("sampling-log", input)));
     let mut folders = vec![dir.to_owned()];

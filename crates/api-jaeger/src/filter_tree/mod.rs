@@ -37,6 +37,31 @@ pub(crate) fn predicate_of(filter: &Call) -> Result<SpanPredicate, String> {
     Reading { nodes: 0, patterns: SearchPatterns::default() }.call(filter, 1, &[])
 }
 
+/// Refuses a filter that has more than any may, before it waits for its turn: a byte of a message may be a hundred in memory.
+///
+/// # Errors
+/// The limit, in words.
+pub(crate) fn check_size(filter: &Call) -> Result<(), String> {
+    let (mut rest, mut count) = (vec![filter], 0);
+    while let Some(call) = rest.pop() {
+        count += call.args.len();
+        for arg in &call.args {
+            match &arg.term {
+                Some(Term::Call(inner)) => rest.push(inner),
+                Some(Term::List(list)) => count += list.values.len(),
+                _ => {}
+            }
+        }
+        if count > EXPRESSIONS_MAX {
+            return Err(format!("filter: more than {EXPRESSIONS_MAX} operands and list elements"));
+        }
+    }
+    Ok(())
+}
+
+/// Of operators and list elements there may be fewer; an operator has two operands that count here only.
+const EXPRESSIONS_MAX: usize = 3 * PREDICATE_NODES_MAX;
+
 struct Reading {
     nodes: usize,
     patterns: SearchPatterns,

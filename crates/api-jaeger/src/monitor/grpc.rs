@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use super::DISABLED;
 use super::answer::{Family, Gauge, answer};
 use super::question::{Measure, Question};
-use crate::grpc_call::{REQUEST_BYTES_MAX, opened_for};
+use crate::grpc_call::opened_for;
 use crate::grpc_params::optional_ns;
 use crate::routes::JaegerApi;
 
@@ -31,7 +31,7 @@ pub(crate) fn routes(api: &Arc<JaegerApi>) -> axum::Router {
         .accept_compressed(Zstd)
         .send_compressed(Gzip)
         .send_compressed(Zstd)
-        .max_decoding_message_size(REQUEST_BYTES_MAX);
+        .max_decoding_message_size(api.bodies.limit().len_max());
     axum::Router::new().route_service("/jaeger.api_v2.metrics.MetricsQueryService/{method}", service)
 }
 

@@ -281,8 +281,10 @@ async fn failures_have_a_code_and_a_reason() {
     assert_eq!(told(&server.client.clone().series(request).await.unwrap_err()).0, Code::InvalidArgument);
     let request = pb::LabelsRequest { selectors: vec!["{}".to_owned()], ..pb::LabelsRequest::default() };
     assert_eq!(told(&server.client.clone().labels(request).await.unwrap_err()).0, Code::InvalidArgument);
-    let request = instant(&"1+".repeat(REQUEST_BYTES_MAX));
-    assert_eq!(server.instant(request).await.unwrap_err().code(), Code::OutOfRange);
+    let request = instant(&"1+".repeat(1 << 20));
+    let refused = server.instant(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().contains("the message is larger than query.body_max = 1MiB"), "{refused}");
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! Remote read from outside.
 
-use http::Method;
-use pharos_proto::remote_read::{ChunkedReadResponse, LabelMatcher, ReadResponse};
+use axum::extract::Request;
+use http::{Method, StatusCode};
+use pharos_proto::remote_read::label_matcher::MatcherType;
+use pharos_proto::remote_read::{ChunkedReadResponse, LabelMatcher, ReadRequest, ReadResponse};
+use prost::Message;
 
 use super::*;
 use crate::testing::{Fixture, NOW_MS, fixture};
@@ -11,13 +14,30 @@ fn query(kind: MatcherType, value: &str) -> Query {
         start_timestamp_ms: NOW_MS - 45_000,
         end_timestamp_ms: NOW_MS,
         matchers: vec![LabelMatcher { r#type: kind as i32, name: "__name__".to_owned(), value: value.to_owned() }],
-        hints: None,
     }
 }
 
 fn request(queries: Vec<Query>, accepted: &[i32]) -> Vec<u8> {
     let request = ReadRequest { queries, accepted_response_types: accepted.to_vec() };
     snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap()
+}
+
+fn compressed(plain: &[u8]) -> Vec<u8> {
+    snap::raw::Encoder::new().compress_vec(plain).unwrap()
+}
+
+/// A request with one query of these bytes.
+fn query_of(content: &[u8]) -> Vec<u8> {
+    let mut request = vec![0x0a];
+    prost::encoding::encode_varint(content.len() as u64, &mut request);
+    request.extend_from_slice(content);
+    request
+}
+
+/// Each pattern is small, compiled it takes more than 160 KiB.
+fn large_patterns() -> Query {
+    let large = query(MatcherType::Re, r"\pL{150}").matchers.remove(0);
+    Query { matchers: vec![large; 450], ..Query::default() }
 }
 
 async fn post(fixture: &Fixture, body: Vec<u8>) -> (StatusCode, String, Vec<u8>) {
@@ -82,10 +102,17 @@ async fn what_is_no_request_is_refused_in_plain_words() {
     let bomb = [0xff, 0xff, 0xff, 0xff, 0x0f, 0];
     for (body, status, part) in [
         (b"{}".to_vec(), 400, "no snappy block"),
-        (bomb.to_vec(), 413, "more than 33554432"),
+        (bomb.to_vec(), 413, "of 4294967295 bytes, is larger than query.body_max = 1MiB"),
         (request(vec![query(MatcherType::Eq, "a")], &[9]), 400, "none of the requested response types [9]"),
         (request(vec![query(MatcherType::Re, "(")], &[]), 400, "matcher of \"__name__\""),
-        (request(vec![Query::default(); 1_001], &[]), 400, "1001 queries"),
+        (request(vec![Query::default(); 1_001], &[]), 400, "1001 queries, a remote read has 1000 at most"),
+        (request(vec![query(MatcherType::Eq, "a")], &[1; 101]), 400, "101 bytes of accepted response types"),
+        // Counted before they are built: what comes behind them is never looked at.
+        (compressed(&[[0x0a, 0].repeat(500_000), vec![0xff]].concat()), 400, "500000 queries"),
+        (compressed(&[[0x1a, 0].repeat(400_000), vec![0xff]].concat()), 400, "not a ReadRequest"),
+        (compressed(&query_of(&[[0x1a, 0].repeat(400_000), vec![0xff]].concat())), 400, "400000 matchers"),
+        (vec![0; (1 << 20) + 1], 413, "the body is larger than query.body_max = 1MiB: ask for less at a time"),
+        (request(vec![large_patterns()], &[]), 400, "at most 67108864 bytes compiled"),
     ] {
         let (found, content_type, answer) = post(&fixture, body).await;
         let answer = String::from_utf8(answer).unwrap();

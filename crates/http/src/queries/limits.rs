@@ -25,6 +25,8 @@ pub struct QueryLimits {
     pub samples_max: Option<u64>,
     /// Series that one selector may touch.
     pub series_max: Option<u64>,
+    /// Largest body of a request, inflated or not, bytes.
+    pub body_bytes_max: Option<u64>,
 }
 
 impl QueryLimits {

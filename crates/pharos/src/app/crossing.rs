@@ -238,7 +238,6 @@ fn remote_read_of(now_ms: i64) -> Vec<u8> {
         start_timestamp_ms: now_ms - 3_600_000,
         end_timestamp_ms: now_ms,
         matchers: vec![matcher],
-        hints: None,
     };
     let request = remote_read::ReadRequest { queries: vec![query], accepted_response_types: vec![0] };
     snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap()

@@ -119,7 +119,18 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("query.timeout", "Longest run of one query"),
     ("query.lookback", "How far back a selector without a range looks for the newest sample"),
     ("query.memory_max", "Memory one query may hold"),
-    ("query.memory_total_max", "Memory all queries may hold together, answers on their way out included"),
+    (
+        "query.memory_total_max",
+        "Memory all queries may hold together, answers on their way out included; of that a tenant's queries hold as much as they leave to others, its only one what is left",
+    ),
+    (
+        "query.body_max",
+        "Largest body of a reader's request: a form, a gRPC message, a remote read as sent and inflated. Above: 413",
+    ),
+    (
+        "query.bodies_max",
+        "Memory of the bodies of all readers' requests together, those of POST /api/transform included; of that a tenant holds as much as it leaves to others. Above: 503",
+    ),
     ("query.points_max", "Points one answer may have, of all its series together"),
     ("query.samples_max", "Samples one query may hold at a time"),
     ("query.series_max", "Series one selector or listing may touch"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pharos_base::{BudgetExceeded, ErrorClass, HumanDuration, Interrupted};
-use pharos_storage::StorageError;
+use pharos_storage::{StorageError, memory_advice};
 
 use crate::ParseError;
 use crate::ast::ValueType;
@@ -60,14 +60,6 @@ pub enum QueryError {
     /// The store refused.
     #[error(transparent)]
     Storage(StorageError),
-}
-
-fn memory_advice(exceeded: &BudgetExceeded) -> &'static str {
-    if exceeded.is_shared {
-        "other queries hold the rest: ask again later, or raise query.memory_total_max"
-    } else {
-        "narrow the selection or the time range, or raise query.memory_max (limits.query_memory_max where a tenant or credential has its own)"
-    }
 }
 
 impl QueryError {

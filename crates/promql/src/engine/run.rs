@@ -145,7 +145,7 @@ impl Engine {
             // Together with what was kept it is larger.
             computed.result.held = Held::default();
             computed.result.held =
-                Held::book(&computed.result.value, &self.memory_within(options.bounds.memory_bytes_max))?;
+                Held::book(&computed.result.value, &self.memory_of_one(tenant, options.bounds.memory_bytes_max))?;
             self.check_points(&computed.result.value)?;
         }
         cache.keep(key, steps, &reused, &computed);
@@ -173,7 +173,7 @@ impl Engine {
     ) -> Result<Computed, QueryError> {
         let settings = &*self.settings;
         let bounds = question.options.bounds;
-        let memory = self.memory_within(bounds.memory_bytes_max);
+        let memory = self.memory_of_one(question.tenant, bounds.memory_bytes_max);
         let samples_max = bounds.samples_max.map_or(settings.samples_max, |own| own.min(settings.samples_max));
         let context = ReadContext {
             cancel: self.cancel_token(question.options, question.began),

@@ -51,7 +51,8 @@ fn memory_is_bounded_even_if_the_store_refuses() {
         }
         world.sampler().step();
     }
-    assert!(refusal.unwrap().contains("tail_sampling.memory_max"));
+    let refusal = refusal.unwrap();
+    assert!(refusal.contains("tail_sampling.memory_max = 1MiB") && refusal.contains("raise it"), "{refusal}");
     let stats = world.sampler().stats();
     assert!(stats.bytes_waiting < 3 << 20 && stats.store_failures > 0, "{stats:?}");
     world.store.refuses.store(false, Ordering::SeqCst);

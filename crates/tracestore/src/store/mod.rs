@@ -270,15 +270,21 @@ impl SpanStore {
         // A single batch above the limit passes when nothing else waits.
         if queued > 0 && queued + batch_bytes > self.shared.settings.queue_max.0 {
             self.shared.queued_bytes.fetch_sub(batch_bytes, Ordering::Relaxed);
-            return Completion::ready(Err(StorageError::unavailable("too many spans wait for the disk")));
+            let limit = self.shared.settings.queue_max;
+            let reason = format!(
+                "too many spans wait for the disk, tracestore.queue_max = {limit}; send again later, or raise it"
+            );
+            return Completion::ready(Err(StorageError::unavailable(reason)));
         }
         match self.commits.try_send(Commit::Log(Waiting { change, record, batch_bytes, outcome, completer })) {
             Ok(()) => completion,
             Err(refused) => {
                 self.shared.queued_bytes.fetch_sub(batch_bytes, Ordering::Relaxed);
                 let reason = match refused {
-                    TrySendError::Full(_) => "too many batches of spans wait for the disk",
-                    TrySendError::Disconnected(_) => "the trace store is closed",
+                    TrySendError::Full(_) => format!(
+                        "too many batches of spans wait for the disk, {QUEUE_BATCHES_MAX} at most; send again later, in larger batches"
+                    ),
+                    TrySendError::Disconnected(_) => "the trace store is closed".to_owned(),
                 };
                 Completion::ready(Err(StorageError::unavailable(reason)))
             }

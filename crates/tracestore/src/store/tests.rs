@@ -32,13 +32,16 @@ struct FaultDisk {
     space: AtomicU64,
     free: AtomicU64,
     fails_sync: AtomicBool,
+    /// Syncs wait while it is held.
+    stalled: parking_lot::Mutex<()>,
     syncs: AtomicU64,
 }
 
 impl FaultDisk {
     fn sound() -> Arc<Self> {
         let (space, free) = (AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX));
-        Arc::new(Self { space, free, fails_sync: AtomicBool::new(false), syncs: AtomicU64::new(0) })
+        let (fails_sync, stalled, syncs) = (AtomicBool::new(false), parking_lot::Mutex::default(), AtomicU64::new(0));
+        Arc::new(Self { space, free, fails_sync, stalled, syncs })
     }
 }
 
@@ -53,6 +56,7 @@ impl Disk for FaultDisk {
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
+        drop(self.stalled.lock());
         self.syncs.fetch_add(1, Ordering::SeqCst);
         if self.fails_sync.load(Ordering::SeqCst) {
             return Err(io::Error::other("the disk is gone"));
@@ -124,6 +128,33 @@ fn a_full_disk_refuses_writes_keeps_reads_and_heals_by_itself() {
     drop(store);
     // The half-written frames were cut off: the log is whole.
     assert_eq!(found(&open(directory.path(), settings(), &disk)), [1, 4]);
+}
+
+/// The sender is told which limit it met, its value, the way out, and when to come back; what was taken is stored.
+#[test]
+fn a_stalled_disk_refuses_more_than_its_queue_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = FaultDisk::sound();
+    let store = open(directory.path(), Settings { queue_max: ByteSize::mib(1), ..settings() }, &disk);
+    let stalled = disk.stalled.lock();
+    let mut waiting = Vec::new();
+    let refused = loop {
+        let mut batch = batch_of(1);
+        batch.groups[0].spans[0].name = format!("{} {}", waiting.len(), "n".repeat(50_000));
+        let mut pending = store.append(&TenantId::default(), batch, BatchId::random());
+        match std::pin::pin!(&mut pending).poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+            std::task::Poll::Ready(answer) => break answer.unwrap(),
+            std::task::Poll::Pending => waiting.push(pending),
+        }
+        assert!(waiting.len() < 1_000, "the queue grows without bound");
+    };
+    assert_unavailable(&refused);
+    let told = refused.unwrap_err().to_string();
+    assert!(told.contains("tracestore.queue_max = 1MiB") && told.contains("raise it"), "{told}");
+    drop(stalled);
+    for pending in waiting {
+        pending.wait().unwrap().unwrap();
+    }
 }
 
 #[test]

@@ -26,4 +26,5 @@ mod shared_labels;
 mod size;
 mod snapshots;
 mod support;
+mod told;
 mod upkeep;

@@ -53,6 +53,30 @@ fn each_limit_has_its_error() {
     assert!(matches!(error, QueryError::TooManySteps { .. }), "{error}");
 }
 
+/// However many queries a tenant asks, another's find memory.
+#[test]
+fn a_tenant_leaves_memory_to_others() {
+    const MIB: u64 = 1 << 20;
+    let (greedy, other): (TenantId, TenantId) = ("greedy".parse().unwrap(), "other".parse().unwrap());
+    let mut limited = settings();
+    (limited.memory_bytes_max, limited.memory_total_bytes_max) = (MIB, 4 * MIB);
+    let engine = Engine::new(minute_store(), limited);
+    let query = |tenant: &TenantId| engine.instant(tenant, "vector(1)", 0, &QueryOptions::default());
+    // Queries of one tenant that hold all that each may, as many as find room.
+    let parts = (0..4).map(|_| engine.memory_of_one(&greedy, None).reserve(MIB));
+    let held: Vec<_> = parts.take_while(Result::is_ok).collect();
+    assert_eq!((held.len(), engine.memory_used_bytes()), (2, 2 * MIB));
+    let error = query(&greedy).unwrap_err();
+    let told = error.to_string();
+    assert_eq!(error.class(), ErrorClass::Unavailable);
+    assert!(told.contains("4194304 bytes") && told.contains("raise query.memory_total_max"), "{told}");
+    query(&other).unwrap();
+    assert!(engine.memory_of_one(&other, None).reserve(MIB).is_ok());
+    drop(held);
+    query(&greedy).unwrap();
+    assert_eq!(engine.memory_used_bytes(), 0);
+}
+
 #[test]
 fn a_sum_holds_one_series_at_a_time() {
     let mut limited = settings();
