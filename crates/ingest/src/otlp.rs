@@ -175,7 +175,7 @@ impl MetricsDecoder {
         let streams = deltas.as_ref().map(|deltas| deltas.of(tenant, now_ms));
         let deltas =
             streams.as_deref().map(|streams| DeltaPass::new(streams, labels.map_or(0, LabelRewrite::digest), now_ms));
-        metrics::translate(&wire, owned_bytes(&wire), rules, deltas).map_err(|failure| failure.of(METRICS_REQUEST))
+        metrics::translate(&wire, bytes_taken(&wire, form), rules, deltas).map_err(|failure| failure.of(METRICS_REQUEST))
     }
 }
 
@@ -208,7 +208,7 @@ impl Failure {
 /// - [`IngestError::BatchTooLarge`]: the message grows beyond its limit.
 pub fn decode_traces(body: &[u8], form: WireForm, limits: &Limits) -> Result<DecodedSpans, IngestError> {
     let wire = wire_bytes(body, form, &json::TRACES_REQUEST, TRACES_REQUEST, limits)?;
-    traces::translate(&wire, owned_bytes(&wire), limits).map_err(|failure| failure.of(TRACES_REQUEST))
+    traces::translate(&wire, bytes_taken(&wire, form), limits).map_err(|failure| failure.of(TRACES_REQUEST))
 }
 
 fn wire_bytes<'a>(
@@ -231,10 +231,10 @@ fn wire_bytes<'a>(
 }
 
 /// What a message takes beside the body that it came in.
-fn owned_bytes(wire: &Cow<'_, [u8]>) -> usize {
-    match wire {
-        Cow::Borrowed(_) => 0,
-        Cow::Owned(bytes) => bytes.len(),
+fn bytes_taken(wire: &[u8], form: WireForm) -> usize {
+    match form {
+        WireForm::Protobuf => 0,
+        WireForm::Json => wire.len(),
     }
 }
 

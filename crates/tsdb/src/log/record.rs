@@ -20,6 +20,7 @@ const CUT_BYTES: usize = 32 << 20;
 
 /// A record, taken apart.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(crate) enum Decoded {
     /// Series and what later batches of the segment call them.
     Definitions(TenantId, Vec<(u64, Labels)>),

@@ -37,8 +37,7 @@ impl Visitor<'_> for ScalarSeed<'_> {
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.field.kind {
             Kind::Message(_) => "an object",
-            Kind::Text => "text",
-            Kind::Hex => "text",
+            Kind::Text | Kind::Hex => "text",
             Kind::Base64 => "base64 text",
             Kind::Bool => "true or false",
             Kind::Double => "a number, \"NaN\", \"Infinity\" or \"-Infinity\"",
