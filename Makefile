@@ -27,7 +27,7 @@ CARGO := deploy/build/cargo
 BENCHED := pharos-benches pharos-chunk pharos-gateway pharos-grid pharos-ingest pharos-promql pharos-spanmetrics pharos-tracestore pharos-tsdb
 NPM := npm --prefix ui
 
-.PHONY: help run test build release check fmt clippy test-rust test-ui test-demo test-e2e kills conformance nginx-check deploy-check deny \
+.PHONY: help run test build release check fmt clippy test-rust test-ui test-demo test-e2e test-overload kills conformance nginx-check deploy-check deny \
 	fuzz fuzz-target fuzz-build fuzz-merge bench bench-compare build-deps peers sdks ui ui-deps
 
 help: ## this list
@@ -67,6 +67,9 @@ test-demo: release sdks peers ui-deps ## `pharos demo` as a newcomer meets it: w
 
 test-e2e: release sdks peers ui-deps ## the release binary under real clients (vmagent, Prometheus, nginx, the OTel SDKs, a browser)
 	@$(CARGO) test --locked --workspace --no-fail-fast --test e2e
+
+test-overload: release ## more than the release binary can do, for a minute each of samples and spans: nothing acknowledged is lost, memory stays bounded
+	@python3 benches/overload.py --short
 
 kills: release ## kill -9 the release binary KILLS times (100) under load: nothing acknowledged may be lost
 	@PHAROS_KILLS=$(or $(KILLS),100) $(CARGO) test --locked -p pharos-e2e --test e2e -- --nocapture durability

@@ -34,6 +34,7 @@ STEPS = [
     ("test-demo", True, 10),
     ("conformance", True, 10),
     ("test-e2e", True, 30),
+    ("test-overload", True, 10),
 ]
 
 # Closing lines of the runners: what passed and what failed, each in any order.

@@ -186,7 +186,7 @@ async fn a_question_is_bounded_before_it_waits() {
     let refused = search(TraceQueryParameters { attributes, ..TraceQueryParameters::default() }).await;
     assert_eq!(refused.message(), "query.attributes: 10001, more than 10000: ask for less at a time");
     let list = List { values: vec![String::new(); 30_000], ..List::default() };
-    let expression = |term| Expression { term: Some(term), ..Expression::default() };
+    let expression = |term| Expression { term: Some(term) };
     let call = Call { op: "in".to_owned(), args: vec![expression(Term::List(list))] };
     let filter = Some(Call { op: "not".to_owned(), args: vec![expression(Term::Call(call))] });
     let refused = search(TraceQueryParameters { filter, ..TraceQueryParameters::default() }).await;

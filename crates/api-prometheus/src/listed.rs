@@ -71,7 +71,7 @@ impl Listed {
     fn bounded<T, E>(
         &self,
         api: &PrometheusApi,
-        cancel: CancelToken,
+        cancel: &CancelToken,
         read: impl FnOnce(&PrometheusApi, &ReadContext) -> Result<T, E>,
     ) -> Result<T, E> {
         let (context, begun_at) = (self.context(api, cancel), SystemClock.monotonic());
@@ -83,7 +83,7 @@ impl Listed {
     }
 
     /// The bounds of the read. Who takes series raw counts them in its meter.
-    pub(crate) fn context(&self, api: &PrometheusApi, cancel: CancelToken) -> ReadContext {
+    pub(crate) fn context(&self, api: &PrometheusApi, cancel: &CancelToken) -> ReadContext {
         let (memory, meter) = (self.holds.memory.clone(), self.holds.meter.clone());
         let series_max = api.settings.listed_series_max;
         let series_max = self.query.asked().limits.series_max.map_or(series_max, |own| own.min(series_max));
@@ -101,7 +101,7 @@ pub(crate) async fn read<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
 ) -> Result<T, ApiError> {
     let listed = Listed::begin(api, asked);
     let (inner, own) = (Arc::clone(api), listed.clone());
-    let work = move |cancel| own.bounded(&inner, cancel, read);
+    let work = move |cancel| own.bounded(&inner, &cancel, read);
     let done = api.pool.run_query(&listed.query, work).await;
     ended(&listed.query, done)
 }
@@ -115,7 +115,7 @@ pub(crate) async fn read_short<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     let listed = Listed::begin(api, asked);
     let (inner, own) = (Arc::clone(api), listed.clone());
-    let work = move |cancel| own.bounded(&inner, cancel, &read);
+    let work = move |cancel| own.bounded(&inner, &cancel, &read);
     let done = api.pool.run_short(&listed.query, kind, work, timed_out).await;
     ended(&listed.query, done)
 }

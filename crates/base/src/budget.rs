@@ -76,8 +76,9 @@ struct Owner {
 /// Counts bytes held on behalf of one piece of work; clones share the count. What it holds counts in the budget that
 /// it is a part of as well.
 ///
-/// A part may have an owner. Owners hold of the whole as much as they leave to others, so that whoever comes finds room: alone one
-/// has half, two that want all have a third each. An owner's only part may take what is left.
+/// A part may have an owner. Owners hold of the whole as much as they leave to others, so that whoever comes finds room: one has
+/// half at least, two that want all have a third each. An owner's only part may take what is left, and whoever is alone all but
+/// what one such part may have.
 ///
 /// It also keeps when its piece of work first crossed a limit, be it this one or another that the work knows.
 ///
@@ -132,9 +133,9 @@ impl MemoryBudget {
     pub fn has_room(&self, bytes: u64) -> bool {
         let own = &self.0;
         let leaves_room = |whole: &Arc<Inner>| {
-            let owner = own.owner.as_ref();
-            owner.is_none_or(|owner| {
-                owner.leaves_room(bytes, own.used(), whole.limit_bytes.saturating_sub(whole.used()))
+            own.owner.as_ref().is_none_or(|owner| {
+                let then = |used: u64| used.saturating_add(bytes);
+                whole.leaves_room(then(whole.used()), then(owner.used()), (then(own.used()), own.limit_bytes))
             })
         };
         own.has_room(bytes) && own.whole.as_ref().is_none_or(|whole| whole.has_room(bytes) && leaves_room(whole))
@@ -195,11 +196,19 @@ impl Inner {
         let before = owner.used_bytes.fetch_add(bytes, Ordering::Relaxed);
         let held = before.saturating_add(bytes);
         // Other threads of the part count in it first, and then here: an owner's only part is never taken for one of several.
-        if held > part.used() && held > self.limit_bytes.saturating_sub(self.used()) {
+        if !self.leaves_room(self.used(), held, (part.used(), part.limit_bytes)) {
             owner.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
         true
+    }
+
+    /// Whether others find room while `used` is taken of this whole: an owner holds `held`, one of its parts `of_part` of at most
+    /// `part_max`.
+    fn leaves_room(&self, used: u64, held: u64, (of_part, part_max): (u64, u64)) -> bool {
+        let free = self.limit_bytes.saturating_sub(used);
+        let is_alone = used <= held;
+        held <= of_part || held <= free || (is_alone && part_max <= free)
     }
 
     /// Takes the bytes, or says that there are not as many.
@@ -226,10 +235,8 @@ impl Inner {
 }
 
 impl Owner {
-    /// Whether this many more bytes of one of its parts, which holds `of_part`, leave as much to others, of whom `free` is left.
-    fn leaves_room(&self, bytes: u64, of_part: u64, free: u64) -> bool {
-        let held = self.used_bytes.load(Ordering::Relaxed);
-        held <= of_part || held.saturating_add(bytes) <= free.saturating_sub(bytes)
+    fn used(&self) -> u64 {
+        self.used_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -347,6 +354,21 @@ mod tests {
         let _some = one.reserve(30).unwrap();
         assert_eq!(two.reserve(1).unwrap_err(), refused(BudgetBound::Share), "30 are left, and it has 30");
         assert!(part("third").reserve(30).is_ok());
+    }
+
+    #[test]
+    fn who_is_alone_leaves_one_part_to_whoever_comes() {
+        let whole = MemoryBudget::new(120);
+        let part = |owner: &str| whole.part_of(owner, 30);
+        let mut held: Vec<_> = (0..3).map(|_| part("alone").reserve(30).unwrap()).collect();
+        let beyond = part("alone");
+        assert!(!beyond.has_room(1));
+        assert_eq!(beyond.reserve(1).unwrap_err().bound, BudgetBound::Share);
+        let other = part("other").reserve(30).unwrap();
+        held.pop();
+        assert_eq!(beyond.reserve(1).unwrap_err().bound, BudgetBound::Share, "60 are held, and somebody else is there");
+        drop(other);
+        assert!(beyond.has_room(30) && beyond.reserve(30).is_ok());
     }
 
     #[test]

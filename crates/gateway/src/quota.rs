@@ -104,7 +104,7 @@ impl Quotas {
         self.limits.store(Arc::clone(&limits));
         for account in accounts.values() {
             if let Whose::Tenant(tenant) = &account.whose {
-                account.limit(Arc::clone(limits.of(tenant)), self.now_ns());
+                account.limit(limits.of(tenant), self.now_ns());
             }
         }
     }
@@ -161,7 +161,7 @@ impl Quotas {
     ) -> Arc<Account> {
         let with_limits = |account: &Arc<Account>| {
             if !are_current(&account.limits()) {
-                account.limit(limits(), self.now_ns());
+                account.limit(&limits(), self.now_ns());
             }
             Arc::clone(account)
         };

@@ -35,7 +35,7 @@ pub struct PeerAddress(pub SocketAddr);
 /// The most of an `X-Forwarded-For` header that is kept.
 const FORWARDED_BYTES_MAX: usize = 128;
 /// The most that is buffered of an HTTP/1 connection, hence the largest head, bytes.
-const HTTP1_BUFFER_BYTES_MAX: usize = 64 << 10;
+const HTTP1_BUFFER_BYTES_MAX: usize = 32 << 10;
 /// The largest head over HTTP/2, bytes.
 const HTTP2_HEAD_BYTES_MAX: u32 = 64 << 10;
 /// The most that one HTTP/2 request may send ahead, bytes; its connection may allow less.
@@ -192,10 +192,12 @@ impl OpenPort {
     /// made when it says something.
     async fn hears(&self, stream: &TcpStream, place: &Place) -> bool {
         let head_timeout = self.settings.gate.settings().head_timeout.0;
+        let mut first = [0];
         let cut_for = tokio::select! {
             () = self.stop.cancelled() => return false,
             () = place.evict().cancelled() => Why::Place,
-            heard = tokio::time::timeout(head_timeout, stream.readable()) => match heard {
+            // A new connection is said to be readable before anybody has looked: this looks.
+            heard = tokio::time::timeout(head_timeout, stream.peek(&mut first)) => match heard {
                 // A peer that is gone is met by who reads.
                 Ok(_) => return true,
                 Err(_) => Why::Head,

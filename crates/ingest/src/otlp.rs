@@ -175,7 +175,8 @@ impl MetricsDecoder {
         let streams = deltas.as_ref().map(|deltas| deltas.of(tenant, now_ms));
         let deltas =
             streams.as_deref().map(|streams| DeltaPass::new(streams, labels.map_or(0, LabelRewrite::digest), now_ms));
-        metrics::translate(&wire, bytes_taken(&wire, form), rules, deltas).map_err(|failure| failure.of(METRICS_REQUEST))
+        metrics::translate(&wire, bytes_taken(&wire, form), rules, deltas)
+            .map_err(|failure| failure.of(METRICS_REQUEST))
     }
 }
 

@@ -70,8 +70,9 @@ mod tests {
     fn batch(runs: usize, groups: &[(usize, usize)]) -> MetricBatch {
         let mut builder = BatchBuilder::new();
         for at in 0..runs {
-            let from = groups.iter().find(|(_, to)| *to == at).map(|(from, _)| *from);
-            from.into_iter().for_each(|from| builder.group_since(from, 1));
+            if let Some((from, _)) = groups.iter().find(|(_, to)| *to == at) {
+                builder.group_since(*from, 1);
+            }
             builder.push_sample(Sample { timestamp_ms: 1, value: at as f64 }, 0);
             let name = at.to_string();
             builder.finish_series_encoded(&Labels::from_pairs([("__name__", name.as_str())]).unwrap());

@@ -58,8 +58,7 @@ fn remote_write(body: &[u8]) {
     let ingestor = Ingestor::new(components, IngestSettings::default());
     let take = |body: &[u8], declared| {
         let (body, limit) = (Bytes::copy_from_slice(body), ByteSize(LIMIT_BYTES));
-        let decoded =
-            ingestor.decode_remote_write(&TenantId::default(), body, declared, RemoteWriteVersion::V1, limit);
+        let decoded = ingestor.decode_remote_write(&TenantId::default(), body, declared, RemoteWriteVersion::V1, limit);
         decoded.map_err(|error| error.to_string())
     };
     let plain = |encoding| inflate(Bytes::copy_from_slice(body), encoding, ByteSize(LIMIT_BYTES));

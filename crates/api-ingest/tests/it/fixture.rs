@@ -245,28 +245,32 @@ pub(crate) struct Moody {
     pub(crate) gate: Option<Gate>,
 }
 
+/// More than any test has at a gate.
+const AT_THE_GATE_MAX: usize = 100;
+
 /// Where a thread that appends waits.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    reached: mpsc::UnboundedSender<()>,
+    reached: mpsc::Sender<()>,
     /// One passes for each that is in it, all once it has no sender.
     let_in: Arc<Mutex<std::sync::mpsc::Receiver<()>>>,
 }
 
 /// Sees who reaches a gate, and lets them in.
 pub(crate) struct GateKeeper {
-    pub(crate) reached: mpsc::UnboundedReceiver<()>,
-    pub(crate) let_in: std::sync::mpsc::Sender<()>,
+    pub(crate) reached: mpsc::Receiver<()>,
+    pub(crate) let_in: std::sync::mpsc::SyncSender<()>,
 }
 
 fn gate() -> (Gate, GateKeeper) {
-    let ((reach, reached), (let_in, go)) = (mpsc::unbounded_channel(), std::sync::mpsc::channel());
+    let ((reach, reached), (let_in, go)) =
+        (mpsc::channel(AT_THE_GATE_MAX), std::sync::mpsc::sync_channel(AT_THE_GATE_MAX));
     (Gate { reached: reach, let_in: Arc::new(Mutex::new(go)) }, GateKeeper { reached, let_in })
 }
 
 impl Gate {
     fn pass(&self) {
-        let _ = self.reached.send(());
+        let _ = self.reached.try_send(());
         let _ = self.let_in.lock().unwrap().recv();
     }
 }

@@ -113,8 +113,8 @@ fn counters(names: &[&str], second: i64) -> Vec<u8> {
     let metadata = Some(v2::Metadata { r#type: 1, help_ref: 0, unit_ref: 0 });
     let of = |place: u32| v2::TimeSeries {
         labels_refs: vec![1, place],
-        samples: vec![sample.clone()],
-        metadata: metadata.clone(),
+        samples: vec![sample],
+        metadata,
         ..v2::TimeSeries::default()
     };
     let timeseries = (2..symbols.len() as u32).map(of).collect();

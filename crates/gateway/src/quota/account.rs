@@ -99,11 +99,11 @@ impl Account {
     }
 
     /// Has other limits from now on; what was taken stays taken.
-    pub(crate) fn limit(&self, limits: Arc<LimitOverrides>, now_ns: u64) {
-        let before = self.limits.swap(Arc::clone(&limits));
+    pub(crate) fn limit(&self, limits: &Arc<LimitOverrides>, now_ns: u64) {
+        let before = self.limits.swap(Arc::clone(limits));
         for unit in [Unit::Bytes, Unit::Samples, Unit::Spans] {
             // Without a rate before nothing is owed, and without one now nobody asks.
-            if let (Some((_, from)), Some((_, to))) = (rate(&before, unit), rate(&limits, unit))
+            if let (Some((_, from)), Some((_, to))) = (rate(&before, unit), rate(limits, unit))
                 && from != to
             {
                 self.bucket(unit).change_rate(from, to, now_ns);

@@ -293,7 +293,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
         "tsdb.data_cache_max",
         "Decoded blocks of all parts but of their indexes (chunk headers, instants, newest samples) take at most this much; 0B keeps none",
     ),
-    ("tsdb.queue_memory_max", "Batches that wait for the log take at most this much, and one batch more; then they are refused"),
+    (
+        "tsdb.queue_memory_max",
+        "Batches that wait for the log take at most this much, and one batch more; then they are refused",
+    ),
     (
         "tsdb.series_max_per_tenant",
         "Series of one tenant that may be active; samples of further ones are refused. null: no limit",

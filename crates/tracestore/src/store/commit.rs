@@ -15,8 +15,9 @@ use super::apply::Places;
 use super::maintain::Maintenance;
 use crate::error::shared_unavailable;
 use crate::log::LogWriteError;
+use crate::partition::TailSize;
 use crate::record::Change;
-use crate::{SyncPolicy, TraceStoreError};
+use crate::{Settings, SyncPolicy, TraceStoreError};
 
 /// A group commit gathers no more than this.
 const GROUP_BYTES_MAX: u64 = 16 << 20;
@@ -255,9 +256,13 @@ impl Shared {
 
     /// Whether the tail is so full that a commit had better finish before more comes.
     pub(super) fn is_tail_nearly_full(&self) -> bool {
-        let (size, settings) = (self.tail_size(), &self.settings);
-        size.spans >= settings.tail_spans_max / 4 * 3 || size.bytes >= settings.tail_memory.0 / 4 * 3
+        is_nearly_full(self.tail_size(), &self.settings)
     }
+}
+
+/// Whether a tail has three quarters of what it may have.
+fn is_nearly_full(tail: TailSize, settings: &Settings) -> bool {
+    tail.spans >= settings.tail_spans_max / 4 * 3 || tail.bytes >= settings.tail_memory.0 / 4 * 3
 }
 
 /// How long batches may still be waited for: what came right behind the last sync is synced an interval after that,
@@ -287,7 +292,16 @@ fn stalled(shared: &Shared) -> TraceStoreError {
 
 #[cfg(test)]
 mod tests {
+    use pharos_base::ByteSize;
+
     use super::*;
+
+    #[test]
+    fn writers_wait_before_the_tail_is_full() {
+        let settings = Settings { tail_spans_max: 400, tail_memory: ByteSize::mib(4), ..Settings::default() };
+        let waits = |spans, bytes| is_nearly_full(TailSize { spans, bytes }, &settings);
+        assert_eq!([waits(299, 3 << 20), waits(299, (3 << 20) - 1), waits(300, 0)], [true, false, true]);
+    }
 
     #[test]
     fn batches_that_keep_coming_put_no_sync_off() {

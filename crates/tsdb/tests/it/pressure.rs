@@ -36,7 +36,11 @@ fn a_head_that_cannot_be_flushed_refuses_and_keeps_what_it_acknowledged() {
     let store = open_with(dir.path(), small_head(), Arc::new(disk.clone())).unwrap();
     disk.set_full_for_parts(true);
     let mut acknowledged = 0;
+    let mut asked_to_wait_at = None;
     let refused = loop {
+        if store.is_busy() {
+            asked_to_wait_at.get_or_insert_with(|| store.stats().head_bytes);
+        }
         match try_append(&store, batch(acknowledged, SERIES)) {
             Ok(_) => acknowledged += 1,
             Err(error) => break error,
@@ -47,6 +51,8 @@ fn a_head_that_cannot_be_flushed_refuses_and_keeps_what_it_acknowledged() {
     assert!(store.is_busy());
     let held = store.stats().head_bytes;
     assert!(held < 3 << 20, "{held} bytes");
+    let asked_at = asked_to_wait_at.expect("writers are asked to wait before they are refused");
+    assert!(held - asked_at > 512 << 10, "at {asked_at} of {held} bytes");
     disk.set_full_for_parts(false);
     store.flush().unwrap();
     assert!(!store.is_busy());

@@ -35,6 +35,7 @@ pub trait TraceSubject {
 /// # Panics
 /// Where the store breaks the contract.
 pub fn check_all(now_ns: u64, open: &mut dyn FnMut() -> Box<dyn TraceSubject>) {
+    assert!(!open().store().is_busy(), "a store at rest");
     for case in cases::ALL {
         (case.run)(&mut Case { subject: open(), now_ns, name: case.name });
     }
