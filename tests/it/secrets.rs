@@ -2,6 +2,7 @@
 //! log; then everything that the server says of itself is searched for them.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -93,13 +94,11 @@ fn grpc(pharos: &Pharos, token: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-#[tokio::test]
-async fn no_secret_is_in_logs_answers_metrics_or_listings() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+/// A server that logs whatever it can, with every kind of secret in its settings.
+async fn talkative(folder: &Path, pair: &KeyPair) -> Pharos {
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     fs::write(path("hmac"), format!("{HMAC_KEY}\n")).unwrap();
-    let pair = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&pair).unwrap();
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(pair).unwrap();
     fs::write(path("server.pem"), certificate.pem()).unwrap();
     fs::write(path("server.key"), pair.serialize_pem()).unwrap();
     // Nobody listens there: that the keys cannot be had is told with the first attempt.
@@ -111,7 +110,7 @@ async fn no_secret_is_in_logs_answers_metrics_or_listings() {
     }, {
         "issuer": "https://other.example.com", "audience": ["pharos"], "keys": {"jwks_url": keys_url(&closed.to_string())},
     }]);
-    let pharos = Pharos::builder()
+    Pharos::builder()
         .option("--log-level", "trace")
         .option("--audit-level", "all")
         .option("--audit-per-second-max", "100000")
@@ -122,7 +121,14 @@ async fn no_secret_is_in_logs_answers_metrics_or_listings() {
         .option("--tls-key", &path("server.key"))
         .option("--listeners", r#"[{"port": "listen", "tls": "off"}, {"port": "otlp_grpc", "tls": "off"}]"#)
         .start()
-        .await;
+        .await
+}
+
+#[tokio::test]
+async fn no_secret_is_in_logs_answers_metrics_or_listings() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = KeyPair::generate().unwrap();
+    let pharos = talkative(folder.path(), &pair).await;
     let claims = json!({"iss": "https://idp.example.com", "aud": "pharos", "sub": "ann", "exp": now_ms() / 1_000 + 600, "scope": "metrics:read"});
     let web_token =
         |key: &str| encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(key.as_bytes())).unwrap();

@@ -82,7 +82,7 @@ pub struct Settings {
     /// The head is flushed at the latest after this time. Default 2h, minimum 1s.
     pub flush_interval: HumanDuration,
     /// Samples and exemplars of the head take at most about this much, or 256 bytes for each series where that is
-    /// more (parts of few samples a series cost more than they free); above it they are flushed, at a quarter more
+    /// more (parts of few samples a series cost more than they free); above it they are flushed, at half as much again
     /// writers are kept waiting and at twice as much refused until a flush is done. Default 48MiB, minimum 1MiB.
     pub head_memory_max: ByteSize,
     /// Everything the head holds takes at most about this much: half may be series, above which new ones are

@@ -161,10 +161,10 @@ impl Shared {
         TimeRange::new(range.start_ms.max(oldest_ms), range.end_ms)
     }
 
-    /// Whether a flush is not as fast as what comes in meanwhile: what is to be flushed and a quarter more are in memory.
+    /// Whether a flush is not as fast as what comes in meanwhile: what is to be flushed and half as much are in memory.
     pub(crate) fn is_behind(&self) -> bool {
         let flush_at = self.head_bytes_max.load(Ordering::Relaxed) / HEAD_FLUSHES_MAX;
-        self.head_bytes.load(Ordering::Relaxed) > flush_at + flush_at / 4
+        self.head_bytes.load(Ordering::Relaxed) > flush_at + flush_at / 2
     }
 
     /// Counts the head anew and wakes maintenance if a flush is due.
