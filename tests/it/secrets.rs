@@ -94,29 +94,35 @@ fn grpc(pharos: &Pharos, token: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Where the keys of an issuer are, with secrets in the URL.
+fn keys_url(place: &str) -> String {
+    format!("http://pharos:{URL_PASSWORD}@{place}/keys?token={URL_PARAMETER}")
+}
+
+/// Issuers of web tokens: one with a shared secret in a file, one whose keys are at `place`.
+fn issuers(secret_file: &Path, place: &str) -> String {
+    json!([{
+        "issuer": "https://idp.example.com", "audience": ["pharos"],
+        "keys": {"secrets": [{"file": secret_file, "algorithm": "HS256"}]}, "grant": {"tenant": "0"},
+    }, {
+        "issuer": "https://other.example.com", "audience": ["pharos"], "keys": {"jwks_url": keys_url(place)},
+    }])
+    .to_string()
+}
+
 /// A server that logs whatever it can, with every kind of secret in its settings.
-async fn talkative(folder: &Path, pair: &KeyPair) -> Pharos {
+async fn talkative(folder: &Path, pair: &KeyPair, issuers: &str) -> Pharos {
     let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    fs::write(path("hmac"), format!("{HMAC_KEY}\n")).unwrap();
     let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(pair).unwrap();
     fs::write(path("server.pem"), certificate.pem()).unwrap();
     fs::write(path("server.key"), pair.serialize_pem()).unwrap();
-    // Nobody listens there: that the keys cannot be had is told with the first attempt.
-    let closed = pharos_testkit::free_address();
-    let keys_url = |place: &str| format!("http://pharos:{URL_PASSWORD}@{place}/keys?token={URL_PARAMETER}");
-    let issuer = json!([{
-        "issuer": "https://idp.example.com", "audience": ["pharos"],
-        "keys": {"secrets": [{"file": path("hmac"), "algorithm": "HS256"}]}, "grant": {"tenant": "0"},
-    }, {
-        "issuer": "https://other.example.com", "audience": ["pharos"], "keys": {"jwks_url": keys_url(&closed.to_string())},
-    }]);
     Pharos::builder()
         .option("--log-level", "trace")
         .option("--audit-level", "all")
         .option("--audit-per-second-max", "100000")
         .option("--query-slow-log-min", "0s")
         .option("--identities-headers", r#"["X-API-Key"]"#)
-        .option("--identities-jwt", &issuer.to_string())
+        .option("--identities-jwt", issuers)
         .option("--tls-certificate", &path("server.pem"))
         .option("--tls-key", &path("server.key"))
         .option("--listeners", r#"[{"port": "listen", "tls": "off"}, {"port": "otlp_grpc", "tls": "off"}]"#)
@@ -128,7 +134,11 @@ async fn talkative(folder: &Path, pair: &KeyPair) -> Pharos {
 async fn no_secret_is_in_logs_answers_metrics_or_listings() {
     let folder = tempfile::tempdir().unwrap();
     let pair = KeyPair::generate().unwrap();
-    let pharos = talkative(folder.path(), &pair).await;
+    let secret_file = folder.path().join("hmac");
+    fs::write(&secret_file, format!("{HMAC_KEY}\n")).unwrap();
+    // Nobody listens there: that the keys cannot be had is told with the first attempt.
+    let closed = pharos_testkit::free_address().to_string();
+    let pharos = talkative(folder.path(), &pair, &issuers(&secret_file, &closed)).await;
     let claims = json!({"iss": "https://idp.example.com", "aud": "pharos", "sub": "ann", "exp": now_ms() / 1_000 + 600, "scope": "metrics:read"});
     let web_token =
         |key: &str| encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(key.as_bytes())).unwrap();
@@ -205,10 +215,7 @@ async fn no_secret_is_in_logs_answers_metrics_or_listings() {
     let listed = Pharos::run(&["token", "list", "--data-dir", data.to_str().unwrap()]);
     secrets.assert_absent("pharos token list", &String::from_utf8_lossy(&listed.stdout));
     secrets.assert_absent("the token file", &fs::read_to_string(data.join("tokens.json")).unwrap());
-    let wrong = issuer
-        .to_string()
-        .replace("HS256", "RS256")
-        .replace(&keys_url(&closed.to_string()), &keys_url("idp.example.com"));
+    let wrong = issuers(&secret_file, "idp.example.com").replace("HS256", "RS256");
     let files = ["serve", "--data-dir", "/nonexistent", "--identities-jwt", &wrong];
     let faults = String::from_utf8_lossy(&Pharos::run(&files).stderr).into_owned();
     assert!(faults.contains("must begin with https://"), "or it shows nothing: {faults}");
