@@ -32,7 +32,7 @@ fn said(output: &Output) -> String {
     format!("{}\n{out}\n{err}", output.status)
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("temporary folders have plain names")
 }
 
@@ -83,7 +83,7 @@ impl Load<'_> {
 }
 
 /// How many traces with how many spans a search finds.
-async fn traces(pharos: &Pharos) -> (usize, u64) {
+pub(crate) async fn traces(pharos: &Pharos) -> (usize, u64) {
     let instant = |age_ms: i64| jiff::Timestamp::from_millisecond(now_ms() - age_ms).expect("a time").to_string();
     let window = format!("query.startTimeMin={}&query.startTimeMax={}", instant(3 * 3_600_000), instant(-60_000));
     let (status, answer) = pharos.get(&format!("/api/v3/trace-summaries?{window}&query.searchDepth=10000")).await;

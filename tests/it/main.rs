@@ -10,6 +10,7 @@
 
 mod backup;
 mod bad_input;
+mod doctor;
 mod durability;
 mod full_disk;
 mod grafana;

@@ -263,6 +263,32 @@ impl Sender {
     }
 }
 
+/// When whose request is due under a limited rate: senders take turns, as they do who know nothing of each other. All at once
+/// would be a burst of as many requests as there are senders, and nothing in between.
+#[derive(Clone, Copy)]
+pub(crate) struct Turns {
+    rate: Option<f64>,
+    senders: f64,
+}
+
+impl Turns {
+    /// `rate` items a second, over all senders.
+    pub(crate) fn new(rate: Option<f64>, senders: usize) -> Turns {
+        Turns { rate, senders: senders as f64 }
+    }
+
+    /// When, after the begin, a request of `items` is due of the sender that has sent so many.
+    fn due(self, sender: usize, sent: u64, items: u64) -> Duration {
+        self.rate.map_or(Duration::ZERO, |rate| {
+            Duration::from_secs_f64((sent as f64 * self.senders + sender as f64 * items as f64) / rate)
+        })
+    }
+
+    pub(crate) async fn wait(self, begin: Instant, sender: usize, sent: u64, items: u64) {
+        tokio::time::sleep(self.due(sender, sent, items).saturating_sub(begin.elapsed())).await;
+    }
+}
+
 /// A run of whole targets that travels in one request.
 struct Chunk {
     targets: Vec<Target>,
@@ -368,7 +394,7 @@ pub(crate) async fn run(mut a: MetricsArgs) -> Result<Value, Error> {
         ready.push((src, snd, queue));
     }
     let usage = Usage::start(a.push.server_pid);
-    let share = a.rate.map(|r| r / a.push.concurrency as f64);
+    let turns = Turns::new(a.rate, a.push.concurrency);
     let mut tasks = Vec::new();
     for (w, (mut src, snd, queue)) in ready.into_iter().enumerate() {
         let progress = progress.clone();
@@ -391,10 +417,7 @@ pub(crate) async fn run(mut a: MetricsArgs) -> Result<Value, Error> {
                 while tick > progress.iter().map(|p| p.load(Relaxed)).min().unwrap_or(0) + lead {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
-                if let Some(r) = share {
-                    let due = Duration::from_secs_f64(t.sent as f64 / r);
-                    tokio::time::sleep(due.saturating_sub(begin.elapsed())).await;
-                }
+                turns.wait(begin, w, t.sent, p.n).await;
                 snd.send(&p, &mut t).await;
             }
             progress[w].store(u64::MAX / 2, Relaxed);
@@ -424,6 +447,14 @@ fn distinct(sh: &Shape) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn senders_take_turns_at_the_rate_of_all() {
+        let turns = Turns::new(Some(100.0), 4);
+        let due = |sent: u64| [0, 1, 2, 3].map(|sender| turns.due(sender, sent, 10).as_millis());
+        assert_eq!([due(0), due(10)], [[0, 100, 200, 300], [400, 500, 600, 700]]);
+        assert_eq!(Turns::new(None, 4).due(3, 1_000, 10), Duration::ZERO);
+    }
 
     fn args(concurrency: usize, fold: usize) -> MetricsArgs {
         MetricsArgs {

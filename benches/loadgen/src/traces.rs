@@ -1,7 +1,7 @@
 //! `loadgen traces`: microservice traces as OTLP requests.
 
 use crate::http::Error;
-use crate::metrics::{Packed, Push, Sender, duration, start_ms};
+use crate::metrics::{Packed, Push, Sender, Turns, duration, start_ms};
 use crate::report::{Tally, Usage};
 use crate::rng::{Rng, mix};
 use crate::wire::{Enc, Format};
@@ -355,8 +355,8 @@ pub(crate) async fn run(a: TracesArgs) -> Result<Value, Error> {
     let usage = Usage::start(a.push.server_pid);
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = Vec::new();
-    let (share, begin) = (a.rate.map(|rate| rate / senders.len() as f64), Instant::now());
-    for snd in senders {
+    let (turns, begin) = (Turns::new(a.rate, senders.len()), Instant::now());
+    for (worker, snd) in senders.into_iter().enumerate() {
         let (sh, next, ready) = (sh.clone(), next.clone(), ready.clone());
         tasks.push(tokio::spawn(async move {
             let mut t = Tally::default();
@@ -365,10 +365,7 @@ pub(crate) async fn run(a: TracesArgs) -> Result<Value, Error> {
                 if b >= batches {
                     return t;
                 }
-                if let Some(rate) = share {
-                    let due = Duration::from_secs_f64(t.sent as f64 / rate);
-                    tokio::time::sleep(due.saturating_sub(begin.elapsed())).await;
-                }
+                turns.wait(begin, worker, t.sent, per * sh.spans_per_trace as u64).await;
                 match ready.get(b) {
                     Some(p) => snd.send(p, &mut t).await,
                     None => snd.send(&pack(&sh, &snd, b), &mut t).await,

@@ -6,16 +6,25 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use pharos_base::{ByteSize, ErrorClass};
-use pharos_http::{BodyShare, HeldBody, Refusal, hold_body};
+use pharos_http::{BodyShare, HeldBody, Leftover, Refusal, hold_body};
 use pharos_ingest::IngestError;
 
 use crate::refuse::refusal;
 
 /// Reads the whole body, as it is encoded; its share of the budget grows while it arrives.
-pub(crate) async fn read(parts: &Parts, body: Body, bytes_max: usize, share: BodyShare) -> Result<HeldBody, Refusal> {
+///
+/// The head goes before the body comes: many bodies may be waited for, and heads lie in buffers of 8 KiB.
+pub(crate) fn read(
+    parts: Parts,
+    body: Body,
+    bytes_max: usize,
+    share: BodyShare,
+) -> impl Future<Output = Result<HeldBody, Refusal>> {
     let declared: Option<u64> = text(&parts.headers, CONTENT_LENGTH).and_then(|value| value.parse().ok());
     let reading = Reading { bytes_max, declared: declared.map(length_of), framed: false };
-    gather(parts, body, reading, share).await
+    let gathering = gather(Leftover::of(&parts), body, reading, share);
+    drop(parts);
+    gathering
 }
 
 /// A gRPC message as it came.
@@ -28,14 +37,20 @@ pub(crate) struct GrpcMessage {
 
 /// Reads the one message of a unary call. What its prefix declares is checked before the message is read, and takes no
 /// memory before it has come.
-pub(crate) async fn read_grpc(
-    parts: &Parts,
+pub(crate) fn read_grpc(
+    parts: Parts,
     body: Body,
     bytes_max: usize,
     share: BodyShare,
-) -> Result<GrpcMessage, Refusal> {
+) -> impl Future<Output = Result<GrpcMessage, Refusal>> {
     let reading = Reading { bytes_max, declared: None, framed: true };
-    let mut body = gather(parts, body, reading, share).await?;
+    let gathering = gather(Leftover::of(&parts), body, reading, share);
+    drop(parts);
+    async move { unframe(gathering.await?) }
+}
+
+/// Takes the message out of a call's body.
+fn unframe(mut body: HeldBody) -> Result<GrpcMessage, Refusal> {
     if body.bytes.len() < GRPC_PREFIX_BYTES {
         return Err(Refusal::new(ErrorClass::Invalid, "the call ended before its message"));
     }
@@ -95,9 +110,9 @@ impl Reading {
     }
 }
 
-async fn gather(parts: &Parts, body: Body, mut reading: Reading, share: BodyShare) -> Result<HeldBody, Refusal> {
+async fn gather(leftover: Leftover, body: Body, mut reading: Reading, share: BodyShare) -> Result<HeldBody, Refusal> {
     let check = move |bytes: &[u8]| reading.check(bytes).map(|()| reading.declared);
-    hold_body(parts, body, share, check).await
+    hold_body(leftover, body, share, check).await
 }
 
 /// The request's content encoding; `None` where it names none.
@@ -147,7 +162,7 @@ mod tests {
     async fn a_body_in_pieces_is_put_together() {
         let pieces = ["ab", "", "cde"].map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes())));
         let body = Body::from_stream(futures::stream::iter(pieces));
-        let read = read(&parts(), body, 5, share(&budget(1))).await.unwrap();
+        let read = read(parts(), body, 5, share(&budget(1))).await.unwrap();
         assert_eq!(read.bytes, "abcde");
     }
 
@@ -157,7 +172,7 @@ mod tests {
 
     async fn grpc(pieces: Vec<Vec<u8>>, bytes_max: usize, budget: &BodyBudget) -> Result<GrpcMessage, Refusal> {
         let body = Body::from_stream(futures::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>)));
-        read_grpc(&parts(), body, bytes_max, share(budget)).await
+        read_grpc(parts(), body, bytes_max, share(budget)).await
     }
 
     #[tokio::test]
@@ -183,7 +198,7 @@ mod tests {
             .map(Ok::<_, std::io::Error>);
         let mut parts = parts();
         parts.version = http::Version::HTTP_2;
-        let refused = read_grpc(&parts, Body::from_stream(endless), 100, share(&budget)).await.unwrap_err();
+        let refused = read_grpc(parts, Body::from_stream(endless), 100, share(&budget)).await.unwrap_err();
         assert_eq!((refused.class(), refused.retry_after()), (ErrorClass::LimitExceeded, None));
         for wrong in [vec![], framed(0, 3, b"ab"), framed(2, 1, b"a"), framed(0, 1, b"ab"), vec![0, 0]] {
             let refused = grpc(vec![wrong.clone()], 100, &budget).await.unwrap_err();
@@ -201,7 +216,7 @@ mod tests {
             };
             let body = Body::from_stream(futures::stream::iter([Ok(Bytes::from_static(b"ab")), Err(error)]));
             let budget = budget.clone();
-            async move { read(&parts(), body, 5, share(&budget)).await.unwrap_err() }
+            async move { read(parts(), body, 5, share(&budget)).await.unwrap_err() }
         };
         assert_eq!(cut(Some(std::io::ErrorKind::UnexpectedEof)).await.class(), ErrorClass::Invalid);
         let ours = cut(None).await;

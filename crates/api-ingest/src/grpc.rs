@@ -82,7 +82,7 @@ async fn accept(state: &DoorState, signal: Signal, request: Request) -> Result<I
     let (parts, body) = request.into_parts();
     let admission = state.admit(&parts, None, signal)?;
     let declared = encoding(&parts.headers)?;
-    let message = body::read_grpc(&parts, body, admission.body_bytes_max(), state.share(&admission)).await?;
+    let message = body::read_grpc(parts, body, admission.body_bytes_max(), state.share(&admission)).await?;
     let GrpcMessage { compressed, body } = message;
     let encoding = if compressed { declared } else { Encoding::Identity };
     if compressed && encoding == Encoding::Identity {
@@ -92,7 +92,7 @@ async fn accept(state: &DoorState, signal: Signal, request: Request) -> Result<I
     let labels = admission.labels().cloned();
     let wire = Wire { signal, encoding, form: WireForm::Protobuf, body_max: admission.body_max(), labels };
     let decode = move |ingestor: &Ingestor, tenant: &TenantId, body| wire.decode(ingestor, tenant, body);
-    state.ingest(Protocol::OtlpGrpc, admission, body, decode).await
+    Box::pin(state.ingest(Protocol::OtlpGrpc, admission, body, decode)).await
 }
 
 /// What compressed messages of the call are compressed by.

@@ -23,7 +23,7 @@ use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use pharos_base::ErrorClass;
 use pharos_gateway::Quota;
-use pharos_http::{BodyShare, Dialect, Refusal, body_cut_short, discard_body};
+use pharos_http::{BodyShare, Dialect, Leftover, Refusal, body_cut_short};
 use pharos_ingest::text::{BadLine, BadLines, TextFormat, TextImport, TextOptions};
 use pharos_ingest::{DecodedMetrics, Encoding, IngestReport, Ingestor};
 use pharos_model::TenantId;
@@ -75,7 +75,8 @@ async fn accept(
     request: Request,
 ) -> Result<(IngestReport, BadLines), Refusal> {
     let (parts, mut body) = request.into_parts();
-    let prepared = prepare(state, url_tenant, format, &parts);
+    let (prepared, leftover) = (prepare(state, url_tenant, format, &parts), Leftover::of(&parts));
+    drop(parts);
     let outcome = match prepared {
         Ok((admission, reader)) => {
             let work = Work { reader, held: state.share(&admission), _place: admission.place() };
@@ -84,7 +85,7 @@ async fn accept(
         Err(refusal) => Err(refusal),
     };
     if outcome.is_err() {
-        discard_body(parts.version, &parts.headers, body).await;
+        leftover.discard(body).await;
     }
     outcome
 }

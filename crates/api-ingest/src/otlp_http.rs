@@ -89,11 +89,11 @@ async fn accept(
     let (parts, body) = request.into_parts();
     let admission = state.admit(&parts, url_tenant, signal)?;
     let encoding = encoding(&parts.headers)?;
-    let body = body::read(&parts, body, admission.body_bytes_max(), state.share(&admission)).await?;
+    let body = body::read(parts, body, admission.body_bytes_max(), state.share(&admission)).await?;
     let labels = admission.labels().cloned();
     let wire = Wire { signal, encoding, form, body_max: admission.body_max(), labels };
     let decode = move |ingestor: &Ingestor, tenant: &TenantId, body| wire.decode(ingestor, tenant, body);
-    state.ingest(Protocol::OtlpHttp, admission, body, decode).await
+    Box::pin(state.ingest(Protocol::OtlpHttp, admission, body, decode)).await
 }
 
 /// How a body of either signal is written.

@@ -129,7 +129,8 @@ impl DoorState {
         Ok(Admission { tenant, signal, labels: labels(principal), quota, body_max, in_flight: Arc::new(in_flight) })
     }
 
-    /// Runs `decode` (inflate, read) on the pool, hands what it found to the store and awaits that.
+    /// Runs `decode` (inflate, read) on the pool, hands what it found to the store and awaits that. Doors box it: it is large, and
+    /// most of the time of most requests goes by before their bodies have come.
     pub(crate) async fn ingest(
         &self,
         protocol: Protocol,

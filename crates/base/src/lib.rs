@@ -30,5 +30,5 @@ pub use parallel::{Helpers, InOrder, Lent, Work, in_order};
 pub use random::random_bytes;
 pub use secret::Secret;
 pub use sort::sort_checked;
-pub use threads::{available_cores, run_beside, run_with_helpers, run_with_stack, spawn_named};
+pub use threads::{available_cores, lower_priority, run_beside, run_with_helpers, run_with_stack, spawn_named};
 pub use units::{ByteSize, HumanDuration, ParseUnitError};

@@ -10,7 +10,7 @@ use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use percent_encoding::percent_decode_str;
 use pharos_base::ErrorClass;
-use pharos_http::{Connection, Dialect, Refusal, discard_body};
+use pharos_http::{Connection, Dialect, Leftover, Refusal};
 
 use crate::authenticate::{AuthError, Authenticator, single};
 use crate::presented::Presented;
@@ -59,7 +59,7 @@ pub async fn authenticate_request(
         }
         Err(error) => {
             let refused = refuse(&error, Dialect::of(parts.uri.path(), &parts.headers));
-            discard_body(parts.version, &parts.headers, body).await;
+            Leftover::of(&parts).discard(body).await;
             refused
         }
     }

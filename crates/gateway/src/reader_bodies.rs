@@ -16,7 +16,7 @@ use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
 use pharos_base::{ByteSize, ErrorClass};
-use pharos_http::{BodyBudget, Dialect, QueryLimits, Refusal, hold_body};
+use pharos_http::{BodyBudget, Dialect, Leftover, QueryLimits, Refusal, hold_body};
 use pharos_model::TenantId;
 
 use crate::principal::Principal;
@@ -109,7 +109,7 @@ pub async fn hold_reader_body(State(bodies): State<Arc<ReaderBodies>>, request: 
     };
     let limit = bodies.limit.of_request(&QueryLimits::of(&parts.extensions));
     let check = checked(&parts, dialect, limit);
-    let reading = hold_body(&parts, body, bodies.budget.share(&tenant), check);
+    let reading = hold_body(Leftover::of(&parts), body, bodies.budget.share(&tenant), check);
     let refusal = match tokio::time::timeout(bodies.time_max, reading).await {
         Ok(Ok(held)) => {
             let _held = held.held;

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::request::Parts;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use pharos_base::{ByteSize, ErrorClass};
 use pharos_model::TenantId;
 
-use crate::{Refusal, body_cut_short, discard_body};
+use crate::{Leftover, Refusal, body_cut_short};
 
 /// Bytes that one unit of a budget stands for.
 const UNIT_BYTES: usize = 64 << 10;
@@ -137,21 +136,22 @@ impl Drop for BodyShare {
     }
 }
 
-/// Reads a whole body; its share of the budget grows while it arrives. What is left of a body that was refused is read and dropped.
+/// Reads a whole body; its share of the budget grows while it arrives. What is left of a body that was refused is dealt with as
+/// `leftover` says. Whoever waits here should have let go of the request's head: many may wait for long.
 ///
 /// `check` looks at what has come so far, which is nothing at first, and tells how long the body will be, if that is known.
 ///
 /// # Errors
 /// What `check` or the budget says, or that the body came to no end.
 pub async fn hold_body(
-    parts: &Parts,
+    leftover: Leftover,
     mut body: Body,
     held: BodyShare,
     check: impl FnMut(&[u8]) -> Result<Option<usize>, Refusal> + Send,
 ) -> Result<HeldBody, Refusal> {
     let outcome = hold_within(&mut body, held, check).await;
     if outcome.is_err() {
-        discard_body(parts.version, &parts.headers, body).await;
+        leftover.discard(body).await;
     }
     outcome
 }
@@ -184,8 +184,8 @@ async fn hold_within(
 mod tests {
     use super::*;
 
-    fn parts() -> Parts {
-        http::Request::new(()).into_parts().0
+    fn leftover() -> Leftover {
+        Leftover::of(&http::Request::new(()).into_parts().0)
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
         let budget = BodyBudget::new("some.bodies_max", 2 * UNIT_BYTES as u64);
         let hold = |length: usize| {
             let share = budget.share(&TenantId::default());
-            async move { hold_body(&parts(), Body::from(vec![7; length]), share, |_| Ok(None)).await }
+            async move { hold_body(leftover(), Body::from(vec![7; length]), share, |_| Ok(None)).await }
         };
         let first = hold(UNIT_BYTES).await.unwrap();
         assert_eq!((first.bytes.len(), budget.held_bytes()), (UNIT_BYTES, UNIT_BYTES as u64));

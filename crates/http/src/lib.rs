@@ -26,7 +26,7 @@ pub use conn::{BodyTooSlow, Connection, ConnectionGate, ConnectionMetrics, Conne
 pub use cut_short::body_cut_short;
 pub use deadline::grpc_deadline;
 pub use dialect::{Dialect, Refusal, error_type};
-pub use discard::{DISCARD_BYTES_MAX, discard_body};
+pub use discard::{DISCARD_BYTES_MAX, Leftover};
 pub use fair::{FairPlace, FairPlaces, LaneLimits, LimitOf, NoPlace, OwnLimits};
 pub use health::{HEALTH_SERVICE, grpc_health};
 pub use metrics::{HttpMetrics, count_requests};

@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,19 +157,23 @@ impl OpenPort {
         }
     }
 
-    /// From an accepted socket to the connection's end.
+    /// From an accepted socket to the connection's end. What takes much memory is boxed: who only opens connections shall have none.
     async fn receive(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, place: Place) {
         // Answers are written whole; waiting to fill packets would only add latency.
         let _ = stream.set_nodelay(true);
-        let Some(tls) = &self.settings.tls else {
+        if let Some(tls) = &self.settings.tls {
+            return Box::pin(self.receive_tls(tls, stream, peer, place)).await;
+        }
+        let vitals = Vitals::new();
+        if self.hears(&stream, &place).await {
             let retire = CancellationToken::new();
             let plain = Secured { over_tls: false, certificate: None, lifetime_max: None, speaks_http2: false, retire };
-            let vitals = Vitals::new();
-            if self.hears(&stream, &place).await {
-                Box::pin(self.run(stream, peer, place, plain, vitals)).await;
-            }
-            return;
-        };
+            Box::pin(self.run(stream, peer, place, plain, vitals)).await;
+        }
+    }
+
+    /// As [`OpenPort::receive`], on a port with TLS.
+    async fn receive_tls(&self, tls: &TlsSource, stream: TcpStream, peer: SocketAddr, place: Place) {
         let timeout = self.settings.gate.settings().handshake_timeout.0;
         let arrived = tokio::select! {
             () = self.stop.cancelled() => return,
@@ -257,7 +262,7 @@ impl OpenPort {
             }
         });
         let io = TokioIo::new(WatchedIo::new(stream, Arc::clone(&vitals)));
-        let served = builder.serve_connection(io, service);
+        let served = pin!(builder.serve_connection(io, service));
         let ends = Ends { stop: &self.stop, retire: &retire, evict: place.evict(), abort: &self.abort };
         match drive(served, &vitals, &limits, ends).await {
             Ok(Ok(())) => {}

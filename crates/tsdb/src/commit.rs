@@ -73,7 +73,10 @@ enum Command {
 #[derive(Default)]
 struct Queue {
     commands: VecDeque<Command>,
+    /// Of batches that wait.
     bytes: u64,
+    /// Of the group that is being written.
+    group_bytes: u64,
     stopping: bool,
 }
 
@@ -145,9 +148,10 @@ impl CommitQueue {
         self.arrived.notify_one();
     }
 
-    /// Whether more wait than a group needs to be worth its sync: a quarter of what there is room for.
+    /// Whether more wait, or are being written, than a group needs to be worth its sync: a quarter of what there is room for.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.queue.lock().bytes > self.queue_bytes_max / 4
+        let queue = self.queue.lock();
+        queue.bytes + queue.group_bytes > self.queue_bytes_max / 4
     }
 
     /// Freezes the active generations of all tenants, behind everything queued so far.
@@ -182,6 +186,8 @@ impl CommitQueue {
     /// Commands for one group, waiting until `deadline` for the first; `None` once stopped and empty.
     fn take(&self, deadline: Option<Instant>) -> Option<Vec<Command>> {
         let mut queue = self.queue.lock();
+        // Whoever asks for the next group is done with the last.
+        queue.group_bytes = 0;
         while queue.commands.is_empty() && !queue.stopping {
             match deadline {
                 Some(deadline) => {
@@ -208,6 +214,7 @@ impl CommitQueue {
                 break;
             }
         }
+        queue.group_bytes = group_bytes;
         Some(group)
     }
 }

@@ -5,8 +5,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pharos_base::lower_priority;
+
 use crate::TsdbError;
-use crate::pace;
+use crate::pace::MERGE_NICENESS;
 use crate::shared::Shared;
 
 /// How often they look without being woken.
@@ -53,7 +55,9 @@ fn flush_until_done(shared: &Shared) -> Option<Instant> {
 
 /// Merges and deletes when due, until the store stops.
 pub(crate) fn run_compactor(shared: &Arc<Shared>) {
-    pace::lower_priority();
+    if let Err(error) = lower_priority(MERGE_NICENESS) {
+        tracing::debug!(%error, "cannot lower the priority of merging");
+    }
     while shared.wake.wait_for_merge(TICK) {
         if let Err(error) = shared.apply_retention() {
             report("retention", &error);

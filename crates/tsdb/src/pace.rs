@@ -13,7 +13,7 @@ const STRIDE_BYTES: u64 = 256 << 10;
 /// Longest single pause.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Niceness of the thread that merges: it gets what others leave.
-const MERGE_NICENESS: i32 = 10;
+pub(crate) const MERGE_NICENESS: i32 = 10;
 
 /// How fast a merge may go.
 pub(crate) struct Pace<'a> {
@@ -116,14 +116,6 @@ impl Reading {
 impl Drop for Reading {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Lets the calling thread have what others leave of the processors.
-pub(crate) fn lower_priority() {
-    // On Linux this means the calling thread alone.
-    if let Err(error) = rustix::process::setpriority_process(None, MERGE_NICENESS) {
-        tracing::debug!(%error, "cannot lower the priority of merging");
     }
 }
 

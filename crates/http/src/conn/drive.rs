@@ -1,7 +1,7 @@
 //! Drives one connection to its end: by itself, told to close, or cut.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -24,14 +24,14 @@ pub(crate) struct Ends<'a> {
 
 /// Serves until the connection ends; `Err` says why it was cut.
 ///
-/// Its deadlines are looked at whenever the connection's task runs, and by an alarm at the next of them.
+/// Its deadlines are looked at whenever the connection's task runs, and by an alarm at the next of them. The caller pins the
+/// connection: a future has room twice for what is moved into it and then kept.
 pub(crate) async fn drive<C: GracefulConnection>(
-    connection: C,
+    mut connection: Pin<&mut C>,
     vitals: &Vitals,
     limits: &Limits,
     ends: Ends<'_>,
 ) -> Result<Result<(), C::Error>, Why> {
-    let mut connection = pin!(connection);
     let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
     let (mut stop, mut retire) = (pin!(ends.stop.cancelled()), pin!(ends.retire.cancelled()));
     let (mut evict, mut abort) = (pin!(ends.evict.cancelled()), pin!(ends.abort.cancelled()));

@@ -400,6 +400,43 @@ async fn silent_sockets_keep_nobody_out() {
     served.stop().await;
 }
 
+/// A port without TLS, a connection that it has accepted, and its other end.
+async fn accepted() -> (Arc<OpenPort>, TcpStream, Place, TcpStream) {
+    let settings = ListenerSettings::default();
+    let place = settings.gate.enter("test", [127, 0, 0, 1].into()).await.unwrap();
+    let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
+    let port = OpenPort { router: router(), settings, stop, abort, told: Default::default() };
+    let listener = bind("127.0.0.1:0", "test").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    (Arc::new(port), listener.accept().await.unwrap().0, place, client)
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_heard_only_once_it_speaks() {
+    let (port, stream, place, mut client) = accepted().await;
+    let mut hearing = std::pin::pin!(port.hears(&stream, &place));
+    assert!(tokio::time::timeout(PAUSE, &mut hearing).await.is_err(), "nothing has come");
+    client.write_all(b"P").await.unwrap();
+    assert!(tokio::time::timeout(PAUSE * 20, &mut hearing).await.expect("it spoke"));
+    let mut first = [0; 2];
+    assert_eq!(stream.try_read(&mut first).unwrap(), 1, "what was heard is left to who serves");
+}
+
+/// Thousands may be open: what each takes by itself shall not grow unseen.
+#[tokio::test]
+async fn a_connection_takes_little_memory() {
+    let (port, stream, place, client) = accepted().await;
+    let peer = client.local_addr().unwrap();
+    let silent = Arc::clone(&port).receive(stream, peer, place);
+    assert!(size_of_val(&silent) <= 1 << 10, "before it says anything: {}", size_of_val(&silent));
+    drop(silent);
+    let (port, stream, place, client) = accepted().await;
+    let retire = CancellationToken::new();
+    let plain = Secured { over_tls: false, certificate: None, lifetime_max: None, speaks_http2: false, retire };
+    let served = port.run(stream, client.local_addr().unwrap(), place, plain, Vitals::new());
+    assert!(size_of_val(&served) <= 3 << 10, "hyper's connection once, and what watches it: {}", size_of_val(&served));
+}
+
 #[tokio::test]
 async fn a_full_server_still_stops() {
     let served = start(ConnectionSettings { max: 1, ..ConnectionSettings::default() }, router()).await;
@@ -420,7 +457,7 @@ async fn a_taken_port_is_named() {
 async fn a_client_that_asks_whether_to_send_is_not_told_to_send_what_is_refused() {
     let refuse = post(|request: axum::extract::Request| async move {
         let (parts, body) = request.into_parts();
-        crate::discard_body(parts.version, &parts.headers, body).await;
+        crate::Leftover::of(&parts).discard(body).await;
         http::StatusCode::UNAUTHORIZED
     });
     let served = start(ConnectionSettings::default(), Router::new().route("/", refuse)).await;

@@ -31,7 +31,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex, RwLock};
-use pharos_base::{Clock, Completion, spawn_named};
+use pharos_base::{Clock, Completion, lower_priority, spawn_named};
 use pharos_model::{SpanBatch, TenantId, TimeRangeNs, TraceId};
 use pharos_storage::{
     AppendOutcome, AttributeKey, AttributeKeyQuery, BatchId, DependencyLink, FoundTraces, Listed, ListedValue,
@@ -209,6 +209,9 @@ impl SpanStore {
         let death = Death { shared: Arc::clone(&shared), thread: "trace-maintain" };
         let maintain = spawn_named(death.thread, move || {
             let _death = death;
+            if let Err(error) = lower_priority(MAINTENANCE_NICENESS) {
+                tracing::debug!(%error, "cannot lower the priority of maintenance");
+            }
             maintenance_thread.run(&maintenance_queue);
         });
         let maintain = match maintain {
@@ -301,6 +304,9 @@ impl SpanStore {
 
 /// Writers are kept waiting while this part of the queue's memory is taken: what waits there is late.
 const QUEUE_CROWDED_SHARE: u64 = 8;
+/// Niceness of the thread of checkpoints and merges: where cores are short, those whom somebody waits for go first. It is not left
+/// behind for long, as writers wait when the tail is nearly full.
+const MAINTENANCE_NICENESS: i32 = 5;
 
 /// Refuses writes when a thread of the store ends by a panic: reads go on, a restart replays.
 struct Death {
