@@ -71,7 +71,7 @@ fn read(body: &[u8], piece: usize, bytes_max: usize, budget: &BodyBudget) -> Res
     let pieces: Vec<_> = body.chunks(piece).map(|piece| Ok::<_, Infallible>(Bytes::copy_from_slice(piece))).collect();
     let body = Body::from_stream(futures::stream::iter(pieces));
     let parts = parts();
-    let reading = read_grpc(&parts, body, bytes_max, budget.share(&TenantId::default()));
+    let reading = read_grpc(parts, body, bytes_max, budget.share(&TenantId::default()));
     // All of the body is there: nothing is waited for.
     match pin!(reading).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(read) => read,
