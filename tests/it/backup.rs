@@ -3,6 +3,8 @@
 mod places;
 mod shapes;
 
+pub(crate) use places::files;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};

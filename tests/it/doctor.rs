@@ -1,32 +1,15 @@
 //! `pharos doctor` by the real binary: what is damaged is named, what can be read of it is stored again, and served.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pharos_testkit::Pharos;
 
-use crate::backup::{text, traces};
+use crate::backup::{files, text, traces};
 use crate::loadgen;
 
 const TRACES: u64 = 1_000;
 const SPANS_PER_TRACE: u64 = 10;
-
-/// The largest file below a folder whose name ends so.
-fn largest(folder: &Path, extension: &str) -> PathBuf {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|found| found == extension) {
-                files.push((fs::metadata(&path).unwrap().len(), path));
-            }
-        }
-    }
-    files.into_iter().max().expect("there is such a file").1
-}
 
 /// Runs the command on a folder; answers its exit code and what it said.
 fn doctor(data: &Path, flags: &[&str]) -> (Option<i32>, String) {
@@ -52,11 +35,11 @@ async fn a_damaged_day_is_named_repaired_and_served_again() {
 
     let (code, told) = doctor(&data, &[]);
     assert!(code == Some(0) && told.contains(" 10000 spans; ") && told.contains("; 0 damaged;"), "{code:?} {told}");
-    let file = largest(&data.join("traces"), "sst");
-    let mut bytes = fs::read(&file).unwrap();
+    let tables = files(&data).into_iter().filter(|(path, _)| path.extension().is_some_and(|found| found == "sst"));
+    let (path, mut bytes) = tables.max_by_key(|(_, bytes)| bytes.len()).expect("spans are in tables of RocksDB");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x10;
-    fs::write(&file, bytes).unwrap();
+    fs::write(data.join(path), bytes).unwrap();
     let (code, told) = doctor(&data, &[]);
     assert!(code == Some(1) && told.contains("damaged: "), "{code:?} {told}");
 

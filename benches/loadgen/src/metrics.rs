@@ -284,6 +284,7 @@ impl Turns {
         })
     }
 
+    /// Waits until it is.
     pub(crate) async fn wait(self, begin: Instant, sender: usize, sent: u64, items: u64) {
         tokio::time::sleep(self.due(sender, sent, items).saturating_sub(begin.elapsed())).await;
     }

@@ -18,13 +18,14 @@ pub fn spawn_named<T: Send + 'static>(
 }
 
 /// Lets others go before the calling thread, and before those that it starts: background work shall not hold up those whom somebody
-/// waits for. `niceness` is 1 to 19; at 5 it has a third of what a busy thread beside it has, at 10 a tenth.
+/// waits for. `niceness`, 1 to 19, is added to what the process was started with; at 5 it has a third of what a busy thread beside it has, at 10 a tenth.
 ///
 /// # Errors
 /// What the operating system says when it will not; work goes on as before.
 pub fn lower_priority(niceness: i32) -> io::Result<()> {
     // On Linux this means the calling thread alone.
-    Ok(rustix::process::setpriority_process(None, niceness)?)
+    rustix::process::nice(niceness)?;
+    Ok(())
 }
 
 /// Runs `work` on a thread of its own with a stack of `stack_bytes` and waits for it; a panic there goes on here.
@@ -75,4 +76,22 @@ pub fn run_with_helpers<T>(name: &str, count: usize, help: impl Fn() + Sync, wor
 #[must_use]
 pub fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn priority_is_lowered_from_where_it_was_and_for_one_thread() {
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let before = niceness();
+        let lowered = move || {
+            lower_priority(2).unwrap();
+            lower_priority(3).unwrap();
+            niceness()
+        };
+        assert_eq!(spawn_named("nice", lowered).unwrap().join().unwrap(), (before + 5).min(19));
+        assert_eq!(niceness(), before);
+    }
 }

@@ -74,7 +74,7 @@ fn write(data: &Path, path: &str, contents: &[u8]) {
 }
 
 /// All files of a folder but locks.
-fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
