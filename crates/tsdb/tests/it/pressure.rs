@@ -90,6 +90,22 @@ fn a_stalled_log_refuses_more_than_its_queue_holds() {
 }
 
 #[test]
+fn writers_wait_for_what_is_being_written_too() {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultDisk::default();
+    let settings = Settings { queue_memory_max: ByteSize::mib(1), ..Settings::for_tests() };
+    let store = open_with(dir.path(), settings, Arc::new(disk.clone())).unwrap();
+    append(&store, batch(0, SERIES));
+    assert!(!store.is_busy());
+    disk.set_stalled(true);
+    let pending = store.append(&TenantId::default(), batch(1, 20 * SERIES), BatchId::random());
+    disk.await_stall();
+    assert!(store.is_busy(), "it has left the queue, and lies in memory until it is synced");
+    disk.set_stalled(false);
+    pending.wait().expect("open").expect("it is stored");
+}
+
+#[test]
 fn series_beyond_their_share_of_memory_are_refused_and_known_ones_go_on() {
     let dir = TempDir::new().unwrap();
     let store = open_with(dir.path(), small_head(), Arc::new(RealDisk)).unwrap();
