@@ -141,6 +141,12 @@ impl<'a> SeriesSink<'a> {
         self.builder.series_count()
     }
 
+    /// The labels of a run, if they are shared.
+    #[inline]
+    pub(crate) fn shared_labels(&self, run: usize) -> Option<&Labels> {
+        self.builder.shared_labels(run)
+    }
+
     /// Makes the series since there were `series_before` of them one item, or what is made of others (0): they are stored together
     /// or not at all.
     pub(crate) fn group_since(&mut self, series_before: usize, items: u64) {

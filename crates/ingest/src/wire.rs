@@ -132,8 +132,9 @@ impl<'a> Reader<'a> {
         Ok(*array)
     }
 
+    /// A varint without a key, as packed fields have them.
     #[inline]
-    fn varint(&mut self) -> Result<u64, WireError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, WireError> {
         match self.rest {
             [first, rest @ ..] if *first < 0x80 => {
                 self.rest = rest;

@@ -293,6 +293,16 @@ impl BatchBuilder {
         self.batch.series.len()
     }
 
+    /// The labels of a run so far, if they are shared.
+    #[must_use]
+    #[inline]
+    pub fn shared_labels(&self, run: usize) -> Option<&Labels> {
+        match &self.batch.series.get(run)?.labels {
+            RunLabels::Shared(labels) => Some(labels),
+            RunLabels::Inline { .. } => None,
+        }
+    }
+
     /// The batch; where only some samples have start timestamps, the others have 0.
     #[must_use]
     pub fn build(mut self) -> MetricBatch {

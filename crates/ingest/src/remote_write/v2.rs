@@ -5,15 +5,15 @@
 //! a message are a symbol.
 
 use hashbrown::HashSet;
-use pharos_model::{Exemplar, LabelsBuilder, METRIC_NAME, MetricKind, Sample};
+use pharos_model::{Exemplar, Labels, LabelsBuilder, METRIC_NAME, MetricKind, Sample};
 use pharos_storage::RejectReason;
 
 use super::memory::Walk;
-use super::symbols::Symbols;
+use super::symbols::{Recognised, Symbols};
 use super::v1::common_sample;
 use super::{DecodeError, Rules, SeriesMemory, field_count, histogram, metric_kind};
 use crate::sink::{Refusal, SeriesSink, beyond_memory, exemplar_labels};
-use crate::wire::{Field, Reader, WireError};
+use crate::wire::{Field, Payload, Reader, WireError};
 use crate::{DecodedMetrics, IngestError, Limits};
 
 /// References of one label set: twice the largest count of labels any setting makes sense for.
@@ -41,6 +41,8 @@ pub(super) fn decode(body: &[u8], rules: Rules<'_>, memory: &SeriesMemory) -> Re
         rules,
         sink,
         walk: memory.walk(),
+        recognised: Recognised::default(),
+        recognised_run: 0,
         scratch: Scratch::default(),
         families: HashSet::new(),
         last_described: None,
@@ -60,6 +62,9 @@ struct Request<'a, 'l> {
     rules: Rules<'l>,
     sink: SeriesSink<'l>,
     walk: Walk<'l>,
+    /// What was recognised last, and its run in the batch.
+    recognised: Recognised,
+    recognised_run: usize,
     scratch: Scratch,
     /// Families whose metadata the batch has already.
     families: HashSet<&'a str>,
@@ -128,12 +133,18 @@ impl<'a> Request<'a, '_> {
         let unit = self.symbols.text(meta.unit);
         let is_labelled =
             self.rules.settings.type_and_unit_labels && (meta.kind != MetricKind::Unknown || !unit.is_empty());
-        let symbols = &self.symbols;
         let is_empty = points + exemplars == 0;
-        if !is_empty && !is_labelled && self.walk.recognise_by(|encoded| symbols.are(references, encoded)) {
+        if !is_empty && !is_labelled && self.is_recognised(references) {
             self.metadata(references, meta)?;
+            let run = self.sink.series_count();
             if let Some(labels) = self.walk.labels() {
                 self.sink.finish_shared(labels, references.len() / 2)?;
+            }
+            // Without a sample inside the window there is no run.
+            if self.sink.series_count() > run {
+                self.recognised_run = run;
+            } else {
+                self.recognised.clear();
             }
             return Ok(());
         }
@@ -155,6 +166,13 @@ impl<'a> Request<'a, '_> {
         }
         let walk = &mut self.walk;
         Ok(self.sink.finish_looked_up(&mut self.scratch.encoded, |encoded| walk.look_up_unordered(encoded))?)
+    }
+
+    /// Whether the references are the labels of the series that came next the last time.
+    fn is_recognised(&mut self, references: &[u32]) -> bool {
+        let Self { symbols, sink, walk, recognised, .. } = self;
+        let before = sink.shared_labels(self.recognised_run).map_or(&[][..], Labels::encoded);
+        walk.recognise_by(|encoded| symbols.are(references, encoded, recognised, before))
     }
 
     /// Whether the series is zero where it starts. Senders tell starts of what counts; some tell no types.
@@ -214,12 +232,30 @@ impl<'a> Request<'a, '_> {
 }
 
 fn push_references(field: Field<'_>, references: &mut Vec<u32>) -> Result<(), WireError> {
+    if let Payload::Bytes(packed) = field.payload
+        && references.is_empty()
+        && packed.len() <= REFERENCES_MAX
+    {
+        return read_packed(packed, references);
+    }
     field.each_varint(|reference| {
         // One more than allowed is kept, so that the set is refused.
         if references.len() <= REFERENCES_MAX {
             references.push(reference as u32);
         }
     })
+}
+
+/// All references of a packed field, each a byte at least.
+fn read_packed(packed: &[u8], references: &mut Vec<u32>) -> Result<(), WireError> {
+    references.resize(packed.len(), 0);
+    let (mut reader, mut count) = (Reader::new(packed), 0);
+    while !reader.rest().is_empty() {
+        references[count] = reader.varint()? as u32;
+        count += 1;
+    }
+    references.truncate(count);
+    Ok(())
 }
 
 /// Copies the texts of a label set, unless it is beyond a limit.
