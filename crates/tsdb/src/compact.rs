@@ -199,7 +199,7 @@ impl Shared {
         for part in parts {
             let mut selected = part.index.all();
             let masks = hiding.of_part(part, kept, &mut selected)?;
-            let source = Source::part(PartCursor::new(Arc::clone(part), selected, None), masks);
+            let source = Source::part(PartCursor::merging(Arc::clone(part), selected, parts.len()), masks);
             sources.push(source.with_copies(copies_of(part, window, form, writer.needs_samples())));
         }
         let mut merge = Merge::new(sources);

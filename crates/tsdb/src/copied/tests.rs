@@ -195,3 +195,54 @@ fn a_long_series_is_asked_about_while_it_is_decoded() {
     let (refused, at) = read(&small);
     assert!(matches!(refused, Err(StorageError::Memory(_))) && at < 270_000, "{at} samples");
 }
+
+#[test]
+fn who_merges_many_parts_reads_their_large_blocks_in_stretches() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nothing to compress; each fifth series has the values of the first, which are stored once, far before.
+    let bits = |series: u64, at: u64| (series * 10_000 + at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2;
+    let points = |series: u64| -> Points {
+        let of = if series % 5 == 4 { 0 } else { series };
+        (0..2_000_u32).map(|at| (i64::from(at), bits(of, u64::from(at)), 0)).collect()
+    };
+    let all: Vec<Points> = (0..40).map(points).collect();
+    let part = part(dir.path(), 1, Form::Young, &all);
+    let taken = |sources: usize| {
+        let mut cursor = PartCursor::merging(Arc::clone(&part), part.index.all(), sources);
+        let (mut at, mut most) = (0, 0);
+        while cursor.number().is_some() {
+            let mut samples = Samples::default();
+            cursor.read(TimeRange::ALL, &mut samples).unwrap();
+            let found: Vec<u64> = samples.floats.values.iter().map(|value| value.to_bits()).collect();
+            let expected: Vec<u64> = all[at].iter().map(|(_, bits, _)| *bits).collect();
+            assert!(found == expected, "series {at}, one of {sources} sources");
+            (at, most) = (at + 1, most.max(cursor.bytes()));
+            cursor.advance();
+        }
+        assert_eq!(at, all.len());
+        most
+    };
+    let (alone, many) = (taken(1), taken(64));
+    assert!(part.meta.data_bytes > 400_000 && alone > 400_000 && many < 250_000, "{alone} and {many} bytes");
+}
+
+/// What a merge writes has a checksum of its own: rot behind an earlier check must not get one.
+#[test]
+fn who_merges_trusts_no_earlier_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let bits = |series: u64, at: u64| (series * 10_000 + at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2;
+    let points =
+        |series: u64| -> Points { (0..2_000_u32).map(|at| (i64::from(at), bits(series, u64::from(at)), 0)).collect() };
+    let part = part(dir.path(), 1, Form::Young, &(0..20).map(points).collect::<Vec<_>>());
+    let first = |mut cursor: PartCursor| cursor.read(TimeRange::ALL, &mut Samples::default());
+    first(PartCursor::new(Arc::clone(&part), [0].into(), None)).unwrap();
+    let path = part.dir.join(crate::part::writer::DATA_FILE);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    for sources in [1, 64] {
+        let read = first(PartCursor::merging(Arc::clone(&part), part.index.all(), sources));
+        assert!(matches!(read, Err(TsdbError::Checksum { .. })), "{read:?}");
+    }
+}

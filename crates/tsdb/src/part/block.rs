@@ -57,6 +57,18 @@ pub(crate) fn write(payload: &[u8], packing: Packing, out: &mut Vec<u8>) -> u32 
     (out.len() - start) as u32
 }
 
+/// What stands in front of a payload that is written as it is.
+pub(crate) fn plain_header(payload: &[u8]) -> [u8; BLOCK_HEADER_LEN] {
+    let mut header = [0; BLOCK_HEADER_LEN];
+    header[4] = PLAIN;
+    header[5..].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&header[4..]);
+    hasher.update(payload);
+    header[..4].copy_from_slice(&hasher.finalize().to_le_bytes());
+    header
+}
+
 /// A file of blocks, open for reading.
 #[derive(Debug)]
 pub(crate) struct BlockFile {
@@ -88,8 +100,7 @@ impl BlockFile {
         buffer: &mut Vec<u8>,
     ) -> Result<Range<usize>, TsdbError> {
         check_place(what, &self.path, at, self.len)?;
-        buffer.clear();
-        buffer.resize(at.len as usize, 0);
+        size_exactly(buffer, at.len as usize);
         self.file.read_exact_at(buffer, at.offset).map_err(TsdbError::io("read", &self.path))?;
         unpack_in_place(what, &self.path, at.offset, buffer)
     }
@@ -121,8 +132,7 @@ impl BlockFile {
         if piece.end > at.plain_payload_len() {
             return Err(self.corrupt(what, at, "is shorter than what refers to it"));
         }
-        buffer.clear();
-        buffer.resize(piece.len(), 0);
+        size_exactly(buffer, piece.len());
         let offset = at.offset + (BLOCK_HEADER_LEN + piece.start) as u64;
         self.file.read_exact_at(buffer, offset).map_err(TsdbError::io("read", &self.path))
     }
@@ -150,6 +160,13 @@ impl BlockFile {
         self.file.read_exact_at(&mut bytes, offset).map_err(TsdbError::io("read", &self.path))?;
         Ok(bytes)
     }
+}
+
+/// Makes a buffer that is used again and again so long, and no larger than it must be for that.
+fn size_exactly(buffer: &mut Vec<u8>, len: usize) {
+    buffer.clear();
+    buffer.reserve_exact(len);
+    buffer.resize(len, 0);
 }
 
 /// Checks that a block lies within a file of `len` bytes.
@@ -241,6 +258,7 @@ mod tests {
         let file = BlockFile::open(&path).unwrap();
         assert_eq!(file.read("block", packed).unwrap(), payload);
         assert_eq!(file.read("block", plain).unwrap(), payload);
+        assert_eq!(plain_header(&payload), bytes[7..7 + BLOCK_HEADER_LEN], "the same as written in one piece");
         assert_eq!((file.check("block", plain).unwrap(), file.check("block", packed).unwrap()), (true, false));
         for at in [plain, packed] {
             assert_eq!(file.plain_len("block", at).unwrap(), payload.len());

@@ -66,9 +66,14 @@ enum Told<T> {
 
 impl PartCursor {
     /// A cursor that stands on the first selected series. What it decodes is looked for and left in `cache`; without
-    /// one it reads past it, as who reads everything once does.
+    /// one it reads past it.
     pub(crate) fn new(part: Arc<Part>, selected: RoaringBitmap, cache: Option<Arc<BlockCache>>) -> Self {
         Self::over(Loader::new(part, cache), selected)
+    }
+
+    /// A cursor of one of `sources` that are merged.
+    pub(crate) fn merging(part: Arc<Part>, selected: RoaringBitmap, sources: usize) -> Self {
+        Self::over(Loader::merging(part, sources), selected)
     }
 
     fn over(loader: Loader, selected: RoaringBitmap) -> Self {

@@ -2,6 +2,9 @@
 //!
 //! Bodies are read together for many series of a block, one by one for a few or where they are large. Before
 //! the first piece of a block is used its checksum is checked; that it was right is remembered with the part.
+//!
+//! Who merges reads all of a part in order: of a large block a stretch at a time, so that what a merge takes does not grow
+//! with its sources, nor with their blocks.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,14 +23,31 @@ use crate::cache::BlockCache;
 /// Decoded columns of instants that one cursor keeps at hand take at most about this much.
 const COLUMNS_BYTES_MAX: usize = 4 << 20;
 
-/// Larger blocks of bodies are read piece by piece by any reader: their pieces are large, too.
-const WHOLE_BYTES_MAX: u32 = 4 << 20;
+/// Larger blocks of bodies are read piece by piece by a query: their pieces are large, too.
+const WHOLE_BYTES_MAX: usize = 4 << 20;
 const BODIES: &str = "chunk body block";
+
+/// What the cursors of a merge keep at hand together, columns and bodies by themselves; but each at least as much as this.
+const MERGE_BYTES_MAX: usize = 8 << 20;
+/// 68 columns of the usual length.
+const MERGE_COLUMNS_BYTES_MIN: usize = 256 << 10;
+const MERGE_BODIES_BYTES_MIN: usize = 128 << 10;
+
+/// What a loader may keep at hand, bytes.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    columns: usize,
+    bodies: usize,
+    /// Whether what follows a piece will be asked for next, and is to be written anew: then nothing is trusted that was not checked
+    /// by this very loader.
+    merges: bool,
+}
 
 /// Reads one part on behalf of one cursor.
 pub(super) struct Loader {
     pub(super) part: Arc<Part>,
     cache: Option<Arc<BlockCache>>,
+    room: Room,
     at_hand: AtHand,
     /// What loaders that ended left for their siblings.
     left: Option<Arc<Mutex<Vec<AtHand>>>>,
@@ -46,17 +66,31 @@ struct AtHand {
 /// The bodies read last.
 #[derive(Default)]
 struct Bodies {
-    /// Which block `buffer` holds whole.
-    whole: Option<u32>,
-    /// The payload within `buffer`.
-    payload: Range<usize>,
+    /// Of which block `buffer` has a stretch, and where in its payload that begins.
+    held: Option<(u32, usize)>,
+    /// The stretch within `buffer`.
+    stretch: Range<usize>,
+    /// The block that was checked last.
+    checked: Option<u32>,
     buffer: Vec<u8>,
     one: Vec<u8>,
 }
 
 impl Loader {
     pub(super) fn new(part: Arc<Part>, cache: Option<Arc<BlockCache>>) -> Self {
-        Self { part, cache, at_hand: AtHand::default(), left: None }
+        Self::with_room(part, cache, Room { columns: COLUMNS_BYTES_MAX, bodies: WHOLE_BYTES_MAX, merges: false })
+    }
+
+    /// One of `sources` that are merged: it reads everything, once and in order, past the cache.
+    pub(super) fn merging(part: Arc<Part>, sources: usize) -> Self {
+        let share = MERGE_BYTES_MAX / sources.max(1);
+        let columns = share.clamp(MERGE_COLUMNS_BYTES_MIN, COLUMNS_BYTES_MAX);
+        let bodies = share.clamp(MERGE_BODIES_BYTES_MIN, WHOLE_BYTES_MAX);
+        Self::with_room(part, None, Room { columns, bodies, merges: true })
+    }
+
+    fn with_room(part: Arc<Part>, cache: Option<Arc<BlockCache>>, room: Room) -> Self {
+        Self { part, cache, room, at_hand: AtHand::default(), left: None }
     }
 
     /// Another one of the same part, for a cursor that reads a piece of what this one's cursor would have read. It goes
@@ -64,7 +98,8 @@ impl Loader {
     pub(super) fn sibling(&mut self) -> Self {
         let left = self.left.get_or_insert_default();
         let at_hand = left.lock().pop().unwrap_or_default();
-        Self { part: Arc::clone(&self.part), cache: self.cache.clone(), at_hand, left: Some(Arc::clone(left)) }
+        let (part, cache) = (Arc::clone(&self.part), self.cache.clone());
+        Self { part, cache, room: self.room, at_hand, left: Some(Arc::clone(left)) }
     }
 
     pub(super) fn cache(&self) -> Option<&BlockCache> {
@@ -116,7 +151,7 @@ impl Loader {
         if !self.at_hand.columns.contains_key(&column.number) {
             self.instants(column.number)?;
         }
-        let bulk = self.at_hand.bodies.bulk(&self.part, number, chunk, whole)?;
+        let bulk = self.at_hand.bodies.bulk(&self.part, number, chunk, whole, self.room)?;
         Ok((self.at_hand.columns.get(&column.number).map_or(&[], |column| column.as_ref()), bulk))
     }
 
@@ -128,7 +163,7 @@ impl Loader {
             Some(cache) => cache.instants(self.part.id, number, || self.read_instants(number))?,
             None => self.read_instants(number)?,
         };
-        if self.at_hand.columns_bytes >= COLUMNS_BYTES_MAX {
+        if self.at_hand.columns_bytes >= self.room.columns {
             self.at_hand.columns.clear();
             self.at_hand.columns_bytes = 0;
         }
@@ -168,7 +203,7 @@ impl Loader {
     /// What of a chunk's body lies apart from the headers; `whole` reads all such of the block at once, for more
     /// to come.
     pub(super) fn bulk(&mut self, number: u32, chunk: &Chunk, whole: bool) -> Result<&[u8], TsdbError> {
-        self.at_hand.bodies.bulk(&self.part, number, chunk, whole)
+        self.at_hand.bodies.bulk(&self.part, number, chunk, whole, self.room)
     }
 
     fn times_error(&self, at: BlockAt) -> impl FnOnce(ChunkError) -> TsdbError {
@@ -185,22 +220,38 @@ impl Drop for Loader {
 }
 
 impl Bodies {
-    fn bulk(&mut self, part: &Part, number: u32, chunk: &Chunk, whole: bool) -> Result<&[u8], TsdbError> {
+    fn bulk(&mut self, part: &Part, number: u32, chunk: &Chunk, whole: bool, room: Room) -> Result<&[u8], TsdbError> {
         let Some(range) = chunk.bulk_apart() else { return Ok(&[]) };
         let at = part.toc.bodies[number as usize];
-        if self.whole != Some(number) {
-            if !(whole && at.len <= WHOLE_BYTES_MAX)
-                && (part.checked.contains(number) || part.data.check(BODIES, at)?)
-            {
+        if self.place(number, &range).is_none() {
+            let is_checked = self.checked == Some(number) || !room.merges && part.checked.contains(number);
+            if !(whole && at.len as usize <= room.bodies) && (is_checked || part.data.check(BODIES, at)?) {
                 part.checked.insert(number);
-                part.data.read_plain_piece(BODIES, at, range, &mut self.one)?;
-                return Ok(&self.one);
+                self.checked = Some(number);
+                // Equal bodies are stored once: what lies before the stretch is no reason to leave it.
+                let is_before = self.held.is_some_and(|(held, first)| held == number && range.start < first);
+                if !room.merges || is_before {
+                    part.data.read_plain_piece(BODIES, at, range, &mut self.one)?;
+                    return Ok(&self.one);
+                }
+                let end = range.end.max(at.plain_payload_len().min(range.start.saturating_add(room.bodies)));
+                self.held = None;
+                part.data.read_plain_piece(BODIES, at, range.start..end, &mut self.buffer)?;
+                (self.held, self.stretch) = (Some((number, range.start)), 0..self.buffer.len());
+            } else {
+                self.held = None;
+                self.stretch = part.data.read_into(BODIES, at, &mut self.buffer)?;
+                self.held = Some((number, 0));
             }
-            self.whole = None;
-            self.payload = part.data.read_into(BODIES, at, &mut self.buffer)?;
-            self.whole = Some(number);
         }
-        let found = self.buffer[self.payload.clone()].get(range);
+        let found = self.place(number, &range).map(|place| &self.buffer[place]);
         found.ok_or_else(|| corrupt(&part.data, BODIES, at.offset, "is shorter than its headers say"))
+    }
+
+    /// Where in the buffer a range of a block's payload is, if it is there.
+    fn place(&self, number: u32, range: &Range<usize>) -> Option<Range<usize>> {
+        let (_, first) = self.held.filter(|(held, _)| *held == number)?;
+        let (start, end) = (range.start.checked_sub(first)?, range.end.checked_sub(first)?);
+        (start <= end && end <= self.stretch.len()).then(|| self.stretch.start + start..self.stretch.start + end)
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use pharos_chunk::Form;
 use pharos_model::{Exemplar, Histogram, TenantId, TimeRange};
 
-use super::block::{self, BlockAt, Packing};
+use super::block::{self, BLOCK_HEADER_LEN, BlockAt, Packing};
 use super::exemplars::ExemplarWriter;
 use super::index::{IndexCache, IndexWriter};
 use super::layout::{self, DATA_VERSION, HeadersBuilder};
@@ -329,16 +329,26 @@ impl PartWriter {
     }
 
     fn write_block(&mut self, payload: &[u8], packing: Packing) -> Result<BlockAt, TsdbError> {
+        let offset = self.data_len;
+        if packing == Packing::Plain {
+            // It may be large, and is not copied.
+            self.write_data(&block::plain_header(payload))?;
+            self.write_data(payload)?;
+            return Ok(BlockAt { offset, len: (BLOCK_HEADER_LEN + payload.len()) as u32 });
+        }
         let mut bytes = Vec::with_capacity(payload.len() + 16);
         let len = block::write(payload, packing, &mut bytes);
-        let at = BlockAt { offset: self.data_len, len };
         self.write_data(&bytes)?;
-        Ok(at)
+        Ok(BlockAt { offset, len })
     }
 
     fn write_data(&mut self, bytes: &[u8]) -> Result<(), TsdbError> {
-        self.buffered.extend_from_slice(bytes);
         self.data_len += bytes.len() as u64;
+        if bytes.len() >= WRITE_BUFFER_BYTES {
+            self.flush_data()?;
+            return self.data.write_all(bytes).map_err(TsdbError::io("write", &self.data_path));
+        }
+        self.buffered.extend_from_slice(bytes);
         if self.buffered.len() >= WRITE_BUFFER_BYTES { self.flush_data() } else { Ok(()) }
     }
 
