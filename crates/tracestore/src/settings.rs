@@ -90,11 +90,11 @@ pub struct Settings {
     /// Spans in memory, not yet in the index, above which appends are answered "unavailable" until the
     /// index has caught up. Default 200000, at least twice `commit_spans`.
     pub tail_spans_max: u64,
-    /// Memory of these spans, above which the same happens; a commit starts at a third, writers are kept waiting above three
-    /// quarters of either. Default 48MiB, minimum 1MiB.
+    /// Memory of these spans, above which the same happens; a commit starts at a third, writers are kept waiting above half
+    /// of either. Default 48MiB, minimum 1MiB.
     pub tail_memory: ByteSize,
-    /// Memory of batches that wait for the log; more are answered "unavailable", and writers kept waiting above an eighth of
-    /// it. Default 64MiB, minimum 1MiB.
+    /// Memory of batches that wait for the log; more are answered "unavailable", and writers kept waiting while more than one
+    /// takes above a thirty-second of it. Default 64MiB, minimum 1MiB.
     pub queue_max: ByteSize,
     /// A log file that is larger is closed and a new one begun. Default 64MiB.
     pub log_segment: ByteSize,

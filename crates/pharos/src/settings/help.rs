@@ -331,10 +331,13 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("tracestore.commit_interval", "Time after which an index commit starts, if there is anything to commit"),
     (
         "tracestore.tail_spans_max",
-        "Spans in memory, not yet in the index, above which appends are answered 'unavailable' until the index has caught up",
+        "Spans in memory, not yet in the index, above which appends are answered 'unavailable' until the index has caught up; writers wait above half",
     ),
     ("tracestore.tail_memory", "Memory of these spans, above which the same happens; a commit starts at a third"),
-    ("tracestore.queue_max", "Memory of batches that wait for the log; more are answered 'unavailable'"),
+    (
+        "tracestore.queue_max",
+        "Memory of batches that wait for the log; more are answered 'unavailable', writers wait above a thirty-second",
+    ),
     ("tracestore.log_segment", "A log file that is larger is closed and a new one begun"),
     ("tracestore.free_space_min", "Writes are answered 'unavailable' while the file system has less free than this"),
     ("tracestore.trace_spans_max", "Spans of one trace that a read returns; beyond, the trace carries a warning"),

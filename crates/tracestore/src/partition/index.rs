@@ -268,10 +268,9 @@ impl Commit<'_> {
         self.writer().delete_term(term);
     }
 
-    /// As [`Commit::finish`]; the writer stays if it was there before.
-    pub(crate) fn finish_as_begun(self) -> Result<(), TraceStoreError> {
-        let had_writer = self.had_writer;
-        self.finish(had_writer)
+    /// Whether an earlier change had left its writer.
+    pub(crate) fn had_writer(&self) -> bool {
+        self.had_writer
     }
 
     /// Makes the change durable and visible. With `keep_writer` the next change is cheaper.

@@ -21,6 +21,8 @@ use crate::codec::DecodeError;
 use crate::record::Day;
 use crate::search::{BlockTerms, EvaluateError, PostingsShape, ValueEntry, build_pages, find_blocks};
 
+/// Blocks whose terms are in memory together, and added in one change, where others have their turn between.
+const PIECE_BLOCKS: usize = if cfg!(test) { 2 } else { 64 };
 /// Values of a segment for which there is room before they come, at most.
 const RESERVED_VALUES_MAX: usize = 1 << 20;
 
@@ -67,42 +69,61 @@ impl<'a> BlockSource<'a> {
     /// finished.
     pub(super) fn index(self, segment: &Segment, commit: &mut Commit<'_>) -> Result<(), TraceStoreError> {
         let origins = self.origins(segment.tenant);
-        let block_count = segment.record.blocks.len() as u32;
-        let mut values = Vec::new();
-        for number in 0..block_count {
-            let terms = match self.terms(segment, number, &origins) {
-                Err(error) if error.is_damage() => {
-                    tracing::error!(
-                        error = %full_message(&error), day = %self.day, segment = segment.number, block = number,
-                        "a block of spans cannot be read: searches will come to it and say so"
-                    );
-                    BlockTerms::untold()
-                }
-                terms => terms?,
-            };
+        let mut postings = Postings::of(segment);
+        for number in 0..postings.block_count {
+            let terms = self.terms_or_untold(segment, number, &origins)?;
             commit.add(segment.tenant, segment.number, number, &terms)?;
-            // Without postings every block with values that are no words is looked at.
-            if block_count > ValueEntry::BLOCKS_MAX {
-                continue;
+            postings.push(number, &terms);
+        }
+        postings.write(self.database)
+    }
+
+    /// As [`BlockSource::index`], for a segment that nobody sees yet: in several changes, each of which is finished here, and between
+    /// blocks `pause` is called, in which others may change the index.
+    pub(super) fn index_in_pieces(
+        self,
+        index: &SearchIndex,
+        segment: &Segment,
+        pause: &dyn Fn(),
+    ) -> Result<(), TraceStoreError> {
+        let origins = self.origins(segment.tenant);
+        let mut postings = Postings::of(segment);
+        let mut had_writer = None;
+        for first in (0..postings.block_count).step_by(PIECE_BLOCKS) {
+            let end = postings.block_count.min(first + PIECE_BLOCKS as u32);
+            let mut piece = Vec::with_capacity((end - first) as usize);
+            for number in first..end {
+                piece.push(self.terms_or_untold(segment, number, &origins)?);
+                pause();
             }
-            if values.is_empty() {
-                // Blocks of a segment are much alike, and a vector that grows is there twice.
-                values.reserve((terms.hashes.len() * block_count as usize).min(RESERVED_VALUES_MAX));
+            let mut commit = index.begin()?;
+            let had_writer = *had_writer.get_or_insert(commit.had_writer());
+            for (number, terms) in (first..).zip(&piece) {
+                commit.add(segment.tenant, segment.number, number, terms)?;
+                postings.push(number, terms);
             }
-            values.extend(terms.hashes.iter().map(|hash| ValueEntry::new(*hash, number)));
+            commit.finish(had_writer || end < postings.block_count)?;
         }
-        if block_count > ValueEntry::BLOCKS_MAX {
-            return Ok(());
+        postings.write(self.database)
+    }
+
+    /// The terms of a block; of one that cannot be read, that nothing is told of it.
+    fn terms_or_untold(
+        self,
+        segment: &Segment,
+        number: u32,
+        origins: &TenantOrigins<'_>,
+    ) -> Result<BlockTerms, TraceStoreError> {
+        match self.terms(segment, number, origins) {
+            Err(error) if error.is_damage() => {
+                tracing::error!(
+                    error = %full_message(&error), day = %self.day, segment = segment.number, block = number,
+                    "a block of spans cannot be read: searches will come to it and say so"
+                );
+                Ok(BlockTerms::untold())
+            }
+            terms => terms,
         }
-        values.sort_unstable();
-        values.dedup();
-        let shape = PostingsShape::of(values.len() as u64, block_count);
-        let mut batch = WriteBatch::default();
-        batch.put(values_key(segment.tenant, segment.number), shape.encode());
-        for (page, bytes) in build_pages(shape, &values) {
-            batch.put(values_page_key(segment.tenant, segment.number, page), bytes);
-        }
-        self.database.write(batch)
     }
 
     fn terms(self, segment: &Segment, block: u32, origins: &TenantOrigins<'_>) -> Result<BlockTerms, TraceStoreError> {
@@ -137,6 +158,48 @@ impl<'a> BlockSource<'a> {
         missing.iter().try_for_each(|segment| self.index(segment, &mut commit))?;
         self.database.flush()?;
         commit.finish(false)
+    }
+}
+
+/// Collects the value postings of a segment. Without them every block with values that are no words is looked at: where there
+/// are too many blocks to number.
+struct Postings<'a> {
+    segment: &'a Segment,
+    block_count: u32,
+    values: Vec<ValueEntry>,
+}
+
+impl<'a> Postings<'a> {
+    fn of(segment: &'a Segment) -> Self {
+        Self { segment, block_count: segment.record.blocks.len() as u32, values: Vec::new() }
+    }
+
+    fn push(&mut self, block: u32, terms: &BlockTerms) {
+        if self.block_count > ValueEntry::BLOCKS_MAX {
+            return;
+        }
+        if self.values.is_empty() {
+            // Blocks of a segment are much alike, and a vector that grows is there twice.
+            self.values.reserve((terms.hashes.len() * self.block_count as usize).min(RESERVED_VALUES_MAX));
+        }
+        self.values.extend(terms.hashes.iter().map(|hash| ValueEntry::new(*hash, block)));
+    }
+
+    /// Writes them to RocksDB's memory.
+    fn write(mut self, database: &Database) -> Result<(), TraceStoreError> {
+        if self.block_count > ValueEntry::BLOCKS_MAX {
+            return Ok(());
+        }
+        self.values.sort_unstable();
+        self.values.dedup();
+        let (tenant, number) = (self.segment.tenant, self.segment.number);
+        let shape = PostingsShape::of(self.values.len() as u64, self.block_count);
+        let mut batch = WriteBatch::default();
+        batch.put(values_key(tenant, number), shape.encode());
+        for (page, bytes) in build_pages(shape, &self.values) {
+            batch.put(values_page_key(tenant, number, page), bytes);
+        }
+        database.write(batch)
     }
 }
 

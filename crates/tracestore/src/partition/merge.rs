@@ -153,9 +153,7 @@ impl Partition {
         }
         // The index knows old and new at once; searches look at those that are listed.
         if let Some(segment) = &merged {
-            let mut commit = self.index.begin()?;
-            self.block_source().index(segment, &mut commit)?;
-            commit.finish_as_begun()?;
+            self.block_source().index_in_pieces(&self.index, segment, pause)?;
         }
         let view = Arc::new(self.index.view()?);
         let mut state = self.state.write();

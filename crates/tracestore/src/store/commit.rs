@@ -22,6 +22,9 @@ use crate::{Settings, SyncPolicy, TraceStoreError};
 /// A group commit gathers no more than this.
 const GROUP_BYTES_MAX: u64 = 16 << 20;
 const GROUP_BATCHES_MAX: usize = 512;
+/// Writers are kept waiting while this part of the queue's memory is taken, a batch or two of 2,000 spans with the defaults: what
+/// waits there is late, and whoever decodes takes the core from the thread that commits.
+const QUEUE_CROWDED_SHARE: u64 = 32;
 /// A commit begins when this part of the memory for the tail is used: the rest is filled meanwhile.
 const TAIL_COMMIT_SHARE: u64 = 3;
 /// How long a full tail is waited for before the batch is refused.
@@ -41,10 +44,33 @@ pub(super) enum Commit {
 pub(super) struct Waiting {
     pub(super) change: Change,
     pub(super) record: Vec<u8>,
-    /// Memory of both.
-    pub(super) batch_bytes: u64,
+    /// What both take of the queue, until they are applied.
+    pub(super) room: QueueRoom,
     pub(super) outcome: AppendOutcome,
     pub(super) completer: Completer<AppendResult>,
+}
+
+/// A part of the queue's memory; dropping it gives it back.
+pub(super) struct QueueRoom {
+    shared: Arc<Shared>,
+    bytes: u64,
+}
+
+impl QueueRoom {
+    /// Room for `bytes`, if there is as much or nothing else waits: a single batch above the limit passes.
+    pub(super) fn take(shared: &Arc<Shared>, bytes: u64) -> Option<Self> {
+        shared.queued_batches.fetch_add(1, Ordering::Relaxed);
+        let queued = shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let room = Self { shared: Arc::clone(shared), bytes };
+        (queued == 0 || queued + bytes <= shared.settings.queue_max.0).then_some(room)
+    }
+}
+
+impl Drop for QueueRoom {
+    fn drop(&mut self) {
+        self.shared.queued_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.shared.queued_batches.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 pub(super) struct CommitThread {
@@ -67,12 +93,12 @@ impl CommitThread {
             let mut is_stopping = false;
             match self.next(queue) {
                 Ok(Commit::Log(first)) => {
-                    let mut group_bytes = first.batch_bytes;
+                    let mut group_bytes = first.room.bytes;
                     let mut group = vec![first];
                     while group_bytes < GROUP_BYTES_MAX && group.len() < GROUP_BATCHES_MAX {
                         match queue.try_recv() {
                             Ok(Commit::Log(next)) => {
-                                group_bytes += next.batch_bytes;
+                                group_bytes += next.room.bytes;
                                 group.push(next);
                             }
                             Ok(Commit::Stop) => {
@@ -83,7 +109,6 @@ impl CommitThread {
                         }
                     }
                     self.step(group);
-                    self.shared.queued_bytes.fetch_sub(group_bytes, Ordering::Relaxed);
                 }
                 Ok(Commit::Stop) | Err(RecvTimeoutError::Disconnected) => is_stopping = true,
                 Err(RecvTimeoutError::Timeout) => self.sync_if_due(),
@@ -254,15 +279,23 @@ impl Shared {
         size.spans >= settings.commit_spans || size.bytes >= settings.tail_memory.0 / TAIL_COMMIT_SHARE
     }
 
+    /// Whether so much waits for the log that more would only be late: a part of what there is room for, and more than one batch,
+    /// so that a large one is decoded while another is written.
+    pub(super) fn is_queue_crowded(&self) -> bool {
+        let crowded_bytes = self.settings.queue_max.0 / QUEUE_CROWDED_SHARE;
+        self.queued_bytes.load(Ordering::Relaxed) > crowded_bytes && self.queued_batches.load(Ordering::Relaxed) > 1
+    }
+
     /// Whether the tail is so full that a commit had better finish before more comes.
-    pub(super) fn is_tail_nearly_full(&self) -> bool {
-        is_nearly_full(self.tail_size(), &self.settings)
+    pub(super) fn is_tail_half_full(&self) -> bool {
+        is_half_full(self.tail_size(), &self.settings)
     }
 }
 
-/// Whether a tail has three quarters of what it may have.
-fn is_nearly_full(tail: TailSize, settings: &Settings) -> bool {
-    tail.spans >= settings.tail_spans_max / 4 * 3 || tail.bytes >= settings.tail_memory.0 / 4 * 3
+/// Whether a tail has half of what it may have, and so half as much again as is committed at once.
+fn is_half_full(tail: TailSize, settings: &Settings) -> bool {
+    let spans = (settings.tail_spans_max / 2).max(settings.commit_spans.saturating_add(settings.commit_spans / 2));
+    tail.spans >= spans || tail.bytes >= settings.tail_memory.0 / 2
 }
 
 /// How long batches may still be waited for: what came right behind the last sync is synced an interval after that,
@@ -298,9 +331,16 @@ mod tests {
 
     #[test]
     fn writers_wait_before_the_tail_is_full() {
-        let settings = Settings { tail_spans_max: 400, tail_memory: ByteSize::mib(4), ..Settings::default() };
-        let waits = |spans, bytes| is_nearly_full(TailSize { spans, bytes }, &settings);
-        assert_eq!([waits(299, 3 << 20), waits(299, (3 << 20) - 1), waits(300, 0)], [true, false, true]);
+        let of = |commit_spans| Settings {
+            commit_spans,
+            tail_spans_max: 400,
+            tail_memory: ByteSize::mib(4),
+            ..Settings::default()
+        };
+        let waits = |spans, bytes| is_half_full(TailSize { spans, bytes }, &of(100));
+        assert_eq!([waits(199, 2 << 20), waits(199, (2 << 20) - 1), waits(200, 0)], [true, false, true]);
+        let waits = |spans| is_half_full(TailSize { spans, bytes: 0 }, &of(200));
+        assert_eq!([waits(299), waits(300)], [false, true], "not as soon as a commit begins");
     }
 
     #[test]

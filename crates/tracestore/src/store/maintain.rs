@@ -19,6 +19,8 @@ use crate::partition::{MergeDepth, Partition};
 
 /// So long after its end a day gets few more spans.
 const AGED_AFTER_NS: u64 = 3_600_000_000_000;
+/// How soon a failed checkpoint is tried again while writers wait for it.
+const CHECKPOINT_RETRY: Duration = Duration::from_secs(2);
 /// Merges begin only while so many times `free_space_min` are free.
 const MERGE_FREE_SPACES: u64 = 2;
 
@@ -53,9 +55,7 @@ impl MaintenanceThread {
 
     pub(super) fn run(&self, queue: &Receiver<Maintenance>) {
         loop {
-            // Between two merges whoever waits has his turn.
-            let patience = if self.is_merging.get() { Duration::ZERO } else { self.shared.settings.commit_interval.0 };
-            match queue.recv_timeout(patience) {
+            match queue.recv_timeout(self.patience()) {
                 Ok(Maintenance::Commit) => tell("checkpoint", self.round(true)),
                 Err(RecvTimeoutError::Timeout) => tell("checkpoint", self.round(!self.is_merging.get())),
                 Ok(Maintenance::Flush(answer)) => answer.complete(self.round(true)),
@@ -66,6 +66,20 @@ impl MaintenanceThread {
                 Ok(Maintenance::Snapshot(name, answer)) => answer.complete(self.shared.create_snapshot(&name)),
                 Ok(Maintenance::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// How long nobody need ask for anything.
+    fn patience(&self) -> Duration {
+        let interval = self.shared.settings.commit_interval.0;
+        if self.is_merging.get() || self.is_checkpoint_due() {
+            // Between two merges whoever waits has his turn; a large tail may have come of the log at the start.
+            Duration::ZERO
+        } else if self.shared.is_tail_half_full() {
+            // A checkpoint failed, and writers wait for one: none of them asks for it.
+            interval.min(CHECKPOINT_RETRY)
+        } else {
+            interval
         }
     }
 

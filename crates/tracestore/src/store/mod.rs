@@ -50,7 +50,7 @@ use crate::record::{
 };
 use crate::{Components, Settings, TraceStoreError};
 use apply::Applied;
-use commit::{Commit, CommitThread, Waiting};
+use commit::{Commit, CommitThread, QueueRoom, Waiting};
 pub use examine::Examination;
 use maintain::{Maintenance, MaintenanceThread};
 use pending::PendingCalls;
@@ -82,6 +82,7 @@ struct Shared {
     /// Whether the last checkpoint failed.
     is_checkpoint_failing: AtomicBool,
     queued_bytes: AtomicU64,
+    queued_batches: AtomicU64,
     /// Spans in tails, and a signal when they become fewer.
     tail_shrank: (Mutex<()>, Condvar),
     gone: Gone,
@@ -187,6 +188,7 @@ impl SpanStore {
             is_refusing: AtomicBool::new(false),
             is_checkpoint_failing: AtomicBool::new(false),
             queued_bytes: AtomicU64::new(0),
+            queued_batches: AtomicU64::new(0),
             tail_shrank: (Mutex::new(()), Condvar::new()),
             gone,
         });
@@ -267,22 +269,17 @@ impl SpanStore {
             }
         };
         drop(content);
-        let batch_bytes = record.len() as u64 + change.memory_bytes();
-        let queued = self.shared.queued_bytes.fetch_add(batch_bytes, Ordering::Relaxed);
         let (completer, completion) = Completion::pair();
-        // A single batch above the limit passes when nothing else waits.
-        if queued > 0 && queued + batch_bytes > self.shared.settings.queue_max.0 {
-            self.shared.queued_bytes.fetch_sub(batch_bytes, Ordering::Relaxed);
+        let Some(room) = QueueRoom::take(&self.shared, record.len() as u64 + change.memory_bytes()) else {
             let limit = self.shared.settings.queue_max;
             let reason = format!(
                 "too many spans wait for the disk, tracestore.queue_max = {limit}; send again later, or raise it"
             );
             return Completion::ready(Err(StorageError::unavailable(reason)));
-        }
-        match self.commits.try_send(Commit::Log(Waiting { change, record, batch_bytes, outcome, completer })) {
+        };
+        match self.commits.try_send(Commit::Log(Waiting { change, record, room, outcome, completer })) {
             Ok(()) => completion,
             Err(refused) => {
-                self.shared.queued_bytes.fetch_sub(batch_bytes, Ordering::Relaxed);
                 let reason = match refused {
                     TrySendError::Full(_) => format!(
                         "too many batches of spans wait for the disk, {QUEUE_BATCHES_MAX} at most; send again later, in larger batches"
@@ -302,10 +299,8 @@ impl SpanStore {
     }
 }
 
-/// Writers are kept waiting while this part of the queue's memory is taken: what waits there is late.
-const QUEUE_CROWDED_SHARE: u64 = 8;
 /// Niceness of the thread of checkpoints and merges: where cores are short, those whom somebody waits for go first. It is not left
-/// behind for long, as writers wait when the tail is nearly full.
+/// behind for long, as writers wait when the tail is half full.
 const MAINTENANCE_NICENESS: i32 = 5;
 
 /// Refuses writes when a thread of the store ends by a panic: reads go on, a restart replays.
@@ -368,8 +363,7 @@ impl TraceStore for SpanStore {
     }
 
     fn is_busy(&self) -> bool {
-        let queued_bytes = self.shared.queued_bytes.load(Ordering::Relaxed);
-        queued_bytes > self.shared.settings.queue_max.0 / QUEUE_CROWDED_SHARE || self.shared.is_tail_nearly_full()
+        self.shared.is_queue_crowded() || self.shared.is_tail_half_full()
     }
 
     fn screen(&self, tenant: &TenantId, batch: &mut SpanBatch) -> Vec<Rejection> {

@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use pharos_base::{ByteSize, MemoryBudget, SimClock};
 use pharos_model::{Span, SpanBatch, SpanGroup, SpanId, TenantId, TimeRangeNs, TraceId};
@@ -128,6 +129,24 @@ fn a_full_disk_refuses_writes_keeps_reads_and_heals_by_itself() {
     drop(store);
     // The half-written frames were cut off: the log is whole.
     assert_eq!(found(&open(directory.path(), settings(), &disk)), [1, 4]);
+}
+
+/// Writers wait for a tail that is half full, so that none of them asks for the checkpoint.
+#[test]
+fn a_start_with_a_large_tail_makes_a_checkpoint_of_its_own_accord() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = FaultDisk::sound();
+    let store = open(directory.path(), settings(), &disk);
+    (1..=8).for_each(|number| assert_eq!(append(&store, number).unwrap().items, 1));
+    drop(store);
+    let store = open(directory.path(), Settings { commit_spans: 4, tail_spans_max: 8, ..settings() }, &disk);
+    let (lock, shrank) = &store.shared.tail_shrank;
+    let mut guard = lock.lock();
+    while store.is_busy() {
+        assert!(!shrank.wait_for(&mut guard, Duration::from_mins(1)).timed_out(), "the tail stays full");
+    }
+    drop(guard);
+    assert_eq!(found(&store).len(), 8);
 }
 
 /// The sender is told which limit it met, its value, the way out, and when to come back; what was taken is stored.
@@ -360,8 +379,39 @@ fn checkpoints_pass_while_segments_are_merged() {
         all.sort_unstable();
         all
     };
-    assert!(next.get() >= 18, "once a block and pass");
+    assert!(next.get() >= 19, "once a block and pass: planning, copying, indexing");
     assert_eq!((sorted(&store), day.segment_count()), (expected.clone(), u64::from(next.get() - 10) + 1));
+    drop((day, store));
+    assert_eq!(sorted(&open(directory.path(), settings(), &FaultDisk::sound())), expected);
+}
+
+/// Large blocks are copied, and their words come into the index in several changes, between which checkpoints make theirs.
+#[test]
+fn a_merged_segment_is_searched_whole_whatever_came_between_its_pieces() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), settings(), &FaultDisk::sound());
+    for number in 0..5 {
+        let mut batch = batch_of(number);
+        let spans = &mut batch.groups[0].spans;
+        *spans = (1..=1_100_u64).map(|id| Span { span_id: SpanId(id.to_be_bytes()), ..spans[0].clone() }).collect();
+        store.append(&TenantId::default(), batch, BatchId::random()).wait().unwrap().unwrap();
+        store.flush().unwrap();
+    }
+    let day = store.shared.partitions_newest_first().remove(0);
+    let next = std::cell::Cell::new(10);
+    let pause = || {
+        append(&store, next.replace(next.get() + 1)).unwrap();
+        store.shared.checkpoint().unwrap();
+    };
+    assert!(day.merge_one(MergeDepth::Full, &pause).unwrap());
+    assert_eq!(next.get(), 10 + 3 * 5, "once a block and pass");
+    let expected: Vec<u8> = (0..5).chain(10..next.get()).collect();
+    let sorted = |store: &SpanStore| {
+        let mut all = found(store);
+        all.sort_unstable();
+        all
+    };
+    assert_eq!((sorted(&store), day.segment_count()), (expected.clone(), 3 * 5 + 1));
     drop((day, store));
     assert_eq!(sorted(&open(directory.path(), settings(), &FaultDisk::sound())), expected);
 }
