@@ -16,8 +16,12 @@ const FORM_BYTES_MAX: usize = 100;
 pub(crate) fn remote_read(bytes: &[u8]) {
     let size = ReadRequest::size(bytes);
     let ReadRequestSize { queries, matchers, form_bytes } = size;
-    // Of each there is at least a tag and a length, or a tag and the byte of a form.
-    assert!(queries * 2 + matchers * 2 <= bytes.len() && form_bytes <= bytes.len(), "{size:?}");
+    // Of each there is at least a tag with a length, a number or the byte of a form; a query of a wrong wire type has four bytes that
+    // are looked at and no length.
+    assert!(
+        queries + matchers * 2 <= bytes.len() && queries * 2 <= bytes.len() && form_bytes <= bytes.len(),
+        "{size:?}"
+    );
     if queries > QUERIES_MAX || matchers > MATCHERS_MAX || form_bytes > FORM_BYTES_MAX {
         return;
     }
@@ -79,6 +83,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     found.push(vec![0x1b; 200]);
     found.push(vec![0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f]);
     found.push(vec![0x08, 1, 0x0a, 0]);
+    found.push(vec![0x0d, 0x18, 1, 0x1a, 0]);
     found.push(query_of(&[0x18, 1, 0x1a, 0]));
     found.into_iter().map(|input| ("remote-read", input)).collect()
 }
